@@ -1,0 +1,89 @@
+"""What a method is made of: parameters, a pure plan, and a run. Torch-free.
+
+A method is a folder: `params.py` (`PARAMS`: its parameter classes, one per kind), `plan.py`
+(`plan(spec, history) -> Plan`, pure), `run.py` (`run(trial, reporter) -> outputs`, loaded only where it trains).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+TrialState = Literal["queued", "running", "completed", "pruned", "infeasible", "failed", "cancelled"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatasetProfile(_Frozen):
+    """What planning needs to know of a dataset: `image_size` is the height and width that training crops to."""
+
+    classes: tuple[str, ...] = Field(min_length=2)
+    channels: int = Field(ge=1)
+    image_size: tuple[int, int]
+    images: dict[str, int] = Field(description="Images per split: train, selection, report.")
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+
+
+class Candidate(_Frozen):
+    """A network that a method may find: its cost is arithmetic, known before any training."""
+
+    key: str
+    config: dict[str, float | int | str]
+    input_size: tuple[int, int]
+    cost: dict[str, int] = Field(description="macs, pool_inputs, params, peak_activation_bytes.")
+
+
+class MethodParams(BaseModel):
+    """The parameters of one kind of method; subclasses fix `kind` to a literal and document every field."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    summary: ClassVar[str]
+    paper: ClassVar[str]
+    tiny: ClassVar[dict[str, Any]]
+    """Parameters of a preset that runs in <= 20 s on 2 cores: the contract tests' and the tutorials'."""
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    """Named parameters to start from, beside `tiny`."""
+
+    kind: str
+
+    @abstractmethod
+    def candidates(self, dataset: DatasetProfile) -> list[Candidate]:
+        """Every network this method may find on a dataset. Raises ValueError for parameters that fit no network."""
+
+
+class TrialArtifact(_Frozen):
+    """An artifact of an earlier trial of the same search."""
+
+    trial: int
+    artifact: str
+
+
+class NewTrial(_Frozen):
+    """A unit of work to be queued."""
+
+    params: dict[str, Any]
+    inputs: dict[str, TrialArtifact] = Field(default_factory=dict)
+
+
+class TrialRecord(_Frozen):
+    """A trial of a search's history, in the order of `number`."""
+
+    number: int
+    state: TrialState
+    params: dict[str, Any]
+    outputs: dict[str, Any] | None = None
+    points: tuple[dict[str, float], ...] = Field(default=(), description="The metrics of the points it reported.")
+
+
+class Plan(_Frozen):
+    """What comes next: trials to queue now; `done` when nothing will follow the trials that are still under way."""
+
+    trials: tuple[NewTrial, ...] = ()
+    done: bool = False

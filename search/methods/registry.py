@@ -1,0 +1,47 @@
+"""The methods that are there, by name: API, planner and trainer load the same list (`PARETOFIT_METHODS`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from search.methods.method import MethodParams, Plan, TrialRecord
+
+if TYPE_CHECKING:
+    from search.reporter import Reporter, Trial
+    from search.spec import ResolvedSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A kind of search: its parameters now, its plan and its run when they are first needed."""
+
+    kind: str
+    package: str
+    params: type[MethodParams]
+
+    def plan(self, spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
+        """The next trials, from the spec and what came of the trials so far. Pure; torch-free."""
+        plan: Callable[[ResolvedSpec, Sequence[TrialRecord]], Plan] = import_module(f"{self.package}.plan").plan
+        return plan(spec, history)
+
+    def run(self, trial: Trial, reporter: Reporter) -> dict[str, Any]:
+        """Do a trial's work and return its outputs (JSON). Imports torch."""
+        run: Callable[[Trial, Reporter], dict[str, Any]] = import_module(f"{self.package}.run").run
+        return run(trial, reporter)
+
+
+def load(packages: Iterable[str]) -> dict[str, Method]:
+    """The methods of these packages by kind. Raises ValueError if two packages claim one kind or none is named."""
+    methods: dict[str, Method] = {}
+    for package in packages:
+        for params in import_module(f"{package}.params").PARAMS:
+            kind = params.model_fields["kind"].default
+            if kind in methods:
+                raise ValueError(f"method {kind!r} is in both {methods[kind].package} and {package}")
+            methods[kind] = Method(kind=kind, package=package, params=params)
+    if not methods:
+        raise ValueError("PARETOFIT_METHODS names no method package")
+    return methods

@@ -1,0 +1,141 @@
+"""What a user asks for, as data: `SearchSpec`, the union of the methods' parameters, constraints and limits.
+
+Torch-free; pydantic only. A wrong field is refused with its place and the values that are allowed.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from functools import reduce
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from search.methods import registry
+from search.methods.method import Candidate, DatasetProfile
+from settings import get_settings
+
+CostMetric = Literal["macs", "params", "peak_activation_bytes"]
+Label = Annotated[str, Field(max_length=200)]
+
+METHODS = registry.load(get_settings().methods)
+_PARAMS: Any = reduce(operator.or_, (entry.params for entry in METHODS.values()))
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BuiltinSource(_Spec):
+    """A data set that Paretofit knows where to find."""
+
+    kind: Literal["builtin"] = "builtin"
+    name: Literal["fashion_mnist"]
+    subset: int | None = Field(
+        default=None, ge=100, description="Training images to draw by seed, classes kept in proportion; unset: all."
+    )
+
+
+class UploadSource(_Spec):
+    """An archive (zip or tar) of `class/name.png|jpg|webp`, optionally under `train/` and `val/`, sent afterwards."""
+
+    kind: Literal["upload"] = "upload"
+
+
+class Splits(_Spec):
+    """Fractions held out by seed, classes kept in proportion. `report` is used only where the source has no split of
+    its own for it (`val/`, a test set)."""
+
+    selection: float = Field(default=0.1, gt=0, lt=0.5, description="Of the training images, to choose networks on.")
+    report: float = Field(default=0.1, gt=0, lt=0.5, description="Of all images, to report accuracies on.")
+
+
+class DatasetSpec(_Spec):
+    """A dataset as a user submits it."""
+
+    name: str = Field(min_length=1, max_length=200)
+    source: Annotated[BuiltinSource | UploadSource, Field(discriminator="kind")]
+    format: Literal["image_folder"] = "image_folder"
+    image_size: int | None = Field(
+        default=None,
+        ge=8,
+        le=1024,
+        description="Side that training crops to, pixels; unset: 224 for uploads (less for smaller images), a builtin's own.",
+    )
+    splits: Splits = Splits()
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+
+class Objective(_Spec):
+    """One axis of the front. Accuracies are maximised, costs minimised."""
+
+    metric: Literal["selection_top1"] | CostMetric
+
+
+class Constraint(_Spec):
+    """What the network must fit: its cost at batch 1. MACs count convolutions and linear layers."""
+
+    metric: CostMetric
+    op: Literal["<="] = "<="
+    value: float = Field(gt=0, description="Multiply-accumulates, parameters or bytes.")
+
+    def holds(self, metrics: Mapping[str, float]) -> bool:
+        """Whether a point with these metrics fits. Raises KeyError if the metric is missing."""
+        return metrics[self.metric] <= self.value
+
+
+class Limits(_Spec):
+    """What the search may spend. At a limit it ends as succeeded with a `stop_reason` and the front found so far."""
+
+    max_trials: int | None = Field(default=None, ge=1)
+    max_parallel_trials: int | None = Field(default=None, ge=1)
+    max_wall_seconds: float | None = Field(default=None, gt=0)
+    max_device_seconds: float | None = Field(default=None, gt=0)
+    max_epochs: int | None = Field(default=None, ge=1, description="Epochs of training, all trials together.")
+
+
+class SearchSpec(_Spec):
+    """A search as a user submits it."""
+
+    name: str = Field(min_length=1, max_length=200)
+    dataset_id: str = Field(min_length=1, max_length=200, description="Id of a dataset in state `ready`.")
+    task: Literal["classification"] = "classification"
+    method: Annotated[_PARAMS, Field(discriminator="kind")]
+    objectives: tuple[Objective, ...] = Field(
+        default=(Objective(metric="selection_top1"), Objective(metric="macs")), min_length=2, max_length=4
+    )
+    constraints: tuple[Constraint, ...] = Field(default=(), max_length=16)
+    limits: Limits = Limits()
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    priority: int = Field(default=0, ge=0, le=9, description="Higher runs earlier.")
+    labels: dict[Label, Label] = Field(default_factory=dict, max_length=32)
+
+    @field_validator("objectives")
+    @classmethod
+    def _accuracy_against_costs(cls, value: tuple[Objective, ...]) -> tuple[Objective, ...]:
+        names = [objective.metric for objective in value]
+        if len(set(names)) < len(names):
+            raise ValueError("each objective may be named once")
+        if "selection_top1" not in names:
+            raise ValueError("one objective must be selection_top1; the others are costs")
+        return value
+
+    def resolve(self, dataset: DatasetProfile) -> ResolvedSpec:
+        """This spec with what its dataset is: all that planning and training need to know."""
+        return ResolvedSpec(**{name: getattr(self, name) for name in SearchSpec.model_fields}, dataset=dataset)
+
+
+class ResolvedSpec(SearchSpec):
+    """An accepted spec: it names its dataset's classes and sizes, so that it plans the same way ever after."""
+
+    dataset: DatasetProfile
+
+    def candidates(self) -> list[Candidate]:
+        """Every network that the search may find, with its cost, cheapest first."""
+        found: list[Candidate] = self.method.candidates(self.dataset)
+        return sorted(found, key=lambda candidate: (candidate.cost["macs"], candidate.key))
+
+    def feasible(self) -> list[Candidate]:
+        """The candidates that meet every constraint."""
+        return [c for c in self.candidates() if all(bound.holds(c.cost) for bound in self.constraints)]

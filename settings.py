@@ -1,0 +1,101 @@
+"""Every setting of the service, read once from the environment. Nothing else reads `os.environ` for configuration."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Annotated
+
+import platformdirs
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+BUILTIN_METHODS = ("search.methods.mutualnet",)
+
+
+def default_home() -> Path:
+    """The system's state directory as root, the user's otherwise."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/paretofit")
+    return Path(platformdirs.user_state_dir("paretofit"))
+
+
+class Settings(BaseSettings):
+    """Environment variables `PARETOFIT_<NAME>`; the two server URLs also by their customary names."""
+
+    model_config = SettingsConfigDict(env_prefix="PARETOFIT_", frozen=True, extra="ignore", populate_by_name=True)
+
+    home: Path = Field(default_factory=default_home, description="Where embedded services, blobs and caches are kept.")
+    database_url: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("DATABASE_URL", "PARETOFIT_DATABASE_URL"),
+        description="postgresql://... of a server of your own; unset: an embedded one is started.",
+    )
+    redis_url: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("REDIS_URL", "PARETOFIT_REDIS_URL"),
+        description="redis://... of a server of your own; unset: an embedded one is started.",
+    )
+    blob_url: str | None = Field(default=None, description="file:///path or s3://bucket/prefix; unset: HOME/blobs.")
+    methods: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=BUILTIN_METHODS, description="Method folders as module names, separated by commas."
+    )
+
+    host: str = Field(default="127.0.0.1", description="Address the API binds.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port the API binds; 0 picks a free one.")
+    bootstrap_key: SecretStr | None = Field(default=None, description="API key; needed to bind beyond loopback.")
+    max_upload_bytes: int = Field(default=4 * 1024**3, gt=0, description="Largest archive accepted, bytes.")
+    disk_reserve_bytes: int = Field(default=1024**3, ge=0, description="Free disk below which uploads are refused.")
+    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+
+    devices: str = Field(
+        default="auto", description="Device slots of the train workers: auto | cpu | cpu:N | cuda:i,j."
+    )
+    lease_seconds: float = Field(default=120, gt=0, description="Lease of a running trial.")
+    renew_seconds: float = Field(default=10, gt=0, description="How often a lease is renewed.")
+    poll_seconds: float = Field(default=1, gt=0, description="How often supervisors look for cancel and pause flags.")
+    relay_seconds: float = Field(default=0.2, gt=0, description="How often the relay looks for unsent wake-ups.")
+    reap_seconds: float = Field(default=5, gt=0, description="How often the reaper looks for expired leases.")
+    resend_seconds: float = Field(default=30, gt=0, description="When an unclaimed wake-up is sent again.")
+    stop_grace_seconds: float = Field(default=30, gt=0, description="Between SIGTERM and SIGKILL of a trainer.")
+    retry_seconds: float = Field(default=5, gt=0, description="Before a crashed trial runs again; doubles each time.")
+    max_crashes: int = Field(default=3, ge=1, description="Lost or crashed attempts after which a trial fails.")
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("home", mode="after")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+    @cached_property
+    def sqlalchemy_url(self) -> str:
+        """The database as SQLAlchemy names it (psycopg 3). Raises RuntimeError when no server is known."""
+        if self.database_url is None:
+            raise RuntimeError("DATABASE_URL is not set: start the service by `paretofit up`, or name your server")
+        scheme, _, rest = self.database_url.partition("://")
+        if scheme not in {"postgresql", "postgres", "postgresql+psycopg"}:
+            raise RuntimeError(f"DATABASE_URL must be a postgresql:// URL, not {scheme}://")
+        return f"postgresql+psycopg://{rest}"
+
+    @cached_property
+    def broker_url(self) -> str:
+        """Redis for Celery and for event wake-ups. Raises RuntimeError when no server is known."""
+        if self.redis_url is None:
+            raise RuntimeError("REDIS_URL is not set: start the service by `paretofit up`, or name your server")
+        return self.redis_url
+
+    @cached_property
+    def blobs(self) -> str:
+        """URL of the blob store."""
+        return self.blob_url or (self.home / "blobs").as_uri()
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The process's settings."""
+    return Settings()
