@@ -1,0 +1,229 @@
+"""A network is data: `Architecture`, a tuple of blocks with explicit channels, strides and kernels. JSON in and out.
+
+Torch-free. A kind of block is a frozen dataclass in a module of `models.kinds`, registered here by its `kind`; it tells
+its layers (`Block.layers`) and names the torch module that computes it (`Block.module`). Nothing else knows the kinds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, fields, replace
+from functools import cache
+from importlib import import_module
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import models.kinds
+from models.trace import Layer, Size, TooSmallError
+
+FORMAT_VERSION = 1
+
+
+class ArchitectureError(ValueError):
+    """Data that describes no network: the message names the place and what belongs there."""
+
+
+class Block(ABC):
+    """A step of a network: subclasses are frozen dataclasses whose fields are numbers, strings, tuples and blocks."""
+
+    __slots__ = ()
+
+    kind: ClassVar[str]
+    module: ClassVar[str]
+    """The torch module that computes it, as `package.module:Class`; it is made with the block as its argument."""
+
+    in_channels: int
+    out_channels: int
+
+    @abstractmethod
+    def layers(self, size: Size) -> tuple[Layer, ...]:
+        """The layers on an input of this size, in the order they run; the last one's output is the block's."""
+
+
+_KINDS: dict[str, type[Block]] = {}
+_B = TypeVar("_B", bound=type[Block])
+
+
+def register(block: _B) -> _B:
+    """Class decorator: blocks of this `kind` can be read from JSON. Raises ValueError if the kind is taken."""
+    if _KINDS.setdefault(block.kind, block) is not block:
+        raise ValueError(f"block kind {block.kind!r} is {_KINDS[block.kind].__module__}'s already")
+    return block
+
+
+def kinds() -> dict[str, type[Block]]:
+    """Every kind of block: those of `models.kinds` and what else has been registered."""
+    for module in pkgutil.iter_modules(models.kinds.__path__):
+        import_module(f"models.kinds.{module.name}")
+    return dict(sorted(_KINDS.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """A static network: it runs at any input size; `nominal` is the size its strides were chosen for.
+
+    Equal architectures have equal channels, so an Architecture is its own cache key. Raises ArchitectureError if the
+    blocks do not fit one another.
+    """
+
+    family: str
+    nominal: int
+    channels: int
+    classes: int
+    blocks: tuple[Block, ...]
+    version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        for name in ("nominal", "channels", "classes"):
+            if getattr(self, name) < 1:
+                raise ArchitectureError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        if not self.blocks:
+            raise ArchitectureError("blocks must hold at least one block")
+        channels = self.channels
+        for i, block in enumerate(self.blocks):
+            if block.in_channels != channels:
+                raise ArchitectureError(f"blocks[{i}].in_channels must be {channels}, not {block.in_channels}")
+            channels = block.out_channels
+        if channels != self.classes:
+            raise ArchitectureError(f"the last block gives {channels} outputs for {self.classes} classes")
+        self.layers((self.nominal, self.nominal))
+
+    def layers(self, size: Size) -> tuple[Layer, ...]:
+        """Every layer on an input of (height, width). Raises ArchitectureError if it is too small, naming the least."""
+        try:
+            return self._layers(size)
+        except TooSmallError:
+            raise ArchitectureError(
+                f"input {size[0]}x{size[1]} is too small for {self.family}: "
+                f"each side needs {self._least_side()} pixels or more"
+            ) from None
+
+    def _layers(self, size: Size) -> tuple[Layer, ...]:
+        found: list[Layer] = []
+        for i, block in enumerate(self.blocks):
+            try:
+                layers = block.layers(size)
+            except TooSmallError:
+                raise
+            except ValueError as error:
+                raise ArchitectureError(f"blocks[{i}] ({block.kind}): {error}") from error
+            found += (replace(layer, name=f"blocks.{i}.{layer.name}") for layer in layers)
+            size = found[-1].output.size
+        return tuple(found)
+
+    def _least_side(self) -> int:
+        side = 1
+        while True:
+            try:
+                self._layers((side, side))
+            except TooSmallError:
+                side += 1
+            else:
+                return side
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values: `from_json` gives the same architecture back."""
+        return {
+            "version": self.version,
+            "family": self.family,
+            "nominal": self.nominal,
+            "channels": self.channels,
+            "classes": self.classes,
+            "blocks": [_encode(block) for block in self.blocks],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Architecture:
+        """The architecture that `to_json` wrote, by this version or an older one. Raises ArchitectureError."""
+        version = data.get("version") if isinstance(data, Mapping) else None
+        if type(version) is not int:
+            raise ArchitectureError("an architecture is an object with an integer `version`")
+        if not 1 <= version <= FORMAT_VERSION:
+            raise ArchitectureError(
+                f"version {version} is not one that this Paretofit reads (1 to {FORMAT_VERSION}): update it"
+            )
+        return cls(**_decode_fields(cls, data, place=""))
+
+    @property
+    def key(self) -> str:
+        """16 hexadecimal digits: the hash of the canonical JSON, the same in every process and release."""
+        canonical = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def channel_vector(architecture: Architecture) -> tuple[int, ...]:
+    """The output channels of every convolution: with the resolution, the key of costs and statistics of one family."""
+    size = (architecture.nominal, architecture.nominal)
+    return tuple(layer.output.channels for layer in architecture.layers(size) if layer.op == "conv")
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, Block):
+        return {
+            "kind": value.kind,
+            **{field.name: _encode(getattr(value, field.name)) for field in _fields(type(value))},
+        }
+    if isinstance(value, tuple):
+        return [_encode(item) for item in value]
+    return value
+
+
+def _fields(cls: type) -> tuple[Field[Any], ...]:
+    return fields(cls)
+
+
+_hints = cache(get_type_hints)
+
+
+def _decode_fields(cls: type, data: Mapping[str, Any], place: str) -> dict[str, Any]:
+    known = {field.name: field for field in _fields(cls)}
+    where = place or "the architecture"
+    if unknown := sorted(set(data) - set(known)):
+        raise ArchitectureError(f"{where} has no field {unknown[0]!r}; its fields are {', '.join(known)}")
+    required = [n for n, f in known.items() if f.default is MISSING and f.default_factory is MISSING]
+    if missing := [name for name in required if name not in data]:
+        raise ArchitectureError(f"{where} lacks the field {missing[0]!r}")
+    prefix = f"{place}." if place else ""
+    return {name: _decode(_hints(cls)[name], value, f"{prefix}{name}") for name, value in data.items()}
+
+
+def _decode_block(data: object, place: str) -> Block:
+    if not isinstance(data, Mapping):
+        raise ArchitectureError(f"{place} must be an object with a `kind`, not {data!r}")
+    kind = data.get("kind")
+    cls = (_KINDS.get(kind) or kinds().get(kind)) if isinstance(kind, str) else None
+    if cls is None:
+        raise ArchitectureError(f"{place}.kind must be one of {', '.join(kinds())}, not {kind!r}")
+    return cls(**_decode_fields(cls, {name: value for name, value in data.items() if name != "kind"}, place))
+
+
+def _decode(hint: Any, value: Any, place: str) -> Any:
+    """`value` as what the type hint of a dataclass's field asks for."""
+    origin, args = get_origin(hint), get_args(hint)
+    if isinstance(hint, type) and issubclass(hint, Block):
+        return _decode_block(value, place)
+    if origin in (Union, UnionType):
+        if value is None and NoneType in args:
+            return None
+        (inner,) = (arg for arg in args if arg is not NoneType)
+        return _decode(inner, value, place)
+    if origin is Literal:
+        if type(value) in map(type, args) and value in args:
+            return value
+        raise ArchitectureError(f"{place} must be one of {', '.join(map(str, args))}, not {value!r}")
+    if origin is tuple:
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            raise ArchitectureError(f"{place} must be a list, not {value!r}")
+        hints = args[:1] * len(value) if args[-1] is Ellipsis else args
+        if len(hints) != len(value):
+            raise ArchitectureError(f"{place} must hold {len(hints)} values, not {len(value)}")
+        return tuple(_decode(h, v, f"{place}[{i}]") for i, (h, v) in enumerate(zip(hints, value, strict=True)))
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise ArchitectureError(f"{place} must be {hint.__name__}, not {value!r}")
+    return value

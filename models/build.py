@@ -1,0 +1,38 @@
+"""From an Architecture to a torch module."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from models.architecture import Architecture, Block
+
+
+class Network(nn.Module):
+    """An architecture's blocks in a row: images [N, C, H, W] -> logits [N, classes]."""
+
+    record: dict[str, Any] | None = None
+    """What is known of a network that was read from a checkpoint."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.blocks = nn.Sequential(*map(_module, architecture.blocks))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.blocks(x)
+        return out
+
+
+def build(architecture: Architecture, device: torch.device | str | None = None) -> Network:
+    """The network, freshly initialised from torch's generator, in training mode. `device` may be `meta`."""
+    with torch.device(device if device is not None else torch.get_default_device()):
+        return Network(architecture)
+
+
+def _module(block: Block) -> nn.Module:
+    package, _, name = block.module.partition(":")
+    return cast("nn.Module", getattr(import_module(package), name)(block))

@@ -1,0 +1,122 @@
+"""One network in one `.safetensors` file, its record (`search.reporter.Point` as JSON) in the header. Never pickle.
+
+Reading the record needs no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.architecture import Architecture
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from models.build import Network
+
+METADATA_KEY = "paretofit"
+MAX_HEADER_BYTES = 100_000_000
+"""The safetensors format's own limit."""
+
+
+class CheckpointError(ValueError):
+    """The file is no checkpoint of Paretofit's, or a damaged one."""
+
+
+def save(path: Path | str, network: Network, record: Mapping[str, Any]) -> None:
+    """Write a network and its record, whole or not at all. Raises ValueError if the record's `architecture` is
+    another's."""
+    if record.get("architecture") != network.architecture.to_json():
+        raise ValueError("the record's architecture is not the network's")
+    write(path, network.state_dict(), record)
+
+
+def write(path: Path | str, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
+    """Write named tensors and a JSON object, whole or not at all: a temporary file, synced, then renamed."""
+    from safetensors.torch import save as serialise
+
+    target = Path(path)
+    stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    content = serialise(stored, metadata={METADATA_KEY: json.dumps(record, sort_keys=True, allow_nan=False)})
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_directory(target.parent)
+
+
+def read_record(path: Path | str) -> dict[str, Any]:
+    """A checkpoint's record, from the header alone. Raises CheckpointError, and OSError where there is no file."""
+    source = Path(path)
+    with source.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        room = source.stat().st_size - 8
+        if not 2 <= length <= min(room, MAX_HEADER_BYTES):
+            raise CheckpointError(f"{source.name} is no safetensors file, or cut short: its header is not all there")
+        header = file.read(length)
+    try:
+        record = json.loads(json.loads(header)["__metadata__"][METADATA_KEY])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        record = None
+    if not isinstance(record, dict):
+        raise CheckpointError(f"{source.name} holds no record of Paretofit's: was it written by another program?")
+    return record
+
+
+def read(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors (in memory, on the CPU) and the record that `write` wrote. Raises CheckpointError, OSError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load as deserialise
+
+    record = read_record(path)
+    try:
+        tensors = deserialise(Path(path).read_bytes())
+    except SafetensorError as error:
+        raise CheckpointError(f"{Path(path).name} is damaged: {error}") from error
+    # Copied, because the file's alignment is not that of torch's own memory, on which some kernels' results depend.
+    return {name: tensor.clone() for name, tensor in tensors.items()}, record
+
+
+def load(path: Path | str) -> Network:
+    """The network on the CPU in evaluation mode, with its record as `.record`.
+
+    Raises CheckpointError for a file that holds anything but the tensors of its own architecture, OSError for none.
+    """
+    from models.build import build
+
+    name = Path(path).name
+    tensors, record = read(path)
+    try:
+        network = build(Architecture.from_json(record.get("architecture", {})), "meta")
+    except ValueError as error:
+        raise CheckpointError(f"{name}: {error}") from error
+    expected = network.state_dict()
+    if odd := sorted(set(tensors) ^ set(expected)):
+        raise CheckpointError(f"{name}: {odd[0]} is {'missing' if odd[0] in expected else 'no tensor of its network'}")
+    for key, tensor in tensors.items():
+        if (tensor.shape, tensor.dtype) != (expected[key].shape, expected[key].dtype):
+            raise CheckpointError(
+                f"{name}: {key} is {tuple(tensor.shape)} {tensor.dtype}, "
+                f"its network's {tuple(expected[key].shape)} {expected[key].dtype}"
+            )
+    network.load_state_dict(tensors, assign=True)
+    network.record = record
+    return network.eval()
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,84 @@
+"""What an architecture costs at an input size: integer arithmetic on its layers. Torch-free.
+
+`python -m models.cost FAMILY --width W --input H [W]` prints it as one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import NoReturn
+
+from models.architecture import Architecture
+from models.families.registry import architecture
+from models.trace import Size
+
+FLOAT32_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Costs of one image.
+
+    `macs`: multiply-accumulates of convolutions and linear layers. `pool_inputs`: elements that global pools read.
+    `params`: trainable numbers. `peak_activation_bytes`: the most that activations occupy at once in inference at
+    float32: a layer's input, its output and whatever a later layer still reads (shortcuts); normalisation, activation
+    and addition work in place; weights and the kernels' work space are not counted.
+    """
+
+    macs: int
+    pool_inputs: int
+    params: int
+    peak_activation_bytes: int
+
+    def as_dict(self) -> dict[str, int]:
+        """The four numbers by name."""
+        return asdict(self)
+
+
+def cost(architecture: Architecture, size: Size) -> Cost:
+    """Cost at an input of (height, width) pixels. Raises ArchitectureError if that is too small, naming the least."""
+    layers = architecture.layers(size)
+    return Cost(
+        macs=sum(layer.macs for layer in layers),
+        pool_inputs=sum(layer.input.elements for layer in layers if layer.op == "global_pool"),
+        params=sum(layer.params for layer in layers),
+        peak_activation_bytes=FLOAT32_BYTES * max(layer.live_elements for layer in layers),
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"models.cost: {message}\n")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The command. Exits with 2 and one line on stderr for what makes no network."""
+    parser = _Parser(prog="python -m models.cost", description="Cost of a network of a family, as one JSON object.")
+    parser.add_argument("family", metavar="FAMILY", help="such as fd_mobilenet, mobilenet_v1, wrn_28_10")
+    parser.add_argument("--width", type=float, default=1.0, help="width multiplier (default 1)")
+    parser.add_argument("--slimmable", action="store_true", help="round channels as slimmable networks do")
+    parser.add_argument("--base-width", type=float, default=1.0, help="multiplier of the full network (default 1)")
+    parser.add_argument("--input", type=int, nargs="+", metavar=("H", "W"), help="pixels (default: the nominal size)")
+    parser.add_argument("--nominal", type=int, default=224, help="input side the strides are for (default 224)")
+    parser.add_argument("--classes", type=int, default=1000, help="(default 1000)")
+    parser.add_argument("--channels", type=int, default=3, help="of the input (default 3)")
+    options = vars(parser.parse_args(arguments))
+    sides = options.pop("input") or [options["nominal"]]
+    if len(sides) > 2:
+        parser.error(f"--input takes a height and a width, not {len(sides)} numbers")
+    size = (sides[0], sides[-1])
+    try:
+        network = architecture(**options)
+        found = cost(network, size)
+    except ValueError as error:
+        parser.error(str(error))
+    json.dump({**found.as_dict(), **options, "input": size, "architecture": network.key}, sys.stdout)
+    sys.stdout.write("\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,65 @@
+"""How a family's table is scaled: channels by a width multiplier, strides by the nominal input size. Torch-free."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+DOWNSAMPLINGS = 5
+"""By 2, in the families' forms for 224 pixels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """What may be asked of any family. `base_width` multiplies the table's channels: they are those of the full
+    network, which `width` then narrows. Raises ValueError for numbers that scale nothing."""
+
+    width: float = 1.0
+    slimmable: bool = False
+    base_width: float = 1.0
+    nominal: int = 224
+    classes: int = 1000
+    channels: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("width", "base_width"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be a positive number, not {value}")
+        for name, least in (("nominal", 4), ("classes", 1), ("channels", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be {least} or more, not {getattr(self, name)}")
+
+
+def truncated(base: int, width: float) -> int:
+    """`int(base * width)`, at least 1: the rule of the fixed-width MobileNets."""
+    return max(1, int(base * width))
+
+
+def make_divisible(value: float, divisor: int = 8) -> int:
+    """The nearest multiple of `divisor`, at least one, and never below 0.9 `value`."""
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+def slimmable(base: int, width: float, ratio: float = 1.0) -> int:
+    """Channels of a slimmable network at a width: MutualNet's rule (arXiv 1909.12978), by multiples of 8.
+
+    Never more than `base` for widths up to 1. `ratio` rounds the multiple of a layer that is narrower by it.
+    """
+    channels = int(make_divisible(base * width / ratio) * ratio)
+    return min(channels, base) if width <= 1 else channels
+
+
+def nominal_strides(strides: Sequence[int], nominal: int) -> tuple[int, ...]:
+    """A family's strides for an input of `nominal` pixels: of its downsamplings the last floor(log2(nominal / 4)) stay,
+    at most five; the earlier become stride 1."""
+    kept = min(DOWNSAMPLINGS, (nominal // 4).bit_length() - 1)
+    excess = sum(stride == 2 for stride in strides) - kept
+    chosen = []
+    for stride in strides:
+        earliest = stride == 2 and excess > 0
+        excess -= earliest
+        chosen.append(1 if earliest else stride)
+    return tuple(chosen)

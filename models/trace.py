@@ -1,0 +1,133 @@
+"""What a network does, layer by layer, as integers: the one description that cost, slicing and reports are made from.
+
+Torch-free. A layer's name is that of its torch module, so that `name + ".weight"` is a key of the state dict.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Size = tuple[int, int]
+"""Height and width, pixels."""
+
+
+class TooSmallError(ValueError):
+    """A layer would have no output pixel at this input size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One image's tensor."""
+
+    channels: int
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        if self.channels < 1:
+            raise ValueError(f"a layer needs 1 channel or more, not {self.channels}")
+        if self.height < 1 or self.width < 1:
+            raise TooSmallError(f"no pixel is left: {self.height}x{self.width}")
+
+    @property
+    def size(self) -> Size:
+        """Height and width."""
+        return self.height, self.width
+
+    @property
+    def elements(self) -> int:
+        """How many numbers the tensor holds."""
+        return self.channels * self.height * self.width
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One primitive operation on one image.
+
+    `held` counts the elements of tensors that must be kept while this layer runs, beside its output and (unless it is
+    `in_place`) its input: a shortcut, or an input that a later layer reads again. `in_parts` tells the channels of a
+    convolution's input that is a concatenation: narrowing cuts each part for itself.
+    """
+
+    name: str
+    op: str
+    input: Shape
+    output: Shape
+    kernel: int = 1
+    stride: int = 1
+    groups: int = 1
+    macs: int = 0
+    params: int = 0
+    held: int = 0
+    in_place: bool = False
+    in_parts: tuple[int, ...] = ()
+
+    @property
+    def live_elements(self) -> int:
+        """Elements of all tensors alive while this layer runs in inference."""
+        return self.output.elements + self.held + (0 if self.in_place else self.input.elements)
+
+
+def conv(
+    name: str,
+    x: Shape,
+    out_channels: int,
+    *,
+    kernel: int = 1,
+    stride: int = 1,
+    groups: int = 1,
+    held: int = 0,
+    in_parts: tuple[int, ...] = (),
+) -> Layer:
+    """A convolution without bias, square odd kernel, padded by kernel // 2. Raises ValueError for numbers that fit none."""
+    if kernel < 1 or kernel % 2 == 0:
+        raise ValueError(f"kernel must be an odd number of pixels, not {kernel}")
+    if stride < 1:
+        raise ValueError(f"stride must be 1 or more, not {stride}")
+    if groups < 1 or x.channels % groups or out_channels % groups:
+        raise ValueError(f"groups must divide the channels {x.channels} -> {out_channels}, and {groups} does not")
+    if in_parts and sum(in_parts) != x.channels:
+        raise ValueError(f"the parts {in_parts} do not add up to {x.channels} channels")
+    out = Shape(out_channels, (x.height - 1) // stride + 1, (x.width - 1) // stride + 1)
+    params = out_channels * (x.channels // groups) * kernel**2
+    return Layer(
+        name,
+        "conv",
+        x,
+        out,
+        kernel=kernel,
+        stride=stride,
+        groups=groups,
+        macs=params * out.height * out.width,
+        params=params,
+        held=held,
+        in_parts=in_parts,
+    )
+
+
+def batch_norm(name: str, x: Shape, *, held: int = 0) -> Layer:
+    """Batch normalisation with affine parameters."""
+    return Layer(name, "batch_norm", x, x, params=2 * x.channels, held=held, in_place=True)
+
+
+def activation(name: str, x: Shape, kind: str, *, held: int = 0) -> Layer:
+    """An elementwise activation: `kind` is its name, such as `relu6`."""
+    return Layer(name, kind, x, x, held=held, in_place=True)
+
+
+def add(name: str, x: Shape, other: Shape) -> Layer:
+    """The sum of two tensors of one shape."""
+    if x != other:
+        raise ValueError(f"cannot add {other} to {x}")
+    return Layer(name, "add", x, x, held=other.elements, in_place=True)
+
+
+def global_pool(name: str, x: Shape) -> Layer:
+    """The mean over all pixels."""
+    return Layer(name, "global_pool", x, Shape(x.channels, 1, 1))
+
+
+def linear(name: str, x: Shape, out_features: int) -> Layer:
+    """A fully connected layer with bias on a tensor of one pixel."""
+    out = Shape(out_features, 1, 1)
+    return Layer(name, "linear", x, out, macs=x.elements * out_features, params=(x.elements + 1) * out_features)

@@ -1,0 +1,313 @@
+"""One network's weights at every width: slicing, statistics, extraction."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models import checkpoint
+from models.architecture import Architecture, channel_vector
+from models.build import Network, build
+from models.families.registry import architecture
+from models.layers.slimmable import Slimmable, UncalibratedError
+
+
+def fd_mobilenet(width: float) -> Architecture:
+    return architecture(
+        "fd_mobilenet", width=width, slimmable=True, base_width=0.25, nominal=32, classes=10, channels=1
+    )
+
+
+def mobilenet_v1(width: float) -> Architecture:
+    return architecture("mobilenet_v1", width=width, slimmable=True, base_width=0.25, nominal=32, classes=10)
+
+
+def wide_resnet(width: float) -> Architecture:
+    return architecture("wrn_10_2", width=width, slimmable=True, nominal=32, classes=10)
+
+
+FAMILIES = [fd_mobilenet, mobilenet_v1, wide_resnet]
+SIZE = (24, 20)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+def images(network: Architecture, count: int = 8, size: tuple[int, int] = SIZE) -> Tensor:
+    return torch.randn(count, network.channels, *size)
+
+
+def formatted(network: Any, memory_format: torch.memory_format) -> Any:
+    """`Any`, because torch's types lack this form of `to`."""
+    return network.to(memory_format=memory_format)
+
+
+def copied(slim: Slimmable, sub: Architecture) -> Network:
+    """A narrow network made without slimmable code: its own modules, filled with the leading weights of the full ones."""
+    narrow = build(sub)
+    with torch.no_grad():
+        for module, wide in zip(narrow.modules(), slim.network.modules(), strict=True):
+            match module, wide:
+                case nn.Conv2d(), nn.Conv2d():
+                    outputs, inputs = module.weight.shape[:2]
+                    module.weight.copy_(wide.weight[:outputs, :inputs])
+                case nn.BatchNorm2d(), nn.BatchNorm2d():
+                    module.weight.copy_(wide.weight[: module.num_features])
+                    module.bias.copy_(wide.bias[: module.num_features])
+                case nn.Linear(), nn.Linear():
+                    module.weight.copy_(wide.weight[:, : module.in_features])
+                    module.bias.copy_(wide.bias)
+    return narrow
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("width", [0.25, 0.6, 1.0])
+def test_slices_are_the_narrow_network(family: type, width: float) -> None:
+    slim, sub = Slimmable(family(1.0)), family(width)
+    narrow = copied(slim, sub)
+    x = images(sub)
+    assert torch.equal(slim(x, sub), narrow(x))
+
+
+def test_without_an_architecture_the_full_network_runs() -> None:
+    slim = Slimmable(fd_mobilenet(1.0))
+    x = images(slim.architecture)
+    assert torch.equal(slim(x), copied(slim, slim.architecture)(x))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradients_are_the_narrow_networks_and_zero_elsewhere(family: type) -> None:
+    slim, sub = Slimmable(family(1.0)), family(0.4)
+    narrow = copied(slim, sub)
+    x = images(sub)
+    for logits in (slim(x, sub), narrow(x)):
+        logits.log_softmax(1).diagonal().sum().backward()
+    expected = dict(narrow.named_parameters())
+    for name, parameter in slim.network.named_parameters():
+        assert parameter.grad is not None
+        grad = expected[name].grad
+        assert grad is not None
+        region = tuple(map(slice, grad.shape))
+        torch.testing.assert_close(parameter.grad[region], grad, rtol=1e-4, atol=1e-7)
+        outside = parameter.grad.clone()
+        outside[region] = 0
+        assert not outside.any()
+
+
+def test_gradients_of_several_widths_add_up() -> None:
+    slim = Slimmable(fd_mobilenet(1.0))
+    x = images(slim.architecture)
+    weight = next(slim.network.parameters())
+    grads = []
+    for subs in ([0.25], [1.0], [0.25, 1.0]):
+        slim.zero_grad()
+        for width in subs:
+            slim(x, fd_mobilenet(width)).square().sum().backward()
+        assert weight.grad is not None
+        grads.append(weight.grad.clone())
+    torch.testing.assert_close(grads[0] + grads[1], grads[2])
+
+
+def test_training_keeps_no_statistics() -> None:
+    slim = Slimmable(fd_mobilenet(1.0))
+    before = {name: tensor.clone() for name, tensor in slim.state().items()}
+    x = images(slim.architecture)
+    for width in (1.0, 0.5):
+        slim(x, fd_mobilenet(width))
+    assert list(slim.buffers()) == []
+    assert all(torch.equal(tensor, before[name]) for name, tensor in slim.state().items())
+
+
+def test_training_never_waits_for_the_device() -> None:
+    """On the meta device a read of any value raises."""
+    slim = Slimmable(fd_mobilenet(1.0), device="meta")
+    x = torch.empty(4, 1, *SIZE, device="meta")
+    for width in (1.0, 0.5):
+        slim(x, fd_mobilenet(width)).sum().backward()
+    assert all(parameter.grad is not None for parameter in slim.parameters())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_statistics_are_the_average_over_the_batches(family: type) -> None:
+    """As torch's own batch normalisation averages with momentum None."""
+    slim, sub = Slimmable(family(1.0)), family(0.5)
+    batches = [images(sub) for _ in range(3)]
+    slim.calibrate(sub, batches)
+    narrow = copied(slim, sub)
+    for module in narrow.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None
+    with torch.no_grad():
+        for batch in batches:
+            narrow(batch)
+        narrow.eval()
+        slim.eval()
+        x = images(sub)
+        torch.testing.assert_close(slim(x, sub), narrow(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_second_calibration_replaces_the_first() -> None:
+    slim, sub = Slimmable(fd_mobilenet(1.0)), fd_mobilenet(0.5)
+    x = images(sub)
+    slim.calibrate(sub, [x])
+    (first,) = slim.bank.values()
+    slim.calibrate(sub, [images(sub), images(sub)])
+    slim.calibrate(sub, [x])
+    (again,) = slim.bank.values()
+    assert torch.equal(first, again)
+
+
+def test_evaluation_without_statistics_is_an_error() -> None:
+    slim, sub = Slimmable(fd_mobilenet(1.0)), fd_mobilenet(0.5)
+    slim.calibrate(sub, [images(sub)])
+    slim.eval()
+    assert slim(images(sub), sub).shape == (8, 10)
+    assert slim.calibrated(sub, SIZE)
+    for other, size in ((sub, (20, 20)), (fd_mobilenet(1.0), SIZE)):
+        assert not slim.calibrated(other, size)
+        with pytest.raises(UncalibratedError, match=rf"at {size[0]}x{size[1]}: call calibrate\(\)"):
+            slim(images(other, size=size), other)
+        with pytest.raises(UncalibratedError):
+            slim.extract(other, size)
+
+
+def test_statistics_are_kept_by_channels_and_size() -> None:
+    slim = Slimmable(mobilenet_v1(1.0))
+    one, same, other = mobilenet_v1(0.5), mobilenet_v1(0.5003), mobilenet_v1(0.9)
+    for sub, size in ((one, SIZE), (same, SIZE), (other, SIZE), (one, (16, 16))):
+        slim.calibrate(sub, [images(sub, size=size)])
+    assert set(slim.bank) == {
+        (channel_vector(one), SIZE),
+        (channel_vector(other), SIZE),
+        (channel_vector(one), (16, 16)),
+    }
+
+
+def test_training_drops_the_statistics_of_the_former_weights() -> None:
+    slim, sub = Slimmable(fd_mobilenet(1.0)), fd_mobilenet(0.5)
+    slim.calibrate(sub, [images(sub)])
+    slim(images(sub), sub)
+    slim.eval()
+    with pytest.raises(UncalibratedError):
+        slim(images(sub), sub)
+
+
+def test_calibration_refuses_no_batch_and_batches_of_several_sizes() -> None:
+    slim, sub = Slimmable(fd_mobilenet(1.0)), fd_mobilenet(0.5)
+    with pytest.raises(ValueError, match="at least one batch"):
+        slim.calibrate(sub, [])
+    with pytest.raises(ValueError, match=re.escape("not both (24, 20) and (20, 20)")):
+        slim.calibrate(sub, [images(sub), images(sub, size=(20, 20))])
+    assert not slim.bank
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("width", [0.37, 1.0])
+def test_extraction_is_bit_identical(
+    family: type, memory_format: torch.memory_format, width: float, tmp_path: Path
+) -> None:
+    sub = family(width)
+    slim = formatted(Slimmable(family(1.0)), memory_format)
+    slim.calibrate(sub, [images(sub).to(memory_format=memory_format) for _ in range(2)])
+    slim.eval()
+    static = slim.extract(sub, SIZE)
+    checkpoint.save(tmp_path / "point.safetensors", static, {"architecture": sub.to_json()})
+    loaded = formatted(checkpoint.load(tmp_path / "point.safetensors"), memory_format)
+    with torch.no_grad():
+        for count in (1, 7, 32):
+            x = images(sub, count).to(memory_format=memory_format)
+            logits = slim(x, sub)
+            assert logits.std() > 0
+            assert torch.equal(logits, static(x))
+            assert torch.equal(logits, loaded(x))
+
+
+def test_the_extracted_network_is_plain_and_its_own() -> None:
+    slim, sub = Slimmable(fd_mobilenet(1.0)), fd_mobilenet(0.5)
+    slim.calibrate(sub, [images(sub)])
+    static = slim.extract(sub, SIZE)
+    x = images(sub)
+    before = static(x)
+    assert type(static) is Network
+    assert static.architecture == sub
+    assert not static.training
+    assert [(n, t.shape) for n, t in static.state_dict().items()] == [
+        (n, t.shape) for n, t in build(sub, "meta").state_dict().items()
+    ]
+    with torch.no_grad():
+        for tensor in slim.state().values():
+            tensor.fill_(3)
+    assert torch.equal(static(x), before)
+
+
+def test_state_through_a_file(tmp_path: Path) -> None:
+    slim, sub = Slimmable(fd_mobilenet(1.0)), fd_mobilenet(0.5)
+    for size in (SIZE, (16, 16)):
+        slim.calibrate(sub, [images(sub, size=size)])
+    checkpoint.write(tmp_path / "supernet.safetensors", slim.state(), {})
+    tensors, _ = checkpoint.read(tmp_path / "supernet.safetensors")
+    again = Slimmable(fd_mobilenet(1.0))
+    again.load_state(tensors)
+    assert set(again.bank) == set(slim.bank)
+    x = images(sub)
+    assert torch.equal(slim.eval()(x, sub), again.eval()(x, sub))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("blocks.0.conv.weight", None, "blocks.0.conv.weight is missing"),
+        ("blocks.99.weight", torch.zeros(1), "blocks.99.weight is no parameter of this network"),
+        ("blocks.0.norm.bias", torch.zeros(3), re.escape("blocks.0.norm.bias is (3,), not (8,)")),
+        ("bank.odd", torch.zeros(2, 3), "bank.odd is no name of batch-normalisation statistics"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused_whole(name: str, value: Tensor | None, message: str) -> None:
+    slim = Slimmable(fd_mobilenet(1.0))
+    state = {key: tensor + 1 for key, tensor in slim.state().items()}
+    state.pop(name, None)
+    if value is not None:
+        state[name] = value
+    before = [parameter.clone() for parameter in slim.parameters()]
+    with pytest.raises(ValueError, match=message):
+        slim.load_state(state)
+    assert all(map(torch.equal, slim.parameters(), before))
+
+
+@pytest.mark.parametrize(
+    ("sub", "message"),
+    [
+        (fd_mobilenet(1.6), "and the full network has 8"),
+        (architecture("fd_mobilenet", base_width=0.25, nominal=64, classes=10, channels=1), "nominal is 64"),
+        (architecture("fd_mobilenet", base_width=0.25, nominal=32, classes=9, channels=1), "classes is 9"),
+        (architecture("fd_mobilenet", base_width=0.25, nominal=32, classes=10), "channels is 3"),
+        (architecture("wrn_10_1", nominal=32, classes=10, channels=1), "layers cannot be cut from"),
+    ],
+)
+def test_what_is_no_narrower_form_is_refused(sub: Architecture, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Slimmable(fd_mobilenet(1.0))(images(sub), sub)
+
+
+def test_another_activation_is_refused() -> None:
+    data = fd_mobilenet(0.5).to_json()
+    data["blocks"][2]["activation"] = "relu6"
+    sub = Architecture.from_json(data)
+    with pytest.raises(ValueError, match=r"blocks.2.depthwise.act \(relu6\) differs"):
+        Slimmable(fd_mobilenet(1.0))(images(sub), sub)
+
+
+def test_widths_beyond_one() -> None:
+    """MutualNet's largest model is 1.6 wide: the full network is then the widest."""
+    slim, sub = Slimmable(wide_resnet(1.6)), wide_resnet(1.0)
+    x = images(sub)
+    assert slim.architecture.blocks[1].out_channels == 48
+    assert torch.equal(slim(x, sub), copied(slim, sub)(x))

@@ -1,0 +1,189 @@
+"""A network as data: JSON there and back, and what is said of data that is no network."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.architecture import FORMAT_VERSION, Architecture, ArchitectureError, channel_vector, register
+from models.families.registry import architecture
+from models.families.scaling import slimmable
+from models.kinds.basic import Classifier, Conv
+from tests.models.forms import FORMS
+
+GOLDEN = Path(__file__).parent / "golden"
+GOLDEN_FORMS = {
+    "fd_mobilenet": architecture("fd_mobilenet", width=0.5, slimmable=True, base_width=0.25, nominal=32, classes=10),
+    "mobilenet_v1": architecture("mobilenet_v1", width=0.5),
+    "wrn_16_4": architecture("wrn_16_4", width=0.9, nominal=32, classes=100),
+}
+
+
+@settings(deadline=None)
+@given(
+    family=st.sampled_from(["fd_mobilenet", "mobilenet_v1", "wrn_10_1", "wrn_22_3"]),
+    width=st.floats(0.05, 2),
+    slimmable=st.booleans(),
+    base_width=st.floats(0.1, 1),
+    nominal=st.integers(4, 512),
+    classes=st.integers(1, 2000),
+    channels=st.integers(1, 4),
+)
+def test_json_round_trip(**asked: Any) -> None:
+    network = architecture(**asked)
+    again = Architecture.from_json(json.loads(json.dumps(network.to_json())))
+    assert again == network
+    assert hash(again) == hash(network)
+    assert again.key == network.key
+
+
+@pytest.mark.parametrize("name", GOLDEN_FORMS)
+def test_golden_file_still_loads(name: str) -> None:
+    stored = json.loads((GOLDEN / f"{name}.json").read_text())
+    assert Architecture.from_json(stored["architecture"]) == GOLDEN_FORMS[name]
+    assert GOLDEN_FORMS[name].to_json() == stored["architecture"]
+    assert GOLDEN_FORMS[name].key == stored["key"]
+
+
+def test_key_is_the_same_in_another_process() -> None:
+    program = "from models.families.registry import architecture as a; print(a('fd_mobilenet', width=.5).key)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == architecture("fd_mobilenet", width=0.5).key
+
+
+def test_every_form_has_a_key_of_its_own() -> None:
+    assert len({network.key for network in FORMS.values()}) == len(FORMS)
+
+
+def test_widths_of_one_channel_vector_are_one_architecture() -> None:
+    assert architecture("mobilenet_v1", width=0.5, slimmable=True) == architecture(
+        "mobilenet_v1", width=0.5003, slimmable=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("family", "bases", "least", "count"),
+    [
+        ("mobilenet_v1", (32, 64, 128, 256, 512, 1024), 0.25, 187),
+        ("wrn_28_10", (16, 160, 320, 640), 0.9, 15),
+    ],
+)
+def test_distinct_channel_vectors(family: str, bases: tuple[int, ...], least: float, count: int) -> None:
+    steps = 20_000
+    widths = {}
+    for step in range(steps + 1):
+        width = least + (1 - least) * step / steps
+        widths[tuple(slimmable(base, width) for base in bases)] = width
+    assert len(widths) == count
+    assert len({channel_vector(architecture(family, width=w, slimmable=True)) for w in widths.values()}) == count
+
+
+def test_channel_vector_is_that_of_the_convolutions() -> None:
+    network = architecture("fd_mobilenet", nominal=32)
+    assert channel_vector(network)[:5] == (32, 32, 64, 64, 128)
+    assert len(channel_vector(network)) == 23
+
+
+def _data() -> dict[str, Any]:
+    return architecture("fd_mobilenet", nominal=32, classes=10).to_json()
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (["version"], FORMAT_VERSION + 1, r"version 2 is not one that this Paretofit reads \(1 to 1\): update it"),
+        (["version"], "1", "an object with an integer `version`"),
+        (["family"], 3, "family must be str, not 3"),
+        (["classes"], True, "classes must be int, not True"),
+        (["nominal"], 0, "nominal must be 1 or more, not 0"),
+        (["depth"], 3, "the architecture has no field 'depth'; its fields are family, nominal"),
+        (["blocks"], {}, "blocks must be a list"),
+        (["blocks"], [], "blocks must hold at least one block"),
+        (["blocks", 2], "conv", r"blocks\[2\] must be an object with a `kind`, not 'conv'"),
+        (["blocks", 2, "kind"], "warp", r"blocks\[2\].kind must be one of .*separable.*, not 'warp'"),
+        (["blocks", 2, "kind"], ["conv"], r"blocks\[2\].kind must be one of"),
+        (["blocks", 2, "stride"], 2.0, r"blocks\[2\].stride must be int, not 2.0"),
+        (["blocks", 2, "stride"], 0, r"blocks\[2\] \(separable\): stride must be 1 or more, not 0"),
+        (["blocks", 2, "kernel"], 4, r"blocks\[2\] \(separable\): kernel must be an odd number of pixels, not 4"),
+        (["blocks", 0, "groups"], 2, r"blocks\[0\] \(conv\): groups must divide the channels 3 -> 32, and 2 does not"),
+        (["blocks", 0, "norm"], 1, r"blocks\[0\].norm must be bool, not 1"),
+        (["blocks", 2, "activation"], "tanh", r"blocks\[2\].activation must be one of relu, relu6, none, not 'tanh'"),
+        (["blocks", 2, "dilation"], 2, r"blocks\[2\] has no field 'dilation'; its fields are in_channels"),
+        (["blocks", 2, "in_channels"], 5, r"blocks\[2\].in_channels must be 64, not 5"),
+        (["blocks", 12, "out_channels"], 11, "the last block gives 11 outputs for 10 classes"),
+    ],
+)
+def test_refusals_name_the_place(place: list[str | int], value: object, message: str) -> None:
+    data: Any = _data()
+    inner = data
+    for step in place[:-1]:
+        inner = inner[step]
+    inner[place[-1]] = value
+    with pytest.raises(ArchitectureError, match=message):
+        Architecture.from_json(data)
+
+
+@pytest.mark.parametrize("field", ["family", "blocks", "version"])
+def test_a_missing_field_is_named(field: str) -> None:
+    data = _data()
+    del data[field]
+    with pytest.raises(ArchitectureError, match=field):
+        Architecture.from_json(data)
+
+
+def test_a_missing_field_of_a_block_is_named() -> None:
+    data = _data()
+    del data["blocks"][3]["stride"]
+    with pytest.raises(ArchitectureError, match=r"blocks\[3\] lacks the field 'stride'"):
+        Architecture.from_json(data)
+
+
+@settings(deadline=None)
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner), max_leaves=4))
+def test_any_value_anywhere_is_refused_or_read(value: Any) -> None:
+    for path in (["family"], ["blocks"], ["blocks", 1], ["blocks", 1, "stride"], ["blocks", 1, "activation"]):
+        data: Any = copy.deepcopy(_data())
+        inner = data
+        for step in path[:-1]:
+            inner = inner[step]
+        inner[path[-1]] = value
+        try:
+            network = Architecture.from_json(data)
+        except ArchitectureError:
+            continue
+        assert network.to_json() == data
+
+
+def test_blocks_that_do_not_meet_are_refused() -> None:
+    stem = Conv(3, 8, 3, 1, 1, norm=True, activation="relu")
+    with pytest.raises(ArchitectureError, match=r"blocks\[1\].in_channels must be 8, not 16"):
+        Architecture("mine", 32, 3, 10, (stem, Classifier(16, 10)))
+
+
+def test_a_layer_without_channels_is_refused() -> None:
+    stem = Conv(3, 0, 3, 1, 1, norm=True, activation="relu")
+    with pytest.raises(ArchitectureError, match=r"blocks\[0\] \(conv\): a layer needs 1 channel or more, not 0"):
+        Architecture("mine", 32, 3, 10, (stem, Classifier(0, 10)))
+
+
+def test_an_identity_that_changes_the_size_is_refused() -> None:
+    data = architecture("wrn_10_1", nominal=32).to_json()
+    data["blocks"][2]["projection"] = False
+    with pytest.raises(ArchitectureError, match=r"blocks\[2\] \(preactivation_basic\): .* needs `projection`"):
+        Architecture.from_json(data)
+
+
+def test_a_kind_is_registered_once() -> None:
+    class Other(Conv):
+        pass
+
+    with pytest.raises(ValueError, match=r"block kind 'conv' is models\.kinds\.basic's already"):
+        register(Other)

@@ -1,0 +1,195 @@
+"""Every published and computed figure of the families, and the command that prints them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from models.architecture import ArchitectureError
+from models.cost import Cost, cost, main
+from models.families.registry import architecture
+
+
+@pytest.mark.parametrize(
+    ("width", "side", "macs_and_pool"),
+    [
+        (1.0, 224, 568_790_528),
+        (1.0, 128, 186_417_152),
+        (0.5, 224, 149_522_176),
+        (0.5, 128, 49_168_384),
+        (0.25, 224, 41_042_816),
+        (0.25, 128, 13_574_144),
+    ],
+)
+def test_slimmable_mobilenet_v1(width: float, side: int, macs_and_pool: int) -> None:
+    found = cost(architecture("mobilenet_v1", width=width, slimmable=True), (side, side))
+    assert found.macs + found.pool_inputs == macs_and_pool
+
+
+@pytest.mark.parametrize(
+    ("width", "side", "millions"),
+    [
+        (0.95, 224, 518),
+        (0.9, 224, 466),
+        (1.0, 192, 418),
+        (0.9, 192, 342),
+        (0.8, 192, 269),
+        (0.85, 160, 215),
+        (0.75, 160, 166),
+        (0.65, 160, 127),
+        (0.5, 160, 76),
+        (0.35, 160, 41),
+        (0.25, 192, 30),
+        (0.25, 128, 13),
+    ],
+)
+def test_mutualnet_published_table(width: float, side: int, millions: int) -> None:
+    """MutualNet (arXiv 1909.12978): rounded or truncated there."""
+    found = cost(architecture("mobilenet_v1", width=width, slimmable=True), (side, side))
+    assert abs((found.macs + found.pool_inputs) / 1e6 - millions) < 1
+
+
+@pytest.mark.parametrize(
+    ("family", "width", "macs", "params"),
+    [
+        ("fd_mobilenet", 1.0, 144_489_728, 2_901_288),
+        ("fd_mobilenet", 0.5, 40_132_224, 993_928),
+        ("fd_mobilenet", 0.25, 12_037_952, 383_160),
+        ("mobilenet_v1", 0.5, 149_497_088, 1_331_592),
+        ("mobilenet_v1", 0.25, 41_030_272, 470_072),
+        ("mobilenet_v1", 0.125, 12_085_568, 186_480),
+    ],
+)
+def test_fixed_width_mobilenets(family: str, width: float, macs: int, params: int) -> None:
+    found = cost(architecture(family, width=width), (224, 224))
+    assert (found.macs, found.params) == (macs, params)
+
+
+@pytest.mark.parametrize(("width", "params"), [(1.0, 4_231_976), (0.25, 470_072)])
+def test_slimmable_mobilenet_v1_parameters(width: float, params: int) -> None:
+    assert cost(architecture("mobilenet_v1", width=width, slimmable=True), (224, 224)).params == params
+
+
+def test_wide_resnet_28_10() -> None:
+    found = cost(architecture("wrn_28_10", nominal=32, classes=100), (32, 32))
+    assert (found.macs, found.params) == (5_243_386_368, 36_536_884)
+
+
+def test_fd_mobilenet_spends_its_macs_on_small_maps() -> None:
+    """FD-MobileNet (arXiv 1802.03750), by the side of the output; before the smallest map beside MobileNetV1's."""
+
+    def macs_by_side(family: str, width: float) -> dict[int, int]:
+        sides: dict[int, int] = {}
+        for layer in architecture(family, width=width).layers((224, 224)):
+            if layer.op == "conv":
+                sides[layer.output.height] = sides.get(layer.output.height, 0) + layer.macs
+        return sides
+
+    fast = macs_by_side("fd_mobilenet", 1.0)
+    assert {side: round(macs / 1e6, 2) for side, macs in fast.items()} == {
+        112: 10.84,
+        56: 7.33,
+        28: 20.62,
+        14: 19.94,
+        7: 84.73,
+    }
+    slow = macs_by_side("mobilenet_v1", 0.5)
+    assert round(sum(macs for side, macs in fast.items() if side > 7) / 1e6, 1) == 58.7
+    assert round(sum(macs for side, macs in slow.items() if side > 7) / 1e6, 1) == 129.4
+
+
+def test_fd_mobilenet_has_24_layers_and_reaches_each_size_early() -> None:
+    def depth_at(family: str, factor: int) -> int:
+        layers = [layer for layer in architecture(family).layers((224, 224)) if layer.op in {"conv", "linear"}]
+        return next(i for i, layer in enumerate(layers, start=1) if layer.output.height == 224 // factor)
+
+    weighted = [la for la in architecture("fd_mobilenet").layers((224, 224)) if la.op in {"conv", "linear"}]
+    assert len(weighted) == 24
+    assert (depth_at("fd_mobilenet", 4), depth_at("mobilenet_v1", 4)) == (2, 4)
+    assert (depth_at("fd_mobilenet", 32), depth_at("mobilenet_v1", 32)) == (12, 24)
+
+
+@pytest.mark.parametrize(
+    ("family", "width", "side", "elements"),
+    [
+        # The first pointwise convolution: 16 channels in, 32 out.
+        ("mobilenet_v1", 0.5, 224, (16 + 32) * 112**2),
+        # A block with an identity shortcut: its input, and a 3x3 convolution's input and output.
+        ("wrn_28_10", 1.0, 32, 3 * 160 * 32**2),
+        # The second convolution of a block with a projection, beside its shortcut.
+        ("wrn_10_2", 1.0, 32, 3 * 32 * 32**2),
+        # The stem: the image, and 32 channels at half its size.
+        ("fd_mobilenet", 1.0, 32, 3 * 32**2 + 32 * 16**2),
+    ],
+)
+def test_peak_activation_memory(family: str, width: float, side: int, elements: int) -> None:
+    assert cost(architecture(family, width=width), (side, side)).peak_activation_bytes == 4 * elements
+
+
+def test_as_dict_names_the_four_numbers() -> None:
+    assert Cost(1, 2, 3, 4).as_dict() == {"macs": 1, "pool_inputs": 2, "params": 3, "peak_activation_bytes": 4}
+
+
+def test_an_input_without_pixels_is_refused() -> None:
+    with pytest.raises(ArchitectureError, match="input 0x32 is too small for fd_mobilenet: each side needs 1 pixels"):
+        cost(architecture("fd_mobilenet"), (0, 32))
+
+
+def test_command_prints_one_json_object() -> None:
+    command = "-m models.cost mobilenet_v1 --slimmable --width 0.5 --input 224"
+    done = subprocess.run([sys.executable, *command.split()], capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert found["macs"] + found["pool_inputs"] == 149_522_176
+    assert (found["family"], found["width"], found["input"], found["params"]) == (
+        "mobilenet_v1",
+        0.5,
+        [224, 224],
+        1_331_592,
+    )
+    assert found["peak_activation_bytes"] == 2_408_448
+
+
+def test_command_takes_height_and_width(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["wrn_28_10", "--width", "0.9", "--input", "28", "20", "--nominal", "32", "--classes", "10"])
+    found = json.loads(capsys.readouterr().out)
+    expected = cost(architecture("wrn_28_10", width=0.9, nominal=32, classes=10), (28, 20))
+    assert found["input"] == [28, 20]
+    assert {name: found[name] for name in expected.as_dict()} == expected.as_dict()
+
+
+def test_command_takes_the_nominal_size_as_input(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["fd_mobilenet", "--nominal", "32"])
+    assert json.loads(capsys.readouterr().out)["input"] == [32, 32]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("resnet9000", "unknown family 'resnet9000': choose one of fd_mobilenet, mobilenet_v1, wrn_D_K"),
+        ("fd_mobilenet --input 0", "each side needs 1 pixels or more"),
+        ("fd_mobilenet --input 1 2 3", "--input takes a height and a width, not 3 numbers"),
+        ("fd_mobilenet --width 0", "width must be a positive number, not 0.0"),
+        ("fd_mobilenet --nominal 2", "nominal must be 4 or more, not 2"),
+        ("wrn_12_2", "the depth must be 6 n + 4"),
+        ("fd_mobilenet --width wide", "argument --width: invalid float value: 'wide'"),
+        ("", "the following arguments are required: FAMILY"),
+    ],
+)
+def test_command_refuses_in_one_line(command: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(command.split())
+    output = capsys.readouterr()
+    assert stopped.value.code == 2
+    assert output.out == ""
+    assert message in output.err
+    assert output.err.count("\n") == 1
+
+
+def test_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    assert "--input" in capsys.readouterr().out

@@ -1,0 +1,25 @@
+"""What the API imports of `models` loads neither torch nor numpy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+MODULES = (
+    "models.architecture",
+    "models.checkpoint",
+    "models.cost",
+    "models.families.mobile",
+    "models.families.registry",
+    "models.families.scaling",
+    "models.families.wide_resnet",
+    "models.trace",
+)
+
+
+@pytest.mark.parametrize("heavy", ["torch", "numpy"])
+def test_no_heavy_import(heavy: str) -> None:
+    program = f"import sys, {', '.join(MODULES)}; models.architecture.kinds(); sys.exit({heavy!r} in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)
