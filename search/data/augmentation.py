@@ -1,0 +1,23 @@
+"""How training images are varied, as data: methods embed it in their parameters. Torch-free."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Augmentation(BaseModel):
+    """Every batch is drawn anew; the result has the dataset's `image_size`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["pad_crop", "resized_crop", "none"] = Field(
+        default="pad_crop",
+        description="pad_crop: pad, then crop at random (CIFAR); resized_crop: crop a random area and aspect ratio, "
+        "then resize (ImageNet); none: centre crop.",
+    )
+    padding: int = Field(default=4, ge=0, le=128, description="Of pad_crop, pixels on every side.")
+    padding_mode: Literal["zeros", "reflect"] = Field(default="zeros", description="Of pad_crop.")
+    minimum_scale: float = Field(default=0.25, gt=0, le=1, description="Of resized_crop, a fraction of the area.")
+    flip: bool = Field(default=True, description="Mirror half of the images, left to right.")

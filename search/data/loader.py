@@ -1,0 +1,170 @@
+"""A dataset's split -> batches on a device.
+
+Which images a batch has and how they are cut is drawn on the host from (seed, epoch, batch), so that a run resumed at a
+step sees the batches it would have seen; the pixels are cut on the device, without synchronisation.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count, islice
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from search.data import boxes, sampling
+from search.data.augmentation import Augmentation
+from search.data.boxes import Integers
+from search.data.store import Dataset, Split
+from search.reporter import Preprocessing
+
+RESIDENT_BYTES = 2 * 1024**3
+"""A split of at most so many decoded bytes is kept on the device, uint8; a larger one is read and decoded ahead."""
+
+_AHEAD = 2
+_PERMUTATION, _CUTS = 0, 1
+
+
+class Batch(NamedTuple):
+    """`images` float32 [batch, channels, height, width], normalised; `labels` int64 [batch]."""
+
+    images: Tensor
+    labels: Tensor
+
+
+class _Work(NamedTuple):
+    """A batch as the host knows it: rows of the split, and what to cut of them (`boxes`)."""
+
+    rows: Integers
+    cuts: Integers
+
+
+class _Feed:
+    """Flat pixels, boxes and labels of batches of a split, on the device."""
+
+    def __init__(self, split: Split, device: torch.device, *, resident_bytes: int) -> None:
+        self._split = split
+        self._device = device
+        self._threads = len(os.sched_getaffinity(0))
+        self._resident: Tensor | None = None
+        if split.decoded_bytes <= resident_bytes:
+            with ThreadPoolExecutor(self._threads) as decoders:
+                flat, self._offsets = split.gather(np.arange(len(split)), decoders.map)
+            self._resident = torch.from_numpy(flat).to(device)
+
+    def stream(self, works: Iterator[_Work]) -> Iterator[tuple[Tensor, sampling.Boxes, Tensor]]:
+        """In the order of `works`."""
+        if self._resident is not None:
+            for rows, cuts in works:
+                yield self._resident, *self._small(rows, cuts, self._offsets[rows])
+            return
+        with ThreadPoolExecutor(self._threads) as decoders, ThreadPoolExecutor(1) as reader:
+
+            def read(work: _Work) -> tuple[Tensor, Integers]:
+                flat, offsets = self._split.gather(work.rows, decoders.map)
+                pixels = torch.from_numpy(flat)
+                return pixels.pin_memory() if self._device.type == "cuda" else pixels, offsets
+
+            ahead = [(work, reader.submit(read, work)) for work in islice(works, _AHEAD)]
+            while ahead:
+                (rows, cuts), reading = ahead.pop(0)
+                flat, offsets = reading.result()
+                ahead.extend((work, reader.submit(read, work)) for work in islice(works, 1))
+                yield flat.to(self._device, non_blocking=True), *self._small(rows, cuts, offsets)
+
+    def _small(self, rows: Integers, cuts: Integers, offsets: Integers) -> tuple[sampling.Boxes, Tensor]:
+        cuts[boxes.OFFSET] = offsets
+        # One transfer for all that is small.
+        packed = torch.from_numpy(np.concatenate([cuts, self._split.labels[None, rows]]))
+        *columns, labels = packed.to(self._device, non_blocking=True).unbind()
+        return sampling.Boxes(*(column[:, None] for column in columns)), labels
+
+
+def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=device)[:, None, None]
+
+
+class TrainBatches:
+    """Augmented batches of `image_size`, reshuffled every epoch; an epoch's last, smaller batch is dropped.
+
+    A step's batch depends on (seed, epoch, position in the epoch) alone: the step number is the whole state.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        batch_size: int,
+        recipe: Augmentation,
+        device: torch.device | str,
+        seed: int,
+        split: str = "train",
+        resident_bytes: int = RESIDENT_BYTES,
+    ) -> None:
+        images = dataset.split(split)
+        if batch_size > len(images):
+            raise ValueError(
+                f"batch_size {batch_size} is more than the {len(images)} images of {split}: make it smaller"
+            )
+        self.steps_per_epoch = len(images) // batch_size
+        self._batch_size = batch_size
+        self._recipe = recipe
+        self._seed = seed
+        self._split = images
+        self._size = dataset.profile.image_size
+        self._channels = dataset.profile.channels
+        device = torch.device(device)
+        self._mean = _per_channel(dataset.profile.mean, device)
+        self._std = _per_channel(dataset.profile.std, device)
+        self._feed = _Feed(images, device, resident_bytes=resident_bytes)
+
+    def from_step(self, step: int = 0) -> Generator[Batch, None, None]:
+        """The batches of steps `step`, `step + 1`, ... without end. Step s is batch s % steps_per_epoch of epoch
+        s // steps_per_epoch."""
+        for flat, cuts, labels in self._feed.stream(self._works(step)):
+            if self._recipe.kind == "resized_crop":
+                pixels = sampling.resized_crop(flat, cuts, self._size, self._channels)
+            else:
+                pixels = sampling.crop(flat, cuts, self._size, self._channels, self._recipe.padding_mode)
+            yield Batch(sampling.normalize(pixels, self._mean, self._std), labels)
+
+    def _works(self, step: int) -> Iterator[_Work]:
+        first, skip = divmod(step, self.steps_per_epoch)
+        for epoch in count(first):
+            order = np.random.default_rng([self._seed, epoch, _PERMUTATION]).permutation(len(self._split))
+            for batch in range(skip if epoch == first else 0, self.steps_per_epoch):
+                rows = order[batch * self._batch_size : (batch + 1) * self._batch_size]
+                random = np.random.default_rng([self._seed, epoch, _CUTS, batch])
+                heights, widths = self._split.heights[rows], self._split.widths[rows]
+                yield _Work(rows, boxes.draw(self._recipe, random, heights, widths, self._size))
+
+
+def evaluation_batches(
+    dataset: Dataset,
+    split: str,
+    preprocessing: Preprocessing,
+    *,
+    batch_size: int,
+    device: torch.device | str,
+    rows: Integers | None = None,
+) -> Generator[Batch, None, None]:
+    """Centre crops in the split's order (or of `rows`), normalised, not yet resized; the last batch may be smaller.
+
+    An image smaller than the crop is framed by zeros (before they are normalised).
+    """
+    images = dataset.split(split)
+    device = torch.device(device)
+    mean, std = _per_channel(preprocessing.mean, device), _per_channel(preprocessing.std, device)
+    chosen = np.arange(len(images)) if rows is None else rows
+    pieces = (chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size))
+    works = (
+        _Work(piece, boxes.centre(images.heights[piece], images.widths[piece], preprocessing.crop)) for piece in pieces
+    )
+    feed = _Feed(images, device, resident_bytes=0)  # each image is needed once
+    for flat, cuts, labels in feed.stream(works):
+        pixels = sampling.crop(flat, cuts, preprocessing.crop, dataset.profile.channels, "zeros")
+        yield Batch(sampling.normalize(pixels, mean, std), labels)

@@ -1,0 +1,88 @@
+"""The process, as workers start it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from search.data.store import Dataset
+from tests.search.data.archives import encoded, pictures, zipped
+
+
+def run(tmp_path: Path, request: dict[str, Any]) -> tuple[int, str, str]:
+    path = tmp_path / "request.json"
+    path.write_text(json.dumps(request))
+    done = subprocess.run(
+        [sys.executable, "-m", "search.data.ingest", "--request", path, "--out", tmp_path / "out"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def request(archive: Path | None, limits: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {
+        "spec": {"name": "test", "source": {"kind": "upload"}},
+        "archive": None if archive is None else str(archive),
+        "limits": limits or {},
+    }
+
+
+def test_ready(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "a.zip", pictures({"cat": 5, "dog": 5}))
+    code, out, progress = run(tmp_path, request(archive))
+    assert code == 0
+    (line,) = out.splitlines()
+    answer = json.loads(line)
+    assert answer["state"] == "ready"
+    assert sorted(answer["files"]) == sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert answer["files"][-1] == "dataset.json"
+    dataset = Dataset.open(tmp_path / "out")
+    assert answer["profile"] == dataset.profile.model_dump(mode="json")
+    assert answer["report"] == dataset.report
+    stages = [json.loads(line) for line in progress.splitlines()]
+    assert [stage["stage"] for stage in stages if stage["done"] == stage["total"]] == ["extract", "decode"]
+
+
+def test_rejected(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "a.zip", {"../evil.png": b"", "cat/1.png": b""})
+    code, out, _ = run(tmp_path, request(archive))
+    answer = json.loads(out)
+    assert (code, answer["state"], answer["report"]) == (0, "rejected", None)
+    assert [error["code"] for error in answer["errors"]] == ["unsafe_name"]
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_no_archive(tmp_path: Path) -> None:
+    code, out, _ = run(tmp_path, request(None))
+    assert (code, json.loads(out)["errors"][0]["code"]) == (0, "no_archive")
+
+
+def test_a_wrong_request_is_told_and_ends_with_2(tmp_path: Path) -> None:
+    code, out, errors = run(tmp_path, {"spec": {"name": "x", "source": {"kind": "builtin", "name": "imagenet"}}})
+    assert (code, out) == (2, "")
+    assert "fashion_mnist" in errors
+
+
+def test_an_image_that_takes_too_much_memory_is_left_out(tmp_path: Path) -> None:
+    files = pictures({"cat": 15, "dog": 15})
+    files["dog/huge.png"] = encoded(np.zeros((6000, 6000, 3), dtype=np.uint8), compress_level=1)
+    archive = zipped(tmp_path / "a.zip", files)
+    code, out, _ = run(tmp_path, request(archive, {"max_memory_bytes": 100 * 1024**2}))
+    answer = json.loads(out)
+    assert (code, answer["state"]) == (0, "ready")
+    (corrupt,) = answer["report"]["corrupt"]
+    assert corrupt["name"] == "dog/huge.png"
+    assert "memory" in corrupt["reason"]
+
+
+def test_torch_is_not_imported() -> None:
+    code = "import search.data.ingest, search.data.store, sys; assert not {'torch', 'optuna'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import threading
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from search.data.augmentation import Augmentation
+from search.data.loader import Batch, TrainBatches, evaluation_batches
+from search.data.store import Dataset
+from search.data.writer import DatasetWriter, Encoding, prepare
+from search.reporter import Preprocessing
+from tests.search.data.archives import noise
+
+SIZE = (12, 12)
+TRAIN = 50
+
+
+def made(out: Path, *, ragged: bool = False, encoding: Encoding = "raw", channels: int = 3) -> Dataset:
+    """50 + 10 + 23 images in two classes."""
+    random = np.random.default_rng(0)
+    count = TRAIN + 10 + 23
+    out.mkdir()
+    with DatasetWriter(out, channels, encoding) as writer:
+        for seed in range(count):
+            size = (int(random.integers(8, 24)), int(random.integers(8, 24))) if ragged else (14, 15)
+            writer.append(prepare(noise(*size, seed, channels).reshape(*size, channels).transpose(2, 0, 1), encoding))
+        rows = np.split(np.arange(count), [TRAIN, TRAIN + 10])
+        splits = dict(zip(("train", "selection", "report"), rows, strict=True))
+        writer.finish(labels=np.arange(count) % 2, splits=splits, classes=("a", "b"), image_size=SIZE, report={})
+    return Dataset.open(out)
+
+
+def batches(dataset: Dataset, *, batch_size: int = 8, seed: int = 3, **recipe: Any) -> TrainBatches:
+    return TrainBatches(
+        dataset, batch_size=batch_size, recipe=Augmentation(**recipe), device="cpu", seed=seed, resident_bytes=10**9
+    )
+
+
+def same(first: Batch, second: Batch) -> bool:
+    return torch.equal(first.images, second.images) and torch.equal(first.labels, second.labels)
+
+
+@pytest.mark.parametrize("kind", ["pad_crop", "resized_crop", "none"])
+def test_resuming_at_a_step_gives_the_same_batches(tmp_path: Path, kind: str) -> None:
+    dataset = made(tmp_path / "d", ragged=True)
+    whole = list(islice(batches(dataset, kind=kind).from_step(), 15))
+    for step in (1, 6, 11):  # in the first epoch, at the start of the second, within it
+        resumed = islice(batches(dataset, kind=kind).from_step(step), 4)
+        assert all(same(first, second) for first, second in zip(resumed, whole[step:], strict=False))
+    other = next(batches(dataset, kind=kind, seed=4).from_step())
+    assert not same(other, whole[0])
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("encoding", ["raw", "encoded"])
+@pytest.mark.parametrize("kind", ["pad_crop", "resized_crop"])
+def test_reading_ahead_gives_what_the_resident_split_gives(
+    tmp_path: Path, ragged: bool, encoding: Encoding, kind: Any
+) -> None:
+    dataset = made(tmp_path / "d", ragged=ragged, encoding=encoding)
+    recipe = Augmentation(kind=kind)
+    resident, ahead = (
+        TrainBatches(dataset, batch_size=16, recipe=recipe, device="cpu", seed=1, resident_bytes=size).from_step(2)
+        for size in (10**9, 0)
+    )
+    assert all(same(next(resident), next(ahead)) for _ in range(5))
+
+
+def test_an_epoch_has_every_image_at_most_once_and_drops_the_rest(tmp_path: Path) -> None:
+    dataset = made(tmp_path / "d")
+    loader = batches(dataset, kind="none", flip=False)
+    assert loader.steps_per_epoch == 6
+    stream = loader.from_step()
+    epochs = [torch.cat([next(stream).images for _ in range(6)]) for _ in range(2)]
+    for epoch in epochs:
+        assert len(epoch) == 48
+        assert len({image.numpy().tobytes() for image in epoch}) == 48
+    assert not torch.equal(*epochs)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_batches_are_normalised_crops_with_their_labels(tmp_path: Path, channels: int) -> None:
+    dataset = made(tmp_path / "d", channels=channels)
+    train = dataset.split("train")
+    mean, std = (
+        torch.tensor(values, dtype=torch.float32)[:, None, None]
+        for values in (dataset.profile.mean, dataset.profile.std)
+    )
+    expected = {
+        ((torch.from_numpy(train.image(row)[:, 1:13, 1:13].copy()).float() / 255 - mean) / std).numpy().tobytes(): label
+        for row, label in enumerate(train.labels.tolist())
+    }
+    for batch in islice(batches(dataset, kind="none", flip=False).from_step(), 6):
+        assert batch.images.shape == (8, channels, *SIZE)
+        assert batch.images.dtype == torch.float32
+        assert [expected[image.numpy().tobytes()] for image in batch.images] == batch.labels.tolist()
+
+
+def test_augmented_values_are_close_to_standard(tmp_path: Path) -> None:
+    dataset = made(tmp_path / "d")
+    images = torch.cat([batch.images for batch in islice(batches(dataset, padding=0).from_step(), 30)])
+    assert images.mean().abs() < 0.05
+    assert (images.std() - 1).abs() < 0.05
+
+
+def test_a_batch_larger_than_the_split_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="batch_size 51 is more than the 50 images of train"):
+        batches(made(tmp_path / "d"), batch_size=51)
+
+
+def preprocessing(dataset: Dataset, crop: tuple[int, int]) -> Preprocessing:
+    return Preprocessing(crop=crop, mean=dataset.profile.mean, std=dataset.profile.std)
+
+
+@pytest.mark.parametrize("crop", [(12, 12), (20, 20)])
+def test_evaluation_is_the_centre_in_order(tmp_path: Path, crop: tuple[int, int]) -> None:
+    dataset = made(tmp_path / "d", ragged=True)
+    report = dataset.split("report")
+    found = list(
+        evaluation_batches(
+            dataset,
+            "report",
+            preprocessing(dataset, crop),
+            batch_size=10,
+            device="cpu",
+        )
+    )
+    assert [len(batch.labels) for batch in found] == [10, 10, 3]
+    assert torch.cat([batch.labels for batch in found]).tolist() == report.labels.tolist()
+    mean, std = (
+        np.array(values, dtype=np.float32)[:, None, None] for values in (dataset.profile.mean, dataset.profile.std)
+    )
+    for row, image in enumerate(torch.cat([batch.images for batch in found])):
+        framed = np.pad(report.image(row), ((0, 0), (32, 32), (32, 32)))
+        top, left = ((side + 64 - wanted) // 2 for side, wanted in zip(report.image(row).shape[1:], crop, strict=True))
+        expected = (framed[:, top : top + crop[0], left : left + crop[1]] / np.float32(255) - mean) / std
+        np.testing.assert_allclose(image.numpy(), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_evaluation_of_chosen_rows(tmp_path: Path) -> None:
+    dataset = made(tmp_path / "d")
+    rows = np.array([7, 3, 40])
+    options: dict[str, Any] = {"batch_size": 2, "device": "cpu"}
+    chosen = list(evaluation_batches(dataset, "train", preprocessing(dataset, SIZE), rows=rows, **options))
+    every = torch.cat(
+        [batch.images for batch in evaluation_batches(dataset, "train", preprocessing(dataset, SIZE), **options)]
+    )
+    assert torch.equal(torch.cat([batch.images for batch in chosen]), every[rows])
+
+
+def test_leaving_early_ends_the_reading_threads(tmp_path: Path) -> None:
+    dataset = made(tmp_path / "d", encoding="encoded")
+    before = threading.active_count()
+    stream = TrainBatches(
+        dataset, batch_size=4, recipe=Augmentation(), device="cpu", seed=0, resident_bytes=0
+    ).from_step()
+    next(stream)
+    stream.close()
+    assert threading.active_count() == before
