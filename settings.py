@@ -61,6 +61,14 @@ class Settings(BaseSettings):
     stop_grace_seconds: float = Field(default=30, gt=0, description="Between SIGTERM and SIGKILL of a trainer.")
     retry_seconds: float = Field(default=5, gt=0, description="Before a crashed trial runs again; doubles each time.")
     max_crashes: int = Field(default=3, ge=1, description="Lost or crashed attempts after which a trial fails.")
+    stall_seconds: float = Field(
+        default=1800, gt=0, description="Without any progress, after which a trial's attempt is ended as crashed."
+    )
+    orphan_seconds: float = Field(
+        default=24 * 3600,
+        gt=0,
+        description="When files that nothing names, unfinished uploads and answers to Idempotency-Keys are removed.",
+    )
 
     @field_validator("methods", mode="before")
     @classmethod

@@ -92,7 +92,11 @@ class Limits(_Spec):
     max_parallel_trials: int | None = Field(default=None, ge=1)
     max_wall_seconds: float | None = Field(default=None, gt=0)
     max_device_seconds: float | None = Field(default=None, gt=0)
-    max_epochs: int | None = Field(default=None, ge=1, description="Epochs of training, all trials together.")
+    max_epochs: int | None = Field(
+        default=None,
+        ge=1,
+        description="Epochs of training, all trials together: the method makes its schedule for as many.",
+    )
 
 
 class SearchSpec(_Spec):

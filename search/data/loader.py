@@ -10,10 +10,11 @@ import os
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count, islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from search.data import boxes, sampling
@@ -66,8 +67,7 @@ class _Feed:
 
             def read(work: _Work) -> tuple[Tensor, Integers]:
                 flat, offsets = self._split.gather(work.rows, decoders.map)
-                pixels = torch.from_numpy(flat)
-                return pixels.pin_memory() if self._device.type == "cuda" else pixels, offsets
+                return self._staged(flat), offsets
 
             ahead = [(work, reader.submit(read, work)) for work in islice(works, _AHEAD)]
             while ahead:
@@ -79,9 +79,14 @@ class _Feed:
     def _small(self, rows: Integers, cuts: Integers, offsets: Integers) -> tuple[sampling.Boxes, Tensor]:
         cuts[boxes.OFFSET] = offsets
         # One transfer for all that is small.
-        packed = torch.from_numpy(np.concatenate([cuts, self._split.labels[None, rows]]))
+        packed = self._staged(np.concatenate([cuts, self._split.labels[None, rows]]))
         *columns, labels = packed.to(self._device, non_blocking=True).unbind()
         return sampling.Boxes(*(column[:, None] for column in columns)), labels
+
+    def _staged(self, array: NDArray[Any]) -> Tensor:
+        """As a host tensor from which a copy to the device does not make the host wait."""
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory() if self._device.type == "cuda" else tensor
 
 
 def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:

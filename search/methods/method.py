@@ -78,7 +78,11 @@ class TrialRecord(_Frozen):
     number: int
     state: TrialState
     params: dict[str, Any]
-    outputs: dict[str, Any] | None = None
+    outputs: dict[str, Any] | None = Field(
+        default=None,
+        description="What `run` returned. A trial that trains says for how many `epochs`, and for how many it would have "
+        "without limits (`planned_epochs`).",
+    )
     points: tuple[dict[str, float], ...] = Field(default=(), description="The metrics of the points it reported.")
 
 

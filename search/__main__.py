@@ -1,0 +1,258 @@
+"""Searches and evaluations without a service.
+
+`python -m search run SPEC.yaml --out DIR` searches; interrupted by Ctrl-C it keeps a checkpoint, and the same command
+goes on. `python -m search evaluate CHECKPOINT --dataset fashion_mnist|DIR` measures a checkpoint as it was measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import yaml
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from search.local import Front, LocalSearch
+from search.methods.method import DatasetProfile
+from search.reporter import Stop
+from search.spec import DatasetSpec, ResolvedSpec, SearchSpec
+
+INTERRUPTED: Final = 130
+"""Exit code after Ctrl-C, as shells have it."""
+DIFFERS: Final = 3
+"""Exit code of `evaluate` when the accuracy is not the reported one."""
+
+M = TypeVar("M", DatasetSpec, SearchSpec)
+
+_ERR = Console(stderr=True, highlight=False)
+
+
+class CommandError(ValueError):
+    """What the user gave cannot be used; the message says what can."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Exit codes: 0 done, 1 failed, 2 wrong arguments, `DIFFERS`, `INTERRUPTED`."""
+    parser = argparse.ArgumentParser(prog="python -m search", description="Search and evaluate without a service.")
+    commands = parser.add_subparsers(required=True)
+
+    run = commands.add_parser("run", help="run a search in this process")
+    run.add_argument("spec", type=Path, metavar="SPEC.yaml", help="a search, with `dataset` in place of `dataset_id`")
+    run.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the search; goes on if it has one"
+    )
+    run.add_argument("--device", default="cpu", help="cpu (default) or cuda:N")
+    run.add_argument("--json", action="store_true", help="print the front as one JSON line")
+    run.set_defaults(command=_run)
+
+    evaluate = commands.add_parser("evaluate", help="measure a checkpoint again, as its record says it was measured")
+    evaluate.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    evaluate.add_argument(
+        "--dataset", required=True, metavar="fashion_mnist|DIR", help="built-in, or a dataset's folder"
+    )
+    evaluate.add_argument("--split", choices=("report", "selection", "train"), default="report")
+    evaluate.add_argument("--json", action="store_true", help="print one JSON line: top1, reported, equal, images")
+    evaluate.set_defaults(command=_evaluate)
+
+    options = parser.parse_args(arguments)
+    # Before torch is imported: threads that wait must not take the cores from others.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        code: int = options.command(options)
+    except (ValueError, OSError) as error:
+        _ERR.print(f"search: {error}", style="red", markup=False, soft_wrap=True)
+        return 1
+    return code
+
+
+def _run(options: argparse.Namespace) -> int:
+    body = _read_spec(options.spec)
+    out: Path = options.out
+    out.mkdir(parents=True, exist_ok=True)
+    dataset = _dataset(body.pop("dataset", None), options.spec.parent, out / "dataset")
+    spec = _resolve(body, dataset, options.spec)
+    search = LocalSearch(spec, dataset, out, device=options.device)
+    with _ctrl_c() as stop:
+        front = search.run(stop, _Progress())
+    if options.json:
+        sys.stdout.write(json.dumps(_summary(front, out)) + "\n")
+    else:
+        Console(highlight=False).print(_table(front))
+    if not front.finished:
+        _ERR.print(f"interrupted: the same command goes on from {out}", markup=False, soft_wrap=True)
+        return INTERRUPTED
+    _ERR.print(f"{len(front.points)} networks are in {out / 'points'}", markup=False, soft_wrap=True)
+    return 0 if front.points else 1
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from search.data.store import Dataset
+    from search.evaluation import reevaluate
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = _evaluated_dataset(options.dataset, options.split, Path(scratch))
+        found = reevaluate(options.checkpoint, Dataset.open(folder), options.split)
+    said = f"top1 {found.top1:.6f} on the {found.images} images of the {found.split} split"
+    if found.reported is None:
+        said += "; nothing was reported for these images on this kind of device"
+    elif found.equal:
+        said += ", exactly as reported"
+    else:
+        said += f", but {found.reported:.6f} was reported"
+    if options.json:
+        answer = {"top1": found.top1, "reported": found.reported, "equal": found.equal, "images": found.images}
+        _ERR.print(said, markup=False, soft_wrap=True)
+        sys.stdout.write(json.dumps(answer) + "\n")
+    else:
+        sys.stdout.write(said + "\n")
+    return DIFFERS if found.equal is False else 0
+
+
+def _read_spec(path: Path) -> dict[str, Any]:
+    try:
+        body = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CommandError(f"{path} is not YAML: {error}") from error
+    if not isinstance(body, dict):
+        raise CommandError(f"{path} must be a mapping with `dataset` and `method`")
+    if "dataset_id" in body:
+        raise CommandError(f"{path}: dataset_id: without a service name the data itself, such as {_EXAMPLE}")
+    body.setdefault("name", path.stem)
+    return body
+
+
+_EXAMPLE: Final = "`dataset: {source: {kind: builtin, name: fashion_mnist, subset: 2000}}` or `dataset: FOLDER`"
+
+
+def _dataset(given: object, beside: Path, folder: Path) -> Path:
+    """The folder of the dataset that a specification names: it is there already, or is made once."""
+    if isinstance(given, str):
+        return beside / given
+    if not isinstance(given, dict):
+        raise CommandError(f"dataset: is missing: {_EXAMPLE}")
+    spec = _validated(DatasetSpec, {"name": "local"} | given, "dataset")
+    if spec.source.kind == "upload":
+        raise CommandError(f"dataset: source: kind upload needs a service; here {_EXAMPLE}")
+    described = spec.model_dump_json()
+    note = folder.with_name("dataset.spec.json")
+    if note.exists() and note.read_text(encoding="utf-8") != described:
+        raise CommandError(f"{folder} holds another dataset than this specification's: choose another --out")
+    if not note.exists():
+        _ingest(spec, folder)
+        note.write_text(described, encoding="utf-8")
+    return folder
+
+
+def _evaluated_dataset(given: str, split: str, scratch: Path) -> Path:
+    if Path(given).is_dir():
+        return Path(given)
+    if given != "fashion_mnist":
+        raise CommandError(
+            f"--dataset: {given!r} is no folder and no built-in; use fashion_mnist or a dataset's folder"
+        )
+    if split != "report":
+        raise CommandError(
+            f"--split {split}: its images depend on how the dataset was made; give that dataset's folder by --dataset"
+        )
+    # The report split is the whole test set, whatever the subset.
+    source = {"kind": "builtin", "name": given, "subset": 100}
+    folder = scratch / "dataset"
+    _ingest(DatasetSpec.model_validate({"name": given, "source": source}), folder)
+    return folder
+
+
+def _ingest(spec: DatasetSpec, folder: Path) -> None:
+    """Make a dataset by the process that the service uses. Raises CommandError with its reasons."""
+    with tempfile.TemporaryDirectory() as scratch:
+        request = Path(scratch) / "request.json"
+        request.write_text(json.dumps({"spec": spec.model_dump(mode="json")}), encoding="utf-8")
+        command = [sys.executable, "-m", "search.data.ingest", "--request", str(request), "--out", str(folder)]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode != 0:
+        raise CommandError(f"the dataset could not be made (exit code {ended.returncode}):\n{ended.stderr[-2000:]}")
+    answer = json.loads(ended.stdout)
+    if answer["state"] != "ready":
+        raise CommandError("; ".join(f"dataset: {error['detail']}" for error in answer["errors"]))
+
+
+def _resolve(body: dict[str, Any], dataset: Path, path: Path) -> ResolvedSpec:
+    from search.data.store import Dataset
+
+    profile: DatasetProfile = Dataset.open(dataset).profile
+    return _validated(SearchSpec, body | {"dataset_id": "local"}, str(path)).resolve(profile)
+
+
+def _validated(model: type[M], body: dict[str, Any], place: str) -> M:
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg']}" for e in error.errors()]
+        raise CommandError(f"{place}: " + "; ".join(problems)) from error
+
+
+@contextmanager
+def _ctrl_c() -> Iterator[Any]:
+    """A `stop` that drains after the first Ctrl-C or SIGTERM; a second Ctrl-C ends the process at once."""
+    asked = Stop.NO
+
+    def drain(number: int, frame: object) -> None:
+        del number, frame
+        nonlocal asked
+        asked = Stop.DRAIN
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.write(2, b"\nstopping after this step; Ctrl-C again to stop at once\n")
+
+    before = {number: signal.signal(number, drain) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Progress:
+    """A line on stderr about every five seconds."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def __call__(self, trial: int, fraction: float) -> None:
+        now = time.monotonic()
+        if now >= self._next or fraction >= 1:
+            _ERR.print(f"trial {trial}: {fraction:4.0%}")
+            self._next = now + 5
+
+
+def _table(front: Front) -> Table:
+    table = Table("network", "MACs", "parameters", "selection", "top1", title=f"hypervolume {front.hypervolume:.4f}")
+    for point in front.points:
+        metrics = point.metrics
+        top1 = f"{metrics['top1']:.4f}" if "top1" in metrics else "-"
+        selection = f"{metrics['selection_top1']:.4f}"
+        table.add_row(point.key, f"{metrics['macs']:,.0f}", f"{metrics['params']:,.0f}", selection, top1)
+    return table
+
+
+def _summary(front: Front, out: Path) -> dict[str, Any]:
+    return {
+        "out": str(out),
+        "finished": front.finished,
+        "hypervolume": front.hypervolume,
+        "points": [{"key": point.key, "config": point.config, "metrics": point.metrics} for point in front.points],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

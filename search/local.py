@@ -1,0 +1,263 @@
+"""A search without a service: the same plans and runs, in this process, with everything in one folder.
+
+OUT holds `search.json` (specification, trials and what they reported: it is what a later run goes on from),
+`front.json`, `points/KEY.safetensors`, `metrics.jsonl`, and `trials/N/` with each trial's artifacts and checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict
+
+from search.methods.method import NewTrial, TrialRecord
+from search.pareto import hypervolume, nondominated
+from search.reporter import Point, Stop, Trial
+from search.seeds import trial_seed
+from search.spec import METHODS, ResolvedSpec
+
+RESERVE: Final = 0.15
+"""Share of the time that is left for evaluating and reporting when a trial is told of a time limit."""
+_STATE: Final = "search.json"
+
+
+class LocalSearchError(ValueError):
+    """A folder or a specification with which no search can be run or gone on with."""
+
+
+class _Done(BaseModel):
+    """A trial so far. `points` are by key, the last report of each."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    new: NewTrial
+    state: str = "queued"
+    outputs: dict[str, Any] | None = None
+    points: dict[str, Point] = {}
+    artifacts: list[str] = []
+
+
+class _State(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    spec: dict[str, Any]
+    seconds: float = 0.0
+    trials: list[_Done] = []
+
+
+@dataclass(slots=True)
+class LocalReporter:
+    """A `search.reporter.Reporter` that writes below `folder`. `stop` is asked at every `should_stop`."""
+
+    folder: Path
+    curves: Path
+    number: int
+    done: _Done
+    stop: Callable[[], Stop]
+    on_progress: Callable[[int, float], None]
+    told: Stop = field(default=Stop.NO, init=False)
+
+    def metric(self, name: str, step: int, value: float) -> None:
+        if name == "progress":
+            self.on_progress(self.number, value)
+        line = {"trial": self.number, "name": name, "step": step, "value": value}
+        with self.curves.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def point(self, point: Point) -> None:
+        if point.weights is not None and point.weights not in self.done.artifacts:
+            raise LocalSearchError(f"point {point.key!r} names weights {point.weights!r} that were not reported before")
+        self.done.points[point.key] = point
+
+    def artifact(self, name: str, path: Path) -> None:
+        target = artifact_file(self.folder, name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+        if name not in self.done.artifacts:
+            self.done.artifacts.append(name)
+
+    def checkpoint(self, path: Path, step: int) -> None:
+        del step
+        kept, former = self.folder / "checkpoint", self.folder / "checkpoint.former"
+        shutil.rmtree(former, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            kept.rename(former)
+        path.rename(kept)
+        shutil.rmtree(former, ignore_errors=True)
+
+    def should_stop(self) -> Stop:
+        self.told = self.stop()
+        return self.told
+
+
+def artifact_file(folder: Path, name: str) -> Path:
+    """Where a trial's artifact is kept. Raises LocalSearchError for a name that is no file name."""
+    if name in {"", ".", ".."} or Path(name).name != name:
+        raise LocalSearchError(f"an artifact's name must be a plain file name, not {name!r}")
+    return folder / "artifacts" / name
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """What a search found: its non-dominated points, cheapest first, and its normalised hypervolume."""
+
+    points: list[Point]
+    hypervolume: float
+    finished: bool
+
+
+class LocalSearch:
+    """A search in a folder: new, or gone on with where it was interrupted. Raises LocalSearchError if the folder holds
+    another search, or the specification spans no feasible network."""
+
+    def __init__(self, spec: ResolvedSpec, dataset: Path, out: Path, *, device: str = "cpu") -> None:
+        self.spec = spec
+        self.out = out
+        self._dataset = dataset
+        self._device = device
+        self._method = METHODS[spec.method.kind]
+        if not (candidates := spec.candidates()) or not spec.feasible():
+            raise LocalSearchError(_infeasible(spec))
+        macs = [candidate.cost["macs"] for candidate in candidates]
+        self._macs = (min(macs), max(macs))
+        described = spec.model_dump(mode="json")
+        out.mkdir(parents=True, exist_ok=True)
+        self._state = _State(spec=described)
+        if (out / _STATE).exists():
+            self._state = _State.model_validate_json((out / _STATE).read_bytes())
+            if self._state.spec != described:
+                raise LocalSearchError(f"{out} holds a search with another specification: choose another folder")
+        self._began = time.monotonic() - self._state.seconds
+
+    def run(self, stop: Callable[[], Stop], on_progress: Callable[[int, float], None]) -> Front:
+        """Plan and run trials until nothing follows, or until `stop` says cancel or drain; write the front."""
+        stopped = False
+        while not stopped:
+            done = self._plan()
+            queued = [number for number, trial in enumerate(self._state.trials) if trial.state == "queued"]
+            if not queued and done:
+                break
+            if not queued:
+                raise LocalSearchError(f"method {self.spec.method.kind} plans no trial and is not done")
+            for number in queued:
+                if stop() in (Stop.CANCEL, Stop.DRAIN) or not self._run(number, stop, on_progress):
+                    stopped = True
+                    break
+        return self._write_front(finished=not stopped)
+
+    def _plan(self) -> bool:
+        """Queue what the method wants; whether nothing follows."""
+        history = [_record(number, trial) for number, trial in enumerate(self._state.trials)]
+        plan = self._method.plan(self.spec, history)
+        room = (self.spec.limits.max_trials or len(history) + len(plan.trials)) - len(history)
+        self._state.trials += [_Done(new=new) for new in plan.trials[: max(0, room)]]
+        self._save()
+        return plan.done or len(plan.trials) > room
+
+    def _run(self, number: int, stop: Callable[[], Stop], on_progress: Callable[[int, float], None]) -> bool:
+        """Run one trial; False if it was interrupted. What it raises is raised: the next run tries it again."""
+        done = self._state.trials[number]
+        folder = self.out / "trials" / str(number)
+        work = folder / "work"
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        checkpoint = folder / "checkpoint"
+        reporter = LocalReporter(
+            folder=folder,
+            curves=self.out / "metrics.jsonl",
+            number=number,
+            done=done,
+            stop=lambda: self._limited(stop()),
+            on_progress=on_progress,
+        )
+        inputs = {
+            name: artifact_file(self.out / "trials" / str(source.trial), source.artifact)
+            for name, source in done.new.inputs.items()
+        }
+        trial = Trial(
+            number=number,
+            spec=self.spec,
+            params=done.new.params,
+            dataset=self._dataset,
+            work=work,
+            device=self._device,
+            seed=trial_seed(self.spec.seed, number),
+            inputs=inputs,
+            checkpoint=checkpoint if checkpoint.exists() else None,
+        )
+        outputs = self._method.run(trial, reporter)
+        interrupted = reporter.told in (Stop.CANCEL, Stop.DRAIN)
+        if not interrupted:
+            done.state, done.outputs = "completed", outputs
+            shutil.rmtree(checkpoint, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
+        self._save()
+        return not interrupted
+
+    def _limited(self, asked: Stop) -> Stop:
+        limits = self.spec.limits
+        seconds = min(limits.max_wall_seconds or float("inf"), limits.max_device_seconds or float("inf"))
+        spent = time.monotonic() - self._began
+        return Stop.LIMIT if asked is Stop.NO and spent >= (1 - RESERVE) * seconds else asked
+
+    def _save(self) -> None:
+        self._state.seconds = time.monotonic() - self._began
+        _write(self.out / _STATE, self._state.model_dump(mode="json"))
+
+    def _write_front(self, *, finished: bool) -> Front:
+        found = [
+            (number, point)
+            for number, trial in enumerate(self._state.trials)
+            for point in trial.points.values()
+            if point.role == "candidate" and all(bound.holds(point.metrics) for bound in self.spec.constraints)
+        ]
+        costs = [objective.metric for objective in self.spec.objectives if objective.metric != "selection_top1"]
+        kept = [found[i] for i in nondominated([p.metrics for _, p in found], ["selection_top1"], costs)]
+        kept.sort(key=lambda entry: entry[1].metrics["macs"])
+        folder = self.out / "points"
+        folder.mkdir(exist_ok=True)
+        entries = []
+        for number, point in kept:
+            file = None
+            if point.weights is not None:
+                file = f"points/{point.key}.safetensors"
+                shutil.copyfile(artifact_file(self.out / "trials" / str(number), point.weights), self.out / file)
+            entries.append({"file": file, **point.model_dump(mode="json")})
+        points = [point for _, point in kept]
+        volume = hypervolume([p.metrics for _, p in found], macs=self._macs, classes=len(self.spec.dataset.classes))
+        _write(self.out / "front.json", {"finished": finished, "hypervolume": volume, "points": entries})
+        return Front(points=points, hypervolume=volume, finished=finished)
+
+
+def _record(number: int, trial: _Done) -> TrialRecord:
+    points = tuple(point.metrics for point in trial.points.values() if point.role == "candidate")
+    return TrialRecord.model_validate(
+        {
+            "number": number,
+            "state": trial.state,
+            "params": trial.new.params,
+            "outputs": trial.outputs,
+            "points": points,
+        }
+    )
+
+
+def _infeasible(spec: ResolvedSpec) -> str:
+    nearest = [
+        f"{bound.metric} <= {bound.value:g} (the least is {min(c.cost[bound.metric] for c in spec.candidates()):g})"
+        for bound in spec.constraints
+    ]
+    return f"no network meets the constraints {', '.join(nearest)}: relax them, or widen the method's range"
+
+
+def _write(path: Path, value: object) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(value, indent=1), encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,30 @@
+"""The trained network that runs at every width, as a file: safetensors with its architecture in the record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch.nn.utils import convert_conv2d_weight_memory_format
+
+from models import checkpoint
+from models.architecture import Architecture
+from models.layers.slimmable import Slimmable
+
+KIND = "supernet"
+
+
+def save(path: Path, network: Slimmable) -> None:
+    """Write the parameters, and the batch norm statistics of every calibrated (channel vector, input size)."""
+    checkpoint.write(path, network.state(), {"kind": KIND, "architecture": network.architecture.to_json()})
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> Slimmable:
+    """The network that `save` wrote, in evaluation mode, channels last. Raises ValueError for another file."""
+    tensors, record = checkpoint.read(path)
+    if record.get("kind") != KIND:
+        raise ValueError(f"{path} is a network, but no supernet: train one by the stage `train`")
+    network = Slimmable(Architecture.from_json(record["architecture"]), device)
+    network.load_state(tensors)
+    convert_conv2d_weight_memory_format(network, torch.channels_last)
+    return network.eval()

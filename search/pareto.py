@@ -1,0 +1,90 @@
+"""Which points no other point beats, and how much of the space they cover. Pure Python: the API imports it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+Vector = tuple[float, ...]
+
+
+def nondominated(
+    points: Sequence[Mapping[str, float]],
+    maximize: Sequence[str] = ("selection_top1",),
+    minimize: Sequence[str] = ("macs",),
+) -> list[int]:
+    """Indices of the points that no other dominates, ascending.
+
+    One point dominates another if it is no worse in every objective and better in one; so of points that are equal in
+    every objective either all or none are there. O(n log n) for two objectives, O(n * front) for more.
+    Raises KeyError for a point without an objective, ValueError for one that is not a number.
+    """
+    values = [_vector(point, maximize, minimize) for point in points]
+    # In lexicographic order a point is dominated only by earlier ones; of two objectives the last kept has the least
+    # second, so it alone needs to be asked.
+    order = sorted(range(len(values)), key=values.__getitem__)
+    two = len(maximize) + len(minimize) == 2
+    front: list[Vector] = []
+    kept: list[int] = []
+    for index in order:
+        value = values[index]
+        rivals = front[-1:] if two else front
+        if any(rival != value and _covers(rival, value) for rival in rivals):
+            continue
+        front.append(value)
+        kept.append(index)
+    return sorted(kept)
+
+
+def hypervolume(points: Sequence[Mapping[str, float]], *, macs: tuple[float, float], classes: int) -> float:
+    """How much of log10(MACs) x selection_top1 the points dominate, in [0, 1].
+
+    `macs` are the smallest and the largest of all the search's candidates, whatever its constraints, so that it is the
+    same for everything compared. The reference point is (1.1 x largest, 1 / classes), the ideal point (smallest, 1).
+    Raises ValueError for `macs` that are not 0 < smallest <= largest, for fewer than two classes and for a point without
+    positive MACs.
+    """
+    smallest, largest = macs
+    if not 0 < smallest <= largest < math.inf:
+        raise ValueError(f"macs must be 0 < smallest <= largest, not {macs}")
+    if classes < 2:
+        raise ValueError(f"classes must be at least 2, not {classes}")
+    ideal = (math.log10(smallest), -1.0)
+    reference = (math.log10(1.1 * largest), -1.0 / classes)
+    values = [(max(math.log10(point["macs"]), ideal[0]), max(-point["selection_top1"], ideal[1])) for point in points]
+    return volume(values, reference) / math.prod(r - i for r, i in zip(reference, ideal, strict=True))
+
+
+def volume(values: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
+    """The volume between a reference point and the minimised `values`; those not below it in every coordinate are
+    left out. By slicing along the last coordinate: O(n log n) in two dimensions, n times that for each one more."""
+    inside = sorted({tuple(v) for v in values if all(x < r for x, r in zip(v, reference, strict=True))})
+    if not inside:
+        return 0.0
+    if len(reference) == 1:
+        return reference[0] - inside[0][0]
+    if len(reference) == 2:
+        total, height = 0.0, reference[1]
+        for x, y in inside:
+            if y < height:
+                total += (reference[0] - x) * (height - y)
+                height = y
+        return total
+    inside.sort(key=lambda value: value[-1])
+    tops = [value[-1] for value in inside[1:]] + [reference[-1]]
+    return sum(
+        (top - value[-1]) * volume([other[:-1] for other in inside[: index + 1]], reference[:-1])
+        for index, (value, top) in enumerate(zip(inside, tops, strict=True))
+        if top > value[-1]
+    )
+
+
+def _vector(point: Mapping[str, float], maximize: Sequence[str], minimize: Sequence[str]) -> Vector:
+    value = (*(-point[name] for name in maximize), *(point[name] for name in minimize))
+    if any(math.isnan(x) for x in value):
+        raise ValueError(f"an objective is not a number in {dict(point)}")
+    return value
+
+
+def _covers(left: Vector, right: Vector) -> bool:
+    return all(a <= b for a, b in zip(left, right, strict=True))

@@ -1,0 +1,71 @@
+"""A training's state on disk: safetensors + JSON. The manifest is written last, so a folder with one is whole.
+
+The position in the data and every draw are functions of (seed, step), so the step is all there is to save of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import SGD
+
+MANIFEST = "manifest.json"
+STATE = "state.safetensors"
+VERSION = 1
+
+
+class CheckpointError(ValueError):
+    """A folder holds no checkpoint of this training."""
+
+
+def save(folder: Path, network: nn.Module, optimizer: SGD, *, step: int, identity: str) -> None:
+    """Write a checkpoint of `step` finished steps into a new folder. `identity` names the training: whoever restores
+    must give the same."""
+    folder.mkdir(parents=True)
+    tensors: dict[str, Tensor] = {f"network.{name}": value for name, value in network.state_dict().items()}
+    tensors["rng"] = torch.get_rng_state()
+    for name, parameter in network.named_parameters():
+        momentum = optimizer.state.get(parameter, {}).get("momentum_buffer")
+        if momentum is not None:
+            tensors[f"momentum.{name}"] = momentum
+    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, folder / STATE)
+    with (folder / STATE).open("rb") as file:
+        os.fsync(file.fileno())
+    partial = folder / f"{MANIFEST}.partial"
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump({"version": VERSION, "step": step, "identity": identity}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(folder / MANIFEST)
+
+
+def restore(folder: Path, network: nn.Module, optimizer: SGD, *, identity: str) -> int:
+    """Put a checkpoint's state into a network and its optimizer, and return its step. Raises CheckpointError."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        state = load_file(folder / STATE)
+    except (FileNotFoundError, json.JSONDecodeError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder} is no whole checkpoint ({error}): remove it to train from the start"
+        ) from error
+    if (manifest["version"], manifest["identity"]) != (VERSION, identity):
+        raise CheckpointError(f"{folder} is a checkpoint of another training: remove it to train from the start")
+    network.load_state_dict(_part(state, "network."))
+    momentum = _part(state, "momentum.")
+    for name, parameter in network.named_parameters():
+        if name in momentum:
+            buffer = torch.empty_like(parameter, memory_format=torch.preserve_format)
+            optimizer.state[parameter]["momentum_buffer"] = buffer.copy_(momentum[name])
+    torch.set_rng_state(state["rng"])
+    step: int = manifest["step"]
+    return step
+
+
+def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

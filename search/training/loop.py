@@ -1,0 +1,110 @@
+"""The training loop: steps, learning rate, what is reported, checkpoints, stopping. What a step does is the method's."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.optim import SGD
+
+from search.data.loader import Batch
+from search.reporter import Reporter, Stop
+from search.training.optimizer import set_learning_rate
+from search.training.schedule import cosine
+
+CHECKPOINT_SECONDS: Final = 30.0
+CURVE_POINTS: Final = 200
+PROGRESS_SECONDS: Final = 1.0
+
+Update = Callable[[int, Batch], dict[str, Tensor]]
+"""Adds the gradients of a step's batch and returns its losses: scalars that stay on the device."""
+
+
+class DivergedError(ValueError):
+    """The loss is no longer a number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """How long and how fast: `steps` in all, of which `start` are done; the learning rate falls from `peak` to 0."""
+
+    steps: int
+    peak: float
+    start: int = 0
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+
+
+def train(
+    schedule: Schedule,
+    batches: Iterable[Batch],
+    update: Update,
+    optimizer: SGD,
+    reporter: Reporter,
+    save: Callable[[int], None],
+) -> tuple[int, Stop]:
+    """Train until the schedule's end or a stop; returns the steps done and the stop. `batches` begin at `start`.
+
+    `save(step)` is called every `checkpoint_seconds` and when drained. Raises DivergedError.
+    """
+    step, stop = schedule.start, Stop.NO
+    meter = _Meter(reporter, schedule.steps)
+    saved = time.monotonic()
+    for batch in batches:
+        stop = reporter.should_stop()
+        if stop is not Stop.NO or step >= schedule.steps:
+            break
+        learning_rate = cosine(schedule.peak, step, schedule.steps)
+        set_learning_rate(optimizer, learning_rate)
+        optimizer.zero_grad(set_to_none=True)
+        losses = update(step, batch)
+        optimizer.step()
+        step += 1
+        meter.add(step, losses, learning_rate, len(batch.labels))
+        if time.monotonic() - saved >= schedule.checkpoint_seconds and step < schedule.steps:
+            save(step)
+            saved = time.monotonic()
+    if stop is Stop.DRAIN and step > schedule.start:
+        save(step)
+    return step, stop
+
+
+class _Meter:
+    """Curves of about `CURVE_POINTS` points, and `progress` every second. Losses are summed on the device and fetched
+    once for each point."""
+
+    def __init__(self, reporter: Reporter, steps: int) -> None:
+        self._reporter = reporter
+        self._steps = steps
+        self._every = math.ceil(steps / CURVE_POINTS)
+        self._sums: dict[str, Tensor] = {}
+        self._summed = 0
+        self._images = 0
+        self._since = self._progressed = time.monotonic()
+
+    def add(self, step: int, losses: dict[str, Tensor], learning_rate: float, images: int) -> None:
+        for name, value in losses.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._summed += 1
+        self._images += images
+        if step % self._every == 0 or step == self._steps:
+            self._flush(step, learning_rate)
+        now = time.monotonic()
+        if now - self._progressed >= PROGRESS_SECONDS or step == self._steps:
+            self._reporter.metric("progress", step, step / self._steps)
+            self._progressed = now
+
+    def _flush(self, step: int, learning_rate: float) -> None:
+        means = (torch.stack(list(self._sums.values())) / self._summed).tolist()
+        for name, mean in zip(self._sums, means, strict=True):
+            if not math.isfinite(mean):
+                raise DivergedError(f"training diverged: {name} is {mean} at step {step}; lower learning_rate")
+            self._reporter.metric(name, step, mean)
+        now = time.monotonic()
+        self._reporter.metric("learning_rate", step, learning_rate)
+        self._reporter.metric("images_per_second", step, self._images / max(now - self._since, 1e-9))
+        self._sums, self._summed, self._images, self._since = {}, 0, 0, now

@@ -1,0 +1,23 @@
+"""A plan for the tests of planning: the search's labels say what it does. Put under a kind that exists by `setitem`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from search.methods.method import NewTrial, Plan, TrialRecord
+from search.spec import ResolvedSpec
+
+
+def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
+    """Queue trials until `trials` (default 1) were planned, `at_once` (default all) of them under way at a time.
+
+    Label `fail`: raise. Label `retry`: plan one more for every one that failed.
+    """
+    if "fail" in spec.labels:
+        raise ZeroDivisionError("this plan always fails")
+    failed = sum(record.state == "failed" for record in history) if "retry" in spec.labels else 0
+    left = int(spec.labels.get("trials", 1)) + failed - len(history)
+    active = sum(record.state in {"queued", "running"} for record in history)
+    room = int(spec.labels.get("at_once", left)) - active
+    indices = range(len(history), len(history) + max(0, min(left, room)))
+    return Plan(trials=tuple(NewTrial(params={"index": index}) for index in indices), done=left <= len(indices))

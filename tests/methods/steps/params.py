@@ -1,0 +1,47 @@
+"""Parameters of a method whose steps take milliseconds: real trials for the tests of everything around training."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from search.methods.method import Candidate, DatasetProfile, MethodParams
+
+
+class StepsParams(MethodParams):
+    """Counts steps; the last trial takes the first one's artifact as its input. No torch."""
+
+    summary: ClassVar[str] = "Counts."
+    paper: ClassVar[str] = "none"
+    tiny: ClassVar[dict[str, Any]] = {"trials": 2, "steps": 5}
+
+    kind: Literal["steps"] = "steps"
+    trials: int = Field(default=1, ge=1, description="Trials, all planned at once; one more follows if `then` is set.")
+    then: bool = Field(default=False, description="Whether a last trial takes trial 0's artifact as its input.")
+    steps: int = Field(default=10, ge=1, description="Steps of each trial.")
+    seconds: float = Field(default=0.001, ge=0, description="Of each step.")
+    checkpoint_every: int = Field(default=5, ge=1, description="Steps between checkpoints.")
+    points: int = Field(default=2, ge=0, description="Points that each trial reports at its end.")
+    fault: Literal["none", "raise", "exit", "plan", "nan", "deaf", "stubborn", "memory", "memory_always", "hang"] = (
+        Field(
+            default="none",
+            description="At half of the steps: raise an error, exit without a word, (plan) fail to plan, (nan) report a "
+            "point that is not finite, (memory) run out of it unless the batch is halved, or always, (hang) do nothing more "
+            "in the first attempt; deaf: never ask whether to stop; stubborn: ignore SIGTERM too.",
+        )
+    )
+
+    def candidates(self, dataset: DatasetProfile) -> list[Candidate]:
+        return [
+            Candidate(
+                key=f"net-{index}",
+                config={"index": index},
+                input_size=dataset.image_size,
+                cost={"macs": 1000 * (index + 1), "pool_inputs": 0, "params": 10, "peak_activation_bytes": 100},
+            )
+            for index in range(max(self.points, 1))
+        ]
+
+
+PARAMS = (StepsParams,)

@@ -1,0 +1,26 @@
+"""The steps method's plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from search.methods.method import NewTrial, Plan, TrialArtifact, TrialRecord
+from search.spec import ResolvedSpec
+
+
+def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
+    """`trials` trials, then one that takes the first one's artifact."""
+    method = spec.method
+    if method.fault == "plan":
+        raise ZeroDivisionError("this plan always fails")
+    if len(history) < method.trials:
+        left = range(len(history), method.trials)
+        return Plan(trials=tuple(NewTrial(params={"index": index}) for index in left), done=not method.then)
+    if not method.then or len(history) > method.trials:
+        return Plan(done=True)
+    if any(record.state in {"queued", "running"} for record in history):
+        return Plan()
+    if history[0].state != "completed":
+        return Plan(done=True)
+    inputs = {"before": TrialArtifact(trial=0, artifact="count")}
+    return Plan(trials=(NewTrial(params={"index": len(history)}, inputs=inputs),), done=True)

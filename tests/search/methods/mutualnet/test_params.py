@@ -1,0 +1,109 @@
+"""What the parameters span, and what they refuse."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from models.cost import cost
+from models.families.registry import architecture
+from search.methods.method import DatasetProfile
+from search.methods.mutualnet.params import MutualNetParams, Widths, input_size
+
+
+def profile(size: tuple[int, int] = (32, 32), *, images: int = 10_000) -> DatasetProfile:
+    return DatasetProfile(
+        classes=tuple("0123456789"),
+        channels=1,
+        image_size=size,
+        images={"train": images, "selection": 10, "report": 10},
+        mean=(0.5,),
+        std=(0.5,),
+        fingerprint="none",
+    )
+
+
+def test_default_resolutions_are_the_papers() -> None:
+    assert MutualNetParams().sides(profile((32, 32))) == (32, 28, 24, 20)
+    assert MutualNetParams().sides(profile((224, 224))) == (224, 192, 160, 128)
+    assert MutualNetParams().sides(profile((64, 96))) == (64, 56, 44, 36)
+    assert input_size(profile((64, 96)), 56) == (56, 84)
+
+
+def test_width_grid() -> None:
+    assert Widths().grid() == [0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0]
+    assert Widths(min=0.7, step=0.2).grid() == [0.7, 0.9, 1.0]
+    assert Widths(min=1.0).grid() == [1.0]
+
+
+def test_candidates_are_widths_by_resolutions_with_their_costs() -> None:
+    found = MutualNetParams().candidates(profile())
+    assert len(found) == 64
+    assert len({candidate.key for candidate in found}) == 64
+    [half] = [c for c in found if c.config == {"width": 0.5, "resolution": 24}]
+    network = architecture(
+        "fd_mobilenet", width=0.5, slimmable=True, base_width=0.25, nominal=32, classes=10, channels=1
+    )
+    assert half.cost == cost(network, (24, 24)).as_dict()
+    assert half.input_size == (24, 24)
+
+
+def test_widths_of_the_same_channels_are_one_candidate() -> None:
+    params = MutualNetParams(family="wrn_16_1", widths=Widths(min=0.5, step=0.05))
+    widths = [float(c.config["width"]) for c in params.candidates(profile())]
+    networks = {params.architecture(profile(), width) for width in params.widths.grid()}
+    assert len(networks) < len(params.widths.grid())
+    assert len(widths) == 4 * len(networks)
+    assert 1.0 in widths
+
+
+def test_candidates_are_quick_enough_for_a_request() -> None:
+    best = min(_seconds(MutualNetParams(base_width=0.25 + 0.01 * i)) for i in range(3))
+    again = _seconds(MutualNetParams(base_width=0.25))
+    assert best < 0.25  # 0.03 on an idle machine
+    assert again < 0.05
+
+
+def _seconds(params: MutualNetParams) -> float:
+    start = time.process_time()
+    assert len(params.candidates(profile())) == 64
+    return time.process_time() - start
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"family": "resnet_9000"}, "unknown family 'resnet_9000'"),
+        ({"widths": {"min": 0.8, "max": 0.5}}, "widths.min 0.8 is above widths.max 0.5"),
+        ({"resolutions": [32, 4]}, "from 8 to 1024"),
+        ({"resolutions": []}, "at least 1 item"),
+        ({"epochs": 0}, "greater than or equal to 1"),
+        ({"learning_rate": "fast"}, "valid number"),
+        ({"temperature": 2}, "not permitted"),
+    ],
+)
+def test_wrong_values_are_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        MutualNetParams.model_validate(given)
+
+
+def test_what_does_not_fit_the_dataset_names_the_field_and_the_fix() -> None:
+    with pytest.raises(ValueError, match=r"^resolutions: 40 is beyond the dataset's image size 32; use at most 32"):
+        MutualNetParams(resolutions=(40, 32)).candidates(profile())
+    with pytest.raises(ValueError, match=r"^batch_size: 64 is more than the dataset's 50 training images; use at most"):
+        MutualNetParams().candidates(profile(images=50))
+
+
+@pytest.mark.parametrize("name", [*MutualNetParams.presets, "tiny"])
+def test_presets_are_valid(name: str) -> None:
+    given = MutualNetParams.presets.get(name, MutualNetParams.tiny)
+    params = MutualNetParams.model_validate(given)
+    assert params.candidates(profile((params.nominal or 32,) * 2))
+
+
+def test_every_field_is_documented() -> None:
+    for name, field in MutualNetParams.model_fields.items():
+        assert field.description or name == "kind", name

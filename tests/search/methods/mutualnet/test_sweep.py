@@ -1,0 +1,137 @@
+"""The sweep: which networks it measures, what it reports of them, how it stops and goes on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from models import checkpoint
+from models.architecture import Architecture
+from models.cost import cost
+from models.layers.slimmable import Slimmable
+from search.data.store import Dataset
+from search.evaluation import reevaluate
+from search.methods.mutualnet import supernet, sweep
+from search.pareto import nondominated
+from search.reporter import Point, Stop, Trial
+from search.spec import Constraint, ResolvedSpec
+from tests.search.recorder import Recorder
+
+
+@pytest.fixture
+def trial(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> Trial:
+    torch.manual_seed(1)
+    network = Slimmable(spec.method.architecture(spec.dataset))
+    path = tmp_path / "supernet.safetensors"
+    supernet.save(path, network)
+    work = tmp_path / "work"
+    work.mkdir()
+    return Trial(number=1, spec=spec, params={"stage": "sweep"}, dataset=stripes, work=work, inputs={"supernet": path})
+
+
+def keys(points: list[Point]) -> list[str]:
+    return list(dict.fromkeys(point.key for point in points))
+
+
+def test_every_candidate_is_measured_and_the_front_has_weights(trial: Trial, stripes: Path, tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    outputs = sweep.run(trial, recorder)
+    candidates = {candidate.key: candidate for candidate in trial.spec.candidates()}
+    assert outputs == {"evaluated": 6, "candidates": 6}
+    assert sorted(keys(recorder.points)) == sorted(candidates)
+    measured, front = recorder.points[:6], recorder.points[6:]
+    assert all(point.weights is None and "top1" not in point.metrics for point in measured)
+    expected = {measured[i].key for i in nondominated([point.metrics for point in measured])}
+    assert {point.key for point in front} == expected
+
+    data = Dataset.open(stripes)
+    for point in recorder.points:
+        architecture = Architecture.from_json(point.architecture)
+        found = cost(architecture, point.input_size).as_dict()
+        assert {name: point.metrics[name] for name in found} == found == candidates[point.key].cost
+        assert point.supernet == "supernet"
+    for point in front:
+        assert point.weights is not None
+        path = recorder.artifacts[point.weights]
+        assert Point.model_validate(checkpoint.read_record(path)) == point
+        again = reevaluate(path, data)
+        assert (again.top1, again.equal, again.images) == (point.metrics["top1"], True, 60)
+        # The static network decides as the shared one did.
+        assert reevaluate(path, data, "selection").top1 == point.metrics["selection_top1"]
+    assert recorder.metrics["progress", 1000] == 1.0
+
+
+def test_the_swept_supernet_keeps_the_statistics_of_every_point(trial: Trial, tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    sweep.run(trial, recorder)
+    network = supernet.load(recorder.artifacts["supernet"])
+    for point in recorder.points:
+        assert network.calibrated(Architecture.from_json(point.architecture), point.input_size)
+    front = recorder.points[-1]
+    assert front.weights is not None
+    cut = network.extract(Architecture.from_json(front.architecture), front.input_size).state_dict()
+    stored = checkpoint.load(recorder.artifacts[front.weights]).state_dict()
+    assert all(torch.equal(cut[name], stored[name]) for name in stored)
+
+
+def test_infeasible_networks_are_never_measured(trial: Trial, tmp_path: Path) -> None:
+    bound = Constraint(metric="macs", value=sorted(c.cost["macs"] for c in trial.spec.candidates())[2])
+    recorder = Recorder(tmp_path)
+    sweep.run(replace(trial, spec=trial.spec.model_copy(update={"constraints": (bound,)})), recorder)
+    assert len(keys(recorder.points)) == 3
+    assert all(bound.holds(point.metrics) for point in recorder.points)
+
+
+def test_cancel_ends_at_once(trial: Trial, tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, stop=lambda asked: Stop.CANCEL if asked == 2 else Stop.NO)
+    assert sweep.run(trial, recorder)["evaluated"] == 2
+    assert not recorder.artifacts
+
+
+@pytest.mark.parametrize("asked_at", [2, 7])
+def test_drained_it_goes_on_with_what_it_has(trial: Trial, tmp_path: Path, asked_at: int) -> None:
+    whole = Recorder(tmp_path)
+    sweep.run(trial, whole)
+    (tmp_path / "first").mkdir()
+    first = Recorder(tmp_path / "first", stop=lambda asked: Stop.DRAIN if asked == asked_at else Stop.NO)
+    sweep.run(_again(trial, tmp_path / "first"), first)
+    [(count, folder)] = first.checkpoints
+    assert count == min(6, asked_at)
+    (tmp_path / "second").mkdir()
+    second = Recorder(tmp_path / "second")
+    sweep.run(_again(trial, tmp_path / "second", folder), second)
+    reported = first.points + second.points
+    assert {point.key: point for point in reported} == {point.key: point for point in whole.points}
+    assert len(second.points) < len(whole.points)
+
+
+def test_at_a_limit_a_few_networks_over_the_costs_are_measured(trial: Trial, tmp_path: Path) -> None:
+    method = trial.spec.method.model_copy(
+        update={"widths": trial.spec.method.widths.model_copy(update={"min": 0.25, "step": 0.05})}
+    )
+    spec = trial.spec.model_copy(update={"method": method})
+    recorder = Recorder(tmp_path, stop=lambda asked: Stop.LIMIT)
+    sweep.run(replace(trial, spec=spec), recorder)
+    macs = {point.key: point.metrics["macs"] for point in recorder.points}
+    every = [candidate.cost["macs"] for candidate in spec.candidates()]
+    assert len(macs) == sweep.AT_LIMIT < len(every)
+    assert (min(macs.values()), max(macs.values())) == (min(every), max(every))
+    assert any("top1" in point.metrics for point in recorder.points)
+
+
+def test_only_a_supernet_can_be_swept(trial: Trial, tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    sweep.run(trial, recorder)
+    weights = recorder.points[-1].weights
+    assert weights is not None
+    with pytest.raises(ValueError, match="no supernet"):
+        sweep.run(replace(trial, inputs={"supernet": recorder.artifacts[weights]}), recorder)
+
+
+def _again(trial: Trial, folder: Path, checkpoint: Path | None = None) -> Trial:
+    work = folder / "work"
+    work.mkdir()
+    return replace(trial, work=work, checkpoint=checkpoint)

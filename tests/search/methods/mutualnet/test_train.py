@@ -1,0 +1,139 @@
+"""The training stage: what it reports, how it stops, and that it goes on as if it had not stopped."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from search.data.store import Dataset
+from search.methods.mutualnet import supernet, train
+from search.reporter import Stop, Trial
+from search.spec import Limits, ResolvedSpec, SearchSpec
+from search.training.checkpoint import CheckpointError
+from search.training.loop import DivergedError
+from tests.search.recorder import Recorder
+
+STEPS = 12
+"""Two epochs of 96 images in batches of 16."""
+DRAINED = 8
+
+
+def trial(spec: ResolvedSpec, dataset: Path, folder: Path, **changes: Any) -> Trial:
+    work = folder / "work"
+    work.mkdir(parents=True)
+    return replace(Trial(number=0, spec=spec, params={"stage": "train"}, dataset=dataset, work=work, seed=3), **changes)
+
+
+def test_reports_curves_progress_and_the_supernet(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    outputs = train.run(trial(spec, stripes, tmp_path), recorder)
+    assert outputs == {"steps": STEPS, "epochs": 2.0, "planned_epochs": 2, "batch_size": 16}
+    for name in ("loss", "distillation_loss", "learning_rate", "images_per_second"):
+        assert sum(metric == name for metric, _ in recorder.metrics) == STEPS
+    assert recorder.metrics["progress", STEPS] == 1.0
+    assert recorder.metrics["learning_rate", 1] == spec.method.learning_rate
+    network = supernet.load(recorder.artifacts["supernet"])
+    assert network.architecture == spec.method.architecture(spec.dataset)
+    assert not network.training
+
+
+def test_max_epochs_shortens_the_schedule(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    short = spec.model_copy(update={"limits": Limits(max_epochs=1)})
+    assert train.run(trial(short, stripes, tmp_path), recorder)["steps"] == STEPS // 2
+    assert recorder.metrics["learning_rate", STEPS // 2] < 0.1 * spec.method.learning_rate
+
+
+def test_a_smaller_batch_takes_more_and_smaller_steps(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    outputs = train.run(trial(spec, stripes, tmp_path, batch_scale=0.5), recorder)
+    assert outputs == {"steps": 2 * STEPS, "epochs": 2.0, "planned_epochs": 2, "batch_size": 8}
+    assert recorder.metrics["learning_rate", 1] == spec.method.learning_rate / 2
+
+
+def test_cancel_ends_at_once(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, stop=lambda asked: Stop.CANCEL if asked == 3 else Stop.NO)
+    assert train.run(trial(spec, stripes, tmp_path), recorder)["steps"] == 3
+    assert not recorder.artifacts
+    assert not recorder.checkpoints
+
+
+def test_a_limit_ends_training_with_what_there_is(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, stop=lambda asked: Stop.LIMIT if asked >= 5 else Stop.NO)
+    assert train.run(trial(spec, stripes, tmp_path), recorder)["steps"] == 5
+    assert "supernet" in recorder.artifacts
+
+
+def test_divergence_is_said(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+    method = spec.method.model_copy(update={"learning_rate": 1e30, "epochs": 20})
+    with pytest.raises(DivergedError, match=r"training diverged: .* lower learning_rate"):
+        train.run(trial(spec.model_copy(update={"method": method}), stripes, tmp_path), Recorder(tmp_path))
+
+
+def test_another_trainings_checkpoint_is_refused(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, stop=lambda asked: Stop.DRAIN if asked == 2 else Stop.NO)
+    train.run(trial(spec, stripes, tmp_path), recorder)
+    [(step, kept)] = recorder.checkpoints
+    assert step == 2
+    with pytest.raises(CheckpointError, match="another training"):
+        train.run(trial(spec, stripes, tmp_path / "b", checkpoint=kept, seed=4), recorder)
+    state = kept / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:-8])
+    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+        train.run(trial(spec, stripes, tmp_path / "cut", checkpoint=kept), recorder)
+    (kept / "manifest.json").unlink()
+    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+        train.run(trial(spec, stripes, tmp_path / "c", checkpoint=kept), recorder)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    spec: ResolvedSpec, stripes: Path, tmp_path: Path
+) -> None:
+    whole = Recorder(tmp_path)
+    train.run(trial(spec, stripes, tmp_path), whole)
+    first = Recorder(tmp_path, stop=lambda asked: Stop.DRAIN if asked == DRAINED else Stop.NO)
+    train.run(trial(spec, stripes, tmp_path / "first"), first)
+    assert not first.artifacts
+    [(step, kept)] = first.checkpoints
+    assert step == DRAINED
+
+    method = spec.method.model_dump(mode="json")
+    resumed = _resume_elsewhere(method, stripes, tmp_path / "second", kept)
+    losses = {step: value for (name, step), value in whole.metrics.items() if name == "loss" and step > DRAINED}
+    assert {int(step): value for step, value in resumed["loss"].items()} == losses
+    expected = supernet.load(whole.artifacts["supernet"]).state()
+    state = supernet.load(Path(resumed["supernet"])).state()
+    assert expected.keys() == state.keys()
+    assert all(torch.equal(expected[name], state[name]) for name in expected)
+
+
+def _resume_elsewhere(method: dict[str, Any], dataset: Path, folder: Path, checkpoint: Path) -> dict[str, Any]:
+    """Go on in a process of its own on one thread."""
+    order = {"method": method, "dataset": str(dataset), "folder": str(folder), "checkpoint": str(checkpoint)}
+    command = [sys.executable, "-m", __name__, json.dumps(order)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    answer: dict[str, Any] = json.loads(ended.stdout)
+    return answer
+
+
+def _main(order: dict[str, Any]) -> None:
+    torch.set_num_threads(1)
+    folder, dataset = Path(order["folder"]), Path(order["dataset"])
+    submitted = SearchSpec.model_validate({"name": "stripes", "dataset_id": "local", "method": order["method"]})
+    spec = submitted.resolve(Dataset.open(dataset).profile)
+    recorder = Recorder(folder)
+    train.run(trial(spec, dataset, folder, checkpoint=Path(order["checkpoint"])), recorder)
+    losses = {step: value for (name, step), value in recorder.metrics.items() if name == "loss"}
+    sys.stdout.write(json.dumps({"supernet": str(recorder.artifacts["supernet"]), "loss": losses}))
+
+
+if __name__ == "__main__":
+    _main(json.loads(sys.argv[1]))

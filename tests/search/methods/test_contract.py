@@ -1,0 +1,152 @@
+"""What every method that is registered must keep, as far as it can be seen without the service."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median_low
+
+import pytest
+
+from models import checkpoint
+from models.architecture import Architecture
+from models.cost import cost
+from search.data.store import Dataset
+from search.evaluation import reevaluate
+from search.local import LocalSearch
+from search.methods.method import NewTrial, Plan, TrialRecord, TrialState
+from search.methods.registry import Method
+from search.pareto import nondominated
+from search.reporter import Point, Stop
+from search.spec import METHODS, Constraint, ResolvedSpec, SearchSpec
+from tests.search.conftest import write_stripes
+
+MOST_TRIALS = 200
+
+
+@pytest.fixture(scope="module", params=sorted(METHODS))
+def method(request: pytest.FixtureRequest) -> Method:
+    return METHODS[request.param]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stripes of 32 pixels."""
+    return write_stripes(tmp_path_factory.mktemp("contract") / "dataset", 32)
+
+
+@pytest.fixture(scope="module")
+def spec(method: Method, dataset: Path) -> ResolvedSpec:
+    """The method's tiny search."""
+    body = {"name": "contract", "dataset_id": "local", "method": {"kind": method.kind, **method.params.tiny}, "seed": 7}
+    return SearchSpec.model_validate(body).resolve(Dataset.open(dataset).profile)
+
+
+def test_parameters_are_documented_and_presets_valid(method: Method) -> None:
+    assert method.params.summary
+    assert method.params.paper
+    for name, field in method.params.model_fields.items():
+        assert field.description or name == "kind", f"{name} has no description"
+    for preset in (method.params.tiny, *method.params.presets.values()):
+        assert method.params.model_validate(preset).kind == method.kind
+
+
+def test_candidates_are_the_same_every_time_and_have_costs(spec: ResolvedSpec) -> None:
+    found = spec.candidates()
+    assert found
+    assert found == ResolvedSpec.model_validate_json(spec.model_dump_json()).candidates()
+    assert len({candidate.key for candidate in found}) == len(found)
+    for candidate in found:
+        assert candidate.cost.keys() == {"macs", "pool_inputs", "params", "peak_activation_bytes"}
+        assert min(candidate.cost.values()) > 0
+
+
+def test_plan_is_pure_and_goes_on_from_any_prefix_of_its_history(method: Method, spec: ResolvedSpec) -> None:
+    before = spec.model_dump_json()
+    for history in _histories(method, spec):
+        kept = [record.model_copy(deep=True) for record in history]
+        again = [TrialRecord.model_validate_json(record.model_dump_json()) for record in history]
+        assert method.plan(spec, history) == method.plan(spec, again)
+        assert history == kept
+    assert spec.model_dump_json() == before
+
+
+@pytest.mark.parametrize("state", ["failed", "cancelled"])
+def test_plan_comes_to_an_end_when_every_trial_goes_wrong(
+    method: Method, spec: ResolvedSpec, state: TrialState
+) -> None:
+    *_, last = _histories(method, spec, ends=state)
+    assert len(last) < MOST_TRIALS
+
+
+def test_planning_imports_no_torch(method: Method, spec: ResolvedSpec) -> None:
+    program = (
+        "import sys; from search.spec import METHODS, ResolvedSpec\n"
+        "spec = ResolvedSpec.model_validate_json(sys.stdin.read())\n"
+        "print(METHODS[spec.method.kind].plan(spec, []).model_dump_json())\n"
+        "assert 'torch' not in sys.modules, 'torch is imported'"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], input=spec.model_dump_json(), capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    # Another process plans the same.
+    assert Plan.model_validate_json(ended.stdout) == method.plan(spec, [])
+
+
+def test_tiny_search_respects_constraints_and_its_points_rebuild_as_reported(
+    spec: ResolvedSpec, dataset: Path, tmp_path: Path
+) -> None:
+    bound = Constraint(metric="macs", value=median_low(c.cost["macs"] for c in spec.candidates()))
+    constrained = spec.model_copy(update={"constraints": (bound,)})
+    front = LocalSearch(constrained, dataset, tmp_path).run(lambda: Stop.NO, lambda trial, fraction: None)
+    assert front.finished
+    assert front.points
+    every = [
+        Point.model_validate(point)
+        for trial in json.loads((tmp_path / "search.json").read_text())["trials"]
+        for point in trial["points"].values()
+    ]
+    assert all(bound.holds(point.metrics) for point in every)
+    expected = {every[i].key for i in nondominated([point.metrics for point in every])}
+    assert {point.key for point in front.points} == expected
+
+    data = Dataset.open(dataset)
+    for point in front.points:
+        path = tmp_path / "points" / f"{point.key}.safetensors"
+        assert Point.model_validate(checkpoint.read_record(path)) == point
+        found = cost(Architecture.from_json(point.architecture), point.input_size).as_dict()
+        assert {name: point.metrics[name] for name in found} == found
+        again = reevaluate(path, data)
+        assert (again.top1, again.equal) == (point.metrics["top1"], True)
+
+
+def _histories(method: Method, spec: ResolvedSpec, ends: TrialState = "completed") -> Iterator[list[TrialRecord]]:
+    """Every history of a search whose trials run one after another and all end alike, with nothing reported."""
+    trials: list[tuple[NewTrial, TrialState]] = []
+
+    def history() -> list[TrialRecord]:
+        return [
+            TrialRecord(number=number, state=state, params=new.params, outputs={} if state == "completed" else None)
+            for number, (new, state) in enumerate(trials)
+        ]
+
+    while len(trials) < MOST_TRIALS:
+        yield history()
+        plan = method.plan(spec, history())
+        first = len(trials)
+        trials += [(new, "queued") for new in plan.trials]
+        if not plan.trials:
+            assert plan.done, "nothing is under way, nothing is planned, and the plan is not done"
+            return
+        for number in range(first, len(trials)):
+            for state in ("running", ends):
+                yield history()
+                trials[number] = (trials[number][0], state)
+        if plan.done:
+            yield history()
+            assert not method.plan(spec, history()).trials
+            return

@@ -1,0 +1,48 @@
+"""A reporter that remembers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from search.reporter import Point, Stop
+
+
+def never(asked: int) -> Stop:
+    """Do not stop."""
+    del asked
+    return Stop.NO
+
+
+@dataclass
+class Recorder:
+    """Keeps what is reported, files as copies in `folder`. `stop` is given how often it was asked before."""
+
+    folder: Path
+    stop: Callable[[int], Stop] = never
+    metrics: dict[tuple[str, int], float] = field(default_factory=dict)
+    points: list[Point] = field(default_factory=list)
+    artifacts: dict[str, Path] = field(default_factory=dict)
+    checkpoints: list[tuple[int, Path]] = field(default_factory=list)
+    asked: int = 0
+
+    def metric(self, name: str, step: int, value: float) -> None:
+        self.metrics[name, step] = value
+
+    def point(self, point: Point) -> None:
+        assert point.weights is None or point.weights in self.artifacts
+        self.points.append(point)
+
+    def artifact(self, name: str, path: Path) -> None:
+        self.artifacts[name] = Path(shutil.copy(path, self.folder / f"artifact-{name}"))
+
+    def checkpoint(self, path: Path, step: int) -> None:
+        kept = self.folder / f"kept-{step}"
+        path.rename(kept)
+        self.checkpoints.append((step, kept))
+
+    def should_stop(self) -> Stop:
+        self.asked += 1
+        return self.stop(self.asked - 1)

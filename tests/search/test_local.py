@@ -1,0 +1,104 @@
+"""A search from beginning to end without a service."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from models import checkpoint
+from search.data.store import Dataset
+from search.evaluation import reevaluate
+from search.local import LocalSearch, LocalSearchError
+from search.pareto import nondominated
+from search.reporter import Point, Stop
+from search.spec import Constraint, Limits, ResolvedSpec
+
+
+def go_on() -> Stop:
+    return Stop.NO
+
+
+def silent(trial: int, fraction: float) -> None:
+    assert 0 <= fraction <= 1
+    assert trial in (0, 1)
+
+
+class StopsAfter:
+    """Asks for a stop at the n-th question, once."""
+
+    def __init__(self, questions: int, stop: Stop) -> None:
+        self._left = questions
+        self._stop = stop
+
+    def __call__(self) -> Stop:
+        self._left -= 1
+        return self._stop if self._left == 0 else Stop.NO
+
+
+def test_front_of_checkpoints_that_measure_as_reported(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+    front = LocalSearch(spec, stripes, tmp_path).run(go_on, silent)
+    assert front.finished
+    assert 0 < front.hypervolume < 1
+    macs = [point.metrics["macs"] for point in front.points]
+    assert macs == sorted(macs)
+    assert nondominated([point.metrics for point in front.points]) == list(range(len(front.points)))
+
+    written = json.loads((tmp_path / "front.json").read_text())
+    assert written["finished"] is True
+    assert written["hypervolume"] == front.hypervolume
+    dataset = Dataset.open(stripes)
+    for entry, point in zip(written["points"], front.points, strict=True):
+        path = tmp_path / entry["file"]
+        assert Point.model_validate(checkpoint.read_record(path)) == point
+        again = reevaluate(path, dataset)
+        assert again.equal is True
+        assert again.top1 == point.metrics["top1"]
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert {line["trial"] for line in lines} == {0, 1}
+    assert not list((tmp_path / "trials").glob("*/work"))
+
+
+@pytest.mark.parametrize("questions", [6, 19])
+def test_interrupted_it_goes_on_to_the_same_front(
+    spec: ResolvedSpec, stripes: Path, tmp_path: Path, questions: int
+) -> None:
+    whole = LocalSearch(spec, stripes, tmp_path / "whole").run(go_on, silent)
+    out = tmp_path / "parts"
+    first = LocalSearch(spec, stripes, out).run(StopsAfter(questions, Stop.DRAIN), silent)
+    assert not first.finished
+    assert json.loads((out / "front.json").read_text())["finished"] is False
+    second = LocalSearch(spec, stripes, out).run(go_on, silent)
+    assert second == whole
+    # A search that has ended has nothing more to do.
+    assert LocalSearch(spec, stripes, out).run(go_on, silent) == whole
+
+
+def test_a_time_limit_ends_with_a_front(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+    limited = spec.model_copy(update={"limits": Limits(max_wall_seconds=0.001)})
+    front = LocalSearch(limited, stripes, tmp_path).run(go_on, silent)
+    assert front.finished
+    assert front.points
+    assert all(point.weights for point in front.points)
+
+
+def test_max_trials_is_kept(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+    limited = spec.model_copy(update={"limits": Limits(max_trials=1)})
+    front = LocalSearch(limited, stripes, tmp_path).run(go_on, silent)
+    assert (front.points, front.hypervolume, front.finished) == ([], 0.0, True)
+    assert not (tmp_path / "trials" / "1").exists()
+
+
+def test_a_folder_holds_one_search(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+    LocalSearch(spec, stripes, tmp_path).run(StopsAfter(1, Stop.DRAIN), silent)
+    other = spec.model_copy(update={"seed": 1})
+    with pytest.raises(LocalSearchError, match="another specification: choose another folder"):
+        LocalSearch(other, stripes, tmp_path)
+
+
+def test_impossible_constraints_name_the_nearest_cost(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+    least = min(candidate.cost["macs"] for candidate in spec.candidates())
+    impossible = spec.model_copy(update={"constraints": (Constraint(metric="macs", value=10),)})
+    with pytest.raises(LocalSearchError, match=rf"macs <= 10 \(the least is {least}\)"):
+        LocalSearch(impossible, stripes, tmp_path)

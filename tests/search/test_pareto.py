@@ -1,0 +1,106 @@
+"""The front and its hypervolume, against brute force and Optuna's."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna._hypervolume import compute_hypervolume
+
+from search.pareto import hypervolume, nondominated, volume
+
+# Few distinct values, so that ties and duplicates are common.
+COORDINATE = st.integers(0, 6).map(float)
+POINTS_2 = st.lists(st.fixed_dictionaries({"selection_top1": COORDINATE, "macs": COORDINATE}), max_size=30)
+POINTS_3 = st.lists(
+    st.fixed_dictionaries({"selection_top1": COORDINATE, "macs": COORDINATE, "params": COORDINATE}), max_size=20
+)
+
+
+def dominates(a: dict[str, float], b: dict[str, float], costs: tuple[str, ...]) -> bool:
+    no_worse = a["selection_top1"] >= b["selection_top1"] and all(a[c] <= b[c] for c in costs)
+    return no_worse and (a["selection_top1"] > b["selection_top1"] or any(a[c] < b[c] for c in costs))
+
+
+@given(POINTS_2)
+def test_two_objectives_equal_brute_force(points: list[dict[str, float]]) -> None:
+    expected = [i for i, p in enumerate(points) if not any(dominates(q, p, ("macs",)) for q in points)]
+    assert nondominated(points) == expected
+
+
+@given(POINTS_3)
+def test_three_objectives_equal_brute_force(points: list[dict[str, float]]) -> None:
+    costs = ("macs", "params")
+    expected = [i for i, p in enumerate(points) if not any(dominates(q, p, costs) for q in points)]
+    assert nondominated(points, ["selection_top1"], costs) == expected
+
+
+def test_equal_points_stay_together() -> None:
+    twin = {"selection_top1": 0.8, "macs": 10.0}
+    assert nondominated([twin, {"selection_top1": 0.8, "macs": 11.0}, dict(twin)]) == [0, 2]
+    assert nondominated([]) == []
+
+
+def test_a_point_without_an_objective_or_with_nan_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        nondominated([{"macs": 1.0}])
+    with pytest.raises(ValueError, match="not a number"):
+        nondominated([{"macs": 1.0, "selection_top1": math.nan}])
+
+
+@given(st.lists(st.tuples(COORDINATE, COORDINATE, COORDINATE), max_size=12), st.integers(1, 3))
+def test_volume_equals_a_count_of_unit_cells(points: list[tuple[float, ...]], dimensions: int) -> None:
+    values = [point[:dimensions] for point in points]
+    cells = itertools.product(range(6), repeat=dimensions)
+    covered = sum(any(all(v <= c for v, c in zip(value, cell, strict=True)) for value in values) for cell in cells)
+    assert volume(values, (6.0,) * dimensions) == pytest.approx(covered)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3, 4])
+def test_volume_equals_optunas(dimensions: int) -> None:
+    values = np.random.default_rng(dimensions).random((40, dimensions))
+    reference = np.ones(dimensions)
+    assert volume(values.tolist(), reference.tolist()) == pytest.approx(compute_hypervolume(values, reference))
+
+
+def test_hypervolume_of_known_fronts() -> None:
+    macs, classes = (1e6, 1e7), 10
+    assert hypervolume([], macs=macs, classes=classes) == 0
+    assert hypervolume([{"macs": 1e6, "selection_top1": 1.0}], macs=macs, classes=classes) == pytest.approx(1)
+    assert hypervolume([{"macs": 1e6, "selection_top1": 0.1}], macs=macs, classes=classes) == 0
+    # Half of the accuracy's range at half of the (logarithmic) range of costs.
+    middle = math.sqrt(1e6 * 1.1e7)
+    assert hypervolume([{"macs": middle, "selection_top1": 0.55}], macs=macs, classes=classes) == pytest.approx(0.25)
+
+
+@given(POINTS_2)
+def test_hypervolume_is_that_of_the_front(points: list[dict[str, float]]) -> None:
+    scaled = [{"macs": 1 + p["macs"], "selection_top1": p["selection_top1"] / 6} for p in points]
+    front = [scaled[i] for i in nondominated(scaled)]
+    whole = hypervolume(scaled, macs=(1, 6), classes=4)
+    assert whole == pytest.approx(hypervolume(front, macs=(1, 6), classes=4))
+    assert 0 <= whole <= 1 + 1e-12
+
+
+@pytest.mark.parametrize(("macs", "classes"), [((0, 1), 10), ((2, 1), 10), ((1, math.inf), 10), ((1, 2), 1)])
+def test_hypervolume_refuses_ranges_without_sense(macs: tuple[float, float], classes: int) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        hypervolume([], macs=macs, classes=classes)
+
+
+def test_two_thousand_points_take_milliseconds() -> None:
+    source = random.Random(0)
+    points = [{"macs": (x := source.random()) + 0.1, "selection_top1": x} for _ in range(2000)]
+    best = math.inf
+    for _ in range(5):
+        start = time.process_time()
+        nondominated(points)
+        hypervolume(points, macs=(0.1, 1.1), classes=10)
+        best = min(best, time.process_time() - start)
+    assert best < 0.05

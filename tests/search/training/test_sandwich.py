@@ -1,0 +1,62 @@
+"""The draws of the sandwich rule, and its losses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from search.training import sandwich
+
+RESOLUTIONS = (32, 28, 24, 20)
+
+
+def draws(step: int, *, seed: int = 0, random_widths: int = 2) -> list[sandwich.Draw]:
+    return sandwich.draw(seed, step, widths=(0.25, 1.0), resolutions=RESOLUTIONS, random_widths=random_widths)
+
+
+def test_smallest_width_first_then_as_many_as_asked_for() -> None:
+    for count in (0, 2, 5):
+        found = draws(7, random_widths=count)
+        assert len(found) == 1 + count
+        assert found[0].width == 0.25
+
+
+def test_a_function_of_seed_and_step() -> None:
+    assert draws(3) == draws(3)
+    assert draws(3) != draws(4)
+    assert draws(3) != draws(3, seed=1)
+
+
+def test_widths_and_resolutions_are_uniform_and_independent() -> None:
+    found = [draws(step) for step in range(4000)]
+    widths = torch.tensor([sub.width for step in found for sub in step[1:]])
+    assert widths.min() >= 0.25
+    assert widths.max() <= 1.0
+    shares = torch.histc(widths, 6, 0.25, 1.0) / len(widths)
+    assert shares.tolist() == pytest.approx([1 / 6] * 6, abs=0.02)
+    for place in range(3):  # the smallest width draws its resolution too, the largest one included
+        sides = [step[place].resolution for step in found]
+        assert [sides.count(side) / len(sides) for side in RESOLUTIONS] == pytest.approx([0.25] * 4, abs=0.03)
+    together = sum(step[0].resolution == step[1].resolution for step in found) / len(found)
+    assert together == pytest.approx(0.25, abs=0.03)
+
+
+def test_students_learn_the_detached_teacher_alone() -> None:
+    torch.manual_seed(0)
+    x, labels = torch.randn(8, 5, dtype=torch.float64), torch.arange(8) % 3
+    teacher, student = (nn.Linear(5, 3, dtype=torch.float64) for _ in range(2))
+    losses = sandwich.backward(lambda: teacher(x), [lambda: student(x), lambda: student(2 * x)], labels)
+
+    log_p, p = teacher(x).log_softmax(1), teacher(x).softmax(1).detach()
+    cross_entropy = -log_p[torch.arange(8), labels].mean()
+    soft: Tensor = sum(
+        (-(p * student(scaled).log_softmax(1)).sum(1).mean() for scaled in (x, 2 * x)), torch.zeros((), dtype=x.dtype)
+    )
+    entropy = -(p * p.log()).sum(1).mean()
+    assert losses.teacher.item() == pytest.approx(cross_entropy.item())
+    assert losses.students.item() == pytest.approx((soft - 2 * entropy).item())
+    (expected_teacher,) = torch.autograd.grad(cross_entropy, [teacher.weight])
+    (expected_student,) = torch.autograd.grad(soft, [student.weight])
+    torch.testing.assert_close(teacher.weight.grad, expected_teacher)
+    torch.testing.assert_close(student.weight.grad, expected_student)

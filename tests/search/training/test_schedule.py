@@ -1,0 +1,20 @@
+"""The learning rate's curve."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+
+from search.training.schedule import cosine
+
+
+def test_falls_from_the_peak_to_zero() -> None:
+    rates = [cosine(0.5, step, 100) for step in range(101)]
+    assert rates[0] == 0.5
+    assert rates[50] == pytest.approx(0.25)
+    assert rates[25] == pytest.approx(0.25 * (1 + math.sqrt(0.5)))
+    assert rates[100] == pytest.approx(0, abs=1e-12)
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates))
+    assert cosine(0.5, 120, 100) == rates[100]
