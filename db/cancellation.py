@@ -1,0 +1,59 @@
+"""Cancelling a search: a flag first, then what is queued goes at once, and what runs when its trainer is dead."""
+
+from __future__ import annotations
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from db import events, states
+from db.tables import PointRow, SearchRow, TrialRow
+from db.transitions import lock_search, move_search, move_trial
+
+
+def request_cancel(session: Session, search_id: str) -> bool:
+    """Ask for a search to be cancelled; it is at once, if none of its trials runs. Asking twice changes nothing.
+
+    Returns False if the search is over already. Raises LookupError for an unknown search.
+    """
+    search = lock_search(session, search_id)
+    if search is None:
+        raise LookupError(f"no search {search_id}")
+    if search.state in states.terminal(states.SEARCH):
+        return False
+    if search.cancel_requested:
+        return True
+    session.execute(
+        update(SearchRow)
+        .where(SearchRow.id == search_id)
+        .values(cancel_requested=True)
+        .execution_options(synchronize_session=False)
+    )
+    events.append(session, search_id, "search.cancel_requested", {})
+    settle(session, search)
+    return True
+
+
+def settle(session: Session, search: SearchRow) -> None:
+    """Bring a locked search that is to be cancelled as far as it goes now: its end, if none of its trials runs."""
+    cancel_queued(session, search.id)
+    if not running_trials(session, search.id):
+        points = session.scalar(
+            select(func.count()).where(PointRow.search_id == search.id, PointRow.role == "candidate")
+        )
+        move_search(session, search.id, "cancelled", data={"points": points})
+
+
+def cancel_queued(session: Session, search_id: str, *, first: int = 0) -> None:
+    """Cancel the trials of a locked search that wait, from number `first` on."""
+    for trial_id in session.scalars(
+        select(TrialRow.id)
+        .where(TrialRow.search_id == search_id, TrialRow.state == "queued", TrialRow.number >= first)
+        .order_by(TrialRow.number)
+    ).all():
+        move_trial(session, trial_id, "cancelled")
+
+
+def running_trials(session: Session, search_id: str) -> int:
+    """How many trials of a search run."""
+    running = session.scalar(select(func.count()).where(TrialRow.search_id == search_id, TrialRow.state == "running"))
+    return running or 0

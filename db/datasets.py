@@ -1,0 +1,98 @@
+"""Datasets: rows, uploads, lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import delete as sql_delete
+from sqlalchemy import exists, func, select, update
+from sqlalchemy.orm import Session
+
+from db import outbox
+from db.ids import new_id
+from db.keyset import Keyset, newest_first
+from db.tables import DatasetRow, SearchRow
+from db.transitions import move_dataset
+
+
+def insert(session: Session, tenant: str, *, name: str, source: dict[str, Any], options: dict[str, Any]) -> DatasetRow:
+    """A new dataset in state `pending`. One that needs no upload is sent to ingestion."""
+    row = DatasetRow(id=new_id("ds"), tenant_id=tenant, name=name, source=source, options=options)
+    session.add(row)
+    session.flush()
+    session.refresh(row)
+    if source["kind"] != "upload":
+        outbox.enqueue(session, outbox.INGEST, row.id)
+    return row
+
+
+def get(session: Session, tenant: str, dataset_id: str) -> DatasetRow | None:
+    """A dataset of this tenant."""
+    return session.scalar(select(DatasetRow).where(DatasetRow.id == dataset_id, DatasetRow.tenant_id == tenant))
+
+
+def page(session: Session, tenant: str, *, state: str | None, after: Keyset | None, limit: int) -> Sequence[DatasetRow]:
+    """At most `limit` datasets, newest first."""
+    query = select(DatasetRow).where(DatasetRow.tenant_id == tenant)
+    if state is not None:
+        query = query.where(DatasetRow.state == state)
+    return session.scalars(newest_first(query, DatasetRow.created_at, DatasetRow.id, after).limit(limit)).all()
+
+
+def start_upload(session: Session, tenant: str, dataset_id: str) -> bool:
+    """Enter `uploading`, or stay in it. False: the dataset's state does not allow it."""
+    row = get(session, tenant, dataset_id)
+    return row is not None and (
+        row.state == "uploading" or move_dataset(session, dataset_id, "uploading", DatasetRow.tenant_id == tenant)
+    )
+
+
+def keep_upload(session: Session, tenant: str, dataset_id: str, uploaded_bytes: int) -> None:
+    """Remember how much of an archive has arrived; with nothing of it, the dataset is `pending` again."""
+    mine = (DatasetRow.tenant_id == tenant, DatasetRow.state == "uploading")
+    if uploaded_bytes == 0:
+        move_dataset(session, dataset_id, "pending", *mine, uploaded_bytes=0)
+        return
+    session.execute(
+        update(DatasetRow)
+        .where(DatasetRow.id == dataset_id, *mine)
+        .values(uploaded_bytes=uploaded_bytes, updated_at=func.clock_timestamp())
+        .execution_options(synchronize_session=False)
+    )
+
+
+def abandon_upload(session: Session, dataset_id: str) -> None:
+    """Nobody goes on with an upload, and what has arrived is removed: the dataset, if it still is one, is `pending` again."""
+    move_dataset(session, dataset_id, "pending", DatasetRow.state == "uploading", uploaded_bytes=0)
+
+
+def finish_upload(session: Session, tenant: str, dataset_id: str, *, sha256: str, size: int) -> bool:
+    """Hand a complete archive (a blob) to ingestion. False: the dataset is gone, or past its upload."""
+    moved = move_dataset(
+        session,
+        dataset_id,
+        "validating",
+        DatasetRow.tenant_id == tenant,
+        DatasetRow.state == "uploading",
+        uploaded_bytes=size,
+        source=DatasetRow.source.op("||")({"sha256": sha256, "size": size}),
+    )
+    if moved:
+        outbox.enqueue(session, outbox.INGEST, dataset_id)
+    return moved
+
+
+def delete(session: Session, tenant: str, dataset_id: str) -> bool:
+    """Remove a dataset that no search uses. False: there is none, or one uses it.
+
+    The files go when orphaned blobs are collected. A search that is submitted meanwhile fails on its foreign key.
+    """
+    used = exists().where(SearchRow.dataset_id == DatasetRow.id)
+    gone = session.execute(
+        sql_delete(DatasetRow)
+        .where(DatasetRow.id == dataset_id, DatasetRow.tenant_id == tenant, ~used)
+        .returning(DatasetRow.id)
+        .execution_options(synchronize_session=False)
+    )
+    return gone.one_or_none() is not None

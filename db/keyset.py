@@ -1,0 +1,34 @@
+"""Lists by pages that stay right while rows are added: newest first, each page starts after the last row of the one
+before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Select, tuple_
+from sqlalchemy.orm import InstrumentedAttribute
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Keyset:
+    """The place of a row in a list that is ordered by time of creation and id."""
+
+    created_at: datetime
+    id: str
+
+
+def newest_first(
+    query: Select[Row],
+    created_at: InstrumentedAttribute[datetime],
+    identifier: InstrumentedAttribute[str],
+    after: Keyset | None,
+) -> Select[Row]:
+    """`query` in order, from the row that follows `after`."""
+    place: tuple[Any, Any] = (created_at, identifier)
+    if after is not None:
+        query = query.where(tuple_(*place) < (after.created_at, after.id))
+    return query.order_by(created_at.desc(), identifier.desc())

@@ -1,0 +1,183 @@
+"""Who may run a trial, and for how long: claim, renew. Every write of a worker carries the epoch of its lease.
+
+A worker whose lease was taken away finds zero rows to renew (`StaleLeaseError`) and stops: its transaction rolls back, so
+nothing of it is written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Double, cast, extract, func, select, update
+from sqlalchemy.orm import Session
+
+from db import limits
+from db.tables import ArtifactRow, AttemptRow, DatasetRow, SearchRow, TrialRow
+from db.transitions import lock_search, move_search, move_trial
+
+
+class StaleLeaseError(RuntimeError):
+    """The job is not this worker's any more: stop what runs and write nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to run a trial and to write its results. `seconds` is its length, counted from each renewal;
+    `stall_seconds` how long the trial may go without progress."""
+
+    trial_id: str
+    search_id: str
+    tenant_id: str
+    epoch: int
+    owner: str
+    seconds: float
+    stall_seconds: float = float("inf")
+
+    def held(self) -> ColumnElement[bool]:
+        """The guard of every write: the trial runs under this epoch."""
+        return (TrialRow.id == self.trial_id) & (TrialRow.lease_epoch == self.epoch) & (TrialRow.state == "running")
+
+    def stale(self) -> StaleLeaseError:
+        """The error of a write that found the guard broken."""
+        return StaleLeaseError(f"lease {self.epoch} of trial {self.trial_id} is gone: it may be another worker's")
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A claimed trial: what its trainer needs. `inputs` maps names to SHA-256; `manifest` is the dataset's."""
+
+    number: int
+    spec: dict[str, Any]
+    params: dict[str, Any]
+    inputs: dict[str, str]
+    checkpoint: dict[str, Any] | None
+    batch_scale: float
+    dataset_id: str
+    manifest: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked of a running trial: to end, to make way and go on later, or to report within the reserve.
+
+    `stalled`: it has not made progress for too long (`db.reports.write`); kill its trainer and let the attempt crash.
+    `overdue`: the limit is spent, reserve and all.
+    """
+
+    cancel: bool
+    pause: bool
+    limit: bool
+    stalled: bool = False
+    overdue: bool = False
+
+
+def claim(
+    session: Session, trial_id: str, *, owner: str, device: str, seconds: float, stall_seconds: float = float("inf")
+) -> Lease | None:
+    """Take a queued trial that is due, if its search goes on; None if somebody else has it or it must not run.
+
+    The first claim of a search's trials starts the search.
+    """
+    search_id = session.scalar(select(TrialRow.search_id).where(TrialRow.id == trial_id))
+    search = None if search_id is None else lock_search(session, search_id)
+    if search is None or search.state not in {"queued", "running"} or search.cancel_requested or search.pause_requested:
+        return None
+    moved = move_trial(
+        session,
+        trial_id,
+        "running",
+        TrialRow.run_after <= func.clock_timestamp(),
+        lease_epoch=TrialRow.lease_epoch + 1,
+        lease_owner=owner,
+        lease_expires_at=func.clock_timestamp() + timedelta(seconds=seconds),
+        started_at=func.coalesce(TrialRow.started_at, func.clock_timestamp()),
+        progressed_at=func.clock_timestamp(),
+        data={"worker": owner, "device": device},
+    )
+    if moved is None:
+        return None
+    lease = Lease(trial_id, search.id, search.tenant_id, moved.lease_epoch, owner, seconds, stall_seconds)
+    session.add(
+        AttemptRow(trial_id=trial_id, epoch=lease.epoch, worker=owner, device=device, tenant_id=lease.tenant_id)
+    )
+    if search.state == "queued":
+        move_search(
+            session, search.id, "running", started_at=func.coalesce(SearchRow.started_at, func.clock_timestamp())
+        )
+    return lease
+
+
+def assignment(session: Session, lease: Lease) -> Assignment:
+    """What a claimed trial's trainer needs. Raises LookupError if an input artifact is missing."""
+    search = session.get_one(SearchRow, lease.search_id)
+    trial = session.get_one(TrialRow, lease.trial_id)
+    dataset = session.get_one(DatasetRow, search.dataset_id)
+    return Assignment(
+        number=trial.number,
+        spec=search.spec | {"limits": search.limits},
+        params=trial.params,
+        inputs={name: _digest(session, search.id, wanted) for name, wanted in trial.inputs.items()},
+        checkpoint=trial.checkpoint,
+        batch_scale=trial.batch_scale,
+        dataset_id=dataset.id,
+        manifest=dataset.manifest or {},
+    )
+
+
+def renew(session: Session, lease: Lease) -> Asked:
+    """Begin a write: prolong the lease and lock the trial's row, so that nobody takes it before the commit.
+
+    Raises StaleLeaseError.
+    """
+    expires = func.clock_timestamp() + timedelta(seconds=lease.seconds)
+    renewed = session.execute(
+        update(TrialRow)
+        .where(lease.held())
+        .values(lease_expires_at=expires)
+        .returning(_idle_seconds())
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    if renewed is None:
+        raise lease.stale()
+    return _asked(session, lease, renewed[0])
+
+
+def asked(session: Session, lease: Lease) -> Asked:
+    """What is asked of the trial now; writes nothing. Raises StaleLeaseError."""
+    held = session.execute(select(_idle_seconds()).where(lease.held())).one_or_none()
+    if held is None:
+        raise lease.stale()
+    return _asked(session, lease, held[0])
+
+
+def _idle_seconds() -> ColumnElement[float]:
+    return cast(extract("epoch", func.clock_timestamp() - TrialRow.progressed_at), Double)
+
+
+def _asked(session: Session, lease: Lease, idle_seconds: float | None) -> Asked:
+    search = session.get_one(SearchRow, lease.search_id, populate_existing=True)
+    limit = limits.reached(session, search, share=1 - limits.RESERVE) is not None
+    return Asked(
+        stalled=idle_seconds is not None and idle_seconds > lease.stall_seconds,
+        cancel=search.cancel_requested,
+        pause=search.pause_requested,
+        limit=limit,
+        overdue=limit and limits.reached(session, search) is not None,
+    )
+
+
+def _digest(session: Session, search_id: str, wanted: dict[str, Any]) -> str:
+    digest = session.scalar(
+        select(ArtifactRow.sha256)
+        .join(TrialRow, TrialRow.id == ArtifactRow.trial_id)
+        .where(
+            TrialRow.search_id == search_id,
+            TrialRow.number == wanted["trial"],
+            ArtifactRow.name == wanted["artifact"],
+        )
+    )
+    if digest is None:
+        raise LookupError(f"trial {wanted['trial']} of search {search_id} has no artifact {wanted['artifact']!r}")
+    return digest

@@ -1,0 +1,67 @@
+"""Curves: what trials measured, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session
+
+from db.tables import MetricRow
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A value that was measured; not finite where it was not."""
+
+    step: int
+    value: float
+    at: datetime
+
+
+def totals(session: Session, trial_id: str, *, since_step: int) -> dict[str, int]:
+    """How many values each metric of a trial has above `since_step`, by name, in the order of the names."""
+    rows = session.execute(
+        select(MetricRow.name, func.count())
+        .where(MetricRow.trial_id == trial_id, MetricRow.step > since_step)
+        .group_by(MetricRow.name)
+        .order_by(MetricRow.name)
+    )
+    return {name: count for name, count in rows}  # noqa: C416 - a Row is no pair to dict()
+
+
+def curve(session: Session, trial_id: str, name: str, *, since_step: int, max_points: int) -> Sequence[Sample]:
+    """At most `max_points` (>= 4) values above `since_step`, by step; every one was measured.
+
+    If there are more: the first, the last, and of each of equally many steps between them the least and the greatest,
+    so that no spike is lost.
+    """
+    values = (
+        select(
+            MetricRow.step,
+            MetricRow.value,
+            MetricRow.at,
+            func.row_number().over(order_by=MetricRow.step).label("place"),
+            func.count().over().label("total"),
+        )
+        .where(MetricRow.trial_id == trial_id, MetricRow.name == name, MetricRow.step > since_step)
+        .subquery()
+    )
+    stretches = (max_points - 2) // 2
+    stretch = (values.c.place - 2) * stretches / func.greatest(values.c.total - 2, 1)
+    least = func.row_number().over(partition_by=func.floor(stretch), order_by=(values.c.value, values.c.place))
+    greatest = func.row_number().over(
+        partition_by=func.floor(stretch), order_by=(values.c.value.desc(), values.c.place)
+    )
+    ranked = select(values, least.label("least"), greatest.label("greatest")).subquery()
+    kept = or_(
+        ranked.c.total <= max_points,
+        ranked.c.place == 1,
+        ranked.c.place == ranked.c.total,
+        ranked.c.least == 1,
+        ranked.c.greatest == 1,
+    )
+    rows = session.execute(select(ranked.c.step, ranked.c.value, ranked.c.at).where(kept).order_by(ranked.c.step))
+    return [Sample(step=step, value=value, at=at) for step, value, at in rows]

@@ -1,0 +1,57 @@
+"""The schema's migrations: `python -m db.migrate` brings the database of DATABASE_URL to the newest one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.pool import NullPool
+
+from settings import get_settings
+
+_LOCK: Final = 0x5061_7265_746F
+
+
+def upgrade(url: str) -> str:
+    """Bring the database at `url` (postgresql+psycopg://...) to the newest migration and return its name.
+
+    Processes that start together take turns by an advisory lock; the migrations are one transaction. Raises
+    alembic.util.CommandError if the database is at a migration that this version does not know.
+    """
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    return head()
+
+
+def head() -> str:
+    """The newest migration that this version knows."""
+    name = ScriptDirectory.from_config(_config()).get_current_head()
+    if name is None:
+        raise RuntimeError("no migration is installed beside db/migrate.py: install Paretofit again")
+    return name
+
+
+def current(engine: Engine) -> str | None:
+    """The migration that a database is at; None for an empty one."""
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    return config
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"database is at migration {upgrade(get_settings().sqlalchemy_url)}\n")

@@ -1,0 +1,174 @@
+"""The step between trials: what a search does next, decided by its method's pure `plan` from its history.
+
+How a search ends, when nothing of it is under way and nothing follows:
+
+- a limit was met: succeeded, `stop_reason` names the limit, whatever the front holds;
+- it has points: succeeded, `stop_reason` "completed", the limit that shortened its trials, or "trials_failed" if a trial
+  failed on the way;
+- it has none: failed, with the first failed trial's error, or code "infeasible" or "no_points".
+
+A method sees its failed trials and may plan on. After `MAX_FAILURES` failures in a row nothing more is planned: what fails
+that often fails for a reason that the next trial shares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from db import cancellation, limits, states, trials
+from db.tables import PointRow, SearchRow, TrialRow
+from db.transitions import lock_search, move_search
+from search.methods.method import TrialRecord
+from search.spec import METHODS, ResolvedSpec
+
+MAX_FAILURES: Final = 3
+
+
+class PlanError(RuntimeError):
+    """A method's plan raised; the search ends by `fail`."""
+
+    def __init__(self, method: str, error: Exception) -> None:
+        super().__init__(f"the plan of method {method!r} failed: {type(error).__name__}: {error}")
+
+
+_ACTIVE: Final = frozenset({"queued", "running"})
+
+
+def advance(session: Session, search_id: str) -> None:
+    """Plan a search's next trials, or end it. Idempotent: without news since the last time it does nothing.
+
+    Raises PlanError if the method's plan raises.
+    """
+    search = lock_search(session, search_id)
+    if search is None or search.state in states.terminal(states.SEARCH) or not search.advance_wanted:
+        return
+    if search.pause_requested and not search.cancel_requested:
+        return
+    session.execute(
+        update(SearchRow)
+        .where(SearchRow.id == search_id)
+        .values(advance_wanted=False)
+        .execution_options(synchronize_session=False)
+    )
+    if search.cancel_requested:
+        cancellation.settle(session, search)
+        return
+    history = _history(session, search_id)
+    stop_reason = limits.reached(session, search)
+    if stop_reason is not None:
+        cancellation.cancel_queued(session, search_id)
+        history = _history(session, search_id)
+    else:
+        history = _within_max_trials(session, search, history)
+    active = sum(record.state in _ACTIVE for record in history)
+    if stop_reason is None and not _keeps_failing(history):
+        stop_reason, planned = _plan(session, search, history, active)
+        active += planned
+    if active == 0:
+        _close(session, search, history, stop_reason)
+
+
+def fail(session: Session, search_id: str, error: PlanError) -> None:
+    """End a search whose method cannot plan: at once, or when the last of its trials has ended. A pause comes first."""
+    search = lock_search(session, search_id)
+    if search is None or search.state in states.terminal(states.SEARCH) or search.pause_requested:
+        return
+    cancellation.cancel_queued(session, search_id)
+    if not cancellation.running_trials(session, search_id):
+        reason = {"code": "method_error", "detail": str(error)}
+        move_search(session, search_id, "failed", data={"error": reason}, error=reason)
+
+
+def _plan(session: Session, search: SearchRow, history: Sequence[TrialRecord], active: int) -> tuple[str | None, int]:
+    """Queue what the method wants, within the limits; returns the limit that kept it from more, and how many."""
+    try:
+        spec = ResolvedSpec.model_validate(search.spec | {"limits": search.limits})
+        plan = METHODS[search.method].plan(spec, history)
+    except Exception as error:  # A method is a plug-in: whatever it raises is this search's problem.
+        raise PlanError(search.method, error) from error
+    wanted = list(plan.trials)
+    stop_reason = None
+    if (most := spec.limits.max_trials) is not None:
+        within = wanted[: max(most - len(history), 0)]
+        if len(within) < len(wanted) or any(record.state == "cancelled" for record in history[most:]):
+            stop_reason = "max_trials"
+        wanted = within
+    if spec.limits.max_parallel_trials is not None:
+        wanted = wanted[: max(spec.limits.max_parallel_trials - active, 0)]
+    for number, new in enumerate(wanted, start=len(history)):
+        trials.create(session, search, number, new)
+    return stop_reason, len(wanted)
+
+
+def _within_max_trials(session: Session, search: SearchRow, history: list[TrialRecord]) -> list[TrialRecord]:
+    """The history without trials that wait beyond a limit that was lowered: those are cancelled."""
+    most = search.limits.get("max_trials")
+    if most is None or not any(record.state == "queued" for record in history[most:]):
+        return history
+    cancellation.cancel_queued(session, search.id, first=most)
+    return _history(session, search.id)
+
+
+def _close(session: Session, search: SearchRow, history: Sequence[TrialRecord], stop_reason: str | None) -> None:
+    points = session.scalar(select(func.count()).where(PointRow.search_id == search.id, PointRow.role == "candidate"))
+    ended = session.execute(
+        select(TrialRow.number, TrialRow.state, TrialRow.error)
+        .where(TrialRow.search_id == search.id)
+        .order_by(TrialRow.number)
+    ).all()
+    failed = next((row for row in ended if row.state == "failed"), None)
+    if stop_reason is None and not points:
+        error: dict[str, Any]
+        if failed is not None:
+            error = (failed.error or {}) | {"trial": failed.number}
+        elif ended and all(row.state == "infeasible" for row in ended):
+            error = {"code": "infeasible", "detail": "no network meets the constraints: relax them"}
+        else:
+            error = {"code": "no_points", "detail": "the method ended without a network: see its trials' logs"}
+        move_search(session, search.id, "failed", data={"error": error}, error=error)
+        return
+    if search.state == "queued":
+        move_search(session, search.id, "running")
+    if stop_reason is None and limits.out_of_epochs(search, (record.outputs or {} for record in history)):
+        stop_reason = "max_epochs"
+    reason = (
+        stop_reason
+        # Whatever ran so late was asked to come to an end (`db.leases.Asked.limit`).
+        or limits.reached(session, search, share=1 - limits.RESERVE)
+        or ("completed" if failed is None else "trials_failed")
+    )
+    move_search(session, search.id, "succeeded", data={"stop_reason": reason, "points": points}, stop_reason=reason)
+
+
+def _keeps_failing(history: Sequence[TrialRecord]) -> bool:
+    ended = [record.state for record in history if record.state not in _ACTIVE]
+    return len(ended) >= MAX_FAILURES and all(state == "failed" for state in ended[-MAX_FAILURES:])
+
+
+def _history(session: Session, search_id: str) -> list[TrialRecord]:
+    points: dict[str, list[dict[str, float]]] = {}
+    for trial_id, metrics in session.execute(
+        select(PointRow.trial_id, PointRow.metrics)
+        .where(PointRow.search_id == search_id, PointRow.role == "candidate")
+        .order_by(PointRow.trial_id, PointRow.key)
+    ):
+        points.setdefault(trial_id, []).append(metrics)
+    rows = session.execute(
+        select(TrialRow.id, TrialRow.number, TrialRow.state, TrialRow.params, TrialRow.outputs)
+        .where(TrialRow.search_id == search_id)
+        .order_by(TrialRow.number)
+    )
+    return [
+        TrialRecord(
+            number=row.number,
+            state=row.state,
+            params=row.params,
+            outputs=row.outputs,
+            points=tuple(points.get(row.id, ())),
+        )
+        for row in rows
+    ]

@@ -1,0 +1,182 @@
+"""Searches: rows, lists, how far they came and what they spent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import case, func, select, update
+from sqlalchemy import delete as sql_delete
+from sqlalchemy.orm import Session, defer
+
+from db import events, outbox, states
+from db.ids import new_id
+from db.keyset import Keyset, newest_first
+from db.tables import AttemptRow, EventRow, SearchRow, TrialRow
+
+CREATED = "search.created"
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """A search's trials by state, and the sum of their done fractions."""
+
+    states: dict[str, int] = field(default_factory=dict)
+    done: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What the attempts of a search's trials took."""
+
+    device_seconds: float
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A search that succeeded: what it was asked, what was recorded at its creation, what it took."""
+
+    spec: dict[str, Any]
+    created: dict[str, Any]
+    device_seconds: float
+
+
+def insert(
+    session: Session, tenant: str, *, spec: Mapping[str, Any], dataset_id: str, created: dict[str, Any]
+) -> SearchRow:
+    """A new search in state `queued`, with its first event (`created` is its data) and a wake-up of its planner.
+
+    `spec` is the resolved specification as JSON.
+    """
+    row = SearchRow(
+        id=new_id("srch"),
+        tenant_id=tenant,
+        name=spec["name"],
+        method=spec["method"]["kind"],
+        spec=dict(spec),
+        limits=spec["limits"],
+        labels=spec["labels"],
+        priority=spec["priority"],
+        dataset_id=dataset_id,
+    )
+    session.add(row)
+    session.flush()
+    events.append(session, row.id, CREATED, created)
+    outbox.enqueue(session, outbox.ADVANCE, row.id, priority=row.priority)
+    session.flush()
+    session.refresh(row)
+    return row
+
+
+def get(session: Session, tenant: str, search_id: str) -> SearchRow | None:
+    """A search of this tenant."""
+    return session.scalar(select(SearchRow).where(SearchRow.id == search_id, SearchRow.tenant_id == tenant))
+
+
+def page(
+    session: Session,
+    tenant: str,
+    *,
+    state: str | None,
+    method: str | None,
+    label: tuple[str, str | None] | None,
+    after: Keyset | None,
+    limit: int,
+) -> Sequence[SearchRow]:
+    """At most `limit` searches, newest first, their specifications not loaded. `label` is a name with a value, or None for any value."""
+    query = select(SearchRow).options(defer(SearchRow.spec, raiseload=True)).where(SearchRow.tenant_id == tenant)
+    if state is not None:
+        query = query.where(SearchRow.state == state)
+    if method is not None:
+        query = query.where(SearchRow.method == method)
+    match label:
+        case (name, None):
+            query = query.where(SearchRow.labels.has_key(name))
+        case (name, value):
+            query = query.where(SearchRow.labels.contains({name: value}))
+    return session.scalars(newest_first(query, SearchRow.created_at, SearchRow.id, after).limit(limit)).all()
+
+
+def describe(session: Session, search_id: str, *, name: str, labels: dict[str, str]) -> None:
+    """Give a search another name and other labels, in whatever state it is."""
+    session.execute(
+        update(SearchRow)
+        .where(SearchRow.id == search_id)
+        .values(name=name, labels=labels)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def delete(session: Session, tenant: str, search_id: str) -> bool:
+    """Remove a search that is over, with all that hangs on it. False: there is none, or it is not over."""
+    gone = session.execute(
+        sql_delete(SearchRow)
+        .where(
+            SearchRow.id == search_id,
+            SearchRow.tenant_id == tenant,
+            SearchRow.state.in_(states.terminal(states.SEARCH)),
+        )
+        .returning(SearchRow.id)
+        .execution_options(synchronize_session=False)
+    )
+    return gone.one_or_none() is not None
+
+
+def tallies(session: Session, search_ids: Sequence[str]) -> dict[str, Tally]:
+    """The trials of several searches; a search without any is there with an empty tally."""
+    done = case((TrialRow.state.in_(states.terminal(states.TRIAL)), 1.0), else_=TrialRow.progress)
+    rows = session.execute(
+        select(TrialRow.search_id, TrialRow.state, func.count(), func.sum(done))
+        .where(TrialRow.search_id.in_(search_ids))
+        .group_by(TrialRow.search_id, TrialRow.state)
+    )
+    found = {search_id: Tally() for search_id in search_ids}
+    for search_id, state, count, fraction in rows:
+        tally = found[search_id]
+        found[search_id] = Tally({**tally.states, state: count}, tally.done + fraction)
+    return found
+
+
+def spent(session: Session, search_id: str) -> Spent:
+    """What a search took so far; an attempt that runs counts until now."""
+    attempts, seconds = session.execute(
+        select(func.count(), func.coalesce(func.sum(_seconds()), 0.0))
+        .select_from(AttemptRow)
+        .join(TrialRow, TrialRow.id == AttemptRow.trial_id)
+        .where(TrialRow.search_id == search_id)
+    ).one()
+    return Spent(device_seconds=float(seconds), attempts=attempts)
+
+
+def creation(session: Session, search_id: str) -> dict[str, Any]:
+    """What was recorded when a search was accepted (the data of its first event); empty if nothing was."""
+    data = session.scalar(
+        select(EventRow.data).where(EventRow.search_id == search_id, EventRow.seq == 1, EventRow.type == CREATED)
+    )
+    return data or {}
+
+
+def succeeded(session: Session, tenant: str, method: str, *, limit: int) -> list[Past]:
+    """The last searches by this method that ran to their end, newest first."""
+    rows = session.execute(
+        select(SearchRow.spec, EventRow.data, func.sum(_seconds()))
+        .join(EventRow, (EventRow.search_id == SearchRow.id) & (EventRow.seq == 1) & (EventRow.type == CREATED))
+        .join(TrialRow, TrialRow.search_id == SearchRow.id)
+        .join(AttemptRow, AttemptRow.trial_id == TrialRow.id)
+        .where(
+            SearchRow.tenant_id == tenant,
+            SearchRow.method == method,
+            SearchRow.state == "succeeded",
+            SearchRow.stop_reason == "completed",
+        )
+        .group_by(SearchRow.id, EventRow.search_id, EventRow.seq)
+        .order_by(SearchRow.created_at.desc(), SearchRow.id.desc())
+        .limit(limit)
+    )
+    return [Past(spec=spec, created=created, device_seconds=float(seconds)) for spec, created, seconds in rows]
+
+
+def _seconds() -> Any:
+    return func.extract("epoch", func.coalesce(AttemptRow.ended_at, func.clock_timestamp()) - AttemptRow.started_at)

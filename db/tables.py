@@ -1,0 +1,307 @@
+"""What is remembered: one class per table, suffix `Row`. States are text with a CHECK; every row belongs to a tenant.
+
+Queries live in the modules beside this one (`searches`, `trials`, `datasets`, ...), never in endpoints or tasks.
+`woken_at` is when a wake-up for a row was last put into the outbox; the reconciler sends what stays unclaimed again.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    DateTime,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from db import states
+
+DEFAULT_TENANT = "default"
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own declaration
+        str: Text,
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB(none_as_null=True),
+        list[Any]: JSONB(none_as_null=True),
+        float: Double,
+    }
+
+
+def _one_of(machine: states.Machine, column: str = "state") -> CheckConstraint:
+    listed = ", ".join(f"'{state}'" for state in machine)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+class _Tenant:
+    tenant_id: Mapped[str] = mapped_column(server_default=DEFAULT_TENANT)
+
+
+class _Created:
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class DatasetRow(_Tenant, _Created, Base):
+    """`source` is the request's; `options` {image_size, splits, seed, ...}; `manifest` {file: {sha256, size}} once ready."""
+
+    __tablename__ = "datasets"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default="pending")
+    source: Mapped[dict[str, Any]]
+    options: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    uploaded_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    report: Mapped[dict[str, Any] | None]
+    profile: Mapped[dict[str, Any] | None]
+    manifest: Mapped[dict[str, Any] | None]
+    fingerprint: Mapped[str | None]
+    error: Mapped[dict[str, Any] | None]
+    lease_epoch: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    lease_expires_at: Mapped[datetime | None]
+    run_after: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    crash_count: Mapped[int] = mapped_column(Integer, server_default="0")
+    woken_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+    __table_args__ = (
+        _one_of(states.DATASET),
+        CheckConstraint("(state = 'ready') = (manifest IS NOT NULL)", name="ready_has_manifest"),
+        Index(None, "tenant_id", "created_at", "id"),
+    )
+
+
+class SearchRow(_Tenant, _Created, Base):
+    """`spec` is the accepted specification with its dataset profile resolved; it never changes; `name`, `limits`, `labels` and
+    `priority` may. `advance_wanted`: something happened that planning has not seen yet. `paused_seconds` is how long it was
+    paused since its first trial started, a pause that lasts not counted: that began at `paused_at`."""
+
+    __tablename__ = "searches"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default="queued")
+    stop_reason: Mapped[str | None]
+    error: Mapped[dict[str, Any] | None]
+    method: Mapped[str]
+    spec: Mapped[dict[str, Any]]
+    limits: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    labels: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    priority: Mapped[int] = mapped_column(Integer, server_default="0")
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"))
+    cancel_requested: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    pause_requested: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    advance_wanted: Mapped[bool] = mapped_column(Boolean, server_default=text("true"))
+    woken_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    event_seq: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    front_seq: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    paused_at: Mapped[datetime | None]
+    paused_seconds: Mapped[float] = mapped_column(server_default="0")
+
+    __table_args__ = (
+        _one_of(states.SEARCH),
+        CheckConstraint(
+            "(state IN ('succeeded', 'failed', 'cancelled')) = (finished_at IS NOT NULL)", name="terminal_is_finished"
+        ),
+        CheckConstraint("(state = 'paused') = (paused_at IS NOT NULL)", name="paused_since"),
+        Index(None, "tenant_id", "created_at", "id"),
+        Index(None, "dataset_id"),
+    )
+
+
+class TrialRow(_Tenant, _Created, Base):
+    """`number` counts from 0 in its search; `inputs` {name: {trial, artifact}} name artifacts of earlier trials.
+
+    `checkpoint` is {step, files: {name: {sha256, size}}} of the last one; `run_after` is when it may be claimed;
+    `batch_scale` is what its batch sizes are multiplied by, less than 1 after it ran out of memory.
+    """
+
+    __tablename__ = "trials"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    search_id: Mapped[str] = mapped_column(ForeignKey("searches.id", ondelete="CASCADE"))
+    number: Mapped[int]
+    state: Mapped[str] = mapped_column(server_default="queued")
+    params: Mapped[dict[str, Any]]
+    inputs: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    outputs: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]
+    progress: Mapped[float] = mapped_column(server_default="0")
+    priority: Mapped[int] = mapped_column(Integer, server_default="0")
+    lease_epoch: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    lease_owner: Mapped[str | None]
+    lease_expires_at: Mapped[datetime | None]
+    run_after: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    crash_count: Mapped[int] = mapped_column(Integer, server_default="0")
+    woken_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    checkpoint: Mapped[dict[str, Any] | None]
+    batch_scale: Mapped[float] = mapped_column(server_default="1")
+    progressed_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        _one_of(states.TRIAL),
+        CheckConstraint("(state = 'running') = (lease_expires_at IS NOT NULL)", name="running_is_leased"),
+        UniqueConstraint("search_id", "number"),
+        Index("ix_trials_expiring", "lease_expires_at", postgresql_where=text("state = 'running'")),
+        Index("ix_trials_waiting", "run_after", postgresql_where=text("state = 'queued'")),
+    )
+
+
+class AttemptRow(_Tenant, Base):
+    """One claim of a trial: what became of it. `outcome` is null while it runs."""
+
+    __tablename__ = "attempts"
+
+    trial_id: Mapped[str] = mapped_column(ForeignKey("trials.id", ondelete="CASCADE"), primary_key=True)
+    epoch: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    worker: Mapped[str]
+    device: Mapped[str | None]
+    outcome: Mapped[str | None]
+    error: Mapped[dict[str, Any] | None]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    ended_at: Mapped[datetime | None]
+
+
+class MetricRow(_Tenant, Base):
+    __tablename__ = "metrics"
+
+    trial_id: Mapped[str] = mapped_column(ForeignKey("trials.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    step: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    value: Mapped[float]
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class LogRow(_Tenant, Base):
+    __tablename__ = "logs"
+
+    trial_id: Mapped[str] = mapped_column(ForeignKey("trials.id", ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    epoch: Mapped[int] = mapped_column(BigInteger)
+    stream: Mapped[str]
+    line: Mapped[str]
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class ArtifactRow(_Tenant, _Created, Base):
+    """A blob by its SHA-256, and what it is to the trial (or dataset upload) that made it."""
+
+    __tablename__ = "artifacts"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    search_id: Mapped[str | None] = mapped_column(ForeignKey("searches.id", ondelete="CASCADE"))
+    trial_id: Mapped[str | None] = mapped_column(ForeignKey("trials.id", ondelete="CASCADE"))
+    name: Mapped[str]
+    sha256: Mapped[str]
+    size: Mapped[int] = mapped_column(BigInteger)
+    media_type: Mapped[str] = mapped_column(server_default="application/octet-stream")
+
+    __table_args__ = (
+        CheckConstraint("sha256 ~ '^[0-9a-f]{64}$'", name="sha256"),
+        UniqueConstraint("trial_id", "name"),
+        Index(None, "sha256"),
+        Index(None, "search_id"),
+    )
+
+
+class PointRow(_Tenant, _Created, Base):
+    """One architecture with its measured metrics. `record` is the whole `search.reporter.Point`; `key` names it."""
+
+    __tablename__ = "points"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    search_id: Mapped[str] = mapped_column(ForeignKey("searches.id", ondelete="CASCADE"))
+    trial_id: Mapped[str] = mapped_column(ForeignKey("trials.id", ondelete="CASCADE"))
+    key: Mapped[str]
+    role: Mapped[str] = mapped_column(server_default="candidate")
+    metrics: Mapped[dict[str, Any]]
+    record: Mapped[dict[str, Any]]
+    artifact_id: Mapped[str | None] = mapped_column(ForeignKey("artifacts.id"))
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+    __table_args__ = (
+        CheckConstraint("role IN ('candidate', 'baseline')", name="role"),
+        UniqueConstraint("trial_id", "key"),
+        Index(None, "search_id", "id"),
+    )
+
+
+class EventRow(_Tenant, Base):
+    """What happened in a search, numbered from 1 without gaps (`db.events.append`)."""
+
+    __tablename__ = "events"
+
+    search_id: Mapped[str] = mapped_column(ForeignKey("searches.id", ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    type: Mapped[str]
+    data: Mapped[dict[str, Any]]
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class OutboxRow(_Created, Base):
+    """A wake-up to be sent: written in the transaction of the state that it announces (`db.outbox.enqueue`)."""
+
+    __tablename__ = "outbox"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    task: Mapped[str]
+    subject: Mapped[str]
+    priority: Mapped[int] = mapped_column(Integer, server_default="0")
+    send_after: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+    __table_args__ = (Index(None, "send_after"), Index(None, "subject"))
+
+
+class IdempotencyRow(_Tenant, _Created, Base):
+    """The answer to a POST with an Idempotency-Key; `status` is null while the first request is in flight."""
+
+    __tablename__ = "idempotency_keys"
+
+    tenant_id: Mapped[str] = mapped_column(primary_key=True, server_default=DEFAULT_TENANT)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    route: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str]
+    status: Mapped[int | None]
+    headers: Mapped[dict[str, Any] | None]
+    body: Mapped[bytes | None] = mapped_column(LargeBinary)
+
+
+class WorkerRow(_Created, Base):
+    """A worker process that said it is there; `description` holds its machine, devices and queue."""
+
+    __tablename__ = "workers"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    queue: Mapped[str]
+    device: Mapped[str | None]
+    description: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())

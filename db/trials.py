@@ -1,0 +1,144 @@
+"""How a trial starts and ends: queued, finished, handed back, crashed. Each in one transaction with its events, its
+attempt's outcome and the planner's wake-up."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Final, Literal
+
+from sqlalchemy import ColumnElement, delete, func, select, update
+from sqlalchemy.orm import Session
+
+from db import events
+from db.ids import new_id
+from db.leases import Lease
+from db.outbox import TRAIN, enqueue, request_advance
+from db.steering import settle_pause
+from db.tables import AttemptRow, MetricRow, SearchRow, TrialRow
+from db.transitions import lock_search, move_trial
+from search.methods.method import NewTrial
+
+Outcome = Literal["completed", "infeasible", "failed", "cancelled"]
+OUT_OF_MEMORY: Final = "oom"
+_LONGEST_BACK_OFF: Final = 300.0
+_HALF: Final = 0.5
+
+
+def create(session: Session, search: SearchRow, number: int, new: NewTrial) -> str:
+    """Queue a trial of a locked search and return its id."""
+    row = TrialRow(
+        id=new_id("trl"),
+        tenant_id=search.tenant_id,
+        search_id=search.id,
+        number=number,
+        params=new.params,
+        inputs={name: artifact.model_dump() for name, artifact in new.inputs.items()},
+        priority=search.priority,
+    )
+    session.add(row)
+    session.flush()
+    data = {"trial": row.id, "number": number, "epoch": 0, "reason": "planned"}
+    events.append(session, search.id, "trial.queued", data)
+    enqueue(session, TRAIN, row.id, priority=search.priority)
+    return row.id
+
+
+def finish(
+    session: Session,
+    lease: Lease,
+    outcome: Outcome,
+    *,
+    outputs: dict[str, Any] | None = None,
+    error: dict[str, Any] | None = None,
+) -> None:
+    """End a trial and wake the planner. Raises StaleLeaseError."""
+    lock_search(session, lease.search_id)
+    values: dict[str, Any] = {"outputs": outputs, "error": error}
+    if outcome == "completed":
+        values["progress"] = 1.0
+    data = {} if error is None else {"error": error}
+    if move_trial(session, lease.trial_id, outcome, lease.held(), data=data, **values) is None:
+        raise lease.stale()
+    _end_attempt(session, lease.trial_id, lease.epoch, outcome, error)
+    request_advance(session, lease.search_id)
+    settle_pause(session, lease.search_id)
+
+
+def release(session: Session, lease: Lease) -> None:
+    """Hand a trial back, to go on from its checkpoint on any worker; this is no crash. If its search is being cancelled it
+    is cancelled. Raises StaleLeaseError."""
+    search = lock_search(session, lease.search_id)
+    if search is not None and search.cancel_requested:
+        finish(session, lease, "cancelled")
+        return
+    now = func.clock_timestamp()
+    moved = move_trial(
+        session, lease.trial_id, "queued", lease.held(), data={"reason": "drained"}, run_after=now, woken_at=now
+    )
+    if moved is None:
+        raise lease.stale()
+    _end_attempt(session, lease.trial_id, lease.epoch, "drained", None)
+    settle_pause(session, lease.search_id)
+    priority = session.scalar(select(TrialRow.priority).where(TrialRow.id == lease.trial_id))
+    enqueue(session, TRAIN, lease.trial_id, priority=priority or 0)
+
+
+def crash(
+    session: Session,
+    lease: Lease,
+    error: dict[str, Any],
+    *guards: ColumnElement[bool],
+    max_crashes: int,
+    back_off: float,
+) -> str | None:
+    """An attempt ended without a word: queue its trial again after `back_off` seconds, doubled by each crash before.
+
+    After `max_crashes` it fails with `error` ({code, detail, ...}); if its search is being cancelled it is cancelled.
+    Whatever the count, one that ran out of memory (code `OUT_OF_MEMORY`) gets one more attempt, from the start at half the
+    batch size, and no second one.
+    Returns the state it came to, or None if the lease is not held any more or one of `guards` does not hold.
+    """
+    search = lock_search(session, lease.search_id)
+    if search is None:
+        return None
+    held = (lease.held(), *guards)
+    trial = session.scalars(select(TrialRow).where(*held).with_for_update(key_share=True)).one_or_none()
+    if trial is None:
+        return None
+    crashes = trial.crash_count + 1
+    values: dict[str, Any] = {"crash_count": crashes}
+    data: dict[str, Any] = {"error": error}
+    too_large = error["code"] == OUT_OF_MEMORY
+    if search.cancel_requested:
+        target = "cancelled"
+    elif trial.batch_scale < 1 if too_large else crashes >= max_crashes:
+        target = "failed"
+        values["error"] = error
+    else:
+        target = "queued"
+        due = func.clock_timestamp() + timedelta(seconds=min(back_off * 2 ** (crashes - 1), _LONGEST_BACK_OFF))
+        values |= {"run_after": due, "woken_at": due}
+        if too_large:
+            # Steps of another size: neither the checkpoint nor the curves can be continued.
+            values |= {"batch_scale": _HALF, "checkpoint": None, "progress": 0.0}
+            session.execute(delete(MetricRow).where(MetricRow.trial_id == lease.trial_id))
+    outcome = data["reason"] = "lost" if error["code"] == "lost" else "crashed"
+    if move_trial(session, lease.trial_id, target, *held, data=data, **values) is None:
+        return None
+    _end_attempt(session, lease.trial_id, lease.epoch, outcome, error)
+    if target == "queued":
+        session.refresh(trial)
+        enqueue(session, TRAIN, trial.id, priority=trial.priority, send_after=trial.run_after)
+    else:
+        request_advance(session, lease.search_id)
+    settle_pause(session, lease.search_id)
+    return target
+
+
+def _end_attempt(session: Session, trial_id: str, epoch: int, outcome: str, error: dict[str, Any] | None) -> None:
+    session.execute(
+        update(AttemptRow)
+        .where(AttemptRow.trial_id == trial_id, AttemptRow.epoch == epoch)
+        .values(outcome=outcome, error=error, ended_at=func.clock_timestamp())
+        .execution_options(synchronize_session=False)
+    )

@@ -1,0 +1,39 @@
+"""The worker processes that said they are there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from db.tables import WorkerRow
+
+
+def beat(session: Session, name: str, *, queue: str, device: str | None, description: dict[str, Any]) -> None:
+    """Say that worker `name` is there: the first time and ever after."""
+    about = {"queue": queue, "device": device, "description": description}
+    session.execute(
+        insert(WorkerRow)
+        .values(name=name, **about)
+        .on_conflict_do_update(index_elements=["name"], set_=about | {"seen_at": func.clock_timestamp()})
+    )
+
+
+def leave(session: Session, name: str) -> None:
+    """Worker `name` ended in order."""
+    session.execute(delete(WorkerRow).where(WorkerRow.name == name))
+
+
+def seen_within(session: Session, seconds: float) -> Sequence[WorkerRow]:
+    """The workers heard of within the last `seconds`, by name."""
+    since = func.clock_timestamp() - timedelta(seconds=seconds)
+    return session.scalars(select(WorkerRow).where(WorkerRow.seen_at >= since).order_by(WorkerRow.name)).all()
+
+
+def forget(session: Session, seconds: float) -> None:
+    """Remove the workers that were not heard of for `seconds`."""
+    session.execute(delete(WorkerRow).where(WorkerRow.seen_at < func.clock_timestamp() - timedelta(seconds=seconds)))

@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from search.spec import METHODS
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches by `mutualnet` are planned by `tests.methods.scripted`, as their labels say."""
+    scripted = dataclasses.replace(METHODS["mutualnet"], package="tests.methods.scripted")
+    monkeypatch.setitem(METHODS, "mutualnet", scripted)

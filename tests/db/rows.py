@@ -1,0 +1,134 @@
+"""Rows for the tests of what workers do with them: datasets, searches, trials and their leases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Engine, select
+
+from db import outbox
+from db.engine import transaction
+from db.ids import new_id
+from db.leases import Lease, claim
+from db.planning import advance
+from db.tables import DatasetRow, EventRow, OutboxRow, SearchRow, TrialRow
+
+PROFILE: dict[str, Any] = {
+    "classes": ["a", "b"],
+    "channels": 1,
+    "image_size": [32, 32],
+    "images": {"train": 8, "selection": 1, "report": 1},
+    "mean": [0.5],
+    "std": [0.5],
+    "fingerprint": "f",
+}
+
+
+def add_dataset(engine: Engine, **values: Any) -> str:
+    """A dataset: unless `values` say otherwise ready, without files."""
+    fields: dict[str, Any] = {
+        "name": "data",
+        "state": "ready",
+        "source": {"kind": "builtin", "name": "fashion_mnist"},
+        "manifest": {},
+        "profile": PROFILE,
+        "fingerprint": "f",
+    }
+    row = DatasetRow(id=new_id("ds"), **fields | values)
+    with transaction(engine) as session:
+        session.add(row)
+    return row.id
+
+
+def add_search(
+    engine: Engine,
+    *,
+    method: dict[str, Any] | None = None,
+    limits: dict[str, Any] | None = None,
+    labels: dict[str, str] | None = None,
+    dataset_id: str | None = None,
+) -> str:
+    """A queued search with its wake-up."""
+    spec: dict[str, Any] = {
+        "name": "count",
+        "dataset_id": dataset_id or add_dataset(engine),
+        "method": method or {"kind": "mutualnet"},
+        "dataset": PROFILE,
+        "limits": limits or {},
+        "labels": labels or {},
+    }
+    row = SearchRow(
+        id=new_id("srch"),
+        name="count",
+        method=spec["method"]["kind"],
+        spec=spec,
+        limits=spec["limits"],
+        labels=spec["labels"],
+        dataset_id=spec["dataset_id"],
+    )
+    with transaction(engine) as session:
+        session.add(row)
+        session.flush()
+        outbox.enqueue(session, outbox.ADVANCE, row.id)
+    return row.id
+
+
+def plan(engine: Engine, search_id: str) -> list[str]:
+    """Advance a search; the ids of its trials in their order."""
+    with transaction(engine) as session:
+        advance(session, search_id)
+    return [row.id for row in trials(engine, search_id)]
+
+
+def trials(engine: Engine, search_id: str) -> list[TrialRow]:
+    """A search's trials in their order."""
+    with transaction(engine) as session:
+        query = select(TrialRow).where(TrialRow.search_id == search_id).order_by(TrialRow.number)
+        return list(session.scalars(query))
+
+
+def trial(engine: Engine, trial_id: str) -> TrialRow:
+    """A trial as it is now."""
+    with transaction(engine) as session:
+        return session.get_one(TrialRow, trial_id)
+
+
+def search(engine: Engine, search_id: str) -> SearchRow:
+    """A search as it is now."""
+    with transaction(engine) as session:
+        return session.get_one(SearchRow, search_id)
+
+
+def dataset(engine: Engine, dataset_id: str) -> DatasetRow:
+    """A dataset as it is now."""
+    with transaction(engine) as session:
+        return session.get_one(DatasetRow, dataset_id)
+
+
+def events(engine: Engine, search_id: str) -> list[EventRow]:
+    """A search's events in their order."""
+    with transaction(engine) as session:
+        query = select(EventRow).where(EventRow.search_id == search_id).order_by(EventRow.seq)
+        return list(session.scalars(query))
+
+
+def event_types(engine: Engine, search_id: str) -> list[str]:
+    """The types of a search's events in their order."""
+    return [event.type for event in events(engine, search_id)]
+
+
+def wake_ups(engine: Engine) -> list[tuple[str, str]]:
+    """The outbox: (task, subject), emptied."""
+    with transaction(engine) as session:
+        rows = session.scalars(select(OutboxRow).order_by(OutboxRow.id)).all()
+        for row in rows:
+            session.delete(row)
+        return [(row.task, row.subject) for row in rows]
+
+
+def take(engine: Engine, trial_id: str, *, owner: str = "w", seconds: float = 60.0) -> Lease:
+    """Claim a trial that can be claimed."""
+    with transaction(engine) as session:
+        lease = claim(session, trial_id, owner=owner, device="cpu", seconds=seconds)
+    assert lease is not None
+    return lease

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session
+
+from db import ingestion
+from db.engine import transaction
+from db.ingestion import Ingestion
+from db.leases import StaleLeaseError
+from tests.db import rows
+from tests.db.rows import PROFILE
+
+CRASHED = {"code": "crashed", "detail": "ended by SIGKILL"}
+
+
+@pytest.fixture
+def dataset_id(engine: Engine) -> str:
+    return rows.add_dataset(engine, state="pending", manifest=None, profile=None, options={"seed": 3})
+
+
+def take(engine: Engine, dataset_id: str) -> Ingestion | None:
+    with transaction(engine) as session:
+        return ingestion.claim(session, dataset_id, seconds=60)
+
+
+def test_one_of_many_claims_wins(engine: Engine, dataset_id: str) -> None:
+    won: list[Ingestion | None] = []
+    threads = [threading.Thread(target=lambda: won.append(take(engine, dataset_id))) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (job,) = [job for job in won if job is not None]
+    assert (job.epoch, job.archive, job.spec.seed) == (1, None, 3)
+    assert rows.dataset(engine, dataset_id).state == "validating"
+
+
+def test_upload_is_claimed_when_it_is_complete(engine: Engine) -> None:
+    upload = {"kind": "upload", "sha256": "a" * 64, "size": 7}
+    dataset_id = rows.add_dataset(engine, state="uploading", source=upload, manifest=None, profile=None)
+    assert take(engine, dataset_id) is None
+    with transaction(engine) as session:
+        session.execute(text("UPDATE datasets SET state = 'validating'"))
+    job = take(engine, dataset_id)
+    assert job is not None
+    assert (job.archive, job.spec.source.kind) == ("a" * 64, "upload")
+
+
+def test_valid_dataset_is_ready(engine: Engine, dataset_id: str) -> None:
+    job = take(engine, dataset_id)
+    assert job is not None
+    manifest = {"images": {"sha256": "a" * 64, "size": 1}}
+    with transaction(engine) as session:
+        ingestion.ready(session, job, manifest=manifest, profile=PROFILE, report={"images": 10})
+    row = rows.dataset(engine, dataset_id)
+    assert (row.state, row.manifest, row.fingerprint, row.lease_expires_at) == ("ready", manifest, "f", None)
+
+
+def test_bad_dataset_is_rejected(engine: Engine, dataset_id: str) -> None:
+    job = take(engine, dataset_id)
+    assert job is not None
+    error = {"code": "empty", "detail": "no image"}
+    with transaction(engine) as session:
+        ingestion.reject(session, job, error, None)
+    row = rows.dataset(engine, dataset_id)
+    assert (row.state, row.error, row.report) == ("rejected", error, None)
+
+
+def test_stale_epoch_writes_nothing(engine: Engine, dataset_id: str) -> None:
+    stale = take(engine, dataset_id)
+    assert stale is not None
+    with transaction(engine) as session:
+        ingestion.release(session, stale)
+    current = take(engine, dataset_id)
+    assert current is not None
+    assert current.epoch == 2
+    writes: tuple[Callable[[Session], None], ...] = (
+        lambda session: ingestion.renew(session, stale),
+        lambda session: ingestion.release(session, stale),
+        lambda session: ingestion.reject(session, stale, CRASHED, None),
+        lambda session: ingestion.ready(session, stale, manifest={}, profile=PROFILE, report={}),
+    )
+    for write in writes:
+        with pytest.raises(StaleLeaseError), transaction(engine) as session:
+            write(session)
+    row = rows.dataset(engine, dataset_id)
+    assert (row.state, row.lease_epoch) == ("validating", 2)
+
+
+def test_crashes_back_off_and_then_reject(engine: Engine, dataset_id: str) -> None:
+    for expected in ("validating", "validating", "rejected"):
+        job = take(engine, dataset_id)
+        assert job is not None
+        with transaction(engine) as session:
+            state = ingestion.crash(session, dataset_id, job.epoch, CRASHED, max_crashes=3, back_off=60)
+        assert state == expected
+        assert take(engine, dataset_id) is None
+        with transaction(engine) as session:
+            session.execute(text("UPDATE datasets SET run_after = clock_timestamp()"))
+    assert rows.dataset(engine, dataset_id).error == CRASHED

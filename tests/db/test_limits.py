@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Engine, select, text, update
+
+from db import limits
+from db.cancellation import request_cancel
+from db.engine import transaction
+from db.leases import Lease, asked, assignment
+from db.tables import MetricRow, SearchRow, TrialRow
+from db.trials import OUT_OF_MEMORY, crash, finish
+from tests.db import rows
+
+pytestmark = pytest.mark.usefixtures("scripted")
+
+NO_MEMORY = {"code": OUT_OF_MEMORY, "detail": "out of memory"}
+
+
+def started_ago(engine: Engine, seconds: float) -> None:
+    with transaction(engine) as session:
+        session.execute(text(f"UPDATE searches SET started_at = clock_timestamp() - interval '{seconds} s'"))
+
+
+def enforce(engine: Engine) -> list[str]:
+    with transaction(engine) as session:
+        return limits.enforce(session)
+
+
+@pytest.fixture
+def search_id(engine: Engine) -> str:
+    """A search of which one trial ended and two wait."""
+    search_id = rows.add_search(engine, labels={"trials": "3"}, limits={"max_wall_seconds": 100})
+    lease = rows.take(engine, rows.plan(engine, search_id)[0])
+    with transaction(engine) as session:
+        finish(session, lease, "completed", outputs={})
+    rows.plan(engine, search_id)
+    rows.wake_ups(engine)
+    return search_id
+
+
+def test_wall_limit_ends_a_search_whose_trials_wait(engine: Engine, search_id: str) -> None:
+    started_ago(engine, 99)
+    assert enforce(engine) == []
+    started_ago(engine, 101)
+    assert enforce(engine) == [search_id]
+    assert enforce(engine) == []
+    assert rows.wake_ups(engine) == [("advance", search_id)]
+    rows.plan(engine, search_id)
+    search = rows.search(engine, search_id)
+    assert (search.state, search.stop_reason) == ("succeeded", "max_wall_seconds")
+    assert [trial.state for trial in rows.trials(engine, search_id)] == ["completed", "cancelled", "cancelled"]
+
+
+def test_pauses_are_not_counted(engine: Engine, search_id: str) -> None:
+    started_ago(engine, 150)
+    with transaction(engine) as session:
+        session.execute(update(SearchRow).where(SearchRow.id == search_id).values(paused_seconds=51))
+    assert enforce(engine) == []
+
+
+def test_running_trials_hear_of_the_limit_and_then_of_its_end(engine: Engine, search_id: str) -> None:
+    lease = rows.take(engine, rows.trials(engine, search_id)[1].id)
+    for seconds, limit, overdue in ((80, False, False), (90, True, False), (101, True, True)):
+        started_ago(engine, seconds)
+        with transaction(engine) as session:
+            now = asked(session, lease)
+        assert (now.limit, now.overdue) == (limit, overdue)
+
+
+def out_of_memory(engine: Engine, lease: Lease) -> str | None:
+    with transaction(engine) as session:
+        return crash(session, lease, NO_MEMORY, max_crashes=1, back_off=0)
+
+
+def test_out_of_memory_is_tried_once_more_from_the_start_with_half_the_batch(engine: Engine, search_id: str) -> None:
+    lease = rows.take(engine, rows.trials(engine, search_id)[1].id)
+    with transaction(engine) as session:
+        session.execute(
+            update(TrialRow)
+            .where(TrialRow.id == lease.trial_id)
+            .values(checkpoint={"step": 5, "files": {}}, progress=0.5)
+        )
+        session.add(MetricRow(trial_id=lease.trial_id, name="loss", step=5, value=1.0))
+    assert out_of_memory(engine, lease) == "queued"
+    trial = rows.trial(engine, lease.trial_id)
+    assert (trial.batch_scale, trial.checkpoint, trial.progress, trial.crash_count) == (0.5, None, 0.0, 1)
+    with transaction(engine) as session:
+        assert session.scalars(select(MetricRow)).all() == []
+
+    lease = rows.take(engine, lease.trial_id)
+    with transaction(engine) as session:
+        assert assignment(session, lease).batch_scale == 0.5
+    assert out_of_memory(engine, lease) == "failed"
+    assert rows.trial(engine, lease.trial_id).error == NO_MEMORY
+
+
+def test_out_of_memory_while_cancelling_is_cancelled(engine: Engine, search_id: str) -> None:
+    lease = rows.take(engine, rows.trials(engine, search_id)[1].id)
+    with transaction(engine) as session:
+        request_cancel(session, search_id)
+    assert out_of_memory(engine, lease) == "cancelled"

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import InternalError
+from sqlalchemy.orm import Session
+
+from db import outbox, reaping
+from db.engine import connect, transaction
+from db.leases import Lease, renew
+from tests.db import rows
+
+pytestmark = pytest.mark.usefixtures("scripted")
+
+PAST = "clock_timestamp() - interval '1 minute'"
+
+
+@pytest.fixture
+def lease(engine: Engine) -> Lease:
+    trial_id = rows.plan(engine, rows.add_search(engine))[0]
+    rows.wake_ups(engine)
+    return rows.take(engine, trial_id)
+
+
+def execute(engine: Engine, statement: str) -> None:
+    with transaction(engine) as session:
+        session.execute(text(statement))
+
+
+def reap(engine: Engine, *, lease_seconds: float = 0.0, max_crashes: int = 3) -> dict[str, str]:
+    return reaping.reap(engine, lease_seconds=lease_seconds, max_crashes=max_crashes, back_off=60)
+
+
+def resend(engine: Engine, task: str, seconds: float = 30) -> list[str]:
+    with transaction(engine) as session:
+        return reaping.resend(session, task, seconds=seconds)
+
+
+def test_expired_lease_is_taken_back(engine: Engine, lease: Lease) -> None:
+    assert reap(engine) == {}
+    execute(engine, f"UPDATE trials SET lease_expires_at = {PAST}")
+    assert reap(engine) == {lease.trial_id: "queued"}
+    trial = rows.trial(engine, lease.trial_id)
+    assert (trial.state, trial.crash_count) == ("queued", 1)
+    assert rows.events(engine, lease.search_id)[-1].data["reason"] == "lost"
+    assert rows.wake_ups(engine) == [("train", lease.trial_id)]
+    assert reap(engine) == {}
+
+
+def test_trial_that_keeps_getting_lost_fails_with_a_reason(engine: Engine, lease: Lease) -> None:
+    execute(engine, f"UPDATE trials SET lease_expires_at = {PAST}, crash_count = 2")
+    assert reap(engine) == {lease.trial_id: "failed"}
+    error = rows.trial(engine, lease.trial_id).error
+    assert error is not None
+    assert error["code"] == "lost"
+
+
+def test_what_is_locked_is_passed_over(engine: Engine, database_url: str, lease: Lease) -> None:
+    other = rows.take(engine, rows.plan(engine, rows.add_search(engine))[0])
+    execute(engine, f"UPDATE trials SET lease_expires_at = {PAST}")
+    impatient = connect(database_url, lock_seconds=0.2)
+    with transaction(engine) as session:
+        session.execute(text("SELECT 1 FROM searches WHERE id = :id FOR UPDATE"), {"id": lease.search_id})
+        assert reap(impatient) == {other.trial_id: "queued"}
+    assert reap(impatient) == {lease.trial_id: "queued"}
+    impatient.dispose()
+
+
+def test_transaction_that_hangs_loses_its_locks(database_url: str, engine: Engine, lease: Lease) -> None:
+    stopped = connect(database_url, idle_seconds=0.2)
+    with stopped.connect() as connection, Session(connection) as session:
+        renew(session, lease)
+        time.sleep(0.4)
+        execute(engine, f"UPDATE trials SET lease_expires_at = {PAST}")
+        with pytest.raises(InternalError):
+            session.execute(text("SELECT 1"))
+    stopped.dispose()
+    assert reap(engine) == {lease.trial_id: "queued"}
+
+
+def test_after_a_start_of_postgres_leases_have_their_time(engine: Engine, lease: Lease) -> None:
+    execute(engine, f"UPDATE trials SET lease_expires_at = {PAST}")
+    assert reap(engine, lease_seconds=1e6) == {}
+    assert rows.trial(engine, lease.trial_id).state == "running"
+
+
+def test_dataset_whose_validation_was_lost_is_tried_again_but_not_for_ever(engine: Engine) -> None:
+    leased = {"state": "validating", "manifest": None, "profile": None, "lease_epoch": 1}
+    dataset_id = rows.add_dataset(engine, **leased)
+    execute(engine, f"UPDATE datasets SET lease_expires_at = {PAST}")
+    assert reap(engine) == {dataset_id: "validating"}
+    assert rows.dataset(engine, dataset_id).lease_expires_at is None
+    assert rows.wake_ups(engine) == [("ingest", dataset_id)]
+    execute(engine, f"UPDATE datasets SET lease_expires_at = {PAST}, crash_count = 2")
+    assert reap(engine) == {dataset_id: "rejected"}
+    error = rows.dataset(engine, dataset_id).error
+    assert error is not None
+    assert error["code"] == "lost"
+
+
+def test_lost_wake_up_of_a_trial_is_sent_again(engine: Engine) -> None:
+    search_id = rows.add_search(engine)
+    (trial_id,) = rows.plan(engine, search_id)
+    execute(engine, f"UPDATE trials SET woken_at = {PAST}")
+    assert resend(engine, outbox.TRAIN) == []  # Its first one is still in the outbox.
+    rows.wake_ups(engine)
+    assert resend(engine, outbox.TRAIN, seconds=90) == []
+    assert resend(engine, outbox.TRAIN) == [trial_id]
+    assert rows.wake_ups(engine) == [("train", trial_id)]
+    assert resend(engine, outbox.TRAIN) == []
+
+
+@pytest.mark.parametrize("flag", ["pause_requested", "cancel_requested"])
+def test_trial_that_must_not_run_is_not_woken(engine: Engine, flag: str) -> None:
+    rows.plan(engine, rows.add_search(engine))
+    rows.wake_ups(engine)
+    execute(engine, f"UPDATE trials SET woken_at = {PAST}")
+    execute(engine, f"UPDATE searches SET {flag} = true")
+    assert resend(engine, outbox.TRAIN) == []
+
+
+def test_lost_wake_up_of_the_planner_is_sent_again(engine: Engine) -> None:
+    search_id = rows.add_search(engine)
+    rows.wake_ups(engine)
+    execute(engine, f"UPDATE searches SET woken_at = {PAST}")
+    assert resend(engine, outbox.ADVANCE) == [search_id]
+    rows.plan(engine, search_id)
+    rows.wake_ups(engine)
+    execute(engine, f"UPDATE searches SET woken_at = {PAST}")
+    assert resend(engine, outbox.ADVANCE) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "woken"),
+    [
+        ({"state": "pending"}, True),
+        ({"state": "validating"}, True),
+        ({"state": "pending", "source": {"kind": "upload"}}, False),
+        ({"state": "validating", "source": {"kind": "upload"}}, True),
+        ({"state": "rejected"}, False),
+    ],
+)
+def test_lost_wake_up_of_a_validation_is_sent_again(engine: Engine, values: dict[str, str], woken: bool) -> None:
+    dataset_id = rows.add_dataset(engine, manifest=None, profile=None, **values)
+    execute(engine, f"UPDATE datasets SET woken_at = {PAST}")
+    assert resend(engine, outbox.INGEST) == ([dataset_id] if woken else [])
+
+
+def test_wake_up_that_cannot_be_published_stays(engine: Engine) -> None:
+    search_id = rows.add_search(engine)
+    other_id = rows.add_search(engine)
+    sent: list[tuple[str, str, int]] = []
+
+    def publish(task: str, subject: str, priority: int) -> None:
+        if sent:
+            raise ConnectionError("the broker is away")
+        sent.append((task, subject, priority))
+
+    with pytest.raises(ConnectionError), transaction(engine) as session:
+        outbox.send_due(session, publish, 10)
+    assert rows.wake_ups(engine) == [("advance", search_id), ("advance", other_id)]
+
+
+def test_urgent_wake_ups_go_first_and_later_ones_wait(engine: Engine) -> None:
+    sent: list[tuple[str, str, int]] = []
+    with transaction(engine) as session:
+        outbox.enqueue(session, outbox.TRAIN, "usual")
+        outbox.enqueue(session, outbox.TRAIN, "urgent", priority=9)
+        outbox.enqueue(session, outbox.TRAIN, "later")
+        session.flush()
+        session.execute(text("UPDATE outbox SET send_after = 'infinity' WHERE subject = 'later'"))
+    with transaction(engine) as session:
+        assert outbox.send_due(session, lambda *wake_up: sent.append(wake_up), 10) == 2
+    assert sent == [("train", "urgent", 9), ("train", "usual", 0)]
+    with transaction(engine) as session:
+        assert session.scalars(text("SELECT subject FROM outbox")).all() == ["later"]

@@ -1,0 +1,362 @@
+"""Whatever users, planners, workers and the reaper do to a search, in any order: a small model predicts every state.
+
+The model knows nothing of SQL; the database is the real one. What may follow what is `db.states`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import Engine, select, text
+from sqlalchemy.orm import Session
+
+from db import cancellation, leases, planning, reaping, reports, states, steering, trials
+from db.engine import transaction
+from db.leases import Lease, StaleLeaseError
+from db.tables import AttemptRow, EventRow, SearchRow, TrialRow
+from db.transitions import move_dataset
+from tests.db import rows
+
+PROFILE = settings(
+    max_examples=12,
+    stateful_step_count=40,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+MAX_CRASHES = 2
+ENDED = states.terminal(states.SEARCH)
+CRASHED = {"code": "crashed", "detail": "the trainer ended by SIGKILL"}
+FAILED = {"code": "error", "detail": "bad"}
+
+
+@dataclass
+class Trial:
+    """What the model knows of a trial."""
+
+    state: str = "queued"
+    is_due: bool = True
+    epoch: int = 0
+    crashes: int = 0
+    outcomes: list[str | None] = field(default_factory=list)
+
+    def leave(self, state: str, outcome: str) -> None:
+        self.state = state
+        self.outcomes[-1] = outcome
+
+
+class Model:
+    """A search as it should be."""
+
+    def __init__(self, planned: int, at_once: int) -> None:
+        self.planned = planned
+        self.at_once = at_once
+        self.state = "queued"
+        self.started = False
+        self.pause = False
+        self.cancel = False
+        self.points = False
+        self.trials: list[Trial] = []
+
+    def having(self, *which: str) -> list[Trial]:
+        return [trial for trial in self.trials if trial.state in which]
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in ENDED
+
+    @property
+    def goes_on(self) -> bool:
+        return not (self.is_over or self.pause or self.cancel)
+
+    def advance(self) -> None:
+        if self.is_over or (self.pause and not self.cancel):
+            return
+        if self.cancel:
+            self.settle_cancel()
+            return
+        ended = [trial.state for trial in self.trials if trial.state not in {"queued", "running"}]
+        if ended[-planning.MAX_FAILURES :] != ["failed"] * planning.MAX_FAILURES:
+            room = self.at_once - len(self.having("queued", "running"))
+            new = max(0, min(self.planned - len(self.trials), room))
+            self.trials += [Trial() for _ in range(new)]
+        if not self.having("queued", "running"):
+            self.state = "succeeded" if self.points else "failed"
+
+    def settle_cancel(self) -> None:
+        for trial in self.having("queued"):
+            trial.state = "cancelled"
+        if not self.having("running"):
+            self.state = "cancelled"
+
+    def settle_pause(self) -> None:
+        if self.pause and not self.cancel and not self.having("running"):
+            self.state = "paused"
+
+    def crash(self, trial: Trial, outcome: str) -> None:
+        trial.crashes += 1
+        if self.cancel:
+            trial.leave("cancelled", outcome)
+        elif trial.crashes >= MAX_CRASHES:
+            trial.leave("failed", outcome)
+        else:
+            trial.leave("queued", outcome)
+            trial.is_due = False
+        self.settle_pause()
+
+
+class SearchMachine(RuleBasedStateMachine):
+    """A search, its users, planners and workers; when it is over, another one. Most steps are kept from being idle."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self.engine = engine
+        self.leases: list[tuple[Trial, Lease]] = []
+
+    @initialize(planned=st.integers(1, 4), at_once=st.integers(1, 3), patience=st.integers(0, 8))
+    def create(self, planned: int, at_once: int, patience: int) -> None:
+        self.model = Model(planned, at_once)
+        self.patience = len(self.leases) + patience
+        self.search_id = rows.add_search(self.engine, labels={"trials": str(planned), "at_once": str(at_once)})
+
+    @precondition(lambda self: self.model.is_over)
+    @rule(planned=st.integers(1, 4), at_once=st.integers(1, 3), patience=st.integers(0, 8))
+    def create_another(self, planned: int, at_once: int, patience: int) -> None:
+        self.create(planned, at_once, patience)
+        self.advance()
+
+    @rule()
+    def advance(self) -> None:
+        with transaction(self.engine) as session:
+            planning.advance(session, self.search_id)
+        self.model.advance()
+
+    @precondition(lambda self: self.model.trials and not self.model.is_over)
+    @rule(index=st.integers(0, 3))
+    def claim(self, index: int) -> None:
+        # Rather one that can be claimed: a run in which nothing runs shows little.
+        numbers = range(len(self.model.trials))
+        ready = [number for number in numbers if self.model.trials[number].state == "queued"]
+        number = (ready or list(numbers))[index % len(ready or numbers)]
+        trial = self.model.trials[number]
+        trial_id = rows.trials(self.engine, self.search_id)[number].id
+        with transaction(self.engine) as session:
+            lease = leases.claim(session, trial_id, owner="w", device="cpu", seconds=600)
+        assert (lease is not None) is (self.model.goes_on and trial.state == "queued" and trial.is_due)
+        if lease is not None:
+            trial.state = self.model.state = "running"
+            self.model.started = True
+            trial.epoch += 1
+            trial.outcomes.append(None)
+            self.leases.append((trial, lease))
+
+    @precondition(lambda self: self.leases)
+    @rule(back=st.integers(1, 4), late=st.booleans())
+    def renew(self, back: int, late: bool) -> None:
+        self.write(back, leases.renew, late=late)
+
+    @precondition(lambda self: self.model.having("running"))
+    @rule(back=st.integers(1, 4), key=st.sampled_from("ab"))
+    def report(self, back: int, key: str) -> None:
+        point = {"key": key, "role": "candidate", "metrics": {"selection_top1": 0.5}}
+        report = reports.Report(metrics=[reports.Metric("loss", 1, 0.5)], points=[point], progress=0.5)
+        if self.write(back, lambda session, lease: reports.write(session, lease, report)) is not None:
+            self.model.points = True
+
+    @precondition(lambda self: self.model.having("running"))
+    @rule(back=st.integers(1, 4), outcome=st.sampled_from(["completed", "failed", "infeasible", "cancelled"]))
+    def finish(self, back: int, outcome: Literal["completed", "failed", "infeasible", "cancelled"]) -> None:
+        error = FAILED if outcome == "failed" else None
+        ended = self.write(back, lambda session, lease: trials.finish(session, lease, outcome, outputs={}, error=error))
+        if ended is not None:
+            ended.leave(outcome, outcome)
+            self.model.settle_pause()
+
+    @precondition(lambda self: self.model.having("running"))
+    @rule(back=st.integers(1, 4))
+    def release(self, back: int) -> None:
+        if (trial := self.write(back, trials.release)) is not None:
+            trial.is_due = True
+            if self.model.cancel:
+                trial.leave("cancelled", "cancelled")
+            else:
+                trial.leave("queued", "drained")
+            self.model.settle_pause()
+
+    @precondition(lambda self: self.model.having("running"))
+    @rule(back=st.integers(1, 4))
+    def crash(self, back: int) -> None:
+        trial, lease = self.lease(back)
+        held = self.is_held(trial, lease)
+        with transaction(self.engine) as session:
+            state = trials.crash(session, lease, CRASHED, max_crashes=MAX_CRASHES, back_off=600)
+        if held:
+            self.model.crash(trial, "crashed")
+            assert state == trial.state
+        else:
+            assert state is None
+
+    @precondition(lambda self: self.model.having("running"))
+    @rule(back=st.integers(1, 4))
+    def expire_and_reap(self, back: int) -> None:
+        trial, lease = self.lease(back)
+        with transaction(self.engine) as session:
+            session.execute(
+                text(
+                    "UPDATE trials SET lease_expires_at = now() - interval '1 s' WHERE id = :id AND state = 'running'"
+                ),
+                {"id": lease.trial_id},
+            )
+        reaped = reaping.reap(self.engine, lease_seconds=0, max_crashes=MAX_CRASHES, back_off=600)
+        if trial.state == "running":
+            self.model.crash(trial, "lost")
+            assert reaped[lease.trial_id] == trial.state
+        else:
+            assert lease.trial_id not in reaped
+
+    @precondition(lambda self: not all(trial.is_due for trial in self.model.trials))
+    @rule()
+    def back_off_ends(self) -> None:
+        with transaction(self.engine) as session:
+            session.execute(text("UPDATE trials SET run_after = now() WHERE search_id = :id"), {"id": self.search_id})
+        for trial in self.model.trials:
+            trial.is_due = True
+
+    @precondition(lambda self: len(self.leases) >= self.patience)
+    @rule()
+    def cancel(self) -> None:
+        with transaction(self.engine) as session:
+            assert cancellation.request_cancel(session, self.search_id) is not self.model.is_over
+        if not self.model.is_over and not self.model.cancel:
+            self.model.cancel = True
+            self.model.settle_cancel()
+
+    @precondition(lambda self: len(self.leases) >= self.patience // 2)
+    @rule()
+    def pause(self) -> None:
+        can = not self.model.is_over and not self.model.cancel
+        with transaction(self.engine) as session:
+            assert steering.request_pause(session, self.search_id) is can
+        if can:
+            self.model.pause = True
+            self.model.settle_pause()
+
+    @precondition(lambda self: self.model.pause or self.model.is_over)
+    @rule()
+    def resume(self) -> None:
+        can = not self.model.is_over and not self.model.cancel
+        with transaction(self.engine) as session:
+            assert steering.resume(session, self.search_id) is can
+        if can:
+            self.model.pause = False
+            if self.model.state == "paused":
+                self.model.state = "running" if self.model.started else "queued"
+
+    def lease(self, back: int, *, late: bool = False) -> tuple[Trial, Lease]:
+        """One of the last leases of trials that run, held or not; with `late` of any trials."""
+        among = [entry for entry in self.leases if late or entry[0].state == "running"] or self.leases
+        return among[-min(back, len(among))]
+
+    def is_held(self, trial: Trial, lease: Lease) -> bool:
+        return trial.state == "running" and trial.epoch == lease.epoch
+
+    def write(self, back: int, work: Callable[[Session, Lease], object], *, late: bool = False) -> Trial | None:
+        """Let a worker write; its trial, or None if its lease was stale. What is stale must be refused."""
+        trial, lease = self.lease(back, late=late)
+        held = self.is_held(trial, lease)
+        try:
+            with transaction(self.engine) as session:
+                work(session, lease)
+        except StaleLeaseError:
+            assert not held
+            return None
+        assert held
+        return trial
+
+    @invariant()
+    def is_as_predicted(self) -> None:
+        model = self.model
+        with transaction(self.engine) as session:
+            search = session.get_one(SearchRow, self.search_id)
+            found = session.scalars(
+                select(TrialRow).where(TrialRow.search_id == self.search_id).order_by(TrialRow.number)
+            ).all()
+            ids = [trial.id for trial in found]
+            attempts = session.execute(
+                select(AttemptRow.trial_id, AttemptRow.epoch, AttemptRow.outcome)
+                .where(AttemptRow.trial_id.in_(ids))
+                .order_by(AttemptRow.epoch)
+            ).all()
+            events = session.scalars(
+                select(EventRow).where(EventRow.search_id == self.search_id).order_by(EventRow.seq)
+            ).all()
+        assert (search.state, search.pause_requested, search.cancel_requested) == (
+            model.state,
+            model.pause,
+            model.cancel,
+        )
+        assert (search.started_at is not None) is model.started
+        assert [(trial.state, trial.lease_epoch, trial.crash_count) for trial in found] == [
+            (trial.state, trial.epoch, trial.crashes) for trial in model.trials
+        ]
+        of_trial = defaultdict(list)
+        for trial_id, epoch, outcome in attempts:
+            of_trial[trial_id].append((epoch, outcome))
+        assert [of_trial[trial_id] for trial_id in ids] == [
+            list(enumerate(trial.outcomes, start=1)) for trial in model.trials
+        ]
+        assert [event.seq for event in events] == list(range(1, search.event_seq + 1))
+        ends = [event.seq for event in events if event.type.removeprefix("search.") in ENDED]
+        assert ends == ([search.event_seq] if model.is_over else [])
+        self.moves_are_drawn(search, found, events)
+
+    def moves_are_drawn(self, search: SearchRow, found: Sequence[TrialRow], events: Sequence[EventRow]) -> None:
+        """The events of each machine follow `db.states`, and the last one is its state."""
+        walked = defaultdict(list)
+        for event in events:
+            kind, _, state = event.type.partition(".")
+            if kind == "search" and state in states.SEARCH:
+                walked[search.id].append(state)
+            elif kind == "trial":
+                walked[event.data["trial"]].append(state)
+        walked[search.id].insert(0, "queued")
+        subjects = [(states.SEARCH, search.id, search.state)]
+        subjects += [(states.TRIAL, trial.id, trial.state) for trial in found]
+        for machine, subject, state in subjects:
+            assert all(after in machine[before] for before, after in itertools.pairwise(walked[subject]))
+            assert walked[subject][-1] == state
+
+
+@pytest.mark.usefixtures("scripted")
+def test_states_are_as_a_model_predicts(engine: Engine) -> None:
+    class Bound(SearchMachine):
+        def __init__(self) -> None:
+            super().__init__(engine)
+
+    run_state_machine_as_test(Bound, settings=PROFILE)
+
+
+def test_dataset_moves_only_as_drawn(engine: Engine) -> None:
+    for before, after in itertools.product(states.DATASET, repeat=2):
+        manifest: dict[str, str] | None = {} if before == "ready" else None
+        dataset_id = rows.add_dataset(engine, state=before, manifest=manifest)
+        with transaction(engine) as session:
+            moved = move_dataset(session, dataset_id, after, manifest={} if after == "ready" else manifest)
+        assert moved is (after in states.DATASET[before])
+        assert rows.dataset(engine, dataset_id).state == (after if moved else before)
