@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import make_url
+
+from db.engine import connect
+from tests.conftest import Servers
+from tests.workers.fleet import Fleet
+
+FIRST_REDIS_DATABASE = 100
+
+
+@pytest.fixture(scope="module")
+def servers_urls(servers: Servers, template: str, worker_id: str) -> Iterator[tuple[str, str]]:
+    """A database and a Redis for a module's tests."""
+    name = f"test_{secrets.token_hex(8)}"
+    with psycopg.connect(servers.postgres_url, autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        )
+        url = make_url(servers.postgres_url).set(drivername="postgresql+psycopg", database=name)
+        number = FIRST_REDIS_DATABASE + (0 if worker_id == "master" else int(worker_id.removeprefix("gw")))
+        redis_url = f"{servers.redis_url.rpartition('/')[0]}/{number}"
+        yield url.render_as_string(hide_password=False), redis_url
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def mortal(servers_urls: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """No process yet."""
+    engine = connect(servers_urls[0])
+    with Fleet(engine, *servers_urls, tmp_path_factory.mktemp("fleet")) as fleet:
+        yield fleet
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def station(servers_urls: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Relay and light worker."""
+    engine = connect(servers_urls[0])
+    with Fleet(engine, *servers_urls, tmp_path_factory.mktemp("fleet")) as fleet:
+        fleet.start("workers.relay")
+        fleet.start("workers", "light", "--processes", "1")
+        yield fleet
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def fleet(station: Fleet) -> Fleet:
+    """Relay, light worker and one train worker: for tests that leave them alive."""
+    station.start_trainer()
+    return station
+
+
+@pytest.fixture
+def mortal_fleet(station: Fleet) -> Iterator[Fleet]:
+    """Relay, light worker and one train worker of the test's own, which it may kill."""
+    station.start_trainer()
+    yield station
+    station.kill_trainers()

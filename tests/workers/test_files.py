@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from db.blobs import BlobCorruptError, BlobMissingError, BlobStore, open_store
+from workers import materialise
+from workers.scratch import scratch
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> BlobStore:
+    return open_store((tmp_path / "blobs").as_uri())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "made"
+    (made / "deep").mkdir(parents=True)
+    (made / "images.bin").write_bytes(b"images")
+    (made / "deep" / "labels.bin").write_bytes(b"labels")
+    return made
+
+
+def test_folder_survives_the_store(blobs: BlobStore, folder: Path, tmp_path: Path) -> None:
+    manifest = materialise.store(blobs, folder)
+    assert sorted(manifest) == ["deep/labels.bin", "images.bin"]
+    again = materialise.files(blobs, tmp_path / "again", manifest)
+    assert (again / "images.bin").read_bytes() == b"images"
+    assert (again / "deep" / "labels.bin").read_bytes() == b"labels"
+
+
+def test_dataset_is_laid_out_once_by_many(blobs: BlobStore, folder: Path, tmp_path: Path) -> None:
+    manifest = materialise.store(blobs, folder)
+    cache = tmp_path / "cache"
+    found: list[Path] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(materialise.dataset(blobs, cache, "ds_1", manifest)))
+        for _ in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [cache / "ds_1"] * 6
+    assert [path.name for path in cache.iterdir()] == ["ds_1"]
+    assert (cache / "ds_1" / "images.bin").read_bytes() == b"images"
+
+
+def test_half_a_dataset_is_laid_out_again(blobs: BlobStore, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache" / "ds_1").mkdir(parents=True)
+    laid = materialise.dataset(blobs, tmp_path / "cache", "ds_1", materialise.store(blobs, folder))
+    assert (laid / "images.bin").exists()
+
+
+def test_damaged_or_missing_blobs_are_refused(blobs: BlobStore, folder: Path, tmp_path: Path) -> None:
+    manifest = materialise.store(blobs, folder)
+    digest = manifest["images.bin"]["sha256"]
+    stored = tmp_path / "blobs" / digest[:2] / digest
+    stored.write_bytes(b"imagez")
+    with pytest.raises(BlobCorruptError):
+        materialise.dataset(blobs, tmp_path / "cache", "ds_1", manifest)
+    stored.unlink()
+    with pytest.raises(BlobMissingError):
+        materialise.dataset(blobs, tmp_path / "cache", "ds_1", manifest)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../out", "/etc/passwd", "a/../../b"])
+def test_manifest_stays_in_its_folder(blobs: BlobStore, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="outside its folder"):
+        materialise.files(blobs, tmp_path / "x", {name: {"sha256": "a" * 64, "size": 1}})
+
+
+def test_scratch_goes_with_its_user_and_takes_what_was_left(tmp_path: Path) -> None:
+    (tmp_path / "left").mkdir()
+    (tmp_path / "left" / "file").write_text("from a killed attempt")
+    with scratch(tmp_path, "a") as first, scratch(tmp_path, "b") as second:
+        (first / "file").write_text("x")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+        assert second.is_dir()
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,71 @@
+"""Datasets through the light queue."""
+
+from __future__ import annotations
+
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from db import datasets
+from db.blobs import open_store
+from db.engine import transaction
+from db.tables import DatasetRow
+from search.data.store import Dataset
+from tests.db import rows
+from tests.workers.fleet import Fleet
+from workers import materialise
+
+
+def archive(path: Path, *, classes: int = 2, images: int = 12) -> Path:
+    """A zip of `class/name.png`, 16 x 16 grey images."""
+    rng = np.random.default_rng(0)
+    with zipfile.ZipFile(path, "w") as file:
+        for kind in range(classes):
+            for number in range(images):
+                content = BytesIO()
+                Image.fromarray(rng.integers(0, 255, (16, 16), dtype=np.uint8)).save(content, "png")
+                file.writestr(f"class{kind}/{number}.png", content.getvalue())
+    return path
+
+
+def upload(fleet: Fleet, path: Path) -> str:
+    """What the API does with an upload that is complete."""
+    blob = open_store((fleet.home / "blobs").as_uri()).put(path)
+    with transaction(fleet.engine) as session:
+        row = datasets.insert(session, "default", name="uploaded", source={"kind": "upload"}, options={})
+        assert datasets.start_upload(session, "default", row.id)
+        assert datasets.finish_upload(session, "default", row.id, sha256=blob.sha256, size=blob.size)
+    return row.id
+
+
+def ended(fleet: Fleet, dataset_id: str) -> DatasetRow:
+    def row() -> DatasetRow | None:
+        found = rows.dataset(fleet.engine, dataset_id)
+        return found if found.state in {"ready", "rejected"} else None
+
+    return fleet.wait(row, "end of the validation")
+
+
+def test_uploaded_archive_becomes_a_dataset(station: Fleet, tmp_path: Path) -> None:
+    row = ended(station, upload(station, archive(tmp_path / "images.zip")))
+    assert (row.state, row.error) == ("ready", None)
+    assert row.profile is not None
+    assert row.manifest is not None
+    assert row.profile["classes"] == ["class0", "class1"]
+    assert sum(row.profile["images"].values()) == 24
+    blobs = open_store((station.home / "blobs").as_uri())
+    folder = materialise.dataset(blobs, tmp_path / "cache", row.id, row.manifest)
+    assert Dataset.open(folder).profile.model_dump(mode="json") == row.profile
+    assert list((station.home / "scratch").iterdir()) == []
+
+
+def test_bad_archive_is_rejected_with_reasons(station: Fleet, tmp_path: Path) -> None:
+    path = tmp_path / "bad.zip"
+    path.write_bytes(b"this is no archive")
+    row = ended(station, upload(station, path))
+    assert row.state == "rejected"
+    assert row.error is not None
+    assert {"code", "detail", "errors"} <= set(row.error)

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from redis import Redis
+from sqlalchemy import select
+
+from db import outbox
+from db.engine import transaction
+from db.tables import OutboxRow
+from launch.redis import EmbeddedRedis
+from tests.workers.fleet import Fleet
+
+
+def test_relay_waits_for_a_broker_that_is_away(mortal: Fleet, tmp_path: Path) -> None:
+    redis = EmbeddedRedis(tmp_path / "redis")
+    url = redis.start()
+    mortal.environment["REDIS_URL"] = url
+    try:
+        redis.stop()
+        mortal.start("workers.relay")
+        with transaction(mortal.engine) as session:
+            outbox.enqueue(session, outbox.TRAIN, "trl_1")
+        mortal.wait(lambda: "postponed" in mortal.logs(), "complaint")
+        with transaction(mortal.engine) as session:
+            assert session.scalars(select(OutboxRow)).one().subject == "trl_1"
+        assert redis.start() == url
+        with Redis.from_url(url) as client:
+            mortal.wait(lambda: client.keys("train*"), "wake-up")
+        mortal.wait(mortal.has_sent_all, "empty outbox")
+    finally:
+        redis.stop()

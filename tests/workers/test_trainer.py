@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from search.reporter import Trial
+from search.spec import ResolvedSpec
+from tests.db.rows import PROFILE
+from workers.trainer import is_out_of_memory, read_order, write_order
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch's."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to ..."
+        ),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+)
+def test_memory_that_ran_out_is_recognised(error: Exception) -> None:
+    assert is_out_of_memory(error)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ValueError("out of memory"), OSError(2, "no")]
+)
+def test_other_errors_are_not_about_memory(error: Exception) -> None:
+    assert not is_out_of_memory(error)
+
+
+def test_torch_says_that_memory_ran_out() -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert is_out_of_memory(caught.value)
+
+
+def test_order_is_read_as_it_was_written(tmp_path: Path) -> None:
+    spec = ResolvedSpec.model_validate(
+        {"name": "n", "dataset_id": "d", "method": {"kind": "mutualnet"}, "dataset": PROFILE}
+    )
+    trial = Trial(
+        number=3,
+        spec=spec,
+        params={"stage": "train"},
+        dataset=tmp_path / "dataset",
+        work=tmp_path / "work",
+        device="cuda",
+        seed=7,
+        inputs={"supernet": tmp_path / "supernet"},
+        checkpoint=tmp_path / "checkpoint",
+        batch_scale=0.5,
+    )
+    write_order(tmp_path / "order.json", trial)
+    assert read_order(tmp_path / "order.json") == trial

@@ -1,0 +1,61 @@
+"""A worker of one queue: `python -m workers light`, `python -m workers train --device cpu|cuda:0 --threads N`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import secrets
+import sys
+
+from settings import get_settings
+from workers import heartbeat, parent, runtime
+from workers.app import LIGHT, TRAINING, app
+from workers.runtime import Slot
+
+CONNECTED = (heartbeat, parent)
+"""Modules that act on Celery's signals."""
+
+
+def _device(value: str) -> str:
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", value):
+        raise argparse.ArgumentTypeError(f"{value!r} is no device: use cpu, cuda or cuda:N")
+    return value
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m workers", description="Serve one queue until SIGTERM.")
+    queues = parser.add_subparsers(dest="queue", required=True)
+    light = queues.add_parser(LIGHT, help="planning and dataset validation")
+    light.add_argument("--processes", type=int, default=2, help="jobs at once (default 2)")
+    train = queues.add_parser(TRAINING, help="trials, one at a time on one device")
+    train.add_argument("--device", type=_device, default="cpu", help="cpu or cuda:N (default cpu)")
+    train.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads (default: all)")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    arguments = _parse(sys.argv[1:])
+    is_light = arguments.queue == LIGHT
+    name = f"{arguments.queue}-{platform.node()}-{os.getpid()}-{secrets.token_hex(2)}"
+    runtime.bind(
+        Slot(
+            queue=arguments.queue,
+            device="cpu" if is_light else arguments.device,
+            threads=1 if is_light else arguments.threads,
+            name=name,
+        )
+    )
+    app.worker_main(
+        [
+            *("worker", "--queues", arguments.queue, "--hostname", f"{name}@%h"),
+            *("--pool", "prefork", "--concurrency", str(arguments.processes if is_light else 1)),
+            *("--without-mingle", "--without-gossip", "--without-heartbeat"),
+            *("--loglevel", get_settings().log_level),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

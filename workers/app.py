@@ -1,0 +1,74 @@
+"""The Celery application: it carries wake-ups from the relay to the workers, and nothing else.
+
+A message is a task's name and one id. It is acknowledged when it is taken (the lease in PostgreSQL replaces the
+visibility timeout), holds no result and no schedule, and may be lost or doubled: see `db.outbox`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from celery import Celery
+from celery.signals import setup_logging
+from kombu.entity import Exchange, Queue
+
+from db.outbox import ADVANCE, INGEST, TRAIN
+from settings import get_settings
+from workers import logs
+
+LIGHT: Final = "light"
+TRAINING: Final = "train"
+QUEUES: Final = {ADVANCE: LIGHT, INGEST: LIGHT, TRAIN: TRAINING}
+"""Which queue carries a task. `light` is never behind a training."""
+
+_PRIORITIES: Final = 10
+
+
+def _queue(name: str) -> Queue:
+    # The default exchange needs no binding in Redis, so messages find their queue after a flush too.
+    return Queue(name, Exchange(""), routing_key=name)
+
+
+app = Celery("paretofit", broker=get_settings().broker_url, include=["workers.tasks"])
+app.conf.update(
+    accept_content=["json"],
+    task_serializer="json",
+    result_backend=None,
+    task_ignore_result=True,
+    task_acks_late=False,
+    task_queues=[_queue(LIGHT), _queue(TRAINING)],
+    task_default_queue=LIGHT,
+    task_default_exchange="",
+    task_default_routing_key=LIGHT,
+    task_create_missing_queues=False,
+    task_publish_retry=False,
+    worker_prefetch_multiplier=1,
+    worker_disable_prefetch=True,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    worker_enable_remote_control=False,
+    worker_hijack_root_logger=False,
+    worker_redirect_stdouts=False,
+    broker_connection_retry=True,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    broker_transport_options={
+        "priority_steps": list(range(_PRIORITIES)),
+        "queue_order_strategy": "priority",
+        "socket_connect_timeout": 5,
+        "socket_timeout": 30,
+        "socket_keepalive": True,
+    },
+)
+
+
+def send(task: str, subject: str, priority: int) -> None:
+    """Publish a wake-up; a higher `priority` (0-9) is taken earlier. Raises kombu.exceptions.OperationalError."""
+    # Redis serves the lowest number first.
+    app.send_task(task, args=[subject], queue=QUEUES[task], priority=_PRIORITIES - 1 - priority)
+
+
+def _configure_logging(**_: Any) -> None:
+    logs.configure(get_settings().log_level)
+
+
+setup_logging.connect(_configure_logging)

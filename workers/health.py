@@ -1,0 +1,41 @@
+"""Exit status 0 if this host's worker is heard of, or with `relay` if wake-ups are sent: for containers.
+
+python -m workers.health [relay]
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+
+from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
+
+from db import liveness, workers
+from db.engine import transaction
+from settings import get_settings
+
+PATIENCE = 60.0
+
+
+def main(arguments: list[str]) -> int:
+    engine = create_engine(get_settings().sqlalchemy_url, poolclass=NullPool, connect_args={"connect_timeout": 5})
+    try:
+        with transaction(engine) as session:
+            if arguments == ["relay"]:
+                overdue = liveness.overdue_wake_ups(session, PATIENCE)
+                problem = f"{overdue} wake-ups wait for more than {PATIENCE:g} s" if overdue else None
+            else:
+                seen = {row.description.get("host") for row in workers.seen_within(session, PATIENCE)}
+                here = platform.node()
+                problem = None if here in seen else f"no worker of {here} was heard of for {PATIENCE:g} s"
+    except OperationalError as error:
+        problem = str(error)
+    if problem is not None:
+        sys.stderr.write(f"{problem}\n")
+    return 0 if problem is None else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,67 @@
+"""From blobs to files on this machine: datasets in a cache that attempts share, inputs and checkpoints in scratch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from db.blobs import Blob, BlobStore
+
+MANIFEST: Final = "paretofit-manifest.json"
+
+
+def dataset(blobs: BlobStore, cache: Path, dataset_id: str, manifest: Mapping[str, Mapping[str, Any]]) -> Path:
+    """The dataset's folder under `cache`; its manifest, written last, says that it is complete.
+
+    Raises BlobMissingError, BlobCorruptError, OSError.
+    """
+    folder = cache / dataset_id
+    if _is_complete(folder, manifest):
+        return folder
+    partial = cache / f".{dataset_id}.{uuid.uuid4().hex}"
+    try:
+        files(blobs, partial, manifest)
+        (partial / MANIFEST).write_text(json.dumps(manifest))
+        if not _is_complete(folder, manifest):
+            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                partial.rename(folder)
+            except OSError:
+                # Another worker of this machine was quicker.
+                if not _is_complete(folder, manifest):
+                    raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def files(blobs: BlobStore, folder: Path, manifest: Mapping[str, Mapping[str, Any]]) -> Path:
+    """Write every file of {name: {sha256, size}} into a new folder, verified."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, blob in manifest.items():
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"manifest names a file outside its folder: {name!r}")
+        blobs.fetch(blob["sha256"], folder / path)
+    return folder
+
+
+def store(blobs: BlobStore, folder: Path) -> dict[str, dict[str, Any]]:
+    """Put every file under `folder` into the store; the manifest to get them back by `files`. Raises OSError."""
+    manifest: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            blob: Blob = blobs.put(path)
+            manifest[path.relative_to(folder).as_posix()] = {"sha256": blob.sha256, "size": blob.size}
+    return manifest
+
+
+def _is_complete(folder: Path, manifest: Mapping[str, Mapping[str, Any]]) -> bool:
+    try:
+        return bool(json.loads((folder / MANIFEST).read_text()) == manifest)
+    except FileNotFoundError:
+        return False

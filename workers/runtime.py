@@ -1,0 +1,85 @@
+"""What a Celery child process works with: one of each, made at the first use after the fork."""
+
+from __future__ import annotations
+
+import platform
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from typing import Any, Final
+
+from celery.signals import worker_process_init
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
+
+from db.blobs import BlobStore, open_store
+from db.engine import connect
+from search.spec import METHODS
+from settings import Settings, get_settings
+from workers import environment
+from workers.app import LIGHT, TRAINING, app
+from workers.warm import Trainers
+
+_LEAST_IDLE_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """What a worker process serves: one queue, and for `train` one device with its share of the CPU threads."""
+
+    queue: str
+    device: str
+    threads: int
+    name: str
+
+    def describe(self) -> dict[str, str | int]:
+        """What the workers table shows."""
+        return {"host": platform.node(), "machine": platform.machine(), "threads": self.threads}
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """A worker's slot, settings, database, files and trainers."""
+
+    slot: Slot
+    settings: Settings
+    engine: Engine
+    blobs: BlobStore
+    trainers: Trainers
+
+
+def bind(slot: Slot) -> None:
+    """Say what this process and its children serve, before Celery forks."""
+    app.conf["paretofit_slot"] = slot
+    if slot.queue == LIGHT:
+        # The children inherit what planning imports.
+        for method in METHODS.values():
+            import_module(f"{method.package}.plan")
+
+
+def slot() -> Slot:
+    """What this process serves. Raises KeyError if `bind` was not called."""
+    bound: Slot = app.conf["paretofit_slot"]
+    return bound
+
+
+@lru_cache(maxsize=1)
+def runtime() -> Runtime:
+    """This process's own; never called before the fork."""
+    settings = get_settings()
+    idle_seconds = max(settings.lease_seconds / 2, _LEAST_IDLE_SECONDS)
+    engine = connect(settings.sqlalchemy_url, pool_size=4, application=slot().name, idle_seconds=idle_seconds)
+    trainers = Trainers(environment.here(device=slot().device, threads=slot().threads))
+    return Runtime(slot(), settings, engine, open_store(settings.blobs), trainers)
+
+
+def _prepare(**_: Any) -> None:
+    """Have a warm process and a connection before the first task; if there are none yet, the task will wait for them."""
+    if slot().queue == TRAINING:
+        runtime().trainers.warm_up()
+    with suppress(OperationalError):
+        runtime().engine.connect().close()
+
+
+worker_process_init.connect(_prepare)

@@ -1,0 +1,45 @@
+"""Scratch folders that are removed with what used them, also after a kill: a lock says whether somebody still does."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def scratch(parent: Path, name: str) -> Iterator[Path]:
+    """A new empty folder `parent/name`, removed at the end of the block, as are folders there that nobody uses."""
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = parent / name
+    with _locked(parent, wait=True):
+        for stale in parent.iterdir():
+            with _locked(stale, wait=False) as free:
+                if free:
+                    shutil.rmtree(stale, ignore_errors=True)
+        folder.mkdir()
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+@contextmanager
+def _locked(folder: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold the folder's lock; False if somebody else does and we do not wait."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,40 @@
+"""The tasks: thin, because whatever they do is decided by what PostgreSQL says when they run."""
+
+from __future__ import annotations
+
+import structlog
+
+from db import outbox, planning
+from db.engine import transaction
+from workers import ingestion, supervisor
+from workers.app import app
+from workers.runtime import runtime
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+def advance(search_id: str) -> None:
+    """Plan a search's next trials, or end it."""
+    engine = runtime().engine
+    with structlog.contextvars.bound_contextvars(search=search_id):
+        try:
+            with transaction(engine) as session:
+                planning.advance(session, search_id)
+        except planning.PlanError as error:
+            _log.exception("plan failed")
+            with transaction(engine) as session:
+                planning.fail(session, search_id, error)
+
+
+def train(trial_id: str) -> None:
+    """Claim a trial and run it to its end, or until it must be handed back."""
+    supervisor.run(runtime(), trial_id)
+
+
+def ingest(dataset_id: str) -> None:
+    """Claim a dataset, validate it and store its files."""
+    ingestion.run(runtime(), dataset_id)
+
+
+for _name, _task in ((outbox.ADVANCE, advance), (outbox.TRAIN, train), (outbox.INGEST, ingest)):
+    app.task(_task, name=_name)

@@ -1,0 +1,152 @@
+"""The trainer: one trial in a process of its own, `python -m workers.trainer ORDER --report FD` or forked as such.
+
+ORDER is a JSON file: the trial. Results go to the descriptor FD, orders come on standard input (`workers.messages`), what
+it prints is the trial's log. It holds no credentials. It ends with its supervisor (`workers.leash`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import faulthandler
+import json
+import os
+import re
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from io import FileIO
+from pathlib import Path
+from typing import Any, Final
+
+from search.reporter import Point, Stop, Trial
+from search.spec import METHODS, ResolvedSpec
+from workers import leash
+from workers.messages import decode, encode
+
+_TRACEBACK_LINES: Final = 40
+_OUT_OF_MEMORY: Final = re.compile(
+    r"out of memory|can't allocate memory|cannot allocate memory|out_of_memory|_ALLOC_FAILED", re.IGNORECASE
+)
+
+
+class PipeReporter:
+    """The `Reporter` that writes to the supervisor's pipe. Calls may come from several threads."""
+
+    def __init__(self, pipe: FileIO) -> None:
+        self._pipe = pipe
+        self._lock = threading.Lock()
+        self._asked = Stop.NO
+        self.told = Stop.NO
+
+    def metric(self, name: str, step: int, value: float) -> None:
+        self.send("metric", [name, int(step), float(value)])
+
+    def point(self, point: Point) -> None:
+        self.send("point", point.model_dump(mode="json"))
+
+    def artifact(self, name: str, path: Path) -> None:
+        if not path.is_file():
+            raise FileNotFoundError(f"artifact {name!r}: there is no file {path}")
+        self.send("artifact", [name, str(path.resolve())])
+
+    def checkpoint(self, path: Path, step: int) -> None:
+        if not path.is_dir():
+            raise NotADirectoryError(f"checkpoint at step {step}: there is no folder {path}")
+        self.send("checkpoint", [str(path.resolve()), int(step)])
+
+    def should_stop(self) -> Stop:
+        self.told = self._asked
+        return self._asked
+
+    def ask(self, stop: Stop) -> None:
+        """Hand on what the supervisor asks for."""
+        self._asked = stop
+
+    def send(self, kind: str, value: Any) -> None:
+        """Write one message. Raises ValueError for a point or output that is not finite."""
+        line = encode(kind, value)
+        with self._lock:
+            view = memoryview(line)
+            while view:
+                view = view[self._pipe.write(view) or 0 :]
+
+
+def read_order(path: Path) -> Trial:
+    """The trial that a supervisor wrote down (`write_order`)."""
+    order = json.loads(path.read_text())
+    return Trial(
+        number=order["number"],
+        spec=ResolvedSpec.model_validate(order["spec"]),
+        params=order["params"],
+        dataset=Path(order["dataset"]),
+        work=Path(order["work"]),
+        device=order["device"],
+        seed=order["seed"],
+        inputs={name: Path(file) for name, file in order["inputs"].items()},
+        checkpoint=None if order["checkpoint"] is None else Path(order["checkpoint"]),
+        batch_scale=order["batch_scale"],
+    )
+
+
+def write_order(path: Path, trial: Trial) -> None:
+    """Write a trial down for `read_order`."""
+    order = {
+        "number": trial.number,
+        "spec": trial.spec.model_dump(mode="json"),
+        "params": trial.params,
+        "dataset": str(trial.dataset),
+        "work": str(trial.work),
+        "device": trial.device,
+        "seed": trial.seed,
+        "inputs": {name: str(file) for name, file in trial.inputs.items()},
+        "checkpoint": None if trial.checkpoint is None else str(trial.checkpoint),
+        "batch_scale": trial.batch_scale,
+    }
+    path.write_text(json.dumps(order))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: Python's, torch's on a device or on the CPU, or that of a library below torch."""
+    # torch.OutOfMemoryError by its name: this module must not import torch for methods that do without.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    return {
+        "code": "oom" if is_out_of_memory(error) else "error",
+        "detail": str(error) or type(error).__name__,
+        "exception": type(error).__qualname__,
+        "traceback": "".join(traceback.format_exception(error)).splitlines()[-_TRACEBACK_LINES:],
+    }
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m workers.trainer")
+    parser.add_argument("order", type=Path)
+    parser.add_argument("--report", type=int, required=True, help="descriptor that results are written to")
+    arguments = parser.parse_args(words)
+    # What a segmentation fault or the supervisor's SIGABRT interrupts is seen in the log.
+    faulthandler.enable()
+    # The duplicate is not inherited by what the method starts.
+    report = os.dup(arguments.report)
+    os.close(arguments.report)
+    reporter = PipeReporter(FileIO(report, "w"))
+    leash.attach(lambda line: reporter.ask(Stop(decode(line)[1])))
+    try:
+        trial = read_order(arguments.order)
+        outputs = METHODS[trial.spec.method.kind].run(trial, reporter)
+        reporter.send("ended", {"outputs": outputs, "told": reporter.told})
+    except Exception as error:
+        reporter.send("failed", _failure(error))
+        raise
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
