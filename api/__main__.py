@@ -1,0 +1,79 @@
+"""`python -m api` serves HTTP on PARETOFIT_HOST and PARETOFIT_PORT until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from api import binding, logs
+from settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+_GRACE_SECONDS = 10
+
+
+class _Server(uvicorn.Server):
+    """Lets the event streams go as soon as it is told to stop; otherwise their clients would hold it up."""
+
+    def __init__(self, config: uvicorn.Config, release: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._release = release
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._release()
+        await super().shutdown(sockets)
+
+
+def _create_app(settings: Settings) -> FastAPI:
+    """The application, imported when the address is known to be good: that is most of the work of the start."""
+    # Nothing that an import makes is garbage; to look for some would be a tenth of that work.
+    gc.disable()
+    from api.app import create_app
+
+    app = create_app(settings)
+    gc.freeze()
+    gc.enable()
+    return app
+
+
+def main() -> int:
+    """Exit status: 0 after a signal, 1 if it cannot serve, 2 for settings that it must not serve with."""
+    # Uvicorn ends in order at a signal and then raises it again, for whoever handled it before.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    settings = get_settings()
+    logs.configure(settings.log_level)
+    try:
+        listener = binding.listen(settings)
+        app = _create_app(settings)
+    except (ValueError, RuntimeError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except OSError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    config = uvicorn.Config(
+        app,
+        backlog=binding.BACKLOG,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    sys.stdout.write(f"listening on {binding.url(listener)}\n")
+    sys.stdout.flush()
+    with listener:
+        _Server(config, app.state.services.wakeups.close).run(sockets=[listener])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

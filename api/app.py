@@ -1,0 +1,90 @@
+"""The HTTP application: `create_app(settings)`. Importing it is cheap and loads no torch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from api import problems
+from api.binding import require_key_beyond_loopback
+from api.limits import BodyLimit, EarlyAnswer
+from api.logs import RequestLog
+from api.security import Guard
+from api.services import Services
+from api.uploads import Uploads
+from api.v1 import artifacts, datasets, events, fronts, health, methods, points, searches, steering, trials, workers
+from api.wakeups import Wakeups
+from db.blobs import open_store
+from db.engine import connect
+from settings import Settings, get_settings
+
+_CONNECTIONS = 10
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application on these settings, by default the process's own.
+
+    Raises ValueError for an address that needs an API key, RuntimeError without a database.
+    """
+    settings = settings or get_settings()
+    require_key_beyond_loopback(settings)
+    app = FastAPI(
+        title="Paretofit",
+        version="1",
+        description="Searches for efficient vision networks: a dataset and a budget in, a Pareto front out.",
+        lifespan=_lifespan,
+        # Their pages load scripts from a foreign host.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.services = Services(
+        settings=settings,
+        engine=connect(settings.sqlalchemy_url, pool_size=_CONNECTIONS, application="paretofit-api"),
+        blobs=open_store(settings.blobs),
+        uploads=Uploads(
+            settings.home / "uploads",
+            max_bytes=settings.max_upload_bytes,
+            reserve_bytes=settings.disk_reserve_bytes,
+        ),
+        wakeups=Wakeups(settings.redis_url),
+    )
+    for resource in (datasets, searches, steering, fronts, trials, events, points, artifacts, methods, workers):
+        app.include_router(resource.router, prefix="/v1")
+    app.include_router(health.router)
+    problems.install(app)
+    app.add_middleware(BodyLimit)
+    app.add_middleware(Guard, settings=settings)
+    app.add_middleware(EarlyAnswer)
+    app.add_middleware(RequestLog)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    services: Services = app.state.services
+    listener = asyncio.create_task(services.wakeups.listen())
+    try:
+        yield
+    finally:
+        services.wakeups.close()
+        listener.cancel()
+        await asyncio.gather(listener, return_exceptions=True)
+        services.engine.dispose()
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        components = document["components"]
+        components["schemas"] |= problems.schemas()
+        components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        # A key is needed only where one is set.
+        document["security"] = [{}, {"key": []}]
+        app.openapi_schema = document
+    return app.openapi_schema

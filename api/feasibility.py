@@ -1,0 +1,100 @@
+"""What a specification could find, by arithmetic alone; what nothing can meet is refused with the nearest that could."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from api.pointers import pointer
+from api.problems import InfeasibleError, InvalidError
+from api.schemas.problems import FieldProblem
+from db.searches import Past
+from search.methods.method import Candidate
+from search.spec import Constraint, ResolvedSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The candidates of a specification, and those that meet its constraints (at least one)."""
+
+    candidates: list[Candidate]
+    feasible: list[Candidate]
+
+    @property
+    def macs(self) -> tuple[int, int]:
+        """The least and the most among all candidates."""
+        every = [candidate.cost["macs"] for candidate in self.candidates]
+        return min(every), max(every)
+
+    def as_json(self) -> dict[str, Any]:
+        """What is recorded of it with the search."""
+        return {"configurations": len(self.candidates), "feasible": len(self.feasible), "macs": list(self.macs)}
+
+
+def survey(spec: ResolvedSpec) -> Survey:
+    """Raises InvalidError for parameters that fit no network, InfeasibleError for constraints that none meets."""
+    try:
+        candidates = spec.candidates()
+    except ValueError as error:
+        raise _refused_parameters(spec, str(error)) from error
+    if not candidates:
+        raise _refused_parameters(spec, "these parameters give no network at all")
+    feasible = spec.feasible()
+    if not feasible:
+        raise _infeasible(spec.constraints, candidates)
+    return Survey(candidates, feasible)
+
+
+def expected_seconds(spec: ResolvedSpec, macs: int, past: Sequence[Past]) -> float | None:
+    """Device time, in proportion to what earlier searches by the method took for their work; None without any.
+
+    Work is epochs x training images x MACs of the largest candidate: what a method trains for most of its time.
+    """
+    done = sum(_work(search.spec, search.created["candidates"]["macs"][1]) for search in past)
+    seconds = sum(search.device_seconds for search in past)
+    return seconds / done * _work(spec.model_dump(mode="json"), macs) if done and seconds else None
+
+
+def _work(spec: Mapping[str, Any], macs: int) -> float:
+    epochs = spec["method"].get("epochs", 1)
+    if (most := spec["limits"]["max_epochs"]) is not None:
+        epochs = min(epochs, most)
+    return float(epochs * spec["dataset"]["images"]["train"] * macs)
+
+
+def _refused_parameters(spec: ResolvedSpec, detail: str) -> InvalidError:
+    # Methods begin the message with the field, if one is to blame.
+    field, separator, _ = detail.partition(":")
+    known = separator and field in type(spec.method).model_fields
+    place = pointer(["method", field] if known else ["method"])
+    return InvalidError(f"{place}: {detail}", errors=[FieldProblem(pointer=place, detail=detail)])
+
+
+def _infeasible(constraints: Sequence[Constraint], candidates: Sequence[Candidate]) -> InfeasibleError:
+    blamed = _blamed(constraints, candidates, joint=True) or _blamed(constraints, candidates, joint=False)
+    errors, hints = [], []
+    for index, candidate in blamed:
+        bound = constraints[index]
+        least = candidate.cost[bound.metric]
+        place = pointer(["constraints", index])
+        detail = f"{bound.metric} <= {bound.value:g} is met by no network; the nearest is {least} ({candidate.key})"
+        errors.append(FieldProblem(pointer=place, detail=detail))
+        hints.append({"pointer": place, "metric": bound.metric, "value": least, "config": candidate.config})
+    message = "; ".join(error.detail for error in errors)
+    return InfeasibleError(f"{message}: relax the bound, or widen the method's range", errors=errors, nearest=hints)
+
+
+def _blamed(
+    constraints: Sequence[Constraint], candidates: Sequence[Candidate], *, joint: bool
+) -> list[tuple[int, Candidate]]:
+    """The constraints that nothing meets, each with the candidate that comes nearest; jointly: nothing that meets all
+    the others."""
+    blamed = []
+    for index, bound in enumerate(constraints):
+        others = [other for place, other in enumerate(constraints) if place != index] if joint else []
+        left = [candidate for candidate in candidates if all(other.holds(candidate.cost) for other in others)]
+        least = min(left, key=lambda candidate: candidate.cost[bound.metric], default=None)
+        if least is not None and not bound.holds(least.cost):
+            blamed.append((index, least))
+    return blamed

@@ -1,0 +1,108 @@
+"""From the points of a search to its front. Costs are minimised, `selection_top1` is maximised; baselines stay outside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from api.schemas.points import Bound, Corner
+from db.points import FoundPoint
+from search import pareto
+from search.spec import Constraint
+
+ACCURACY = "selection_top1"
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """What the hypervolume of a search is measured in: the least and the most MACs of its candidates, its classes."""
+
+    macs: tuple[float, float]
+    classes: int
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any], created: Mapping[str, Any]) -> Box | None:
+        """From a search's specification and what was recorded at its creation; None if its candidates were not."""
+        macs = created.get("candidates", {}).get("macs")
+        return None if macs is None else cls((macs[0], macs[1]), len(spec["dataset"]["classes"]))
+
+    @property
+    def reference(self) -> Corner:
+        return Corner(macs=1.1 * self.macs[1], selection_top1=1 / self.classes)
+
+    @property
+    def ideal(self) -> Corner:
+        return Corner(macs=self.macs[0], selection_top1=1)
+
+    def hypervolume(self, points: Sequence[FoundPoint]) -> float:
+        """Of a front, in [0, 1]."""
+        return pareto.hypervolume([point.row.metrics for point in points], macs=self.macs, classes=self.classes)
+
+
+class Found:
+    """A search's points: `baselines`, and the feasible and the other candidates."""
+
+    def __init__(self, points: Sequence[FoundPoint], spec: Mapping[str, Any]) -> None:
+        self._constraints = [Constraint.model_validate(bound) for bound in spec["constraints"]]
+        self._costs = [goal["metric"] for goal in spec["objectives"] if goal["metric"] != ACCURACY]
+        self.candidates = [point for point in points if point.row.role == "candidate"]
+        self.baselines = [point for point in points if point.row.role == "baseline"]
+
+    def feasible(self, point: FoundPoint) -> bool:
+        """Whether a point is known to meet the search's constraints."""
+        metrics = point.row.metrics
+        return all(metrics.get(bound.metric) is not None and bound.holds(metrics) for bound in self._constraints)
+
+    def front(self, costs: Sequence[str] = ()) -> list[FoundPoint]:
+        """The feasible candidates that no other one dominates, by growing first cost; over the search's own objectives
+        if no costs are named."""
+        costs = costs or self._costs
+        measured = [
+            point
+            for point in self.candidates
+            if self.feasible(point) and all(point.row.metrics.get(name) is not None for name in (ACCURACY, *costs))
+        ]
+        kept = pareto.nondominated([point.row.metrics for point in measured], maximize=(ACCURACY,), minimize=costs)
+        return sorted(
+            (measured[index] for index in kept), key=lambda point: (point.row.metrics[costs[0]], point.row.id)
+        )
+
+
+def meets(point: FoundPoint, bound: Bound) -> bool:
+    """Whether a point is known to keep within a bound."""
+    value = point.row.metrics.get(bound.metric)
+    if value is None:
+        return False
+    return bool(value <= bound.value if bound.op == "<=" else value >= bound.value)
+
+
+def best(front: Sequence[FoundPoint], bounds: Sequence[Bound]) -> FoundPoint | None:
+    """The most accurate point within all bounds; of equals the one with the fewest MACs."""
+    fitting = [point for point in front if all(meets(point, bound) for bound in bounds)]
+    return max(
+        fitting, key=lambda point: (point.row.metrics[ACCURACY], -point.row.metrics.get("macs", 0)), default=None
+    )
+
+
+def nearest(front: Sequence[FoundPoint], bounds: Sequence[Bound]) -> list[tuple[int, float, FoundPoint]]:
+    """What keeps `best` from finding a point: of each bound that stands in the way while all others hold, its index and
+    the nearest value that would do, with its point. If no bound does so alone: each by itself."""
+    return _nearest(front, bounds, joint=True) or _nearest(front, bounds, joint=False)
+
+
+def _nearest(
+    front: Sequence[FoundPoint], bounds: Sequence[Bound], *, joint: bool
+) -> list[tuple[int, float, FoundPoint]]:
+    found = []
+    for index, bound in enumerate(bounds):
+        others = [other for place, other in enumerate(bounds) if place != index] if joint else []
+        known = [
+            (point.row.metrics[bound.metric], point)
+            for point in front
+            if point.row.metrics.get(bound.metric) is not None and all(meets(point, other) for other in others)
+        ]
+        if known and not any(meets(point, bound) for _, point in known):
+            value, point = (min if bound.op == "<=" else max)(known, key=lambda pair: pair[0])
+            found.append((index, value, point))
+    return found

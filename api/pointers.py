@@ -1,0 +1,64 @@
+"""From what pydantic says is wrong to JSON pointers (RFC 6901) into what the client sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from api.schemas.problems import FieldProblem
+
+
+def field_problems(errors: Sequence[Mapping[str, Any]], body: object) -> list[FieldProblem]:
+    """One entry for each of pydantic's errors: `/field/0` within the body, `?name` or the header's name elsewhere."""
+    return [_field_problem(error, body) for error in errors]
+
+
+def pointer(path: Sequence[str | int]) -> str:
+    """The JSON pointer of a path; empty for the whole document."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def _field_problem(error: Mapping[str, Any], body: object) -> FieldProblem:
+    place, *path = error["loc"]
+    if place == "query":
+        return FieldProblem(pointer=f"?{path[0]}", detail=_detail(error))
+    if place != "body":
+        return FieldProblem(pointer=str(path[0]) if path else "", detail=_detail(error))
+    if error["type"] == "json_invalid":
+        return FieldProblem(pointer="", detail=f"not JSON: {error['ctx']['error']} at character {path[0]}")
+    kept = _in_document(path, body, error["type"])
+    if error["type"].startswith("union_tag"):
+        kept.append(error["ctx"]["discriminator"].strip("'"))
+    return FieldProblem(pointer=pointer(kept), detail=_detail(error))
+
+
+def _in_document(path: Sequence[str | int], body: object, kind: str) -> list[str | int]:
+    """`path` without what pydantic adds to it: the tags of discriminated unions and its notes on keys."""
+    kept: list[str | int] = []
+    at: Any = body
+    for index, part in enumerate(path):
+        within = isinstance(part, int) if isinstance(at, list) else isinstance(at, Mapping) and part in at
+        if within:
+            at = at[part]
+        if within or (kind == "missing" and index == len(path) - 1):
+            kept.append(part)
+    return kept
+
+
+def _detail(error: Mapping[str, Any]) -> str:
+    context = error.get("ctx", {})
+    match error["type"]:
+        case "extra_forbidden":
+            return (
+                "there is no such field: check its name, or remove it (/openapi.json and /v1/methods list the fields)"
+            )
+        case "union_tag_invalid":
+            return f"{context['tag']!r} is not one of {context['expected_tags']}"
+        case "union_tag_not_found":
+            return "missing: it says which of the alternatives is meant"
+        case "missing":
+            return "missing"
+        case "value_error":
+            return str(context.get("error", error["msg"]))
+        case _:
+            return str(error["msg"])

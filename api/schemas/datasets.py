@@ -1,0 +1,31 @@
+"""Datasets."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from api.schemas.base import Response
+
+DatasetState = Literal["pending", "uploading", "validating", "ready", "rejected"]
+
+
+class Dataset(Response):
+    """A dataset and how far its validation came."""
+
+    id: str
+    name: str
+    state: DatasetState
+    source: dict[str, Any] = Field(description="As submitted; an upload's has `sha256` and `size` once it is complete.")
+    options: dict[str, Any] = Field(description="format, image_size, splits, seed: as submitted.")
+    uploaded_bytes: int = Field(description="Bytes of the archive that have arrived: where an upload goes on.")
+    profile: dict[str, Any] | None = Field(description="Once ready: classes, channels, image_size, images, mean, std.")
+    report: dict[str, Any] | None = Field(
+        description="What validation found: counts, sizes, corrupt files, duplicates."
+    )
+    fingerprint: str | None
+    error: dict[str, Any] | None = Field(description="Why it was rejected.")
+    created_at: datetime
+    updated_at: datetime

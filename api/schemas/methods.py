@@ -1,0 +1,35 @@
+"""The methods and families that this service offers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from api.schemas.base import Response
+
+
+class Method(Response):
+    """A kind of search."""
+
+    kind: str
+    summary: str
+    paper: str
+    presets: dict[str, dict[str, Any]] = Field(description="Named parameters to start from; `tiny` takes seconds.")
+
+
+class MethodList(Response):
+    data: list[Method]
+
+
+class Family(Response):
+    """A table of networks that methods build on."""
+
+    name: str
+    title: str
+    paper: str
+    pattern: str = Field(description="Regular expression of the names that are accepted, such as `wrn_28_10`.")
+
+
+class FamilyList(Response):
+    data: list[Family]

@@ -1,0 +1,77 @@
+"""Points and fronts."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from api.schemas.artifacts import Artifact
+from api.schemas.base import Request, Response
+
+Cost = Literal["macs", "params", "peak_activation_bytes"]
+Accuracy = Literal["selection_top1"]
+
+
+class FrontPoint(Response):
+    """A network with its metrics."""
+
+    id: str
+    search_id: str
+    trial_id: str
+    key: str
+    role: Literal["candidate", "baseline"]
+    config: dict[str, Any] = Field(description="What the method varied, such as width and resolution.")
+    input_size: tuple[int, int] = Field(description="Height and width, pixels.")
+    metrics: dict[str, float | None]
+    basis: Literal["measured", "estimated"]
+    feasible: bool = Field(description="Whether it meets the search's constraints.")
+    artifact: Artifact | None = Field(
+        description="Its checkpoint (safetensors); null: it has no weights of its own yet."
+    )
+
+
+class PointDetail(FrontPoint):
+    """A network with the whole record that its checkpoint carries."""
+
+    record: dict[str, Any] = Field(description="Architecture, preprocessing, classes, evaluation, provenance.")
+    created_at: datetime
+    updated_at: datetime
+
+
+class Corner(Response):
+    """A corner of the box that the hypervolume is measured in."""
+
+    macs: float
+    selection_top1: float
+
+
+class Front(Response):
+    """The points that no other one beats in both `x` and `y`; infeasible ones are never among them."""
+
+    search_id: str
+    sequence: int
+    x: Cost
+    y: Accuracy
+    points: list[FrontPoint] = Field(description="By growing `x`.")
+    baselines: list[FrontPoint] = Field(description="For comparison: never in the front, `select` or the hypervolume.")
+    dominated: list[FrontPoint] | None = Field(description="The remaining candidates, if asked for.")
+    hypervolume: float | None = Field(description="log10(MACs) x selection_top1, normalised to [0, 1].")
+    reference: Corner | None = Field(description="1.1 x the largest candidate's MACs, and chance.")
+    ideal: Corner | None = Field(description="The smallest candidate's MACs, and 1.")
+
+
+class Bound(Request):
+    """A bound on a metric of the point."""
+
+    metric: Literal["macs", "pool_inputs", "params", "peak_activation_bytes", "selection_top1"]
+    op: Literal["<=", ">="] = "<="
+    value: float = Field(ge=0, allow_inf_nan=False)
+
+
+class Selection(Request):
+    """Which point of the front to deploy: the one with the most of `maximize` among those that meet every bound."""
+
+    constraints: tuple[Bound, ...] = Field(default=(), max_length=16)
+    maximize: Accuracy = "selection_top1"

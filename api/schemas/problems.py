@@ -1,0 +1,35 @@
+"""Errors as RFC 9457 documents (`application/problem+json`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ConfigDict, Field
+
+from api.schemas.base import Response
+
+
+class FieldProblem(Response):
+    """What is wrong with one field of a request."""
+
+    pointer: str = Field(description="JSON pointer (RFC 6901) into the body, or `?name` for a query parameter.")
+    detail: str
+
+
+class Problem(Response):
+    """An error: `code` is stable and for programs, `detail` says what to do next. Some codes add fields of their own."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    type: str = Field(description="URI of the kind of problem: `urn:paretofit:problem:` and the code.")
+    title: str
+    status: int
+    code: str
+    detail: str
+    errors: list[FieldProblem] = Field(default_factory=list)
+    request_id: str | None = None
+
+    @property
+    def extensions(self) -> dict[str, Any]:
+        """The fields that this kind of problem adds, such as `nearest`."""
+        return dict(self.model_extra or {})

@@ -1,0 +1,95 @@
+"""Searches: what they are asked for, how far they came, what they would cost."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from api.schemas.base import Response
+from api.schemas.trials import TrialState
+
+SearchState = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
+TERMINAL: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
+
+
+class Progress(Response):
+    """How far a search came."""
+
+    trials: dict[TrialState, int] = Field(description="Trials planned so far, by state; states without any are absent.")
+    fraction: float = Field(ge=0, le=1, description="Of the trials planned so far; 1 when the search is over.")
+    eta_seconds: float | None = Field(description="Extrapolated from the fraction and the time so far; null: unknown.")
+
+
+class Usage(Response):
+    """What a search spent."""
+
+    device_seconds: float = Field(description="Time that its trials held a device, attempts that failed included.")
+    wall_seconds: float = Field(description="Time since its first trial started, without its pauses.")
+    attempts: int
+
+
+class FrontSummary(Response):
+    """The front in figures."""
+
+    sequence: int = Field(description="Grows whenever a point is added or changes; the front's ETag.")
+    points: int
+    best_selection_top1: float | None
+    best_top1: float | None = Field(
+        description="On the report split, of the point that is best on the selection split; null until it is measured."
+    )
+    macs_min: float | None
+    macs_max: float | None
+    hypervolume: float | None = Field(description="log10(MACs) x selection_top1, normalised to [0, 1].")
+
+
+class Search(Response):
+    """A search as lists show it."""
+
+    id: str
+    name: str
+    state: SearchState
+    stop_reason: str | None = Field(
+        description="Why it succeeded: completed, trials_failed (with what the others found), or the limit that it met."
+    )
+    error: dict[str, Any] | None
+    method: str
+    dataset_id: str
+    labels: dict[str, str]
+    priority: int
+    limits: dict[str, float | None] = Field(description="What it may spend now; null: without limit.")
+    cancel_requested: bool
+    pause_requested: bool = Field(description="It is paused, or will be once its running trials saved their work.")
+    progress: Progress
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class SearchDetail(Search):
+    """A search with its specification and what came of it."""
+
+    spec: dict[str, Any] = Field(description="As accepted: with defaults filled in and the dataset's profile.")
+    usage: Usage
+    front: FrontSummary
+    provenance: dict[str, Any] = Field(
+        description="Versions of the service and its parts that accepted the search; cloned_from: the search it repeats."
+    )
+
+
+class CostRange(Response):
+    """The least and the most of one cost among the feasible configurations."""
+
+    min: int
+    max: int
+
+
+class Estimate(Response):
+    """What a search would explore and take, without running it."""
+
+    configurations: int = Field(description="Networks that the method may find.")
+    feasible: int = Field(description="Of these, the ones that meet every constraint.")
+    cost: dict[str, CostRange] = Field(description="By metric: macs, pool_inputs, params, peak_activation_bytes.")
+    expected_seconds: float | None = Field(description="Device time, from earlier searches; null: unknown.")
+    based_on: int = Field(description="Earlier searches that `expected_seconds` rests on.")

@@ -1,0 +1,85 @@
+"""Searches as documents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from api.fronts import Box, Found, best
+from api.schemas.searches import TERMINAL, FrontSummary, Progress, Search, SearchDetail, Usage
+from db import limits, points, searches
+from db.tables import SearchRow
+
+
+def detail(session: Session, row: SearchRow) -> SearchDetail:
+    """A search with its specification and what came of it."""
+    created = searches.creation(session, row.id)
+    spent = searches.spent(session, row.id)
+    fields = _fields(row, searches.tallies(session, [row.id])[row.id])
+    return SearchDetail(
+        **fields,
+        spec=row.spec,
+        usage=Usage(
+            device_seconds=spent.device_seconds,
+            wall_seconds=limits.wall_seconds(session, row),
+            attempts=spent.attempts,
+        ),
+        front=_front(session, row, created),
+        provenance=created,
+    )
+
+
+def listed(row: SearchRow, tally: searches.Tally) -> Search:
+    """A search as lists show it."""
+    return Search(**_fields(row, tally))
+
+
+def _fields(row: SearchRow, tally: searches.Tally) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "name": row.name,
+        "state": row.state,
+        "stop_reason": row.stop_reason,
+        "error": row.error,
+        "method": row.method,
+        "dataset_id": row.dataset_id,
+        "labels": row.labels,
+        "priority": row.priority,
+        "limits": row.limits,
+        "cancel_requested": row.cancel_requested,
+        "pause_requested": row.pause_requested,
+        "progress": _progress(row, tally),
+        "created_at": row.created_at,
+        "started_at": row.started_at,
+        "finished_at": row.finished_at,
+    }
+
+
+def _progress(row: SearchRow, tally: searches.Tally) -> Progress:
+    if row.state in TERMINAL:
+        return Progress.model_validate({"trials": tally.states, "fraction": 1, "eta_seconds": None})
+    total = sum(tally.states.values())
+    fraction = min(1.0, tally.done / total) if total else 0.0
+    eta = None
+    if row.state == "running" and row.started_at is not None and fraction > 0:
+        taken = (datetime.now(UTC) - row.started_at).total_seconds() - row.paused_seconds
+        eta = taken * (1 - fraction) / fraction
+    return Progress.model_validate({"trials": tally.states, "fraction": fraction, "eta_seconds": eta})
+
+
+def _front(session: Session, row: SearchRow, created: Mapping[str, Any]) -> FrontSummary:
+    front = Found(points.of_search(session, row.id), row.spec).front(["macs"])
+    box = Box.of(row.spec, created)
+    chosen = best(front, ())
+    return FrontSummary(
+        sequence=row.front_seq,
+        points=len(front),
+        best_selection_top1=None if chosen is None else chosen.row.metrics["selection_top1"],
+        best_top1=None if chosen is None else chosen.row.metrics.get("top1"),
+        macs_min=front[0].row.metrics["macs"] if front else None,
+        macs_max=front[-1].row.metrics["macs"] if front else None,
+        hypervolume=None if box is None else box.hypervolume(front),
+    )

@@ -1,0 +1,154 @@
+"""Archives on their way in: streamed to a file beside the database's other data, resumed where they stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+
+from api.problems import BadRequestError, NoSpaceError, TooLargeError, UploadInProgressError, UploadOffsetError
+
+_BLOCK = 1024**2
+_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
+# A client that lost its connection may be back before the former request has noticed.
+_LOCK_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The bytes that a request brings: from `start`; `total` is the whole archive's size, None if it is not known."""
+
+    start: int
+    total: int | None
+    last: bool
+
+    @classmethod
+    def of(cls, content_range: str | None, content_length: str | None) -> Part:
+        """From a request's headers; without Content-Range it brings the whole archive. Raises BadRequestError."""
+        length = int(content_length) if content_length is not None and content_length.isdigit() else None
+        if content_range is None:
+            return cls(start=0, total=length, last=True)
+        match = _RANGE.fullmatch(content_range.strip())
+        if match is None:
+            raise BadRequestError(f"Content-Range {content_range!r} is not of the form `bytes FIRST-LAST/TOTAL`")
+        start, end = int(match[1]), int(match[2]) + 1
+        total = None if match[3] == "*" else int(match[3])
+        if end < start or (total is not None and end > total) or (length is not None and length != end - start):
+            raise BadRequestError(f"Content-Range {content_range!r} does not fit itself or the Content-Length")
+        return cls(start=start, total=total, last=total is not None and end == total)
+
+
+class Uploads:
+    """The folder of unfinished uploads. A file there is written by one request at a time, in any process."""
+
+    def __init__(self, folder: Path, *, max_bytes: int, reserve_bytes: int) -> None:
+        self._folder = folder
+        self._max_bytes = max_bytes
+        self._reserve_bytes = reserve_bytes
+
+    def path(self, dataset_id: str) -> Path:
+        """Where the archive of a dataset grows."""
+        return self._folder / dataset_id
+
+    def arrived(self, dataset_id: str) -> int:
+        """Bytes that are there."""
+        path = self.path(dataset_id)
+        return path.stat().st_size if path.exists() else 0
+
+    def discard(self, dataset_id: str) -> None:
+        """Forget what has arrived."""
+        self.path(dataset_id).unlink(missing_ok=True)
+
+    @asynccontextmanager
+    async def writing(self, dataset_id: str) -> AsyncIterator[BinaryIO]:
+        """The dataset's archive, open for this request alone. Raises UploadInProgressError."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self.path(dataset_id)
+        while True:
+            with path.open("ab") as file:
+                await _lock(file)
+                # Whoever had it before may have been through with it and removed it.
+                if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                    yield file
+                    return
+
+    async def receive(self, file: BinaryIO, part: Part, body: AsyncIterator[bytes]) -> int:
+        """Append a request's body and return how many bytes of the archive are there then.
+
+        What arrived before a disconnection stays. Raises UploadOffsetError, TooLargeError (and keeps nothing),
+        NoSpaceError, ClientDisconnect.
+        """
+        arrived = file.seek(0, 2)
+        if part.start == 0 and arrived:
+            file.truncate(0)
+            arrived = file.seek(0)
+        if part.start != arrived:
+            raise UploadOffsetError(
+                f"{arrived} bytes have arrived: go on with `Content-Range: bytes {arrived}-LAST/TOTAL`",
+                uploaded_bytes=arrived,
+            )
+        self._check(file, part.total or arrived)
+        # The archive is copied into the blob store at its end, so it needs its size twice.
+        self._check_space(2 * (part.total or 0) - arrived)
+        block = bytearray()
+        try:
+            async for chunk in body:
+                block += chunk
+                self._check(file, arrived + len(block))
+                if len(block) >= _BLOCK:
+                    self._check_space(len(block))
+                    await run_in_threadpool(file.write, bytes(block))
+                    arrived += len(block)
+                    block.clear()
+        except ClientDisconnect:
+            file.write(block)
+            file.flush()
+            raise
+        file.write(block)
+        file.flush()
+        arrived += len(block)
+        if part.last and part.total is not None and arrived != part.total:
+            file.truncate(0)
+            raise BadRequestError(
+                f"{arrived} bytes have arrived, not {part.total} as announced: send the archive again"
+            )
+        return arrived
+
+    def _check(self, file: BinaryIO, size: int) -> None:
+        if size > self._max_bytes:
+            file.truncate(0)
+            raise TooLargeError(
+                f"archives may have {self._max_bytes} bytes at most (PARETOFIT_MAX_UPLOAD_BYTES); send a smaller one",
+                limit=self._max_bytes,
+            )
+
+    def _check_space(self, needed: int) -> None:
+        free = shutil.disk_usage(self._folder).free
+        if free - needed < self._reserve_bytes:
+            raise NoSpaceError(
+                f"{needed} more bytes would leave less than the reserve of {self._reserve_bytes} bytes on the disk of "
+                f"{self._folder}: free some space there, or lower PARETOFIT_DISK_RESERVE_BYTES"
+            )
+
+
+async def _lock(file: BinaryIO) -> None:
+    deadline = asyncio.get_running_loop().time() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise UploadInProgressError("wait for it to end, or stop it") from error
+            await asyncio.sleep(0.1)
+        else:
+            return

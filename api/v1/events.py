@@ -1,0 +1,102 @@
+"""A search's events: a page of them, or a stream that replays and follows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from api import paging, problems
+from api.lookup import found_search
+from api.schemas.events import Event
+from api.schemas.pages import Page
+from api.schemas.searches import TERMINAL
+from api.security import Tenant
+from api.services import Service, Services
+from db import events
+from db.engine import transaction
+from db.tables import EventRow
+
+router = APIRouter(tags=["events"])
+
+_BATCH = 200
+_KEEPALIVE_SECONDS = 15.0
+_STREAM = "text/event-stream"
+
+
+@router.get(
+    "/searches/{search_id}/events",
+    operation_id="get_events",
+    response_model=Page[Event],
+    responses={
+        200: {"content": {_STREAM: {"schema": {"type": "string"}}}},
+        **problems.responses(problems.NotFoundError),
+    },
+)
+async def read(
+    search_id: str,
+    request: Request,
+    tenant: Tenant,
+    service: Service,
+    limit: paging.Limit = 50,
+    cursor: paging.Cursor = None,
+    last_event_id: Annotated[str | None, Header(description="Of a stream: the last event that was received.")] = None,
+) -> Response:
+    """What happened in a search, oldest first. With `Accept: text/event-stream` a stream of Server-Sent Events: it
+    replays what came after `Last-Event-ID` (or `cursor`), follows, and ends with the search."""
+    streams = _STREAM in request.headers.get("accept", "")
+    after = paging.position(last_event_id if streams and last_event_id else cursor, start=0)
+    rows, over = await run_in_threadpool(_read, service, tenant, search_id, after, _BATCH if streams else limit + 1)
+    if not streams:
+        page = paging.numbered(rows, limit, lambda row: row.seq, _event, follow_from=after)
+        return JSONResponse(page.model_dump(mode="json"))
+    return StreamingResponse(
+        _follow(service, tenant, search_id, after, rows, over=over),
+        media_type=_STREAM,
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _follow(
+    service: Services, tenant: str, search_id: str, after: int, rows: Sequence[EventRow], *, over: bool
+) -> AsyncIterator[str]:
+    """The events from `rows` on, as they happen, until the search is over or the service stops."""
+    yield "retry: 1000\n\n"
+    spoke = time.monotonic()
+    with service.wakeups.following(search_id) as news:
+        while True:
+            for row in rows:
+                yield _message(row)
+                after, spoke = row.seq, time.monotonic()
+            if over or service.wakeups.closing:
+                return
+            if not rows:
+                await service.wakeups.wait(news)
+                if time.monotonic() - spoke > _KEEPALIVE_SECONDS:
+                    yield ": still here\n\n"
+                    spoke = time.monotonic()
+            try:
+                rows, over = await run_in_threadpool(_read, service, tenant, search_id, after, _BATCH)
+            except problems.NotFoundError:
+                return
+
+
+def _read(service: Services, tenant: str, search_id: str, after: int, limit: int) -> tuple[Sequence[EventRow], bool]:
+    """The next events, and whether they are the last that this search will have."""
+    with transaction(service.engine) as session:
+        search = found_search(session, tenant, search_id)
+        rows = events.after(session, search_id, after, limit)
+        last = rows[-1].seq if rows else after
+        return rows, search.state in TERMINAL and last >= search.event_seq
+
+
+def _event(row: EventRow) -> Event:
+    return Event(seq=row.seq, type=row.type, data=row.data, at=row.at)
+
+
+def _message(row: EventRow) -> str:
+    return f"id: {row.seq}\nevent: {row.type}\ndata: {_event(row).model_dump_json()}\n\n"

@@ -1,0 +1,108 @@
+"""A search's front, and the point of it to deploy."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import JSONResponse
+from sqlalchemy.orm import Session
+
+from api import fronts, problems, ranges
+from api.fronts import Box, Found
+from api.idempotency import IdempotentOnce, answer
+from api.lookup import found_search
+from api.pointers import pointer
+from api.schemas.points import Accuracy, Cost, Front, FrontPoint, Selection
+from api.schemas.problems import FieldProblem
+from api.security import Tenant
+from api.services import Db
+from api.v1.points import front_point
+from db import points, searches
+from db.idempotency import Answer
+from db.points import FoundPoint
+
+router = APIRouter(prefix="/searches/{search_id}/front", tags=["fronts"])
+
+
+@router.get(
+    "",
+    operation_id="get_front",
+    response_model=Front,
+    responses={304: {"description": "It has not changed."}, **problems.responses(problems.NotFoundError)},
+)
+def read(
+    search_id: str,
+    request: Request,
+    session: Db,
+    tenant: Tenant,
+    x: Annotated[Cost, Query(description="The cost to be minimised.")] = "macs",
+    y: Annotated[Accuracy, Query(description="The accuracy to be maximised.")] = "selection_top1",
+    include: Annotated[Literal["dominated"] | None, Query(description="`dominated`: the other candidates too.")] = None,
+) -> Response:
+    """The feasible points that no other one beats in both `x` and `y`, while the search runs and after."""
+    row = found_search(session, tenant, search_id)
+    # The sequence was read before the points: a front that grows meanwhile gets an older tag, never a newer one.
+    etag = f'"{row.front_seq}"'
+    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
+    if ranges.not_modified(request.headers, etag):
+        return Response(status_code=304, headers=headers)
+    found = Found(points.of_search(session, search_id), row.spec)
+    front = found.front([x])
+    box = Box.of(row.spec, searches.creation(session, search_id))
+    shown = {point.row.id for point in front}
+    dominated = [point for point in found.candidates if point.row.id not in shown] if include else None
+    document = Front(
+        search_id=search_id,
+        sequence=row.front_seq,
+        x=x,
+        y=y,
+        points=[_point(found, point) for point in front],
+        baselines=[_point(found, point) for point in found.baselines],
+        dominated=None if dominated is None else [_point(found, point) for point in dominated],
+        hypervolume=None if box is None else box.hypervolume(found.front(["macs"])),
+        reference=None if box is None else box.reference,
+        ideal=None if box is None else box.ideal,
+    )
+    return JSONResponse(document.model_dump(mode="json"), headers=headers)
+
+
+@router.post(
+    "/select",
+    operation_id="select_point",
+    response_model=FrontPoint,
+    responses=problems.responses(
+        problems.NotFoundError, problems.NoSuchPointError, problems.KeyInFlightError, problems.KeyReusedError
+    ),
+)
+def select(search_id: str, selection: Selection, tenant: Tenant, once: IdempotentOnce) -> Response:
+    """The most accurate point of the front (over the search's own objectives) that meets every constraint."""
+
+    def effect(session: Session) -> Answer:
+        row = found_search(session, tenant, search_id)
+        found = Found(points.of_search(session, search_id), row.spec)
+        front = found.front()
+        chosen = fronts.best(front, selection.constraints)
+        if chosen is None:
+            raise _none_fits(front, selection)
+        return answer(200, _point(found, chosen))
+
+    return once(effect)
+
+
+def _point(found: Found, point: FoundPoint) -> FrontPoint:
+    return front_point(point, feasible=found.feasible(point))
+
+
+def _none_fits(front: list[FoundPoint], selection: Selection) -> problems.NoSuchPointError:
+    if not front:
+        return problems.NoSuchPointError("the front has no point yet: wait for the search to report some", nearest=[])
+    errors, hints = [], []
+    for index, value, point in fronts.nearest(front, selection.constraints):
+        bound = selection.constraints[index]
+        place = pointer(["constraints", index])
+        detail = f"{bound.metric} {bound.op} {bound.value:g} is met by no point; the nearest has {value:g}"
+        errors.append(FieldProblem(pointer=place, detail=detail))
+        hints.append({"pointer": place, "metric": bound.metric, "value": value, "point_id": point.row.id})
+    reasons = "; ".join(error.detail for error in errors) or "no point has all the metrics that are bounded"
+    return problems.NoSuchPointError(f"{reasons}: relax the bound", errors=errors, nearest=hints)

@@ -1,0 +1,54 @@
+"""What this service can search with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from api import problems
+from api.schemas.methods import Family, FamilyList, Method, MethodList
+from models.families.registry import FAMILIES
+from search.spec import METHODS
+
+router = APIRouter(tags=["methods"])
+
+
+@router.get("/methods", operation_id="list_methods", responses=problems.responses())
+def read_methods() -> MethodList:
+    """The kinds of search."""
+    return MethodList(
+        data=[
+            Method(
+                kind=method.kind,
+                summary=method.params.summary,
+                paper=method.params.paper,
+                presets={"tiny": method.params.tiny, **method.params.presets},
+            )
+            for method in METHODS.values()
+        ]
+    )
+
+
+@router.get(
+    "/methods/{kind}/schema",
+    operation_id="get_method_schema",
+    responses=problems.responses(problems.NotFoundError),
+)
+def read_schema(kind: str) -> dict[str, Any]:
+    """The JSON schema of a method's parameters: the field `method` of a search."""
+    method = METHODS.get(kind)
+    if method is None:
+        raise problems.NotFoundError(f"no method {kind!r}: choose one of {', '.join(sorted(METHODS))}")
+    return method.params.model_json_schema()
+
+
+@router.get("/families", operation_id="list_families", responses=problems.responses())
+def read_families() -> FamilyList:
+    """The families of networks that methods build on."""
+    return FamilyList(
+        data=[
+            Family(name=name, title=family.title, paper=family.paper, pattern=family.pattern.pattern)
+            for name, family in FAMILIES.items()
+        ]
+    )

@@ -1,0 +1,51 @@
+"""Points: networks that searches found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from api import problems
+from api.fronts import Found
+from api.lookup import found_point, found_search
+from api.schemas.points import FrontPoint, PointDetail
+from api.security import Tenant
+from api.services import Db
+from api.v1.artifacts import artifact
+from db.points import FoundPoint
+
+router = APIRouter(prefix="/points", tags=["points"])
+
+
+def front_point(point: FoundPoint, *, feasible: bool) -> FrontPoint:
+    """A point as fronts show it."""
+    return FrontPoint(**_fields(point, feasible=feasible))
+
+
+@router.get("/{point_id}", operation_id="get_point", responses=problems.responses(problems.NotFoundError))
+def read(point_id: str, session: Db, tenant: Tenant) -> PointDetail:
+    """A network with the whole record that its checkpoint carries."""
+    point = found_point(session, tenant, point_id)
+    search = found_search(session, tenant, point.row.search_id)
+    fields = _fields(point, feasible=Found([], search.spec).feasible(point))
+    return PointDetail(
+        **fields, record=point.row.record, created_at=point.row.created_at, updated_at=point.row.updated_at
+    )
+
+
+def _fields(point: FoundPoint, *, feasible: bool) -> dict[str, Any]:
+    row = point.row
+    return {
+        "id": row.id,
+        "search_id": row.search_id,
+        "trial_id": row.trial_id,
+        "key": row.key,
+        "role": row.role,
+        "config": point.config,
+        "input_size": point.input_size,
+        "metrics": row.metrics,
+        "basis": "measured",
+        "feasible": feasible,
+        "artifact": None if point.artifact is None else artifact(point.artifact),
+    }

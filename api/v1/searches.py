@@ -1,0 +1,153 @@
+"""Searches: submitted, listed, cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from sqlalchemy.orm import Session
+
+from api import feasibility, paging, problems, submission
+from api.idempotency import IdempotentOnce, answer
+from api.lookup import found_search
+from api.schemas.pages import Page
+from api.schemas.searches import CostRange, Estimate, Search, SearchDetail, SearchState
+from api.searches import detail, listed
+from api.security import Tenant
+from api.services import Db
+from db import cancellation, searches
+from db.idempotency import Answer
+from db.tables import SearchRow
+from search.methods.method import Candidate
+from search.spec import SearchSpec
+
+router = APIRouter(prefix="/searches", tags=["searches"])
+_PAST = 20
+REFUSALS = (
+    problems.DatasetNotReadyError,
+    problems.InfeasibleError,
+    problems.KeyInFlightError,
+    problems.KeyReusedError,
+)
+"""Why a search is not accepted."""
+
+
+@router.post(
+    "",
+    operation_id="create_search",
+    status_code=202,
+    response_model=SearchDetail,
+    responses=problems.responses(*REFUSALS),
+)
+def create(spec: SearchSpec, tenant: Tenant, once: IdempotentOnce) -> Response:
+    """Submit a search. It is accepted with the feasible networks it could find; the work begins right after."""
+
+    def effect(session: Session) -> Answer:
+        return accepted(session, submission.accept(session, tenant, spec))
+
+    return once(effect)
+
+
+@router.post(
+    "/estimate", operation_id="estimate_search", response_model=Estimate, responses=problems.responses(*REFUSALS)
+)
+def estimate(spec: SearchSpec, tenant: Tenant, once: IdempotentOnce) -> Response:
+    """What a search would explore and take. No search is stored."""
+
+    def effect(session: Session) -> Answer:
+        resolved = submission.resolve(session, tenant, spec)
+        survey = feasibility.survey(resolved)
+        past = searches.succeeded(session, tenant, spec.method.kind, limit=_PAST)
+        expected = feasibility.expected_seconds(resolved, survey.macs[1], past)
+        document = Estimate(
+            configurations=len(survey.candidates),
+            feasible=len(survey.feasible),
+            cost=_ranges(survey.feasible),
+            expected_seconds=expected,
+            based_on=0 if expected is None else len(past),
+        )
+        return answer(200, document)
+
+    return once(effect)
+
+
+@router.get("", operation_id="list_searches", responses=problems.responses())
+def read_list(
+    session: Db,
+    tenant: Tenant,
+    state: Annotated[SearchState | None, Query()] = None,
+    method: Annotated[str | None, Query(max_length=200, description="Kind of the method.")] = None,
+    label: Annotated[str | None, Query(max_length=401, description="`name`, or `name:value`.")] = None,
+    limit: paging.Limit = 50,
+    cursor: paging.Cursor = None,
+) -> Page[Search]:
+    """The searches, newest first."""
+    rows = searches.page(
+        session,
+        tenant,
+        state=state,
+        method=method,
+        label=None if label is None else _label(label),
+        after=paging.keyset(cursor),
+        limit=limit + 1,
+    )
+    tallies = searches.tallies(session, [row.id for row in rows])
+    return paging.newest_first(rows, limit, lambda row: listed(row, tallies[row.id]))
+
+
+@router.get("/{search_id}", operation_id="get_search", responses=problems.responses(problems.NotFoundError))
+def read(search_id: str, session: Db, tenant: Tenant) -> SearchDetail:
+    """A search: how far it came, what it spent, its front in figures."""
+    return detail(session, found_search(session, tenant, search_id))
+
+
+@router.post(
+    "/{search_id}/cancel",
+    operation_id="cancel_search",
+    status_code=202,
+    response_model=SearchDetail,
+    responses=problems.responses(
+        problems.NotFoundError, problems.SearchFinishedError, problems.KeyInFlightError, problems.KeyReusedError
+    ),
+)
+def cancel(search_id: str, tenant: Tenant, once: IdempotentOnce) -> Response:
+    """Ask a search to stop. What waits goes at once; what runs is stopped within seconds. What was found is kept."""
+
+    def effect(session: Session) -> Answer:
+        row = found_search(session, tenant, search_id)
+        if not cancellation.request_cancel(session, search_id) and row.state != "cancelled":
+            raise problems.SearchFinishedError(f"it {row.state} before it could be cancelled", state=row.state)
+        session.flush()
+        session.refresh(row)
+        return answer(202, detail(session, row))
+
+    return once(effect)
+
+
+@router.delete(
+    "/{search_id}",
+    operation_id="delete_search",
+    status_code=204,
+    responses=problems.responses(problems.NotFoundError, problems.SearchNotFinishedError),
+)
+def delete(search_id: str, session: Db, tenant: Tenant) -> None:
+    """Remove a search that is over, with its trials, points and files."""
+    found_search(session, tenant, search_id)
+    if not searches.delete(session, tenant, search_id):
+        raise problems.SearchNotFinishedError(f"cancel it first: POST /v1/searches/{search_id}/cancel")
+
+
+def accepted(session: Session, row: SearchRow) -> Answer:
+    """The answer to a submission."""
+    return answer(202, detail(session, row), {"Location": f"/v1/searches/{row.id}", "Retry-After": "1"})
+
+
+def _ranges(candidates: Sequence[Candidate]) -> dict[str, CostRange]:
+    costs = {name: [candidate.cost[name] for candidate in candidates] for name in candidates[0].cost}
+    return {name: CostRange(min=min(values), max=max(values)) for name, values in costs.items()}
+
+
+def _label(given: str) -> tuple[str, str | None]:
+    name, separator, value = given.partition(":")
+    return name, value if separator else None

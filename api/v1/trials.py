@@ -1,0 +1,130 @@
+"""Trials: what a search's units of work are doing."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from api import paging, problems
+from api.lookup import found_search, found_trial
+from api.schemas.pages import Page
+from api.schemas.trials import Attempt, Curve, Curves, LogLine, Measurement, Trial, TrialDetail, TrialState
+from api.security import Tenant
+from api.services import Db
+from api.v1.artifacts import artifact
+from db import artifacts, metrics, trial_views
+from db.tables import AttemptRow, LogRow, TrialRow
+
+router = APIRouter(tags=["trials"])
+
+
+@router.get(
+    "/searches/{search_id}/trials",
+    operation_id="list_trials",
+    responses=problems.responses(problems.NotFoundError),
+)
+def read_list(
+    search_id: str,
+    session: Db,
+    tenant: Tenant,
+    state: Annotated[TrialState | None, Query()] = None,
+    limit: paging.Limit = 50,
+    cursor: paging.Cursor = None,
+) -> Page[Trial]:
+    """The trials of a search, in the order they were planned."""
+    found_search(session, tenant, search_id)
+    after = paging.position(cursor, start=-1)
+    rows = trial_views.page(session, search_id, state=state, after=after, limit=limit + 1)
+    return paging.numbered(rows, limit, lambda row: row.number, lambda row: Trial(**_fields(row)))
+
+
+@router.get("/trials/{trial_id}", operation_id="get_trial", responses=problems.responses(problems.NotFoundError))
+def read(trial_id: str, session: Db, tenant: Tenant) -> TrialDetail:
+    """A trial with its attempts and files."""
+    row = found_trial(session, tenant, trial_id)
+    return TrialDetail(
+        **_fields(row),
+        outputs=row.outputs,
+        attempts=[_attempt(attempt) for attempt in trial_views.attempts(session, trial_id)],
+        artifacts=[artifact(file) for file in artifacts.of_trial(session, trial_id)],
+    )
+
+
+@router.get(
+    "/trials/{trial_id}/metrics",
+    operation_id="get_metrics",
+    responses=problems.responses(problems.NotFoundError),
+)
+def read_metrics(
+    trial_id: str,
+    session: Db,
+    tenant: Tenant,
+    name: Annotated[str | None, Query(max_length=200, description="One metric; without it all of them.")] = None,
+    since_step: Annotated[int, Query(ge=-1, le=2**62, description="Only later steps.")] = -1,
+    max_points: Annotated[int, Query(ge=4, le=10_000, description="Values per curve.")] = 1000,
+) -> Curves:
+    """The curves of a trial. If there are too many values, some that were measured stand for the others."""
+    found_trial(session, tenant, trial_id)
+    totals = metrics.totals(session, trial_id, since_step=since_step)
+    if name is not None:
+        totals = {name: totals.get(name, 0)}
+    curves = []
+    for metric, total in totals.items():
+        samples = metrics.curve(session, trial_id, metric, since_step=since_step, max_points=max_points)
+        curves.append(Curve(name=metric, total=total, points=[_measurement(sample) for sample in samples]))
+    return Curves(trial_id=trial_id, curves=curves)
+
+
+@router.get("/trials/{trial_id}/logs", operation_id="get_logs", responses=problems.responses(problems.NotFoundError))
+def read_logs(
+    trial_id: str,
+    session: Db,
+    tenant: Tenant,
+    limit: Annotated[int, Query(ge=1, le=5000, description="Lines per page.")] = 500,
+    cursor: paging.Cursor = None,
+) -> Page[LogLine]:
+    """What a trial's attempts wrote, oldest first. The last page's cursor asks for what is written later."""
+    found_trial(session, tenant, trial_id)
+    after = paging.position(cursor, start=0)
+    rows = trial_views.log_lines(session, trial_id, after=after, limit=limit + 1)
+    return paging.numbered(rows, limit, lambda row: row.seq, _log_line, follow_from=after)
+
+
+def _fields(row: TrialRow) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "search_id": row.search_id,
+        "number": row.number,
+        "state": row.state,
+        "params": row.params,
+        "inputs": row.inputs,
+        "progress": row.progress,
+        "worker": row.lease_owner,
+        "crash_count": row.crash_count,
+        "error": row.error,
+        "created_at": row.created_at,
+        "started_at": row.started_at,
+        "finished_at": row.finished_at,
+    }
+
+
+def _attempt(row: AttemptRow) -> Attempt:
+    return Attempt(
+        epoch=row.epoch,
+        worker=row.worker,
+        device=row.device,
+        outcome=row.outcome,
+        error=row.error,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+    )
+
+
+def _measurement(sample: metrics.Sample) -> Measurement:
+    return Measurement(step=sample.step, value=sample.value if math.isfinite(sample.value) else None, at=sample.at)
+
+
+def _log_line(row: LogRow) -> LogLine:
+    return LogLine(seq=row.seq, epoch=row.epoch, stream=row.stream, line=row.line, at=row.at)

@@ -1,0 +1,36 @@
+"""The processes that do the work."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from fastapi import APIRouter
+
+from api import problems
+from api.schemas.workers import Worker, WorkerList
+from api.services import Db
+from db import workers
+
+router = APIRouter(prefix="/workers", tags=["workers"])
+_ALIVE = timedelta(minutes=1)
+_SHOWN = timedelta(days=1)
+
+
+@router.get("", operation_id="list_workers", responses=problems.responses())
+def read_list(session: Db) -> WorkerList:
+    """The workers that were heard of within a day."""
+    now = datetime.now(UTC)
+    return WorkerList(
+        data=[
+            Worker(
+                name=row.name,
+                queue=row.queue,
+                device=row.device,
+                description=row.description,
+                alive=now - row.seen_at < _ALIVE,
+                created_at=row.created_at,
+                seen_at=row.seen_at,
+            )
+            for row in workers.seen_within(session, _SHOWN.total_seconds())
+        ]
+    )

@@ -1,0 +1,40 @@
+"""One API for all tests that do not ask for one of their own, on a database that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from sqlalchemy import Engine
+
+from db.engine import connect
+from tests.api.process import Api, running
+from tests.conftest import Servers, _database, _sqlalchemy
+
+MAX_UPLOAD_BYTES = 300_000
+
+
+@pytest.fixture(scope="session")
+def api(servers: Servers, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """A running API with a small cap on uploads."""
+    home = tmp_path_factory.mktemp("api")
+    with (
+        _database(servers, template) as url,
+        running(home, _sqlalchemy(url), servers.redis_url, PARETOFIT_MAX_UPLOAD_BYTES=str(MAX_UPLOAD_BYTES)) as process,
+    ):
+        yield process
+
+
+@pytest.fixture(scope="session")
+def http(api: Api) -> httpx.Client:
+    """A client of `api`."""
+    return api.http
+
+
+@pytest.fixture(scope="session")
+def stored(api: Api) -> Iterator[Engine]:
+    """The database of `api`, to put there what workers would."""
+    engine = connect(api.database_url)
+    yield engine
+    engine.dispose()

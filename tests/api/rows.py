@@ -1,0 +1,104 @@
+"""What workers write, put into the database by the tests."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Engine, update
+
+from db import searches
+from db.engine import transaction
+from db.ids import new_id
+from db.tables import ArtifactRow, DatasetRow, PointRow, SearchRow, TrialRow
+from search.methods.method import DatasetProfile
+from search.spec import SearchSpec
+
+PROFILE: dict[str, Any] = {
+    "classes": ["bag", "boot", "coat", "dress"],
+    "channels": 1,
+    "image_size": [32, 32],
+    "images": {"train": 1000, "selection": 100, "report": 200},
+    "mean": [0.3],
+    "std": [0.3],
+    "fingerprint": "f" * 64,
+}
+MACS = (100_000.0, 10_000_000.0)
+
+
+def ready_dataset(engine: Engine, **changes: Any) -> str:
+    """The id of a dataset that searches can be made on."""
+    fields = {
+        "name": "clothes",
+        "state": "ready",
+        "source": {"kind": "upload"},
+        "manifest": {},
+        "profile": PROFILE,
+        "fingerprint": "f" * 64,
+    }
+    row = DatasetRow(id=new_id("ds"), **{**fields, **changes})
+    with transaction(engine) as session:
+        session.add(row)
+    return row.id
+
+
+def body(dataset: str, **changes: Any) -> dict[str, Any]:
+    """What a client submits."""
+    method = {"kind": "mutualnet", "widths": {"step": 0.25}, "resolutions": [32, 24], "epochs": 2}
+    return {"name": "small", "dataset_id": dataset, "method": method, **changes}
+
+
+def search(engine: Engine, dataset_id: str, **changes: Any) -> str:
+    """The id of a search that was accepted, its candidates from `MACS[0]` to `MACS[1]` MACs."""
+    spec = SearchSpec.model_validate(body(dataset_id, **changes)).resolve(DatasetProfile.model_validate(PROFILE))
+    created = {"candidates": {"configurations": 8, "feasible": 8, "macs": list(MACS)}, "versions": {}}
+    with transaction(engine) as session:
+        row = searches.insert(
+            session, "default", spec=spec.model_dump(mode="json"), dataset_id=dataset_id, created=created
+        )
+        return row.id
+
+
+def set_search(engine: Engine, search_id: str, **values: Any) -> None:
+    """Change columns of a search."""
+    if values.get("state") in {"succeeded", "failed", "cancelled"}:
+        values.setdefault("finished_at", datetime.now(UTC))
+    with transaction(engine) as session:
+        session.execute(update(SearchRow).where(SearchRow.id == search_id).values(**values))
+
+
+def trial(engine: Engine, search_id: str, number: int = 0, **changes: Any) -> str:
+    """The id of a trial that completed."""
+    row = TrialRow(
+        id=new_id("trl"), search_id=search_id, number=number, **{"state": "completed", "params": {}, **changes}
+    )
+    with transaction(engine) as session:
+        session.add(row)
+    return row.id
+
+
+def artifact(engine: Engine, search_id: str, trial_id: str, *, name: str, sha256: str, size: int) -> str:
+    """The id of a file of a trial."""
+    row = ArtifactRow(id=new_id("art"), search_id=search_id, trial_id=trial_id, name=name, sha256=sha256, size=size)
+    with transaction(engine) as session:
+        session.add(row)
+    return row.id
+
+
+def point(engine: Engine, search_id: str, trial_id: str, key: str, **changes: Any) -> str:
+    """The id of a point; `changes` are its metrics, its `role` and its `artifact_id`."""
+    role, artifact_id = changes.pop("role", "candidate"), changes.pop("artifact_id", None)
+    row = PointRow(
+        id=new_id("pt"),
+        search_id=search_id,
+        trial_id=trial_id,
+        key=key,
+        role=role,
+        metrics=changes,
+        record={"key": key, "config": {"width": 0.5}, "input_size": [32, 32], "architecture": {"version": 1}},
+        artifact_id=artifact_id,
+    )
+    with transaction(engine) as session:
+        session.add(row)
+        session.execute(update(SearchRow).where(SearchRow.id == search_id).values(front_seq=SearchRow.front_seq + 1))
+    return row.id

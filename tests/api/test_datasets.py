@@ -1,0 +1,211 @@
+"""Datasets over HTTP: made, uploaded in one piece or several, listed, removed."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import Engine, select
+
+from db.blobs import open_store
+from db.engine import transaction
+from db.ids import new_id
+from db.tables import DatasetRow, OutboxRow
+from tests.api import rows
+from tests.api.conftest import MAX_UPLOAD_BYTES
+from tests.api.process import Api
+from tests.api.test_problems import problem
+
+ARCHIVE = bytes(range(256)) * 800
+DIGEST = hashlib.sha256(ARCHIVE).hexdigest()
+
+
+def create(http: httpx.Client, **changes: Any) -> str:
+    answer = http.post("/v1/datasets", json={"name": "clothes", "source": {"kind": "upload"}, **changes})
+    assert answer.status_code == 201, answer.text
+    identifier: str = answer.json()["id"]
+    assert answer.headers["Location"] == f"/v1/datasets/{identifier}"
+    return identifier
+
+
+def wakeups(engine: Engine, subject: str) -> list[str]:
+    with transaction(engine) as session:
+        return list(session.scalars(select(OutboxRow.task).where(OutboxRow.subject == subject)))
+
+
+def send(http: httpx.Client, dataset_id: str, start: int, end: int, total: int | str = len(ARCHIVE)) -> httpx.Response:
+    headers = {"Content-Range": f"bytes {start}-{end - 1}/{total}"}
+    return http.put(f"/v1/datasets/{dataset_id}/content", content=ARCHIVE[start:end], headers=headers)
+
+
+def wait_for(http: httpx.Client, dataset_id: str, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    deadline = time.monotonic() + 30
+    while not condition(dataset := http.get(f"/v1/datasets/{dataset_id}").json()):
+        assert time.monotonic() < deadline, dataset
+        time.sleep(0.02)
+    return dict(dataset)
+
+
+def test_a_new_one_waits_for_its_content(http: httpx.Client, stored: Engine) -> None:
+    splits = {"selection": 0.2}
+    dataset = http.get(f"/v1/datasets/{create(http, image_size=24, splits=splits, seed=7)}").json()
+    assert dataset["state"] == "pending"
+    assert dataset["source"] == {"kind": "upload"}
+    assert dataset["options"] == {
+        "format": "image_folder",
+        "image_size": 24,
+        "splits": {"selection": 0.2, "report": 0.1},
+        "seed": 7,
+    }
+    assert dataset["uploaded_bytes"] == 0
+    assert dataset["report"] is None
+    assert wakeups(stored, dataset["id"]) == []
+
+
+def test_a_builtin_one_goes_to_validation_and_takes_no_content(http: httpx.Client, stored: Engine) -> None:
+    dataset_id = create(http, source={"kind": "builtin", "name": "fashion_mnist", "subset": 1000})
+    assert wakeups(stored, dataset_id) == ["ingest"]
+    problem(http.put(f"/v1/datasets/{dataset_id}/content", content=b"x"), 409, "not_uploadable")
+
+
+def test_an_archive_in_one_piece(api: Api, stored: Engine) -> None:
+    dataset_id = create(api.http)
+    answer = api.http.put(f"/v1/datasets/{dataset_id}/content", content=ARCHIVE)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["state"] == "validating"
+    assert answer.json()["source"] == {"kind": "upload", "sha256": DIGEST, "size": len(ARCHIVE)}
+    assert answer.json()["uploaded_bytes"] == len(ARCHIVE)
+    assert b"".join(open_store((api.home / "blobs").as_uri()).stream(DIGEST)) == ARCHIVE
+    assert wakeups(stored, dataset_id) == ["ingest"]
+    assert not (api.home / "uploads" / dataset_id).exists()
+    problem(api.http.put(f"/v1/datasets/{dataset_id}/content", content=ARCHIVE), 409, "not_uploadable")
+
+
+def test_an_archive_of_unknown_length(http: httpx.Client) -> None:
+    blocks = (ARCHIVE[start : start + 1000] for start in range(0, len(ARCHIVE), 1000))
+    answer = http.put(f"/v1/datasets/{create(http)}/content", content=blocks)
+    assert answer.json()["source"]["sha256"] == DIGEST
+
+
+def test_an_empty_archive_goes_to_validation_which_says_why(http: httpx.Client) -> None:
+    answer = http.put(f"/v1/datasets/{create(http)}/content", content=b"")
+    assert (answer.status_code, answer.json()["state"]) == (200, "validating")
+
+
+def test_an_archive_in_pieces(http: httpx.Client, stored: Engine) -> None:
+    dataset_id = create(http)
+    first = send(http, dataset_id, 0, 70_000)
+    assert (first.status_code, first.json()["state"], first.json()["uploaded_bytes"]) == (200, "uploading", 70_000)
+    for start in (69_999, 70_001):
+        document = problem(send(http, dataset_id, start, 80_000), 409, "upload_offset")
+        assert document["uploaded_bytes"] == 70_000
+    assert send(http, dataset_id, 70_000, 100_000, "*").json()["uploaded_bytes"] == 100_000
+    assert wakeups(stored, dataset_id) == []
+    last = send(http, dataset_id, 100_000, len(ARCHIVE))
+    assert last.json()["state"] == "validating"
+    assert last.json()["source"]["sha256"] == DIGEST
+
+
+def test_beginning_again_replaces_what_had_arrived(http: httpx.Client) -> None:
+    dataset_id = create(http)
+    send(http, dataset_id, 0, 5)
+    answer = http.put(f"/v1/datasets/{dataset_id}/content", content=ARCHIVE)
+    assert answer.json()["source"]["sha256"] == DIGEST
+
+
+def test_an_interrupted_upload_goes_on(http: httpx.Client) -> None:
+    dataset_id = create(http)
+    with socket.create_connection(("127.0.0.1", http.base_url.port or 0)) as connection:
+        head = f"PUT /v1/datasets/{dataset_id}/content HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(ARCHIVE)}\r\n\r\n"
+        connection.sendall(head.encode() + ARCHIVE[:50_000])
+        wait_for(http, dataset_id, lambda dataset: dataset["state"] == "uploading")
+        # What the server has not read when the connection breaks is lost: give it some time.
+        time.sleep(0.5)
+    arrived = wait_for(http, dataset_id, lambda dataset: dataset["uploaded_bytes"] > 0)["uploaded_bytes"]
+    assert arrived <= 50_000
+    assert send(http, dataset_id, arrived, len(ARCHIVE)).json()["source"]["sha256"] == DIGEST
+
+
+def test_an_upload_that_has_all_its_bytes_can_be_finished(http: httpx.Client) -> None:
+    dataset_id = create(http)
+    send(http, dataset_id, 0, len(ARCHIVE), "*")
+    assert send(http, dataset_id, len(ARCHIVE), len(ARCHIVE)).json()["source"]["sha256"] == DIGEST
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_an_oversize_upload_is_refused_and_nothing_is_kept(api: Api, announced: bool) -> None:
+    dataset_id = create(api.http)
+    large = b"x" * (MAX_UPLOAD_BYTES + 1)
+    content = large if announced else iter([large[: len(large) // 2], large[len(large) // 2 :]])
+    document = problem(api.http.put(f"/v1/datasets/{dataset_id}/content", content=content), 413, "too_large")
+    assert document["limit"] == MAX_UPLOAD_BYTES
+    dataset = api.http.get(f"/v1/datasets/{dataset_id}").json()
+    assert (dataset["state"], dataset["uploaded_bytes"]) == ("pending", 0)
+    answer = api.http.put(f"/v1/datasets/{dataset_id}/content", content=ARCHIVE)
+    assert answer.json()["state"] == "validating"
+
+
+def test_a_client_that_keeps_sending_too_much_is_told_so(http: httpx.Client) -> None:
+    content = (b"x" * 2**20 for _ in range(64))
+    problem(http.put(f"/v1/datasets/{create(http)}/content", content=content), 413, "too_large")
+    headers = {"Content-Length": str(64 * 2**20)}
+    content = (b"x" * 2**20 for _ in range(64))
+    answer = http.put(f"/v1/datasets/{create(http)}/content", content=content, headers=headers)
+    problem(answer, 413, "too_large")
+
+
+@pytest.mark.parametrize("given", ["bytes 0-9", "bytes 5-3/10", "bytes 0-99/50", "items 0-1/2", "bytes 0-98/200"])
+def test_a_content_range_that_makes_no_sense(http: httpx.Client, given: str) -> None:
+    headers = {"Content-Range": given}
+    answer = http.put(f"/v1/datasets/{create(http)}/content", content=b"x" * 100, headers=headers)
+    problem(answer, 400, "bad_request")
+
+
+def test_uploads_of_several_at_once_do_not_mix(http: httpx.Client) -> None:
+    dataset_id = create(http)
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: http.put(f"/v1/datasets/{dataset_id}/content", content=ARCHIVE), range(4)))
+    assert {answer.status_code for answer in answers} <= {200, 409}
+    assert http.get(f"/v1/datasets/{dataset_id}").json()["source"]["sha256"] == DIGEST
+
+
+def test_the_list_stays_right_while_it_grows(http: httpx.Client, stored: Engine) -> None:
+    mine = [rows.ready_dataset(stored, state="rejected", manifest=None) for _ in range(7)]
+    seen, cursor = [], ""
+    while True:
+        page = http.get(f"/v1/datasets?state=rejected&limit=3{cursor}").json()
+        seen += [dataset["id"] for dataset in page["data"]]
+        assert len(page["data"]) <= 3
+        mine.append(rows.ready_dataset(stored, state="rejected", manifest=None))
+        if not page["has_more"]:
+            assert page["next_cursor"] is None
+            break
+        cursor = f"&cursor={page['next_cursor']}"
+    assert seen[:7] == mine[6::-1]
+    assert len(set(seen)) == len(seen)
+
+
+def test_only_an_unused_one_is_removed(http: httpx.Client, stored: Engine) -> None:
+    dataset_id = rows.ready_dataset(stored)
+    search_id = rows.search(stored, dataset_id)
+    problem(http.delete(f"/v1/datasets/{dataset_id}"), 409, "dataset_in_use")
+    rows.set_search(stored, search_id, state="cancelled")
+    assert http.delete(f"/v1/searches/{search_id}").status_code == 204
+    assert http.delete(f"/v1/datasets/{dataset_id}").status_code == 204
+    problem(http.get(f"/v1/datasets/{dataset_id}"), 404, "not_found")
+
+
+def test_another_tenants_dataset_is_not_there(http: httpx.Client, stored: Engine) -> None:
+    with transaction(stored) as session:
+        row = DatasetRow(id=new_id("ds"), tenant_id="other", name="theirs", source={"kind": "upload"})
+        session.add(row)
+    problem(http.get(f"/v1/datasets/{row.id}"), 404, "not_found")
+    problem(http.put(f"/v1/datasets/{row.id}/content", content=b""), 404, "not_found")
+    problem(http.delete(f"/v1/datasets/{row.id}"), 404, "not_found")
+    assert row.id not in http.get("/v1/datasets?limit=200").text

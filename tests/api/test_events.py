@@ -1,0 +1,136 @@
+"""A search's events, by pages and as a stream."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+from redis import Redis
+from sqlalchemy import Engine
+
+from api.schemas.events import Event
+from db import events
+from db.engine import transaction
+from db.transitions import move_search
+from tests.api import rows
+from tests.api.process import Api
+from tests.api.test_problems import pointers, problem
+from tests.conftest import Servers
+
+
+@pytest.fixture
+def search_id(stored: Engine) -> str:
+    return rows.search(stored, rows.ready_dataset(stored))
+
+
+def happen(engine: Engine, search_id: str, number: int) -> None:
+    with transaction(engine) as session:
+        for index in range(number):
+            events.append(session, search_id, "front.updated", {"index": index, "text": "a\nb\r\n: c"})
+
+
+def end(engine: Engine, search_id: str) -> None:
+    with transaction(engine) as session:
+        assert move_search(session, search_id, "cancelled")
+
+
+@contextmanager
+def stream(http: httpx.Client, search_id: str, **headers: str) -> Iterator[Iterator[Event]]:
+    """The events as they arrive, each checked against its own id and name."""
+
+    def parse(lines: Iterator[str]) -> Iterator[Event]:
+        fields: dict[str, str] = {}
+        for line in lines:
+            if line:
+                name, _, value = line.partition(": ")
+                fields[name] = value
+            elif "data" in fields:
+                event = Event.model_validate_json(fields["data"])
+                assert (fields["id"], fields["event"]) == (str(event.seq), event.type)
+                yield event
+                fields = {}
+
+    headers = {"Accept": "text/event-stream", **{name.replace("_", "-"): value for name, value in headers.items()}}
+    with http.stream("GET", f"/v1/searches/{search_id}/events", headers=headers) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["Content-Type"].startswith("text/event-stream")
+        yield parse(answer.iter_lines())
+
+
+def test_pages_can_be_followed(http: httpx.Client, stored: Engine, search_id: str) -> None:
+    happen(stored, search_id, 4)
+    url = f"/v1/searches/{search_id}/events"
+    first = http.get(url, params={"limit": 3}).json()
+    assert [event["seq"] for event in first["data"]] == [1, 2, 3]
+    assert (first["has_more"], first["next_cursor"]) == (True, "3")
+    last = http.get(url, params={"cursor": "3"}).json()
+    assert [event["data"].get("index") for event in last["data"]] == [2, 3]
+    assert (last["has_more"], last["next_cursor"]) == (False, "5")
+    assert http.get(url, params={"cursor": "5"}).json() == {"data": [], "has_more": False, "next_cursor": "5"}
+    assert pointers(problem(http.get(url, params={"cursor": "last"}), 422, "invalid")) == ["?cursor"]
+
+
+def test_a_search_that_is_over_is_replayed_to_its_end(http: httpx.Client, stored: Engine, search_id: str) -> None:
+    happen(stored, search_id, 450)
+    end(stored, search_id)
+    with stream(http, search_id) as arriving:
+        seen = list(arriving)
+    assert [event.seq for event in seen] == list(range(1, 453))
+    assert seen[-1].type == "search.cancelled"
+    assert seen[5].data["text"] == "a\nb\r\n: c"
+
+
+def test_a_stream_goes_on_after_the_last_event_that_arrived(http: httpx.Client, stored: Engine, search_id: str) -> None:
+    happen(stored, search_id, 5)
+    end(stored, search_id)
+    with stream(http, search_id, Last_Event_ID="4") as arriving:
+        assert [event.seq for event in arriving] == [5, 6, 7]
+    with stream(http, search_id, Last_Event_ID="7") as arriving:
+        assert list(arriving) == []
+
+
+def test_what_happens_arrives_though_no_wakeup_is_sent(http: httpx.Client, stored: Engine, search_id: str) -> None:
+    with stream(http, search_id) as arriving:
+        assert next(arriving).type == "search.created"
+        happen(stored, search_id, 1)
+        assert next(arriving).seq == 2
+        end(stored, search_id)
+        assert [event.type for event in arriving] == ["search.cancelled"]
+
+
+def test_a_wakeup_is_passed_on_at_once(api: Api, servers: Servers, stored: Engine, search_id: str) -> None:
+    with stream(api.http, search_id) as arriving, Redis.from_url(servers.redis_url) as redis:
+        next(arriving)
+        for _ in range(3):
+            happen(stored, search_id, 1)
+            time.sleep(0.05)
+            began = time.monotonic()
+            assert redis.publish(events.CHANNEL, search_id) >= 1
+            next(arriving)
+            assert time.monotonic() - began < 1
+
+
+def test_many_follow_at_once_and_hold_no_session(http: httpx.Client, stored: Engine, search_id: str) -> None:
+    # More than there are connections to the database.
+    count = 40
+    limits = httpx.Limits(max_connections=count)
+    seen: list[list[int]] = []
+    with httpx.Client(base_url=http.base_url, limits=limits, timeout=30, trust_env=False) as many:
+
+        def follow() -> None:
+            with stream(many, search_id) as arriving:
+                seen.append([event.seq for event in arriving])
+
+        threads = [threading.Thread(target=follow) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        happen(stored, search_id, 2)
+        assert http.get("/v1/datasets?limit=1").status_code == 200
+        end(stored, search_id)
+        for thread in threads:
+            thread.join()
+    assert seen == [[1, 2, 3, 4]] * count

@@ -1,0 +1,180 @@
+"""A search's front and the point to deploy."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import Engine
+
+from api.schemas.points import Front
+from tests.api import rows
+from tests.api.test_problems import pointers, problem
+
+POINTS: dict[str, dict[str, Any]] = {
+    "small": {"macs": 1e5, "selection_top1": 0.5, "params": 30.0, "top1": 0.45},
+    "medium": {"macs": 1e6, "selection_top1": 0.7, "params": 20.0, "top1": 0.75},
+    "worse": {"macs": 2e6, "selection_top1": 0.6, "params": 10.0},
+    "equal": {"macs": 1e6, "selection_top1": 0.7, "params": 20.0},
+    "large": {"macs": 4e6, "selection_top1": 0.8, "params": 40.0, "top1": 0.72},
+    "beyond": {"macs": 1e7, "selection_top1": 0.99, "params": 50.0},
+    "unmeasured": {"macs": 1.0, "params": 1.0},
+    "reference": {"macs": 2.0, "selection_top1": 1.0, "params": 1.0, "role": "baseline"},
+}
+
+
+@pytest.fixture(scope="module")
+def search_id(stored: Engine) -> str:
+    """A search whose points must have at most 5 MMACs; `small` has a checkpoint."""
+    dataset_id = rows.ready_dataset(stored)
+    search_id = rows.search(stored, dataset_id, constraints=[{"metric": "macs", "value": 5e6}])
+    trial_id = rows.trial(stored, search_id)
+    artifact_id = rows.artifact(stored, search_id, trial_id, name="small.safetensors", sha256="1" * 64, size=9)
+    for key, metrics in POINTS.items():
+        extra = {"artifact_id": artifact_id} if key == "small" else {}
+        rows.point(stored, search_id, trial_id, key, **metrics, **extra)
+    return search_id
+
+
+@pytest.fixture(scope="module")
+def empty(stored: Engine) -> str:
+    return rows.search(stored, rows.ready_dataset(stored))
+
+
+def front(http: httpx.Client, search_id: str, **params: str) -> Front:
+    answer = http.get(f"/v1/searches/{search_id}/front", params=params)
+    assert answer.status_code == 200, answer.text
+    return Front.model_validate_json(answer.content)
+
+
+def select(http: httpx.Client, search_id: str, *bounds: tuple[str, str, float]) -> httpx.Response:
+    constraints = [{"metric": metric, "op": op, "value": value} for metric, op, value in bounds]
+    return http.post(f"/v1/searches/{search_id}/front/select", json={"constraints": constraints})
+
+
+def test_the_front_holds_what_nothing_beats(http: httpx.Client, search_id: str) -> None:
+    found = front(http, search_id)
+    assert [point.key for point in found.points] == ["small", "medium", "equal", "large"]
+    assert [point.key for point in found.baselines] == ["reference"]
+    assert found.dominated is None
+    assert all(point.feasible for point in found.points)
+    small, medium, *_ = found.points
+    assert small.artifact is not None
+    assert (small.artifact.sha256, small.artifact.size) == ("1" * 64, 9)
+    assert (medium.artifact, medium.basis, medium.input_size) == (None, "measured", (32, 32))
+    assert medium.metrics == POINTS["medium"]
+
+
+def test_the_others_come_on_request(http: httpx.Client, search_id: str) -> None:
+    found = front(http, search_id, include="dominated")
+    assert found.dominated is not None
+    assert {point.key: point.feasible for point in found.dominated} == {
+        "worse": True,
+        "beyond": False,
+        "unmeasured": True,
+    }
+
+
+def test_another_cost_makes_another_front(http: httpx.Client, search_id: str) -> None:
+    assert [point.key for point in front(http, search_id, x="params").points] == ["worse", "medium", "equal", "large"]
+    assert pointers(problem(http.get(f"/v1/searches/{search_id}/front?x=top1"), 422, "invalid")) == ["?x"]
+    assert pointers(problem(http.get(f"/v1/searches/{search_id}/front?y=macs"), 422, "invalid")) == ["?y"]
+
+
+def test_the_hypervolume_is_that_of_the_definition(http: httpx.Client, search_id: str) -> None:
+    least, most = (math.log10(macs) for macs in rows.MACS)
+    right, chance = math.log10(1.1) + most, 1 / len(rows.PROFILE["classes"])
+    area = sum(
+        (right - math.log10(point["macs"])) * (point["selection_top1"] - below)
+        for point, below in [
+            (POINTS["small"], chance),
+            (POINTS["medium"], 0.5),
+            (POINTS["large"], 0.7),
+        ]
+    )
+    found = front(http, search_id)
+    assert found.hypervolume == pytest.approx(area / ((right - least) * (1 - chance)), abs=1e-12)
+    assert found.reference is not None
+    assert found.reference.model_dump() == pytest.approx({"macs": 1.1e7, "selection_top1": 0.25})
+    assert found.ideal is not None
+    assert found.ideal.model_dump() == pytest.approx({"macs": 1e5, "selection_top1": 1})
+    summary = http.get(f"/v1/searches/{search_id}").json()["front"]
+    assert summary == {
+        "sequence": len(POINTS),
+        "points": 4,
+        "best_selection_top1": 0.8,
+        "best_top1": 0.72,
+        "macs_min": 1e5,
+        "macs_max": 4e6,
+        "hypervolume": found.hypervolume,
+    }
+
+
+def test_it_is_sent_again_only_when_it_changed(http: httpx.Client, stored: Engine, empty: str) -> None:
+    url = f"/v1/searches/{empty}/front"
+    first = http.get(url)
+    assert (first.headers["ETag"], first.json()["points"], first.json()["hypervolume"]) == ('"0"', [], 0)
+    same = http.get(url, headers={"If-None-Match": '"0"'})
+    assert (same.status_code, same.content, same.headers["ETag"]) == (304, b"", '"0"')
+    rows.point(stored, empty, rows.trial(stored, empty), "k", macs=1e6, selection_top1=0.5)
+    grown = http.get(url, headers={"If-None-Match": '"0"'})
+    assert (grown.status_code, grown.headers["ETag"], len(grown.json()["points"])) == (200, '"1"', 1)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "key"),
+    [
+        ([], "large"),
+        ([("macs", "<=", 1e6)], "medium"),
+        ([("macs", "<=", 999_999)], "small"),
+        ([("params", "<=", 35)], "medium"),
+        ([("selection_top1", ">=", 0.8), ("macs", "<=", 4e6)], "large"),
+    ],
+)
+def test_the_most_accurate_that_fits_is_selected(
+    http: httpx.Client, search_id: str, bounds: list[tuple[str, str, float]], key: str
+) -> None:
+    answer = select(http, search_id, *bounds)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["key"] in {key, "equal" if key == "medium" else key}
+
+
+@pytest.mark.parametrize(
+    ("bounds", "nearest"),
+    [
+        ([("macs", "<=", 10)], [("/constraints/0", 1e5)]),
+        ([("selection_top1", ">=", 0.9)], [("/constraints/0", 0.8)]),
+        ([("macs", "<=", 1e6), ("selection_top1", ">=", 0.75)], [("/constraints/0", 4e6), ("/constraints/1", 0.7)]),
+        ([("macs", "<=", 10), ("selection_top1", ">=", 0.9)], [("/constraints/0", 1e5), ("/constraints/1", 0.8)]),
+    ],
+)
+def test_what_nothing_meets_is_refused_with_the_nearest(
+    http: httpx.Client, search_id: str, bounds: list[tuple[str, str, float]], nearest: list[tuple[str, float]]
+) -> None:
+    document = problem(select(http, search_id, *bounds), 409, "no_point_fits")
+    assert [(hint["pointer"], hint["value"]) for hint in document["nearest"]] == nearest
+    assert pointers(document) == [pointer for pointer, _ in nearest]
+
+
+def test_an_empty_front_has_nothing_to_select(http: httpx.Client, stored: Engine) -> None:
+    search_id = rows.search(stored, rows.ready_dataset(stored))
+    assert "no point yet" in problem(select(http, search_id), 409, "no_point_fits")["detail"]
+
+
+def test_a_bound_that_makes_no_sense(http: httpx.Client, search_id: str) -> None:
+    document = problem(select(http, search_id, ("latency", "<=", 1)), 422, "invalid")
+    assert pointers(document) == ["/constraints/0/metric"]
+
+
+def test_a_point_has_its_whole_record(http: httpx.Client, search_id: str) -> None:
+    point = front(http, search_id).points[0]
+    detail = http.get(f"/v1/points/{point.id}").json()
+    assert detail["record"]["architecture"] == {"version": 1}
+    assert {name: detail[name] for name in ("id", "key", "metrics", "feasible")} == {
+        "id": point.id,
+        "key": "small",
+        "metrics": POINTS["small"],
+        "feasible": True,
+    }

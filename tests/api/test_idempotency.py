@@ -1,0 +1,99 @@
+"""A POST is done once for each Idempotency-Key."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from sqlalchemy import Engine, func, select
+
+from db import idempotency
+from db.engine import transaction
+from db.ids import new_id
+from db.tables import OutboxRow, SearchRow
+from tests.api import rows
+from tests.api.test_problems import pointers, problem
+
+
+@pytest.fixture
+def key() -> dict[str, str]:
+    return {"Idempotency-Key": new_id("key")}
+
+
+def searches(engine: Engine, dataset_id: str) -> list[str]:
+    with transaction(engine) as session:
+        return list(session.scalars(select(SearchRow.id).where(SearchRow.dataset_id == dataset_id)))
+
+
+def test_the_same_request_gets_the_same_answer(http: httpx.Client, stored: Engine, key: dict[str, str]) -> None:
+    dataset_id = rows.ready_dataset(stored)
+    body = rows.body(dataset_id)
+    first = http.post("/v1/searches", json=body, headers=key)
+    rows.set_search(stored, first.json()["id"], state="failed")
+    again = http.post("/v1/searches", json=dict(reversed(body.items())), headers=key)
+    assert (again.status_code, again.content) == (202, first.content)
+    assert again.headers["Location"] == first.headers["Location"]
+    assert again.headers["Content-Type"] == first.headers["Content-Type"] == "application/json"
+    assert searches(stored, dataset_id) == [first.json()["id"]]
+
+
+def test_another_body_is_refused(http: httpx.Client, stored: Engine, key: dict[str, str]) -> None:
+    dataset_id = rows.ready_dataset(stored)
+    http.post("/v1/searches", json=rows.body(dataset_id), headers=key)
+    answer = http.post("/v1/searches", json=rows.body(dataset_id, seed=1), headers=key)
+    problem(answer, 422, "idempotency_mismatch")
+    assert len(searches(stored, dataset_id)) == 1
+
+
+def test_a_refused_request_does_not_use_its_key_up(http: httpx.Client, stored: Engine, key: dict[str, str]) -> None:
+    dataset_id = rows.ready_dataset(stored)
+    constraints = [{"metric": "macs", "value": 1}]
+    body = rows.body(dataset_id, constraints=constraints)
+    problem(http.post("/v1/searches", json=body, headers=key), 422, "infeasible")
+    assert http.post("/v1/searches", json=rows.body(dataset_id), headers=key).status_code == 202
+
+
+def test_keys_belong_to_their_route(http: httpx.Client, stored: Engine, key: dict[str, str]) -> None:
+    dataset_id = rows.ready_dataset(stored)
+    body = rows.body(dataset_id)
+    one, other = (http.post("/v1/searches", json=body).json()["id"] for _ in range(2))
+    for search_id in (one, other):
+        answer = http.post(f"/v1/searches/{search_id}/cancel", headers=key)
+        assert (answer.status_code, answer.json()["id"]) == (202, search_id)
+    assert http.post("/v1/searches/estimate", json=body, headers=key).status_code == 200
+
+
+def test_of_twenty_at_once_one_is_done(http: httpx.Client, stored: Engine, key: dict[str, str]) -> None:
+    dataset_id = rows.ready_dataset(stored)
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(
+            pool.map(lambda _: http.post("/v1/searches", json=rows.body(dataset_id), headers=key), range(20))
+        )
+    found = Counter(answer.status_code for answer in answers)
+    assert set(found) <= {202, 409}
+    assert len({answer.content for answer in answers if answer.status_code == 202}) == 1
+    for answer in answers:
+        if answer.status_code == 409:
+            assert problem(answer, 409, "idempotency_in_flight")
+            assert answer.headers["Retry-After"] == "1"
+    [search_id] = searches(stored, dataset_id)
+    with transaction(stored) as session:
+        assert session.scalar(select(func.count()).where(OutboxRow.subject == search_id)) == 1
+
+
+def test_a_request_in_flight_is_named(http: httpx.Client, stored: Engine, key: dict[str, str]) -> None:
+    claimed = idempotency.Key("default", "POST /v1/datasets", key["Idempotency-Key"], "any")
+    body = {"name": "d", "source": {"kind": "upload"}}
+    with transaction(stored) as session:
+        assert idempotency.claim(session, claimed) is None
+        problem(http.post("/v1/datasets", json=body, headers=key), 409, "idempotency_in_flight")
+    assert http.post("/v1/datasets", json=body, headers=key).status_code == 201
+
+
+@pytest.mark.parametrize("value", ["", "k" * 256])
+def test_a_key_has_a_length(http: httpx.Client, value: str) -> None:
+    body = {"name": "d", "source": {"kind": "upload"}}
+    document = problem(http.post("/v1/datasets", json=body, headers={"Idempotency-Key": value}), 422, "invalid")
+    assert [pointer.lower() for pointer in pointers(document)] == ["idempotency-key"]

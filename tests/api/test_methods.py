@@ -1,0 +1,59 @@
+"""What the service says it can do."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import get_args
+
+import httpx
+import jsonschema
+import pytest
+from sqlalchemy import Engine, update
+
+from api.schemas.datasets import DatasetState
+from api.schemas.searches import TERMINAL, SearchState
+from api.schemas.trials import TrialState
+from db import states, workers
+from db.engine import transaction
+from db.tables import WorkerRow
+
+
+def test_methods_and_their_schemas(http: httpx.Client) -> None:
+    [method] = [method for method in http.get("/v1/methods").json()["data"] if method["kind"] == "mutualnet"]
+    assert method["summary"]
+    assert "arXiv" in method["paper"]
+    schema = http.get("/v1/methods/mutualnet/schema").json()
+    assert all(field.get("description") for name, field in schema["properties"].items() if name != "kind")
+    jsonschema.validate({"kind": "mutualnet", **method["presets"]["tiny"]}, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"kind": "mutualnet", "no_such_parameter": 1}, schema)
+
+
+def test_families(http: httpx.Client) -> None:
+    families = {family["name"]: family for family in http.get("/v1/families").json()["data"]}
+    assert {"fd_mobilenet", "mobilenet_v1"} <= families.keys()
+    assert any(re.fullmatch(family["pattern"], "wrn_28_10") for family in families.values())
+
+
+def test_workers(http: httpx.Client, stored: Engine) -> None:
+    with transaction(stored) as session:
+        workers.beat(session, "here", queue="train", device="cpu", description={"threads": 2})
+        workers.beat(session, "silent", queue="light", device=None, description={})
+        session.execute(
+            update(WorkerRow).where(WorkerRow.name == "silent").values(seen_at=datetime.now(UTC) - timedelta(minutes=2))
+        )
+    found = {worker["name"]: worker for worker in http.get("/v1/workers").json()["data"]}
+    assert (found["here"]["alive"], found["here"]["device"], found["here"]["description"]) == (
+        True,
+        "cpu",
+        {"threads": 2},
+    )
+    assert found["silent"]["alive"] is False
+
+
+def test_the_states_are_those_of_the_database() -> None:
+    assert get_args(SearchState) == tuple(states.SEARCH)
+    assert get_args(TrialState) == tuple(states.TRIAL)
+    assert get_args(DatasetState) == tuple(states.DATASET)
+    assert frozenset(states.terminal(states.SEARCH)) == TERMINAL

@@ -1,0 +1,216 @@
+"""Every error is a problem document that says where it is and what to do."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+from sqlalchemy import Engine
+
+from tests.api import rows
+from tests.api.process import Api
+
+
+def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """The document of an answer that must be this problem."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    document: dict[str, Any] = answer.json()
+    assert document["code"] == code
+    assert document["type"] == f"urn:paretofit:problem:{code}"
+    assert document["status"] == status
+    assert document["detail"]
+    assert document["request_id"] == answer.headers["X-Request-Id"]
+    return document
+
+
+def pointers(document: dict[str, Any]) -> list[str]:
+    return [error["pointer"] for error in document["errors"]]
+
+
+def test_a_route_that_is_not_there(http: httpx.Client) -> None:
+    problem(http.get("/v1/nothing"), 404, "not_found")
+
+
+def test_a_method_that_is_not_there(http: httpx.Client) -> None:
+    answer = http.put("/v1/searches")
+    assert "GET" in problem(answer, 405, "method_not_allowed")["detail"]
+    assert "GET" in answer.headers["Allow"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/datasets/x"),
+        ("DELETE", "/v1/datasets/x"),
+        ("PUT", "/v1/datasets/x/content"),
+        ("GET", "/v1/searches/x"),
+        ("DELETE", "/v1/searches/x"),
+        ("POST", "/v1/searches/x/cancel"),
+        ("GET", "/v1/searches/x/trials"),
+        ("GET", "/v1/searches/x/events"),
+        ("GET", "/v1/searches/x/front"),
+        ("GET", "/v1/trials/x"),
+        ("GET", "/v1/trials/x/logs"),
+        ("GET", "/v1/trials/x/metrics"),
+        ("GET", "/v1/points/x"),
+        ("GET", "/v1/artifacts/x"),
+        ("GET", "/v1/artifacts/x/content"),
+        ("GET", "/v1/methods/x/schema"),
+    ],
+)
+def test_an_unknown_id(http: httpx.Client, method: str, path: str) -> None:
+    assert "'x'" in problem(http.request(method, path), 404, "not_found")["detail"]
+
+
+def test_the_front_of_an_unknown_search_has_no_point(http: httpx.Client) -> None:
+    problem(http.post("/v1/searches/x/front/select", json={}), 404, "not_found")
+
+
+def test_the_request_id_of_the_client_is_kept_if_it_is_plain(http: httpx.Client) -> None:
+    assert http.get("/healthz", headers={"X-Request-Id": "abc-1.2"}).headers["X-Request-Id"] == "abc-1.2"
+    assert len(http.get("/healthz", headers={"X-Request-Id": "a b\t<"}).headers["X-Request-Id"]) == 32
+
+
+WIDTHS = {"kind": "mutualnet", "widths": {"min": "small"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer"),
+    [
+        ({"name": 3}, "/name"),
+        ({"name": ""}, "/name"),
+        ({"nonsense": 1}, "/nonsense"),
+        ({"a/b~c": 1}, "/a~1b~0c"),
+        ({"method": {"kind": "mutualnet", "epoch": 3}}, "/method/epoch"),
+        ({"method": {"kind": "mutualnet", "epochs": "many"}}, "/method/epochs"),
+        ({"method": WIDTHS}, "/method/widths/min"),
+        ({"method": {"kind": "mutualnet", "widths": {"min": 1, "max": 0.5}}}, "/method/widths"),
+        ({"method": {"kind": "mutualnet", "family": "alexnet"}}, "/method/family"),
+        ({"method": {"kind": "mutualnet", "resolutions": [64]}}, "/method/resolutions"),
+        ({"method": {"kind": "guess"}}, "/method/kind"),
+        ({"method": {}}, "/method/kind"),
+        ({"method": None}, "/method"),
+        (
+            {"constraints": [{"metric": "macs", "value": 1e9}, {"metric": "latency", "value": 1}]},
+            "/constraints/1/metric",
+        ),
+        ({"constraints": [{"metric": "macs"}]}, "/constraints/0/value"),
+        ({"limits": {"max_trials": 0}}, "/limits/max_trials"),
+        ({"objectives": [{"metric": "macs"}, {"metric": "params"}]}, "/objectives"),
+        ({"dataset_id": "ds_unknown"}, "/dataset_id"),
+        ({"labels": {"team": 1}}, "/labels/team"),
+        ({"seed": -1}, "/seed"),
+    ],
+)
+def test_a_wrong_field_is_pointed_to(http: httpx.Client, stored: Engine, changes: dict[str, Any], pointer: str) -> None:
+    body = rows.body(rows.ready_dataset(stored), **changes)
+    for path in ("/v1/searches", "/v1/searches/estimate"):
+        document = problem(http.post(path, json=body), 422, "invalid")
+        assert pointers(document) == [pointer]
+        assert document["errors"][0]["detail"]
+
+
+def test_missing_fields_are_pointed_to(http: httpx.Client) -> None:
+    document = problem(http.post("/v1/searches", json={}), 422, "invalid")
+    assert pointers(document) == ["/name", "/dataset_id", "/method"]
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"), [(b'{"name": ', "application/json"), (b"[]", "application/json"), (b"{}", "text/plain")]
+)
+def test_a_body_that_is_no_json_object(http: httpx.Client, content: bytes, kind: str) -> None:
+    document = problem(http.post("/v1/searches", content=content, headers={"Content-Type": kind}), 422, "invalid")
+    assert pointers(document) == [""]
+
+
+@pytest.mark.parametrize("text", ["a\\u0000b", "a\\ud800b"])
+def test_text_that_cannot_be_stored(http: httpx.Client, text: str) -> None:
+    content = f'{{"name": "{text}", "source": {{"kind": "upload"}}}}'
+    headers = {"Content-Type": "application/json"}
+    problem(http.post("/v1/datasets", content=content, headers=headers), 422, "invalid")
+    problem(http.get("/v1/searches?label=%00"), 422, "invalid")
+    problem(http.get("/v1/searches/%00"), 404, "not_found")
+
+
+def test_a_number_that_cannot_be_stored(http: httpx.Client, stored: Engine) -> None:
+    body = json.dumps(rows.body(rows.ready_dataset(stored), constraints=[{"metric": "macs", "value": 12345}]))
+    headers = {"Content-Type": "application/json"}
+    for number in ("1e999", "NaN", "-Infinity"):
+        answer = http.post("/v1/searches", content=body.replace("12345", number), headers=headers)
+        problem(answer, 422, "invalid")
+
+
+def test_a_fault_of_the_service_says_no_more_than_its_id(api: Api, stored: Engine) -> None:
+    dataset_id = rows.ready_dataset(stored, profile={"secret": "s3cret"})
+    answer = api.http.post("/v1/searches", json=rows.body(dataset_id))
+    document = problem(answer, 500, "internal")
+    assert "s3cret" not in answer.text
+    deadline = time.monotonic() + 10
+    mine: list[dict[str, Any]] = []
+    while {line["logger"] for line in mine} != {"api.request", "uvicorn.error"}:
+        assert time.monotonic() < deadline, mine
+        lines = [json.loads(line) for line in api.log.read_text().splitlines()]
+        mine = [line for line in lines if line.get("request_id") == document["request_id"]]
+    [request] = [line for line in mine if line["logger"] == "api.request"]
+    assert (request["method"], request["path"], request["status"]) == ("POST", "/v1/searches", 500)
+    assert any("ValidationError" in json.dumps(line.get("exception", "")) for line in mine)
+
+
+def test_an_oversize_json_body(http: httpx.Client) -> None:
+    problem(http.post("/v1/searches", json={"name": "x" * 2_000_000}), 413, "too_large")
+
+
+@pytest.mark.parametrize(
+    ("path", "pointer"),
+    [
+        ("/v1/searches?limit=0", "?limit"),
+        ("/v1/searches?limit=many", "?limit"),
+        ("/v1/searches?cursor=zzz", "?cursor"),
+        ("/v1/searches?cursor=bnVsbA==", "?cursor"),
+        ("/v1/searches?state=sleeping", "?state"),
+        ("/v1/datasets?state=sleeping", "?state"),
+    ],
+)
+def test_a_wrong_parameter_is_named(http: httpx.Client, path: str, pointer: str) -> None:
+    assert pointers(problem(http.get(path), 422, "invalid")) == [pointer]
+
+
+def test_an_unknown_builtin_dataset(http: httpx.Client) -> None:
+    source = {"kind": "builtin", "name": "imagenet"}
+    document = problem(http.post("/v1/datasets", json={"name": "d", "source": source}), 422, "invalid")
+    assert pointers(document) == ["/source/name"]
+    assert "fashion_mnist" in document["errors"][0]["detail"]
+
+
+def test_every_route_documents_its_problems(http: httpx.Client) -> None:
+    document = http.get("/openapi.json").json()
+    operations = [operation for methods in document["paths"].values() for operation in methods.values()]
+    identifiers = [operation["operationId"] for operation in operations]
+    assert len(set(identifiers)) == len(identifiers)
+    assert all(operation["tags"] for operation in operations)
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            assert (
+                path in {"/healthz", "/readyz"}
+                or "application/problem+json" in operation["responses"]["422"]["content"]
+            )
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+    references = set(_references(document))
+    assert {name.rpartition("/")[2] for name in references} <= document["components"]["schemas"].keys()
+    assert references
+    sent = http.get("/v1/searches/x").json()
+    jsonschema.validate(sent, {"$ref": "#/components/schemas/NotFoundError", "components": document["components"]})
+
+
+def _references(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
+        return own + [found for part in value.values() for found in _references(part)]
+    if isinstance(value, list):
+        return [found for part in value for found in _references(part)]
+    return []

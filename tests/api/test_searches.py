@@ -1,0 +1,225 @@
+"""Searches over HTTP: submitted, estimated, listed, cancelled, removed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import Engine, func, select
+
+from api.schemas.searches import SearchDetail
+from db.engine import transaction
+from db.ids import new_id
+from db.tables import AttemptRow, OutboxRow, SearchRow
+from search.methods.method import DatasetProfile
+from search.spec import SearchSpec
+from tests.api import rows
+from tests.api.test_problems import pointers, problem
+
+
+@pytest.fixture
+def dataset(stored: Engine) -> str:
+    return rows.ready_dataset(stored)
+
+
+def count(engine: Engine, dataset_id: str) -> int:
+    with transaction(engine) as session:
+        query = select(func.count()).select_from(SearchRow).where(SearchRow.dataset_id == dataset_id)
+        return session.scalar(query) or 0
+
+
+def cheapest(dataset_id: str) -> dict[str, int]:
+    """The least of each cost that the small search can find."""
+    spec = SearchSpec.model_validate(rows.body(dataset_id)).resolve(DatasetProfile.model_validate(rows.PROFILE))
+    costs = [candidate.cost for candidate in spec.candidates()]
+    return {name: min(cost[name] for cost in costs) for name in costs[0]}
+
+
+def test_it_is_accepted_and_its_planner_woken(http: httpx.Client, stored: Engine, dataset: str) -> None:
+    answer = http.post("/v1/searches", json=rows.body(dataset, labels={"team": "vision"}, priority=3))
+    assert answer.status_code == 202, answer.text
+    search = SearchDetail.model_validate_json(answer.content)
+    assert answer.headers["Location"] == f"/v1/searches/{search.id}"
+    assert answer.headers["Retry-After"] == "1"
+    assert (search.state, search.method, search.priority) == ("queued", "mutualnet", 3)
+    assert search.spec["method"]["batch_size"] == 64
+    assert search.spec["dataset"]["classes"] == rows.PROFILE["classes"]
+    assert search.progress.model_dump() == {"trials": {}, "fraction": 0, "eta_seconds": None}
+    assert search.front.points == 0
+    assert search.front.hypervolume == 0
+    assert search.provenance["candidates"]["configurations"] == 8
+    assert search.provenance["versions"]["paretofit"]
+    assert http.get(f"/v1/searches/{search.id}").json() == answer.json()
+    with transaction(stored) as session:
+        wakeups = session.execute(
+            select(OutboxRow.task, OutboxRow.priority).where(OutboxRow.subject == search.id)
+        ).all()
+    assert wakeups == [("advance", 3)]
+    events = http.get(f"/v1/searches/{search.id}/events").json()["data"]
+    assert [(event["seq"], event["type"]) for event in events] == [(1, "search.created")]
+
+
+@pytest.mark.parametrize("state", ["pending", "uploading", "validating", "rejected"])
+def test_its_dataset_must_be_ready(http: httpx.Client, stored: Engine, state: str) -> None:
+    dataset_id = rows.ready_dataset(stored, state=state, manifest=None, profile=None)
+    document = problem(http.post("/v1/searches", json=rows.body(dataset_id)), 409, "dataset_not_ready")
+    assert document["state"] == state
+    assert count(stored, dataset_id) == 0
+
+
+@pytest.mark.parametrize("path", ["/v1/searches", "/v1/searches/estimate"])
+def test_an_impossible_constraint_is_refused_with_the_nearest_cost(
+    http: httpx.Client, stored: Engine, dataset: str, path: str
+) -> None:
+    least = cheapest(dataset)
+    constraints: list[dict[str, Any]] = [
+        {"metric": "params", "value": 1e12},
+        {"metric": "macs", "value": least["macs"] - 1},
+    ]
+    document = problem(http.post(path, json=rows.body(dataset, constraints=constraints)), 422, "infeasible")
+    assert pointers(document) == ["/constraints/1"]
+    assert str(least["macs"]) in document["detail"]
+    [nearest] = document["nearest"]
+    assert (nearest["metric"], nearest["value"]) == ("macs", least["macs"])
+    assert nearest["config"] == {"width": 0.25, "resolution": 24}
+    assert count(stored, dataset) == 0
+    constraints[1]["value"] = least["macs"]
+    assert http.post(path, json=rows.body(dataset, constraints=constraints)).status_code in {200, 202}
+
+
+def test_several_impossible_constraints_are_all_named(http: httpx.Client, dataset: str) -> None:
+    names = ("macs", "params", "peak_activation_bytes")
+    constraints = [{"metric": name, "value": 1} for name in names]
+    document = problem(http.post("/v1/searches", json=rows.body(dataset, constraints=constraints)), 422, "infeasible")
+    assert pointers(document) == ["/constraints/0", "/constraints/1", "/constraints/2"]
+    least = cheapest(dataset)
+    assert [hint["value"] for hint in document["nearest"]] == [least[name] for name in names]
+
+
+def test_an_estimate_stores_no_search(http: httpx.Client, stored: Engine, dataset: str) -> None:
+    least = cheapest(dataset)
+    body = rows.body(dataset, constraints=[{"metric": "macs", "value": least["macs"]}])
+    estimate = http.post("/v1/searches/estimate", json=body).json()
+    assert (estimate["configurations"], estimate["feasible"]) == (8, 1)
+    assert estimate["cost"]["macs"] == {"min": least["macs"], "max": least["macs"]}
+    assert estimate["cost"]["params"]["min"] >= least["params"]
+    assert count(stored, dataset) == 0
+
+
+def test_expected_time_rests_on_searches_that_ran_to_their_end(
+    http: httpx.Client, stored: Engine, dataset: str
+) -> None:
+    began = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def ran(seconds: float, **values: Any) -> None:
+        search_id = http.post("/v1/searches", json=rows.body(dataset)).json()["id"]
+        trial_id = rows.trial(stored, search_id)
+        with transaction(stored) as session:
+            ended = began + timedelta(seconds=seconds)
+            session.add(AttemptRow(trial_id=trial_id, epoch=1, worker="w", started_at=began, ended_at=ended))
+        rows.set_search(stored, search_id, state="succeeded", **values)
+
+    ran(99999, stop_reason="max_wall_seconds")
+    body = rows.body(dataset)
+    before = http.post("/v1/searches/estimate", json=body).json()
+    ran(100, stop_reason="completed")
+    ran(50, stop_reason="completed")
+    after = http.post("/v1/searches/estimate", json=body).json()
+    assert after["based_on"] == before["based_on"] + 2
+    if before["based_on"] == 0:
+        assert before["expected_seconds"] is None
+        assert after["expected_seconds"] == pytest.approx(75)
+    twice = body | {"method": body["method"] | {"epochs": 4}}
+    longer = http.post("/v1/searches/estimate", json=twice).json()
+    assert longer["expected_seconds"] == pytest.approx(2 * after["expected_seconds"])
+
+
+def test_progress_and_usage(http: httpx.Client, stored: Engine, dataset: str) -> None:
+    search_id = rows.search(stored, dataset)
+    first = rows.trial(stored, search_id, 0)
+    now = datetime.now(UTC)
+    running = {"state": "running", "lease_epoch": 2, "lease_expires_at": now, "progress": 0.5}
+    second = rows.trial(stored, search_id, 1, **running)
+    rows.trial(stored, search_id, 2, state="queued")
+    with transaction(stored) as session:
+        for trial_id, epoch, begin, end in [(first, 1, 100, 40), (second, 1, 40, 30), (second, 2, 20, None)]:
+            session.add(
+                AttemptRow(
+                    trial_id=trial_id,
+                    epoch=epoch,
+                    worker="w",
+                    started_at=now - timedelta(seconds=begin),
+                    ended_at=None if end is None else now - timedelta(seconds=end),
+                )
+            )
+    rows.set_search(stored, search_id, state="running", started_at=now - timedelta(seconds=100))
+    search = SearchDetail.model_validate_json(http.get(f"/v1/searches/{search_id}").content)
+    assert search.progress.trials == {"completed": 1, "running": 1, "queued": 1}
+    assert search.progress.fraction == pytest.approx(0.5)
+    assert search.progress.eta_seconds == pytest.approx(100, abs=20)
+    assert search.usage.attempts == 3
+    assert search.usage.device_seconds == pytest.approx(90, abs=20)
+    rows.set_search(stored, search_id, state="failed", error={"code": "x"})
+    ended = SearchDetail.model_validate_json(http.get(f"/v1/searches/{search_id}").content)
+    assert (ended.progress.fraction, ended.progress.eta_seconds) == (1, None)
+
+
+def test_the_list_is_filtered(http: httpx.Client, stored: Engine, dataset: str) -> None:
+    team = new_id("team")
+    blue = rows.search(stored, dataset, labels={team: "blue"})
+    red = rows.search(stored, dataset, labels={team: "a:b", "other": "blue"})
+    rows.set_search(stored, red, state="failed")
+
+    def listed(**filters: str) -> list[str]:
+        answer = http.get("/v1/searches", params=filters)
+        assert answer.status_code == 200, answer.text
+        return [search["id"] for search in answer.json()["data"]]
+
+    assert listed(label=team) == [red, blue]
+    assert listed(label=f"{team}:blue") == [blue]
+    assert listed(label=f"{team}:a:b") == [red]
+    assert listed(label=team, state="queued") == [blue]
+    assert listed(label=team, method="mutualnet") == [red, blue]
+    assert listed(label=team, method="other") == []
+
+
+def test_the_list_stays_right_while_it_grows(http: httpx.Client, stored: Engine, dataset: str) -> None:
+    team = new_id("team")
+    mine = [rows.search(stored, dataset, labels={team: ""}) for _ in range(5)]
+    seen: list[str] = []
+    params = {"label": team, "limit": "2"}
+    while True:
+        page = http.get("/v1/searches", params=params).json()
+        seen += [search["id"] for search in page["data"]]
+        rows.search(stored, dataset, labels={team: ""})
+        if not page["has_more"]:
+            break
+        params["cursor"] = page["next_cursor"]
+    assert seen == mine[::-1]
+
+
+def test_cancelling(http: httpx.Client, stored: Engine, dataset: str) -> None:
+    search_id = rows.search(stored, dataset)
+    rows.trial(stored, search_id, state="queued")
+    answer = http.post(f"/v1/searches/{search_id}/cancel")
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["state"] == "cancelled"
+    assert answer.json()["progress"]["trials"] == {"cancelled": 1}
+    assert http.post(f"/v1/searches/{search_id}/cancel").json()["state"] == "cancelled"
+    over = rows.search(stored, dataset)
+    rows.set_search(stored, over, state="succeeded")
+    problem(http.post(f"/v1/searches/{over}/cancel"), 409, "search_finished")
+
+
+def test_only_one_that_is_over_is_removed(http: httpx.Client, stored: Engine, dataset: str) -> None:
+    search_id = rows.search(stored, dataset)
+    trial_id = rows.trial(stored, search_id)
+    artifact_id = rows.artifact(stored, search_id, trial_id, name="a", sha256="0" * 64, size=1)
+    point_id = rows.point(stored, search_id, trial_id, "k", artifact_id=artifact_id, macs=1.0, selection_top1=0.5)
+    problem(http.delete(f"/v1/searches/{search_id}"), 409, "search_not_finished")
+    rows.set_search(stored, search_id, state="succeeded")
+    assert http.delete(f"/v1/searches/{search_id}").status_code == 204
+    for path in (f"searches/{search_id}", f"trials/{trial_id}", f"artifacts/{artifact_id}", f"points/{point_id}"):
+        problem(http.get(f"/v1/{path}"), 404, "not_found")
