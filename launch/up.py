@@ -1,0 +1,297 @@
+"""The whole service in the foreground: PostgreSQL, Redis, migrations, API, relay and workers, as child processes."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Protocol
+
+from launch.devices import Slot, slots
+from launch.environment import environment
+from launch.follow import Follower
+from launch.lock import FolderLock
+from launch.ports import free_port
+from launch.postgres import EmbeddedPostgres
+from launch.process import GuardedProcess, LaunchError
+from launch.redis import EmbeddedRedis
+from settings import Settings
+
+QUICK_SECONDS = 10.0
+QUICK_DEATHS = 5
+READY_SECONDS = 60.0
+
+
+class Running(Protocol):
+    """A process that was started: ours, or an embedded server."""
+
+    def poll(self) -> int | None: ...
+    def stop(self) -> object: ...
+
+
+class Part:
+    """A process of the service that is started again when it ends: after a pause that doubles, and not for ever."""
+
+    def __init__(self, name: str, log: Path, start: Callable[[], Running]) -> None:
+        self.name = name
+        self.log = log
+        self._start = start
+        self._quick_deaths = 0
+        self._start_at = 0.0
+        self._started = 0.0
+        self.running: Running | None = None
+
+    def start(self) -> None:
+        self.running = self._start()
+        self._started = time.monotonic()
+
+    def tend(self) -> str | None:
+        """Start it again if it has ended; what happened, for the log. Raises LaunchError when it ends again and again."""
+        now = time.monotonic()
+        if self.running is None:
+            if now >= self._start_at:
+                self.start()
+            return None
+        status = self.running.poll()
+        if status is None:
+            return None
+        self.running = None
+        quick = now - self._started < QUICK_SECONDS
+        self._quick_deaths = self._quick_deaths + 1 if quick else 0
+        ended = f"{self.name} ended with status {status}"
+        if self._quick_deaths >= QUICK_DEATHS:
+            raise LaunchError(f"{ended}, {QUICK_DEATHS} times at once; {self.log} ends with:\n{_tail(self.log)}")
+        pause = 0.25 * 2**self._quick_deaths
+        self._start_at = now + pause
+        return f"{ended}; starting it again in {pause:g} s (see {self.log})"
+
+
+def serve(settings: Settings, *, verbose: bool = False) -> int:
+    """Run the service until SIGINT or SIGTERM; returns an exit status. `verbose` shows what its processes write.
+
+    HOME/service.json (url, pid, database_url, redis_url; readable by the owner only) is there while it is ready.
+    """
+    with _stop_signals() as stopping:
+        try:
+            _Service(settings, verbose=verbose).run(stopping)
+        except LaunchError as error:
+            _say(f"error: {error}")
+            return 1
+    return 0
+
+
+class _Service:
+    """The parts by the order of their start; they stop in the opposite order."""
+
+    def __init__(self, settings: Settings, *, verbose: bool) -> None:
+        self.home = settings.home
+        self._settings = settings
+        self._follower = Follower(sys.stderr) if verbose else None
+        self._parts: list[Part] = []
+        self._described = self.home / "service.json"
+
+    def run(self, stopping: threading.Event) -> None:
+        _make_home(self.home)
+        lock = FolderLock(self.home, timeout=0)
+        try:
+            self._described.unlink(missing_ok=True)
+            plan = slots(self._settings.devices)
+            port = _port(self._settings)
+            variables = self._start_servers(port)
+            if stopping.is_set():
+                return
+            migration = self._process("migrate", "db.migrate", variables)()
+            self._add("api", self._process("api", "api", variables, grace=15.0))
+            status = migration.wait()
+            if status != 0:
+                raise LaunchError(f"the migration of the database failed:\n{migration.output()}")
+            if stopping.is_set():
+                return
+            self._start_workers(plan, variables)
+            url = f"http://{_reachable(self._settings.host)}:{port}"
+            self._await_ready(url, stopping)
+            if not stopping.is_set():
+                self._describe(url, variables)
+                devices = ", ".join(slot.device for slot in plan)
+                sys.stdout.write(f"Paretofit is ready at {url} (devices: {devices}; home: {self.home})\n")
+                sys.stdout.flush()
+            while not stopping.wait(0.2):
+                self._tend()
+            _say("stopping: workers save their work first (again to stop at once)")
+        finally:
+            self._stop()
+            lock.release()
+
+    def _start_servers(self, port: int) -> dict[str, str]:
+        """Start the servers that no URL names; the variables of all other processes."""
+        database_url, redis_url = self._settings.database_url, self._settings.redis_url
+        if database_url is None:
+            postgres = EmbeddedPostgres(self.home / "postgres", log=self._log("postgres"))
+            self._add("postgres", lambda: _started(postgres, postgres.begin))
+        if redis_url is None:
+            redis = EmbeddedRedis(self.home / "redis", log=self._log("redis"))
+            self._add("redis", lambda: _started(redis, redis.start))
+            redis_url = redis.url
+        if database_url is None:
+            postgres.wait()
+            database_url = postgres.url
+        return environment(self._settings, database_url=database_url, redis_url=redis_url, port=port)
+
+    def _start_workers(self, plan: list[Slot], variables: Mapping[str, str]) -> None:
+        grace = self._settings.stop_grace_seconds + 10
+        self._add("relay", self._process("relay", "workers.relay", variables))
+        self._add("light", self._process("light", "workers", variables, "light", grace=grace))
+        for slot in plan:
+            arguments = ("train", "--device", slot.device, "--threads", str(slot.threads))
+            name = f"train-{slot.name}"
+            self._add(name, self._process(name, "workers", variables, *arguments, grace=grace))
+
+    def _process(
+        self, name: str, module: str, variables: Mapping[str, str], *arguments: str, grace: float = 10.0
+    ) -> Callable[[], GuardedProcess]:
+        return lambda: GuardedProcess(
+            [sys.executable, "-m", module, *arguments],
+            log=self._log(name),
+            environment=variables,
+            grace=grace,
+            directory=self.home,
+        )
+
+    def _add(self, name: str, start: Callable[[], Running]) -> None:
+        part = Part(name, self._log(name), start)
+        part.start()
+        self._parts.append(part)
+
+    def _log(self, name: str) -> Path:
+        path = self.home / "logs" / f"{name}.log"
+        if self._follower is not None:
+            self._follower.follow(name, path)
+        return path
+
+    def _tend(self) -> None:
+        for part in self._parts:
+            happened = part.tend()
+            if happened is not None:
+                _say(happened)
+
+    def _await_ready(self, url: str, stopping: threading.Event) -> None:
+        """Raises LaunchError if a part ends before the API says that it is ready, or it does not say so in time."""
+        deadline = time.monotonic() + READY_SECONDS
+        while not stopping.is_set() and not _is_ready(url):
+            for part in self._parts:
+                if part.running is not None and part.running.poll() is not None:
+                    raise LaunchError(f"{part.name} did not start; {part.log} ends with:\n{_tail(part.log)}")
+            if time.monotonic() > deadline:
+                raise LaunchError(f"the API is not ready; {self._log('api')} ends with:\n{_tail(self._log('api'))}")
+            stopping.wait(0.05)
+
+    def _describe(self, url: str, variables: Mapping[str, str]) -> None:
+        description = {
+            "url": url,
+            "pid": os.getpid(),
+            "database_url": variables["DATABASE_URL"],
+            "redis_url": variables["REDIS_URL"],
+        }
+        fresh = self._described.with_suffix(".new")
+        fresh.unlink(missing_ok=True)
+        fresh.touch(mode=0o600)
+        fresh.write_text(json.dumps(description, indent=2) + "\n")
+        fresh.replace(self._described)
+
+    def _stop(self) -> None:
+        """Workers drain side by side while everything they need is there; then the API, then the servers."""
+        self._described.unlink(missing_ok=True)
+        ours = [part.running for part in self._parts if isinstance(part.running, GuardedProcess) and part.name != "api"]
+        for process in ours:
+            process.ask_to_stop()
+        for part in reversed(self._parts):
+            if part.running is not None:
+                part.running.stop()
+        if self._follower is not None:
+            self._follower.stop()
+
+
+def _started(server: Running, start: Callable[[], object]) -> Running:
+    start()
+    return server
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """SIGINT and SIGTERM set the event; a second one ends this process, and its guards end all others."""
+    stopping = threading.Event()
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        if stopping.is_set():
+            os._exit(128 + number)
+        stopping.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _make_home(home: Path) -> None:
+    """HOME may be passed through, as PostgreSQL's user must as root, but not listed; logs are the owner's."""
+    try:
+        home.mkdir(mode=0o711, parents=True, exist_ok=True)
+        (home / "logs").mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise LaunchError(
+            f"{home} cannot be used ({error.strerror}): set PARETOFIT_HOME to a folder of yours"
+        ) from error
+
+
+def _port(settings: Settings) -> int:
+    """The port to bind. Raises LaunchError if another process has it."""
+    if settings.port == 0:
+        return free_port(settings.host)
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise LaunchError(
+                f"{settings.host}:{settings.port} cannot be bound ({error.strerror}): stop what listens there, or set "
+                "PARETOFIT_PORT to another port (0: any free one)"
+            ) from error
+    return settings.port
+
+
+def _reachable(host: str) -> str:
+    """The address at which this machine reaches a server that binds `host`."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    return f"[{host}]" if ":" in host else host
+
+
+def _is_ready(url: str) -> bool:
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=2.0)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-20:]) if log.exists() else ""
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()

@@ -1,0 +1,152 @@
+"""Datasets on the command line."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from api.schemas.datasets import Dataset
+from paretofit.cli import references
+from paretofit.cli.output import facts, print_json, say, short, state, stderr, stdout, table
+from paretofit.cli.session import PATIENT, AsJson, client
+from paretofit.client import Client
+from paretofit.datasets import reasons
+from paretofit.errors import DatasetRejectedError, UsageError
+
+app = typer.Typer(no_args_is_help=True, help="Datasets: add, list, show.")
+
+
+@app.command()
+def add(
+    context: typer.Context,
+    *,
+    source: Annotated[str, typer.Argument(help="An archive (zip or tar) of class/name.png, or a built-in's name.")],
+    name: Annotated[str | None, typer.Option(help="What to call it.", show_default="the source's name")] = None,
+    subset: Annotated[int | None, typer.Option(help="Training images to draw from a built-in.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw and of the splits.")] = 0,
+    image_size: Annotated[int | None, typer.Option(help="Side that training crops to, pixels.")] = None,
+    wait: Annotated[bool, typer.Option(help="Wait until it is validated.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Add a dataset: upload an archive of images (`photos.zip`), or draw from a built-in one (`fashion_mnist`)."""
+    archive = Path(source).expanduser()
+    uploading = archive.is_file()
+    if archive.is_dir():
+        raise UsageError(
+            f"{source} is a folder: pack it (`tar -cf {archive.name}.tar -C {source} .`) and add the archive"
+        )
+    if not uploading and (archive.suffix or "/" in source):
+        raise UsageError(f"there is no file {source}")
+    if uploading and subset is not None:
+        raise UsageError("--subset draws from built-in datasets; an archive is used whole")
+    spec: dict[str, Any] = {
+        "name": name or (archive.stem.removesuffix(".tar") if uploading else source),
+        "source": {"kind": "upload"} if uploading else {"kind": "builtin", "name": source, "subset": subset},
+        "seed": seed,
+        "image_size": image_size,
+    }
+    with client(context, patience=PATIENT if uploading else 3.0) as service:
+        dataset = service.datasets.create(spec)
+        if uploading:
+            upload(service, dataset, archive)
+        if wait:
+            with ExitStack() as stack:
+                if stderr().is_terminal:
+                    stack.enter_context(stderr().status("validating ..."))
+                try:
+                    dataset = service.datasets.wait(dataset.id)
+                except DatasetRejectedError as rejection:
+                    if as_json:
+                        print_json(rejection.dataset)
+                    raise
+        else:
+            dataset = service.datasets.get(dataset.id)
+    if as_json:
+        print_json(dataset)
+    else:
+        _describe(dataset)
+
+
+@app.command("list")
+def list_(context: typer.Context, *, as_json: AsJson = False) -> None:
+    """The datasets, newest first."""
+    with client(context) as service:
+        listed = list(service.datasets.list())
+    if as_json:
+        print_json(listed)
+        return
+    rows = [
+        (short(d.id), d.name, state(d.state), _images(d), _classes(d), f"{d.created_at.astimezone():%Y-%m-%d %H:%M}")
+        for d in listed
+    ]
+    stdout().print(table(("id", "name", "state", "#images", "#classes", "added"), rows))
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    *,
+    dataset: Annotated[str, typer.Argument(metavar="ID", help="Id, its end, name or `latest`.")],
+    as_json: AsJson = False,
+) -> None:
+    """A dataset and what its validation found."""
+    with client(context) as service:
+        found = service.datasets.get(references.dataset_id(service, dataset))
+    if as_json:
+        print_json(found)
+    else:
+        _describe(found)
+
+
+def upload(service: Client, dataset: Dataset, archive: Path) -> None:
+    """Send an archive, with a bar where there is a terminal."""
+    if not stderr().is_terminal:
+        service.datasets.upload(dataset.id, archive)
+        return
+    columns = (TextColumn("uploading"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr(), transient=True) as bar:
+        task = bar.add_task("upload", total=archive.stat().st_size)
+        service.datasets.upload(
+            dataset.id, archive, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+
+
+def _describe(dataset: Dataset) -> None:
+    console = stdout()
+    report, profile = dataset.report or {}, dataset.profile or {}
+    rows: list[tuple[str, object]] = [
+        ("id", dataset.id),
+        ("name", dataset.name),
+        ("state", state(dataset.state)),
+        ("source", ", ".join(f"{key} {value}" for key, value in dataset.source.items() if value is not None)),
+    ]
+    if dataset.error:
+        rows += [("rejected", reason) for reason in reasons(dataset)]
+    if profile:
+        height, width = profile["image_size"]
+        rows += [
+            ("images", ", ".join(f"{split} {count}" for split, count in profile["images"].items())),
+            ("trains at", f"{height} x {width} px, {profile['channels']} channel(s)"),
+            ("classes", f"{len(profile['classes'])}: {', '.join(profile['classes'][:20])}"),
+        ]
+    if report.get("corrupt"):
+        rows.append(("corrupt", f"{len(report['corrupt'])} files were left out; --json lists them"))
+    if report.get("cross_split_duplicates"):
+        rows.append(("duplicates", f"{report['cross_split_duplicates']} across splits"))
+    if dataset.fingerprint:
+        rows.append(("fingerprint", dataset.fingerprint))
+    console.print(facts(rows))
+    if dataset.state == "ready":
+        say(f"search it: `dataset: {dataset.name}` in a specification for `paretofit submit`")
+
+
+def _images(dataset: Dataset) -> object:
+    return sum(dataset.profile["images"].values()) if dataset.profile else "-"
+
+
+def _classes(dataset: Dataset) -> object:
+    return len(dataset.profile["classes"]) if dataset.profile else "-"

@@ -1,0 +1,140 @@
+"""The whole way once, on real images: a service, a dataset, a search, its front, a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from api.schemas.points import Front
+from api.schemas.searches import SearchDetail
+from paretofit.cli.fronts import fetch, front_table, picture
+from paretofit.cli.output import say, stderr
+from paretofit.cli.references import point as find_point
+from paretofit.cli.service import require_server
+from paretofit.cli.watch import show_progress
+from paretofit.client import Client
+from paretofit.errors import ParetofitError
+from paretofit.numbers import format_seconds
+
+METHOD: Final = "mutualnet"
+SUBSET: Final = 12_000
+SEED: Final = 0
+_SETTINGS: Final = ("PARETOFIT_", "DATABASE_URL", "REDIS_URL")
+_KEPT: Final = ("PARETOFIT_DEVICES", "PARETOFIT_LOG_LEVEL")
+_START_SECONDS: Final = 120.0
+_LOG_LINES: Final = 30
+
+
+class DemoError(ParetofitError):
+    """The demo could not be finished."""
+
+
+def demo(
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the picture and the checkpoint go.")] = Path(
+        "demo"
+    ),
+) -> None:
+    """Try everything: start a service, search on 12,000 real images, draw the front, download the best network.
+
+    Takes about three minutes on two cores. The last line on stdout is a JSON summary.
+    """
+    require_server()
+    began = time.monotonic()
+    given = os.environ.get("PARETOFIT_HOME")
+    home = (Path(given).expanduser() / "demo" if given else out / "home").resolve()
+    say(f"starting the service; its data and logs are in {home}")
+    with _service(home) as url, Client(url) as service:
+        say(f"the service is at {url} ({format_seconds(time.monotonic() - began)})")
+        search = _search(service)
+        front = service.searches.front(search.id, dominated=True)
+        best = find_point(front.points, "best")
+        checkpoint = fetch(service, best, out / "best.safetensors")
+        drawn = picture(front, out / "front.png", title=f"{METHOD} on fashion_mnist, {SUBSET:,} images")
+    stderr().print(front_table(front))
+    seconds = time.monotonic() - began
+    say(
+        f"""
+{format_seconds(seconds)} in all. The picture is {drawn}, the checkpoint {checkpoint} (SHA-256 verified). What to try next:
+  python -m search evaluate {checkpoint} --dataset fashion_mnist     the same accuracy, without the service
+  python -c 'import paretofit; print(paretofit.load("{checkpoint}"))'    the network as a torch module
+  paretofit up --home {home}     the service again, with this search in it
+"""
+    )
+    sys.stdout.write(json.dumps(_summary(search, front, checkpoint, drawn)) + "\n")
+
+
+@contextmanager
+def _service(home: Path) -> Iterator[str]:
+    """A service of its own with everything embedded; gives its URL, and stops it at the end."""
+    from launch.process import GuardedProcess
+
+    described = home / "service.json"
+    described.unlink(missing_ok=True)
+    log = home / "up.log"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
+    environment |= {name: os.environ[name] for name in _KEPT if name in os.environ}
+    command = [sys.executable, "-m", "paretofit", "up", "--port", "0", "--home", str(home)]
+    with GuardedProcess(command, log=log, environment=environment, grace=60.0) as process:
+        deadline = time.monotonic() + _START_SECONDS
+        while not described.exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise DemoError(f"the service did not start; {log} ends with:\n{process.output(_LOG_LINES)}")
+            time.sleep(0.05)
+        yield json.loads(described.read_text())["url"]
+
+
+def _search(service: Client) -> SearchDetail:
+    """Ingest the images and search to the end. Raises DemoError with the trial's last words if it fails."""
+    source = {"kind": "builtin", "name": "fashion_mnist", "subset": SUBSET}
+    dataset = service.datasets.create({"name": "fashion_mnist", "source": source, "seed": SEED})
+    say(f"preparing {SUBSET:,} images of Fashion-MNIST")
+    service.datasets.wait(dataset.id)
+    presets = {method.kind: method.presets for method in service.methods()}
+    spec = {
+        "name": "demo",
+        "dataset_id": dataset.id,
+        "method": {"kind": METHOD, **presets[METHOD]["demo"]},
+        "seed": SEED,
+    }
+    submitted = service.searches.create(spec)
+    say(f"searching: {submitted.id}")
+    search = show_progress(service, submitted.id, stderr())
+    if search.state != "succeeded":
+        raise DemoError(_last_words(service, search))
+    return search
+
+
+def _last_words(service: Client, search: SearchDetail) -> str:
+    lines = [f"the search {search.state}: {(search.error or {}).get('detail', 'no reason was recorded')}"]
+    for trial in service.searches.trials(search.id):
+        if trial.error:
+            lines.append(f"trial {trial.number} {trial.state}: {trial.error.get('detail') or trial.error}")
+            lines += [f"  {line.line}" for line in list(service.trials.logs(trial.id))[-_LOG_LINES:]]
+    return "\n".join(lines)
+
+
+def _summary(search: SearchDetail, front: Front, checkpoint: Path, drawn: Path) -> dict[str, Any]:
+    """The demo's one line. `best_top1` is the report accuracy of the point that is best on the selection split: nothing
+    is chosen on the report split."""
+    best = find_point(front.points, "best")
+    macs = [int(point.metrics["macs"] or 0) for point in front.points]
+    return {
+        "search_id": search.id,
+        "state": search.state,
+        "points": len(front.points),
+        "macs_min": macs[0],
+        "macs_max": macs[-1],
+        "best_top1": best.metrics.get("top1"),
+        "hypervolume": front.hypervolume,
+        "checkpoint": str(checkpoint),
+        "sha256": best.artifact.sha256 if best.artifact else None,
+        "picture": str(drawn),
+    }

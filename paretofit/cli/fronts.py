@@ -1,0 +1,189 @@
+"""Fronts on the command line: read one, choose from it, download."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
+
+from api.schemas.points import Bound, Cost, Front, FrontPoint
+from paretofit.cli import references
+from paretofit.cli.output import accuracy, print_json, say, short, stderr, stdout, table
+from paretofit.cli.session import PATIENT, AsJson, SearchReference, client
+from paretofit.client import Client
+from paretofit.errors import NoSuchError, UsageError
+from paretofit.numbers import format_bytes, format_quantity, parse_quantity
+from paretofit.plot import PlotPoint, draw_front
+
+
+def _quantity(text: str) -> float:
+    try:
+        return parse_quantity(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+_Quantity = Annotated[float | None, typer.Option(parser=_quantity, metavar="N", help="Such as 5M, 300k or 1.2e6.")]
+
+
+def front(
+    context: typer.Context,
+    *,
+    search: SearchReference,
+    x: Annotated[Cost, typer.Option(help="The cost of the front.")] = "macs",
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it (png, svg, pdf).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The Pareto front: the most accurate network for every cost."""
+    with client(context) as service:
+        found = service.searches.get(references.search_id(service, search))
+        result = service.searches.front(found.id, x=x, dominated=plot is not None)
+    if as_json:
+        print_json(result)
+    elif result.points:
+        stdout().print(front_table(result))
+        if result.hypervolume is not None:
+            stdout().print(f"{len(result.points)} points, hypervolume {result.hypervolume:.4f}")
+    else:
+        say(f"the front has no points yet: the search is {found.state}")
+    if plot is not None:
+        say(f"drawn in {picture(result, plot, title=f'{found.name}: {found.method}')}")
+
+
+def select(
+    context: typer.Context,
+    *,
+    search: SearchReference,
+    max_macs: _Quantity = None,
+    max_params: _Quantity = None,
+    max_activation_bytes: _Quantity = None,
+    min_accuracy: Annotated[float | None, typer.Option(min=0, max=1, help="On the selection split, 0 to 1.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The point to deploy: the most accurate one under a budget."""
+    budget: dict[Cost, float | None] = {
+        "macs": max_macs,
+        "params": max_params,
+        "peak_activation_bytes": max_activation_bytes,
+    }
+    bounds = [Bound(metric=metric, value=value) for metric, value in budget.items() if value is not None]
+    if min_accuracy is not None:
+        bounds.append(Bound(metric="selection_top1", op=">=", value=min_accuracy))
+    with client(context) as service:
+        found = references.search_id(service, search)
+        chosen = service.searches.select(found, bounds)
+    if as_json:
+        print_json(chosen)
+    else:
+        stdout().print(points_table([chosen]))
+        say(f"get it: paretofit download {short(found)} {short(chosen.id)}")
+
+
+def download(
+    context: typer.Context,
+    *,
+    search: SearchReference,
+    point: Annotated[str, typer.Argument(metavar="POINT", help="Id, its end, key, `best` or `smallest`.")],
+    out: Annotated[Path | None, typer.Option(help="File or folder.", show_default="./NAME-POINT.safetensors")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Download a point's checkpoint; an interrupted download goes on, and the digest is checked."""
+    with client(context, patience=PATIENT) as service:
+        found = service.searches.get(references.search_id(service, search))
+        chosen = references.point(service.searches.front(found.id).points, point)
+        default = Path(f"{_file_name(found.name)}-{short(chosen.id)}.safetensors")
+        path = fetch(service, chosen, default if out is None else out / default if out.is_dir() else out)
+    if as_json:
+        artifact = chosen.artifact
+        sha256 = artifact.sha256 if artifact else None
+        print_json({"path": str(path), "sha256": sha256, "point": chosen.model_dump(mode="json")})
+    else:
+        stdout().print(str(path), soft_wrap=True)
+        say(f"load it: python -c 'import paretofit; print(paretofit.load(\"{path}\"))'")
+
+
+def fetch(service: Client, point: FrontPoint, path: Path) -> Path:
+    """Download a point's checkpoint, with a bar where there is a terminal."""
+    if point.artifact is None:
+        raise NoSuchError(f"point {point.id} has no checkpoint of its own")
+    if not stderr().is_terminal:
+        return service.artifacts.download(point.artifact.id, path)
+    columns = (TextColumn("downloading"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=stderr(), transient=True) as bar:
+        task = bar.add_task("download", total=point.artifact.size)
+        return service.artifacts.download(
+            point.artifact.id, path, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+
+
+def front_table(front: Front) -> Table:
+    """A front as a table, cheapest first, with its baselines."""
+    return points_table([*front.points, *front.baselines])
+
+
+def points_table(points: Sequence[FrontPoint]) -> Table:
+    """Points as a table."""
+    rows = [
+        (
+            short(point.id),
+            describe(point),
+            _cost(point, "macs"),
+            _cost(point, "params"),
+            "-" if point.artifact is None else format_bytes(point.artifact.size),
+            accuracy(point.metrics.get("selection_top1")),
+            accuracy(point.metrics.get("top1")),
+            "baseline" if point.role == "baseline" else "" if point.feasible else "infeasible",
+        )
+        for point in points
+    ]
+    return table(("point", "network", "#MACs", "#params", "#file", "#selection", "#top-1", ""), rows)
+
+
+def describe(point: FrontPoint) -> str:
+    """What the method varied, in short."""
+    return ", ".join(f"{name} {_value(value)}" for name, value in point.config.items())
+
+
+def picture(front: Front, path: Path, *, title: str) -> Path:
+    """Draw a front. Raises UsageError without matplotlib, for an unknown kind of file or an empty front."""
+    try:
+        return draw_front(
+            path,
+            [_plotted(point, front.x) for point in front.points],
+            [_plotted(point, front.x) for point in front.dominated or ()],
+            title=title,
+            cost=front.x,
+        )
+    except ImportError as error:
+        raise UsageError("pictures need matplotlib: pip install 'paretofit[worker]'") from error
+    except ValueError as error:
+        raise UsageError(f"cannot draw {path}: {error}") from error
+
+
+def _plotted(point: FrontPoint, cost: Cost) -> PlotPoint:
+    return PlotPoint(
+        cost=point.metrics[cost] or 0.0,
+        accuracy=point.metrics["selection_top1"] or 0.0,
+        report=point.metrics.get("top1"),
+        label=" ".join(_SHORT.get(name, name + " {}").format(_value(value)) for name, value in point.config.items()),
+    )
+
+
+_SHORT = {"width": "w {}", "resolution": "{} px"}
+
+
+def _cost(point: FrontPoint, metric: str) -> str:
+    value = point.metrics.get(metric)
+    return "-" if value is None else format_quantity(value)
+
+
+def _value(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _file_name(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name).strip(".-") or "network"

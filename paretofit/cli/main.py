@@ -1,0 +1,86 @@
+"""The `paretofit` command."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from paretofit.cli import datasets, demo, fronts, methods, searches, service, steering, watch
+from paretofit.cli.exits import MEANINGS, Exit, exit_code
+from paretofit.cli.output import complain
+from paretofit.cli.session import Session
+from paretofit.errors import ParetofitError
+
+
+class _Group(TyperGroup):
+    """Turns the failures that are expected into a message and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ParetofitError as failure:
+            complain(failure)
+            raise typer.Exit(exit_code(failure)) from failure
+        except KeyboardInterrupt as interrupt:
+            complain("interrupted")
+            raise typer.Exit(Exit.INTERRUPTED) from interrupt
+        except BrokenPipeError as closed:
+            raise typer.Exit(Exit.OK) from closed
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    epilog="[bold]Exit codes[/bold]  " + " · ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items()),
+)
+
+
+@app.callback()
+def paretofit(
+    context: typer.Context,
+    url: Annotated[
+        str | None,
+        typer.Option(envvar="PARETOFIT_URL", help="The service.", show_default="http://127.0.0.1:8000"),
+    ] = None,
+    key: Annotated[str | None, typer.Option(envvar="PARETOFIT_KEY", help="API key.", show_default=False)] = None,
+) -> None:
+    """Search for efficient vision networks: a dataset and a budget in, a Pareto front of checkpoints out.
+
+    Searches, datasets and points may be named by their id, by the end of it,
+    by their name or, the newest search or dataset, as `latest`.
+    Results go to stdout, messages to stderr.
+    """
+    context.obj = Session(url, key)
+
+
+app.command(rich_help_panel="Service")(service.up)
+app.command(rich_help_panel="Service")(demo.demo)
+app.command("methods", rich_help_panel="Service")(methods.methods)
+app.add_typer(datasets.app, name="datasets", rich_help_panel="Searching")
+app.command(rich_help_panel="Searching")(searches.submit)
+app.command("list", rich_help_panel="Searching")(searches.list_)
+app.command(rich_help_panel="Searching")(searches.show)
+app.command(rich_help_panel="Searching")(watch.watch)
+app.command(rich_help_panel="Searching")(searches.logs)
+app.command(rich_help_panel="Searching")(steering.pause)
+app.command(rich_help_panel="Searching")(steering.resume)
+app.command(rich_help_panel="Searching")(steering.change)
+app.command(rich_help_panel="Searching")(steering.clone)
+app.command(rich_help_panel="Searching")(searches.cancel)
+app.command(rich_help_panel="Searching")(searches.delete)
+app.command(rich_help_panel="Results")(fronts.front)
+app.command(rich_help_panel="Results")(fronts.select)
+app.command(rich_help_panel="Results")(fronts.download)
+
+
+def run() -> None:
+    """The console script's entry point."""
+    app()
+
+
+if __name__ == "__main__":
+    run()

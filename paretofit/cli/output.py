@@ -1,0 +1,105 @@
+"""What the command line writes: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from paretofit.errors import ParetofitError
+
+_PIPE_WIDTH = 200
+"""Columns where there is no terminal: wide enough that no table is cut."""
+
+_STYLES = {
+    "ready": "green",
+    "succeeded": "green",
+    "completed": "green",
+    "running": "cyan",
+    "failed": "red",
+    "rejected": "red",
+    "cancelled": "yellow",
+    "infeasible": "yellow",
+}
+
+
+def stdout() -> Console:
+    """For results."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+
+
+def stderr() -> Console:
+    """For messages and progress."""
+    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _PIPE_WIDTH)
+
+
+def say(message: str) -> None:
+    """A message."""
+    stderr().print(message, markup=False)
+
+
+def complain(failure: ParetofitError | str) -> None:
+    """What went wrong, in red."""
+    first, *rest = str(failure).splitlines() or [""]
+    console = stderr()
+    console.print(Text.assemble(("error: ", "bold red"), (first, "red")), soft_wrap=True)
+    for line in rest:
+        console.print(line, markup=False, soft_wrap=True)
+    request_id = getattr(failure, "request_id", None)
+    if request_id:
+        console.print(Text(f"  request {request_id}", "dim"))
+
+
+def print_json(value: Any) -> None:
+    """A result for a program: one JSON document on stdout. Pydantic models are serialised."""
+    sys.stdout.write(json.dumps(_plain(value), indent=2 if sys.stdout.isatty() else None) + "\n")
+    sys.stdout.flush()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """Rows of text under headings; columns whose heading begins with `#` are numbers, aligned to the right."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column.removeprefix("#"), justify="right" if column.startswith("#") else "left")
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+    return made
+
+
+def facts(rows: Iterable[tuple[str, object]]) -> Table:
+    """Names and values, a line each."""
+    made = Table(show_header=False, box=None, pad_edge=False)
+    made.add_column(style="bold")
+    made.add_column()
+    for name, value in rows:
+        made.add_row(name, value if isinstance(value, Text) else Text(str(value)))
+    return made
+
+
+def state(name: str) -> Text:
+    """A state in its colour."""
+    return Text(name, _STYLES.get(name, ""))
+
+
+def short(identifier: str) -> str:
+    """The end of an id, which every command accepts in its place."""
+    return identifier[-8:]
+
+
+def accuracy(value: float | None) -> str:
+    """A fraction as a percentage with two digits, `-` if it is not there."""
+    return "-" if value is None else f"{100 * value:.2f} %"

@@ -1,0 +1,183 @@
+"""Searches on the command line."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from api.schemas.searches import Estimate, Search, SearchDetail
+from api.schemas.trials import Trial
+from paretofit.cli import references, specs
+from paretofit.cli.output import accuracy, facts, print_json, say, short, state, stdout, table
+from paretofit.cli.session import PATIENT, AsJson, SearchReference, client
+from paretofit.cli.watch import follow
+from paretofit.numbers import format_quantity, format_seconds
+
+
+def submit(
+    context: typer.Context,
+    *,
+    spec: Annotated[str, typer.Argument(help="A YAML or JSON file; `-` reads stdin.")],
+    watching: Annotated[bool, typer.Option("--watch", help="Follow it until it is over.")] = False,
+    estimating: Annotated[
+        bool, typer.Option("--estimate", help="Say what it would explore and take; submit nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Submit a search."""
+    with client(context, patience=PATIENT if watching else 3.0) as service:
+        body = specs.resolve(service, specs.read(spec))
+        if estimating:
+            estimate = service.searches.estimate(body)
+            print_json(estimate) if as_json else _describe_estimate(estimate)
+            return
+        search = service.searches.create(body)
+        if watching:
+            say(f"submitted {search.id}")
+            follow(service, search.id, as_json=as_json)
+        elif as_json:
+            print_json(search)
+        else:
+            stdout().print(f"submitted {search.id}")
+            say(f"follow it: paretofit watch {short(search.id)}")
+
+
+def list_(
+    context: typer.Context,
+    *,
+    in_state: Annotated[str | None, typer.Option("--state", help="Only those in this state.")] = None,
+    method: Annotated[str | None, typer.Option(help="Only those of this method.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The searches, newest first."""
+    with client(context) as service:
+        found = list(service.searches.list(state=in_state, method=method))
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (
+            short(search.id),
+            search.name,
+            search.method,
+            state(search.state),
+            f"{search.progress.fraction:.0%}",
+            _time_left(search),
+            f"{search.created_at.astimezone():%Y-%m-%d %H:%M}",
+        )
+        for search in found
+    ]
+    stdout().print(table(("id", "name", "method", "state", "#done", "left", "submitted"), rows))
+
+
+def show(context: typer.Context, *, search: SearchReference, as_json: AsJson = False) -> None:
+    """A search: its state, trials and front in figures."""
+    with client(context) as service:
+        found = service.searches.get(references.search_id(service, search))
+        trials = list(service.searches.trials(found.id))
+    if as_json:
+        print_json({**found.model_dump(mode="json"), "trials": [trial.model_dump(mode="json") for trial in trials]})
+        return
+    console = stdout()
+    console.print(facts(_facts(found)))
+    console.print(table(("trial", "id", "state", "#done", "took", "error"), [_trial(trial) for trial in trials]))
+
+
+def logs(
+    context: typer.Context,
+    *,
+    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="A trial's id, or SEARCH:NUMBER such as latest:0.")],
+    as_json: AsJson = False,
+) -> None:
+    """What a trial wrote."""
+    with client(context) as service:
+        lines = service.trials.logs(references.trial_id(service, trial))
+        if as_json:
+            print_json(list(lines))
+        else:
+            for line in lines:
+                sys.stdout.write(f"{line.at.astimezone():%H:%M:%S} {line.line}\n")
+
+
+def cancel(context: typer.Context, *, search: SearchReference, as_json: AsJson = False) -> None:
+    """Stop a search. What it found so far stays."""
+    with client(context) as service:
+        asked = service.searches.cancel(references.search_id(service, search))
+    if as_json:
+        print_json(asked)
+    else:
+        stdout().print(f"{asked.id}: {asked.state if asked.state == 'cancelled' else 'cancelling'}")
+
+
+def delete(context: typer.Context, *, search: SearchReference) -> None:
+    """Remove a search that is over, with all that it found."""
+    with client(context) as service:
+        found = references.search_id(service, search)
+        service.searches.delete(found)
+    say(f"deleted {found}")
+
+
+def _facts(search: SearchDetail) -> list[tuple[str, object]]:
+    front = search.front
+    early = None if search.stop_reason == "completed" else search.stop_reason
+    rows: list[tuple[str, object]] = [
+        ("id", search.id),
+        ("name", search.name),
+        ("state", Text.assemble(state(search.state), "" if early is None else f" ({early})")),
+        ("method", search.method),
+        ("dataset", search.dataset_id),
+        ("done", f"{search.progress.fraction:.0%}, {_time_left(search)} left"),
+        ("device time", format_seconds(search.usage.device_seconds)),
+    ]
+    if search.error:
+        rows.append(("error", search.error.get("detail") or search.error.get("code") or search.error))
+    if front.points and front.macs_min is not None and front.macs_max is not None:
+        rows += [
+            (
+                "front",
+                f"{front.points} points, {format_quantity(front.macs_min)} - {format_quantity(front.macs_max)} MACs",
+            ),
+            (
+                "best",
+                f"{accuracy(front.best_top1)} top-1 ({accuracy(front.best_selection_top1)} on the selection split)",
+            ),
+        ]
+    if front.hypervolume is not None:
+        rows.append(("hypervolume", f"{front.hypervolume:.4f}"))
+    return rows
+
+
+def _trial(trial: Trial) -> tuple[object, ...]:
+    took = "-"
+    if trial.started_at and trial.finished_at:
+        took = format_seconds((trial.finished_at - trial.started_at).total_seconds())
+    error = (trial.error or {}).get("detail") or (trial.error or {}).get("code") or ""
+    return trial.number, trial.id, state(trial.state), f"{trial.progress:.0%}", took, error
+
+
+def _describe_estimate(estimate: Estimate) -> None:
+    seconds = estimate.expected_seconds
+    rows: list[tuple[str, object]] = [
+        ("networks", f"{estimate.configurations}, of which {estimate.feasible} meet the constraints"),
+        *(
+            (metric, f"{format_quantity(cost.min)} - {format_quantity(cost.max)}")
+            for metric, cost in estimate.cost.items()
+        ),
+        (
+            "time",
+            "unknown: nothing like it has run here yet"
+            if seconds is None
+            else f"{format_seconds(seconds)} of a device, after {estimate.based_on} earlier searches",
+        ),
+    ]
+    stdout().print(facts(rows))
+
+
+def _time_left(search: Search) -> str:
+    if search.finished_at is not None:
+        return "none"
+    eta = search.progress.eta_seconds
+    return "unknown" if eta is None else format_seconds(eta)

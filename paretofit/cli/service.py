@@ -1,0 +1,62 @@
+"""Running the whole service in the foreground."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from paretofit.errors import UsageError
+
+_PARTS = {"server": ("fastapi", "sqlalchemy", "celery", "uvicorn"), "worker": ("torch", "optuna", "numpy")}
+
+
+def up(
+    devices: Annotated[
+        str | None, typer.Option(help="Slots of the train workers: auto | cpu | cpu:N | cuda:i,j.", show_default="auto")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0: a free one.", show_default="8000")] = None,
+    home: Annotated[
+        Path | None, typer.Option(help="Where data is kept.", show_default="PARETOFIT_HOME or the state directory")
+    ] = None,
+    *,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show what the processes write.")] = False,
+) -> None:
+    """Run the whole service here: PostgreSQL, Redis, API and workers. Ctrl-C stops it."""
+    require_server()
+    # Every process of the service reads its settings from the environment; options come before it.
+    given = {"DEVICES": devices, "HOST": host, "PORT": port, "HOME": home}
+    os.environ.update({f"PARETOFIT_{name}": str(value) for name, value in given.items() if value is not None})
+
+    from pydantic import ValidationError
+
+    from launch.up import serve
+    from settings import Settings
+
+    try:
+        settings = Settings()
+    except ValidationError as invalid:
+        raise UsageError(_readable(invalid)) from invalid
+    raise typer.Exit(serve(settings, verbose=verbose))
+
+
+def require_server() -> None:
+    """Raises UsageError, with what to install, where only the client is."""
+    lacking = [extra for extra, modules in _PARTS.items() if any(find_spec(module) is None for module in modules)]
+    if lacking:
+        raise UsageError(
+            f"this installation is the client alone: `pip install 'paretofit[{','.join(_PARTS)}]'` adds the service"
+        )
+
+
+def _readable(invalid: Exception) -> str:
+    from pydantic import ValidationError
+
+    if not isinstance(invalid, ValidationError):
+        return str(invalid)
+    fields = [f"  {'.'.join(map(str, error['loc']))}: {error['msg']}" for error in invalid.errors()]
+    return "\n".join(["these settings are not valid:", *fields])

@@ -1,0 +1,111 @@
+"""Searches while they go on, on the command line: paused, resumed, changed; and copied."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from api.schemas.searches import SearchDetail
+from paretofit.cli import references
+from paretofit.cli.output import print_json, stdout
+from paretofit.cli.session import AsJson, SearchReference, client
+
+Name = Annotated[str | None, typer.Option(help="Another name.")]
+Labels = Annotated[
+    list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="Set a label; `NAME=` removes it.")
+]
+Limits = Annotated[
+    list[str] | None,
+    typer.Option("--limit", metavar="NAME=VALUE", help="Such as max_trials=5; `max_trials=` removes it."),
+]
+
+
+def pause(context: typer.Context, *, search: SearchReference, as_json: AsJson = False) -> None:
+    """Let a search rest. Its running trials save their work."""
+    with client(context) as service:
+        asked = service.searches.pause(references.search_id(service, search))
+    _say(asked, asked.state if asked.state == "paused" else "pausing", as_json=as_json)
+
+
+def resume(context: typer.Context, *, search: SearchReference, as_json: AsJson = False) -> None:
+    """Let a paused search go on."""
+    with client(context) as service:
+        asked = service.searches.resume(references.search_id(service, search))
+    _say(asked, asked.state, as_json=as_json)
+
+
+def clone(
+    context: typer.Context,
+    *,
+    search: SearchReference,
+    name: Name = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed.")] = None,
+    labels: Labels = None,
+    limits: Limits = None,
+    as_json: AsJson = False,
+) -> None:
+    """Submit a search again, as it was or with changes."""
+    changes = _changes(name=name, seed=seed, labels=labels, limits=limits)
+    with client(context) as service:
+        copy = service.searches.clone(references.search_id(service, search), changes)
+    if as_json:
+        print_json(copy)
+    else:
+        stdout().print(f"submitted {copy.id}")
+
+
+def change(
+    context: typer.Context,
+    *,
+    search: SearchReference,
+    name: Name = None,
+    priority: Annotated[int | None, typer.Option(help="0 to 9; higher runs earlier.")] = None,
+    labels: Labels = None,
+    limits: Limits = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give a search another name, labels, limits or priority."""
+    changes = _changes(name=name, priority=priority, labels=labels, limits=limits)
+    if not changes:
+        raise typer.BadParameter("say what to change: --name, --priority, --label or --limit")
+    with client(context) as service:
+        changed = service.searches.change(references.search_id(service, search), changes)
+    _say(changed, "changed", as_json=as_json)
+
+
+def _changes(*, labels: Sequence[str] | None, limits: Sequence[str] | None, **others: Any) -> dict[str, Any]:
+    changes = {name: value for name, value in others.items() if value is not None}
+    if labels:
+        changes["labels"] = {name: value or None for name, value in map(_pair, labels)}
+    if limits:
+        changes["limits"] = {name: _number(value) for name, value in map(_pair, limits)}
+    return changes
+
+
+def _pair(given: str) -> tuple[str, str]:
+    name, separator, value = given.partition("=")
+    if not (name and separator):
+        raise typer.BadParameter(f"{given!r} is not of the form NAME=VALUE")
+    return name, value
+
+
+def _number(value: str) -> float | None:
+    if not value:
+        return None
+    try:
+        number = json.loads(value)
+    except json.JSONDecodeError:
+        number = value
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise typer.BadParameter(f"{value!r} is no number")
+    return number
+
+
+def _say(search: SearchDetail, what: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(search)
+    else:
+        stdout().print(f"{search.id}: {what}")

@@ -1,0 +1,52 @@
+"""Large numbers as people write them: 5M, 300k, 1.2G."""
+
+from __future__ import annotations
+
+import math
+import re
+
+_FACTORS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12}
+_QUANTITY = re.compile(r"(\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+)\s*([kmgbt]?)", re.IGNORECASE)
+
+
+def parse_quantity(text: str) -> float:
+    """`5M` as 5,000,000: a positive number with an optional suffix k, M, G (or B) or T. Raises ValueError."""
+    match = _QUANTITY.fullmatch(text.replace(",", "").replace("_", "").strip())
+    value = float(match[1]) * _FACTORS[match[2].lower()] if match else 0.0
+    if not 0 < value < math.inf:
+        raise ValueError(f"{text!r} is no quantity: give a positive number such as 5000000, 5M or 300k")
+    return value
+
+
+def format_quantity(value: float) -> str:
+    """Three significant digits with a suffix: 2.96M."""
+    number, suffix = _scaled(value)
+    return f"{number:#.3g}".rstrip(".") + suffix if suffix else f"{number:.3g}"
+
+
+def format_tick(value: float) -> str:
+    """As few digits as it takes, for an axis: 200k, 1M."""
+    return "{:.4g}{}".format(*_scaled(value))
+
+
+def format_bytes(value: float) -> str:
+    """Bytes in decimal units: 1.2 MB."""
+    number, suffix = _scaled(value)
+    return f"{number:.3g} {suffix}B"
+
+
+def _scaled(value: float) -> tuple[float, str]:
+    for suffix, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= 0.9995 * factor:
+            return value / factor, suffix
+    return value, ""
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration as 42 s, 3 min 20 s or 2 h 05 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"

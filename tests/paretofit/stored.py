@@ -1,0 +1,148 @@
+"""A search that is over, written straight into a service's database: known figures, at once."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func
+from sqlalchemy.orm import Session
+
+from db import blobs, events
+from db.engine import connect, transaction
+from db.ids import new_id
+from db.tables import ArtifactRow, DatasetRow, LogRow, PointRow, SearchRow, TrialRow
+from search.methods.method import DatasetProfile
+from search.spec import SearchSpec
+from tests.launch.service import Service
+
+PROFILE = DatasetProfile(
+    classes=("cat", "dog"),
+    channels=3,
+    image_size=(32, 32),
+    images={"train": 800, "selection": 100, "report": 100},
+    mean=(0.5, 0.5, 0.5),
+    std=(0.25, 0.25, 0.25),
+    fingerprint="f" * 64,
+)
+
+FRONT = ((0.25, 20, 200e3, 0.70), (0.5, 24, 800e3, 0.80), (1.0, 32, 3.2e6, 0.90))
+"""Width, resolution, MACs and selection accuracy."""
+
+DOMINATED = ((0.5, 20, 900e3, 0.75), (0.75, 32, 2.4e6, 0.60))
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What was written; `content` are the bytes of every checkpoint."""
+
+    dataset_id: str
+    search_id: str
+    trial_id: str
+    point_ids: tuple[str, ...]
+    artifact_id: str
+    content: bytes
+
+
+def store(service: Service, *, name: str, state: str = "succeeded", size: int = 10_000) -> Stored:
+    """A dataset and a search called `name`, with one trial, the points above and a checkpoint of `size` bytes."""
+    content = random.Random(name).randbytes(size)
+    dataset_id, search_id, trial_id = new_id("ds"), new_id("srch"), new_id("trl")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "checkpoint"
+        file.write_bytes(content)
+        blob = blobs.open_store((service.home / "blobs").as_uri()).put(file)
+    spec = SearchSpec.model_validate({"name": name, "dataset_id": dataset_id, "method": {"kind": "mutualnet"}})
+    resolved = spec.resolve(PROFILE)
+    engine = connect(service.database_url.replace("postgresql://", "postgresql+psycopg://", 1))
+    with transaction(engine) as session:
+        session.add(
+            DatasetRow(
+                id=dataset_id,
+                name=name,
+                state="ready",
+                source={"kind": "builtin", "name": "fashion_mnist"},
+                profile=PROFILE.model_dump(mode="json"),
+                report={},
+                manifest={},
+                fingerprint=PROFILE.fingerprint,
+            )
+        )
+        session.flush()
+        over = {} if state == "queued" else {"started_at": func.now(), "finished_at": func.now()}
+        session.add(
+            SearchRow(
+                id=search_id,
+                name=name,
+                state=state,
+                method="mutualnet",
+                spec=resolved.model_dump(mode="json"),
+                dataset_id=dataset_id,
+                front_seq=1,
+                error={"code": "error", "detail": "the trial ran out of luck"} if state == "failed" else None,
+                **over,
+            )
+        )
+        session.flush()
+        macs = [candidate.cost["macs"] for candidate in resolved.candidates()]
+        created = {"candidates": {"configurations": len(macs), "feasible": len(macs), "macs": [min(macs), max(macs)]}}
+        events.append(session, search_id, "search.created", created)
+        events.append(session, search_id, f"search.{state}", {"points": 5})
+        session.add(
+            TrialRow(
+                id=trial_id,
+                search_id=search_id,
+                number=0,
+                state="completed",
+                params={"stage": "train"},
+                progress=1,
+                **over,
+            )
+        )
+        session.flush()
+        session.add_all(
+            LogRow(trial_id=trial_id, epoch=1, stream="stderr", line=line) for line in ("epoch 1 of 2", "epoch 2 of 2")
+        )
+        artifact = ArtifactRow(
+            id=new_id("art"), search_id=search_id, trial_id=trial_id, name="best", sha256=blob.sha256, size=blob.size
+        )
+        session.add(artifact)
+        session.flush()
+        point_ids = [_add_point(session, search_id, trial_id, artifact.id, *p) for p in (*FRONT, *DOMINATED)]
+    engine.dispose()
+    return Stored(dataset_id, search_id, trial_id, tuple(point_ids), artifact.id, content)
+
+
+def _add_point(
+    session: Session,
+    search_id: str,
+    trial_id: str,
+    artifact_id: str,
+    width: float,
+    side: int,
+    macs: float,
+    accuracy: float,
+) -> str:
+    metrics = {"selection_top1": accuracy, "top1": accuracy - 0.01, "macs": macs, "params": macs / 20}
+    metrics |= {"pool_inputs": 64, "peak_activation_bytes": 4096}
+    record: dict[str, Any] = {
+        "key": f"w{width:g}-r{side}",
+        "config": {"width": width, "resolution": side},
+        "input_size": [side, side],
+        "metrics": metrics,
+    }
+    row = PointRow(
+        id=new_id("pt"),
+        search_id=search_id,
+        trial_id=trial_id,
+        key=record["key"],
+        metrics=metrics,
+        record=record,
+        artifact_id=artifact_id,
+    )
+    session.add(row)
+    session.flush()
+    return row.id

@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import io
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from paretofit.cli.main import app
+from tests.launch.service import Service
+from tests.paretofit.stored import Stored, store
+
+
+class Run(Protocol):
+    def __call__(self, *arguments: str, stdin: str | None = None, url: str | None = None) -> Result: ...
+
+
+@pytest.fixture
+def run(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The command line in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, stdin: str | None = None, url: str | None = None) -> Result:
+        return CliRunner().invoke(app, ["--url", url or service.url, *arguments], input=stdin, catch_exceptions=False)
+
+    return run
+
+
+def start(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command line as its users start it."""
+    command = [sys.executable, "-m", "paretofit", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def succeeded(answer: Result) -> str:
+    assert answer.exit_code == 0, answer.stderr
+    return answer.stdout
+
+
+def parsed(answer: Result) -> Any:
+    return json.loads(succeeded(answer))
+
+
+def test_help_names_the_exit_codes() -> None:
+    answer = start("--help")
+    assert answer.returncode == 0
+    text = " ".join(answer.stdout.split())
+    assert "0 done" in text
+    assert "130 interrupted" in text
+
+
+def test_methods(run: Run) -> None:
+    assert "mutualnet" in succeeded(run("methods"))
+    assert "epochs" in succeeded(run("methods", "mutualnet"))
+    assert parsed(run("methods", "mutualnet", "--json"))["properties"]["kind"]["const"] == "mutualnet"
+
+
+def test_datasets_are_listed_and_shown(run: Run, stored: Stored, name: str) -> None:
+    assert name in succeeded(run("datasets", "list"))
+    assert name in [dataset["name"] for dataset in parsed(run("datasets", "list", "--json"))]
+    assert "cat, dog" in succeeded(run("datasets", "show", name))
+    assert parsed(run("datasets", "show", stored.dataset_id[-12:], "--json"))["id"] == stored.dataset_id
+
+
+def test_an_archive_without_images_is_rejected_with_the_reason(run: Run, tmp_path: Path, name: str) -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("readme.txt", "no images")
+    (tmp_path / "empty.zip").write_bytes(content.getvalue())
+    answer = run("datasets", "add", "empty.zip", "--name", name, "--json")
+    assert answer.exit_code == 1
+    dataset = json.loads(answer.stdout)
+    assert (dataset["name"], dataset["state"]) == (name, "rejected")
+    assert f"error: dataset '{name}' was rejected" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("datasets", "add", "missing.zip"), "there is no file missing.zip"),
+        (("datasets", "add", "."), "is a folder"),
+        (("datasets", "add", "no_such_builtin"), "/source"),
+        (("submit", "missing.yaml"), "cannot read missing.yaml"),
+        (("submit", "--no-such-option", "x"), "--no-such-option"),
+        (("select", "latest", "--max-macs", "many"), "5M"),
+    ],
+)
+def test_wrong_usage_says_what_is_right(run: Run, arguments: tuple[str, ...], expected: str) -> None:
+    answer = run(*arguments)
+    assert answer.exit_code == 2
+    assert expected in " ".join(answer.stderr.split())
+    assert "Traceback" not in answer.stderr
+    assert answer.stdout == ""
+
+
+def test_a_specification_is_submitted_and_cancelled(run: Run, stored: Stored, name: str, tmp_path: Path) -> None:
+    spec = f"dataset: {name}\nmethod:\n  kind: mutualnet\n  epochs: 1\n"
+    (tmp_path / f"sub-{name}.yaml").write_text(spec)
+    assert "networks" in succeeded(run("submit", f"sub-{name}.yaml", "--estimate"))
+    search = parsed(run("submit", f"sub-{name}.yaml", "--json"))
+    assert (search["name"], search["dataset_id"]) == (f"sub-{name}", stored.dataset_id)
+    assert search["id"] in succeeded(run("cancel", search["id"][-12:]))
+
+
+def test_an_invalid_specification_names_the_field(run: Run, stored: Stored, name: str) -> None:
+    spec = {"name": "x", "dataset": name, "method": {"kind": "mutualnet", "epochs": "many"}}
+    answer = run("submit", "-", stdin=json.dumps(spec))
+    assert answer.exit_code == 2
+    assert answer.stderr.startswith("error: ")
+    assert "/method/epochs" in answer.stderr
+
+
+def test_an_impossible_budget_names_the_nearest(run: Run, stored: Stored, name: str) -> None:
+    spec = {
+        "name": "x",
+        "dataset": name,
+        "method": {"kind": "mutualnet"},
+        "constraints": [{"metric": "macs", "value": 10}],
+    }
+    answer = run("submit", "-", stdin=json.dumps(spec))
+    assert answer.exit_code == 5
+    assert "nearest" in answer.stderr
+
+
+def test_searches_are_listed_shown_and_deleted(run: Run, stored: Stored, name: str) -> None:
+    assert name in succeeded(run("list", "--state", "succeeded"))
+    assert stored.search_id in [search["id"] for search in parsed(run("list", "--json"))]
+    shown = succeeded(run("show", name))
+    assert "3 points, 200k - 3.20M MACs" in shown
+    assert stored.trial_id in shown
+    assert parsed(run("show", name, "--json"))["trials"][0]["id"] == stored.trial_id
+    succeeded(run("delete", name))
+    assert run("show", stored.search_id).exit_code == 3
+
+
+def test_logs(run: Run, stored: Stored, name: str) -> None:
+    assert [line.split(" ", 1)[1] for line in succeeded(run("logs", f"{name}:0")).splitlines()] == [
+        *("epoch 1 of 2", "epoch 2 of 2")
+    ]
+    assert [line["line"] for line in parsed(run("logs", stored.trial_id, "--json"))] == ["epoch 1 of 2", "epoch 2 of 2"]
+    assert run("logs", f"{name}:7").exit_code == 3
+
+
+def test_watching_ends_with_the_search(run: Run, service: Service, stored: Stored, name: str) -> None:
+    assert "search succeeded" in succeeded(run("watch", name))
+    lines = succeeded(run("watch", name, "--json")).splitlines()
+    assert [json.loads(line)["type"] for line in lines] == ["search.created", "search.succeeded"]
+    failed = store(service, name="bad " + name, state="failed")
+    answer = run("watch", failed.search_id)
+    assert answer.exit_code == 1
+    assert "the trial ran out of luck" in answer.stderr
+
+
+def test_an_interrupt_ends_watching(service: Service, name: str) -> None:
+    waiting = store(service, name=name, state="queued")
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "paretofit", "--url", service.url, "watch", waiting.search_id],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert watching.stdout is not None
+    assert "search created" in watching.stdout.readline()
+    watching.send_signal(signal.SIGINT)
+    _, errors = watching.communicate(timeout=30)
+    assert watching.returncode == 130
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_front_is_shown_and_drawn(run: Run, stored: Stored, name: str, tmp_path: Path) -> None:
+    answer = run("front", name, "--plot", "front.png")
+    shown = succeeded(answer)
+    assert [line.split()[0] for line in shown.splitlines()[1:4]] == [point[-8:] for point in stored.point_ids[:3]]
+    assert "90.00 %" in shown
+    assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
+    assert [point["id"] for point in parsed(run("front", name, "--json"))["points"]] == list(stored.point_ids[:3])
+    assert run("front", name, "--plot", "front.xyz").exit_code == 2
+
+
+def test_the_best_point_under_a_budget(run: Run, stored: Stored, name: str) -> None:
+    chosen = parsed(run("select", name, "--max-macs", "1M", "--max-params", "50k", "--json"))
+    assert chosen["id"] == stored.point_ids[1]
+    answer = run("select", name, "--max-macs", "10k")
+    assert answer.exit_code == 5
+    assert "error: " in answer.stderr
+
+
+def test_a_checkpoint_is_downloaded(run: Run, stored: Stored, name: str, tmp_path: Path) -> None:
+    path = Path(succeeded(run("download", name, "best")).strip())
+    assert (tmp_path / path).read_bytes() == stored.content
+    answer = parsed(run("download", name, stored.point_ids[0][-8:], "--out", "small.safetensors", "--json"))
+    assert answer["path"] == "small.safetensors"
+    assert (tmp_path / "small.safetensors").read_bytes() == stored.content
+    assert run("download", name, "ffffffff").exit_code == 3
+
+
+def test_processes_exit_as_documented(service: Service, stored: Stored, name: str) -> None:
+    answer = start("--url", service.url, "front", name, "--json")
+    assert answer.returncode == 0
+    assert len(json.loads(answer.stdout)["points"]) == 3
+    answer = start("--url", service.url, "show", "nobody")
+    assert answer.returncode == 3
+    assert answer.stdout == ""
+    assert answer.stderr.startswith("error: no search 'nobody'")
+
+
+def test_unknown_names_are_not_found(run: Run) -> None:
+    for arguments in (("show", "nobody"), ("datasets", "show", "nobody"), ("cancel", "srch_" + 32 * "0")):
+        answer = run(*arguments)
+        assert answer.exit_code == 3
+        assert answer.stderr.startswith("error: ")
+
+
+def test_nobody_answers(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    before = time.monotonic()
+    answer = run("list", url=f"http://127.0.0.1:{port}")
+    assert answer.exit_code == 4
+    assert "paretofit up" in answer.stderr
+    assert time.monotonic() - before < 15
+
+
+def test_settings_that_are_not_valid_stop_the_service_at_once() -> None:
+    answer = start("up", "--port", "99999")
+    assert answer.returncode == 2
+    assert "port" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_the_client_alone_says_what_the_service_needs(tmp_path: Path) -> None:
+    # `None` in sys.modules is how Python marks a module that cannot be imported.
+    hide = f"""
+import sys
+sys.modules["fastapi"] = sys.modules["torch"] = None
+sys.argv = ["paretofit", "up", "--home", {str(tmp_path)!r}]
+from paretofit.cli.main import run
+run()
+"""
+    answer = subprocess.run([sys.executable, "-c", hide], capture_output=True, text=True, timeout=60)
+    assert answer.returncode == 2
+    assert "pip install 'paretofit[server,worker]'" in " ".join(answer.stderr.split())
