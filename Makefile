@@ -1,0 +1,61 @@
+# Paretofit's commands: `make help` lists them. ARGS="..." is handed on to the command that a target runs.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+# One environment for everything: service, workers and development tools. Made once for what these two files say.
+INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
+FASHION_MNIST := /usr/share/datasets/fashion-mnist
+
+.PHONY: help env demo test check up bench chaos
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+env: $(INSTALLED) ## Make the environment in .venv (the other targets do it when they need it)
+
+demo: $(INSTALLED) ## Search on real images through the whole service: a front, a picture, a checkpoint
+	@$(BIN)/paretofit demo $(ARGS)
+
+test: $(INSTALLED) ## Run the tests against real PostgreSQL, Redis, API and workers
+	@$(BIN)/pytest -m "not slow" $(ARGS)
+
+check: $(INSTALLED) ## Check format, lint, types and import directions
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+up: $(INSTALLED) ## Run the service in the foreground until Ctrl-C
+	@$(BIN)/paretofit up $(ARGS)
+
+bench: $(INSTALLED) ## Run the benchmarks, or NAME=one of them
+	@failed=0; \
+	for name in $(or $(NAME),$(filter-out __init__ harness,$(basename $(notdir $(wildcard benchmarks/*.py))))); do \
+	  $(BIN)/python -m "benchmarks.$$name" $(ARGS) || failed=1; \
+	done; \
+	exit "$$failed"
+
+chaos: $(INSTALLED) ## Kill, stop and restart parts under load for SECONDS=600 from SEED=1, then check what is left
+	@$(BIN)/python -m tests.chaos --seconds "$(or $(SECONDS),600)" --seed "$(or $(SEED),1)" $(ARGS)
+
+$(INSTALLED):
+	@python=""; \
+	for found in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+	  if "$$found" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then python="$$found"; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "Paretofit needs Python 3.11 or newer with venv: 'apt-get install python3-venv', or 'make PYTHON=/path/to/python'" >&2; exit 1; \
+	fi; \
+	if [ ! -d $(FASHION_MNIST) ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  install="timeout 60 apt-get -qq -y -o DPkg::Lock::Timeout=10 install --no-install-recommends dataset-fashion-mnist"; \
+	  { $$install || { timeout 60 apt-get -qq update && $$install; }; } </dev/null >/dev/null 2>&1 || true; \
+	fi; \
+	echo "installing into $(VENV) (once; a minute or two) ..." >&2; \
+	"$$python" -m venv $(VENV) >&2; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input \
+	  -c constraints.txt -e '.[server,worker,dev]' >&2; \
+	rm -f $(VENV)/.installed-*; \
+	touch $@

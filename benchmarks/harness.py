@@ -1,0 +1,124 @@
+"""What every benchmark shares: interleaved timing, the machine's description, claims, and the record in `docs/`.
+
+A benchmark is a module with `main() -> Report`; `python -m benchmarks.NAME` prints what it measured for a reader, then
+one JSON line. `--record` also writes the figures into `docs/benchmarks.md`, under the benchmark's own heading.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+RECORD = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One figure against its goal. `value` and `goal` are in the unit that the name ends with (`..._seconds`)."""
+
+    name: str
+    value: float
+    goal: float
+    better: Literal["lower", "higher"]
+
+    @property
+    def holds(self) -> bool:
+        return self.value <= self.goal if self.better == "lower" else self.value >= self.goal
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a benchmark found: its claims, and whatever else a reader may want to see in the JSON line."""
+
+    benchmark: str
+    claims: tuple[Claim, ...]
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        claims = [{**asdict(c), "value": round(c.value, 4), "holds": c.holds} for c in self.claims]
+        return {"benchmark": self.benchmark, "machine": machine(), "claims": claims, **self.details}
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores this process may use, memory in GiB, operating system, Python and (if imported) torch."""
+    cpuinfo = Path("/proc/cpuinfo")
+    model = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
+    torch = sys.modules.get("torch")
+    return {
+        "processor": model[1] if model else platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "torch": torch.__version__ if torch else None,
+    }
+
+
+def interleaved(cases: Mapping[str, Callable[[], object]], *, repeats: int, warmup: int = 1) -> dict[str, list[float]]:
+    """Seconds of each case, `repeats` times in turn (A B A B ...), so that drift of the machine's speed hits all."""
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for turn in range(warmup + repeats):
+        for name, case in cases.items():
+            started = time.perf_counter()
+            case()
+            if turn >= warmup:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def medians(seconds: Mapping[str, list[float]]) -> dict[str, float]:
+    """The median of each case."""
+    return {name: median(values) for name, values in seconds.items()}
+
+
+def run(main: Callable[[], Report]) -> None:
+    """Carry out a benchmark as a command: print its claims and its JSON line; `--record` keeps them in `docs/`.
+
+    Exits with 1 if a claim is missed.
+    """
+    parser = argparse.ArgumentParser(description=sys.modules[main.__module__].__doc__)
+    parser.add_argument("--record", action="store_true", help=f"write the figures into {RECORD.name}")
+    arguments = parser.parse_args()
+    report = main()
+    for claim in report.claims:
+        sign = "<=" if claim.better == "lower" else ">="
+        verdict = "holds" if claim.holds else "MISSED"
+        sys.stderr.write(f"{claim.name:50} {claim.value:10.3f}  (goal {sign} {claim.goal:g}) {verdict}\n")
+    if arguments.record:
+        record(report)
+    sys.stdout.write(json.dumps(report.as_dict()) + "\n")
+    sys.exit(0 if all(claim.holds for claim in report.claims) else 1)
+
+
+def record(report: Report) -> None:
+    """Replace the benchmark's section of `docs/benchmarks.md`, or add it at the end."""
+    found = report.as_dict()
+    on = found["machine"]
+    torch = f", torch {on['torch']}" if on["torch"] else ""
+    where = f"{on['processor']}, {on['cores']} cores, {on['memory_gib']} GiB, Python {on['python']}{torch}"
+    lines = [
+        f"## {report.benchmark}",
+        "",
+        f"`python -m benchmarks.{report.benchmark}`, {datetime.now(UTC):%Y-%m-%d}, {where}",
+        "",
+        "| claim | measured | goal | holds |",
+        "|---|---|---|---|",
+    ]
+    for claim in report.claims:
+        sign = "<=" if claim.better == "lower" else ">="
+        lines.append(f"| {claim.name} | {claim.value:.3f} | {sign} {claim.goal:g} | {'yes' if claim.holds else 'no'} |")
+    section = "\n".join(lines) + "\n"
+    text = RECORD.read_text() if RECORD.exists() else "# Benchmarks\n"
+    kept = re.sub(rf"\n## {re.escape(report.benchmark)}\n.*?(?=\n## |\Z)", "", text, flags=re.DOTALL)
+    RECORD.write_text(kept.rstrip("\n") + "\n\n" + section)

@@ -1,0 +1,33 @@
+"""Parameters of the method of the chaos run: real trials whose steps take milliseconds and which leave a witness."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from search.methods.method import Candidate, DatasetProfile, MethodParams
+
+STEPS = 60
+CHECKPOINT_EVERY = 20
+
+
+class WitnessedParams(MethodParams):
+    """Hashes step by step; the last trial takes the first one's weights as its input. No torch."""
+
+    summary: ClassVar[str] = "Hashes, and writes down every step where the service cannot reach it."
+    paper: ClassVar[str] = "none"
+    tiny: ClassVar[dict[str, Any]] = {"trials": 2, "steps": 5}
+
+    kind: Literal["witnessed"] = "witnessed"
+    trials: int = Field(default=2, ge=1, description="Trials planned at once; one more follows them.")
+    steps: int = Field(default=STEPS, ge=1, description="Steps of each trial.")
+    seconds: float = Field(default=0.01, ge=0, description="Of each step.")
+    checkpoint_every: int = Field(default=CHECKPOINT_EVERY, ge=1, description="Steps between checkpoints.")
+
+    def candidates(self, dataset: DatasetProfile) -> list[Candidate]:
+        cost = {"macs": 1000, "pool_inputs": 0, "params": 10, "peak_activation_bytes": 100}
+        return [Candidate(key="net", config={}, input_size=dataset.image_size, cost=cost)]
+
+
+PARAMS = (WitnessedParams,)

@@ -1,0 +1,21 @@
+"""The plan of the chaos run's method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from search.methods.method import NewTrial, Plan, TrialArtifact, TrialRecord
+from search.spec import ResolvedSpec
+
+
+def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
+    """`trials` trials, then one that takes the first one's weights."""
+    first = spec.method.trials
+    if len(history) < first:
+        return Plan(trials=tuple(NewTrial(params={"index": index}) for index in range(len(history), first)))
+    if any(record.state in {"queued", "running"} for record in history):
+        return Plan()
+    if len(history) > first or history[0].state != "completed":
+        return Plan(done=True)
+    inputs = {"before": TrialArtifact(trial=0, artifact="weights")}
+    return Plan(trials=(NewTrial(params={"index": first}, inputs=inputs),), done=True)

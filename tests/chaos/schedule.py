@@ -1,0 +1,91 @@
+"""What happens when: drawn from the seed before anything runs."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+Fault = Literal[
+    "worker_kill",
+    "supervisor_kill",
+    "trainer_kill",
+    "worker_stop",
+    "supervisor_stop",
+    "supervisor_doze",
+    "trainer_stop",
+    "worker_drain",
+    "light_kill",
+    "relay_kill",
+    "redis_kill",
+    "redis_flush",
+    "postgres_restart",
+    "api_kill",
+    "wake_ups",
+]
+Request = Literal["search", "mutualnet", "dataset", "cancel", "pause"]
+Guard = Literal["epoch_guard", "outbox", "claim_guard", "rename"]
+
+FAULTS: Final[tuple[Fault, ...]] = get_args(Fault)
+REQUESTS: Final[tuple[Request, ...]] = get_args(Request)
+GUARDS: Final[tuple[Guard, ...]] = get_args(Guard)
+FULL_SECONDS: Final = 600.0
+
+_PER_FULL_RUN: Final[Mapping[Fault | Request, int]] = {
+    "worker_kill": 8,
+    "supervisor_kill": 8,
+    "trainer_kill": 12,
+    "worker_stop": 5,
+    "supervisor_stop": 7,
+    "supervisor_doze": 8,
+    "trainer_stop": 6,
+    "worker_drain": 6,
+    "light_kill": 4,
+    "relay_kill": 5,
+    "redis_kill": 7,
+    "redis_flush": 5,
+    "postgres_restart": 11,
+    "api_kill": 8,
+    "wake_ups": 8,
+    "search": 130,
+    "mutualnet": 5,
+    "dataset": 6,
+    "cancel": 20,
+    "pause": 12,
+}
+_PROVOKES: Final[Mapping[Guard, Fault]] = {
+    "epoch_guard": "supervisor_stop",
+    "outbox": "redis_flush",
+    "claim_guard": "wake_ups",
+    "rename": "supervisor_kill",
+}
+"""The fault that each guard is there for: a run without the guard has one every few seconds."""
+_EVERY: Final = 5.0
+_WHEN: Final[Mapping[Fault | Request, tuple[float, float]]] = {"search": (0.0, 0.9), "mutualnet": (0.0, 0.6)}
+_CALM: Final = 0.04
+"""Share of the time at both ends in which there are no faults."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A fault or a request at a time, in seconds from the beginning."""
+
+    at: float
+    kind: Fault | Request
+
+
+def draw(rng: random.Random, seconds: float, without: Guard | None) -> list[Moment]:
+    """A run's moments in their order: of every kind as many as its length asks for, at least one, spread evenly."""
+    counts = {kind: max(1, round(count * seconds / FULL_SECONDS)) for kind, count in _PER_FULL_RUN.items()}
+    if without is not None:
+        counts[_PROVOKES[without]] = max(counts[_PROVOKES[without]], round(seconds / _EVERY))
+    # A search takes seconds: those of a short run come close together, so that faults find something that runs.
+    counts["search"] = max(counts["search"], round(seconds / 4))
+    moments = []
+    for kind, count in counts.items():
+        first, last = _WHEN.get(kind, (_CALM, 1 - _CALM))
+        for index in range(count):
+            share = (index + rng.random()) / count
+            moments.append(Moment(seconds * (first + share * (last - first)), kind))
+    return sorted(moments, key=lambda moment: moment.at)

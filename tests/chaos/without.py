@@ -1,0 +1,115 @@
+"""A part of the service with one of its guards taken out: `python -m tests.chaos.without GUARD MODULE ARGUMENTS...`.
+
+The run must turn red then; if it does not, it proves nothing. The service itself knows nothing of this module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import runpy
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from kombu.exceptions import OperationalError as BrokerError
+from redis.exceptions import RedisError
+from sqlalchemy import ColumnElement
+from sqlalchemy.orm import Session
+
+from tests.chaos.schedule import Guard
+
+_PIECE: Final = 16 * 1024
+_PAUSE: Final = 0.1
+
+
+def _epoch_guard() -> None:
+    """Writes look whether the trial runs, not whether it runs under the writer's epoch."""
+    from db.leases import Lease
+    from db.tables import TrialRow
+
+    def held(lease: Lease) -> ColumnElement[bool]:
+        return (TrialRow.id == lease.trial_id) & (TrialRow.state == "running")
+
+    Lease.held = held  # type: ignore[assignment, method-assign]  # that is what this module is for
+
+
+def _outbox() -> None:
+    """Wake-ups are sent at once, not written down; nobody sends again what got lost."""
+    from db import outbox
+
+    def publish(
+        session: Session, task: str, subject: str, *, priority: int = 0, send_after: datetime | None = None
+    ) -> None:
+        from workers.app import send
+
+        try:
+            send(task, subject, priority)
+        except (BrokerError, RedisError, OSError) as error:
+            sys.stderr.write(f"wake-up lost: {error}\n")
+
+    def nothing(session: Session, task: str, *, seconds: float) -> list[str]:
+        return []
+
+    # Before the modules that import it by name.
+    outbox.enqueue = publish
+    from db import reaping
+
+    reaping.resend = nothing
+
+
+def _claim_guard() -> None:
+    """A claim takes a trial in whatever state it is."""
+    from db import states
+
+    def sources(machine: states.Machine, target: str) -> tuple[str, ...]:
+        if machine is states.TRIAL and target == "running":
+            return tuple(machine)
+        return _sources(machine, target)
+
+    _sources = states.sources
+    states.sources = sources
+
+
+def _rename() -> None:
+    """A blob is written under its final name, piece by piece as on a slow disk, and is not verified when it is read."""
+    from db import blobs
+    from db.blobs import Blob, LocalBlobStore
+
+    def put(store: LocalBlobStore, path: Path) -> Blob:
+        content = path.read_bytes()
+        blob = Blob(hashlib.sha256(content).hexdigest(), len(content))
+        target = store._root / blob.sha256[:2] / blob.sha256
+        target.parent.mkdir(exist_ok=True)
+        with target.open("wb", buffering=0) as file:
+            for start in range(0, len(content), _PIECE):
+                file.write(content[start : start + _PIECE])
+                time.sleep(_PAUSE)
+        return blob
+
+    def unverified(chunks: Iterable[bytes], sha256: str) -> Iterator[bytes]:
+        return iter(chunks)
+
+    LocalBlobStore.put = put  # type: ignore[assignment, method-assign]  # as above
+    blobs._verified = unverified
+
+
+_TAKE_OUT: Final[Mapping[Guard, Callable[[], None]]] = {
+    "epoch_guard": _epoch_guard,
+    "outbox": _outbox,
+    "claim_guard": _claim_guard,
+    "rename": _rename,
+}
+
+
+def main(guard: Guard, module: str) -> None:
+    _TAKE_OUT[guard]()
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    guard, module, *_ = sys.argv[1:]
+    del sys.argv[:2]
+    main(next(known for known in _TAKE_OUT if known == guard), module)

@@ -1,0 +1,206 @@
+"""Real servers for the tests: one PostgreSQL and one Redis per session, a database of its own for every test.
+
+Under xdist the controller starts the servers and tells its workers where they are; a single process starts them when
+the first test asks. At the end nothing that the session started may still run.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+from psycopg import sql
+from redis import Redis
+from sqlalchemy import Engine
+
+from db import migrate
+from db.engine import connect
+from launch.devices import cuda_devices
+from launch.postgres import EmbeddedPostgres
+from launch.redis import EmbeddedRedis
+from tests.launch.service import Service
+
+# Every process that descends from this session inherits it, whoever its parent is by then.
+MARK = "PARETOFIT_TEST_SESSION"
+REDIS_DATABASES = 256
+TEMPLATE = "template_migrated"
+
+for name in [name for name in os.environ if name.startswith("PARETOFIT_") and name != MARK]:
+    del os.environ[name]
+os.environ.pop("DATABASE_URL", None)
+os.environ.pop("REDIS_URL", None)
+# Tests run side by side: OpenMP threads that spin while another process has their core make both many times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@dataclass
+class Servers:
+    """The servers of a session: started at the first question, stopped by whoever started them."""
+
+    postgres_url: str = ""
+    redis_url: str = ""
+    _folder: Path | None = None
+    _running: list[EmbeddedPostgres | EmbeddedRedis] = field(default_factory=list)
+
+    def start(self) -> None:
+        if self.postgres_url:
+            return
+        self._folder = Path(tempfile.mkdtemp(prefix="paretofit-tests-"))
+        self._folder.chmod(0o711)
+        postgres = EmbeddedPostgres(self._folder / "postgres", sync=False)
+        redis = EmbeddedRedis(self._folder / "redis", databases=REDIS_DATABASES)
+        self._running = [redis, postgres]
+        self.postgres_url, self.redis_url = postgres.start(), redis.start()
+
+    def stop(self) -> None:
+        for server in self._running:
+            server.stop()
+        if self._folder is not None:
+            shutil.rmtree(self._folder)
+
+
+SERVERS = pytest.StashKey[Servers]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[SERVERS] = Servers(**getattr(config, "workerinput", {}).get("servers", {}))
+    if not hasattr(config, "workerinput"):
+        os.environ[MARK] = secrets.token_hex(8)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Called by xdist's controller for each worker that it is about to start."""
+    servers = node.config.stash[SERVERS]
+    if not node.config.option.collectonly:
+        servers.start()
+    node.workerinput["servers"] = {"postgres_url": servers.postgres_url, "redis_url": servers.redis_url}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") is not None and _no_gpu():
+        pytest.skip("torch sees no CUDA device here")
+
+
+@cache
+def _no_gpu() -> bool:
+    return cuda_devices() == 0
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workerinput"):
+        return
+    session.config.stash[SERVERS].stop()
+    left = _left_behind(patience=10.0)
+    if left:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        raise pytest.UsageError("processes left behind by the tests:\n" + "\n".join(left))
+
+
+def _left_behind(patience: float) -> list[str]:
+    """Processes of this session other than this one that do not end within `patience` seconds."""
+    mark, own = os.environ[MARK], os.getpid()
+    deadline = time.monotonic() + patience
+    while True:
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.pid != own and process.environ().get(MARK) == mark:
+                    found.append(f"{process.pid} {' '.join(process.cmdline())}")
+            except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+                continue
+        if not found or time.monotonic() > deadline:
+            return found
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="session")
+def servers(request: pytest.FixtureRequest) -> Servers:
+    running = request.config.stash[SERVERS]
+    running.start()
+    return running
+
+
+def _named(url: str, database: str) -> str:
+    """The URL of another database of the same server."""
+    before, _, query = url.partition("?")
+    return f"{before.rpartition('/')[0]}/{database}?{query}"
+
+
+def _sqlalchemy(url: str) -> str:
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+@pytest.fixture(scope="session")
+def template(servers: Servers) -> str:
+    """The name of a migrated database that nobody connects to: made by the first process that needs it."""
+    with psycopg.connect(servers.postgres_url, autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(1)")
+        if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (TEMPLATE,)).fetchone() is None:
+            growing = f"{TEMPLATE}_growing"
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(growing)))
+            migrate.upgrade(_sqlalchemy(_named(servers.postgres_url, growing)))
+            connection.execute(
+                sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(growing), sql.Identifier(TEMPLATE))
+            )
+    return TEMPLATE
+
+
+@contextmanager
+def _database(servers: Servers, template: str) -> Iterator[str]:
+    name = f"test_{secrets.token_hex(8)}"
+    with psycopg.connect(servers.postgres_url, autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        )
+        try:
+            yield _named(servers.postgres_url, name)
+        finally:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def database_url(servers: Servers, template: str) -> Iterator[str]:
+    """postgresql+psycopg://... of a fresh migrated database, dropped after the test."""
+    with _database(servers, template) as url:
+        yield _sqlalchemy(url)
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """SQLAlchemy's engine on `database_url`."""
+    engine = connect(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def redis_url(servers: Servers, worker_id: str) -> Iterator[str]:
+    """redis://... of an empty logical database that no other test uses meanwhile. Channels are the server's, though."""
+    number = 1 + int(worker_id.removeprefix("gw")) if worker_id != "master" else 0
+    url = f"{servers.redis_url.rpartition('/')[0]}/{number}"
+    with Redis.from_url(url) as client:
+        client.flushdb()
+        yield url
+        client.flushdb()
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A whole running service with a home of its own: `.url`, `.home`, `.database_url`, `.redis_url`, `.stop()`."""
+    with Service.start(tmp_path_factory.mktemp("home")) as running:
+        yield running
