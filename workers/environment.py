@@ -21,7 +21,6 @@ def scrubbed(environment: Mapping[str, str], *, device: str, threads: int) -> di
     kept = {name: value for name, value in environment.items() if not _PRIVATE.search(name)}
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         kept[name] = str(threads)
-    # Threads that spin while they wait cost a busy machine ten times the time that they save an idle one.
     visible = environment.get("CUDA_VISIBLE_DEVICES")
     kind, _, index = device.partition(":")
     if kind == "cuda":
