@@ -94,6 +94,7 @@ def test_trainer_is_found_dead_however_it_ends(trainers: Trainers, order: Path) 
 
 
 def test_trainer_starts_without_a_warm_process(trainers: Trainers, order: Path) -> None:
+    trainers.cool_down()
     with trainers.start(order, hurry=lambda: True) as process:
         assert "workers.trainer" in psutil.Process(process.pid).cmdline()
         process.signal(signal.SIGKILL)
