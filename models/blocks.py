@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
-from models.kinds import basic, preactivation, separable
+from models.kinds import basic, inverted, pooling, preactivation, residual, separable, shuffle
 from models.kinds.basic import Activation
 
 
@@ -43,18 +44,21 @@ class ConvUnit(nn.Module):
         return out
 
 
+def conv_unit(
+    in_channels: int, out_channels: int, act: Activation, *, kernel: int = 1, stride: int = 1, groups: int = 1
+) -> ConvUnit:
+    """A convolution with batch normalisation."""
+    return ConvUnit(basic.Conv(in_channels, out_channels, kernel, stride, groups, norm=True, activation=act))
+
+
 class Separable(nn.Module):
     """[N, C, H, W] -> [N, C', H', W']: depthwise, then pointwise convolution."""
 
     def __init__(self, block: separable.Separable) -> None:
         super().__init__()
         channels, act = block.in_channels, block.activation
-        self.depthwise = ConvUnit(
-            basic.Conv(channels, channels, block.kernel, block.stride, groups=channels, norm=True, activation=act)
-        )
-        self.pointwise = ConvUnit(
-            basic.Conv(channels, block.out_channels, kernel=1, stride=1, groups=1, norm=True, activation=act)
-        )
+        self.depthwise = conv_unit(channels, channels, act, kernel=block.kernel, stride=block.stride, groups=channels)
+        self.pointwise = conv_unit(channels, block.out_channels, act)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.pointwise(self.depthwise(x))
@@ -80,6 +84,112 @@ class PreactivationBasic(nn.Module):
         out = self.conv2(self.act2(self.norm2(self.conv1(out))))
         total: Tensor = out + shortcut
         return total
+
+
+class InvertedResidual(nn.Module):
+    """[N, C, H, W] -> [N, C', H', W']: 1x1, depthwise and 1x1 convolution, added to the input if residual."""
+
+    def __init__(self, block: inverted.InvertedResidual) -> None:
+        super().__init__()
+        channels, mid, act = block.in_channels, block.mid_channels, block.activation
+        self.residual = block.residual
+        self.expand = conv_unit(channels, mid, act) if mid != channels else None
+        self.depthwise = conv_unit(mid, mid, act, kernel=block.kernel, stride=block.stride, groups=mid)
+        self.project = conv_unit(mid, block.out_channels, "none")
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = x if self.expand is None else self.expand(x)
+        out = self.project(self.depthwise(out))
+        total: Tensor = out + x if self.residual else out
+        return total
+
+
+class ResidualBasic(nn.Module):
+    """[N, C, H, W] -> [N, C', H', W']: two 3x3 convolutions on a shortcut."""
+
+    def __init__(self, block: residual.ResidualBasic) -> None:
+        super().__init__()
+        self.first = conv_unit(block.in_channels, block.mid_channels, "relu", kernel=3, stride=block.stride)
+        self.second = conv_unit(block.mid_channels, block.out_channels, "none", kernel=3)
+        self.shortcut = projection(block)
+        self.act = activation("relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.second(self.first(x))
+        total: Tensor = self.act(out + (x if self.shortcut is None else self.shortcut(x)))
+        return total
+
+
+class ResidualBottleneck(nn.Module):
+    """[N, C, H, W] -> [N, C', H', W']: 1x1, 3x3 and 1x1 convolution on a shortcut."""
+
+    def __init__(self, block: residual.ResidualBottleneck) -> None:
+        super().__init__()
+        mid = block.mid_channels
+        self.reduce = conv_unit(block.in_channels, mid, "relu")
+        self.spatial = conv_unit(mid, mid, "relu", kernel=3, stride=block.stride, groups=block.groups)
+        self.expand = conv_unit(mid, block.out_channels, "none")
+        self.shortcut = projection(block)
+        self.act = activation("relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.expand(self.spatial(self.reduce(x)))
+        total: Tensor = self.act(out + (x if self.shortcut is None else self.shortcut(x)))
+        return total
+
+
+def projection(block: residual.ResidualBasic | residual.ResidualBottleneck) -> ConvUnit | None:
+    """The convolution of a block's shortcut, if it has one."""
+    if not block.projection:
+        return None
+    return conv_unit(block.in_channels, block.out_channels, "none", stride=block.stride)
+
+
+class ChannelShuffle(nn.Module):
+    """[N, C, H, W] -> the same shape: the first channel of each group, then the second of each, and so on."""
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Not torch's channel_shuffle, whose backward pass takes five times as long on a CPU.
+        count, channels, *size = x.shape
+        return x.reshape(count, self.groups, channels // self.groups, *size).transpose(1, 2).reshape(x.shape)
+
+
+class ShuffleUnit(nn.Module):
+    """[N, C, H, W] -> [N, C', H', W']: grouped 1x1, shuffle, depthwise and grouped 1x1 convolution beside the input."""
+
+    def __init__(self, block: shuffle.ShuffleUnit) -> None:
+        super().__init__()
+        mid, groups = block.mid_channels, block.groups
+        self.grows = block.grows
+        self.compress = conv_unit(block.in_channels, mid, "relu", groups=block.compress_groups)
+        self.shuffle = ChannelShuffle(groups) if groups > 1 else nn.Identity()
+        self.depthwise = conv_unit(mid, mid, "none", kernel=3, stride=block.stride, groups=mid)
+        self.expand = conv_unit(mid, block.made_channels, "none", groups=groups)
+        self.pool = nn.AvgPool2d(3, block.stride, padding=1) if block.stride > 1 else nn.Identity()
+        self.act = activation("relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.expand(self.depthwise(self.shuffle(self.compress(x))))
+        joined = torch.cat([self.pool(x), out], dim=1) if self.grows else out + x
+        total: Tensor = self.act(joined)
+        return total
+
+
+class MaxPool(nn.Module):
+    """[N, C, H, W] -> [N, C, H', W']: the maximum of each window."""
+
+    def __init__(self, block: pooling.MaxPool) -> None:
+        super().__init__()
+        odd = block.kernel % 2
+        self.pool = nn.MaxPool2d(block.kernel, block.stride, padding=block.kernel // 2 if odd else 0, ceil_mode=not odd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.pool(x)
+        return out
 
 
 class Norm(nn.Module):

@@ -66,8 +66,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--nominal", type=int, default=224, help="input side the strides are for (default 224)")
     parser.add_argument("--classes", type=int, default=1000, help="(default 1000)")
     parser.add_argument("--channels", type=int, default=3, help="of the input (default 3)")
-    options = vars(parser.parse_args(arguments))
-    sides = options.pop("input") or [options["nominal"]]
+    parser.add_argument("--groups", type=int, help="of ShuffleNet's convolutions: 1, 2, 3, 4 or 8 (default 3)")
+    given = vars(parser.parse_args(arguments))
+    sides = given.pop("input") or [given["nominal"]]
+    options = {name: value for name, value in given.items() if value is not None}
     if len(sides) > 2:
         parser.error(f"--input takes a height and a width, not {len(sides)} numbers")
     size = (sides[0], sides[-1])

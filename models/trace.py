@@ -122,6 +122,34 @@ def add(name: str, x: Shape, other: Shape) -> Layer:
     return Layer(name, "add", x, x, held=other.elements, in_place=True)
 
 
+def concat(name: str, x: Shape, other: Shape) -> Layer:
+    """The channels of `x`, then those of `other`. Raises ValueError if their sizes differ."""
+    if x.size != other.size:
+        raise ValueError(f"cannot concatenate {other} to {x}")
+    return Layer(name, "concat", x, Shape(x.channels + other.channels, *x.size), held=other.elements)
+
+
+def shuffle(name: str, x: Shape, groups: int, *, held: int = 0) -> Layer:
+    """The channels of all groups in turn. Raises ValueError if `groups` does not divide the channels."""
+    if groups < 1 or x.channels % groups:
+        raise ValueError(f"groups must divide the channels {x.channels}, and {groups} does not")
+    return Layer(name, "shuffle", x, x, groups=groups, held=held)
+
+
+def pool(name: str, x: Shape, op: str, *, kernel: int, stride: int, held: int = 0) -> Layer:
+    """A pool of `op` (max_pool, avg_pool) that leaves ceil(side / stride) pixels.
+
+    An odd kernel is padded by kernel // 2; an even one is the stride, and its last window may hang over. Raises
+    ValueError for numbers that fit neither.
+    """
+    if stride < 1 or kernel < 1:
+        raise ValueError(f"kernel and stride must be 1 or more, not {kernel} and {stride}")
+    if kernel % 2 == 0 and kernel != stride:
+        raise ValueError(f"the kernel of a pool must be odd or equal to the stride {stride}, not {kernel}")
+    out = Shape(x.channels, (x.height - 1) // stride + 1, (x.width - 1) // stride + 1)
+    return Layer(name, op, x, out, kernel=kernel, stride=stride, held=held)
+
+
 def global_pool(name: str, x: Shape) -> Layer:
     """The mean over all pixels."""
     return Layer(name, "global_pool", x, Shape(x.channels, 1, 1))

@@ -21,6 +21,8 @@ class Scale:
     nominal: int = 224
     classes: int = 1000
     channels: int = 3
+    groups: int | None = None
+    """Of grouped convolutions, in families where it may be chosen."""
 
     def __post_init__(self) -> None:
         for name in ("width", "base_width"):

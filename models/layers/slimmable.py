@@ -224,7 +224,7 @@ def _check(
     if len(full_layers) != len(sub_layers):
         raise ValueError(f"{len(sub_layers)} layers cannot be cut from {len(full_layers)}: use one family's widths")
     for wide, narrow in zip(full_layers, sub_layers, strict=True):
-        if _skeleton(wide) != _skeleton(narrow):
+        if _skeleton(wide) != _skeleton(narrow) or not _same_groups(wide, narrow):
             raise ValueError(
                 f"{narrow.name} ({narrow.op}) differs from the full network's {wide.name} by more than channels"
             )
@@ -237,10 +237,18 @@ def _check(
 
 
 def _skeleton(layer: Layer) -> tuple[object, ...]:
-    depthwise = layer.groups == layer.input.channels > 1
-    groups = "depthwise" if depthwise else layer.groups
     sizes = layer.input.size, layer.output.size
-    return layer.name, layer.op, layer.kernel, layer.stride, groups, len(layer.in_parts), sizes
+    return layer.name, layer.op, layer.kernel, layer.stride, len(layer.in_parts), sizes
+
+
+def _same_groups(wide: Layer, narrow: Layer) -> bool:
+    """Of a grouped convolution (a depthwise one too) whole groups are cut off: the others read the channels they did."""
+    if wide.groups == 1:
+        return narrow.groups == 1
+    return all(
+        (one.channels // wide.groups) == (other.channels // narrow.groups)
+        for one, other in ((wide.input, narrow.input), (wide.output, narrow.output))
+    )
 
 
 def _regions(shape: torch.Size, wide: tuple[int, ...], narrow: tuple[int, ...]) -> tuple[tuple[slice, ...], ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from models.architecture import Architecture
 from models.families.registry import architecture
 
-SIZES = ((32, 32), (33, 47), (20, 28), (7, 61))
+SIZES = ((33, 47), (20, 28), (7, 61))
 
 FORMS: dict[str, Architecture] = {
     "fd_mobilenet": architecture("fd_mobilenet"),
@@ -17,6 +17,27 @@ FORMS: dict[str, Architecture] = {
     "mobilenet_v1 0.125": architecture("mobilenet_v1", width=0.125),
     "mobilenet_v1 slimmable 0.55 64px": architecture("mobilenet_v1", width=0.55, slimmable=True, nominal=64),
     "mobilenet_v1 slimmable 1.6": architecture("mobilenet_v1", width=1.6, slimmable=True, nominal=128),
+    "mobilenet_v2": architecture("mobilenet_v2"),
+    "mobilenet_v2 slimmable 0.7 32px": architecture("mobilenet_v2", width=0.7, slimmable=True, nominal=32, classes=10),
+    "mobilenet_v2 slimmable 1.6": architecture("mobilenet_v2", width=1.6, slimmable=True),
+    "resnet18": architecture("resnet18"),
+    "resnet18 0.3 grey 32px": architecture("resnet18", width=0.3, nominal=32, classes=10, channels=1),
+    "resnet34 64px": architecture("resnet34", nominal=64, classes=200),
+    "resnet50 slimmable 0.9": architecture("resnet50", width=0.9, slimmable=True),
+    "resnet50 of a quarter 16px": architecture("resnet50", base_width=0.25, nominal=16, classes=10),
+    "resnet101": architecture("resnet101"),
+    "resnet152": architecture("resnet152"),
+    "resnext50_32x4d": architecture("resnext50_32x4d"),
+    "resnext50_32x4d 0.6 32px": architecture("resnext50_32x4d", width=0.6, nominal=32, classes=10),
+    "vgg16": architecture("vgg16"),
+    "vgg16 slimmable 0.25 32px": architecture("vgg16", width=0.25, slimmable=True, nominal=32, classes=10),
+    "shufflenet_v1": architecture("shufflenet_v1"),
+    "shufflenet_v1 0.25 grey 32px": architecture(
+        "shufflenet_v1", width=0.25, groups=3, nominal=32, classes=10, channels=1
+    ),
+    "shufflenet_v1 0.5 16px": architecture("shufflenet_v1", width=0.5, nominal=16),
+    **{f"shufflenet_v1 g{groups}": architecture("shufflenet_v1", width=0.5, groups=groups) for groups in (1, 2, 8)},
+    "fd_shufflenet g4 64px": architecture("fd_shufflenet", groups=4, nominal=64),
     "wrn_10_1": architecture("wrn_10_1", nominal=32, classes=10),
     "wrn_16_4 0.6": architecture("wrn_16_4", width=0.6, slimmable=True, nominal=32, classes=10, channels=1),
     "wrn_28_10": architecture("wrn_28_10", nominal=32, classes=100),

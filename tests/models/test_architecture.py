@@ -6,6 +6,7 @@ import copy
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,30 @@ from hypothesis import strategies as st
 
 from models.architecture import FORMAT_VERSION, Architecture, ArchitectureError, channel_vector, register
 from models.families.registry import architecture
-from models.families.scaling import slimmable
 from models.kinds.basic import Classifier, Conv
+from models.kinds.pooling import MaxPool
 from tests.models.forms import FORMS
 
 GOLDEN = Path(__file__).parent / "golden"
 GOLDEN_FORMS = {
     "fd_mobilenet": architecture("fd_mobilenet", width=0.5, slimmable=True, base_width=0.25, nominal=32, classes=10),
+    "fd_shufflenet": architecture("fd_shufflenet", width=0.5, groups=8, nominal=32, classes=10),
     "mobilenet_v1": architecture("mobilenet_v1", width=0.5),
+    "mobilenet_v2": architecture("mobilenet_v2", width=0.7, slimmable=True),
+    "resnet18": architecture("resnet18", nominal=64, classes=200),
+    "resnet50": architecture("resnet50", width=0.9, slimmable=True),
+    "resnext50_32x4d": architecture("resnext50_32x4d", width=0.5),
+    "shufflenet_v1": architecture("shufflenet_v1", width=0.25),
+    "vgg16": architecture("vgg16", width=0.25, slimmable=True, nominal=32, classes=100),
     "wrn_16_4": architecture("wrn_16_4", width=0.9, nominal=32, classes=100),
 }
 
 
 @settings(deadline=None)
 @given(
-    family=st.sampled_from(["fd_mobilenet", "mobilenet_v1", "wrn_10_1", "wrn_22_3"]),
+    family=st.sampled_from(
+        ["fd_mobilenet", "mobilenet_v1", "mobilenet_v2", "resnet18", "resnet50", "resnext50_32x4d", "vgg16", "wrn_22_3"]
+    ),
     width=st.floats(0.05, 2),
     slimmable=st.booleans(),
     base_width=st.floats(0.1, 1),
@@ -69,21 +79,26 @@ def test_widths_of_one_channel_vector_are_one_architecture() -> None:
     )
 
 
+def _widths_between_jumps(bases: set[int], least: float) -> list[float]:
+    """`least`, 1, and a width between each two at which the rounding of one of the channel numbers jumps: all networks."""
+    jumps = {least, 1.0}
+    for base in bases:
+        for multiple in range(0, base + 1, 8):
+            jumps |= {w for w in ((multiple + 4) / base, multiple / 0.9 / base) if least < w < 1}
+    between = ((low + high) / 2 for low, high in pairwise(sorted(jumps)) if high - low > 1e-9)
+    return [least, *between, 1.0]
+
+
 @pytest.mark.parametrize(
-    ("family", "bases", "least", "count"),
-    [
-        ("mobilenet_v1", (32, 64, 128, 256, 512, 1024), 0.25, 187),
-        ("wrn_28_10", (16, 160, 320, 640), 0.9, 15),
-    ],
+    ("family", "least", "count"),
+    [("mobilenet_v1", 0.25, 187), ("mobilenet_v2", 0.7, 24), ("resnet50", 0.9, 49), ("wrn_28_10", 0.9, 15)],
 )
-def test_distinct_channel_vectors(family: str, bases: tuple[int, ...], least: float, count: int) -> None:
-    steps = 20_000
-    widths = {}
-    for step in range(steps + 1):
-        width = least + (1 - least) * step / steps
-        widths[tuple(slimmable(base, width) for base in bases)] = width
-    assert len(widths) == count
-    assert len({channel_vector(architecture(family, width=w, slimmable=True)) for w in widths.values()}) == count
+def test_distinct_channel_vectors(family: str, least: float, count: int) -> None:
+    """MutualNet (arXiv 1909.12978): its networks, in the ranges of width that it trains."""
+    # Of ResNet-50 the channels that are quarters of a multiple jump where the outputs do.
+    bases = set(channel_vector(architecture(family)))
+    widths = _widths_between_jumps(bases, least)
+    assert len({channel_vector(architecture(family, width=w, slimmable=True)) for w in widths}) == count
 
 
 def test_channel_vector_is_that_of_the_convolutions() -> None:
@@ -147,6 +162,18 @@ def test_a_missing_field_of_a_block_is_named() -> None:
 
 
 @settings(deadline=None)
+@given(
+    family=st.sampled_from(["fd_shufflenet", "shufflenet_v1"]),
+    width=st.floats(0.05, 2),
+    groups=st.sampled_from([1, 2, 3, 4, 8]),
+    nominal=st.integers(4, 512),
+)
+def test_json_round_trip_of_grouped_networks(**asked: Any) -> None:
+    network = architecture(**asked)
+    assert Architecture.from_json(json.loads(json.dumps(network.to_json()))) == network
+
+
+@settings(deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner), max_leaves=4))
 def test_any_value_anywhere_is_refused_or_read(value: Any) -> None:
     for path in (["family"], ["blocks"], ["blocks", 1], ["blocks", 1, "stride"], ["blocks", 1, "activation"]):
@@ -179,6 +206,49 @@ def test_an_identity_that_changes_the_size_is_refused() -> None:
     data["blocks"][2]["projection"] = False
     with pytest.raises(ArchitectureError, match=r"blocks\[2\] \(preactivation_basic\): .* needs `projection`"):
         Architecture.from_json(data)
+
+
+def _block_data(family: str, index: int, **changed: Any) -> dict[str, Any]:
+    data = architecture(family, nominal=32).to_json()
+    data["blocks"][index] |= changed
+    return data
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            _block_data("resnet18", 2, projection=False, stride=2),
+            r"blocks\[2\] \(residual_basic\): .* needs `projection`",
+        ),
+        (_block_data("resnet50", 1, projection=False), r"blocks\[1\] \(residual_bottleneck\): .* needs `projection`"),
+        (
+            _block_data("mobilenet_v2", 3, stride=2, residual=True),
+            r"blocks\[3\] \(inverted_residual\): .* be `residual`",
+        ),
+        (
+            _block_data("vgg16", 2, kernel=4),
+            r"blocks\[2\] \(max_pool\): the kernel of a pool must be odd or equal to the",
+        ),
+        (
+            _block_data("vgg16", 2, stride=0),
+            r"blocks\[2\] \(max_pool\): kernel and stride must be 1 or more, not 2 and 0",
+        ),
+        (_block_data("shufflenet_v1", 2, stride=2), r"blocks\[2\] \(shuffle_unit\): 240 -> 240 channels: a unit keeps"),
+        (
+            _block_data("shufflenet_v1", 2, groups=7),
+            r"blocks\[2\] \(shuffle_unit\): groups must divide the channels 60",
+        ),
+    ],
+)
+def test_blocks_that_are_none_are_refused(data: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArchitectureError, match=message):
+        Architecture.from_json(data)
+
+
+def test_a_pool_keeps_its_channels() -> None:
+    with pytest.raises(ArchitectureError, match=r"blocks\[0\] \(max_pool\): a pool keeps its 3 channels"):
+        Architecture("mine", 32, 3, 10, (MaxPool(3, 8, 2, 2), Classifier(8, 10)))
 
 
 def test_a_kind_is_registered_once() -> None:

@@ -5,27 +5,36 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from models.architecture import ArchitectureError
 from models.cost import Cost, cost, main
-from models.families.registry import architecture
+from models.families.registry import FAMILIES, architecture
+from models.kinds.inverted import InvertedResidual
 
 
 @pytest.mark.parametrize(
-    ("width", "side", "macs_and_pool"),
+    ("family", "width", "side", "macs_and_pool"),
     [
-        (1.0, 224, 568_790_528),
-        (1.0, 128, 186_417_152),
-        (0.5, 224, 149_522_176),
-        (0.5, 128, 49_168_384),
-        (0.25, 224, 41_042_816),
-        (0.25, 128, 13_574_144),
+        ("mobilenet_v1", 1.0, 224, 568_790_528),
+        ("mobilenet_v1", 1.0, 128, 186_417_152),
+        ("mobilenet_v1", 0.5, 224, 149_522_176),
+        ("mobilenet_v1", 0.5, 128, 49_168_384),
+        ("mobilenet_v1", 0.25, 224, 41_042_816),
+        ("mobilenet_v1", 0.25, 128, 13_574_144),
+        ("mobilenet_v2", 1.0, 224, 300_836_992),
+        ("mobilenet_v2", 1.0, 128, 99_094_528),
+        ("resnet50", 1.0, 224, 4_089_284_608),
+        ("resnet50", 1.0, 128, 1_336_655_872),
+        ("resnet50", 0.9, 224, 3_338_064_192),
+        ("resnet50", 0.9, 128, 1_091_219_328),
     ],
 )
-def test_slimmable_mobilenet_v1(width: float, side: int, macs_and_pool: int) -> None:
-    found = cost(architecture("mobilenet_v1", width=width, slimmable=True), (side, side))
+def test_mutualnet_published_flops(family: str, width: float, side: int, macs_and_pool: int) -> None:
+    """MutualNet (arXiv 1909.12978) counts the inputs of the global pool too."""
+    found = cost(architecture(family, width=width, slimmable=True), (side, side))
     assert found.macs + found.pool_inputs == macs_and_pool
 
 
@@ -61,9 +70,12 @@ def test_mutualnet_published_table(width: float, side: int, millions: int) -> No
         ("mobilenet_v1", 0.5, 149_497_088, 1_331_592),
         ("mobilenet_v1", 0.25, 41_030_272, 470_072),
         ("mobilenet_v1", 0.125, 12_085_568, 186_480),
+        ("shufflenet_v1", 1.0, 137_460_672, 1_865_728),
+        ("shufflenet_v1", 0.5, 37_589_856, 718_324),
+        ("shufflenet_v1", 0.25, 11_009_808, 305_902),
     ],
 )
-def test_fixed_width_mobilenets(family: str, width: float, macs: int, params: int) -> None:
+def test_compact_families(family: str, width: float, macs: int, params: int) -> None:
     found = cost(architecture(family, width=width), (224, 224))
     assert (found.macs, found.params) == (macs, params)
 
@@ -71,6 +83,48 @@ def test_fixed_width_mobilenets(family: str, width: float, macs: int, params: in
 @pytest.mark.parametrize(("width", "params"), [(1.0, 4_231_976), (0.25, 470_072)])
 def test_slimmable_mobilenet_v1_parameters(width: float, params: int) -> None:
     assert cost(architecture("mobilenet_v1", width=width, slimmable=True), (224, 224)).params == params
+
+
+@pytest.mark.parametrize(("width", "millions"), [(1.4, 582), (1.0, 300), (0.75, 209), (0.5, 97), (0.35, 59)])
+def test_fixed_width_mobilenet_v2(width: float, millions: int) -> None:
+    """The table of the authors' checkpoints (tensorflow/models, slim/nets/mobilenet)."""
+    assert cost(architecture("mobilenet_v2", width=width), (224, 224)).macs // 10**6 == millions
+
+
+@pytest.mark.parametrize(
+    ("family", "params"),
+    [
+        ("mobilenet_v2", 3_504_872),
+        ("resnet18", 11_689_512),
+        ("resnet34", 21_797_672),
+        ("resnet50", 25_557_032),
+        ("resnet101", 44_549_160),
+        ("resnet152", 60_192_808),
+        ("resnext50_32x4d", 25_028_904),
+        ("vgg16", 15_231_912),
+    ],
+)
+def test_parameters(family: str, params: int) -> None:
+    """As torchvision counts, but for VGG-16: that has one linear layer here, and convolutions without bias."""
+    assert cost(architecture(family), (224, 224)).params == params
+
+
+def test_vgg16() -> None:
+    """Its convolutions are the published network's; on CIFAR-100 Shape Adaptor (arXiv 2008.00892) states 0.313 GMACs, and
+    15.06 without any pool."""
+    published, three_linear_layers = 15_470_264_320, (25_088 + 1000) * 4096 + 4096**2
+    assert cost(architecture("vgg16"), (224, 224)).macs == published - three_linear_layers + 512 * 1000
+    small = architecture("vgg16", nominal=32, classes=100)
+    found = cost(small, (32, 32))
+    assert (found.macs, found.params) == (313_247_744, 14_770_212)
+    weights = sum(layer.params for layer in small.layers((32, 32)) if layer.op == "conv")
+    assert round(weights * 32**2 / 1e9, 2) == 15.06
+
+
+@pytest.mark.parametrize("width", [1.0, 0.5, 0.25])
+def test_fd_shufflenet_costs_what_shufflenet_does(width: float) -> None:
+    fast, slow = (cost(architecture(f, width=width), (224, 224)).macs for f in ("fd_shufflenet", "shufflenet_v1"))
+    assert 0.97 * slow < fast < slow
 
 
 def test_wide_resnet_28_10() -> None:
@@ -121,12 +175,28 @@ def test_fd_mobilenet_has_24_layers_and_reaches_each_size_early() -> None:
         ("wrn_28_10", 1.0, 32, 3 * 160 * 32**2),
         # The second convolution of a block with a projection, beside its shortcut.
         ("wrn_10_2", 1.0, 32, 3 * 32 * 32**2),
+        # The last convolution of a bottleneck with an identity shortcut, and as much that of the projection of the first.
+        ("resnet50", 1.0, 224, (64 + 256 + 256) * 56**2),
+        # The stem and its max-pool.
+        ("resnet18", 1.0, 224, 64 * (112**2 + 56**2)),
+        # The depthwise convolution of the first block that expands.
+        ("mobilenet_v2", 1.0, 224, 96 * (112**2 + 56**2)),
+        ("vgg16", 1.0, 224, 2 * 64 * 224**2),
+        # The shuffle of the first unit, which copies, while the unit's input is kept.
+        ("shufflenet_v1", 1.0, 224, (24 + 60 + 60) * 56**2),
         # The stem: the image, and 32 channels at half its size.
         ("fd_mobilenet", 1.0, 32, 3 * 32**2 + 32 * 16**2),
     ],
 )
 def test_peak_activation_memory(family: str, width: float, side: int, elements: int) -> None:
     assert cost(architecture(family, width=width), (side, side)).peak_activation_bytes == 4 * elements
+
+
+def test_a_shortcut_is_kept_until_it_is_added() -> None:
+    block = InvertedResidual(16, 96, 16, 3, 1, "relu6", residual=True)
+    assert max(layer.live_elements for layer in block.layers((8, 8))) == (16 + 96 + 96) * 8**2
+    plain = replace(block, residual=False)
+    assert max(layer.live_elements for layer in plain.layers((8, 8))) == (96 + 96) * 8**2
 
 
 def test_as_dict_names_the_four_numbers() -> None:
@@ -166,9 +236,30 @@ def test_command_takes_the_nominal_size_as_input(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize(
+    "family", [name.replace("D_K", "28_10") for name, family in FAMILIES.items() if family.slimmable]
+)
+def test_command_prints_any_slimmable_family(family: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main([family, "--slimmable", "--width", "0.9", "--input", "160", "--classes", "100"])
+    found = json.loads(capsys.readouterr().out)
+    network = architecture(family, width=0.9, slimmable=True, classes=100)
+    assert found["architecture"] == network.key
+    assert found["params"] == cost(network, (160, 160)).params
+    assert "groups" not in found
+
+
+def test_command_takes_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["shufflenet_v1", "--groups", "8"])
+    found = json.loads(capsys.readouterr().out)
+    assert (found["groups"], found["macs"]) == (8, cost(architecture("shufflenet_v1", groups=8), (224, 224)).macs)
+
+
+@pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("resnet9000", "unknown family 'resnet9000': choose one of fd_mobilenet, mobilenet_v1, wrn_D_K"),
+        ("resnet9000", "unknown family 'resnet9000': choose one of fd_mobilenet, fd_shufflenet, mobilenet_v1, mob"),
+        ("shufflenet_v1 --groups 5", "groups must be one of 1, 2, 3, 4, 8 for shufflenet_v1, not 5"),
+        ("mobilenet_v1 --groups 2", "groups cannot be chosen for mobilenet_v1: leave it out"),
+        ("shufflenet_v1 --slimmable", "shufflenet_v1 cannot be slimmable: choose one of fd_mobilenet, mobilenet_v1"),
         ("fd_mobilenet --input 0", "each side needs 1 pixels or more"),
         ("fd_mobilenet --input 1 2 3", "--input takes a height and a width, not 3 numbers"),
         ("fd_mobilenet --width 0", "width must be a positive number, not 0.0"),

@@ -13,7 +13,11 @@ MODULES = (
     "models.cost",
     "models.families.mobile",
     "models.families.registry",
+    "models.families.resnet",
     "models.families.scaling",
+    "models.families.shufflenet",
+    "models.families.stages",
+    "models.families.vgg",
     "models.families.wide_resnet",
     "models.trace",
 )

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from models.architecture import Architecture
 from models.families.registry import FAMILIES, architecture
+from models.kinds.residual import ResidualBottleneck
 from models.trace import Layer
+
+FIVE_DOWNSAMPLINGS = ("mobilenet_v2", "resnet18", "resnet50", "resnext50_32x4d", "shufflenet_v1", "fd_shufflenet")
 
 
 def _strides(family: str, nominal: int) -> list[int]:
@@ -45,6 +49,14 @@ def test_activations(family: str, activation: str) -> None:
         ("mobilenet_v1", 64, 4),
         ("mobilenet_v1", 32, 4),
         ("wrn_28_10", 32, 8),
+        *((family, 224, 7) for family in FIVE_DOWNSAMPLINGS),
+        *((family, 128, 4) for family in FIVE_DOWNSAMPLINGS),
+        *((family, 64, 4) for family in FIVE_DOWNSAMPLINGS),
+        *((family, 32, 4) for family in FIVE_DOWNSAMPLINGS),
+        *((family, 16, 4) for family in FIVE_DOWNSAMPLINGS),
+        *((family, 4, 4) for family in FIVE_DOWNSAMPLINGS),
+        ("vgg16", 224, 7),
+        ("vgg16", 32, 1),
     ],
 )
 def test_last_map_at_the_nominal_size(family: str, nominal: int, last_side: int) -> None:
@@ -55,6 +67,159 @@ def test_last_map_at_the_nominal_size(family: str, nominal: int, last_side: int)
 
 def test_the_earliest_strides_go_first() -> None:
     assert _strides("fd_mobilenet", 32) == [1, 1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("nominal", "kernel", "stride", "pooled"),
+    [(224, 7, 2, True), (128, 7, 2, True), (127, 3, 2, False), (64, 3, 2, False), (63, 3, 1, False), (32, 3, 1, False)],
+)
+def test_stem_of_small_resnets(nominal: int, kernel: int, stride: int, pooled: bool) -> None:
+    stem, second, *_ = architecture("resnet18", nominal=nominal).layers((nominal, nominal))[::3]
+    assert (stem.kernel, stem.stride, second.op == "max_pool") == (kernel, stride, pooled)
+
+
+@pytest.mark.parametrize("nominal", [8, 32, 224])
+def test_vgg16_keeps_its_pools(nominal: int) -> None:
+    kinds = [block.kind for block in architecture("vgg16", nominal=nominal).blocks]
+    stages = [2, 2, 3, 3, 3]
+    assert kinds == [kind for n in stages for kind in (*["conv"] * n, "max_pool")] + ["classifier"]
+
+
+def test_vgg16_runs_on_an_input_of_any_size() -> None:
+    layers = architecture("vgg16", nominal=32).layers((20, 28))
+    assert [layer.output.size for layer in layers if layer.op == "max_pool"] == [
+        (10, 14),
+        (5, 7),
+        (3, 4),
+        (2, 2),
+        (1, 1),
+    ]
+
+
+def test_mobilenet_v2_table() -> None:
+    """MobileNetV2 (arXiv 1801.04381), table 2."""
+    stem, *blocks, last, _ = architecture("mobilenet_v2").blocks
+    assert (stem.out_channels, last.in_channels, last.out_channels) == (32, 320, 1280)
+    assert [block.out_channels for block in blocks] == [16, *[24] * 2, *[32] * 3, *[64] * 4, *[96] * 3, *[160] * 3, 320]
+    data = [block for block in architecture("mobilenet_v2").to_json()["blocks"] if block["kind"] == "inverted_residual"]
+    assert [block["mid_channels"] // block["in_channels"] for block in data] == [1, *[6] * 16]
+    assert [i for i, block in enumerate(data) if block["stride"] == 2] == [1, 3, 6, 13]
+    assert [i for i, block in enumerate(data) if not block["residual"]] == [0, 1, 3, 6, 10, 13, 16]
+
+
+def test_mobilenet_v2_narrow() -> None:
+    """The last convolution keeps its outputs; a block expands by 6 what it is given."""
+    data = architecture("mobilenet_v2", width=0.7, slimmable=True).to_json()["blocks"]
+    assert data[-2]["out_channels"] == data[-1]["in_channels"] == 1280
+    assert all(block["mid_channels"] == 6 * block["in_channels"] for block in data[2:-2])
+    assert [block["out_channels"] for block in data[:3]] == [24, 16, 16]
+    residual = [[block.get("residual") for block in network.to_json()["blocks"]] for network in _widths("mobilenet_v2")]
+    assert residual[0] == residual[1]
+
+
+def _widths(family: str) -> tuple[Architecture, Architecture]:
+    return architecture(family, width=0.05, slimmable=True), architecture(family, slimmable=True)
+
+
+@pytest.mark.parametrize(
+    ("width", "slimmable", "base_width", "last"),
+    [(0.5, False, 1, 1280), (1.4, False, 1, 1792), (1.6, True, 1, 1280), (0.5, True, 0.25, 320)],
+)
+def test_last_convolution_of_mobilenet_v2(width: float, slimmable: bool, base_width: float, last: int) -> None:
+    network = architecture("mobilenet_v2", width=width, slimmable=slimmable, base_width=base_width)
+    assert network.blocks[-1].in_channels == last
+
+
+@pytest.mark.parametrize(
+    ("family", "repeats", "kind"),
+    [
+        ("resnet18", (2, 2, 2, 2), "residual_basic"),
+        ("resnet34", (3, 4, 6, 3), "residual_basic"),
+        ("resnet50", (3, 4, 6, 3), "residual_bottleneck"),
+        ("resnet101", (3, 4, 23, 3), "residual_bottleneck"),
+        ("resnet152", (3, 8, 36, 3), "residual_bottleneck"),
+        ("resnext50_32x4d", (3, 4, 6, 3), "residual_bottleneck"),
+    ],
+)
+def test_resnet_tables(family: str, repeats: tuple[int, ...], kind: str) -> None:
+    """ResNet (arXiv 1512.03385), table 1."""
+    stem, pool, *blocks, _ = architecture(family).to_json()["blocks"]
+    outputs = 64 if kind == "residual_basic" else 256
+    assert (stem["kernel"], stem["stride"], pool["kernel"], pool["stride"]) == (7, 2, 3, 2)
+    assert [b["out_channels"] for b in blocks] == [outputs * 2**i for i, n in enumerate(repeats) for _ in range(n)]
+    assert {block["kind"] for block in blocks} == {kind}
+    starts = [sum(repeats[:i]) for i in range(4)]
+    assert [i for i, block in enumerate(blocks) if block["stride"] == 2] == starts[1:]
+    projected = [i for i, block in enumerate(blocks) if block["projection"]]
+    assert projected == (starts[1:] if kind == "residual_basic" else starts)
+
+
+def test_resnet50_narrow() -> None:
+    """Stem and middle are quarters of multiples of 8, so 64 becomes 58 at width 0.9."""
+    stem, _, first, *_ = architecture("resnet50", width=0.9, slimmable=True).to_json()["blocks"]
+    assert (stem["out_channels"], first["mid_channels"], first["out_channels"]) == (58, 58, 232)
+
+
+def test_basic_blocks_have_identity_shortcuts_at_every_width() -> None:
+    for network in _widths("resnet18"):
+        assert not network.to_json()["blocks"][2]["projection"]
+
+
+@pytest.mark.parametrize(("width", "groups"), [(1.0, 32), (0.9, 29), (0.5, 16), (0.01, 1), (1.5, 48)])
+def test_resnext_narrows_by_whole_groups(width: float, groups: int) -> None:
+    blocks = architecture("resnext50_32x4d", width=width).blocks
+    bottlenecks = [block for block in blocks if isinstance(block, ResidualBottleneck)]
+    assert {block.groups for block in bottlenecks} == {groups}
+    assert sorted({block.mid_channels // block.groups for block in bottlenecks}) == [4, 8, 16, 32]
+
+
+@pytest.mark.parametrize(("groups", "outputs"), [(1, 144), (2, 200), (3, 240), (4, 272), (8, 384), (None, 240)])
+def test_shufflenet_table(groups: int | None, outputs: int) -> None:
+    """ShuffleNet (arXiv 1707.01083), table 1."""
+    stem, pool, *units, _ = architecture("shufflenet_v1", groups=groups).to_json()["blocks"]
+    assert (stem["out_channels"], stem["kernel"], stem["stride"]) == (24, 3, 2)
+    assert (pool["kernel"], pool["stride"]) == (3, 2)
+    assert [unit["out_channels"] for unit in units] == [*[outputs] * 4, *[2 * outputs] * 8, *[4 * outputs] * 4]
+    assert [i for i, unit in enumerate(units) if unit["stride"] == 2] == [0, 4, 12]
+    assert all(unit["mid_channels"] == unit["out_channels"] // 4 for unit in units)
+    assert [unit["compress_groups"] for unit in units] == [1, *[groups or 3] * 15]
+
+
+@pytest.mark.parametrize(
+    ("width", "groups", "stem", "outputs"), [(0.5, 3, 12, 120), (0.25, 3, 6, 60), (0.5, 8, 16, 192), (0.3, 4, 8, 80)]
+)
+def test_narrow_shufflenets(width: float, groups: int, stem: int, outputs: int) -> None:
+    blocks = architecture("shufflenet_v1", width=width, groups=groups).blocks
+    assert (blocks[0].out_channels, blocks[2].out_channels) == (stem, outputs)
+
+
+def test_shufflenet_activations() -> None:
+    """One after the first convolution of a unit, before the shuffle, and one at its end."""
+    unit = architecture("shufflenet_v1").layers((224, 224))
+    ops = [layer.op for layer in unit if layer.name.startswith("blocks.2.")]
+    convolution = ["conv", "batch_norm"]
+    assert ops == [*convolution, "relu", "shuffle", *convolution, *convolution, "avg_pool", "concat", "relu"]
+    assert "shuffle" not in {layer.op for layer in architecture("shufflenet_v1", groups=1).layers((224, 224))}
+
+
+def test_fd_shufflenet_table() -> None:
+    """Downsampled as FD-MobileNet is: two blocks each at 1/8 and 1/16, the rest at 1/32."""
+    units = architecture("fd_shufflenet").to_json()["blocks"][2:-1]
+    assert [unit["out_channels"] for unit in units] == [240, 240, 480, 480, *[960] * 12]
+    assert [i for i, unit in enumerate(units) if unit["stride"] == 2] == [0, 2, 4]
+
+
+@pytest.mark.parametrize("family", ["shufflenet_v1", "fd_shufflenet"])
+def test_what_has_no_leading_slice_is_not_slimmable(family: str) -> None:
+    with pytest.raises(ValueError, match=f"{family} cannot be slimmable: choose one of fd_mobilenet, mobilenet_v1"):
+        architecture(family, slimmable=True)
+
+
+def test_groups_are_of_the_table() -> None:
+    with pytest.raises(ValueError, match="groups must be one of 1, 2, 3, 4, 8 for shufflenet_v1, not 5"):
+        architecture("shufflenet_v1", groups=5)
+    with pytest.raises(ValueError, match="groups cannot be chosen for vgg16: leave it out"):
+        architecture("vgg16", groups=1)
 
 
 def test_base_width_is_the_full_network() -> None:
@@ -90,9 +255,13 @@ def test_projections_are_the_same_at_every_width() -> None:
     assert names[0] == names[1]
 
 
-@pytest.mark.parametrize("family", ["resnet50", "", "FD_MobileNet", "wrn_28", "wrn_28_10x", "wrn_D_K"])
+@pytest.mark.parametrize(
+    "family", ["resnet5", "resnet500", "vgg16_bn", "", "FD_MobileNet", "wrn_28", "wrn_28_10x", "wrn_D_K"]
+)
 def test_an_unknown_name_lists_those_there_are(family: str) -> None:
-    with pytest.raises(ValueError, match=r"unknown family .*fd_mobilenet, mobilenet_v1, wrn_D_K"):
+    with pytest.raises(
+        ValueError, match=r"unknown family .*fd_mobilenet, .*mobilenet_v1, .*resnet50, .*vgg16, wrn_D_K"
+    ):
         architecture(family)
 
 

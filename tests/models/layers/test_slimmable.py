@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,27 @@ def wide_resnet(width: float) -> Architecture:
     return architecture("wrn_10_2", width=width, slimmable=True, nominal=32, classes=10)
 
 
-FAMILIES = [fd_mobilenet, mobilenet_v1, wide_resnet]
+def mobilenet_v2(width: float) -> Architecture:
+    return architecture("mobilenet_v2", width=width, slimmable=True, base_width=0.25, nominal=32, classes=10)
+
+
+def resnet18(width: float) -> Architecture:
+    return architecture("resnet18", width=width, slimmable=True, base_width=0.125, nominal=64, classes=10)
+
+
+def resnet50(width: float) -> Architecture:
+    return architecture("resnet50", width=width, slimmable=True, base_width=0.125, nominal=128, classes=10)
+
+
+def resnext50(width: float) -> Architecture:
+    return architecture("resnext50_32x4d", width=width, slimmable=True, base_width=0.125, nominal=32, classes=10)
+
+
+def vgg16(width: float) -> Architecture:
+    return architecture("vgg16", width=width, slimmable=True, base_width=0.125, nominal=32, classes=10)
+
+
+FAMILIES = [fd_mobilenet, mobilenet_v1, mobilenet_v2, resnet18, resnet50, resnext50, vgg16, wide_resnet]
 SIZE = (24, 20)
 
 
@@ -295,6 +316,15 @@ def test_a_state_that_does_not_fit_is_refused_whole(name: str, value: Tensor | N
 def test_what_is_no_narrower_form_is_refused(sub: Architecture, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Slimmable(fd_mobilenet(1.0))(images(sub), sub)
+
+
+def test_parts_of_a_group_are_refused() -> None:
+    """The leading weights of a group would read other channels than in the full network."""
+    full = resnext50(1.0).to_json()
+    sub = copy.deepcopy(full)
+    sub["blocks"][1]["mid_channels"] //= 2
+    with pytest.raises(ValueError, match=r"blocks.1.spatial.conv \(conv\) differs from the full network's"):
+        Slimmable(Architecture.from_json(full))(images(resnext50(1.0)), Architecture.from_json(sub))
 
 
 def test_another_activation_is_refused() -> None:

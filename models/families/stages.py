@@ -1,0 +1,133 @@
+"""A family as one declarative table of stages. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from models.architecture import Architecture, Block
+from models.families.scaling import Scale, make_divisible, nominal_strides, slimmable, truncated
+from models.kinds.basic import Activation, Classifier, Conv
+from models.kinds.inverted import InvertedResidual
+from models.kinds.pooling import MaxPool
+from models.kinds.separable import Separable
+from models.kinds.shuffle import ShuffleUnit
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """`repeat` blocks of kind `op` with `out` channels; the first has the stride. 3x3 kernels, except of `pointwise`.
+
+    `expand` multiplies the input's channels inside a block. `keeps` its channels: a width below 1 leaves them.
+    """
+
+    op: str
+    out: int
+    stride: int = 1
+    repeat: int = 1
+    groups: int = 1
+    expand: int = 1
+    act: Activation = "relu"
+    keeps: bool = False
+    divisor: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A family: its stages, and what its channels are multiples of when its width is fixed, unless the stage says (unset:
+    they are truncated)."""
+
+    stages: tuple[Stage, ...]
+    divisor: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One block to make."""
+
+    stage: Stage
+    in_channels: int
+    out_channels: int
+    stride: int
+    repeated: bool
+    """Whether the block before it is of the same stage."""
+
+
+def _conv(step: Step) -> Block:
+    stage = step.stage
+    return Conv(step.in_channels, step.out_channels, 3, step.stride, stage.groups, norm=True, activation=stage.act)
+
+
+def _pointwise(step: Step) -> Block:
+    stage = step.stage
+    return Conv(step.in_channels, step.out_channels, 1, step.stride, stage.groups, norm=True, activation=stage.act)
+
+
+def _max_pool(step: Step) -> Block:
+    return MaxPool(step.in_channels, step.out_channels, 3, step.stride)
+
+
+def _separable(step: Step) -> Block:
+    return Separable(step.in_channels, step.out_channels, 3, step.stride, step.stage.act)
+
+
+def _inverted(step: Step) -> Block:
+    mid = step.stage.expand * step.in_channels
+    # By the table, not by the rounded channels: every width of a network has the same layers.
+    return InvertedResidual(
+        step.in_channels, mid, step.out_channels, 3, step.stride, step.stage.act, residual=step.repeated
+    )
+
+
+def _shuffle(step: Step) -> Block:
+    groups = step.stage.groups
+    return ShuffleUnit(step.in_channels, step.out_channels // 4, step.out_channels, step.stride, groups, groups)
+
+
+def _shuffle_entry(step: Step) -> Block:
+    # The input's channels are too few for groups.
+    groups = step.stage.groups
+    return ShuffleUnit(step.in_channels, step.out_channels // 4, step.out_channels, step.stride, groups, 1)
+
+
+OPS: dict[str, Callable[[Step], Block]] = {
+    "conv": _conv,
+    "pointwise": _pointwise,
+    "max_pool": _max_pool,
+    "separable": _separable,
+    "inverted": _inverted,
+    "shuffle": _shuffle,
+    "shuffle_entry": _shuffle_entry,
+}
+
+
+def assemble(family: str, table: Table, scale: Scale) -> Architecture:
+    """The table's network at a scale. Raises ValueError if it has none there."""
+    table_strides = tuple(stage.stride if i == 0 else 1 for stage in table.stages for i in range(stage.repeat))
+    strides = iter(nominal_strides(table_strides, scale.nominal))
+    blocks: list[Block] = []
+    channels = scale.channels
+    for stage in table.stages:
+        out_channels = _channels(stage, table, scale)
+        for i in range(stage.repeat):
+            stride = next(strides)
+            if stage.op == "max_pool" and stride == 1:
+                continue
+            blocks.append(OPS[stage.op](Step(stage, channels, out_channels, stride, repeated=i > 0)))
+            channels = out_channels
+    blocks.append(Classifier(channels, scale.classes))
+    return Architecture(family, scale.nominal, scale.channels, scale.classes, tuple(blocks))
+
+
+def _channels(stage: Stage, table: Table, scale: Scale) -> int:
+    divisor = stage.divisor or table.divisor
+
+    def rounded(base: int, width: float) -> int:
+        if scale.slimmable:
+            return slimmable(base, width)
+        return truncated(base, width) if divisor is None else make_divisible(base * width, divisor)
+
+    full = rounded(stage.out, scale.base_width)
+    if not stage.keeps:
+        return rounded(full, scale.width)
+    return full if scale.slimmable else rounded(full, max(1.0, scale.width))

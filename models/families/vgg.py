@@ -1,0 +1,34 @@
+"""VGG-16: Simonyan & Zisserman, 2014 (arXiv 1409.1556), table 1, column D.
+
+The form that later work builds on (Shape Adaptor, arXiv 2008.00892; the backbone of detectors): each of the 13
+convolutions is followed by batch normalisation and has no bias, and a global average pool and one linear layer take the
+place of the three fully connected layers, which hold 124 of the published network's 138 million parameters and fix its
+input size.
+"""
+
+from __future__ import annotations
+
+from models.architecture import Architecture, Block
+from models.families.scaling import Scale, slimmable
+from models.kinds.basic import Classifier, Conv
+from models.kinds.pooling import MaxPool
+
+STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+"""Channels and convolutions; a max-pool ends each stage."""
+
+
+def vgg(family: str, scale: Scale) -> Architecture:
+    """`vgg16`, by multiples of 8 channels at any width, with its five pools at every nominal size.
+
+    The pools round up, so that inputs below 32 pixels keep a pixel; at multiples of 32 this changes nothing.
+    """
+    blocks: list[Block] = []
+    channels = scale.channels
+    for base, repeat in STAGES:
+        out_channels = slimmable(slimmable(base, scale.base_width), scale.width)
+        for _ in range(repeat):
+            blocks.append(Conv(channels, out_channels, 3, 1, 1, norm=True, activation="relu"))
+            channels = out_channels
+        blocks.append(MaxPool(channels, channels, 2, 2))
+    blocks.append(Classifier(channels, scale.classes))
+    return Architecture(family, scale.nominal, scale.channels, scale.classes, tuple(blocks))
