@@ -61,7 +61,7 @@ _PROVOKES: Final[Mapping[Guard, Fault]] = {
     "rename": "supervisor_kill",
 }
 """The fault that each guard is there for: a run without the guard has one every few seconds."""
-_EVERY: Final = 5.0
+_EVERY: Final = 4.0
 _WHEN: Final[Mapping[Fault | Request, tuple[float, float]]] = {"search": (0.0, 0.9), "mutualnet": (0.0, 0.6)}
 _CALM: Final = 0.04
 """Share of the time at both ends in which there are no faults."""

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from tests.chaos.schedule import Guard
 
 _PIECE: Final = 16 * 1024
-_PAUSE: Final = 0.1
+_PAUSE: Final = 0.06
 
 
 def _epoch_guard() -> None:

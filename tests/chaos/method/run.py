@@ -12,7 +12,7 @@ from typing import Any
 from search.reporter import Evaluation, Point, Preprocessing, Reporter, Stop, Trial
 from tests.chaos import witness
 
-WEIGHTS_BYTES = 256 * 1024
+WEIGHTS_BYTES = 128 * 1024
 STATE_BYTES = 128 * 1024
 
 
