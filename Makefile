@@ -20,7 +20,7 @@ demo: $(INSTALLED) ## Search on real images through the whole service: a front, 
 	@$(BIN)/paretofit demo $(ARGS)
 
 test: $(INSTALLED) ## Run the tests against real PostgreSQL, Redis, API and workers
-	@$(BIN)/pytest -m "not slow" $(ARGS)
+	@$(BIN)/pytest $(ARGS)
 
 check: $(INSTALLED) ## Check format, lint, types and import directions
 	@$(BIN)/ruff format --check .

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
 import platformdirs
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 BUILTIN_METHODS = ("search.methods.mutualnet",)
@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     bootstrap_key: SecretStr | None = Field(default=None, description="API key; needed to bind beyond loopback.")
     max_upload_bytes: int = Field(default=4 * 1024**3, gt=0, description="Largest archive accepted, bytes.")
     disk_reserve_bytes: int = Field(default=1024**3, ge=0, description="Free disk below which uploads are refused.")
-    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Least severe to log.")
 
     devices: str = Field(
         default="auto", description="Device slots of the train workers: auto | cpu | cpu:N | cuda:i,j."
@@ -79,6 +79,20 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().resolve()
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _capitals(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _renewed_in_time(self) -> Self:
+        if self.renew_seconds > self.lease_seconds / 2:
+            raise ValueError(
+                f"renew_seconds {self.renew_seconds:g} must be at most half of lease_seconds {self.lease_seconds:g}: "
+                "a lease that is renewed once late must not be lost"
+            )
+        return self
 
     @cached_property
     def sqlalchemy_url(self) -> str:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from api import binding, logs
+import logs
+from api import binding
 from settings import Settings, get_settings
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from api import problems
 from api.binding import require_key_beyond_loopback
 from api.limits import BodyLimit, EarlyAnswer
-from api.logs import RequestLog
+from api.request_log import RequestLog
 from api.security import Guard
 from api.services import Services
 from api.uploads import Uploads

@@ -33,7 +33,12 @@ class Survey:
 
 
 def survey(spec: ResolvedSpec) -> Survey:
-    """Raises InvalidError for parameters that fit no network, InfeasibleError for constraints that none meets."""
+    """Raises InvalidError for parameters that fit no network and limits that leave no room for one, InfeasibleError for
+    constraints that none meets."""
+    least, most = spec.method.least_trials, spec.limits.max_trials
+    if most is not None and most < least:
+        detail = f"{spec.method.kind} finds nothing with fewer than {least} trials: use at least {least}, or no limit"
+        raise InvalidError(detail, errors=[FieldProblem(pointer="/limits/max_trials", detail=detail)])
     try:
         candidates = spec.candidates()
     except ValueError as error:

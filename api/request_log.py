@@ -1,12 +1,9 @@
-"""Logs as JSON lines, one for each request, all with the request's id."""
+"""One log line for each request; all that is logged meanwhile carries the request's id."""
 
 from __future__ import annotations
 
-import logging
 import re
-import sys
 import time
-from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -17,35 +14,6 @@ from api.problems import REQUEST_ID
 
 _ACCEPTED = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("api.request")
-
-
-def configure(level: str) -> None:
-    """Send everything that is logged, by libraries too, to standard error as JSON lines."""
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.dict_tracebacks,
-                structlog.processors.JSONRenderer(),
-            ],
-        )
-    )
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 class RequestLog:

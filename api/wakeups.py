@@ -6,10 +6,9 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 
 import structlog
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from db.events import CHANNEL
 
@@ -56,6 +55,10 @@ class Wakeups:
         """Pass on what Redis says, for as long as the process lives; wait for Redis while it is away."""
         if self._redis_url is None:
             return
+        # Beside the first requests: it would delay the start by a tenth of a second.
+        await asyncio.to_thread(import_module, "redis.asyncio")
+        from redis.exceptions import RedisError
+
         while not self.closing:
             try:
                 await self._subscription(self._redis_url)
@@ -71,6 +74,8 @@ class Wakeups:
         self._wake(list(self._waiting))
 
     async def _subscription(self, url: str) -> None:
+        from redis.asyncio import Redis
+
         async with (
             Redis.from_url(url, socket_connect_timeout=2, health_check_interval=10) as redis,
             redis.pubsub() as channel,

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from db import limits
 from db.tables import ArtifactRow, AttemptRow, DatasetRow, SearchRow, TrialRow
 from db.transitions import lock_search, move_search, move_trial
+from search.spec import RESERVE
 
 
 class StaleLeaseError(RuntimeError):
@@ -158,7 +159,7 @@ def _idle_seconds() -> ColumnElement[float]:
 
 def _asked(session: Session, lease: Lease, idle_seconds: float | None) -> Asked:
     search = session.get_one(SearchRow, lease.search_id, populate_existing=True)
-    limit = limits.reached(session, search, share=1 - limits.RESERVE) is not None
+    limit = limits.reached(session, search, share=1 - RESERVE) is not None
     return Asked(
         stalled=idle_seconds is not None and idle_seconds > lease.stall_seconds,
         cancel=search.cancel_requested,

@@ -18,8 +18,6 @@ from db.tables import AttemptRow, SearchRow, TrialRow
 from search.spec import Limits
 
 _ROUNDING: Final = 1e-6
-RESERVE: Final = 0.15
-"""Share of the time that trials keep for evaluating and reporting what they have once they are told of the limit."""
 
 
 def reached(session: Session, search: SearchRow, *, share: float = 1.0) -> str | None:

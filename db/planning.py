@@ -23,7 +23,7 @@ from db import cancellation, limits, states, trials
 from db.tables import PointRow, SearchRow, TrialRow
 from db.transitions import lock_search, move_search
 from search.methods.method import TrialRecord
-from search.spec import METHODS, ResolvedSpec
+from search.spec import METHODS, RESERVE, ResolvedSpec
 
 MAX_FAILURES: Final = 3
 
@@ -138,7 +138,7 @@ def _close(session: Session, search: SearchRow, history: Sequence[TrialRecord], 
     reason = (
         stop_reason
         # Whatever ran so late was asked to come to an end (`db.leases.Asked.limit`).
-        or limits.reached(session, search, share=1 - limits.RESERVE)
+        or limits.reached(session, search, share=1 - RESERVE)
         or ("completed" if failed is None else "trials_failed")
     )
     move_search(session, search.id, "succeeded", data={"stop_reason": reason, "points": points}, stop_reason=reason)

@@ -13,6 +13,9 @@ from pathlib import Path
 from launch.process import LaunchError
 
 _CPU = re.compile(r"cpu(?::(?P<count>[1-9]\d*))?")
+_OWN_CORES = 1
+"""Left to PostgreSQL, Redis and the API. The threads of an operation wait for each other by spinning: one of them that has
+to share its core slows a training by ten times, more than the core could ever add."""
 _CUDA = re.compile(r"cuda:(?P<indices>\d+(?:,\d+)*)")
 
 
@@ -26,7 +29,8 @@ class Slot:
 
 
 def slots(devices: str) -> list[Slot]:
-    """The slots that `auto | cpu | cpu:N | cuda:i,j` names: auto is every CUDA device, else one slot of all cores.
+    """The slots that `auto | cpu | cpu:N | cuda:i,j` names: auto is every CUDA device, else one slot. CPU
+    threads are shared out evenly, but for one core that stays with the service.
 
     Raises LaunchError for another form or a device that is not there.
     """
@@ -49,7 +53,7 @@ def slots(devices: str) -> list[Slot]:
         raise LaunchError(
             f"PARETOFIT_DEVICES={devices}: must be auto, cpu, cpu:N (N slots) or cuda:i,j (device numbers)"
         )
-    threads = max(1, cores() // len(names))
+    threads = max(1, (cores() - _OWN_CORES) // len(names))
     return [
         Slot(f"cpu-{number}" if device == "cpu" else device.replace(":", "-"), device, threads)
         for number, device in enumerate(names)

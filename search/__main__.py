@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from search.allocator import keep_freed_memory
 from search.local import Front, LocalSearch
 from search.methods.method import DatasetProfile
 from search.reporter import Stop
@@ -67,8 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     evaluate.set_defaults(command=_evaluate)
 
     options = parser.parse_args(arguments)
-    # Before torch is imported: threads that wait must not take the cores from others.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Before torch is imported. Threads of an operation wait for each other by spinning: all cores only on an idle machine.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) - 1)))
     try:
         code: int = options.command(options)
     except (ValueError, OSError) as error:
@@ -78,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    keep_freed_memory()
     body = _read_spec(options.spec)
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)

@@ -21,10 +21,8 @@ from search.methods.method import NewTrial, TrialRecord
 from search.pareto import hypervolume, nondominated
 from search.reporter import Point, Stop, Trial
 from search.seeds import trial_seed
-from search.spec import METHODS, ResolvedSpec
+from search.spec import METHODS, RESERVE, ResolvedSpec
 
-RESERVE: Final = 0.15
-"""Share of the time that is left for evaluating and reporting when a trial is told of a time limit."""
 _STATE: Final = "search.json"
 
 

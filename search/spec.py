@@ -8,7 +8,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping
 from functools import reduce
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -17,6 +17,8 @@ from search.methods.method import Candidate, DatasetProfile
 from settings import get_settings
 
 CostMetric = Literal["macs", "params", "peak_activation_bytes"]
+RESERVE: Final = 0.15
+"""Share of the time that trials keep for evaluating and reporting what they have once they are told of the limit."""
 Label = Annotated[str, Field(max_length=200)]
 
 METHODS = registry.load(get_settings().methods)

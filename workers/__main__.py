@@ -31,7 +31,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     light.add_argument("--processes", type=int, default=2, help="jobs at once (default 2)")
     train = queues.add_parser(TRAINING, help="trials, one at a time on one device")
     train.add_argument("--device", type=_device, default="cpu", help="cpu or cuda:N (default cpu)")
-    train.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads (default: all)")
+    spare = max(1, (os.cpu_count() or 1) - 1)  # Threads that have to wait for a core slow a training by ten times.
+    train.add_argument("--threads", type=int, default=spare, help="CPU threads (default: all cores but one)")
     return parser.parse_args(arguments)
 
 

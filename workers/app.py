@@ -12,9 +12,9 @@ from celery import Celery
 from celery.signals import setup_logging
 from kombu.entity import Exchange, Queue
 
+import logs
 from db.outbox import ADVANCE, INGEST, TRAIN
 from settings import get_settings
-from workers import logs
 
 LIGHT: Final = "light"
 TRAINING: Final = "train"

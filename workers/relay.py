@@ -23,10 +23,10 @@ from redis.exceptions import RedisError
 from sqlalchemy import Engine
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 
+import logs
 from db import events, limits, outbox, reaping, workers
 from db.engine import connect, transaction
 from settings import Settings, get_settings
-from workers import logs
 from workers.app import QUEUES, app, send
 from workers.collector import Collector
 

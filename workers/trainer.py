@@ -20,6 +20,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, Final
 
+from search.allocator import keep_freed_memory
 from search.reporter import Point, Stop, Trial
 from search.spec import METHODS, ResolvedSpec
 from workers import leash
@@ -133,6 +134,7 @@ def main(words: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     # What a segmentation fault or the supervisor's SIGABRT interrupts is seen in the log.
     faulthandler.enable()
+    keep_freed_memory()
     # The duplicate is not inherited by what the method starts.
     report = os.dup(arguments.report)
     os.close(arguments.report)

@@ -112,12 +112,15 @@ def cancel(context: typer.Context, *, search: SearchReference, as_json: AsJson =
         stdout().print(f"{asked.id}: {asked.state if asked.state == 'cancelled' else 'cancelling'}")
 
 
-def delete(context: typer.Context, *, search: SearchReference) -> None:
+def delete(context: typer.Context, *, search: SearchReference, as_json: AsJson = False) -> None:
     """Remove a search that is over, with all that it found."""
     with client(context) as service:
         found = references.search_id(service, search)
         service.searches.delete(found)
-    say(f"deleted {found}")
+    if as_json:
+        print_json({"id": found, "deleted": True})
+    else:
+        say(f"deleted {found}")
 
 
 def _facts(search: SearchDetail) -> list[tuple[str, object]]:

@@ -50,6 +50,8 @@ class MethodParams(BaseModel):
     """Parameters of a preset that runs in <= 20 s on 2 cores: the contract tests' and the tutorials'."""
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     """Named parameters to start from, beside `tiny`."""
+    least_trials: ClassVar[int] = 1
+    """Trials without which a search finds nothing: a lower `max_trials` is refused."""
 
     kind: str
 

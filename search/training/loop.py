@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import torch
@@ -54,9 +55,9 @@ def train(
     step, stop = schedule.start, Stop.NO
     meter = _Meter(reporter, schedule.steps)
     saved = time.monotonic()
-    for batch in batches:
+    for batch in islice(batches, schedule.steps - step):
         stop = reporter.should_stop()
-        if stop is not Stop.NO or step >= schedule.steps:
+        if stop is not Stop.NO:
             break
         learning_rate = cosine(schedule.peak, step, schedule.steps)
         set_learning_rate(optimizer, learning_rate)

@@ -8,8 +8,8 @@ from launch.devices import Slot, cores, slots
 from launch.process import LaunchError
 
 
-def test_cpu_is_one_slot_with_all_cores() -> None:
-    assert slots("cpu") == [Slot("cpu-0", "cpu", cores())]
+def test_cpu_is_one_slot_with_all_cores_but_the_service_s_own() -> None:
+    assert slots("cpu") == [Slot("cpu-0", "cpu", max(1, cores() - 1))]
 
 
 def test_cpu_slots_share_the_cores() -> None:

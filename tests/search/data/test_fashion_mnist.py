@@ -18,6 +18,10 @@ from search.spec import BuiltinSource, DatasetSpec, Splits
 
 NOWHERE = Path("/nonexistent")
 
+pytestmark = pytest.mark.skipif(
+    not fashion_mnist.DEBIAN.is_dir(), reason=f"needs {fashion_mnist.DEBIAN}: apt-get install dataset-fashion-mnist"
+)
+
 
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
