@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     bootstrap_key: SecretStr | None = Field(default=None, description="API key; needed to bind beyond loopback.")
     max_upload_bytes: int = Field(default=4 * 1024**3, gt=0, description="Largest archive accepted, bytes.")
     disk_reserve_bytes: int = Field(default=1024**3, ge=0, description="Free disk below which uploads are refused.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Least severe to log.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
     devices: str = Field(
         default="auto", description="Device slots of the train workers: auto | cpu | cpu:N | cuda:i,j."

@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Protocol, Self
 
@@ -195,8 +196,13 @@ def _entries(file: IO[bytes], limits: IngestLimits, budget: _Budget) -> Iterator
 
 def _zip_entries(file: IO[bytes], budget: _Budget) -> Iterator[_Entry | None]:
     with zipfile.ZipFile(file) as archive:
-        end = 0
-        for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
+        entries = sorted(archive.infolist(), key=lambda info: info.header_offset)
+        # Before any is opened: some versions of zipfile call such an archive damaged.
+        for info, following in pairwise(entries):
+            if following.header_offset < info.header_offset + 30 + len(info.orig_filename) + info.compress_size:
+                over = _shown(_safe_path(following.orig_filename))
+                raise reject("overlapping_entries", f"{over} lies over another file: make the archive again")
+        for info in entries:
             path = _safe_path(info.orig_filename)
             if info.flag_bits & 0x1:
                 raise reject("encrypted_entry", f"{_shown(path)} is encrypted: make the archive without a password")
@@ -205,9 +211,6 @@ def _zip_entries(file: IO[bytes], budget: _Budget) -> Iterator[_Entry | None]:
                 raise reject("special_entry", f"{_shown(path)} is a link or a device: put the file itself there")
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise reject("compression_method", f"{_shown(path)} is neither stored nor deflated: use plain zip")
-            if info.header_offset < end:
-                raise reject("overlapping_entries", f"{_shown(path)} lies over another file: make the archive again")
-            end = info.header_offset + 30 + len(info.orig_filename) + info.compress_size
             if info.is_dir():
                 yield None
                 continue
