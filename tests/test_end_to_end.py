@@ -7,13 +7,15 @@ import json
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -26,6 +28,7 @@ from paretofit.errors import DatasetRejectedError
 from search.spec import METHODS
 from tests.launch.service import Service, logs
 
+T = TypeVar("T")
 TEXTURES = {"brick": (0.9, 0.4, 0.3), "grass": (0.3, 0.8, 0.3), "water": (0.2, 0.4, 0.9)}
 """Red, green and blue of each class."""
 
@@ -88,6 +91,27 @@ def finish(client: Client, service: Service, spec: dict[str, Any]) -> SearchDeta
     return search
 
 
+def wait(ready: Callable[[], T | None]) -> T:
+    """Poll until `ready` gives something true."""
+    deadline = time.monotonic() + SECONDS
+    while not (found := ready()):
+        assert time.monotonic() < deadline, f"not in {SECONDS:g} s"
+        time.sleep(0.05)
+    return found
+
+
+def trainer(trial_id: str) -> psutil.Process | None:
+    """The process that runs a trial: it works in a scratch folder of the attempt's."""
+    for process in psutil.process_iter():
+        try:
+            folder = Path(process.cwd())
+        except psutil.Error:
+            continue
+        if folder.parent.name == "scratch" and folder.name.startswith(f"{trial_id}-"):
+            return process
+    return None
+
+
 def evaluate(checkpoint: Path, dataset: str | Path) -> dict[str, Any]:
     """What `python -m search evaluate` says, without the service."""
     command = [sys.executable, "-m", "search", "evaluate", str(checkpoint), "--dataset", str(dataset), "--json"]
@@ -123,6 +147,30 @@ def test_every_method_from_submission_to_checkpoints(
     with pytest.raises(ApiError) as refused:
         client.searches.select(search.id, [Bound(metric="macs", value=1)])
     assert (refused.value.status, refused.value.code) == (409, "no_point_fits")
+
+
+def test_a_training_that_rested_and_was_killed_gives_the_same_networks_bit_for_bit(
+    client: Client, service: Service, fashion: str
+) -> None:
+    method = {"kind": "mutualnet", **METHODS["mutualnet"].params.tiny, "resolutions": [24], "widths": {"step": 0.75}}
+    spec = {"name": "undisturbed", "dataset_id": fashion, "method": method, "seed": 3}
+    disturbed = client.searches.create(spec | {"name": "disturbed"})
+    trial = wait(lambda: next(iter(client.searches.trials(disturbed.id)), None))
+    wait(lambda: trainer(trial.id) and client.trials.get(trial.id).progress > 0.1)
+    client.searches.pause(disturbed.id)
+    wait(lambda: client.searches.get(disturbed.id).state == "paused")
+    client.searches.resume(disturbed.id)
+    killed = wait(lambda: trainer(trial.id))
+    killed.kill()
+    assert client.searches.wait(disturbed.id, timeout=SECONDS).state == "succeeded"
+    attempts = client.trials.get(trial.id).attempts
+    assert [attempt.outcome for attempt in attempts] == ["drained", "crashed", "completed"]
+    undisturbed = finish(client, service, spec)
+    digests = [
+        {point.key: point.artifact and point.artifact.sha256 for point in client.searches.front(search).points}
+        for search in (disturbed.id, undisturbed.id)
+    ]
+    assert digests[0] == digests[1]
 
 
 def test_images_of_a_user_from_archive_to_checkpoint(

@@ -65,11 +65,11 @@ def test_keys_belong_to_their_route(http: httpx.Client, stored: Engine, key: dic
     assert http.post("/v1/searches/estimate", json=body, headers=key).status_code == 200
 
 
-def test_of_twenty_at_once_one_is_done(http: httpx.Client, stored: Engine, key: dict[str, str]) -> None:
+def test_of_fifty_at_once_one_is_done(http: httpx.Client, stored: Engine, key: dict[str, str]) -> None:
     dataset_id = rows.ready_dataset(stored)
-    with ThreadPoolExecutor(20) as pool:
+    with ThreadPoolExecutor(50) as pool:
         answers = list(
-            pool.map(lambda _: http.post("/v1/searches", json=rows.body(dataset_id), headers=key), range(20))
+            pool.map(lambda _: http.post("/v1/searches", json=rows.body(dataset_id), headers=key), range(50))
         )
     found = Counter(answer.status_code for answer in answers)
     assert set(found) <= {202, 409}

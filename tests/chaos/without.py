@@ -26,13 +26,19 @@ _PAUSE: Final = 0.06
 
 
 def _epoch_guard() -> None:
-    """Writes look whether the trial runs, not whether it runs under the writer's epoch."""
+    """Writes look whether the trial runs, not whether it runs under the writer's epoch.
+
+    The supervisor's clock goes too: it ends most attempts before they write, but a process may be stopped between its
+    look at the clock and its write, and then the epoch is all there is.
+    """
     from db.leases import Lease
     from db.tables import TrialRow
+    from workers import keeper
 
     def held(lease: Lease) -> ColumnElement[bool]:
         return (TrialRow.id == lease.trial_id) & (TrialRow.state == "running")
 
+    keeper._SHARE = float("inf")  # type: ignore[misc]  # as below
     Lease.held = held  # type: ignore[assignment, method-assign]  # that is what this module is for
 
 
