@@ -47,7 +47,9 @@ class Settings(BaseSettings):
     bootstrap_key: SecretStr | None = Field(default=None, description="API key; needed to bind beyond loopback.")
     max_upload_bytes: int = Field(default=4 * 1024**3, gt=0, description="Largest archive accepted, bytes.")
     disk_reserve_bytes: int = Field(default=1024**3, ge=0, description="Free disk below which uploads are refused.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="DEBUG, INFO, WARNING or ERROR."
+    )
 
     devices: str = Field(
         default="auto", description="Device slots of the train workers: auto | cpu | cpu:N | cuda:i,j."
@@ -63,6 +65,9 @@ class Settings(BaseSettings):
     max_crashes: int = Field(default=3, ge=1, description="Lost or crashed attempts after which a trial fails.")
     stall_seconds: float = Field(
         default=1800, gt=0, description="Without any progress, after which a trial's attempt is ended as crashed."
+    )
+    checkpoint_seconds: float = Field(
+        default=30, gt=0, description="How often a training saves itself: what a crash costs at most."
     )
     orphan_seconds: float = Field(
         default=24 * 3600,

@@ -11,7 +11,7 @@ import os
 import re
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 import obstore
+from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, S3Store
 
 CHUNK = 1024**2
@@ -33,6 +34,10 @@ class BlobMissingError(LookupError):
     def __init__(self, sha256: str) -> None:
         super().__init__(f"no blob {sha256}")
         self.sha256 = sha256
+
+
+class BlobUnavailableError(OSError):
+    """The store does not answer, or refuses: worth another try."""
 
 
 class BlobCorruptError(RuntimeError):
@@ -69,7 +74,7 @@ class BlobStore(ABC):
         """Store a copy of the file at `path`; a damaged blob of the same content is healed. Raises OSError."""
 
     def find(self, sha256: str) -> StoredBlob:
-        """What is known of a blob without reading it. Raises BlobMissingError."""
+        """What is known of a blob without reading it. Raises BlobMissingError, BlobUnavailableError."""
         with _missing(sha256):
             found = obstore.head(self._objects, _name(sha256))
         return StoredBlob(sha256, int(found["size"]), found["last_modified"])
@@ -79,11 +84,12 @@ class BlobStore(ABC):
         return self.find(sha256).size
 
     def list(self) -> Iterator[StoredBlob]:
-        """Every blob, in no order. One that is put or deleted meanwhile may be there or not."""
-        for page in obstore.list(self._objects):
-            for found in page:
-                if (name := _PUBLISHED.fullmatch(found["path"])) is not None:
-                    yield StoredBlob(name[2], int(found["size"]), found["last_modified"])
+        """Every blob, in no order. One that is put or deleted meanwhile may be there or not. Raises BlobUnavailableError."""
+        with _answering():
+            for page in obstore.list(self._objects):
+                for found in page:
+                    if (name := _PUBLISHED.fullmatch(found["path"])) is not None:
+                        yield StoredBlob(name[2], int(found["size"]), found["last_modified"])
 
     def discard_partial(self, before: datetime) -> int:
         """Remove what puts that never ended have left, if nothing was written to it since; returns how many files.
@@ -109,19 +115,21 @@ class BlobStore(ABC):
         else:
             yield from self._read(sha256, start, end)
 
-    def fetch(self, sha256: str, destination: Path) -> None:
-        """Write a blob to `destination` as a whole, or not at all. Raises BlobMissingError, BlobCorruptError, OSError."""
+    def fetch(self, sha256: str, destination: Path, check: Callable[[], None] = lambda: None) -> None:
+        """Write a blob to `destination` as a whole, or not at all. `check` is called now and then, and may raise.
+
+        Raises BlobMissingError, BlobCorruptError, OSError.
+        """
         destination.parent.mkdir(parents=True, exist_ok=True)
         with _replacing(destination, destination.parent) as file:
             for chunk in self.stream(sha256):
+                check()
                 file.write(chunk)
 
     def delete(self, sha256: str) -> None:
-        """Remove a blob; one that is not there is no error."""
-        try:
+        """Remove a blob; one that is not there is no error. Raises BlobUnavailableError."""
+        with suppress(BlobMissingError), _missing(sha256):
             obstore.delete(self._objects, _name(sha256))
-        except FileNotFoundError:
-            return
 
     def _read(self, sha256: str, start: int, end: int) -> Iterator[bytes]:
         if start == end:
@@ -182,7 +190,8 @@ class S3BlobStore(BlobStore):
                 digest.update(chunk)
                 size += len(chunk)
         blob = Blob(digest.hexdigest(), size)
-        obstore.put(self._objects, _name(blob.sha256), path)
+        with _answering():
+            obstore.put(self._objects, _name(blob.sha256), path)
         return blob
 
 
@@ -205,9 +214,20 @@ def _name(sha256: str) -> str:
 @contextmanager
 def _missing(sha256: str) -> Iterator[None]:
     try:
-        yield
+        with _answering():
+            yield
     except FileNotFoundError as error:
         raise BlobMissingError(sha256) from error
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except BaseError as error:
+        raise BlobUnavailableError(f"the blob store does not answer: {error}") from error
 
 
 def _verified(chunks: Iterable[bytes], sha256: str) -> Iterator[bytes]:

@@ -73,9 +73,13 @@ def advance(session: Session, search_id: str) -> None:
 
 
 def fail(session: Session, search_id: str, error: PlanError) -> None:
-    """End a search whose method cannot plan: at once, or when the last of its trials has ended. A pause comes first."""
+    """End a search whose method cannot plan: at once, or when the last of its trials has ended. A cancel or a pause
+    comes first."""
     search = lock_search(session, search_id)
     if search is None or search.state in states.terminal(states.SEARCH) or search.pause_requested:
+        return
+    if search.cancel_requested:
+        cancellation.settle(session, search)
         return
     cancellation.cancel_queued(session, search_id)
     if not cancellation.running_trials(session, search_id):

@@ -78,7 +78,8 @@ class Trial:
 
     `inputs` maps the plan's input names to files; `dataset` is a dataset directory (`search.data`); `work` is an empty
     scratch folder; `checkpoint` is the folder of the last checkpoint of an earlier attempt; `seed` is the trial's own.
-    `batch_scale` is 1, or 0.5 after an attempt ran out of memory: multiply batch sizes by it.
+    `batch_scale` is 1, or 0.5 after an attempt ran out of memory: multiply batch sizes by it. A training saves itself every
+    `checkpoint_seconds`.
     """
 
     number: int
@@ -91,6 +92,7 @@ class Trial:
     inputs: dict[str, Path] = field(default_factory=dict)
     checkpoint: Path | None = None
     batch_scale: float = 1.0
+    checkpoint_seconds: float = 30.0
 
 
 class Reporter(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import subprocess
 import sys
 import tarfile
@@ -149,22 +150,21 @@ def test_every_method_from_submission_to_checkpoints(
     assert (refused.value.status, refused.value.code) == (409, "no_point_fits")
 
 
-def test_a_training_that_rested_and_was_killed_gives_the_same_networks_bit_for_bit(
+def test_a_training_that_is_killed_at_random_gives_the_same_networks_bit_for_bit(
     client: Client, service: Service, fashion: str
 ) -> None:
-    method = {"kind": "mutualnet", **METHODS["mutualnet"].params.tiny, "resolutions": [24], "widths": {"step": 0.75}}
+    tiny = METHODS["mutualnet"].params.tiny
+    method = {"kind": "mutualnet", **tiny, "resolutions": [24], "widths": {"step": 0.75}}
     spec = {"name": "undisturbed", "dataset_id": fashion, "method": method, "seed": 3}
     disturbed = client.searches.create(spec | {"name": "disturbed"})
     trial = wait(lambda: next(iter(client.searches.trials(disturbed.id)), None))
-    wait(lambda: trainer(trial.id) and client.trials.get(trial.id).progress > 0.1)
-    client.searches.pause(disturbed.id)
-    wait(lambda: client.searches.get(disturbed.id).state == "paused")
-    client.searches.resume(disturbed.id)
-    killed = wait(lambda: trainer(trial.id))
+    # It has saved itself several times by then, at whatever step the clock chose.
+    done = random.uniform(0.3, 0.7)
+    killed = wait(lambda: trainer(trial.id) if client.trials.get(trial.id).progress > done else None)
     killed.kill()
     assert client.searches.wait(disturbed.id, timeout=SECONDS).state == "succeeded"
-    attempts = client.trials.get(trial.id).attempts
-    assert [attempt.outcome for attempt in attempts] == ["drained", "crashed", "completed"]
+    assert [attempt.outcome for attempt in client.trials.get(trial.id).attempts] == ["crashed", "completed"]
+    assert "going on from step" in "\n".join(line.line for line in client.trials.logs(trial.id))
     undisturbed = finish(client, service, spec)
     digests = [
         {point.key: point.artifact and point.artifact.sha256 for point in client.searches.front(search).points}

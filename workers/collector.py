@@ -6,7 +6,6 @@ import threading
 from typing import Final
 
 import structlog
-from obstore.exceptions import BaseError
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 
 from db import collection
@@ -15,7 +14,7 @@ from db.engine import connect
 from settings import Settings
 
 _LOCK_SECONDS: Final = 5.0
-_LATER: Final = (OperationalError, InterfaceError, InternalError, BaseError, OSError)
+_LATER: Final = (OperationalError, InterfaceError, InternalError, OSError)
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 

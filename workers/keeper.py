@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 import structlog
 from sqlalchemy import Engine
@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from db.engine import transaction
 from db.leases import Asked, StaleLeaseError
 
+T = TypeVar("T")
 UNREACHABLE: Final = (OperationalError, InterfaceError, InternalError, PoolTimeoutError)
 """What it looks like when PostgreSQL is away, or ended this transaction to break a deadlock or because this process was
 stopped in the middle of it (`db.engine.connect`): worth another try."""
@@ -93,6 +94,17 @@ class Keeper:
                 self._renewed_at = max(self._renewed_at, began)
                 return True
         return False
+
+    def read(self, work: Callable[[Session], T]) -> T | None:
+        """What `work` gives; again and again while PostgreSQL is away. None: the lease is over."""
+        while not self.is_over:
+            try:
+                with transaction(self._engine) as session:
+                    return work(session)
+            except UNREACHABLE as error:
+                _log.warning("not read yet", error=str(error))
+                time.sleep(_RETRY_SECONDS)
+        return None
 
     def _keep(self) -> None:
         while not (self._ended.wait(self._look_every) or self.is_over):

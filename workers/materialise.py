@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -14,18 +14,30 @@ from db.blobs import Blob, BlobStore
 MANIFEST: Final = "paretofit-manifest.json"
 
 
-def dataset(blobs: BlobStore, cache: Path, dataset_id: str, manifest: Mapping[str, Mapping[str, Any]]) -> Path:
+def dataset(
+    blobs: BlobStore,
+    cache: Path,
+    dataset_id: str,
+    manifest: Mapping[str, Mapping[str, Any]],
+    *,
+    partial: Path,
+    check: Callable[[], None] = lambda: None,
+) -> Path:
     """The dataset's folder under `cache`; its manifest, written last, says that it is complete.
 
-    Raises BlobMissingError, BlobCorruptError, OSError.
+    It is put together as `partial`, a new folder of the same file system that is removed with the attempt. `check` is
+    called now and then, and may raise. Raises BlobMissingError, BlobCorruptError, OSError.
     """
     folder = cache / dataset_id
     if _is_complete(folder, manifest):
         return folder
-    partial = cache / f".{dataset_id}.{uuid.uuid4().hex}"
+    cache.mkdir(parents=True, exist_ok=True)
     try:
-        files(blobs, partial, manifest)
-        (partial / MANIFEST).write_text(json.dumps(manifest))
+        files(blobs, partial, manifest, check)
+        with (partial / MANIFEST).open("w", encoding="utf-8") as file:
+            json.dump(manifest, file)
+            file.flush()
+            os.fsync(file.fileno())
         if not _is_complete(folder, manifest):
             shutil.rmtree(folder, ignore_errors=True)
             try:
@@ -39,14 +51,19 @@ def dataset(blobs: BlobStore, cache: Path, dataset_id: str, manifest: Mapping[st
     return folder
 
 
-def files(blobs: BlobStore, folder: Path, manifest: Mapping[str, Mapping[str, Any]]) -> Path:
+def files(
+    blobs: BlobStore,
+    folder: Path,
+    manifest: Mapping[str, Mapping[str, Any]],
+    check: Callable[[], None] = lambda: None,
+) -> Path:
     """Write every file of {name: {sha256, size}} into a new folder, verified."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, blob in manifest.items():
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts:
             raise ValueError(f"manifest names a file outside its folder: {name!r}")
-        blobs.fetch(blob["sha256"], folder / path)
+        blobs.fetch(blob["sha256"], folder / path, check)
     return folder
 
 
@@ -63,5 +80,5 @@ def store(blobs: BlobStore, folder: Path) -> dict[str, dict[str, Any]]:
 def _is_complete(folder: Path, manifest: Mapping[str, Mapping[str, Any]]) -> bool:
     try:
         return bool(json.loads((folder / MANIFEST).read_text()) == manifest)
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return False

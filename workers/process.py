@@ -118,8 +118,12 @@ class Process:
         """
         if self._status is None:
             self.signal(signal.SIGKILL)
-            self._status = self._child.wait()
             deadline = time.monotonic() + _CONFIRM_SECONDS
+            while not self.has_ended():
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"process {self.pid} survives SIGKILL: the kernel holds it")
+                time.sleep(0.01)
+            self._status = self._child.wait()
             while _group_exists(self.pid):
                 if time.monotonic() > deadline:
                     raise RuntimeError(f"processes of group {self.pid} survive SIGKILL: the kernel holds them")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -44,6 +45,10 @@ _TICK: Final = 0.05
 _EXIT_SECONDS: Final = 10.0
 _LAST_SECONDS: Final = 3.0
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+class _StoppedError(Exception):
+    """The attempt is to end before it began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,22 +88,42 @@ def run(runtime: Runtime, trial_id: str) -> None:
             look=partial(leases.asked, lease=lease),
             look_every=settings.poll_seconds,
         ) as keeper,
-        scratch(settings.home / "scratch", f"{trial_id}-{lease.epoch}") as folder,
     ):
         _log.info("claimed")
-        ending = _attempt(runtime, lease, keeper, folder)
+        try:
+            with scratch(settings.home / "scratch", f"{trial_id}-{lease.epoch}") as folder:
+                ending = _attempt(runtime, lease, keeper, folder)
+        except OSError as error:
+            _log.exception("attempt crashed")
+            ending = Ending("crashed", error={"code": "system", "detail": str(error)})
         if ending is not None and keeper.write(partial(_end, lease=lease, ending=ending, settings=settings)):
             _log.info("ended", outcome=ending.kind, error=ending.error)
 
 
 def _attempt(runtime: Runtime, lease: Lease, keeper: Keeper, folder: Path) -> Ending | None:
     """Lay the trial out, train, write what comes. None: the lease is over."""
+
+    def check() -> None:
+        if keeper.is_over or _wanted(keeper) in {Stop.CANCEL, Stop.DRAIN}:
+            raise _StoppedError
+
     try:
-        with transaction(runtime.engine) as session:
-            assignment = leases.assignment(session, lease)
-        trial = _lay_out(runtime, assignment, folder)
+        assignment = keeper.read(partial(leases.assignment, lease=lease))
+        if assignment is None:
+            return None
+        trial = _lay_out(runtime, assignment, folder, check)
+        check()
+    except _StoppedError:
+        if keeper.is_over:
+            return None
+        return Ending("cancelled" if _wanted(keeper) is Stop.CANCEL else "queued")
     except LookupError as error:
         return Ending("failed", error={"code": "missing_input", "detail": str(error)})
+    except ValueError as error:
+        _log.exception("trial not understood")
+        return Ending(
+            "failed", error={"code": "not_understood", "detail": f"this worker cannot run the trial: {error}"}
+        )
     except (BlobCorruptError, OSError) as error:
         _log.exception("trial not laid out")
         return Ending("crashed", error={"code": "storage", "detail": str(error)})
@@ -106,9 +131,12 @@ def _attempt(runtime: Runtime, lease: Lease, keeper: Keeper, folder: Path) -> En
     write_order(order, trial)
     scribe = Scribe(runtime.blobs, lease, keeper)
     scribe.start()
-    with runtime.trainers.start(order, hurry=lambda: keeper.is_over or _wanted(keeper) is not Stop.NO) as process:
-        ending = _Watch(process, keeper, scribe, runtime.settings).until_the_end()
-    if scribe.finish():
+    try:
+        with runtime.trainers.start(order, hurry=lambda: keeper.is_over or _wanted(keeper) is not Stop.NO) as process:
+            ending = _Watch(process, keeper, scribe, runtime.settings).until_the_end()
+    finally:
+        written = scribe.finish()
+    if written:
         return _advised(ending, trial)
     if isinstance(scribe.error, OSError):
         return Ending("crashed", error={"code": "storage", "detail": str(scribe.error)})
@@ -117,19 +145,22 @@ def _attempt(runtime: Runtime, lease: Lease, keeper: Keeper, folder: Path) -> En
     return None
 
 
-def _lay_out(runtime: Runtime, assignment: Assignment, folder: Path) -> Trial:
+def _lay_out(runtime: Runtime, assignment: Assignment, folder: Path, check: Callable[[], None]) -> Trial:
     """Bring the dataset, the inputs and the last checkpoint to this machine.
 
-    Raises BlobMissingError, BlobCorruptError, OSError.
+    Raises what `check` does, BlobMissingError, BlobCorruptError, OSError, and ValueError for a specification that this
+    worker does not know.
     """
     cache = runtime.settings.home / "cache" / "datasets"
-    dataset = materialise.dataset(runtime.blobs, cache, assignment.dataset_id, assignment.manifest)
+    dataset = materialise.dataset(
+        runtime.blobs, cache, assignment.dataset_id, assignment.manifest, partial=folder / "dataset", check=check
+    )
     inputs = {name: folder / "inputs" / name for name in assignment.inputs}
     for name, sha256 in assignment.inputs.items():
-        runtime.blobs.fetch(sha256, inputs[name])
+        runtime.blobs.fetch(sha256, inputs[name], check)
     checkpoint = None
     if assignment.checkpoint is not None:
-        checkpoint = materialise.files(runtime.blobs, folder / "checkpoint", assignment.checkpoint["files"])
+        checkpoint = materialise.files(runtime.blobs, folder / "checkpoint", assignment.checkpoint["files"], check)
     work = folder / "work"
     work.mkdir()
     spec = ResolvedSpec.model_validate(assignment.spec)
@@ -145,6 +176,7 @@ def _lay_out(runtime: Runtime, assignment: Assignment, folder: Path) -> Trial:
         inputs=inputs,
         checkpoint=checkpoint,
         batch_scale=assignment.batch_scale,
+        checkpoint_seconds=runtime.settings.checkpoint_seconds,
     )
 
 
@@ -212,7 +244,7 @@ class _Watch:
             except ValueError as error:
                 kind, value = "malformed", str(error)
             if kind in {"ended", "failed"}:
-                self._said = (kind, value)
+                self._said = (kind, _storable(value))
                 self._later((_EXIT_SECONDS, signal.SIGKILL))
             else:
                 self._scribe.put(kind, value)
@@ -267,6 +299,19 @@ class _Watch:
             return Ending("crashed", error={"code": OUT_OF_MEMORY, "detail": detail, "log": last})
         name = signal.Signals(-status).name if status < 0 else f"status {status}"
         return Ending("crashed", error={"code": "crashed", "detail": f"the trainer ended by {name}", "log": last})
+
+
+def _storable(value: Any) -> Any:
+    """JSON as PostgreSQL takes it: its text holds no NUL and no half of a surrogate pair."""
+    match value:
+        case str():
+            return value.encode(errors="replace").decode().replace("\0", "\ufffd")
+        case dict():
+            return {_storable(key): _storable(item) for key, item in value.items()}
+        case list():
+            return [_storable(item) for item in value]
+        case _:
+            return value
 
 
 def _advised(ending: Ending | None, trial: Trial) -> Ending | None:

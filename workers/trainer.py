@@ -88,6 +88,7 @@ def read_order(path: Path) -> Trial:
         inputs={name: Path(file) for name, file in order["inputs"].items()},
         checkpoint=None if order["checkpoint"] is None else Path(order["checkpoint"]),
         batch_scale=order["batch_scale"],
+        checkpoint_seconds=order["checkpoint_seconds"],
     )
 
 
@@ -104,6 +105,7 @@ def write_order(path: Path, trial: Trial) -> None:
         "inputs": {name: str(file) for name, file in trial.inputs.items()},
         "checkpoint": None if trial.checkpoint is None else str(trial.checkpoint),
         "batch_scale": trial.batch_scale,
+        "checkpoint_seconds": trial.checkpoint_seconds,
     }
     path.write_text(json.dumps(order))
 

@@ -167,6 +167,17 @@ def test_method_that_cannot_plan_fails_its_search_after_the_pause(engine: Engine
     assert rows.search(engine, search_id).state == "failed"
 
 
+def test_acknowledged_cancel_comes_before_the_failure_of_a_method(engine: Engine) -> None:
+    search_id = rows.add_search(engine, labels={"fail": "yes"})
+    with pytest.raises(planning.PlanError) as raised:
+        rows.plan(engine, search_id)
+    with transaction(engine) as session:
+        assert request_cancel(session, search_id)
+    with transaction(engine) as session:
+        planning.fail(session, search_id, raised.value)
+    assert rows.search(engine, search_id).state == "cancelled"
+
+
 def test_unknown_search_cannot_be_steered(engine: Engine) -> None:
     with transaction(engine) as session:
         for work in (steering.request_pause, steering.resume):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -37,7 +38,11 @@ def test_dataset_is_laid_out_once_by_many(blobs: BlobStore, folder: Path, tmp_pa
     cache = tmp_path / "cache"
     found: list[Path] = []
     threads = [
-        threading.Thread(target=lambda: found.append(materialise.dataset(blobs, cache, "ds_1", manifest)))
+        threading.Thread(
+            target=lambda: found.append(
+                materialise.dataset(blobs, cache, "ds_1", manifest, partial=tmp_path / uuid4().hex)
+            )
+        )
         for _ in range(6)
     ]
     for thread in threads:
@@ -51,7 +56,9 @@ def test_dataset_is_laid_out_once_by_many(blobs: BlobStore, folder: Path, tmp_pa
 
 def test_half_a_dataset_is_laid_out_again(blobs: BlobStore, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "cache" / "ds_1").mkdir(parents=True)
-    laid = materialise.dataset(blobs, tmp_path / "cache", "ds_1", materialise.store(blobs, folder))
+    laid = materialise.dataset(
+        blobs, tmp_path / "cache", "ds_1", materialise.store(blobs, folder), partial=tmp_path / "partial"
+    )
     assert (laid / "images.bin").exists()
 
 
@@ -61,10 +68,10 @@ def test_damaged_or_missing_blobs_are_refused(blobs: BlobStore, folder: Path, tm
     stored = tmp_path / "blobs" / digest[:2] / digest
     stored.write_bytes(b"imagez")
     with pytest.raises(BlobCorruptError):
-        materialise.dataset(blobs, tmp_path / "cache", "ds_1", manifest)
+        materialise.dataset(blobs, tmp_path / "cache", "ds_1", manifest, partial=tmp_path / "partial")
     stored.unlink()
     with pytest.raises(BlobMissingError):
-        materialise.dataset(blobs, tmp_path / "cache", "ds_1", manifest)
+        materialise.dataset(blobs, tmp_path / "cache", "ds_1", manifest, partial=tmp_path / "partial")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -72,6 +79,27 @@ def test_damaged_or_missing_blobs_are_refused(blobs: BlobStore, folder: Path, tm
 def test_manifest_stays_in_its_folder(blobs: BlobStore, tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="outside its folder"):
         materialise.files(blobs, tmp_path / "x", {name: {"sha256": "a" * 64, "size": 1}})
+
+
+def test_scratch_of_many_at_once(tmp_path: Path) -> None:
+    (tmp_path / "stray").write_text("no folder")
+    failures: list[OSError] = []
+
+    def attempts(worker: int) -> None:
+        try:
+            for number in range(200):
+                with scratch(tmp_path, f"{worker}-{number}") as folder:
+                    (folder / "file").write_text("x")
+        except OSError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=attempts, args=(worker,)) for worker in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert [path.name for path in tmp_path.iterdir()] == ["stray"]
 
 
 def test_scratch_goes_with_its_user_and_takes_what_was_left(tmp_path: Path) -> None:

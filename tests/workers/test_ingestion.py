@@ -57,7 +57,7 @@ def test_uploaded_archive_becomes_a_dataset(station: Fleet, tmp_path: Path) -> N
     assert row.profile["classes"] == ["class0", "class1"]
     assert sum(row.profile["images"].values()) == 24
     blobs = open_store((station.home / "blobs").as_uri())
-    folder = materialise.dataset(blobs, tmp_path / "cache", row.id, row.manifest)
+    folder = materialise.dataset(blobs, tmp_path / "cache", row.id, row.manifest, partial=tmp_path / "partial")
     assert Dataset.open(folder).profile.model_dump(mode="json") == row.profile
     assert list((station.home / "scratch").iterdir()) == []
 

@@ -7,6 +7,7 @@ arXiv 1706.02677).
 from __future__ import annotations
 
 import hashlib
+import sys
 from functools import partial
 from typing import Any
 
@@ -57,6 +58,8 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     steps = epochs * batches.steps_per_epoch
     identity = _identity(trial, steps)
     start = checkpoint.restore(trial.checkpoint, network, optimizer, identity=identity) if trial.checkpoint else 0
+    if start:
+        sys.stderr.write(f"going on from step {start} of {steps}\n")
 
     def save(step: int) -> None:
         folder = trial.work / f"checkpoint-{step}"
@@ -64,7 +67,7 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
         reporter.checkpoint(folder, step)
 
     done, stop = loop.train(
-        loop.Schedule(steps=steps, peak=learning_rate, start=start),
+        loop.Schedule(steps=steps, peak=learning_rate, start=start, checkpoint_seconds=trial.checkpoint_seconds),
         batches.from_step(start),
         partial(step, network, params, profile, trial.seed),
         optimizer,
