@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from db import datasets, idempotency, publication
 from db.blobs import BlobMissingError, BlobStore
@@ -71,6 +71,8 @@ def _blobs(engine: Engine, store: BlobStore, before: datetime) -> list[int]:
                         blob = store.find(sha256)
                         # Whoever put it again meanwhile is about to name it.
                         if blob.put_at < before:
+                            # Raises if PostgreSQL ended the session, and with it the lock, while a slow store answered.
+                            session.execute(select(1))
                             store.delete(sha256)
                             sizes.append(blob.size)
     return sizes

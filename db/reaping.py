@@ -101,6 +101,11 @@ def resend(session: Session, task: str, *, seconds: float) -> list[str]:
     return [row.id for row in rows]
 
 
+def unclaimed(session: Session, task: str) -> int:
+    """How much waits for a worker to take it."""
+    return session.scalar(select(func.count()).select_from(_WAITING[task][1].subquery())) or 0
+
+
 def _past(expires_at: InstrumentedAttribute[datetime | None]) -> ColumnElement[bool]:
     return expires_at < func.clock_timestamp()
 

@@ -44,7 +44,7 @@ TRIAL: Final[Machine] = {
         "pruned": "others dominate it",
         "infeasible": "it cannot meet the constraints",
         "failed": "its method raised an error, or it crashed too often",
-        "cancelled": "its search is cancelled and its trainer is dead",
+        "cancelled": "its search is cancelled and its trainer is dead or its lease over, or it is deaf to a time limit",
         "queued": "its worker drained, or it crashed, stalled or was lost",
     },
     "completed": {},

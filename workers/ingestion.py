@@ -18,7 +18,7 @@ from db.engine import transaction
 from db.ingestion import Ingestion
 from db.leases import Asked
 from workers import environment
-from workers.keeper import Keeper
+from workers.keeper import Keeper, StoppedError
 from workers.parent import draining
 from workers.process import start_module
 from workers.runtime import Runtime
@@ -55,11 +55,14 @@ def run(runtime: Runtime, dataset_id: str) -> None:
             look=renew,
             look_every=settings.renew_seconds,
         ) as keeper,
-        scratch(settings.home / "scratch", f"{dataset_id}-{job.epoch}") as folder,
     ):
         _log.info("claimed")
+        answer: dict[str, Any] | None
         try:
-            answer = _validate(runtime, job, keeper, folder)
+            with scratch(settings.home / "scratch", f"{dataset_id}-{job.epoch}") as folder:
+                answer = _validate(runtime, job, keeper, folder)
+        except StoppedError:
+            answer = None if keeper.is_over else {"state": "drained"}
         except (_CrashedError, BlobCorruptError, BlobMissingError, OSError) as error:
             _log.exception("validation crashed")
             answer = {"state": "crashed", "detail": str(error)}
@@ -67,13 +70,18 @@ def run(runtime: Runtime, dataset_id: str) -> None:
             _log.info("ended", state=answer["state"])
 
 
-def _validate(runtime: Runtime, job: Ingestion, keeper: Keeper, folder: Path) -> dict[str, Any] | None:
-    """The answer of `search.data.ingest`, with a manifest if it is ready; state "drained" if the worker stops; None if
-    the lease is over."""
+def _validate(runtime: Runtime, job: Ingestion, keeper: Keeper, folder: Path) -> dict[str, Any]:
+    """The answer of `search.data.ingest`, with a manifest if it is ready. Raises StoppedError, _CrashedError, OSError,
+    BlobMissingError, BlobCorruptError."""
+
+    def check() -> None:
+        if keeper.is_over or draining.is_set():
+            raise StoppedError
+
     archive = None
     if job.archive is not None:
         archive = folder / "archive"
-        runtime.blobs.fetch(job.archive, archive)
+        runtime.blobs.fetch(job.archive, archive, check)
     request, out = folder / "request.json", folder / "dataset"
     content = {"spec": job.spec.model_dump(mode="json"), "archive": None if archive is None else str(archive)}
     request.write_text(json.dumps(content))
@@ -85,10 +93,7 @@ def _validate(runtime: Runtime, job: Ingestion, keeper: Keeper, folder: Path) ->
         directory=folder,
     ) as process:
         while not process.has_ended():
-            if keeper.is_over:
-                return None
-            if draining.is_set():
-                return {"state": "drained"}
+            check()
             for source, line in process.read(_TICK):
                 lines.setdefault(source, []).append(line)
                 del lines[source][:-_LAST_LINES]
@@ -103,6 +108,7 @@ def _validate(runtime: Runtime, job: Ingestion, keeper: Keeper, folder: Path) ->
     if answer["state"] == "ready":
         answer["manifest"] = {}
         for name in answer["files"]:
+            check()
             blob = runtime.blobs.put(out / name)
             answer["manifest"][name] = {"sha256": blob.sha256, "size": blob.size}
     return answer

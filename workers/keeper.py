@@ -26,6 +26,10 @@ _RETRY_SECONDS: Final = 0.5
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
+class StoppedError(Exception):
+    """The work is to end before it is done: it is not this worker's any more, or something asks for its end."""
+
+
 class Keeper:
     """A thread that renews a lease and looks what is asked, inside a `with` block.
 

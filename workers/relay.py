@@ -136,12 +136,15 @@ class Relay:
             limits.enforce(session)
 
     def resend(self) -> None:
-        """Send again what got lost: at once if its queue is empty, later if it may still be in the queue."""
+        """Send again what got lost: at once if its queue is empty, later if it may still be in the queue, and not while
+        the queue holds as many messages as there is to take."""
         for task, queue in QUEUES.items():
             with app.connection_for_read() as connection:
                 waiting = connection.default_channel.queue_declare(queue).message_count
             seconds = self._settings.resend_seconds * (_BUSY_FACTOR if waiting else 1)
             with transaction(self._engine) as session:
+                if waiting and waiting >= reaping.unclaimed(session, task):
+                    continue
                 again = reaping.resend(session, task, seconds=seconds)
             if again:
                 _log.warning("wake-ups sent again", task=task, subjects=again)

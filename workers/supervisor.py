@@ -28,7 +28,7 @@ from search.seeds import trial_seed
 from search.spec import ResolvedSpec
 from settings import Settings
 from workers import materialise
-from workers.keeper import Keeper
+from workers.keeper import Keeper, StoppedError
 from workers.memory import oom_kills
 from workers.messages import decode
 from workers.parent import draining
@@ -45,10 +45,6 @@ _TICK: Final = 0.05
 _EXIT_SECONDS: Final = 10.0
 _LAST_SECONDS: Final = 3.0
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
-
-
-class _StoppedError(Exception):
-    """The attempt is to end before it began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +101,7 @@ def _attempt(runtime: Runtime, lease: Lease, keeper: Keeper, folder: Path) -> En
 
     def check() -> None:
         if keeper.is_over or _wanted(keeper) in {Stop.CANCEL, Stop.DRAIN}:
-            raise _StoppedError
+            raise StoppedError
 
     try:
         assignment = keeper.read(partial(leases.assignment, lease=lease))
@@ -113,7 +109,7 @@ def _attempt(runtime: Runtime, lease: Lease, keeper: Keeper, folder: Path) -> En
             return None
         trial = _lay_out(runtime, assignment, folder, check)
         check()
-    except _StoppedError:
+    except StoppedError:
         if keeper.is_over:
             return None
         return Ending("cancelled" if _wanted(keeper) is Stop.CANCEL else "queued")

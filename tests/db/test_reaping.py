@@ -121,6 +121,19 @@ def test_trial_that_must_not_run_is_not_woken(engine: Engine, flag: str) -> None
     assert resend(engine, outbox.TRAIN) == []
 
 
+def test_what_waits_is_counted_until_it_is_taken(engine: Engine) -> None:
+    search_id = rows.add_search(engine)
+    [trial_id] = rows.plan(engine, search_id)
+
+    def unclaimed() -> int:
+        with transaction(engine) as session:
+            return reaping.unclaimed(session, outbox.TRAIN)
+
+    assert unclaimed() == 1
+    rows.take(engine, trial_id)
+    assert unclaimed() == 0
+
+
 def test_lost_wake_up_of_the_planner_is_sent_again(engine: Engine) -> None:
     search_id = rows.add_search(engine)
     rows.wake_ups(engine)

@@ -54,8 +54,11 @@ def test_dataset_is_laid_out_once_by_many(blobs: BlobStore, folder: Path, tmp_pa
     assert (cache / "ds_1" / "images.bin").read_bytes() == b"images"
 
 
-def test_half_a_dataset_is_laid_out_again(blobs: BlobStore, folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("torn", [None, "", '{"images.bin": {'])
+def test_half_a_dataset_is_laid_out_again(blobs: BlobStore, folder: Path, tmp_path: Path, torn: str | None) -> None:
     (tmp_path / "cache" / "ds_1").mkdir(parents=True)
+    if torn is not None:
+        (tmp_path / "cache" / "ds_1" / materialise.MANIFEST).write_text(torn)
     laid = materialise.dataset(
         blobs, tmp_path / "cache", "ds_1", materialise.store(blobs, folder), partial=tmp_path / "partial"
     )

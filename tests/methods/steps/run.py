@@ -78,7 +78,8 @@ def point(trial: Trial, index: int, accuracy: float) -> Point:
 
 def _fail(fault: str, reporter: Reporter, trial: Trial) -> None:
     if fault == "raise":
-        raise ArithmeticError("step sums to nothing")
+        # As of a file whose name is no UTF-8.
+        raise ArithmeticError("step sums to nothing\0\udcff")
     if fault == "memory_always" or (fault == "memory" and trial.batch_scale == 1):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory")
     if fault == "hang" and trial.checkpoint is None:
