@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Final, TypeVar
 
 import psutil
@@ -26,6 +27,8 @@ from tests.chaos.schedule import Fault
 
 T = TypeVar("T")
 DOUBLED: Final = 20
+WRITES_WITHIN: Final = 1.0
+"""Seconds that the kill of a supervisor waits for one that is in the middle of writing an artifact."""
 TAKEN_WITHIN: Final = 8.0
 """Seconds after its lease in which a trial should be taken by another worker."""
 
@@ -67,7 +70,7 @@ class Faults:
         self._repairs: list[_Repair] = []
         self._how: Mapping[Fault, Callable[[], object]] = {
             "worker_kill": lambda: self._kill(self._busy().worker),
-            "supervisor_kill": lambda: self._busy().supervisor.kill(),
+            "supervisor_kill": self._kill_supervisor,
             "trainer_kill": lambda: self._busy().trainer.kill(),
             "worker_stop": self._stop_worker,
             "supervisor_stop": self._stop_supervisor,
@@ -111,16 +114,30 @@ class Faults:
         return self._rng.choice(choices)
 
     def _busy(self) -> _Busy:
+        return self._one(self._all_busy())
+
+    def _all_busy(self) -> list[_Busy]:
         found = []
         for worker in self._cluster.parts("train"):
             for process in worker.tree():
                 attempt, parent = attempt_of(process), process.parent()
                 if attempt is not None and parent is not None:
                     found.append(_Busy(worker, parent, process, attempt))
-        return self._one(found)
+        return found
 
     def _kill(self, part: Part) -> None:
         self._cluster.kill(part, tree=self._rng.random() < 0.5)
+
+    def _kill_supervisor(self) -> None:
+        """Kill one that is writing into the store, if one is soon: that is where a crash can do most harm."""
+        store, deadline = self._cluster.home / "blobs", time.monotonic() + WRITES_WITHIN
+        while time.monotonic() < deadline:
+            for busy in self._all_busy():
+                if any(Path(file.path).is_relative_to(store) for file in busy.supervisor.open_files()):
+                    busy.supervisor.kill()
+                    return
+            time.sleep(0.01)
+        self._busy().supervisor.kill()
 
     def _stop(
         self, processes: Sequence[psutil.Process], seconds: float, early: Callable[[], bool] = lambda: False
