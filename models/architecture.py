@@ -12,7 +12,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, replace
-from functools import cache
+from functools import cache, cached_property
 from importlib import import_module
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -62,11 +62,11 @@ def kinds() -> dict[str, type[Block]]:
     return dict(sorted(_KINDS.items()))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Architecture:
     """A static network: it runs at any input size; `nominal` is the size its strides were chosen for.
 
-    Equal architectures have equal channels, so an Architecture is its own cache key. Raises ArchitectureError if the
+    Equal architectures have equal channels, so an Architecture is its own cache key, hashed once. Raises ArchitectureError if the
     blocks do not fit one another.
     """
 
@@ -148,11 +148,15 @@ class Architecture:
             )
         return cls(**_decode_fields(cls, data, place=""))
 
-    @property
+    @cached_property
     def key(self) -> str:
         """16 hexadecimal digits: the hash of the canonical JSON, the same in every process and release."""
         canonical = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def __hash__(self) -> int:
+        # Of the key, which is kept: hashing all blocks takes a millisecond, at each pass of a training.
+        return hash(int(self.key, 16))
 
 
 def channel_vector(architecture: Architecture) -> tuple[int, ...]:

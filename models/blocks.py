@@ -7,14 +7,22 @@ from torch import Tensor, nn
 
 from models.kinds import basic, inverted, pooling, preactivation, residual, separable, shuffle
 from models.kinds.basic import Activation
+from models.layers.batch_norm import norm_act
+from models.layers.convolution import convolve
 
 
 def conv(in_channels: int, out_channels: int, *, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     """A convolution without bias, Kaiming normal by the fan-out of each group (He et al., arXiv 1502.01852)."""
     module = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
     fan_out = kernel**2 * out_channels // groups
-    nn.init.normal_(module.weight, 0.0, (2.0 / fan_out) ** 0.5)
+    _draw(module.weight, (2.0 / fan_out) ** 0.5)
     return module
+
+
+def _draw(weight: Tensor, std: float) -> None:
+    # On the meta device there is nothing to draw, and torch takes long over it, the first time for seconds.
+    if not weight.is_meta:
+        nn.init.normal_(weight, 0.0, std)
 
 
 def activation(name: Activation) -> nn.Module:
@@ -40,8 +48,7 @@ class ConvUnit(nn.Module):
         self.act = activation(block.activation)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.act(self.norm(self.conv(x)))
-        return out
+        return norm_act(convolve(x, self.conv), self.norm, self.act)
 
 
 def conv_unit(
@@ -79,9 +86,9 @@ class PreactivationBasic(nn.Module):
         self.conv2 = conv(block.mid_channels, block.out_channels, kernel=3)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.act1(self.norm1(x))
-        shortcut = x if self.shortcut is None else self.shortcut(out)
-        out = self.conv2(self.act2(self.norm2(self.conv1(out))))
+        out = norm_act(x, self.norm1, self.act1)
+        shortcut = x if self.shortcut is None else convolve(out, self.shortcut)
+        out = self.conv2(norm_act(self.conv1(out), self.norm2, self.act2))
         total: Tensor = out + shortcut
         return total
 
@@ -201,8 +208,7 @@ class Norm(nn.Module):
         self.act = activation(block.activation)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.act(self.norm(x))
-        return out
+        return norm_act(x, self.norm, self.act)
 
 
 class Classifier(nn.Module):
@@ -212,7 +218,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.linear = nn.Linear(block.in_channels, block.out_channels)
-        nn.init.normal_(self.linear.weight, 0.0, 0.01)
+        _draw(self.linear.weight, 0.01)
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:

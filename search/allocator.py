@@ -5,10 +5,9 @@ from __future__ import annotations
 import ctypes
 from typing import Final
 
-# <malloc.h> of glibc; the threshold is the largest it takes.
+# <malloc.h> of glibc.
 _M_TRIM_THRESHOLD: Final = -1
-_M_MMAP_THRESHOLD: Final = -3
-_LARGEST_MMAP_THRESHOLD: Final = 32 * 1024**2
+_M_MMAP_MAX: Final = -4
 _NEVER: Final = 2**31 - 1
 
 
@@ -20,5 +19,5 @@ def keep_freed_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
+        mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, _NEVER)

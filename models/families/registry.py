@@ -7,11 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from models.architecture import Architecture
-from models.families import shufflenet, wide_resnet
-from models.families.mobile import mobile
-from models.families.resnet import resnet
-from models.families.scaling import Scale
-from models.families.vgg import vgg
+from models.families import mobile, resnet, shufflenet, vgg, wide_resnet
+from models.families.scaling import Scale, Width
 
 RESNET = "He et al., 2015 (arXiv 1512.03385)"
 
@@ -20,62 +17,83 @@ RESNET = "He et al., 2015 (arXiv 1512.03385)"
 class Family:
     """`pattern` matches the names that `build` takes; `title` and `paper` are for people.
 
-    `slimmable`: whether the leading channels of a network make a narrower one. `groups`: what may be chosen.
+    `stages`: of a slimmable family, how many widths may be chosen; 0: the leading channels of a network make no narrower
+    one. `groups`: what may be chosen.
     """
 
     title: str
     paper: str
     pattern: re.Pattern[str]
     build: Callable[[str, Scale], Architecture]
-    slimmable: bool = True
+    stages: int = 0
     groups: tuple[int, ...] = ()
+
+    @property
+    def slimmable(self) -> bool:
+        return self.stages > 0
 
 
 FAMILIES: dict[str, Family] = {
     "fd_mobilenet": Family(
-        "FD-MobileNet", "Qin et al., 2018 (arXiv 1802.03750)", re.compile("fd_mobilenet"), build=mobile
+        "FD-MobileNet",
+        "Qin et al., 2018 (arXiv 1802.03750)",
+        re.compile("fd_mobilenet"),
+        build=mobile.mobile,
+        stages=mobile.TABLES["fd_mobilenet"].widths,
     ),
     "fd_shufflenet": Family(
         "ShuffleNetV1 with fast downsampling",
         "Qin et al., 2018 (arXiv 1802.03750), future work",
         re.compile("fd_shufflenet"),
         build=shufflenet.shufflenet,
-        slimmable=False,
         groups=tuple(shufflenet.FIRST_STAGE),
     ),
     "mobilenet_v1": Family(
-        "MobileNetV1", "Howard et al., 2017 (arXiv 1704.04861)", re.compile("mobilenet_v1"), build=mobile
+        "MobileNetV1",
+        "Howard et al., 2017 (arXiv 1704.04861)",
+        re.compile("mobilenet_v1"),
+        build=mobile.mobile,
+        stages=mobile.TABLES["mobilenet_v1"].widths,
     ),
     "mobilenet_v2": Family(
-        "MobileNetV2", "Sandler et al., 2018 (arXiv 1801.04381)", re.compile("mobilenet_v2"), build=mobile
+        "MobileNetV2",
+        "Sandler et al., 2018 (arXiv 1801.04381)",
+        re.compile("mobilenet_v2"),
+        build=mobile.mobile,
+        stages=mobile.TABLES["mobilenet_v2"].widths,
     ),
-    "resnet18": Family("ResNet-18", RESNET, re.compile("resnet18"), build=resnet),
-    "resnet34": Family("ResNet-34", RESNET, re.compile("resnet34"), build=resnet),
-    "resnet50": Family("ResNet-50", RESNET, re.compile("resnet50"), build=resnet),
-    "resnet101": Family("ResNet-101", RESNET, re.compile("resnet101"), build=resnet),
-    "resnet152": Family("ResNet-152", RESNET, re.compile("resnet152"), build=resnet),
+    "resnet18": Family("ResNet-18", RESNET, re.compile("resnet18"), build=resnet.resnet, stages=len(resnet.STAGES)),
+    "resnet34": Family("ResNet-34", RESNET, re.compile("resnet34"), build=resnet.resnet, stages=len(resnet.STAGES)),
+    "resnet50": Family("ResNet-50", RESNET, re.compile("resnet50"), build=resnet.resnet, stages=len(resnet.STAGES)),
+    "resnet101": Family("ResNet-101", RESNET, re.compile("resnet101"), build=resnet.resnet, stages=len(resnet.STAGES)),
+    "resnet152": Family("ResNet-152", RESNET, re.compile("resnet152"), build=resnet.resnet, stages=len(resnet.STAGES)),
     "resnext50_32x4d": Family(
-        "ResNeXt-50 (32x4d)", "Xie et al., 2016 (arXiv 1611.05431)", re.compile("resnext50_32x4d"), build=resnet
+        "ResNeXt-50 (32x4d)",
+        "Xie et al., 2016 (arXiv 1611.05431)",
+        re.compile("resnext50_32x4d"),
+        build=resnet.resnet,
+        stages=len(resnet.STAGES),
     ),
     "shufflenet_v1": Family(
         "ShuffleNetV1",
         "Zhang et al., 2017 (arXiv 1707.01083)",
         re.compile("shufflenet_v1"),
         build=shufflenet.shufflenet,
-        slimmable=False,
         groups=tuple(shufflenet.FIRST_STAGE),
     ),
     "vgg16": Family(
         "VGG-16 with batch normalisation and one linear layer",
         "Simonyan & Zisserman, 2014 (arXiv 1409.1556)",
         re.compile("vgg16"),
-        build=vgg,
+        build=vgg.vgg,
+        stages=len(vgg.STAGES),
     ),
     "wrn_D_K": Family(
         "WideResNet, such as wrn_28_10",
         "Zagoruyko & Komodakis, 2016 (arXiv 1605.07146)",
         wide_resnet.PATTERN,
         build=wide_resnet.wide_resnet,
+        stages=len(wide_resnet.STAGES),
     ),
 }
 
@@ -83,7 +101,7 @@ FAMILIES: dict[str, Family] = {
 def architecture(
     family: str,
     *,
-    width: float = 1.0,
+    width: Width = 1.0,
     slimmable: bool = False,
     base_width: float = 1.0,
     nominal: int = 224,
@@ -94,15 +112,15 @@ def architecture(
     """A network of a family by name.
 
     `base_width` multiplies the family's table: the channels of the full network. `width` narrows (or widens) it, by
-    multiples of 8 if `slimmable`. `nominal` is the input side in pixels that the strides are chosen for. `groups` is
-    that of ShuffleNet's convolutions (unset: 3). Raises ValueError for an unknown name, listing those there are, and
-    for numbers that make no network.
+    multiples of 8 if `slimmable`; then it may be one number for each of the family's `stages`. `nominal` is the input
+    side in pixels that the strides are chosen for. `groups` is that of ShuffleNet's convolutions (unset: 3). Raises
+    ValueError for an unknown name, listing those there are, and for numbers that make no network.
     """
-    known = next((known for known in FAMILIES.values() if known.pattern.fullmatch(family)), None)
-    if known is None:
-        raise ValueError(f"unknown family {family!r}: choose one of {', '.join(FAMILIES)} (such as wrn_28_10)")
+    known = _known(family)
     if slimmable and not known.slimmable:
         raise ValueError(f"{family} cannot be slimmable: choose one of {', '.join(_slimmable_families())}")
+    if isinstance(width, tuple) and not slimmable:
+        raise ValueError("width: a width for each stage is for slimmable networks; give one number")
     if groups is not None and groups not in known.groups:
         if not known.groups:
             raise ValueError(f"groups cannot be chosen for {family}: leave it out")
@@ -117,6 +135,21 @@ def architecture(
         groups=groups,
     )
     return known.build(family, scale)
+
+
+def stages(family: str) -> int:
+    """How many widths a slimmable network of this family may have, from input to output. Raises ValueError for an
+    unknown name, and for a family without any."""
+    if not (known := _known(family)).slimmable:
+        raise ValueError(f"{family} cannot be slimmable: choose one of {', '.join(_slimmable_families())}")
+    return known.stages
+
+
+def _known(family: str) -> Family:
+    known = next((known for known in FAMILIES.values() if known.pattern.fullmatch(family)), None)
+    if known is None:
+        raise ValueError(f"unknown family {family!r}: choose one of {', '.join(FAMILIES)} (such as wrn_28_10)")
+    return known
 
 
 def _slimmable_families() -> list[str]:

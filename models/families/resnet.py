@@ -40,23 +40,25 @@ VARIANTS = {
 def resnet(family: str, scale: Scale) -> Architecture:
     """A network of `VARIANTS`, by multiples of 8 channels at any width.
 
-    With bottlenecks, stem and middle are a quarter of such a multiple (MutualNet, arXiv 1909.12978); the middle of
+    A stage has a width of its own, the stem that of the first: their channels are added. With bottlenecks, stem and middle are a quarter of such a multiple (MutualNet, arXiv 1909.12978); the middle of
     ResNeXt is whole groups. For less than 128 pixels the stem is a 3x3 convolution without max-pool, for less than 64
     without stride.
     """
     variant = VARIANTS[family]
     expansion, quarter = (4, 0.25) if variant.bottleneck else (1, 1.0)
 
-    def channels(base: int, ratio: float = 1.0) -> int:
-        return slimmable(slimmable(base, scale.base_width, ratio), scale.width, ratio)
+    widths = scale.widths(len(STAGES))
+
+    def channels(base: int, stage: int, ratio: float = 1.0) -> int:
+        return slimmable(slimmable(base, scale.base_width, ratio), widths[stage], ratio)
 
     def block(in_channels: int, stage: int, stride: int, *, projection: bool) -> Block:
-        out_channels = channels(STAGES[stage] * expansion)
+        out_channels = channels(STAGES[stage] * expansion, stage)
         if not variant.bottleneck:
             return ResidualBasic(in_channels, out_channels, out_channels, stride, projection)
-        groups, mid_channels = 1, channels(STAGES[stage], quarter)
+        groups, mid_channels = 1, channels(STAGES[stage], stage, quarter)
         if variant.groups is not None:
-            groups = channels(variant.groups, 1 / 8)  # An eighth of a multiple of 8: any whole number.
+            groups = channels(variant.groups, stage, 1 / 8)  # An eighth of a multiple of 8: any whole number.
             mid_channels = groups * variant.group_width * 2**stage
         return ResidualBottleneck(in_channels, mid_channels, out_channels, stride, groups, projection)
 
@@ -64,7 +66,7 @@ def resnet(family: str, scale: Scale) -> Architecture:
     table_strides = [1 if stage == before else 2 for before, stage in pairwise((0, *stages))]
     # The pool is put before the stem, because small forms lose it first.
     pool_stride, stem_stride, *strides = nominal_strides((2, 2, *table_strides), scale.nominal)
-    stem = channels(STEM, quarter)
+    stem = channels(STEM, 0, quarter)
     kernel = 7 if pool_stride == 2 else 3
     blocks: list[Block] = [Conv(scale.channels, stem, kernel, stem_stride, 1, norm=True, activation="relu")]
     if pool_stride == 2:

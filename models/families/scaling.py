@@ -9,13 +9,16 @@ from dataclasses import dataclass
 DOWNSAMPLINGS = 5
 """By 2, in the families' forms for 224 pixels."""
 
+Width = float | tuple[float, ...]
+"""A multiplier of all channels, or one for each of a family's stages."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
     """What may be asked of any family. `base_width` multiplies the table's channels: they are those of the full
     network, which `width` then narrows. Raises ValueError for numbers that scale nothing."""
 
-    width: float = 1.0
+    width: Width = 1.0
     slimmable: bool = False
     base_width: float = 1.0
     nominal: int = 224
@@ -25,13 +28,21 @@ class Scale:
     """Of grouped convolutions, in families where it may be chosen."""
 
     def __post_init__(self) -> None:
-        for name in ("width", "base_width"):
-            value = getattr(self, name)
+        widths = self.width if isinstance(self.width, tuple) else (self.width,)
+        for name, value in (*(("width", width) for width in widths), ("base_width", self.base_width)):
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be a positive number, not {value}")
         for name, least in (("nominal", 4), ("classes", 1), ("channels", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be {least} or more, not {getattr(self, name)}")
+
+    def widths(self, stages: int) -> tuple[float, ...]:
+        """The multiplier of each stage. Raises ValueError if there are others than so many."""
+        if not isinstance(self.width, tuple):
+            return (self.width,) * stages
+        if len(self.width) != stages:
+            raise ValueError(f"width must be one multiplier, or one for each of {stages} stages, not {len(self.width)}")
+        return self.width
 
 
 def truncated(base: int, width: float) -> int:

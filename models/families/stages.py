@@ -18,7 +18,8 @@ from models.kinds.shuffle import ShuffleUnit
 class Stage:
     """`repeat` blocks of kind `op` with `out` channels; the first has the stride. 3x3 kernels, except of `pointwise`.
 
-    `expand` multiplies the input's channels inside a block. `keeps` its channels: a width below 1 leaves them.
+    `expand` multiplies the input's channels inside a block. `keeps` its channels: a width below 1 leaves them, and a
+    slimmable network has no width for it.
     """
 
     op: str
@@ -39,6 +40,11 @@ class Table:
 
     stages: tuple[Stage, ...]
     divisor: int | None = None
+
+    @property
+    def widths(self) -> int:
+        """How many widths may be chosen, from the input to the output."""
+        return sum(not stage.keeps for stage in self.stages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +113,12 @@ def assemble(family: str, table: Table, scale: Scale) -> Architecture:
     strides = iter(nominal_strides(table_strides, scale.nominal))
     blocks: list[Block] = []
     channels = scale.channels
+    widths = iter(scale.widths(table.widths))
+    width = 1.0
     for stage in table.stages:
-        out_channels = _channels(stage, table, scale)
+        # What keeps its channels follows the stage before it, in so far as it follows any.
+        width = width if stage.keeps else next(widths)
+        out_channels = _channels(stage, table, scale, width)
         for i in range(stage.repeat):
             stride = next(strides)
             if stage.op == "max_pool" and stride == 1:
@@ -119,7 +129,7 @@ def assemble(family: str, table: Table, scale: Scale) -> Architecture:
     return Architecture(family, scale.nominal, scale.channels, scale.classes, tuple(blocks))
 
 
-def _channels(stage: Stage, table: Table, scale: Scale) -> int:
+def _channels(stage: Stage, table: Table, scale: Scale, width: float) -> int:
     divisor = stage.divisor or table.divisor
 
     def rounded(base: int, width: float) -> int:
@@ -129,5 +139,5 @@ def _channels(stage: Stage, table: Table, scale: Scale) -> int:
 
     full = rounded(stage.out, scale.base_width)
     if not stage.keeps:
-        return rounded(full, scale.width)
-    return full if scale.slimmable else rounded(full, max(1.0, scale.width))
+        return rounded(full, width)
+    return full if scale.slimmable else rounded(full, max(1.0, width))

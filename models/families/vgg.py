@@ -24,8 +24,8 @@ def vgg(family: str, scale: Scale) -> Architecture:
     """
     blocks: list[Block] = []
     channels = scale.channels
-    for base, repeat in STAGES:
-        out_channels = slimmable(slimmable(base, scale.base_width), scale.width)
+    for (base, repeat), width in zip(STAGES, scale.widths(len(STAGES)), strict=True):
+        out_channels = slimmable(slimmable(base, scale.base_width), width)
         for _ in range(repeat):
             blocks.append(Conv(channels, out_channels, 3, 1, 1, norm=True, activation="relu"))
             channels = out_channels

@@ -16,7 +16,10 @@ STAGES = (16, 32, 64)
 
 
 def wide_resnet(family: str, scale: Scale) -> Architecture:
-    """`wrn_D_K`: D = 6 n + 4 layers, K times as wide. Raises ValueError for another depth."""
+    """`wrn_D_K`: D = 6 n + 4 layers, K times as wide. Raises ValueError for another depth.
+
+    A stage has a width of its own, the first convolution that of the first: with K = 1 their channels are added.
+    """
     match = PATTERN.fullmatch(family)
     if match is None:
         raise ValueError(f"{family}: a WideResNet is wrn_D_K, D and K being its depth and widening factor")
@@ -25,10 +28,12 @@ def wide_resnet(family: str, scale: Scale) -> Architecture:
     if rest or per_stage < 1:
         raise ValueError(f"{family}: the depth must be 6 n + 4, such as 10, 16, 22, 28 or 40")
 
-    def channels(base: int) -> int:
-        return slimmable(slimmable(base, scale.base_width), scale.width)
+    widths = scale.widths(len(STAGES))
 
-    in_channels = channels(STEM)
+    def channels(base: int, stage: int) -> int:
+        return slimmable(slimmable(base, scale.base_width), widths[stage])
+
+    in_channels = channels(STEM, 0)
     blocks: list[Block] = [Conv(scale.channels, in_channels, 3, 1, 1, norm=False, activation="none")]
     base = STEM
     for stage, unit in enumerate(STAGES):
@@ -37,7 +42,7 @@ def wide_resnet(family: str, scale: Scale) -> Architecture:
             # By the table, not by the rounded channels: every width of a network has the same layers.
             projection = stride != 1 or base != unit * widening
             base = unit * widening
-            out_channels = channels(base)
+            out_channels = channels(base, stage)
             blocks.append(PreactivationBasic(in_channels, out_channels, out_channels, stride, projection))
             in_channels = out_channels
     blocks += [Norm(in_channels, in_channels, "relu"), Classifier(in_channels, scale.classes)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 
 import torch
@@ -55,7 +56,6 @@ class Slimmable(nn.Module):
         self.network = _without_statistics(build(architecture, device))
         self.bank: dict[BankKey, Tensor] = {}
         """[2, channels of all batch normalisations]: means and variances."""
-        self._cuts: dict[tuple[Architecture, bool], _Cut] = {}
 
     def forward(self, x: Tensor, sub: Architecture | None = None) -> Tensor:
         """Images [N, C, H, W] -> logits [N, classes] of `sub` (unset: the full network).
@@ -65,21 +65,21 @@ class Slimmable(nn.Module):
         """
         sub = self.architecture if sub is None else sub
         if not self.training:
-            cut = self._cut(sub, training=False)
+            cut = _cut(self.architecture, sub, training=False)
             size = (x.shape[-2], x.shape[-1])
             return _call(cut.network, self._weights(cut) | self._statistics(cut, size), x)
         self.bank.clear()
         if sub == self.architecture:
             full: Tensor = self.network(x)
             return full
-        cut = self._cut(sub, training=True)
+        cut = _cut(self.architecture, sub, training=True)
         return _call(cut.network, self._weights(cut), x)
 
     @torch.no_grad()
     def calibrate(self, sub: Architecture, batches: Iterable[Tensor]) -> None:
         """Compute the statistics of `sub` at the size of these batches of images [N, C, H, W], as the average over the
         batches, and keep them in the bank. Raises ValueError for no batch, and for batches of several sizes."""
-        cut = self._cut(sub, training=False)
+        cut = _cut(self.architecture, sub, training=False)
         weights = self._weights(cut)
         norms = [module for module in cut.network.modules() if isinstance(module, nn.BatchNorm2d)]
         reference = next(self.parameters())
@@ -113,7 +113,7 @@ class Slimmable(nn.Module):
         Its logits equal this network's bit for bit with the same memory format, batch and threads. Raises
         UncalibratedError without statistics.
         """
-        cut = self._cut(sub, training=False)
+        cut = _cut(self.architecture, sub, training=False)
         tensors = self._weights(cut) | self._statistics(cut, size)
         batches = {
             f"{name}.num_batches_tracked": torch.zeros((), dtype=torch.long, device=next(self.parameters()).device)
@@ -146,11 +146,6 @@ class Slimmable(nn.Module):
             parameter.copy_(state[name])
         reference = next(iter(parameters.values()))
         self.bank = {key: tensor.to(reference, copy=True) for key, tensor in bank.items()}
-
-    def _cut(self, sub: Architecture, *, training: bool) -> _Cut:
-        if (sub, training) not in self._cuts:
-            self._cuts[sub, training] = _plan(self.architecture, sub, training=training)
-        return self._cuts[sub, training]
 
     def _weights(self, cut: _Cut) -> dict[str, Tensor]:
         """The parameters of a narrower network; gradients flow to the full ones."""
@@ -197,7 +192,8 @@ def _named_statistics(cut: _Cut, entry: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _plan(full: Architecture, sub: Architecture, *, training: bool) -> _Cut:
+@lru_cache(maxsize=512)
+def _cut(full: Architecture, sub: Architecture, *, training: bool) -> _Cut:
     size = (full.nominal, full.nominal)
     full_layers, sub_layers = full.layers(size), sub.layers(size)
     _check(full, sub, full_layers, sub_layers)
