@@ -21,3 +21,17 @@ class Augmentation(BaseModel):
     padding_mode: Literal["zeros", "reflect"] = Field(default="zeros", description="Of pad_crop.")
     minimum_scale: float = Field(default=0.25, gt=0, le=1, description="Of resized_crop, a fraction of the area.")
     flip: bool = Field(default=True, description="Mirror half of the images, left to right.")
+    colour_jitter: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Brightness, contrast and saturation are changed, in any order, each by a factor up to this far from 1 "
+        "(ImageNet: 0.4).",
+    )
+    pca_lighting: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Colours are shifted along the principal components of ImageNet's by this standard deviation "
+        "(ImageNet: 0.1). Images of one channel are left alone.",
+    )

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from search.data import boxes, sampling
+from search.data import boxes, colours, sampling
 from search.data.augmentation import Augmentation
 from search.data.boxes import Integers
 from search.data.store import Dataset, Split
@@ -27,7 +27,7 @@ RESIDENT_BYTES = 2 * 1024**3
 """A split of at most so many decoded bytes is kept on the device, uint8; a larger one is read and decoded ahead."""
 
 _AHEAD = 2
-_PERMUTATION, _CUTS = 0, 1
+_PERMUTATION, _CUTS, _COLOURS = 0, 1, 2
 
 
 class Batch(NamedTuple):
@@ -38,14 +38,24 @@ class Batch(NamedTuple):
 
 
 class _Work(NamedTuple):
-    """A batch as the host knows it: rows of the split, and what to cut of them (`boxes`)."""
+    """A batch as the host knows it: rows of the split, what to cut of them (`boxes`), how to colour it (`colours`)."""
 
     rows: Integers
     cuts: Integers
+    colours: colours.Floats | None = None
+
+
+class _Uncut(NamedTuple):
+    """A batch on the device: flat pixels, boxes, labels, and colours (float32 [batch, colours.COLUMNS]) if any."""
+
+    flat: Tensor
+    cuts: sampling.Boxes
+    labels: Tensor
+    colours: Tensor | None
 
 
 class _Feed:
-    """Flat pixels, boxes and labels of batches of a split, on the device."""
+    """Batches of a split on the device, before anything is cut."""
 
     def __init__(self, split: Split, device: torch.device, *, resident_bytes: int) -> None:
         self._split = split
@@ -57,11 +67,11 @@ class _Feed:
                 flat, self._offsets = split.gather(np.arange(len(split)), decoders.map)
             self._resident = torch.from_numpy(flat).to(device)
 
-    def stream(self, works: Iterator[_Work]) -> Iterator[tuple[Tensor, sampling.Boxes, Tensor]]:
+    def stream(self, works: Iterator[_Work]) -> Iterator[_Uncut]:
         """In the order of `works`."""
         if self._resident is not None:
-            for rows, cuts in works:
-                yield self._resident, *self._small(rows, cuts, self._offsets[rows])
+            for work in works:
+                yield _Uncut(self._resident, *self._small(work, self._offsets[work.rows]))
             return
         with ThreadPoolExecutor(self._threads) as decoders, ThreadPoolExecutor(1) as reader:
 
@@ -71,17 +81,20 @@ class _Feed:
 
             ahead = [(work, reader.submit(read, work)) for work in islice(works, _AHEAD)]
             while ahead:
-                (rows, cuts), reading = ahead.pop(0)
+                work, reading = ahead.pop(0)
                 flat, offsets = reading.result()
-                ahead.extend((work, reader.submit(read, work)) for work in islice(works, 1))
-                yield flat.to(self._device, non_blocking=True), *self._small(rows, cuts, offsets)
+                ahead.extend((later, reader.submit(read, later)) for later in islice(works, 1))
+                yield _Uncut(flat.to(self._device, non_blocking=True), *self._small(work, offsets))
 
-    def _small(self, rows: Integers, cuts: Integers, offsets: Integers) -> tuple[sampling.Boxes, Tensor]:
-        cuts[boxes.OFFSET] = offsets
-        # One transfer for all that is small.
-        packed = self._staged(np.concatenate([cuts, self._split.labels[None, rows]]))
+    def _small(self, work: _Work, offsets: Integers) -> tuple[sampling.Boxes, Tensor, Tensor | None]:
+        work.cuts[boxes.OFFSET] = offsets
+        # One transfer for all integers.
+        packed = self._staged(np.concatenate([work.cuts, self._split.labels[None, work.rows]]))
         *columns, labels = packed.to(self._device, non_blocking=True).unbind()
-        return sampling.Boxes(*(column[:, None] for column in columns)), labels
+        coloured = None
+        if work.colours is not None:
+            coloured = self._staged(work.colours).to(self._device, non_blocking=True)
+        return sampling.Boxes(*(column[:, None] for column in columns)), labels, coloured
 
     def _staged(self, array: NDArray[Any]) -> Tensor:
         """As a host tensor from which a copy to the device does not make the host wait."""
@@ -96,7 +109,8 @@ def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
 class TrainBatches:
     """Augmented batches of `image_size`, reshuffled every epoch; an epoch's last, smaller batch is dropped.
 
-    A step's batch depends on (seed, epoch, position in the epoch) alone: the step number is the whole state.
+    A step's batch depends on (seed, epoch, position in the epoch) alone: the step number is the whole state. With
+    `share` (rank, ranks) only that part of each batch is made, as `torch.tensor_split` would cut it.
     """
 
     def __init__(
@@ -108,6 +122,7 @@ class TrainBatches:
         device: torch.device | str,
         seed: int,
         split: str = "train",
+        share: tuple[int, int] = (0, 1),
         resident_bytes: int = RESIDENT_BYTES,
     ) -> None:
         images = dataset.split(split)
@@ -117,6 +132,7 @@ class TrainBatches:
             )
         self.steps_per_epoch = len(images) // batch_size
         self._batch_size = batch_size
+        self._share = share
         self._recipe = recipe
         self._seed = seed
         self._split = images
@@ -130,11 +146,13 @@ class TrainBatches:
     def from_step(self, step: int = 0) -> Generator[Batch, None, None]:
         """The batches of steps `step`, `step + 1`, ... without end. Step s is batch s % steps_per_epoch of epoch
         s // steps_per_epoch."""
-        for flat, cuts, labels in self._feed.stream(self._works(step)):
+        for flat, cuts, labels, coloured in self._feed.stream(self._works(step)):
             if self._recipe.kind == "resized_crop":
                 pixels = sampling.resized_crop(flat, cuts, self._size, self._channels)
             else:
                 pixels = sampling.crop(flat, cuts, self._size, self._channels, self._recipe.padding_mode)
+            if coloured is not None:
+                pixels = colours.apply(pixels, coloured)
             yield Batch(sampling.normalize(pixels, self._mean, self._std), labels)
 
     def _works(self, step: int) -> Iterator[_Work]:
@@ -143,9 +161,21 @@ class TrainBatches:
             order = np.random.default_rng([self._seed, epoch, _PERMUTATION]).permutation(len(self._split))
             for batch in range(skip if epoch == first else 0, self.steps_per_epoch):
                 rows = order[batch * self._batch_size : (batch + 1) * self._batch_size]
-                random = np.random.default_rng([self._seed, epoch, _CUTS, batch])
-                heights, widths = self._split.heights[rows], self._split.widths[rows]
-                yield _Work(rows, boxes.draw(self._recipe, random, heights, widths, self._size))
+                yield _share(self._draw(rows, epoch, batch), *self._share)
+
+    def _draw(self, rows: Integers, epoch: int, batch: int) -> _Work:
+        """How a whole batch is cut and coloured."""
+        random = np.random.default_rng([self._seed, epoch, _CUTS, batch])
+        cuts = boxes.draw(self._recipe, random, self._split.heights[rows], self._split.widths[rows], self._size)
+        random = np.random.default_rng([self._seed, epoch, _COLOURS, batch])
+        return _Work(rows, cuts, colours.draw(self._recipe, random, len(rows)))
+
+
+def _share(work: _Work, rank: int, ranks: int) -> _Work:
+    whole, longer = divmod(len(work.rows), ranks)
+    first = rank * whole + min(rank, longer)
+    part = slice(first, first + whole + (rank < longer))
+    return _Work(work.rows[part], work.cuts[:, part], None if work.colours is None else work.colours[part])
 
 
 def evaluation_batches(
@@ -170,6 +200,6 @@ def evaluation_batches(
         _Work(piece, boxes.centre(images.heights[piece], images.widths[piece], preprocessing.crop)) for piece in pieces
     )
     feed = _Feed(images, device, resident_bytes=0)  # each image is needed once
-    for flat, cuts, labels in feed.stream(works):
+    for flat, cuts, labels, _ in feed.stream(works):
         pixels = sampling.crop(flat, cuts, preprocessing.crop, dataset.profile.channels, "zeros")
         yield Batch(sampling.normalize(pixels, mean, std), labels)

@@ -12,41 +12,45 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from torch.optim import SGD
+from torch import Tensor
+
+from search.training.weights import Weights
 
 MANIFEST = "manifest.json"
 STATE = "state.safetensors"
-VERSION = 1
+VERSION = 2
 
 
 class CheckpointError(ValueError):
     """A folder holds no checkpoint of this training."""
 
 
-def save(folder: Path, network: nn.Module, optimizer: SGD, *, step: int, identity: str) -> None:
+def save(folder: Path, weights: Weights, *, step: int, identity: str) -> None:
     """Write a checkpoint of `step` finished steps into a new folder. `identity` names the training: whoever restores
     must give the same."""
     folder.mkdir(parents=True)
-    tensors: dict[str, Tensor] = {f"network.{name}": value for name, value in network.state_dict().items()}
+    tensors: dict[str, Tensor] = {f"network.{name}": value for name, value in weights.network.state_dict().items()}
     tensors["rng"] = torch.get_rng_state()
-    for name, parameter in network.named_parameters():
-        momentum = optimizer.state.get(parameter, {}).get("momentum_buffer")
+    for name, parameter in weights.network.named_parameters():
+        momentum = weights.optimizer.state.get(parameter, {}).get("momentum_buffer")
         if momentum is not None:
             tensors[f"momentum.{name}"] = momentum
+    if weights.average is not None:
+        tensors |= {f"average.{name}": value for name, value in weights.average.tensors.items()}
     save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, folder / STATE)
     with (folder / STATE).open("rb") as file:
         os.fsync(file.fileno())
     partial = folder / f"{MANIFEST}.partial"
     with partial.open("w", encoding="utf-8") as file:
-        json.dump({"version": VERSION, "step": step, "identity": identity}, file)
+        scaler = weights.scaler.state_dict()
+        json.dump({"version": VERSION, "step": step, "identity": identity, "scaler": scaler}, file)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(folder / MANIFEST)
 
 
-def restore(folder: Path, network: nn.Module, optimizer: SGD, *, identity: str) -> int:
-    """Put a checkpoint's state into a network and its optimizer, and return its step. Raises CheckpointError."""
+def restore(folder: Path, weights: Weights, *, identity: str) -> int:
+    """Put a checkpoint's state into a training, and return its step. Raises CheckpointError."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         state = load_file(folder / STATE)
@@ -56,12 +60,16 @@ def restore(folder: Path, network: nn.Module, optimizer: SGD, *, identity: str) 
         ) from error
     if (manifest["version"], manifest["identity"]) != (VERSION, identity):
         raise CheckpointError(f"{folder} is a checkpoint of another training: remove it to train from the start")
-    network.load_state_dict(_part(state, "network."))
+    weights.network.load_state_dict(_part(state, "network."))
     momentum = _part(state, "momentum.")
-    for name, parameter in network.named_parameters():
+    for name, parameter in weights.network.named_parameters():
         if name in momentum:
             buffer = torch.empty_like(parameter, memory_format=torch.preserve_format)
-            optimizer.state[parameter]["momentum_buffer"] = buffer.copy_(momentum[name])
+            weights.optimizer.state[parameter]["momentum_buffer"] = buffer.copy_(momentum[name])
+    if weights.average is not None:
+        for name, value in _part(state, "average.").items():
+            weights.average.tensors[name].copy_(value)
+    weights.scaler.load_state_dict(manifest["scaler"])
     torch.set_rng_state(state["rng"])
     step: int = manifest["step"]
     return step

@@ -11,16 +11,19 @@ from typing import Final
 
 import torch
 from torch import Tensor
-from torch.optim import SGD
 
 from search.data.loader import Batch
 from search.reporter import Reporter, Stop
 from search.training.optimizer import set_learning_rate
-from search.training.schedule import cosine
+from search.training.ranks import Ranks
+from search.training.schedule import warmed_up
+from search.training.weights import Weights
 
 CHECKPOINT_SECONDS: Final = 30.0
 CURVE_POINTS: Final = 200
 PROGRESS_SECONDS: Final = 1.0
+
+ALONE: Final = Ranks()
 
 Update = Callable[[int, Batch], dict[str, Tensor]]
 """Adds the gradients of a step's batch and returns its losses: scalars that stay on the device."""
@@ -32,10 +35,12 @@ class DivergedError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """How long and how fast: `steps` in all, of which `start` are done; the learning rate falls from `peak` to 0."""
+    """How long and how fast: `steps` in all, of which `start` are done; the learning rate rises to `peak` within
+    `warmup` of them and then falls to 0."""
 
     steps: int
     peak: float
+    warmup: int = 0
     start: int = 0
     checkpoint_seconds: float = CHECKPOINT_SECONDS
 
@@ -44,32 +49,35 @@ def train(
     schedule: Schedule,
     batches: Iterable[Batch],
     update: Update,
-    optimizer: SGD,
+    weights: Weights,
     reporter: Reporter,
     save: Callable[[int], None],
+    ranks: Ranks = ALONE,
 ) -> tuple[int, Stop]:
     """Train until the schedule's end or a stop; returns the steps done and the stop. `batches` begin at `start`.
 
-    `save(step)` is called every `checkpoint_seconds` and when drained. Raises DivergedError.
+    `save(step)` is called every `checkpoint_seconds` and when drained, on rank 0. Losses and gradients of an update are
+    summed over the `ranks`. Raises DivergedError.
     """
     step, stop = schedule.start, Stop.NO
-    meter = _Meter(reporter, schedule.steps)
+    meter = _Meter(reporter, schedule.steps, ranks)
     saved = time.monotonic()
     for batch in islice(batches, schedule.steps - step):
-        stop = reporter.should_stop()
+        stop = ranks.agree(reporter.should_stop())
         if stop is not Stop.NO:
             break
-        learning_rate = cosine(schedule.peak, step, schedule.steps)
-        set_learning_rate(optimizer, learning_rate)
-        optimizer.zero_grad(set_to_none=True)
+        learning_rate = warmed_up(schedule.peak, step, schedule.steps, schedule.warmup)
+        set_learning_rate(weights.optimizer, learning_rate)
+        weights.optimizer.zero_grad(set_to_none=True)
         losses = update(step, batch)
-        optimizer.step()
+        ranks.sum([p.grad for p in weights.network.parameters() if p.grad is not None])
+        weights.update(step)
         step += 1
         meter.add(step, losses, learning_rate, len(batch.labels))
-        if time.monotonic() - saved >= schedule.checkpoint_seconds and step < schedule.steps:
+        if ranks.rank == 0 and time.monotonic() - saved >= schedule.checkpoint_seconds and step < schedule.steps:
             save(step)
             saved = time.monotonic()
-    if stop is Stop.DRAIN and step > schedule.start:
+    if ranks.rank == 0 and stop is Stop.DRAIN and step > schedule.start:
         save(step)
     return step, stop
 
@@ -78,8 +86,9 @@ class _Meter:
     """Curves of about `CURVE_POINTS` points, and `progress` every second. Losses are summed on the device and fetched
     once for each point."""
 
-    def __init__(self, reporter: Reporter, steps: int) -> None:
+    def __init__(self, reporter: Reporter, steps: int, ranks: Ranks) -> None:
         self._reporter = reporter
+        self._ranks = ranks
         self._steps = steps
         self._every = math.ceil(steps / CURVE_POINTS)
         self._sums: dict[str, Tensor] = {}
@@ -91,7 +100,7 @@ class _Meter:
         for name, value in losses.items():
             self._sums[name] = self._sums[name] + value if name in self._sums else value
         self._summed += 1
-        self._images += images
+        self._images += images * self._ranks.count
         if step % self._every == 0 or step == self._steps:
             self._flush(step, learning_rate)
         now = time.monotonic()
@@ -100,7 +109,9 @@ class _Meter:
             self._progressed = now
 
     def _flush(self, step: int, learning_rate: float) -> None:
-        means = (torch.stack(list(self._sums.values())) / self._summed).tolist()
+        sums = torch.stack(list(self._sums.values()))
+        self._ranks.sum([sums])
+        means = (sums / self._summed).tolist()
         for name, mean in zip(self._sums, means, strict=True):
             if not math.isfinite(mean):
                 raise DivergedError(f"training diverged: {name} is {mean} at step {step}; lower learning_rate")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import nn
 from torch.optim import SGD
 
@@ -22,7 +23,12 @@ def sgd(network: nn.Module, *, learning_rate: float, momentum: float, weight_dec
     groups = [
         {"params": group, "weight_decay": penalty} for group, penalty in ((decayed, weight_decay), (free, 0.0)) if group
     ]
-    return SGD(groups, lr=learning_rate, momentum=momentum, nesterov=momentum > 0, fused=True)
+    optimizer = SGD(groups, lr=learning_rate, momentum=momentum, nesterov=momentum > 0, fused=True)
+    if momentum > 0:
+        # The fused kernel leaves the buffers it makes unset if the first gradients in float16 overflow.
+        for parameter in parameters:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def set_learning_rate(optimizer: SGD, learning_rate: float) -> None:

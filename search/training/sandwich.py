@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.families.scaling import Width
+
 
 class Draw(NamedTuple):
-    """A sub-network of one step: its width multiplier and its resolution, pixels."""
+    """A sub-network of one step: its width multiplier, or those of its stages, and its resolution, pixels."""
 
-    width: float
+    width: Width
     resolution: int
 
 
@@ -30,30 +32,53 @@ class Losses(NamedTuple):
 
 
 def draw(
-    seed: int, step: int, *, widths: tuple[float, float], resolutions: Sequence[int], random_widths: int
+    seed: int,
+    step: int,
+    *,
+    widths: tuple[float, float],
+    resolutions: Sequence[int],
+    random_widths: int,
+    stages: int | None = None,
 ) -> list[Draw]:
     """The sub-networks of a step: the smallest width, then `random_widths` uniform in `widths`, each with a resolution
-    of its own. A function of (seed, step), so the same after a resume and on every rank."""
+    of its own; with `stages` each stage draws a width, and the smallest network is that whose stages are all smallest.
+    A function of (seed, step), so the same after a resume and on every rank."""
     random = Random(f"sandwich:{seed}:{step}")
     smallest, largest = widths
-    chosen = [smallest, *(random.uniform(smallest, largest) for _ in range(random_widths))]
+
+    def uniform() -> Width:
+        if stages is None:
+            return random.uniform(smallest, largest)
+        return tuple(random.uniform(smallest, largest) for _ in range(stages))
+
+    chosen: list[Width] = [smallest if stages is None else (smallest,) * stages]
+    chosen += [uniform() for _ in range(random_widths)]
     return [Draw(width, random.choice(resolutions)) for width in chosen]
 
 
-def backward(teacher: Callable[[], Tensor], students: Sequence[Callable[[], Tensor]], labels: Tensor) -> Losses:
+def backward(
+    teacher: Callable[[], Tensor],
+    students: Sequence[Callable[[], Tensor]],
+    labels: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    scale: Callable[[Tensor], Tensor] | None = None,
+) -> Losses:
     """Add the step's gradients to the parameters: one forward and backward for each network, one after another, so
     that no more than one's activations are held.
 
     Each callable gives logits [batch, classes]. The students' loss is KL(teacher || student) at temperature 1, weight
-    1, without labels; the teacher's softmax is computed once and detached.
+    1, without labels; the teacher's softmax is computed once and detached. `scale` is put on each loss before its
+    backward, not on those returned.
     """
+    scaled = scale or (lambda loss: loss)
     logits = teacher()
-    loss = F.cross_entropy(logits, labels)
-    torch.autograd.backward(loss)
+    loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+    torch.autograd.backward(scaled(loss))
     target = F.log_softmax(logits.detach(), dim=1)
     distilled = loss.new_zeros(())
     for student in students:
         divergence = F.kl_div(F.log_softmax(student(), dim=1), target, reduction="batchmean", log_target=True)
-        torch.autograd.backward(divergence)
+        torch.autograd.backward(scaled(divergence))
         distilled += divergence.detach()
     return Losses(loss.detach(), distilled)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,34 @@ def test_reading_ahead_gives_what_the_resident_split_gives(
         for size in (10**9, 0)
     )
     assert all(same(next(resident), next(ahead)) for _ in range(5))
+
+
+@pytest.mark.parametrize("resident_bytes", [10**9, 0])
+def test_the_shares_of_all_ranks_are_the_batch(tmp_path: Path, resident_bytes: int) -> None:
+    dataset = made(tmp_path / "d", ragged=True)
+    recipe = Augmentation(kind="resized_crop", colour_jitter=0.4, pca_lighting=0.1)
+
+    def stream(share: tuple[int, int]) -> Iterator[Batch]:
+        return TrainBatches(
+            dataset, batch_size=16, recipe=recipe, device="cpu", seed=1, share=share, resident_bytes=resident_bytes
+        ).from_step(1)
+
+    whole, *shares = (stream(share) for share in ((0, 1), (0, 3), (1, 3), (2, 3)))
+    for _ in range(4):
+        expected, parts = next(whole), [next(share) for share in shares]
+        assert [len(part.labels) for part in parts] == [6, 5, 5]
+        assert same(expected, Batch(*map(torch.cat, zip(*parts, strict=True))))
+        cut = torch.tensor_split(expected.images, 3)
+        assert all(torch.equal(part.images, images) for part, images in zip(parts, cut, strict=True))
+
+
+def test_colours_are_varied_alone(tmp_path: Path) -> None:
+    """The crops of a step are the same with and without."""
+    dataset = made(tmp_path / "d")
+    plain, lit = (next(batches(dataset, kind="pad_crop", pca_lighting=value).from_step()) for value in (0, 0.1))
+    shift = (lit.images - plain.images) * torch.tensor(dataset.profile.std)[:, None, None] * 255
+    torch.testing.assert_close(shift, shift[:, :, :1, :1].expand_as(shift), atol=1e-2, rtol=0)
+    assert shift.abs().max() > 1
 
 
 def test_an_epoch_has_every_image_at_most_once_and_drops_the_rest(tmp_path: Path) -> None:

@@ -28,6 +28,20 @@ def test_a_function_of_seed_and_step() -> None:
     assert draws(3) != draws(3, seed=1)
 
 
+def test_each_stage_draws_a_width() -> None:
+    def of(step: int) -> list[sandwich.Draw]:
+        return sandwich.draw(1, step, widths=(0.25, 1.0), resolutions=RESOLUTIONS, random_widths=2, stages=3)
+
+    assert of(5) == of(5)
+    found = [of(step) for step in range(2000)]
+    assert all(step[0].width == (0.25, 0.25, 0.25) for step in found)
+    widths = torch.tensor([sub.width for step in found for sub in step[1:]])
+    assert widths.shape == (4000, 3)
+    assert widths.mean(dim=0).tolist() == pytest.approx([0.625] * 3, abs=0.02)
+    assert torch.corrcoef(widths.T).fill_diagonal_(0).abs().max() < 0.05
+    assert {sub.resolution for step in found for sub in step} == set(RESOLUTIONS)
+
+
 def test_widths_and_resolutions_are_uniform_and_independent() -> None:
     found = [draws(step) for step in range(4000)]
     widths = torch.tensor([sub.width for step in found for sub in step[1:]])
@@ -60,3 +74,21 @@ def test_students_learn_the_detached_teacher_alone() -> None:
     (expected_student,) = torch.autograd.grad(soft, [student.weight])
     torch.testing.assert_close(teacher.weight.grad, expected_teacher)
     torch.testing.assert_close(student.weight.grad, expected_student)
+
+
+def test_smoothed_labels_and_scaled_gradients() -> None:
+    torch.manual_seed(0)
+    x, labels = torch.randn(8, 5, dtype=torch.float64), torch.arange(8) % 3
+    teacher, student = (nn.Linear(5, 3, dtype=torch.float64) for _ in range(2))
+    losses = sandwich.backward(
+        lambda: teacher(x), [lambda: student(x)], labels, label_smoothing=0.3, scale=lambda loss: 4 * loss
+    )
+    log_p = teacher(x).log_softmax(1)
+    expected = -0.7 * log_p[torch.arange(8), labels].mean() - 0.3 * log_p.mean()
+    assert losses.teacher.item() == pytest.approx(expected.item())
+    torch.testing.assert_close(teacher.weight.grad, 4 * torch.autograd.grad(expected, [teacher.weight])[0])
+    plain = nn.Linear(5, 3, dtype=torch.float64)
+    plain.load_state_dict(student.state_dict())
+    sandwich.backward(lambda: teacher(x), [lambda: plain(x)], labels)
+    assert plain.weight.grad is not None
+    torch.testing.assert_close(student.weight.grad, 4 * plain.weight.grad)

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from search.training.schedule import cosine
+from search.training.schedule import cosine, warmed_up
 
 
 def test_falls_from_the_peak_to_zero() -> None:
@@ -18,3 +18,10 @@ def test_falls_from_the_peak_to_zero() -> None:
     assert rates[100] == pytest.approx(0, abs=1e-12)
     assert all(later < earlier for earlier, later in itertools.pairwise(rates))
     assert cosine(0.5, 120, 100) == rates[100]
+
+
+def test_warms_up_along_a_line_then_falls_to_zero() -> None:
+    rates = [warmed_up(0.5, step, 104, 4) for step in range(105)]
+    assert rates[:5] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+    assert rates[4:] == [cosine(0.5, step, 100) for step in range(101)]
+    assert [warmed_up(0.5, step, 100, 0) for step in range(100)] == [cosine(0.5, step, 100) for step in range(100)]

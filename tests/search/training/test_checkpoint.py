@@ -1,0 +1,55 @@
+"""What a checkpoint keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from search.training import checkpoint, precision
+from search.training.average import Average
+from search.training.optimizer import sgd
+from search.training.weights import Weights
+
+
+def training(seed: int) -> Weights:
+    torch.manual_seed(seed)
+    network = nn.Linear(4, 3)
+    optimizer = sgd(network, learning_rate=0.1, momentum=0.9, weight_decay=0.01, decay="all")
+    scaler = precision.grad_scaler(torch.float16, torch.device("cpu"))
+    return Weights(network=network, optimizer=optimizer, scaler=scaler, average=Average(network, 0.9))
+
+
+def step(weights: Weights, index: int) -> None:
+    weights.optimizer.zero_grad(set_to_none=True)
+    overflow = torch.inf if index == 1 else 1.0
+    loss = weights.network(torch.randn(6, 4)).square().mean() * overflow
+    torch.autograd.backward(weights.scaler.scale(loss))
+    weights.update(index)
+
+
+def test_weights_momentum_average_scale_and_random_numbers_go_on(tmp_path: Path) -> None:
+    whole = training(0)
+    for index in range(3):
+        step(whole, index)
+    checkpoint.save(tmp_path / "c", whole, step=3, identity="a")
+    step(whole, 3)
+
+    resumed = training(1)
+    assert checkpoint.restore(tmp_path / "c", resumed, identity="a") == 3
+    assert resumed.scaler.get_scale() == 2.0**15
+    step(resumed, 3)
+    assert whole.average is not None
+    assert resumed.average is not None
+    for name, parameter in whole.network.named_parameters():
+        assert torch.equal(parameter, resumed.network.get_parameter(name))
+        assert torch.equal(whole.average.tensors[name], resumed.average.tensors[name])
+        assert not torch.equal(parameter, whole.average.tensors[name])
+
+
+def test_another_trainings_is_refused(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "c", training(0), step=1, identity="a")
+    with pytest.raises(checkpoint.CheckpointError, match="another training"):
+        checkpoint.restore(tmp_path / "c", training(0), identity="b")

@@ -1,0 +1,51 @@
+"""The loop: it never makes the host wait for the device between two points of a curve."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import repeat
+from pathlib import Path
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from models.layers.slimmable import Slimmable
+from search.data.loader import Batch
+from search.methods.mutualnet.train import step
+from search.reporter import Stop
+from search.spec import ResolvedSpec
+from search.training import loop, precision
+from search.training.average import Average
+from search.training.optimizer import sgd
+from search.training.parts import in_parts
+from search.training.weights import Weights
+from tests.search.recorder import Recorder
+
+WAITS = {"aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "aten::nonzero", "aten::equal"}
+STEPS = 3
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_the_host_never_waits(spec: ResolvedSpec, tmp_path: Path, dtype: str) -> None:
+    method = spec.method.model_copy(update={"precision": dtype})
+    torch.manual_seed(0)
+    network = Slimmable(method.architecture(spec.dataset)).train()
+    cpu = torch.device("cpu")
+    weights = Weights(
+        network=network,
+        optimizer=sgd(network, learning_rate=0.1, momentum=0.9, weight_decay=1e-4, decay="dense"),
+        scaler=precision.grad_scaler(precision.resolve(method.precision, cpu), cpu),
+        average=Average(network, 0.9),
+    )
+    update = in_parts(partial(step, network, method, spec.dataset, 0), parts=2, batch_size=8, scaler=weights.scaler)
+    batch = Batch(torch.randn(8, 1, 16, 16), torch.arange(8) % 3)
+    recorder = Recorder(tmp_path, stop=lambda asked: Stop.CANCEL if asked == STEPS else Stop.NO)
+    schedule = loop.Schedule(steps=loop.CURVE_POINTS * (STEPS + 1), peak=0.1, warmup=1)
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiled:
+        done, _ = loop.train(schedule, repeat(batch), update, weights, recorder, lambda step: None)
+    called = {event.key for event in profiled.key_averages()}
+    assert done == STEPS
+    assert not called & WAITS
+    assert {"aten::_fused_sgd_", "aten::_foreach_lerp_"} <= called
+    assert not any(name == "loss" for name, _ in recorder.metrics)

@@ -1,0 +1,72 @@
+"""Two processes that train one network, as `python -m search run --ranks 2` starts them, against one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from search.data.store import Dataset
+from search.local import LocalSearch
+from search.methods.mutualnet import supernet
+from search.reporter import Stop
+from search.spec import SearchSpec
+
+
+def test_two_ranks_equal_one_that_accumulates_over_the_same_half_batches(
+    method: dict[str, Any], stripes: Path, tmp_path: Path
+) -> None:
+    # Slowly, because the steps of a fast training magnify the last bits of a sum, in which the two differ.
+    method |= {
+        "learning_rate": 0.02,
+        "ema_decay": 0.9,
+        "warmup_epochs": 0.5,
+        "baselines": [{"width": 0.5, "resolution": 12}],
+    }
+    method |= {"augmentation": {"kind": "pad_crop", "padding": 2, "colour_jitter": 0.2}}
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(yaml.safe_dump({"dataset": str(stripes), "method": method}))
+    command = [
+        sys.executable,
+        "-m",
+        "search",
+        "run",
+        str(spec),
+        "--out",
+        str(tmp_path / "two"),
+        "--ranks",
+        "2",
+        "--json",
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["finished"]
+
+    body = {"name": "one", "dataset_id": "local", "method": method | {"accumulation": 2}}
+    one = SearchSpec.model_validate(body).resolve(Dataset.open(stripes).profile)
+    LocalSearch(one, stripes, tmp_path / "one").run(lambda: Stop.NO, lambda trial, fraction: None)
+    shared, expected = (
+        supernet.load(tmp_path / name / "trials" / "0" / "artifacts" / "supernet").state() for name in ("two", "one")
+    )
+    assert shared.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(shared[name], value, rtol=0, atol=1e-5)
+    curves, single = (losses(tmp_path / name / "metrics.jsonl") for name in ("two", "one"))
+    assert curves == pytest.approx(single, abs=1e-5)
+    two = json.loads((tmp_path / "two" / "search.json").read_text())["trials"]
+    assert [trial["state"] for trial in two] == ["completed"] * 3
+    assert [point["role"] for point in two[1]["points"].values()] == ["baseline"]
+
+
+def losses(path: Path) -> dict[tuple[int, int], float]:
+    """Of each trial and step."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return {(line["trial"], line["step"]): line["value"] for line in lines if line["name"] == "loss"}

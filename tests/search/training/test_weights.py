@@ -1,0 +1,55 @@
+"""A step of everything that a training changes."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from search.training import precision
+from search.training.average import Average
+from search.training.optimizer import sgd
+from search.training.weights import Weights
+
+
+def weights(network: nn.Module, dtype: torch.dtype | None = None, average: Average | None = None) -> Weights:
+    optimizer = sgd(network, learning_rate=0.1, momentum=0.9, weight_decay=0.01, decay="all")
+    return Weights(
+        network=network,
+        optimizer=optimizer,
+        scaler=precision.grad_scaler(dtype, torch.device("cpu")),
+        average=average,
+    )
+
+
+def test_an_overflow_of_float16_changes_nothing_but_the_scale_even_at_the_first_step() -> None:
+    torch.manual_seed(0)
+    network, plain = nn.Linear(4, 3), nn.Linear(4, 3)
+    plain.load_state_dict(network.state_dict())
+    scaled, unscaled = weights(network, torch.float16), weights(plain)
+    x = torch.randn(6, 4)
+
+    torch.autograd.backward(scaled.scaler.scale(network(x).sum() * torch.inf))
+    scaled.update(0)
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), plain.parameters(), strict=True))
+    assert scaled.scaler.get_scale() == 2.0**15
+    for step in range(3):
+        for each in (scaled, unscaled):
+            each.optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(each.scaler.scale(each.network(x).square().mean()))
+            each.update(step)
+        torch.testing.assert_close(network.weight, plain.weight)
+
+
+def test_the_average_is_what_is_evaluated() -> None:
+    network = nn.Linear(4, 3)
+    average = Average(network, 0.9)
+    averaged = weights(network, average=average)
+    first = network.weight.detach().clone()
+    torch.autograd.backward(network(torch.ones(2, 4)).sum())
+    averaged.update(0)
+    torch.testing.assert_close(average.tensors["weight"], 0.1 * first + 0.9 * network.weight.detach())
+    averaged.finish()
+    assert torch.equal(network.weight, average.tensors["weight"])
+    unaveraged = weights(network)
+    unaveraged.finish()
+    assert torch.equal(network.weight, average.tensors["weight"])
