@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from api.schemas.points import Bound, Corner
+from api.schemas.points import BestUnder, Bound, Corner, Cost
 from db.points import FoundPoint
 from search import pareto
 from search.spec import Constraint
@@ -80,9 +80,16 @@ def meets(point: FoundPoint, bound: Bound) -> bool:
 def best(front: Sequence[FoundPoint], bounds: Sequence[Bound]) -> FoundPoint | None:
     """The most accurate point within all bounds; of equals the one with the fewest MACs."""
     fitting = [point for point in front if all(meets(point, bound) for bound in bounds)]
-    return max(
-        fitting, key=lambda point: (point.row.metrics[ACCURACY], -point.row.metrics.get("macs", 0)), default=None
-    )
+    return min(fitting, key=lambda point: pareto.preference(point.row.metrics, point.row.key), default=None)
+
+
+def table(front: Sequence[FoundPoint], cost: Cost) -> list[BestUnder]:
+    """What `best` gives for every bound on a cost."""
+    known = [point for point in front if point.row.metrics.get(cost) is not None]
+    return [
+        BestUnder(bound=bound, point_id=known[at].row.id, selection_top1=known[at].row.metrics[ACCURACY])
+        for bound, at in pareto.best_under([(point.row.key, point.row.metrics) for point in known], cost)
+    ]
 
 
 def nearest(front: Sequence[FoundPoint], bounds: Sequence[Bound]) -> list[tuple[int, float, FoundPoint]]:

@@ -1,7 +1,7 @@
 """Searches and evaluations without a service.
 
 `python -m search run SPEC.yaml --out DIR` searches; interrupted by Ctrl-C it keeps a checkpoint, and the same command
-goes on. `python -m search evaluate CHECKPOINT --dataset fashion_mnist|DIR` measures a checkpoint as it was measured.
+goes on. With `--ranks N`, or started by torchrun, it trains on N processes. `python -m search evaluate CHECKPOINT --dataset fashion_mnist|DIR` measures a checkpoint as it was measured.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -25,10 +25,10 @@ from rich.console import Console
 from rich.table import Table
 
 from search.allocator import keep_freed_memory
-from search.local import Front, LocalSearch
+from search.local import Front, Launch, LocalSearch
 from search.methods.method import DatasetProfile
 from search.reporter import Stop
-from search.spec import DatasetSpec, ResolvedSpec, SearchSpec
+from search.spec import METHODS, DatasetSpec, ResolvedSpec, SearchSpec
 
 INTERRUPTED: Final = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -54,7 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder of the search; goes on if it has one"
     )
-    run.add_argument("--device", default="cpu", help="cpu (default) or cuda:N")
+    run.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
+    run.add_argument(
+        "--ranks",
+        type=int,
+        default=1,
+        metavar="N",
+        help="train on N processes of this machine, started by torchrun: with --device cuda each on its own GPU",
+    )
     run.add_argument("--json", action="store_true", help="print the front as one JSON line")
     run.set_defaults(command=_run)
 
@@ -67,25 +74,58 @@ def main(arguments: Sequence[str] | None = None) -> int:
     evaluate.add_argument("--json", action="store_true", help="print one JSON line: top1, reported, equal, images")
     evaluate.set_defaults(command=_evaluate)
 
-    options = parser.parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    options = parser.parse_args(words)
+    ranks = getattr(options, "ranks", 1)
+    if ranks > 1 and "WORLD_SIZE" not in os.environ:
+        _torchrun(ranks, words)
     # Before torch is imported. Threads of an operation wait for each other by spinning: all cores only on an idle machine.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) - 1)))
     try:
         code: int = options.command(options)
     except (ValueError, OSError) as error:
-        _ERR.print(f"search: {error}", style="red", markup=False, soft_wrap=True)
-        return 1
+        return _failed(error)
     return code
+
+
+def _failed(error: Exception) -> int:
+    _ERR.print(f"search: {error}", style="red", markup=False, soft_wrap=True)
+    return 1
+
+
+def _torchrun(ranks: int, words: Sequence[str]) -> NoReturn:
+    """Go on as torchrun, whose processes come here again."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks)))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    os.execv(sys.executable, [*torchrun, "-m", "search", *words])  # noqa: S606 - no shell is what is wanted
 
 
 def _run(options: argparse.Namespace) -> int:
     keep_freed_memory()
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return _search(options, options.device, launch=None)
+    from search.training import torchrun
+
+    with torchrun.joined(options.device) as (ranks, device):
+        if ranks.rank > 0:
+            torchrun.follow(lambda trial: METHODS[trial.spec.method.kind].run, device)
+            return 0
+        try:
+            code = _search(options, device, launch=torchrun.lead)
+        except (ValueError, OSError) as error:
+            # Said before the group ends, with which torchrun ends this process too.
+            return _failed(error)
+        torchrun.dismiss()
+        return code
+
+
+def _search(options: argparse.Namespace, device: str, launch: Launch | None) -> int:
     body = _read_spec(options.spec)
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
     dataset = _dataset(body.pop("dataset", None), options.spec.parent, out / "dataset")
     spec = _resolve(body, dataset, options.spec)
-    search = LocalSearch(spec, dataset, out, device=options.device)
+    search = LocalSearch(spec, dataset, out, device=device, launch=launch)
     with _ctrl_c() as stop:
         front = search.run(stop, _Progress())
     if options.json:
@@ -206,13 +246,16 @@ def _validated(model: type[M], body: dict[str, Any], place: str) -> M:
 
 @contextmanager
 def _ctrl_c() -> Iterator[Any]:
-    """A `stop` that drains after the first Ctrl-C or SIGTERM; a second Ctrl-C ends the process at once."""
+    """A `stop` that drains after the first Ctrl-C or SIGTERM; a second Ctrl-C ends the process at once. Under torchrun,
+    which hands the first on once more and kills after 30 s, it does not."""
     asked = Stop.NO
 
     def drain(number: int, frame: object) -> None:
         del number, frame
         nonlocal asked
         asked = Stop.DRAIN
+        if "WORLD_SIZE" in os.environ:
+            return
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.write(2, b"\nstopping after this step; Ctrl-C again to stop at once\n")
 

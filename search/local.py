@@ -19,11 +19,14 @@ from pydantic import BaseModel, ConfigDict
 
 from search.methods.method import NewTrial, TrialRecord
 from search.pareto import hypervolume, nondominated
-from search.reporter import Point, Stop, Trial
+from search.reporter import Point, Reporter, Stop, Trial
 from search.seeds import trial_seed
 from search.spec import METHODS, RESERVE, ResolvedSpec
 
 _STATE: Final = "search.json"
+
+Launch = Callable[[Callable[[Trial, Reporter], dict[str, Any]], Trial, Reporter], dict[str, Any]]
+"""Calls a method's `run`, here or elsewhere too."""
 
 
 class LocalSearchError(ValueError):
@@ -113,14 +116,17 @@ class Front:
 
 class LocalSearch:
     """A search in a folder: new, or gone on with where it was interrupted. Raises LocalSearchError if the folder holds
-    another search, or the specification spans no feasible network."""
+    another search, or the specification spans no feasible network. `launch` is what runs a trial; unset: this process."""
 
-    def __init__(self, spec: ResolvedSpec, dataset: Path, out: Path, *, device: str = "cpu") -> None:
+    def __init__(
+        self, spec: ResolvedSpec, dataset: Path, out: Path, *, device: str = "cpu", launch: Launch | None = None
+    ) -> None:
         self.spec = spec
         self.out = out
         self._dataset = dataset
         self._device = device
         self._method = METHODS[spec.method.kind]
+        self._launch = launch or (lambda run, trial, reporter: run(trial, reporter))
         if not (candidates := spec.candidates()) or not spec.feasible():
             raise LocalSearchError(_infeasible(spec))
         macs = [candidate.cost["macs"] for candidate in candidates]
@@ -149,6 +155,15 @@ class LocalSearch:
                     stopped = True
                     break
         return self._write_front(finished=not stopped)
+
+    @property
+    def seconds(self) -> float:
+        """Spent on it when its state was last kept, all its runs together."""
+        return self._state.seconds
+
+    def points(self) -> list[Point]:
+        """Every network that was reported so far, baselines among them, in the order of the trials."""
+        return [point for trial in self._state.trials for point in trial.points.values()]
 
     def _plan(self) -> bool:
         """Queue what the method wants; whether nothing follows."""
@@ -190,7 +205,7 @@ class LocalSearch:
             inputs=inputs,
             checkpoint=checkpoint if checkpoint.exists() else None,
         )
-        outputs = self._method.run(trial, reporter)
+        outputs = self._launch(self._method.run, trial, reporter)
         interrupted = reporter.told in (Stop.CANCEL, Stop.DRAIN)
         if not interrupted:
             done.state, done.outputs = "completed", outputs

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Mapping, Sequence
 
 Vector = tuple[float, ...]
+_NOTHING = 1e-12
+"""Of a volume: what rounding may make of none."""
 
 
 def nondominated(
@@ -77,6 +80,62 @@ def volume(values: Sequence[Sequence[float]], reference: Sequence[float]) -> flo
         for index, (value, top) in enumerate(zip(inside, tops, strict=True))
         if top > value[-1]
     )
+
+
+def preference(point: Mapping[str, float], key: str) -> tuple[float, float, str]:
+    """Sorts points by which of them to take: the most accurate, of equals the one with the fewest MACs, then by key."""
+    return -point["selection_top1"], point.get("macs", 0), key
+
+
+def best_under(points: Sequence[tuple[str, Mapping[str, float]]], cost: str) -> list[tuple[float, int]]:
+    """The query table of a cost, of points with their keys: bounds, growing, each with the index of the point to take
+    from that bound on up to the next one. Below the first there is none.
+
+    Raises KeyError for a point without the cost or an accuracy.
+    """
+    table: list[tuple[float, int]] = []
+    best: tuple[float, float, str] | None = None
+    for bound, rank, index in sorted(
+        (metrics[cost], preference(metrics, key), index) for index, (key, metrics) in enumerate(points)
+    ):
+        if best is None or rank < best:
+            best = rank
+            table.append((bound, index))
+    return table
+
+
+def by_volume(values: Sequence[Vector], reference: Sequence[float]) -> list[int]:
+    """Indices of all the minimised `values`, each the one that adds most volume to those before it; once none adds any,
+    anew among those that are left, and at last those that have none.
+
+    The first k dominate at least 1 - 1/e of what any k of the first front can. Greedy, and lazy: what a value adds never
+    grows (Nemhauser et al., 1978; Minoux, 1978).
+    """
+    order: list[int] = []
+    left = [index for index, value in enumerate(values) if volume([value], reference) > 0]
+    while left:
+        chosen: list[Vector] = []
+        covered = 0.0
+        # Largest gain first; of equal ones the first index. A gain is as of so many chosen values.
+        heap = [(-volume([values[index]], reference), index, 0) for index in left]
+        heapq.heapify(heap)
+        left = []
+        while heap:
+            gain, index, asof = heapq.heappop(heap)
+            if asof < len(chosen):
+                grown = volume([*chosen, values[index]], reference)
+                gain = min(0.0, covered - grown)
+                if gain < -_NOTHING * grown:
+                    heapq.heappush(heap, (gain, index, len(chosen)))
+                else:
+                    left.append(index)
+                continue
+            chosen.append(values[index])
+            covered -= gain
+            order.append(index)
+        left.sort()
+    listed = set(order)
+    return order + [index for index in range(len(values)) if index not in listed]
 
 
 def _vector(point: Mapping[str, float], maximize: Sequence[str], minimize: Sequence[str]) -> Vector:

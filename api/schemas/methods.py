@@ -29,6 +29,8 @@ class Family(Response):
     title: str
     paper: str
     pattern: str = Field(description="Regular expression of the names that are accepted, such as `wrn_28_10`.")
+    stages: int = Field(description="How many widths a network with shared weights may have; 0: none is made of it.")
+    groups: list[int] = Field(description="Of its grouped convolutions, what may be chosen; empty: nothing.")
 
 
 class FamilyList(Response):

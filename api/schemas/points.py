@@ -47,6 +47,14 @@ class Corner(Response):
     selection_top1: float
 
 
+class BestUnder(Response):
+    """The point to deploy under every bound from this one up to the next of its list."""
+
+    bound: float
+    point_id: str
+    selection_top1: float
+
+
 class Front(Response):
     """The points that no other one beats in both `x` and `y`; infeasible ones are never among them."""
 
@@ -57,6 +65,10 @@ class Front(Response):
     points: list[FrontPoint] = Field(description="By growing `x`.")
     baselines: list[FrontPoint] = Field(description="For comparison: never in the front, `select` or the hypervolume.")
     dominated: list[FrontPoint] | None = Field(description="The remaining candidates, if asked for.")
+    best_under: dict[Cost, list[BestUnder]] = Field(
+        description="By cost, growing: what `select` answers for a bound on it. Of the front over the search's own "
+        "objectives."
+    )
     hypervolume: float | None = Field(description="log10(MACs) x selection_top1, normalised to [0, 1].")
     reference: Corner | None = Field(description="1.1 x the largest candidate's MACs, and chance.")
     ideal: Corner | None = Field(description="The smallest candidate's MACs, and 1.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -60,6 +60,7 @@ def read(
         points=[_point(found, point) for point in front],
         baselines=[_point(found, point) for point in found.baselines],
         dominated=None if dominated is None else [_point(found, point) for point in dominated],
+        best_under={cost: fronts.table(found.front(), cost) for cost in get_args(Cost)},
         hypervolume=None if box is None else box.hypervolume(found.front(["macs"])),
         reference=None if box is None else box.reference,
         ideal=None if box is None else box.ideal,

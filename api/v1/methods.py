@@ -48,7 +48,14 @@ def read_families() -> FamilyList:
     """The families of networks that methods build on."""
     return FamilyList(
         data=[
-            Family(name=name, title=family.title, paper=family.paper, pattern=family.pattern.pattern)
+            Family(
+                name=name,
+                title=family.title,
+                paper=family.paper,
+                pattern=family.pattern.pattern,
+                stages=family.stages,
+                groups=list(family.groups),
+            )
             for name, family in FAMILIES.items()
         ]
     )

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 
-from api.schemas.points import Front
+from api.schemas.points import Cost, Front
 from tests.api import rows
 from tests.api.test_problems import pointers, problem
 
@@ -138,7 +138,22 @@ def test_the_most_accurate_that_fits_is_selected(
 ) -> None:
     answer = select(http, search_id, *bounds)
     assert answer.status_code == 200, answer.text
-    assert answer.json()["key"] in {key, "equal" if key == "medium" else key}
+    assert answer.json()["key"] == ("equal" if key == "medium" else key)  # of equals the first by key
+
+
+@pytest.mark.parametrize("cost", ["macs", "params"])
+def test_the_table_says_what_is_selected_under_every_bound(http: httpx.Client, search_id: str, cost: Cost) -> None:
+    table = front(http, search_id).best_under[cost]
+    assert [step.bound for step in table] == sorted({step.bound for step in table})
+    values = sorted({point[cost] for point in POINTS.values()})
+    for bound in [value + shift for value in values for shift in (-0.5, 0, 0.5)]:
+        answer = select(http, search_id, (cost, "<=", max(bound, 0)))
+        within = [step for step in table if step.bound <= bound]
+        if within:
+            found = answer.json()
+            assert (found["id"], found["metrics"]["selection_top1"]) == (within[-1].point_id, within[-1].selection_top1)
+        else:
+            problem(answer, 409, "no_point_fits")
 
 
 @pytest.mark.parametrize(

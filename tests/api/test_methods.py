@@ -34,6 +34,8 @@ def test_families(http: httpx.Client) -> None:
     families = {family["name"]: family for family in http.get("/v1/families").json()["data"]}
     assert {"fd_mobilenet", "mobilenet_v1"} <= families.keys()
     assert any(re.fullmatch(family["pattern"], "wrn_28_10") for family in families.values())
+    assert (families["vgg16"]["stages"], families["vgg16"]["groups"]) == (5, [])
+    assert (families["shufflenet_v1"]["stages"], families["shufflenet_v1"]["groups"]) == (0, [1, 2, 3, 4, 8])
 
 
 def test_workers(http: httpx.Client, stored: Engine) -> None:

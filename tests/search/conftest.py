@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,10 +29,10 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def write_stripes(folder: Path, side: int) -> Path:
+def write_stripes(folder: Path, side: int, images: Mapping[str, int] = MappingProxyType(IMAGES)) -> Path:
     """A dataset of noisy grey stripes in three directions, `side` pixels square."""
     random = np.random.default_rng(0)
-    count = sum(IMAGES.values())
+    count = sum(images.values())
     labels = np.arange(count) % len(CLASSES)
     rows, columns = np.mgrid[:side, :side]
     waves = np.stack([columns, rows, rows + columns])[labels] * 1.5 + random.uniform(0, 6, (count, 1, 1))
@@ -39,8 +40,8 @@ def write_stripes(folder: Path, side: int) -> Path:
     folder.mkdir()
     with DatasetWriter(folder, channels=1) as writer:
         writer.append_block(pixels[:, None])
-        ends = np.cumsum(list(IMAGES.values()))[:-1]
-        splits = dict(zip(IMAGES, np.split(np.arange(count), ends), strict=True))
+        ends = np.cumsum(list(images.values()))[:-1]
+        splits = dict(zip(images, np.split(np.arange(count), ends), strict=True))
         writer.finish(labels=labels, splits=splits, classes=CLASSES, image_size=(side, side), report={})
     return folder
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna._hypervolume import compute_hypervolume
 
-from search.pareto import hypervolume, nondominated, volume
+from search.pareto import best_under, by_volume, hypervolume, nondominated, preference, volume
 
 # Few distinct values, so that ties and duplicates are common.
 COORDINATE = st.integers(0, 6).map(float)
@@ -104,3 +104,51 @@ def test_two_thousand_points_take_milliseconds() -> None:
         hypervolume(points, macs=(0.1, 1.1), classes=10)
         best = min(best, time.process_time() - start)
     assert best < 0.05
+
+
+@given(st.lists(st.tuples(COORDINATE, COORDINATE, COORDINATE), max_size=12))
+def test_by_volume_is_greedy(values: list[tuple[float, ...]]) -> None:
+    reference = (5.5, 5.5, 5.5)
+    order = by_volume(values, reference)
+    assert sorted(order) == list(range(len(values)))
+
+    def gain(chosen: list[int], index: int) -> float:
+        return volume([values[i] for i in (*chosen, index)], reference) - volume([values[i] for i in chosen], reference)
+
+    chosen: list[int] = []
+    for place, index in enumerate(order):
+        rest = order[place:]
+        most = max(gain(chosen, other) for other in rest)
+        if most == 0:  # anew among the rest
+            chosen = []
+            most = max(gain(chosen, other) for other in rest)
+        assert gain(chosen, index) == most
+        chosen.append(index)
+
+
+def test_by_volume_takes_ties_and_what_spans_nothing_in_their_order() -> None:
+    assert by_volume([(9.0, 9.0), (1.0, 1.0), (1.0, 1.0), (9.0, 0.0)], (5.0, 5.0)) == [1, 2, 0, 3]
+    assert by_volume([], (1.0, 1.0)) == []
+
+
+def test_by_volume_is_quick() -> None:
+    random_ = random.Random(0)
+    values = [(random_.random(), random_.random()) for _ in range(1000)]
+    start = time.process_time()
+    by_volume(values, (1.0, 1.0))
+    assert time.process_time() - start < 5
+
+
+@given(POINTS_3, COORDINATE)
+def test_the_query_table_has_the_best_under_every_bound(points: list[dict[str, float]], bound: float) -> None:
+    keyed = [(str(index % 5), point) for index, point in enumerate(points)]
+    for cost in ("macs", "params"):
+        table = best_under(keyed, cost)
+        assert table == sorted(table)
+        fitting = [index for index, point in enumerate(points) if point[cost] <= bound]
+        found = [index for least, index in table if least <= bound]
+        if not fitting:
+            assert not found
+            continue
+        best = min(preference(points[index], keyed[index][0]) for index in fitting)
+        assert preference(points[found[-1]], keyed[found[-1]][0]) == best

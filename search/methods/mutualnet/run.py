@@ -1,18 +1,22 @@
-"""The work of a MutualNet trial: `train` gives the supernet, `sweep` gives the points."""
+"""The work of a trial: `train` gives the shared network, `sweep` or `boost` its points, `baseline` a point of its own."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from search.methods.mutualnet import sweep, train
+from search.methods.mutualnet import baseline, boost, sweep, train
 from search.reporter import Reporter, Trial
+from search.training.ranks import current
 
-_STAGES = {"train": train.run, "sweep": sweep.run}
+_TRAINING = {"train": train.run, "baseline": baseline.run}
+_STAGES = {**_TRAINING, "sweep": sweep.run, "boost": boost.run}
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Do a stage of the plan and return its outputs. Raises ValueError for a trial that the plan does not make."""
+    """Do a stage of the plan and return its outputs. What does not train is done on rank 0 alone. Raises ValueError for a trial that the plan does not make."""
     stage = trial.params.get("stage")
     if stage not in _STAGES:
-        raise ValueError(f"trial {trial.number} has stage {stage!r}; MutualNet has {', '.join(_STAGES)}")
+        raise ValueError(f"trial {trial.number} has stage {stage!r}; there are {', '.join(_STAGES)}")
+    if current().rank > 0 and stage not in _TRAINING:
+        return {}
     return _STAGES[stage](trial, reporter)

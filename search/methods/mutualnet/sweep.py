@@ -1,231 +1,277 @@
-"""Stage 2: measure every feasible width and resolution of the supernet, and cut out the networks on the front.
+"""Stage 2: measure networks that the trained one contains, and cut out those on the front. No training.
 
-No training: a candidate needs its batch norm statistics, computed on one fixed subset of the training images, and its
-accuracy on the selection split.
+`grid` measures every feasible width and resolution. `adaptive` compares networks on a part of the selection split, the
+same for all, with statistics from a part of the calibration images: all networks, or if those are too many the ones that
+are proposed. Of those compared with each effort the ones that span the most volume are measured with the next, the last
+with the full one (successive halving; Jamieson & Talwalkar, 2016, arXiv 1502.07943). What was compared on a part only is
+not reported.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import math
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, get_args
 
-import numpy as np
-import optuna
-import torch
-
-from models import checkpoint
-from models.build import Network
-from search import evaluation
-from search.data.loader import Batch
-from search.data.store import Dataset
 from search.methods.method import Candidate
 from search.methods.mutualnet import supernet
-from search.methods.mutualnet.params import MutualNetParams
+from search.methods.mutualnet.measure import Effort, InterruptedMeasurementError, Meter
+from search.methods.mutualnet.order import AT_LIMIT, by_size, groups, spread_first
+from search.methods.mutualnet.params import SlimmableParams
 from search.methods.mutualnet.plan import SUPERNET
-from search.pareto import nondominated
-from search.reporter import Point, Preprocessing, Reporter, Stop, Trial
+from search.methods.mutualnet.proposals import STARTUP, Proposals
+from search.methods.mutualnet.space import Space
+from search.pareto import best_under, by_volume, nondominated
+from search.reporter import Point, Reporter, Stop, Trial
+from search.spec import CostMetric
+from search.training.loop import CHECKPOINT_SECONDS
 
-AT_LIMIT: Final = 8
-"""Candidates that are measured even at a limit, spread over the costs: they come first."""
-GRID_SHARE: Final = 0.7
+MEASURED_SHARE: Final = 0.7
 """Of the trial's `progress`; the rest is the front."""
-KEPT_BYTES: Final = 512 * 1024**2
-"""Inputs of one split and size that are kept for the next network; more are made anew."""
+PARTS: Final = (1 / 16, 1 / 4)
+"""Of the full effort: those before it."""
+_LEAST_GROWTH: Final = 3
+"""From one effort to the next; those that are not so much more than the one before are left out."""
+_AT_ONCE: Final = (Stop.CANCEL, Stop.DRAIN)
+_SUPERNET_FILE: Final = "supernet.safetensors"
+LEAST_IMAGES: Final = 128
+"""Fewer tell networks too badly apart, as statistics and as accuracies."""
 
 
-def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Report a point for each feasible candidate, and those on the front again with weights and `top1`."""
-    sweep = _Sweep(trial, reporter)
-    stop = sweep.grid()
-    if stop not in (Stop.CANCEL, Stop.DRAIN):
+class Compared(NamedTuple):
+    """A network and its accuracy on as many images as the effort has."""
+
+    candidate: Candidate
+    top1: float
+
+
+def run(trial: Trial, reporter: Reporter, *, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> dict[str, Any]:
+    """Report a point for each network that was measured, and those on the front again with weights and `top1`."""
+    sweep = _Sweep(trial, reporter, checkpoint_seconds)
+    stop = sweep.measure()
+    if stop not in _AT_ONCE:
         stop = sweep.front()
     if stop is Stop.DRAIN:
         sweep.save()
-    return {"evaluated": len(sweep.points), "candidates": len(sweep.candidates)}
-
-
-@dataclass
-class _Inputs:
-    """Batches as networks of one input size get them, kept between the networks if they are small."""
-
-    make: Callable[[tuple[int, int]], Iterator[Batch]]
-    _size: tuple[int, int] = field(default=(0, 0), init=False)
-    _kept: list[Batch] = field(default_factory=list, init=False)
-
-    def at(self, size: tuple[int, int]) -> Iterator[Batch]:
-        if self._size == size:
-            yield from self._kept
-            return
-        kept: list[Batch] = []
-        room = KEPT_BYTES
-        for batch in self.make(size):
-            room -= batch.images.nbytes
-            if room >= 0:
-                kept.append(batch)
-            else:
-                kept.clear()
-            yield batch
-        if room >= 0:
-            self._size, self._kept = size, kept
+    return sweep.outputs()
 
 
 class _Sweep:
-    def __init__(self, trial: Trial, reporter: Reporter) -> None:
+    def __init__(self, trial: Trial, reporter: Reporter, checkpoint_seconds: float) -> None:
         self.trial = trial
         self.reporter = reporter
-        self.device = torch.device(trial.device)
-        self.params: MutualNetParams = trial.spec.method
-        self.profile = trial.spec.dataset
-        self.candidates = _spread_first(trial.spec.feasible())
+        self.params: SlimmableParams = trial.spec.method
+        self.candidates = trial.spec.feasible()
+        self.costs = [o.metric for o in trial.spec.objectives if o.metric != "selection_top1"]
+        self.space = Space(trial.spec)
+        few = self.space.listed and len(self.candidates) <= AT_LIMIT
+        self.adaptive = self.params.sweep.mode == "adaptive" and not few
+        source = trial.inputs[SUPERNET] if trial.checkpoint is None else trial.checkpoint / _SUPERNET_FILE
+        largest = max(candidate.input_size for candidate in self.candidates)
+        self.meter = Meter(trial, supernet.load(source, trial.device), largest)
+        self.efforts = _efforts(self.meter) if self.adaptive else [self.meter.full]
+        self.compared: list[dict[str, Compared]] = [{} for _ in self.efforts]
+        """With each effort, by key and in the order in which they were measured."""
         self.points: dict[str, Point] = {}
-
-        dataset = Dataset.open(trial.dataset)
-        height, width = max(candidate.input_size for candidate in self.candidates)
-        batch_size = max(32, min(128, 2**19 // (height * width)))
-        self.evaluation = evaluation.conditions(self.device, int(batch_size * trial.batch_scale))
-        self.preprocessing = Preprocessing(
-            crop=self.profile.image_size,
-            mean=self.profile.mean,
-            std=self.profile.std,
-            antialias=self.params.antialias,
-        )
-        train = len(dataset.split("train"))
-        whole = min(self.params.calibration_images, train) // self.evaluation.batch_size * self.evaluation.batch_size
-        drawn = np.random.default_rng(trial.seed).permutation(train)[: whole or train]
-        self._calibration = self._inputs(dataset, "train", np.sort(drawn))
-        self._selection = self._inputs(dataset, "selection")
-        self._report = self._inputs(dataset, "report")
-        self.provenance = {
-            "method": self.params.kind,
-            "seed": trial.spec.seed,
-            "trial": trial.number,
-            "dataset": self.profile.fingerprint,
-            "splits": {name: evaluation.digest(dataset.split(name)) for name in ("selection", "report")},
-            "torch": torch.__version__,
-        }
-        self.network = supernet.load(trial.inputs[SUPERNET], self.device)
         if trial.checkpoint is not None:
             self._restore(trial.checkpoint)
+        self.stop = Stop.NO
+        self.checkpoint_seconds = checkpoint_seconds
+        self.checkpointed = time.monotonic()
 
-    def grid(self) -> Stop:
-        """Measure the candidates that have not been; returns why it ended early, if it did."""
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        objectives = [objective.metric for objective in self.trial.spec.objectives]
-        study = optuna.create_study(
-            directions=["maximize" if name == "selection_top1" else "minimize" for name in objectives],
-            sampler=optuna.samplers.RandomSampler(seed=self.trial.seed),
-        )
-        choices: dict[str, optuna.distributions.BaseDistribution] = {
-            name: optuna.distributions.CategoricalDistribution(sorted({c.config[name] for c in self.candidates}))
-            for name in ("width", "resolution")
-        }
-        waiting = {
-            (candidate.config["width"], candidate.config["resolution"]): candidate
-            for candidate in self.candidates
-            if candidate.key not in self.points
-        }
-        for candidate in waiting.values():
-            study.enqueue_trial(candidate.config)
-        for _ in waiting:
-            stop = self.reporter.should_stop()
-            if stop in (Stop.CANCEL, Stop.DRAIN) or (stop is Stop.LIMIT and len(self.points) >= AT_LIMIT):
-                return stop
-            asked = study.ask(choices)
-            candidate = waiting[asked.params["width"], asked.params["resolution"]]
-            point = self._measure(candidate)
-            study.tell(asked, [point.metrics[name] for name in objectives])
-            self.points[candidate.key] = point
-            self.reporter.point(point)
-            self._progress(GRID_SHARE * len(self.points) / len(self.candidates))
-        return Stop.NO
+    @property
+    def budget(self) -> float:
+        """In images."""
+        if not self.adaptive:
+            return float(len(self.candidates) * self.meter.full.images)
+        grid = len(self.candidates if self.space.listed else self.trial.spec.candidates())
+        least = AT_LIMIT * self.meter.full.images
+        if len(self.efforts) > 1:
+            least += grid * self.efforts[0].images
+        return max(self.params.sweep.budget * grid * self.meter.full.images, least)
+
+    def measure(self) -> Stop:
+        """Measure the networks that have not been; returns why it ended early, if it did."""
+        spread = spread_first(self.candidates)
+        return self._halve(spread) if self.adaptive else self._compare(len(self.efforts) - 1, spread)
 
     def front(self) -> Stop:
         """Cut out the non-dominated networks, measure each as loaded back from its file, and report both; returns why
         it ended early, if it did."""
-        points = list(self.points.values())
-        costs = [o.metric for o in self.trial.spec.objectives if o.metric != "selection_top1"]
-        chosen = [points[i] for i in nondominated([point.metrics for point in points], ["selection_top1"], costs)]
+        chosen = self._front()
         path = self.trial.work / "swept.safetensors"
-        supernet.save(path, self.network)
+        supernet.save(path, self.meter.network)
         self.reporter.artifact(SUPERNET, path)
         chosen.sort(key=lambda point: point.input_size)
         for done, point in enumerate(chosen, start=1):
             stop = self.reporter.should_stop()
-            if stop in (Stop.CANCEL, Stop.DRAIN):
+            if stop in _AT_ONCE:
                 return stop
             if point.weights is None:
                 self._publish(point)
-            self._progress(GRID_SHARE + (1 - GRID_SHARE) * done / len(chosen))
+            self._progress(MEASURED_SHARE + (1 - MEASURED_SHARE) * done / len(chosen))
         return Stop.NO
 
+    def outputs(self) -> dict[str, Any]:
+        """What the trial returns."""
+        return {
+            "evaluated": len(self.points),
+            "compared": len({key for compared in self.compared for key in compared}),
+            "candidates": len(self.candidates),
+            "images": self.meter.images,
+            "best_under": {cost: self._table(cost) for cost in get_args(CostMetric)},
+        }
+
     def save(self) -> None:
-        """A checkpoint: the statistics so far, then the points."""
-        folder = self.trial.work / f"checkpoint-{len(self.points)}"
+        """A checkpoint: the statistics so far, then what was measured."""
+        done = sum(map(len, self.compared))
+        folder = self.trial.work / f"checkpoint-{done}"
         folder.mkdir()
-        supernet.save(folder / "supernet.safetensors", self.network)
+        supernet.save(folder / _SUPERNET_FILE, self.meter.network)
+        state = {
+            "images": self.meter.images,
+            "efforts": [astuple(effort) for effort in self.efforts],
+            "points": [point.model_dump(mode="json") for point in self.points.values()],
+            "compared": [
+                [{"candidate": found.candidate.model_dump(mode="json"), "top1": found.top1} for found in each.values()]
+                for each in self.compared
+            ],
+        }
         manifest = folder / "manifest.json.partial"
-        manifest.write_text(json.dumps([point.model_dump(mode="json") for point in self.points.values()]))
+        manifest.write_text(json.dumps(state))
         manifest.rename(folder / "manifest.json")
-        self.reporter.checkpoint(folder, len(self.points))
+        self.reporter.checkpoint(folder, done)
+        self.checkpointed = time.monotonic()
 
     def _restore(self, folder: Path) -> None:
-        points = [Point.model_validate(point) for point in json.loads((folder / "manifest.json").read_bytes())]
-        self.points = {point.key: point for point in points}
-        self.network = supernet.load(folder / "supernet.safetensors", self.device)
+        state = json.loads((folder / "manifest.json").read_bytes())
+        self.meter.images = state["images"]
+        self.points = {point["key"]: Point.model_validate(point) for point in state["points"]}
+        efforts = [Effort(*effort) for effort in state["efforts"]]
+        for effort, saved in zip(efforts, state["compared"], strict=True):
+            if effort not in self.efforts:  # they depend on the batch, which may have become smaller
+                continue
+            each = self.compared[self.efforts.index(effort)]
+            for found in saved:
+                candidate = Candidate.model_validate(found["candidate"])
+                each[candidate.key] = Compared(candidate, found["top1"])
 
-    def _measure(self, candidate: Candidate) -> Point:
-        architecture = self.params.architecture(self.profile, float(candidate.config["width"]))
-        size = candidate.input_size
-        self.network.calibrate(architecture, (batch.images for batch in self._calibration.at(size)))
+    def _halve(self, spread: list[Candidate]) -> Stop:
+        left, last = self.budget, len(self.efforts) - 1
+        ranked, stop = spread, Stop.NO
+        for rung, effort in enumerate(self.efforts):
+            # Equal shares of what is left, as in successive halving, and enough for the last.
+            spared = AT_LIMIT * self.meter.full.images if rung < last else 0
+            count = int(min(left / (last + 1 - rung), left - spared) / effort.images)
+            if 0 < rung < last and count <= AT_LIMIT:
+                continue
+            stop = self._propose(count, spread) if rung == 0 else self._compare(rung, by_size(ranked[:count]))
+            if stop in _AT_ONCE:
+                return stop
+            left -= len(self.compared[rung]) * effort.images
+            ranked = self._ranked(self.compared[rung]) or ranked
+            if stop is Stop.LIMIT:
+                break
+        if stop is Stop.LIMIT:
+            first = {candidate.key: candidate for candidate in (*ranked, *spread)}
+            self._compare(last, by_size(list(first.values())))
+        return stop
 
-        top1 = evaluation.accuracy(lambda images: self.network(images, architecture), self._selection.at(size))
-        return Point(
-            key=candidate.key,
-            architecture=architecture.to_json(),
-            input_size=size,
-            classes=self.profile.classes,
-            config=candidate.config,
-            metrics={"selection_top1": top1, **candidate.cost},
-            preprocessing=self.preprocessing,
-            evaluation=self.evaluation,
-            provenance=self.provenance,
-            supernet=SUPERNET,
+    def _propose(self, count: int, spread: list[Candidate]) -> Stop:
+        """Compare networks with the least effort: all if there are not more than so many, else some over all costs, then
+        proposed ones."""
+        if self.space.listed and count >= len(spread):
+            return self._compare(0, spread)
+        known = self.compared[0]
+        objectives = [objective.metric for objective in self.trial.spec.objectives]
+        proposals = Proposals(self.space, objectives, self.trial.seed)
+        for found in known.values():
+            proposals.tell(found.candidate, _metrics(found))
+        first = [candidate for candidate in spread[:STARTUP] if candidate.key not in known]
+        while len(known) < count:
+            candidate = first.pop(0) if first else proposals.ask()
+            if candidate is None:
+                break
+            stop = self._compare(0, [candidate])
+            if stop is not Stop.NO:
+                return stop
+            proposals.tell(candidate, _metrics(known[candidate.key]))
+        return Stop.NO
+
+    def _compare(self, rung: int, candidates: Iterable[Candidate]) -> Stop:
+        """Measure those that have not been with this effort; returns why it ended early, if it did. With the full one
+        some are measured even at a limit."""
+        known, effort, full = self.compared[rung], self.efforts[rung], rung == len(self.efforts) - 1
+        for group in groups([candidate for candidate in candidates if candidate.key not in known], effort.images):
+            stop = self._asked()
+            if stop in _AT_ONCE or (stop is Stop.LIMIT and not (full and len(known) < AT_LIMIT)):
+                return stop
+            try:
+                found = self.meter.accuracies(group, effort, lambda: self._asked() in _AT_ONCE)
+            except InterruptedMeasurementError:
+                return self.stop
+            for candidate, top1 in zip(group, found, strict=True):
+                known[candidate.key] = Compared(candidate, top1)
+                if full:
+                    self.points[candidate.key] = point = self.meter.point(candidate, top1)
+                    self.reporter.point(point)
+            self._progress(MEASURED_SHARE * min(1.0, self.meter.images / self.budget))
+            if time.monotonic() - self.checkpointed >= self.checkpoint_seconds:
+                self.save()
+        return Stop.NO
+
+    def _asked(self) -> Stop:
+        self.stop = self.reporter.should_stop()
+        return self.stop
+
+    def _ranked(self, compared: Mapping[str, Compared]) -> list[Candidate]:
+        """Those first that span the most volume with those before them, in accuracy and the logarithms of the costs."""
+        every = self.trial.spec.candidates()
+        reference = (
+            -1 / len(self.trial.spec.dataset.classes),
+            *(math.log10(1.1 * max(candidate.cost[cost] for candidate in every)) for cost in self.costs),
         )
+        found = list(compared.values())
+        values = [(-each.top1, *(math.log10(each.candidate.cost[cost]) for cost in self.costs)) for each in found]
+        return [found[index].candidate for index in by_volume(values, reference)]
+
+    def _front(self) -> list[Point]:
+        points = list(self.points.values())
+        return [points[i] for i in nondominated([point.metrics for point in points], ["selection_top1"], self.costs)]
+
+    def _table(self, cost: str) -> list[dict[str, Any]]:
+        """The best of the front for every bound on a cost."""
+        front = self._front()
+        return [
+            {"bound": bound, "key": front[at].key, "selection_top1": front[at].metrics["selection_top1"]}
+            for bound, at in best_under([(point.key, point.metrics) for point in front], cost)
+        ]
 
     def _publish(self, point: Point) -> None:
-        """Its `top1` is that of the file, so the file is written twice: to be measured, then with what was measured."""
         name = f"{point.key}.safetensors"
-        path = self.trial.work / name
-        architecture = self.params.architecture(self.profile, float(point.config["width"]))
-        network: Network = self.network.extract(architecture, point.input_size)
-        named = point.model_copy(update={"weights": name})
-        checkpoint.save(path, network, named.model_dump(mode="json"))
-        loaded = evaluation.load(path, self.evaluation, self.device)
-        top1 = evaluation.accuracy(loaded, self._report.at(point.input_size))
-        final = named.model_copy(update={"metrics": {**point.metrics, "top1": top1}})
-        checkpoint.save(path, network, final.model_dump(mode="json"))
-        self.reporter.artifact(name, path)
+        final = self.meter.publish(point, name)
+        self.reporter.artifact(name, self.trial.work / name)
         self.reporter.point(final)
         self.points[final.key] = final
-
-    def _inputs(self, dataset: Dataset, split: str, rows: Any = None) -> _Inputs:
-        def make(size: tuple[int, int]) -> Iterator[Batch]:
-            return evaluation.inputs(
-                dataset, split, self.preprocessing, self.evaluation, size, device=self.device, rows=rows
-            )
-
-        return _Inputs(make)
 
     def _progress(self, fraction: float) -> None:
         self.reporter.metric("progress", round(1000 * fraction), fraction)
 
 
-def _spread_first(candidates: list[Candidate]) -> list[Candidate]:
-    """`AT_LIMIT` candidates evenly over the costs, then the others; both by input size, whose inputs are kept."""
-    count = min(AT_LIMIT, len(candidates))
-    ranks = {round(i * (len(candidates) - 1) / max(1, count - 1)) for i in range(count)}
-    order = sorted(range(len(candidates)), key=lambda rank: (rank not in ranks, candidates[rank].input_size, rank))
-    return [candidates[rank] for rank in order]
+def _efforts(meter: Meter) -> list[Effort]:
+    """With growing numbers of images, the last one full."""
+    efforts: list[Effort] = []
+    for part in (meter.part(fraction, LEAST_IMAGES) for fraction in PARTS):
+        if part.images * _LEAST_GROWTH <= meter.full.images and (
+            not efforts or part.images >= _LEAST_GROWTH * efforts[-1].images
+        ):
+            efforts.append(part)
+    return [*efforts, meter.full]
+
+
+def _metrics(found: Compared) -> dict[str, float]:
+    return {"selection_top1": found.top1, **found.candidate.cost}

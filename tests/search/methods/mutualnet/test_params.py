@@ -11,7 +11,14 @@ from pydantic import ValidationError
 from models.cost import cost
 from models.families.registry import architecture
 from search.methods.method import DatasetProfile
-from search.methods.mutualnet.params import MutualNetParams, Widths, input_size
+from search.methods.mutualnet.params import (
+    Baseline,
+    MutualNetParams,
+    SlimmableParams,
+    UsNetParams,
+    Widths,
+    input_size,
+)
 
 
 def profile(size: tuple[int, int] = (32, 32), *, images: int = 10_000) -> DatasetProfile:
@@ -83,6 +90,12 @@ def _seconds(params: MutualNetParams) -> float:
         ({"epochs": 0}, "greater than or equal to 1"),
         ({"learning_rate": "fast"}, "valid number"),
         ({"temperature": 2}, "not permitted"),
+        ({"epochs": 2, "warmup_epochs": 2}, "warmup_epochs 2 must be less than the 2 epochs"),
+        ({"batch_size": 8, "accumulation": 5}, "accumulation: 5 parts of 8 images are too small .* at most 4"),
+        ({"label_smoothing": 1.0}, "less than 1"),
+        ({"ema_decay": 1.0}, "less than 1"),
+        ({"precision": "int8"}, "'auto', 'float32', 'bfloat16' or 'float16'"),
+        ({"baselines": [{"width": 0.5}]}, "resolution"),
     ],
 )
 def test_wrong_values_are_refused(given: dict[str, Any], said: str) -> None:
@@ -97,13 +110,28 @@ def test_what_does_not_fit_the_dataset_names_the_field_and_the_fix() -> None:
         MutualNetParams().candidates(profile(images=50))
 
 
-@pytest.mark.parametrize("name", [*MutualNetParams.presets, "tiny"])
-def test_presets_are_valid(name: str) -> None:
-    given = MutualNetParams.presets.get(name, MutualNetParams.tiny)
-    params = MutualNetParams.model_validate(given)
+def test_baselines_within_the_image_size() -> None:
+    with pytest.raises(
+        ValueError, match=r"^baselines: resolution 40 is beyond the dataset's image size 32; use at most"
+    ):
+        MutualNetParams(baselines=(Baseline(resolution=40),)).candidates(profile())
+
+
+def test_a_boosted_network_is_the_full_one() -> None:
+    [candidate] = MutualNetParams(goal="boost", widths=Widths(min=0.9)).candidates(profile())
+    assert candidate.config == {"width": 1.0, "resolution": 32}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(kind, name) for kind in (MutualNetParams, UsNetParams) for name in (*kind.presets, "tiny")],
+)
+def test_presets_are_valid(kind: type[SlimmableParams], name: str) -> None:
+    params = kind.model_validate(kind.presets.get(name, kind.tiny))
     assert params.candidates(profile((params.nominal or 32,) * 2))
 
 
-def test_every_field_is_documented() -> None:
-    for name, field in MutualNetParams.model_fields.items():
+@pytest.mark.parametrize("kind", [MutualNetParams, UsNetParams])
+def test_every_field_is_documented(kind: type[SlimmableParams]) -> None:
+    for name, field in kind.model_fields.items():
         assert field.description or name == "kind", name

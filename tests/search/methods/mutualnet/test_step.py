@@ -73,6 +73,7 @@ def published_step(p: dict[str, Tensor], batch: Batch, subs: list[sandwich.Draw]
     target = full.softmax(1).detach()
     distilled = torch.zeros((), dtype=torch.float64)
     for sub in subs:
+        assert isinstance(sub.width, float)
         log_q = logits(p, resized(batch.images, sub.resolution), sub.width).log_softmax(1)
         distilled = distilled + (target * (target.log() - log_q)).sum(1).mean()
     torch.autograd.backward(cross_entropy + distilled)

@@ -15,7 +15,8 @@ from models.layers.slimmable import Slimmable
 from search.data.store import Dataset
 from search.evaluation import reevaluate
 from search.methods.mutualnet import supernet, sweep
-from search.pareto import nondominated
+from search.methods.mutualnet.order import AT_LIMIT
+from search.pareto import nondominated, preference
 from search.reporter import Point, Stop, Trial
 from search.spec import Constraint, ResolvedSpec
 from tests.search.recorder import Recorder
@@ -40,7 +41,8 @@ def test_every_candidate_is_measured_and_the_front_has_weights(trial: Trial, str
     recorder = Recorder(tmp_path)
     outputs = sweep.run(trial, recorder)
     candidates = {candidate.key: candidate for candidate in trial.spec.candidates()}
-    assert outputs == {"evaluated": 6, "candidates": 6}
+    assert outputs["evaluated"] == outputs["candidates"] == 6
+    assert outputs["images"] == 6 * (64 + 30)
     assert sorted(keys(recorder.points)) == sorted(candidates)
     measured, front = recorder.points[:6], recorder.points[6:]
     assert all(point.weights is None and "top1" not in point.metrics for point in measured)
@@ -77,6 +79,25 @@ def test_the_swept_supernet_keeps_the_statistics_of_every_point(trial: Trial, tm
     assert all(torch.equal(cut[name], stored[name]) for name in stored)
 
 
+@pytest.mark.parametrize("cost", ["macs", "params", "peak_activation_bytes"])
+def test_the_query_table_has_the_best_of_the_front_under_every_bound(trial: Trial, tmp_path: Path, cost: str) -> None:
+    recorder = Recorder(tmp_path)
+    table = sweep.run(trial, recorder)["best_under"][cost]
+    front = [point for point in recorder.points if point.weights is not None]
+    assert [step["bound"] for step in table] == sorted({step["bound"] for step in table})
+    for bound in sorted({point.metrics[cost] + shift for point in recorder.points for shift in (-1, 0, 1)}):
+        fitting = [point for point in front if point.metrics[cost] <= bound]
+        within = [step for step in table if step["bound"] <= bound]
+        assert bool(fitting) == bool(within)
+        if fitting:
+            best = min(fitting, key=lambda point: preference(point.metrics, point.key))
+            assert within[-1] == {
+                "bound": best.metrics[cost],
+                "key": best.key,
+                "selection_top1": best.metrics["selection_top1"],
+            }
+
+
 def test_infeasible_networks_are_never_measured(trial: Trial, tmp_path: Path) -> None:
     bound = Constraint(metric="macs", value=sorted(c.cost["macs"] for c in trial.spec.candidates())[2])
     recorder = Recorder(tmp_path)
@@ -86,26 +107,28 @@ def test_infeasible_networks_are_never_measured(trial: Trial, tmp_path: Path) ->
 
 
 def test_cancel_ends_at_once(trial: Trial, tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, stop=lambda asked: Stop.CANCEL if asked == 2 else Stop.NO)
-    assert sweep.run(trial, recorder)["evaluated"] == 2
+    # The three networks of an input size are measured together: it asks before them and at each of their batches.
+    recorder = Recorder(tmp_path, stop=lambda asked: Stop.CANCEL if asked == 4 else Stop.NO)
+    assert sweep.run(trial, recorder)["evaluated"] == 3
+    assert recorder.asked == 5
     assert not recorder.artifacts
 
 
-@pytest.mark.parametrize("asked_at", [2, 7])
-def test_drained_it_goes_on_with_what_it_has(trial: Trial, tmp_path: Path, asked_at: int) -> None:
+@pytest.mark.parametrize(("asked_at", "measured"), [(2, 0), (4, 3), (7, 6)])
+def test_drained_it_goes_on_with_what_it_has(trial: Trial, tmp_path: Path, asked_at: int, measured: int) -> None:
     whole = Recorder(tmp_path)
     sweep.run(trial, whole)
     (tmp_path / "first").mkdir()
     first = Recorder(tmp_path / "first", stop=lambda asked: Stop.DRAIN if asked == asked_at else Stop.NO)
     sweep.run(_again(trial, tmp_path / "first"), first)
     [(count, folder)] = first.checkpoints
-    assert count == min(6, asked_at)
+    assert count == measured
     (tmp_path / "second").mkdir()
     second = Recorder(tmp_path / "second")
     sweep.run(_again(trial, tmp_path / "second", folder), second)
     reported = first.points + second.points
     assert {point.key: point for point in reported} == {point.key: point for point in whole.points}
-    assert len(second.points) < len(whole.points)
+    assert len(second.points) == len(whole.points) - len(first.points)
 
 
 def test_at_a_limit_a_few_networks_over_the_costs_are_measured(trial: Trial, tmp_path: Path) -> None:
@@ -117,7 +140,7 @@ def test_at_a_limit_a_few_networks_over_the_costs_are_measured(trial: Trial, tmp
     sweep.run(replace(trial, spec=spec), recorder)
     macs = {point.key: point.metrics["macs"] for point in recorder.points}
     every = [candidate.cost["macs"] for candidate in spec.candidates()]
-    assert len(macs) == sweep.AT_LIMIT < len(every)
+    assert len(macs) == AT_LIMIT < len(every)
     assert (min(macs.values()), max(macs.values())) == (min(every), max(every))
     assert any("top1" in point.metrics for point in recorder.points)
 

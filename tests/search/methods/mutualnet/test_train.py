@@ -93,9 +93,26 @@ def test_another_trainings_checkpoint_is_refused(spec: ResolvedSpec, stripes: Pa
         train.run(trial(spec, stripes, tmp_path / "c", checkpoint=kept), recorder)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({}, id="plain"),
+        pytest.param(
+            {
+                "accumulation": 3,
+                "ema_decay": 0.9,
+                "label_smoothing": 0.1,
+                "precision": "float16",
+                "warmup_epochs": 1.75,
+            },
+            id="every_option",
+        ),
+    ],
+)
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
-    spec: ResolvedSpec, stripes: Path, tmp_path: Path
+    spec: ResolvedSpec, stripes: Path, tmp_path: Path, options: dict[str, Any]
 ) -> None:
+    spec = spec.model_copy(update={"method": type(spec.method)(**spec.method.model_dump() | options)})
     whole = Recorder(tmp_path)
     train.run(trial(spec, stripes, tmp_path), whole)
     first = Recorder(tmp_path, stop=lambda asked: Stop.DRAIN if asked == DRAINED else Stop.NO)
@@ -112,6 +129,28 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     state = supernet.load(Path(resumed["supernet"])).state()
     assert expected.keys() == state.keys()
     assert all(torch.equal(expected[name], state[name]) for name in expected)
+
+
+def test_the_learning_rate_warms_up(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+    warming = spec.model_copy(update={"method": spec.method.model_copy(update={"warmup_epochs": 0.5})})
+    recorder = Recorder(tmp_path)
+    train.run(trial(warming, stripes, tmp_path), recorder)
+    rates = [recorder.metrics["learning_rate", step] for step in range(1, STEPS + 1)]
+    assert rates[:4] == pytest.approx([spec.method.learning_rate * part / 4 for part in range(1, 5)])
+    assert rates[3:] == sorted(rates[3:], reverse=True)
+
+
+def test_the_average_of_the_weights_is_what_is_kept(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+    kept = {}
+    for decay in (None, 0.9):
+        folder = tmp_path / str(decay)
+        recorder = Recorder(folder)
+        averaging = spec.model_copy(update={"method": spec.method.model_copy(update={"ema_decay": decay})})
+        train.run(trial(averaging, stripes, folder), recorder)
+        kept[decay] = (supernet.load(recorder.artifacts["supernet"]).state(), recorder.metrics["loss", STEPS])
+    (last, loss), (average, same_loss) = kept[None], kept[0.9]
+    assert loss == same_loss  # of the weights in training
+    assert not any(torch.equal(last[name], average[name]) for name in last)
 
 
 def _resume_elsewhere(method: dict[str, Any], dataset: Path, folder: Path, checkpoint: Path) -> dict[str, Any]:

@@ -1,0 +1,65 @@
+"""How many epochs each training of a search gets. Torch-free."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from models.cost import cost
+from search.methods.method import DatasetProfile
+from search.methods.mutualnet.params import Baseline, SlimmableParams, input_size
+from search.spec import ResolvedSpec
+
+_WIDTHS: Final = 32
+"""At which the cost of a width drawn at random is taken: the middles of as many equal parts of the range."""
+
+
+@dataclass(frozen=True, slots=True)
+class Epochs:
+    """Of the shared network, and of each baseline of those that can be trained: the first `baselines`."""
+
+    shared: int
+    each: int
+    baselines: int
+
+
+def baselines(spec: ResolvedSpec) -> tuple[Baseline, ...]:
+    """The configurations to train on their own, each once; with goal boost the full network is the first."""
+    params: SlimmableParams = spec.method
+    full = Baseline(width=params.widths.max, resolution=params.sides(spec.dataset)[0])
+    return tuple(dict.fromkeys([*([full] if params.goal == "boost" else []), *params.baselines]))
+
+
+def epochs(spec: ResolvedSpec, most: int | None) -> Epochs:
+    """By `epochs` and `baseline_budget`; in proportion where `most` are too few for all, at least one each, the last
+    baselines being left out where there are not even so many."""
+    params: SlimmableParams = spec.method
+    alone = baselines(spec)
+    each = params.epochs
+    if alone and params.baseline_budget == "compute":
+        spent = params.epochs * step_macs(params, spec.dataset)
+        each = max(1, round(spent / sum(_macs(params, spec.dataset, b.width, b.resolution) for b in alone)))
+    planned = params.epochs + each * len(alone)
+    if most is None or planned <= most:
+        return Epochs(params.epochs, each, len(alone))
+    if not (count := min(len(alone), most - 1)):
+        return Epochs(most, 0, 0)
+    each = max(1, min(each * most // planned, (most - 1) // count))
+    return Epochs(min(params.epochs, most - each * count), each, count)
+
+
+def step_macs(params: SlimmableParams, dataset: DatasetProfile) -> float:
+    """Multiply-accumulates per image of a training step's forward passes, on average."""
+    sides = params.trained_sides(dataset)
+    low, high = params.widths.min, params.widths.max
+
+    def mean(widths: list[float]) -> float:
+        costs = [_macs(params, dataset, width, side) for width in widths for side in sides]
+        return sum(costs) / len(costs)
+
+    middles = [low + (high - low) * (part + 0.5) / _WIDTHS for part in range(_WIDTHS)]
+    return _macs(params, dataset, high, sides[0]) + mean([low]) + params.random_widths * mean(middles)
+
+
+def _macs(params: SlimmableParams, dataset: DatasetProfile, width: float, side: int) -> int:
+    return cost(params.architecture(dataset, width), input_size(dataset, side)).macs

@@ -1,0 +1,234 @@
+"""The adaptive sweep: what it spends, what it finds, how it stops and goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models.architecture import Architecture
+from models.layers.slimmable import Slimmable, UncalibratedError
+from search.data.store import Dataset
+from search.evaluation import reevaluate
+from search.methods.mutualnet import supernet, sweep
+from search.methods.mutualnet.order import AT_LIMIT
+from search.methods.mutualnet.params import MutualNetParams
+from search.methods.mutualnet.proposals import STARTUP
+from search.methods.mutualnet.space import Space
+from search.pareto import nondominated
+from search.reporter import Point, Stop, Trial
+from search.spec import Constraint, Objective, ResolvedSpec, SearchSpec
+from tests.search.conftest import write_stripes
+from tests.search.recorder import Recorder, never
+
+IMAGES = {"train": 260, "selection": 600, "report": 20}
+CALIBRATION = 256
+FULL = CALIBRATION + IMAGES["selection"]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_stripes(tmp_path_factory.mktemp("adaptive") / "dataset", 12, IMAGES)
+
+
+def search(dataset: Path, *, constraints: tuple[Constraint, ...] = (), seed: int = 0, **changes: Any) -> ResolvedSpec:
+    """18 networks at 12 and 8 pixels."""
+    method = {
+        "kind": "mutualnet",
+        "nominal": 32,
+        "resolutions": [12, 8],
+        "batch_size": 16,
+        "calibration_images": CALIBRATION,
+        "widths": {"step": 0.1},
+        "sweep": {"mode": "adaptive", "budget": 0.8},
+        **changes,
+    }
+    body = {"name": "adaptive", "dataset_id": "local", "method": method, "constraints": constraints, "seed": seed}
+    return SearchSpec.model_validate(body).resolve(Dataset.open(dataset).profile)
+
+
+def trial_of(spec: ResolvedSpec, dataset: Path, folder: Path, checkpoint: Path | None = None) -> Trial:
+    """Its sweep, of a network that is not trained."""
+    folder.mkdir(exist_ok=True)
+    path, work = folder / "supernet.safetensors", folder / "work"
+    torch.manual_seed(1)
+    supernet.save(path, Slimmable(spec.method.architecture(spec.dataset)))
+    work.mkdir()
+    return Trial(
+        number=1,
+        spec=spec,
+        params={"stage": "sweep"},
+        dataset=dataset,
+        work=work,
+        seed=spec.seed,
+        inputs={"supernet": path},
+        checkpoint=checkpoint,
+    )
+
+
+def swept(
+    spec: ResolvedSpec, dataset: Path, folder: Path, stop: Any = never, checkpoint: Path | None = None
+) -> tuple[dict[str, Any], Recorder]:
+    trial = trial_of(spec, dataset, folder, checkpoint)
+    recorder = Recorder(folder, stop=stop)
+    return sweep.run(trial, recorder), recorder
+
+
+def latest(*recorders: Recorder) -> dict[str, Point]:
+    return {point.key: point for recorder in recorders for point in recorder.points}
+
+
+@pytest.fixture(scope="module")
+def whole(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Recorder]:
+    """Outputs and reports of a sweep that nothing interrupts."""
+    torch.set_num_threads(1)
+    return swept(search(dataset), dataset, tmp_path_factory.mktemp("whole"))
+
+
+def test_compares_on_a_part_and_measures_the_best_on_all(dataset: Path, whole: tuple[dict[str, Any], Recorder]) -> None:
+    outputs, recorder = whole
+    points = latest(recorder)
+    assert outputs["candidates"] == outputs["compared"] == 18
+    assert 8 <= outputs["evaluated"] == len(points) < 18
+    assert outputs["images"] == 18 * (128 + 128) + outputs["evaluated"] * FULL <= 0.8 * 18 * FULL
+
+    front = [point for point in points.values() if point.weights is not None]
+    metrics = [point.metrics for point in points.values()]
+    assert {point.key for point in front} == {list(points)[i] for i in nondominated(metrics)}
+    data = Dataset.open(dataset)
+    for point in front:
+        assert point.weights is not None
+        # What is reported was measured on all images.
+        assert reevaluate(recorder.artifacts[point.weights], data, "selection").images == IMAGES["selection"]
+        again = reevaluate(recorder.artifacts[point.weights], data, "selection")
+        assert again.top1 == point.metrics["selection_top1"]
+
+
+def test_statistics_of_the_comparison_are_not_kept(dataset: Path, whole: tuple[dict[str, Any], Recorder]) -> None:
+    spec = search(dataset)
+    _, recorder = whole
+    network = supernet.load(recorder.artifacts["supernet"])
+    points = latest(recorder)
+    assert len(network.bank) == len(points)
+    for candidate in spec.candidates():
+        architecture = spec.method.architecture(spec.dataset, candidate.config["width"])
+        assert network.calibrated(architecture, candidate.input_size) == (candidate.key in points)
+        if candidate.key not in points:
+            with pytest.raises(UncalibratedError, match="no batch-normalisation statistics"):
+                network(torch.zeros(1, 1, *candidate.input_size), architecture)
+
+
+@pytest.mark.parametrize("share", [0, 0.4, 0.97])
+def test_drained_it_goes_on_as_if_nothing_had_been(
+    dataset: Path, tmp_path: Path, whole: tuple[dict[str, Any], Recorder], share: float
+) -> None:
+    spec = search(dataset)
+    outputs, uninterrupted = whole
+    asked_at = int(share * uninterrupted.asked)
+    _, first = swept(spec, dataset, tmp_path / "first", stop=lambda asked: Stop.DRAIN if asked == asked_at else Stop.NO)
+    [(count, folder)] = first.checkpoints
+    then, second = swept(spec, dataset, tmp_path / "second", checkpoint=folder)
+    assert then == outputs
+    assert latest(first, second) == latest(uninterrupted)
+    assert (second.asked < uninterrupted.asked) == (count > 0)
+
+
+def test_checkpoints_are_saved_on_the_way(dataset: Path, tmp_path: Path) -> None:
+    spec = search(dataset, widths={"step": 0.25})
+    trial = trial_of(spec, dataset, tmp_path)
+    recorder = Recorder(tmp_path)
+    sweep.run(trial, recorder, checkpoint_seconds=0)
+    steps = [step for step, _ in recorder.checkpoints]
+    assert steps == [4, 8]  # the four of an input size at a time
+
+
+def test_constraints_hold_for_all_that_is_measured(dataset: Path, tmp_path: Path) -> None:
+    bounds = (Constraint(metric="macs", value=300_000), Constraint(metric="params", value=60_000))
+    spec = search(dataset, constraints=bounds)
+    assert 8 < len(spec.feasible()) < 18
+    outputs, recorder = swept(spec, dataset, tmp_path)
+    assert outputs["compared"] <= outputs["candidates"] == len(spec.feasible())
+    assert all(bound.holds(point.metrics) for point in recorder.points for bound in bounds)
+
+
+def test_other_objectives(dataset: Path, tmp_path: Path) -> None:
+    spec = search(dataset).model_copy(
+        update={
+            "objectives": (Objective(metric="params"), Objective(metric="selection_top1"), Objective(metric="macs"))
+        }
+    )
+    _, recorder = swept(spec, dataset, tmp_path)
+    points = latest(recorder)
+    kept = nondominated([point.metrics for point in points.values()], minimize=("params", "macs"))
+    assert {key for key, point in points.items() if point.weights} == {list(points)[i] for i in kept}
+
+
+@pytest.mark.parametrize("share", [0, 0.2, 0.7])
+def test_at_a_limit_the_best_so_far_are_measured_on_all(
+    dataset: Path, tmp_path: Path, whole: tuple[dict[str, Any], Recorder], share: float
+) -> None:
+    asked_at = int(share * whole[1].asked)
+    _, recorder = swept(
+        search(dataset), dataset, tmp_path, stop=lambda asked: Stop.LIMIT if asked >= asked_at else Stop.NO
+    )
+    points = latest(recorder)
+    assert len(points) == AT_LIMIT
+    assert any("top1" in point.metrics for point in points.values())
+
+
+def test_cancel_ends_at_once(dataset: Path, tmp_path: Path) -> None:
+    _, recorder = swept(search(dataset), dataset, tmp_path, stop=lambda asked: Stop.CANCEL)
+    assert not recorder.points
+    assert not recorder.artifacts
+
+
+def test_a_small_split_is_not_divided(dataset: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    write_stripes(small, 12, {**IMAGES, "selection": 100})
+    outputs, _ = swept(search(small), small, tmp_path / "out")
+    assert outputs["images"] == outputs["evaluated"] * (CALIBRATION + 100)
+    assert outputs["compared"] == outputs["evaluated"] == int(0.8 * 18)
+
+
+def test_widths_by_stage(dataset: Path, tmp_path: Path) -> None:
+    bounds = (Constraint(metric="macs", value=400_000),)
+    spec = search(dataset, granularity="stage", constraints=bounds, widths={"step": 0.15})
+    assert Space(spec).size > 1000
+    outputs, recorder = swept(spec, dataset, tmp_path)
+    points = latest(recorder)
+    equal = {candidate.key for candidate in spec.candidates()}
+    assert outputs["compared"] > outputs["evaluated"] == len(points)
+    assert points.keys() - equal, "only equal widths"
+    network = supernet.load(recorder.artifacts["supernet"])
+    data = Dataset.open(dataset)
+    for point in points.values():
+        candidate = spec.method.candidate(spec.dataset, point.config)
+        assert (candidate.key, candidate.input_size) == (point.key, point.input_size)
+        assert candidate.cost == {name: point.metrics[name] for name in candidate.cost}
+        assert bounds[0].holds(point.metrics)
+        assert network.calibrated(Architecture.from_json(point.architecture), point.input_size)
+        if point.weights is not None:
+            assert reevaluate(recorder.artifacts[point.weights], data).equal
+
+
+def test_proposals_go_on_after_a_drain(dataset: Path, tmp_path: Path) -> None:
+    sweep_ = {"mode": "adaptive", "budget": 2}
+    spec = search(dataset, granularity="stage", widths={"step": 0.25}, sweep=sweep_)
+    outputs, whole = swept(spec, dataset, tmp_path / "whole")
+    assert outputs["compared"] > STARTUP
+    asked_at = 3 * STARTUP + 10  # three times for each network; proposals have begun
+    _, first = swept(spec, dataset, tmp_path / "first", stop=lambda asked: Stop.DRAIN if asked == asked_at else Stop.NO)
+    [(count, folder)] = first.checkpoints
+    assert STARTUP < count < outputs["compared"]
+    then, second = swept(spec, dataset, tmp_path / "second", checkpoint=folder)
+    assert then == outputs
+    assert latest(first, second) == latest(whole)
+
+
+def test_a_grid_of_stages_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"sweep\.mode: a width for each stage gives too many networks for a grid; use"
+    ):
+        MutualNetParams(granularity="stage")

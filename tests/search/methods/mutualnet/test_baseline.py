@@ -1,0 +1,105 @@
+"""Networks that are trained on their own, and the gain of one that was not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from models import checkpoint
+from models.build import build
+from models.layers.slimmable import Slimmable
+from search.data.loader import Batch
+from search.data.sampling import resize
+from search.data.store import Dataset
+from search.evaluation import reevaluate
+from search.local import LocalSearch
+from search.methods.mutualnet import baseline, run
+from search.methods.mutualnet.baseline import step
+from search.reporter import Point, Stop, Trial
+from search.spec import ResolvedSpec
+from tests.search.recorder import Recorder
+
+SMALL = {"stage": "baseline", "width": 0.5, "resolution": 12, "epochs": 2}
+STEPS = 12
+
+
+def trial(spec: ResolvedSpec, dataset: Path, folder: Path, **changes: Any) -> Trial:
+    work = folder / "work"
+    work.mkdir(parents=True)
+    return replace(Trial(number=1, spec=spec, params=SMALL, dataset=dataset, work=work, seed=3), **changes)
+
+
+def test_a_step_is_that_of_an_ordinary_network(spec: ResolvedSpec) -> None:
+    torch.manual_seed(0)
+    params, profile = spec.method.model_copy(update={"label_smoothing": 0.1}), spec.dataset
+    architecture = params.architecture(profile, 0.5)
+    network, plain = Slimmable(architecture).double().train(), build(architecture).double().train()
+    plain.load_state_dict(network.network.state_dict(), strict=False)
+    batch = Batch(torch.randn(12, 1, 16, 16, dtype=torch.float64), torch.arange(12) % 3)
+    losses = step(network, params, profile, 0.5, 12, 0, batch)
+    expected = F.cross_entropy(plain(resize(batch.images, (12, 12))), batch.labels, label_smoothing=0.1)
+    torch.autograd.backward(expected)
+    torch.testing.assert_close(losses["loss"], expected.detach())
+    for mine, other in zip(network.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, other.grad)
+
+
+def test_reports_a_baseline_with_its_weights(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    outputs = run.run(trial(spec, stripes, tmp_path), recorder)
+    [point] = recorder.points
+    assert outputs == {
+        "steps": STEPS,
+        "epochs": 2.0,
+        "planned_epochs": 2,
+        "batch_size": 16,
+        "point": "baseline-w0.5-r12",
+    }
+    assert (point.role, point.key, point.config) == ("baseline", outputs["point"], {"width": 0.5, "resolution": 12})
+    path = recorder.artifacts["baseline.safetensors"]
+    assert Point.model_validate(checkpoint.read_record(path)) == point
+    data = Dataset.open(stripes)
+    for split, metric in (("report", "top1"), ("selection", "selection_top1")):
+        assert reevaluate(path, data, split).top1 == point.metrics[metric]
+
+
+@pytest.mark.parametrize("asked_at", [STEPS // 2, STEPS])
+def test_drained_it_goes_on_with_what_it_has(spec: ResolvedSpec, stripes: Path, tmp_path: Path, asked_at: int) -> None:
+    whole = Recorder(tmp_path)
+    baseline.run(trial(spec, stripes, tmp_path), whole)
+    first = Recorder(tmp_path / "a", stop=lambda asked: Stop.DRAIN if asked == asked_at else Stop.NO)
+    baseline.run(trial(spec, stripes, tmp_path / "a"), first)
+    assert not first.points
+    kept = first.checkpoints[-1][1] if first.checkpoints else None
+    assert (kept is None) == (asked_at == STEPS)
+    again = Recorder(tmp_path / "b")
+    baseline.run(trial(spec, stripes, tmp_path / "b", checkpoint=kept), again)
+    assert again.points == whole.points
+
+
+def test_a_boosted_network_comes_with_its_gain(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+    boost = type(spec.method)(**spec.method.model_dump() | {"goal": "boost", "widths": {"min": 0.5}})
+    spec = spec.model_copy(update={"method": boost})
+    [candidate] = spec.candidates()
+    front = LocalSearch(spec, stripes, tmp_path).run(lambda: Stop.NO, lambda trial, fraction: None)
+    [boosted] = front.points
+    shared, alone, last = json.loads((tmp_path / "search.json").read_text())["trials"]
+    [point] = alone["points"].values()
+    assert (boosted.key, boosted.config, boosted.input_size) == (candidate.key, candidate.config, candidate.input_size)
+    assert (boosted.role, point["role"]) == ("candidate", "baseline")
+    assert boosted.architecture == point["architecture"]
+    assert shared["outputs"]["epochs"] == alone["outputs"]["epochs"] == 2
+    for name in ("selection_top1", "top1"):
+        gain = boosted.metrics[name] - point["metrics"][name]
+        assert boosted.metrics[f"{name}_gain"] == last["outputs"][f"{name}_gain"] == gain
+        assert last["outputs"]["baseline"][name] == point["metrics"][name]
+    assert boosted.provenance["baseline"] == last["outputs"]["baseline"]
+    assert boosted.provenance["baseline"]["trial"] == 1
+    again = reevaluate(tmp_path / "points" / f"{boosted.key}.safetensors", Dataset.open(stripes))
+    assert (again.top1, again.equal) == (boosted.metrics["top1"], True)

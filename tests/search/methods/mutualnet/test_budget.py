@@ -1,0 +1,78 @@
+"""What trainings cost, and how epochs are shared out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from models.cost import cost
+from search.methods.mutualnet import budget
+from search.methods.mutualnet.params import Baseline, MutualNetParams, SlimmableParams, UsNetParams, Widths
+from search.spec import ResolvedSpec
+from tests.search.methods.mutualnet.test_params import profile
+
+
+@pytest.mark.parametrize(
+    ("kind", "family", "least", "published"),
+    [
+        (MutualNetParams, "mobilenet_v1", 0.25, 1.63),
+        (UsNetParams, "mobilenet_v1", 0.25, 1.97),
+        (UsNetParams, "mobilenet_v1", 0.05, 1.74),
+        (MutualNetParams, "mobilenet_v2", 0.7, 2.42),
+        (UsNetParams, "mobilenet_v2", 0.7, 3.20),
+        (UsNetParams, "mobilenet_v2", 0.35, 2.37),
+    ],
+)
+def test_a_step_costs_what_is_published(
+    kind: type[SlimmableParams], family: str, least: float, published: float
+) -> None:
+    """Yang et al., arXiv 2105.07085: in units of the full network's pass."""
+    params = kind.model_validate({"family": family, "base_width": 1.0, "widths": {"min": least}})
+    data = profile((224, 224))
+    full = cost(params.architecture(data), (224, 224)).macs
+    assert budget.step_macs(params, data) / full == pytest.approx(published, rel=0.015)
+
+
+def changed(spec: ResolvedSpec, **method: Any) -> ResolvedSpec:
+    return spec.model_copy(update={"method": type(spec.method)(**spec.method.model_dump() | method)})
+
+
+@pytest.mark.parametrize(
+    ("most", "expected"),
+    [
+        (None, budget.Epochs(10, 10, 3)),
+        (40, budget.Epochs(10, 10, 3)),
+        (39, budget.Epochs(10, 9, 3)),
+        (21, budget.Epochs(6, 5, 3)),
+        (4, budget.Epochs(1, 1, 3)),
+        (3, budget.Epochs(1, 1, 2)),
+        (1, budget.Epochs(1, 0, 0)),
+    ],
+)
+def test_epochs_are_shared_out(spec: ResolvedSpec, most: int | None, expected: budget.Epochs) -> None:
+    baselines = [{"width": width, "resolution": 16} for width in (1.0, 0.75, 0.5)]
+    found = budget.epochs(changed(spec, epochs=10, baselines=baselines), most)
+    assert found == expected
+    assert most is None or found.shared + found.each * found.baselines <= most
+
+
+def test_baselines_of_the_same_compute_take_the_macs_of_the_shared_training(spec: ResolvedSpec) -> None:
+    baselines = [Baseline(width=1.0, resolution=16), Baseline(width=0.5, resolution=12)]
+    same = changed(spec, epochs=100, baselines=baselines, baseline_budget="compute")
+    found = budget.epochs(same, None)
+    assert (found.shared, found.baselines) == (100, 2)
+    params, data = same.method, same.dataset
+    macs = sum(cost(params.architecture(data, b.width), (b.resolution, b.resolution)).macs for b in baselines)
+    assert found.each * macs == pytest.approx(100 * budget.step_macs(params, data), rel=0.01)
+    assert found.each > 100
+
+
+def test_the_boosted_network_is_the_first_baseline_and_each_is_trained_once(spec: ResolvedSpec) -> None:
+    full, small = Baseline(resolution=16), Baseline(width=0.5, resolution=12)
+    given = [small.model_dump(), full.model_dump(), small.model_dump()]
+    assert budget.baselines(changed(spec, baselines=given)) == (small, full)
+    assert budget.baselines(changed(spec, baselines=given, goal="boost")) == (full, small)
+    assert budget.baselines(changed(spec, goal="boost", widths=Widths(min=0.9, max=1.1).model_dump())) == (
+        Baseline(width=1.1, resolution=16),
+    )

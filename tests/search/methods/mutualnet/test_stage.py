@@ -1,0 +1,36 @@
+"""A search with a width for each stage, from training to its front."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from models import checkpoint
+from models.architecture import Architecture
+from search.data.store import Dataset
+from search.evaluation import reevaluate
+from search.local import LocalSearch
+from search.methods.mutualnet.widths import width_of
+from search.reporter import Stop
+from search.spec import Constraint, ResolvedSpec, SearchSpec
+
+
+def test_a_search(stripes: Path, method: dict[str, Any], tmp_path: Path) -> None:
+    given = {**method, "granularity": "stage", "sweep": {"mode": "adaptive"}}
+    body = {"name": "stages", "dataset_id": "local", "method": given}
+    every = SearchSpec.model_validate(body).resolve(Dataset.open(stripes).profile)
+    macs = [candidate.cost["macs"] for candidate in every.candidates()]
+    bound = Constraint(metric="macs", value=(min(macs) + max(macs)) / 2)
+    spec: ResolvedSpec = every.model_copy(update={"constraints": (bound,)})
+    front = LocalSearch(spec, stripes, tmp_path).run(lambda: Stop.NO, lambda trial, fraction: None)
+    assert front.finished
+    assert front.points
+    data = Dataset.open(stripes)
+    for point in front.points:
+        assert bound.holds(point.metrics)
+        path = tmp_path / "points" / f"{point.key}.safetensors"
+        widths = width_of(checkpoint.read_record(path)["config"])
+        assert isinstance(widths, tuple)
+        assert len(widths) == 3
+        assert spec.method.architecture(spec.dataset, widths) == Architecture.from_json(point.architecture)
+        assert reevaluate(path, data).equal

@@ -1,0 +1,61 @@
+"""US-Net is MutualNet at one resolution."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models.layers.slimmable import Slimmable
+from search.data.loader import Batch
+from search.local import LocalSearch
+from search.methods.mutualnet.params import MutualNetParams, UsNetParams
+from search.methods.mutualnet.train import step
+from search.reporter import Stop
+from search.spec import METHODS, ResolvedSpec
+from tests.search.methods.mutualnet.test_params import profile
+
+
+@pytest.fixture
+def method(method: dict[str, Any]) -> dict[str, Any]:
+    """The small search's."""
+    return method | {"kind": "us_net"}
+
+
+def test_is_a_kind_of_its_own() -> None:
+    assert METHODS["us_net"].params is UsNetParams
+    assert METHODS["us_net"].package == METHODS["mutualnet"].package
+
+
+def test_trains_at_the_largest_resolution_and_is_swept_there() -> None:
+    us_net, plus = UsNetParams(), UsNetParams(plus=True)
+    assert us_net.trained_sides(profile()) == plus.trained_sides(profile()) == us_net.sides(profile()) == (32,)
+    assert plus.sides(profile()) == MutualNetParams().sides(profile()) == MutualNetParams().trained_sides(profile())
+    assert {c.config["resolution"] for c in us_net.candidates(profile())} == {32}
+    assert plus.candidates(profile()) == MutualNetParams().candidates(profile())
+    given = UsNetParams(resolutions=(24, 28), plus=True)
+    assert (given.trained_sides(profile()), given.sides(profile())) == ((28,), (28, 24))
+
+
+def test_its_step_is_mutualnets_with_that_resolution_alone(spec: ResolvedSpec) -> None:
+    us_net = spec.method
+    one = MutualNetParams(**us_net.model_dump(exclude={"kind", "plus", "resolutions"}), resolutions=(16,))
+    batch = Batch(torch.randn(16, 1, 16, 16), torch.arange(16) % 3)
+    gradients = []
+    for params in (us_net, one):
+        torch.manual_seed(0)
+        network = Slimmable(params.architecture(spec.dataset)).train()
+        losses = step(network, params, spec.dataset, 3, 5, batch)
+        assert losses["distillation_loss"] > 0
+        gradients.append([parameter.grad for parameter in network.parameters()])
+    assert all(torch.equal(mine, other) for mine, other in zip(*gradients, strict=True))
+
+
+def test_us_net_plus_finds_networks_at_every_resolution(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+    small = spec.model_copy(update={"method": spec.method.model_copy(update={"plus": True, "epochs": 1})})
+    front = LocalSearch(small, stripes, tmp_path).run(lambda: Stop.NO, lambda trial, fraction: None)
+    assert front.finished
+    assert {candidate.config["resolution"] for candidate in small.candidates()} == {16, 12}
+    assert {point.provenance["method"] for point in front.points} == {"us_net"}
