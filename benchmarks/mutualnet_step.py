@@ -1,0 +1,187 @@
+"""Images trained on per second by MutualNet's step, against the step as its authors published it, in plain PyTorch.
+
+MobileNetV1, widths .25 to 1, four resolutions, two threads, float32 on the CPU; batches of 16 images of 224 pixels and of
+64 images of 64 pixels. Goal: twice the plain step's, in each. Both take the same steps (widths and resolutions) in turn,
+each in a process of its own, because ours sets up the process's allocator as the trainer does.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn.utils import convert_conv2d_weight_memory_format
+
+from benchmarks.harness import Claim, Report, interleaved, medians, run
+from benchmarks.published import mutualnet as published
+from models.architecture import Architecture
+from models.kinds.basic import Conv
+from models.kinds.separable import Separable
+from models.layers.slimmable import Slimmable
+from search.allocator import keep_freed_memory
+from search.data.loader import Batch
+from search.methods.method import DatasetProfile
+from search.methods.mutualnet.params import MutualNetParams
+from search.methods.mutualnet.train import step
+from search.training import sandwich
+from search.training.optimizer import sgd
+
+THREADS: Final = 2
+STEPS: Final = 3
+REPEATS: Final = 5
+SEED: Final = 0
+MOMENTUM: Final = 0.9
+WEIGHT_DECAY: Final = 1e-4
+
+Losses = tuple[Tensor, Tensor]
+"""Cross-entropy of the full network, and the sum of the distillation losses."""
+Train = Callable[[int, Batch], Losses]
+"""Carries out the optimizer step of this number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is trained: the largest resolution is the images' side."""
+
+    batch_size: int
+    resolutions: tuple[int, ...]
+    classes: int
+    base_width: float = 1.0
+    learning_rate: float = 0.1
+
+    @property
+    def name(self) -> str:
+        return f"batch_{self.batch_size}_at_{self.resolutions[0]}_px"
+
+    @property
+    def params(self) -> MutualNetParams:
+        return MutualNetParams(family="mobilenet_v1", base_width=self.base_width, resolutions=self.resolutions)
+
+    @property
+    def profile(self) -> DatasetProfile:
+        side = self.resolutions[0]
+        return DatasetProfile(
+            classes=tuple(map(str, range(self.classes))),
+            channels=3,
+            image_size=(side, side),
+            images={"train": self.batch_size},
+            mean=(0.5,) * 3,
+            std=(0.25,) * 3,
+            fingerprint="",
+        )
+
+    @property
+    def architecture(self) -> Architecture:
+        return self.params.architecture(self.profile)
+
+    def batch(self) -> Batch:
+        side = self.resolutions[0]
+        return Batch(torch.randn(self.batch_size, 3, side, side), torch.randint(self.classes, (self.batch_size,)))
+
+
+CASES: Final = (Case(16, (224, 192, 160, 128), 1000), Case(64, (64, 56, 44, 36), 200))
+
+
+def ours(case: Case) -> tuple[Slimmable, Train]:
+    """The step as the trainer takes it."""
+    network = Slimmable(case.architecture)
+    convert_conv2d_weight_memory_format(network, torch.channels_last)
+    network.train()
+    optimizer = sgd(
+        network, learning_rate=case.learning_rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, decay="dense"
+    )
+    params, profile = case.params, case.profile
+
+    def train(index: int, batch: Batch) -> Losses:
+        optimizer.zero_grad(set_to_none=True)
+        losses = step(network, params, profile, SEED, index, batch)
+        optimizer.step()
+        return losses["loss"], losses["distillation_loss"]
+
+    return network, train
+
+
+def plain(case: Case) -> tuple[published.MobileNetV1, Train]:
+    """The published step, with the draws of ours."""
+    blocks = [block for block in case.architecture.blocks if isinstance(block, Conv | Separable)]
+    widths, strides = [block.out_channels for block in blocks], [block.stride for block in blocks]
+    network = published.MobileNetV1(widths, strides, channels=3, classes=case.classes)
+    optimizer = published.sgd(network, learning_rate=case.learning_rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+    params = case.params
+
+    def train(index: int, batch: Batch) -> Losses:
+        drawn = sandwich.draw(
+            SEED,
+            index,
+            widths=(params.widths.min, params.widths.max),
+            resolutions=case.resolutions,
+            random_widths=params.random_widths,
+        )
+        subs = [(sub.width, sub.resolution) for sub in drawn if isinstance(sub.width, float)]
+        return published.step(
+            network, optimizer, *batch, resolutions=case.resolutions, width=params.widths.max, subs=subs
+        )
+
+    return network, train
+
+
+def serve(name: str, case: Case, connection: Connection) -> None:
+    """In a process of its own: take as many steps as each message says, and answer with the peak memory, MiB."""
+    torch.set_num_threads(THREADS)
+    torch.manual_seed(SEED)
+    if name == "ours":
+        keep_freed_memory()
+    _, train = ours(case) if name == "ours" else plain(case)
+    batch = case.batch()
+    while steps := connection.recv():
+        for index in range(steps):
+            train(index, batch)
+        connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+
+
+@contextmanager
+def server(name: str, case: Case) -> Iterator[Callable[[], int]]:
+    """What makes a process that serves take its steps."""
+    connection, other = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=serve, args=(name, case, other))
+    process.start()
+    other.close()
+
+    def ask() -> int:
+        connection.send(STEPS)
+        found: int = connection.recv()
+        return found
+
+    try:
+        yield ask
+        connection.send(0)
+    finally:
+        connection.close()
+        process.join()
+
+
+def measure(case: Case) -> tuple[Claim, dict[str, float]]:
+    with server("plain", case) as plain_steps, server("ours", case) as our_steps:
+        cases = {"plain": plain_steps, "ours": our_steps}
+        seconds = medians(interleaved(cases, repeats=REPEATS))
+        memory = {f"{name}_peak_mib": float(ask()) for name, ask in cases.items()}
+    rates = {f"{name}_images_per_second": STEPS * case.batch_size / taken for name, taken in seconds.items()}
+    speedup = seconds["plain"] / seconds["ours"]
+    return Claim(f"speedup_{case.name}", speedup, goal=2.0, better="higher"), rates | memory
+
+
+def main() -> Report:
+    measured = {case.name: measure(case) for case in CASES}
+    details = {name: {key: round(value, 2) for key, value in found.items()} for name, (_, found) in measured.items()}
+    return Report("mutualnet_step", tuple(claim for claim, _ in measured.values()), details)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,231 @@
+"""What a sweep costs, of a network trained on Fashion-MNIST: 16 widths x 4 resolutions.
+
+- `adaptive_hypervolume_share`: the hypervolume of the front that the adaptive sweep finds, over that of the front of the
+  full grid, of networks that both measured on all selection images; the least of the seeds. Goal: 0.99.
+- `adaptive_images_share`: the images that the adaptive sweep passed through networks, calibration counted, over those
+  of the full grid; the most of the seeds. Goal: 0.3.
+- `grid_speedup`: the full grid against measuring each configuration by itself, with its own loaders for calibration
+  and selection as `torch.utils.data` has them; the same network and images, and accuracies that differ by less than
+  1 %. Goal: 2.
+
+The network is trained once and kept in PARETOFIT_HOME/cache/benchmarks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+from torch.utils.data import Dataset as TorchDataset
+
+from benchmarks.harness import Claim, Report, interleaved, run
+from models.layers.slimmable import Slimmable
+from search import evaluation
+from search.data.ingest import IngestRequest, ingest
+from search.data.loader import Batch
+from search.data.sampling import resize
+from search.data.store import Dataset, Split
+from search.methods.method import Candidate, DatasetProfile
+from search.methods.mutualnet import supernet, sweep, train
+from search.methods.mutualnet.measure import Meter
+from search.methods.mutualnet.order import groups, spread_first
+from search.methods.mutualnet.widths import width_of
+from search.pareto import hypervolume
+from search.reporter import Point, Stop, Trial
+from search.spec import DatasetSpec, ResolvedSpec, SearchSpec
+from settings import get_settings
+
+SEEDS: Final = (0, 1, 2)
+REPEATS: Final = 3
+CALIBRATION: Final = 1024
+DATASET: Final = DatasetSpec.model_validate(
+    {
+        "name": "sweep",
+        "source": {"kind": "builtin", "name": "fashion_mnist", "subset": 12_000},
+        "splits": {"selection": 0.25},
+    }
+)
+METHOD: Final[dict[str, Any]] = {
+    "kind": "mutualnet",
+    "epochs": 4,
+    "random_widths": 1,
+    "calibration_images": CALIBRATION,
+    "augmentation": {"kind": "none"},
+}
+
+
+@dataclass
+class Kept:
+    """A reporter that keeps the last report of each point, files in `folder`, and when it got the first: of a sweep the
+    shared network, before the front is cut out and measured on the report split."""
+
+    folder: Path
+    points: dict[str, Point] = field(default_factory=dict)
+    first_file: float | None = None
+
+    def metric(self, name: str, step: int, value: float) -> None:
+        """Curves are not looked at."""
+
+    def point(self, point: Point) -> None:
+        self.points[point.key] = point
+
+    def artifact(self, name: str, path: Path) -> None:
+        self.first_file = self.first_file or time.perf_counter()
+        shutil.copy(path, self.folder / name)
+
+    def checkpoint(self, path: Path, step: int) -> None:
+        del step
+        shutil.rmtree(path)
+
+    def should_stop(self) -> Stop:
+        return Stop.NO
+
+
+class Images(TorchDataset[tuple[Tensor, int]]):
+    """A split image by image, normalised: what a data set of `torch.utils.data` usually is."""
+
+    def __init__(self, split: Split, profile: DatasetProfile) -> None:
+        self._split = split
+        self._mean = torch.tensor(profile.mean)[:, None, None]
+        self._std = torch.tensor(profile.std)[:, None, None]
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, int]:
+        image = torch.from_numpy(self._split.image(row).copy()).float() / 255
+        return (image - self._mean) / self._std, int(self._split.labels[row])
+
+
+def main() -> Report:
+    folder = _folder()
+    dataset, network = folder / "dataset", folder / "supernet"
+    if not network.exists():
+        shutil.rmtree(dataset, ignore_errors=True)
+        ingest(IngestRequest(spec=DATASET), dataset)
+        with _trial(_spec(dataset), dataset, None) as trial:
+            train.run(trial, Kept(folder))
+    found = [_adaptive_and_grid(dataset, network, seed) for seed in SEEDS]
+    seconds = _timed(dataset, network)
+    shares, images = [each["hypervolume_share"] for each in found], [each["images_share"] for each in found]
+    speedups = [own / grid for own, grid in zip(seconds["own_loaders"], seconds["grid"], strict=True)]
+    claims = (
+        Claim("adaptive_hypervolume_share", min(shares), goal=0.99, better="higher"),
+        Claim("adaptive_images_share", max(images), goal=0.3, better="lower"),
+        Claim("grid_speedup", median(speedups), goal=2, better="higher"),
+    )
+    return Report("sweep", claims, {"seeds": found, "seconds": seconds})
+
+
+def _adaptive_and_grid(dataset: Path, network: Path, seed: int) -> dict[str, Any]:
+    spec = _spec(dataset, seed=seed, sweep={"mode": "adaptive"})
+    with _trial(spec, dataset, network) as trial:
+        kept = Kept(trial.work.parent)
+        started = time.perf_counter()
+        outputs = sweep.run(trial, kept)
+        seconds = (kept.first_file or time.perf_counter()) - started
+        meter = Meter(trial, supernet.load(network), _largest(spec))
+        started = time.perf_counter()
+        full = _measured(meter, spec)
+        grid_seconds = time.perf_counter() - started
+    if any(full[key]["selection_top1"] != point.metrics["selection_top1"] for key, point in kept.points.items()):
+        raise RuntimeError("the sweeps measured the same networks differently")
+    box = min(metrics["macs"] for metrics in full.values()), max(metrics["macs"] for metrics in full.values())
+    classes = len(spec.dataset.classes)
+    of_grid = hypervolume(list(full.values()), macs=box, classes=classes)
+    of_adaptive = hypervolume([full[key] for key in kept.points], macs=box, classes=classes)
+    return {
+        "seed": seed,
+        "hypervolume": of_grid,
+        "hypervolume_share": of_adaptive / of_grid,
+        "images_share": outputs["images"] / meter.images,
+        "measured": outputs["evaluated"],
+        "adaptive_seconds": round(seconds, 1),
+        "grid_seconds": round(grid_seconds, 1),
+    }
+
+
+def _timed(dataset: Path, network: Path) -> dict[str, list[float]]:
+    """Seconds for all configurations."""
+    spec = _spec(dataset)
+    accuracies: dict[str, dict[str, float]] = {}
+    with _trial(spec, dataset, network) as trial:
+
+        def grid() -> None:
+            meter = Meter(trial, supernet.load(network), _largest(spec))
+            accuracies["grid"] = {key: metrics["selection_top1"] for key, metrics in _measured(meter, spec).items()}
+
+        def own_loaders() -> None:
+            shared = supernet.load(network)
+            accuracies["own"] = {c.key: _by_itself(shared, spec, dataset, c) for c in spec.candidates()}
+
+        seconds = interleaved({"grid": grid, "own_loaders": own_loaders}, repeats=REPEATS, warmup=0)
+    differences = [abs(accuracies["grid"][key] - accuracies["own"][key]) for key in accuracies["grid"]]
+    if max(differences) > 0.01:
+        raise RuntimeError(f"the two ways disagree by {max(differences):.1%}")
+    return seconds
+
+
+@torch.inference_mode()
+def _by_itself(network: Slimmable, spec: ResolvedSpec, folder: Path, candidate: Candidate) -> float:
+    """The accuracy of one configuration, with loaders made for it."""
+    dataset = Dataset.open(folder)
+    architecture = spec.method.architecture(spec.dataset, width_of(candidate.config))
+    train_images = Images(dataset.split("train"), spec.dataset)
+    rows = np.random.default_rng(0).permutation(len(train_images))[:CALIBRATION].tolist()
+    calibration = DataLoader(Subset(train_images, rows), batch_size=128)
+    network.calibrate(architecture, (resize(images, candidate.input_size) for images, _ in calibration))
+    selection = DataLoader(Images(dataset.split("selection"), spec.dataset), batch_size=128)
+    batches = (Batch(resize(images, candidate.input_size), labels) for images, labels in selection)
+    return evaluation.accuracy(lambda images: network(images, architecture), batches)
+
+
+def _spec(dataset: Path, seed: int = 0, **changes: Any) -> ResolvedSpec:
+    body = {"name": "sweep", "dataset_id": "local", "method": {**METHOD, **changes}, "seed": seed}
+    return SearchSpec.model_validate(body).resolve(Dataset.open(dataset).profile)
+
+
+@contextmanager
+def _trial(spec: ResolvedSpec, dataset: Path, network: Path | None) -> Iterator[Trial]:
+    with tempfile.TemporaryDirectory() as scratch:
+        work = Path(scratch) / "work"
+        work.mkdir()
+        inputs = {} if network is None else {"supernet": network}
+        yield Trial(number=0, spec=spec, params={}, dataset=dataset, work=work, seed=spec.seed, inputs=inputs)
+
+
+def _folder() -> Path:
+    """Of this dataset and method, kept from one run to the next."""
+    described = hashlib.sha256(f"{DATASET.model_dump_json()} {METHOD}".encode()).hexdigest()[:12]
+    folder = get_settings().home / "cache" / "benchmarks" / f"sweep-{described}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _largest(spec: ResolvedSpec) -> tuple[int, int]:
+    return max(candidate.input_size for candidate in spec.candidates())
+
+
+def _measured(meter: Meter, spec: ResolvedSpec) -> dict[str, dict[str, float]]:
+    """What a full grid measures, by key."""
+    metrics: dict[str, dict[str, float]] = {}
+    for group in groups(spread_first(spec.candidates()), meter.full.images):
+        for candidate, top1 in zip(group, meter.accuracies(group, meter.full), strict=True):
+            metrics[candidate.key] = {"selection_top1": top1, **candidate.cost}
+    return metrics
+
+
+if __name__ == "__main__":
+    run(main)
