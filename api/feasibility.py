@@ -24,7 +24,7 @@ class Survey:
     @property
     def macs(self) -> tuple[int, int]:
         """The least and the most among all candidates."""
-        every = [candidate.cost["macs"] for candidate in self.candidates]
+        every = [int(candidate.cost["macs"]) for candidate in self.candidates]
         return min(every), max(every)
 
     def as_json(self) -> dict[str, Any]:

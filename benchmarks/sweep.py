@@ -37,9 +37,9 @@ from search.data.ingest import IngestRequest, ingest
 from search.data.loader import Batch
 from search.data.sampling import resize
 from search.data.store import Dataset, Split
+from search.measuring.meter import Meter
 from search.methods.method import Candidate, DatasetProfile
 from search.methods.mutualnet import supernet, sweep, train
-from search.methods.mutualnet.measure import Meter
 from search.methods.mutualnet.order import groups, spread_first
 from search.methods.mutualnet.widths import width_of
 from search.pareto import hypervolume

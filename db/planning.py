@@ -130,7 +130,9 @@ def _close(session: Session, search: SearchRow, history: Sequence[TrialRecord], 
         if failed is not None:
             error = (failed.error or {}) | {"trial": failed.number}
         elif ended and all(row.state == "infeasible" for row in ended):
+            said = next((row for row in ended if row.error is not None), None)
             error = {"code": "infeasible", "detail": "no network meets the constraints: relax them"}
+            error |= {} if said is None else said.error | {"trial": said.number}
         else:
             error = {"code": "no_points", "detail": "the method ended without a network: see its trials' logs"}
         move_search(session, search.id, "failed", data={"error": error}, error=error)

@@ -18,7 +18,7 @@ from db.tables import AttemptRow, MetricRow, SearchRow, TrialRow
 from db.transitions import lock_search, move_trial
 from search.methods.method import NewTrial
 
-Outcome = Literal["completed", "infeasible", "failed", "cancelled"]
+Outcome = Literal["completed", "pruned", "infeasible", "failed", "cancelled"]
 OUT_OF_MEMORY: Final = "oom"
 _LONGEST_BACK_OFF: Final = 300.0
 _HALF: Final = 0.5

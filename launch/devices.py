@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -10,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from cores import cores
 from launch.process import LaunchError
 
 _CPU = re.compile(r"cpu(?::(?P<count>[1-9]\d*))?")
@@ -58,17 +58,6 @@ def slots(devices: str) -> list[Slot]:
         Slot(f"cpu-{number}" if device == "cpu" else device.replace(":", "-"), device, threads)
         for number, device in enumerate(names)
     ]
-
-
-def cores() -> int:
-    """The cores that this process may use, by its affinity and its control group."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if quota.exists():
-        share, period = quota.read_text().split()
-        if share != "max":
-            allowed = min(allowed, max(1, round(int(share) / int(period))))
-    return allowed
 
 
 def cuda_devices() -> int:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from search.methods.method import NewTrial, TrialRecord
 from search.pareto import hypervolume, nondominated
-from search.reporter import Point, Reporter, Stop, Trial
+from search.reporter import Point, Reporter, Stop, Trial, TrialEndedError
 from search.seeds import trial_seed
 from search.spec import METHODS, RESERVE, ResolvedSpec
 
@@ -41,6 +41,7 @@ class _Done(BaseModel):
     new: NewTrial
     state: str = "queued"
     outputs: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
     points: dict[str, Point] = {}
     artifacts: list[str] = []
 
@@ -205,10 +206,14 @@ class LocalSearch:
             inputs=inputs,
             checkpoint=checkpoint if checkpoint.exists() else None,
         )
-        outputs = self._launch(self._method.run, trial, reporter)
+        state = "completed"
+        try:
+            outputs = self._launch(self._method.run, trial, reporter)
+        except TrialEndedError as ended:
+            state, outputs, done.error = ended.state, ended.outputs, ended.error
         interrupted = reporter.told in (Stop.CANCEL, Stop.DRAIN)
         if not interrupted:
-            done.state, done.outputs = "completed", outputs
+            done.state, done.outputs = state, outputs
             shutil.rmtree(checkpoint, ignore_errors=True)
         shutil.rmtree(work, ignore_errors=True)
         self._save()
@@ -231,8 +236,7 @@ class LocalSearch:
             for point in trial.points.values()
             if point.role == "candidate" and all(bound.holds(point.metrics) for bound in self.spec.constraints)
         ]
-        costs = [objective.metric for objective in self.spec.objectives if objective.metric != "selection_top1"]
-        kept = [found[i] for i in nondominated([p.metrics for _, p in found], ["selection_top1"], costs)]
+        kept = [found[i] for i in nondominated([p.metrics for _, p in found], ["selection_top1"], self.spec.costs)]
         kept.sort(key=lambda entry: entry[1].metrics["macs"])
         folder = self.out / "points"
         folder.mkdir(exist_ok=True)

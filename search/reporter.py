@@ -24,6 +24,22 @@ class Stop(StrEnum):
     LIMIT = "limit"
 
 
+class TrialEndedError(Exception):
+    """A method's `run` raises it to end its trial in another state than `completed`, which is no failure: `pruned`, because
+    others dominate it, or `infeasible`, because it cannot meet the constraints. `error` tells its reader why."""
+
+    def __init__(
+        self,
+        state: Literal["pruned", "infeasible"],
+        outputs: dict[str, Any],
+        error: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(state if error is None else error["detail"])
+        self.state = state
+        self.outputs = outputs
+        self.error = error
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from search.methods import registry
-from search.methods.method import Candidate, DatasetProfile
+from search.methods.method import Candidate, Config, DatasetProfile
 from settings import get_settings
 
 CostMetric = Literal["macs", "params", "peak_activation_bytes"]
@@ -74,6 +74,11 @@ class Objective(_Spec):
 
     metric: Literal["selection_top1"] | CostMetric
 
+    @property
+    def key(self) -> str:
+        """What it is called among a point's metrics."""
+        return self.metric
+
 
 class Constraint(_Spec):
     """What the network must fit: its cost at batch 1. MACs count convolutions and linear layers."""
@@ -82,9 +87,14 @@ class Constraint(_Spec):
     op: Literal["<="] = "<="
     value: float = Field(gt=0, description="Multiply-accumulates, parameters or bytes.")
 
+    @property
+    def key(self) -> str:
+        """What it is called among a point's metrics."""
+        return self.metric
+
     def holds(self, metrics: Mapping[str, float]) -> bool:
         """Whether a point with these metrics fits. Raises KeyError if the metric is missing."""
-        return metrics[self.metric] <= self.value
+        return metrics[self.key] <= self.value
 
 
 class Limits(_Spec):
@@ -117,6 +127,11 @@ class SearchSpec(_Spec):
     priority: int = Field(default=0, ge=0, le=9, description="Higher runs earlier.")
     labels: dict[Label, Label] = Field(default_factory=dict, max_length=32)
 
+    @property
+    def costs(self) -> list[str]:
+        """The objectives that are minimised, as points' metrics call them."""
+        return [objective.key for objective in self.objectives if objective.metric != "selection_top1"]
+
     @field_validator("objectives")
     @classmethod
     def _accuracy_against_costs(cls, value: tuple[Objective, ...]) -> tuple[Objective, ...]:
@@ -145,3 +160,8 @@ class ResolvedSpec(SearchSpec):
     def feasible(self) -> list[Candidate]:
         """The candidates that meet every constraint."""
         return [c for c in self.candidates() if all(bound.holds(c.cost) for bound in self.constraints)]
+
+    def candidate(self, config: Config) -> Candidate:
+        """The network of a configuration, whether it is among the listed or not."""
+        found: Candidate = self.method.candidate(self.dataset, config)
+        return found

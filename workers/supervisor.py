@@ -22,7 +22,7 @@ from db import leases, trials
 from db.blobs import BlobCorruptError
 from db.engine import transaction
 from db.leases import Assignment, Lease
-from db.trials import OUT_OF_MEMORY
+from db.trials import OUT_OF_MEMORY, Outcome
 from search.reporter import Stop, Trial
 from search.seeds import trial_seed
 from search.spec import ResolvedSpec
@@ -51,7 +51,7 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 class Ending:
     """What became of an attempt: a state to finish in, "queued" to hand the trial back, or "crashed"."""
 
-    kind: Literal["completed", "failed", "cancelled", "queued", "crashed"]
+    kind: Outcome | Literal["queued", "crashed"]
     outputs: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
 
@@ -275,8 +275,8 @@ class _Watch:
 
     def _ending(self, status: int) -> Ending:
         match self._said:
-            case ("ended", {"told": Stop.NO | Stop.LIMIT, "outputs": outputs}):
-                return Ending("completed", outputs=outputs)
+            case ("ended", {"told": Stop.NO | Stop.LIMIT, "state": state, "outputs": outputs, "error": error}):
+                return Ending(state, outputs=outputs, error=error)
             case ("failed", error) if self._told in {Stop.NO, Stop.LIMIT}:
                 return Ending("crashed" if error["code"] == OUT_OF_MEMORY else "failed", error=error)
         if self._told == Stop.CANCEL:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from search.allocator import keep_freed_memory
-from search.reporter import Point, Stop, Trial
+from search.reporter import Point, Stop, Trial, TrialEndedError
 from search.spec import METHODS, ResolvedSpec
 from workers import leash
 from workers.messages import decode, encode
@@ -145,7 +145,10 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         trial = read_order(arguments.order)
         outputs = METHODS[trial.spec.method.kind].run(trial, reporter)
-        reporter.send("ended", {"outputs": outputs, "told": reporter.told})
+        reporter.send("ended", {"state": "completed", "outputs": outputs, "error": None, "told": reporter.told})
+    except TrialEndedError as ended:
+        about = {"state": ended.state, "outputs": ended.outputs, "error": ended.error}
+        reporter.send("ended", about | {"told": reporter.told})
     except Exception as error:
         reporter.send("failed", _failure(error))
         raise

@@ -144,7 +144,7 @@ def accepted(session: Session, row: SearchRow) -> Answer:
 
 
 def _ranges(candidates: Sequence[Candidate]) -> dict[str, CostRange]:
-    costs = {name: [candidate.cost[name] for candidate in candidates] for name in candidates[0].cost}
+    costs = {name: [int(candidate.cost[name]) for candidate in candidates] for name in candidates[0].cost}
     return {name: CostRange(min=min(values), max=max(values)) for name, values in costs.items()}
 
 

@@ -145,6 +145,12 @@ def stages(family: str) -> int:
     return known.stages
 
 
+def groups(family: str) -> tuple[int, ...]:
+    """The numbers of groups that may be chosen for a family; empty: it has no choice. Raises ValueError for an unknown
+    name."""
+    return _known(family).groups
+
+
 def _known(family: str) -> Family:
     known = next((known for known in FAMILIES.values() if known.pattern.fullmatch(family)), None)
     if known is None:

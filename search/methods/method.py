@@ -7,11 +7,16 @@ A method is a folder: `params.py` (`PARAMS`: its parameter classes, one per kind
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.architecture import Architecture
+
 TrialState = Literal["queued", "running", "completed", "pruned", "infeasible", "failed", "cancelled"]
+Config = Mapping[str, float | int | str]
+"""What a method varies, of one network: such as its width and its resolution."""
 
 
 class _Frozen(BaseModel):
@@ -36,7 +41,7 @@ class Candidate(_Frozen):
     key: str
     config: dict[str, float | int | str]
     input_size: tuple[int, int]
-    cost: dict[str, int] = Field(description="macs, pool_inputs, params, peak_activation_bytes.")
+    cost: Mapping[str, int | float] = Field(description="macs, pool_inputs, params, peak_activation_bytes.")
 
 
 class MethodParams(BaseModel):
@@ -58,6 +63,12 @@ class MethodParams(BaseModel):
     @abstractmethod
     def candidates(self, dataset: DatasetProfile) -> list[Candidate]:
         """Every network this method may find on a dataset. Raises ValueError for parameters that fit no network."""
+
+    def network(self, dataset: DatasetProfile, config: Config) -> Architecture:
+        """The network of a candidate's configuration. Raises ValueError for a method whose networks are not known before
+        it trains."""
+        del dataset, config
+        raise ValueError(f"method {self.kind} learns its networks: none can be measured before")
 
 
 class TrialArtifact(_Frozen):

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,16 +20,16 @@ from search.training.weights import Weights
 
 MANIFEST = "manifest.json"
 STATE = "state.safetensors"
-VERSION = 2
+VERSION = 3
 
 
 class CheckpointError(ValueError):
     """A folder holds no checkpoint of this training."""
 
 
-def save(folder: Path, weights: Weights, *, step: int, identity: str) -> None:
+def save(folder: Path, weights: Weights, *, step: int, identity: str, notes: Mapping[str, Any]) -> None:
     """Write a checkpoint of `step` finished steps into a new folder. `identity` names the training: whoever restores
-    must give the same."""
+    must give the same. `notes` are JSON."""
     folder.mkdir(parents=True)
     tensors: dict[str, Tensor] = {f"network.{name}": value for name, value in weights.network.state_dict().items()}
     tensors["rng"] = torch.get_rng_state()
@@ -43,14 +45,15 @@ def save(folder: Path, weights: Weights, *, step: int, identity: str) -> None:
     partial = folder / f"{MANIFEST}.partial"
     with partial.open("w", encoding="utf-8") as file:
         scaler = weights.scaler.state_dict()
-        json.dump({"version": VERSION, "step": step, "identity": identity, "scaler": scaler}, file)
+        manifest = {"version": VERSION, "step": step, "identity": identity, "scaler": scaler, "notes": notes}
+        json.dump(manifest, file)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(folder / MANIFEST)
 
 
-def restore(folder: Path, weights: Weights, *, identity: str) -> int:
-    """Put a checkpoint's state into a training, and return its step. Raises CheckpointError."""
+def restore(folder: Path, weights: Weights, *, identity: str) -> tuple[int, dict[str, Any]]:
+    """Put a checkpoint's state into a training, and return its step and its notes. Raises CheckpointError."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         state = load_file(folder / STATE)
@@ -71,8 +74,7 @@ def restore(folder: Path, weights: Weights, *, identity: str) -> int:
             weights.average.tensors[name].copy_(value)
     weights.scaler.load_state_dict(manifest["scaler"])
     torch.set_rng_state(state["rng"])
-    step: int = manifest["step"]
-    return step
+    return manifest["step"], manifest["notes"]
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from search.data.loader import Batch
 from search.reporter import Reporter, Stop
 from search.training.optimizer import set_learning_rate
 from search.training.ranks import Ranks
-from search.training.schedule import warmed_up
+from search.training.schedule import Fall, warmed_up
 from search.training.weights import Weights
 
 CHECKPOINT_SECONDS: Final = 30.0
@@ -36,10 +36,11 @@ class DivergedError(ValueError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
     """How long and how fast: `steps` in all, of which `start` are done; the learning rate rises to `peak` within
-    `warmup` of them and then falls to 0."""
+    `warmup` of them and then falls."""
 
     steps: int
     peak: float
+    fall: Fall = "cosine"
     warmup: int = 0
     start: int = 0
     checkpoint_seconds: float = CHECKPOINT_SECONDS
@@ -53,8 +54,10 @@ def train(
     reporter: Reporter,
     save: Callable[[int], None],
     ranks: Ranks = ALONE,
+    halts: Callable[[int], bool] | None = None,
 ) -> tuple[int, Stop]:
-    """Train until the schedule's end or a stop; returns the steps done and the stop. `batches` begin at `start`.
+    """Train until the schedule's end, a stop, or a step that `halts`; returns the steps done and the stop. `batches` begin
+    at `start`.
 
     `save(step)` is called every `checkpoint_seconds` and when drained, on rank 0. Losses and gradients of an update are
     summed over the `ranks`. Raises DivergedError.
@@ -66,7 +69,7 @@ def train(
         stop = ranks.agree(reporter.should_stop())
         if stop is not Stop.NO:
             break
-        learning_rate = warmed_up(schedule.peak, step, schedule.steps, schedule.warmup)
+        learning_rate = warmed_up(schedule.peak, step, schedule.steps, schedule.warmup, schedule.fall)
         set_learning_rate(weights.optimizer, learning_rate)
         weights.optimizer.zero_grad(set_to_none=True)
         losses = update(step, batch)
@@ -74,6 +77,8 @@ def train(
         weights.update(step)
         step += 1
         meter.add(step, losses, learning_rate, len(batch.labels))
+        if halts is not None and halts(step):
+            break
         if ranks.rank == 0 and time.monotonic() - saved >= schedule.checkpoint_seconds and step < schedule.steps:
             save(step)
             saved = time.monotonic()

@@ -34,7 +34,7 @@ def cheapest(dataset_id: str) -> dict[str, int]:
     """The least of each cost that the small search can find."""
     spec = SearchSpec.model_validate(rows.body(dataset_id)).resolve(DatasetProfile.model_validate(rows.PROFILE))
     costs = [candidate.cost for candidate in spec.candidates()]
-    return {name: min(cost[name] for cost in costs) for name in costs[0]}
+    return {name: int(min(cost[name] for cost in costs)) for name in costs[0]}
 
 
 def test_it_is_accepted_and_its_planner_woken(http: httpx.Client, stored: Engine, dataset: str) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from launch.devices import Slot, cores, slots
+from cores import cores
+from launch.devices import Slot, slots
 from launch.process import LaunchError
 
 

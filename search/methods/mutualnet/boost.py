@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from models import checkpoint
 from models.architecture import Architecture
+from search.measuring.meter import Meter
 from search.methods.mutualnet import supernet
-from search.methods.mutualnet.measure import Meter
 from search.methods.mutualnet.plan import BASELINE, SUPERNET
 from search.reporter import Point, Reporter, Stop, Trial
 
@@ -21,7 +21,8 @@ _ACCURACIES: Final = ("selection_top1", "top1")
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     """Report the full network as a point. Its gain is in the outputs and in the point's metrics, if there is a baseline."""
     [candidate] = trial.spec.candidates()
-    meter = Meter(trial, supernet.load(trial.inputs[SUPERNET], trial.device), candidate.input_size)
+    shared = supernet.load(trial.inputs[SUPERNET], trial.device)
+    meter = Meter(trial, shared, candidate.input_size, supernet=SUPERNET)
     point = meter.measure(candidate)
     if reporter.should_stop() in (Stop.CANCEL, Stop.DRAIN):
         return {}

@@ -7,7 +7,8 @@ from typing import Final
 
 from models.cost import cost
 from search.methods.method import DatasetProfile
-from search.methods.mutualnet.params import Baseline, SlimmableParams, input_size
+from search.methods.mutualnet.params import Baseline, SlimmableParams
+from search.methods.training import input_size
 from search.spec import ResolvedSpec
 
 _WIDTHS: Final = 32

@@ -9,7 +9,8 @@ from models.families.scaling import Width
 from models.layers.slimmable import Slimmable
 from search.data.sampling import resize
 from search.methods.method import DatasetProfile
-from search.methods.mutualnet.params import SlimmableParams, input_size
+from search.methods.mutualnet.params import SlimmableParams
+from search.methods.training import input_size
 from search.training import precision
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from search.methods.method import Candidate
+from search.methods.order import evenly
 
 AT_LIMIT: Final = 8
 """Candidates that are measured even at a limit, spread over the costs: they come first."""
@@ -15,10 +16,9 @@ GROUP_MACS: Final = 10**12
 
 def spread_first(candidates: list[Candidate]) -> list[Candidate]:
     """`AT_LIMIT` candidates evenly over the costs, then the others; both by input size, whose inputs are kept."""
-    count = min(AT_LIMIT, len(candidates))
-    ranks = {round(i * (len(candidates) - 1) / max(1, count - 1)) for i in range(count)}
-    spread = [candidate for rank, candidate in enumerate(candidates) if rank in ranks]
-    return by_size([*spread, *(candidate for rank, candidate in enumerate(candidates) if rank not in ranks)])
+    spread = evenly(candidates, AT_LIMIT)
+    first = {candidate.key for candidate in spread}
+    return by_size([*spread, *(candidate for candidate in candidates if candidate.key not in first)])
 
 
 def by_size(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -31,7 +31,7 @@ def groups(candidates: Sequence[Candidate], images: int) -> list[list[Candidate]
     """Those to measure together on so many images: neighbours of one input size, as far as their work is not so long
     that a trial which is to end, or to be gone on with, would lose much. Those that come first at a limit stay apart."""
     found: list[list[Candidate]] = []
-    work = 0
+    work = 0.0
     for at, candidate in enumerate(candidates):
         more = candidate.cost["macs"] * images
         last = found[-1] if found and at != AT_LIMIT else None

@@ -38,7 +38,7 @@ class Space:
         """The network at a place."""
         if place not in self._candidates:
             config = {name: values[at] for (name, values), at in zip(self.axes.items(), place, strict=True)}
-            self._candidates[place] = self._spec.method.candidate(self._spec.dataset, config)
+            self._candidates[place] = self._spec.candidate(config)
         return self._candidates[place]
 
     def free(self, place: Place, taken: set[Place], random: Random) -> Place | None:

@@ -17,9 +17,9 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Final, NamedTuple, get_args
 
+from search.measuring.meter import Effort, InterruptedMeasurementError, Meter
 from search.methods.method import Candidate
 from search.methods.mutualnet import supernet
-from search.methods.mutualnet.measure import Effort, InterruptedMeasurementError, Meter
 from search.methods.mutualnet.order import AT_LIMIT, by_size, groups, spread_first
 from search.methods.mutualnet.params import SlimmableParams
 from search.methods.mutualnet.plan import SUPERNET
@@ -66,13 +66,13 @@ class _Sweep:
         self.reporter = reporter
         self.params: SlimmableParams = trial.spec.method
         self.candidates = trial.spec.feasible()
-        self.costs = [o.metric for o in trial.spec.objectives if o.metric != "selection_top1"]
+        self.costs = trial.spec.costs
         self.space = Space(trial.spec)
         few = self.space.listed and len(self.candidates) <= AT_LIMIT
         self.adaptive = self.params.sweep.mode == "adaptive" and not few
         source = trial.inputs[SUPERNET] if trial.checkpoint is None else trial.checkpoint / _SUPERNET_FILE
         largest = max(candidate.input_size for candidate in self.candidates)
-        self.meter = Meter(trial, supernet.load(source, trial.device), largest)
+        self.meter = Meter(trial, supernet.load(source, trial.device), largest, supernet=SUPERNET)
         self.efforts = _efforts(self.meter) if self.adaptive else [self.meter.full]
         self.compared: list[dict[str, Compared]] = [{} for _ in self.efforts]
         """With each effort, by key and in the order in which they were measured."""
@@ -187,7 +187,7 @@ class _Sweep:
         if self.space.listed and count >= len(spread):
             return self._compare(0, spread)
         known = self.compared[0]
-        objectives = [objective.metric for objective in self.trial.spec.objectives]
+        objectives = [objective.key for objective in self.trial.spec.objectives]
         proposals = Proposals(self.space, objectives, self.trial.seed)
         for found in known.values():
             proposals.tell(found.candidate, _metrics(found))

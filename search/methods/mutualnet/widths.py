@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from models.architecture import Architecture
 from models.families.scaling import Width
-
-Config = Mapping[str, float | int | str]
+from search.methods.method import Config
 
 
 def width_of(config: Config) -> Width:

@@ -34,11 +34,12 @@ def test_weights_momentum_average_scale_and_random_numbers_go_on(tmp_path: Path)
     whole = training(0)
     for index in range(3):
         step(whole, index)
-    checkpoint.save(tmp_path / "c", whole, step=3, identity="a")
+    notes = {"seen": [1, 2]}
+    checkpoint.save(tmp_path / "c", whole, step=3, identity="a", notes=notes)
     step(whole, 3)
 
     resumed = training(1)
-    assert checkpoint.restore(tmp_path / "c", resumed, identity="a") == 3
+    assert checkpoint.restore(tmp_path / "c", resumed, identity="a") == (3, notes)
     assert resumed.scaler.get_scale() == 2.0**15
     step(resumed, 3)
     assert whole.average is not None
@@ -50,6 +51,6 @@ def test_weights_momentum_average_scale_and_random_numbers_go_on(tmp_path: Path)
 
 
 def test_another_trainings_is_refused(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path / "c", training(0), step=1, identity="a")
+    checkpoint.save(tmp_path / "c", training(0), step=1, identity="a", notes={})
     with pytest.raises(checkpoint.CheckpointError, match="another training"):
         checkpoint.restore(tmp_path / "c", training(0), identity="b")

@@ -17,8 +17,8 @@ from search.methods.mutualnet.params import (
     SlimmableParams,
     UsNetParams,
     Widths,
-    input_size,
 )
+from search.methods.training import input_size
 
 
 def profile(size: tuple[int, int] = (32, 32), *, images: int = 10_000) -> DatasetProfile:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from models import checkpoint
 from models.architecture import Architecture, channel_vector
@@ -18,11 +19,9 @@ from search import evaluation
 from search.data import splits
 from search.data.loader import Batch
 from search.data.store import Dataset
+from search.measuring.together import Together
 from search.methods.method import Candidate
-from search.methods.mutualnet.params import SlimmableParams
-from search.methods.mutualnet.plan import SUPERNET
-from search.methods.mutualnet.together import Together
-from search.methods.mutualnet.widths import width_of
+from search.methods.training import TrainingParams
 from search.reporter import Point, Preprocessing, Trial
 
 KEPT_BYTES: Final = 512 * 1024**2
@@ -71,13 +70,15 @@ class _Inputs:
 
 class Meter:
     """Measures sub-networks of `network`, on the same images for all. `images` counts those that passed through one,
-    but for the report split."""
+    but for the report split. `largest` input sizes decide on the batch; `supernet` names the artifact that points
+    without weights of their own are cut from."""
 
-    def __init__(self, trial: Trial, network: Slimmable, largest: Size) -> None:
+    def __init__(self, trial: Trial, network: Slimmable, largest: Size, *, supernet: str | None = None) -> None:
         self.network = network
+        self._supernet = supernet
         self.images = 0
         self._trial = trial
-        self._params: SlimmableParams = trial.spec.method
+        self._params: TrainingParams = trial.spec.method
         self._profile = trial.spec.dataset
         self._device = torch.device(trial.device)
         self._dataset = Dataset.open(trial.dataset)
@@ -91,7 +92,7 @@ class Meter:
             antialias=self._params.antialias,
         )
         train = len(self._dataset.split("train"))
-        self._drawn = np.random.default_rng(trial.seed).permutation(train)
+        self._drawn = np.random.default_rng(trial.spec.seed).permutation(train)
         self.full = Effort(
             calibration=self._whole(min(self._params.calibration_images, train)),
             selection=len(self._dataset.split("selection")),
@@ -121,6 +122,12 @@ class Meter:
 
         Raises InterruptedMeasurementError if it is interrupted, which it asks at every batch.
         """
+        return [hits.sum().item() / len(hits) for hits in self.hits(group, effort, interrupted)]
+
+    def hits(
+        self, group: Sequence[Candidate], effort: Effort, interrupted: Callable[[], bool] = lambda: False
+    ) -> list[Tensor]:
+        """As `accuracies`, image by image: bool [images] for each network."""
         size = group[0].input_size
         architectures = [self._architecture(candidate) for candidate in group]
         networks = Together(self.network, architectures, size)
@@ -128,7 +135,7 @@ class Meter:
         calibration = watched(self._images("train", effort.calibration).at(size))
         networks.calibrate(batch.images for batch in calibration)
         try:
-            found = networks.accuracies(watched(self._images("selection", effort.selection).at(size)))
+            found = networks.hits(watched(self._images("selection", effort.selection).at(size)))
         finally:
             if effort != self.full:
                 for architecture in architectures:
@@ -152,7 +159,7 @@ class Meter:
             preprocessing=self._preprocessing,
             evaluation=self._evaluation,
             provenance=self._provenance,
-            supernet=SUPERNET,
+            supernet=self._supernet,
         )
 
     def publish(self, point: Point, name: str) -> Point:
@@ -171,7 +178,7 @@ class Meter:
         return final
 
     def _architecture(self, candidate: Candidate) -> Architecture:
-        return self._params.architecture(self._profile, width_of(candidate.config))
+        return self._params.network(self._profile, candidate.config)
 
     def _images(self, split: str, number: int | None = None) -> _Inputs:
         """So many images of a split, those of a smaller number among them; unset: all."""
@@ -182,7 +189,7 @@ class Meter:
             if split == "train":
                 rows = np.sort(self._drawn[:number])
             elif number < len(images):
-                rows = splits.subset(images.labels, number, self._trial.seed)
+                rows = splits.subset(images.labels, number, self._trial.spec.seed)
             self._inputs[split, number] = _Inputs(
                 lambda size: evaluation.inputs(
                     self._dataset,

@@ -58,15 +58,18 @@ class Together:
             self._network.bank[channel_vector(sub), self._size] = self._statistics(sub, path)
 
     @torch.inference_mode()
-    def accuracies(self, batches: Iterable[Batch]) -> list[float]:
-        """Correct answers over all images, of each network. The host waits for the device once, at the end."""
-        total = 0
+    def hits(self, batches: Iterable[Batch]) -> list[Tensor]:
+        """Of each network, for each image in order whether it is classified rightly: bool [images], on the device."""
         correct: list[list[Tensor]] = [[] for _ in self._subs]
         for images, labels in batches:
-            total += len(labels)
             for index, logits in self._pass(images):
-                correct[index].append((logits.argmax(dim=1) == labels).sum())
-        return [int(torch.stack(hits).sum()) / total for hits in correct]
+                correct[index].append(logits.argmax(dim=1) == labels)
+        return [torch.cat(hits) for hits in correct]
+
+    def accuracies(self, batches: Iterable[Batch]) -> list[float]:
+        """Correct answers over all images, of each network. The host waits for the device once, at the end."""
+        hits = torch.stack(self.hits(batches))
+        return [correct / hits.shape[1] for correct in hits.sum(dim=1).tolist()]
 
     def _add(self, index: int, sub: Architecture) -> list[_Node]:
         """The network's nodes, from the first block to the last."""

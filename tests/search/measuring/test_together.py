@@ -14,7 +14,7 @@ from models.families.registry import architecture, stages
 from models.layers.slimmable import Slimmable
 from search import evaluation
 from search.data.loader import Batch
-from search.methods.mutualnet.together import Together
+from search.measuring.together import Together
 
 FAMILIES = ("fd_mobilenet", "mobilenet_v2", "resnet18", "resnet50", "resnext50_32x4d", "vgg16", "wrn_10_1")
 SIZE = (24, 20)

@@ -1,0 +1,133 @@
+"""Parameters of the search among compact families, and the networks it spans.
+
+Source: Qin et al., "FD-MobileNet", 2018 (arXiv 1802.03750).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from models.architecture import Architecture
+from models.cost import cost
+from models.families import registry
+from search.methods.fd_mobilenet import recipes
+from search.methods.fd_mobilenet.tuning import Pruning, Tuning
+from search.methods.method import Candidate, Config, DatasetProfile
+from search.methods.training import TrainingParams, input_size
+
+Multiplier = Annotated[float, Field(ge=0.05, le=4)]
+
+
+class FdMobileNetParams(TrainingParams):
+    """Networks of compact families, widths and input resolutions, each trained on its own; which ones is chosen by what
+    came of those before."""
+
+    summary: ClassVar[str] = "Compact families at every width and resolution, each network trained on its own."
+    paper: ClassVar[str] = "Qin et al., FD-MobileNet, 2018 (arXiv 1802.03750)"
+    tiny: ClassVar[dict[str, Any]] = recipes.TINY
+    presets: ClassVar[dict[str, dict[str, Any]]] = recipes.FD_MOBILENET
+
+    kind: Literal["fd_mobilenet"] = "fd_mobilenet"
+    families: tuple[str, ...] = Field(
+        default=("fd_mobilenet", "mobilenet_v1", "mobilenet_v2", "shufflenet_v1", "fd_shufflenet"),
+        min_length=1,
+        max_length=32,
+        description="Network families (`GET /v1/families`).",
+    )
+    groups: tuple[int, ...] = Field(
+        default=(3,),
+        min_length=1,
+        description="Groups of convolutions, for the families that have a choice: 1, 2, 3, 4 or 8.",
+    )
+    widths: tuple[Multiplier, ...] = Field(
+        default=(0.25, 0.5, 0.75, 1.0),
+        min_length=1,
+        max_length=64,
+        description="Multipliers of the families' channels.",
+    )
+    trials: int = Field(default=24, ge=1, le=10_000, description="Networks that are trained.")
+    parallel_trials: int = Field(
+        default=4,
+        ge=1,
+        le=1000,
+        description="Networks that are in training, or wait for a worker, at a time: more keep more workers busy, fewer "
+        "are chosen with more knowledge.",
+    )
+    tuning: Tuning = Field(default=Tuning(), description="Parameters of the recipe that are searched too.")
+    pruning: Pruning = Field(default=Pruning(), description="When a training that others dominate is ended.")
+
+    @field_validator("families")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for family in value:
+            registry.architecture(family)
+        return tuple(dict.fromkeys(value))
+
+    @field_validator("groups", "widths")
+    @classmethod
+    def _ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(sorted(set(value)))
+
+    def network(self, dataset: DatasetProfile, config: Config) -> Architecture:
+        return _network(
+            str(config["family"]),
+            float(config["width"]),
+            int(config["groups"]) if "groups" in config else None,
+            self.nominal or min(dataset.image_size),
+            len(dataset.classes),
+            dataset.channels,
+        )
+
+    def candidates(self, dataset: DatasetProfile) -> list[Candidate]:
+        """Families (with their groups) x widths x resolutions, each network once: of equal ones the narrowest."""
+        self.check_batch(dataset)
+        configs = [
+            {"family": family} | ({"groups": groups} if groups else {}) | {"width": width}
+            for family in self.families
+            for groups in self._groups(family)
+            for width in self.widths
+        ]
+        networks: dict[Architecture, dict[str, Any]] = {}
+        for config in configs:
+            networks.setdefault(self.network(dataset, config), config)
+        return [
+            self.candidate(dataset, {**config, "resolution": side})
+            for config in networks.values()
+            for side in self.sides(dataset)
+        ]
+
+    def candidate(self, dataset: DatasetProfile, config: Config) -> Candidate:
+        """The network of a `family`, with `groups` if it has a choice, a `width` and a `resolution`."""
+        size = input_size(dataset, int(config["resolution"]))
+        groups = f"-g{config['groups']}" if "groups" in config else ""
+        return Candidate(
+            key=f"{config['family']}{groups}-w{config['width']:g}-r{config['resolution']}",
+            config=dict(config),
+            input_size=size,
+            cost=_cost(self.network(dataset, config), size),
+        )
+
+    def _groups(self, family: str) -> tuple[int, ...]:
+        if not (choice := registry.groups(family)):
+            return (0,)
+        if wrong := [number for number in self.groups if number not in choice]:
+            raise ValueError(f"groups: {family} takes {', '.join(map(str, choice))}, not {wrong[0]}")
+        return self.groups
+
+
+@lru_cache(maxsize=4096)
+def _network(family: str, width: float, groups: int | None, nominal: int, classes: int, channels: int) -> Architecture:
+    return registry.architecture(
+        family, width=width, nominal=nominal, classes=classes, channels=channels, groups=groups
+    )
+
+
+@lru_cache(maxsize=4096)
+def _cost(architecture: Architecture, size: tuple[int, int]) -> dict[str, int]:
+    return cost(architecture, size).as_dict()
+
+
+PARAMS = (FdMobileNetParams,)

@@ -1,0 +1,46 @@
+"""What a search does: train one network after the other, some at a time, each chosen by what came of those before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from search.methods.fd_mobilenet import budget, rivals
+from search.methods.fd_mobilenet.params import FdMobileNetParams
+from search.methods.fd_mobilenet.proposals import Proposals
+from search.methods.method import NewTrial, Plan, TrialRecord
+from search.spec import ResolvedSpec
+
+_ACTIVE: Final = frozenset({"queued", "running"})
+
+
+def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
+    """So many trials that `parallel_trials` are under way, until `trials` were planned or no network is left. What is
+    infeasible is never trained."""
+    params: FdMobileNetParams = spec.method
+    proposals = Proposals(spec, history)
+    costs = {record.number: _costs(spec, record) for record in history}
+    active = sum(record.state in _ACTIVE for record in history)
+    left = budget.trainings(spec) - len(history)
+    trials: list[NewTrial] = []
+    while len(trials) < min(left, params.parallel_trials - active):
+        number = len(history) + len(trials)
+        proposal = proposals.ask(number)
+        if proposal is None:
+            return Plan(trials=tuple(trials), done=True)
+        trials.append(
+            NewTrial(
+                params={
+                    "config": proposal.candidate.config,
+                    "recipe": proposal.recipe,
+                    "epochs": budget.epochs(spec, number),
+                    "rivals": rivals.of(proposal.candidate, history, costs),
+                }
+            )
+        )
+    return Plan(trials=tuple(trials), done=len(trials) >= left)
+
+
+def _costs(spec: ResolvedSpec, record: TrialRecord) -> dict[str, float]:
+    cost = spec.candidate(record.params["config"]).cost
+    return {name: cost[name] for name in spec.costs}

@@ -1,0 +1,78 @@
+"""The work of a trial: train one network, compare it on the way with what came before, measure it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from torch import Tensor
+
+from search.measuring.meter import Meter
+from search.methods.fd_mobilenet import rivals
+from search.methods.fd_mobilenet.params import FdMobileNetParams
+from search.methods.fd_mobilenet.tuning import Pruning
+from search.methods.method import Candidate
+from search.methods.training import input_size
+from search.reporter import Reporter, Stop, Trial, TrialEndedError
+from search.training import alone
+from search.training.alone import Alone
+from search.training.ranks import current
+
+FILE: Final = "network.safetensors"
+
+
+def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
+    """Train the trial's `config` by the recipe with its changes; report a point with weights. Raises TrialEndedError if
+    one of its `rivals` dominates it on the way."""
+    profile, recipe = trial.spec.dataset, trial.params["recipe"]
+    params: FdMobileNetParams = trial.spec.method.model_copy(update=recipe)
+    trial = replace(trial, spec=trial.spec.model_copy(update={"method": params}))
+    candidate = trial.spec.candidate(trial.params["config"])
+    if recipe:
+        config = candidate.config | {name: float(f"{value:.4g}") for name, value in recipe.items()}
+        candidate = candidate.model_copy(update={"key": f"{candidate.key}-t{trial.number}", "config": config})
+    network = alone.initial(trial, params.network(profile, candidate.config))
+    meter = Meter(trial, network, input_size(profile, params.sides(profile)[0]))
+    judge = _Judge(meter, candidate, params.pruning, trial.params["rivals"], reporter)
+    outputs, _ = alone.run(trial, reporter, Alone(network, candidate, trial.params["epochs"], FILE), meter, judge)
+    outputs |= judge.notes
+    if judge.dominated_by is not None:
+        raise TrialEndedError("pruned", outputs | {"dominated_by": judge.dominated_by})
+    return outputs | {"planned_epochs": params.epochs}
+
+
+@dataclass
+class _Judge:
+    """Ends a training that a rival dominates. What it compared, for the trials that follow, is in its notes."""
+
+    meter: Meter
+    candidate: Candidate
+    pruning: Pruning
+    rivals: Sequence[Mapping[str, Any]]
+    reporter: Reporter
+    notes: dict[str, Any] = field(default_factory=lambda: {"compared": []})
+    dominated_by: int | None = None
+
+    def halts(self, step: int, steps: int) -> bool:
+        fraction = next((f for f in self.pruning.fractions if max(1, round(f * steps)) == step < steps), None)
+        if fraction is None:
+            return False
+        ranks = current()
+        if ranks.rank == 0:
+            self._compare(fraction, step)
+        return ranks.agree(Stop.NO if self.dominated_by is None else Stop.LIMIT) is not Stop.NO
+
+    def _compare(self, fraction: float, step: int) -> None:
+        [hits] = self.meter.hits([self.candidate], self.meter.part(0, self.pruning.images))
+        top1 = hits.sum().item() / len(hits)
+        bits = _hexadecimal(hits)
+        self.notes["compared"].append({"fraction": fraction, "top1": top1, "hits": bits})
+        self.reporter.metric("compared_top1", step, top1)
+        against = [rival for rival in self.rivals if rival["fraction"] == fraction]
+        self.dominated_by = rivals.better(bits, against, self.pruning.errors)
+
+
+def _hexadecimal(hits: Tensor) -> str:
+    """bool [images] -> a bit for each."""
+    return f"{int(''.join('1' if hit else '0' for hit in hits.tolist()), 2):x}"

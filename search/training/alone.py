@@ -1,0 +1,85 @@
+"""One network trained on its own at one input size, and measured: what methods compare with, or search among."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from models.architecture import Architecture
+from models.layers.slimmable import Slimmable
+from search.data.loader import Batch
+from search.data.sampling import resize
+from search.measuring.meter import Meter, Size
+from search.methods.method import Candidate
+from search.methods.training import TrainingParams
+from search.reporter import Point, Reporter, Stop, Trial
+from search.training import precision, sandwich
+from search.training.fit import Judge, fit
+from search.training.parts import Scale
+from search.training.ranks import current
+
+_AT_ONCE = (Stop.CANCEL, Stop.DRAIN)
+
+
+class Alone(NamedTuple):
+    """A network to be trained on its own."""
+
+    network: Slimmable
+    candidate: Candidate
+    epochs: int
+    file: str
+    """Name of the artifact that its weights become."""
+    role: Literal["candidate", "baseline"] = "candidate"
+
+
+def initial(trial: Trial, architecture: Architecture) -> Slimmable:
+    """The untrained network of a trial, on its device."""
+    torch.manual_seed(trial.seed)
+    return Slimmable(architecture, trial.device)
+
+
+def run(
+    trial: Trial, reporter: Reporter, alone: Alone, meter: Meter, judge: Judge | None = None
+) -> tuple[dict[str, Any], Point | None]:
+    """Train the network by the recipe of the trial's method; report it as a point with weights. Returns the training's
+    outputs, and no point if the trial is to end at once, or its judge ended it, or on any rank but the first."""
+    network, candidate = alone.network, alone.candidate
+    passes = partial(step, network, trial.spec.method, candidate.input_size)
+    outputs, stop = fit(trial, reporter, network, passes, alone.epochs, judge)
+    halted = stop is Stop.NO and outputs["epochs"] < alone.epochs
+    if current().rank > 0 or stop in _AT_ONCE or halted:
+        return outputs, None
+    point = meter.measure(candidate)
+    if reporter.should_stop() in _AT_ONCE:
+        return outputs, None
+    provenance = {**point.provenance, "epochs": outputs["epochs"]}
+    point = point.model_copy(update={"role": alone.role, "provenance": provenance})
+    point = meter.publish(point, alone.file)
+    reporter.artifact(alone.file, trial.work / alone.file)
+    reporter.point(point)
+    return outputs | {"point": point.key}, point
+
+
+def step(
+    network: Slimmable,
+    params: TrainingParams,
+    size: Size,
+    index: int,
+    batch: Batch,
+    scale: Scale | None = None,
+) -> dict[str, Tensor]:
+    """Add the gradients of the cross-entropy with the labels; returns the loss, on the device."""
+    del index
+    images = resize(batch.images, size, antialias=params.antialias).contiguous(memory_format=torch.channels_last)
+    dtype = precision.resolve(params.precision, images.device)
+
+    def logits() -> Tensor:
+        with torch.autocast(images.device.type, dtype, enabled=dtype is not None):
+            out: Tensor = network(images)
+        return out.to(images.dtype)
+
+    losses = sandwich.backward(logits, [], batch.labels, label_smoothing=params.label_smoothing, scale=scale)
+    return {"loss": losses.teacher}

@@ -1,0 +1,97 @@
+"""A trial trains one network to a point, or ends early."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models import checkpoint
+from search.data.store import Dataset
+from search.evaluation import reevaluate
+from search.local import LocalSearch
+from search.methods.fd_mobilenet.plan import plan
+from search.methods.fd_mobilenet.run import run
+from search.reporter import Stop, Trial, TrialEndedError
+from search.spec import ResolvedSpec
+from tests.search.methods.fd_mobilenet.conftest import resolved
+from tests.search.recorder import Recorder
+
+ALL_RIGHT = f"{(1 << 30) - 1:x}"
+"""Of the 30 selection images."""
+
+
+def trial(spec: ResolvedSpec, dataset: Path, folder: Path, **changes: Any) -> Trial:
+    work = folder / "work"
+    work.mkdir(parents=True)
+    params = plan(spec, []).trials[0].params
+    return replace(Trial(number=0, spec=spec, params=params, dataset=dataset, work=work, seed=3), **changes)
+
+
+@pytest.mark.parametrize("family", ["fd_mobilenet", "mobilenet_v1", "mobilenet_v2", "shufflenet_v1", "fd_shufflenet"])
+def test_every_family_is_trained_and_measured(stripes: Path, tmp_path: Path, family: str) -> None:
+    spec = resolved(stripes, method={"families": [family], "widths": [0.1], "resolutions": [12]})
+    recorder = Recorder(tmp_path)
+    outputs = run(trial(spec, stripes, tmp_path), recorder)
+    [point] = recorder.points
+    [candidate] = spec.candidates()
+    assert (point.key, point.config, point.role) == (candidate.key, candidate.config, "candidate")
+    assert {name: point.metrics[name] for name in candidate.cost} == candidate.cost
+    assert (outputs["epochs"], outputs["planned_epochs"], outputs["point"]) == (2.0, 2, point.key)
+    assert [compared["fraction"] for compared in outputs["compared"]] == [0.25, 0.5]
+    path = recorder.artifacts["network.safetensors"]
+    assert checkpoint.read_record(path) == point.model_dump(mode="json")
+    again = reevaluate(path, Dataset.open(stripes))
+    assert (again.top1, again.equal) == (point.metrics["top1"], True)
+
+
+def test_a_dominated_training_is_given_up(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+    given = trial(spec, stripes, tmp_path)
+    rivals = [{"trial": 7, "fraction": 0.5, "top1": 1.0, "hits": ALL_RIGHT}]
+    recorder = Recorder(tmp_path)
+    with pytest.raises(TrialEndedError) as ended:
+        run(replace(given, params=given.params | {"rivals": rivals}), recorder)
+    assert ended.value.state == "pruned"
+    assert (ended.value.outputs["epochs"], ended.value.outputs["dominated_by"]) == (1.0, 7)
+    assert len(ended.value.outputs["compared"]) == 2
+    assert not recorder.points
+
+
+def test_comparisons_are_the_same_after_a_drain_and_on_the_same_images(
+    spec: ResolvedSpec, stripes: Path, tmp_path: Path
+) -> None:
+    whole = run(trial(spec, stripes, tmp_path / "a"), Recorder(tmp_path / "a"))
+    first = Recorder(tmp_path / "b", stop=lambda asked: Stop.DRAIN if asked == 5 else Stop.NO)
+    run(trial(spec, stripes, tmp_path / "b"), first)
+    [(step, kept)] = first.checkpoints
+    assert step == 5
+    again = Recorder(tmp_path / "c")
+    resumed = run(trial(spec, stripes, tmp_path / "c", checkpoint=kept), again)
+    assert resumed == whole
+    assert len(resumed["compared"]) == 2
+
+
+def test_a_searched_recipe_is_what_is_trained_with(stripes: Path, tmp_path: Path) -> None:
+    spec = resolved(stripes, method={"tuning": {"learning_rate": [0.2, 0.3]}})
+    recorder = Recorder(tmp_path)
+    run(trial(spec, stripes, tmp_path), recorder)
+    [point] = recorder.points
+    assert point.key.endswith("-t0")
+    rate = point.config["learning_rate"]
+    assert isinstance(rate, float)
+    assert 0.2 <= rate <= 0.3
+    assert max(value for (name, _), value in recorder.metrics.items() if name == "learning_rate") <= 0.3
+
+
+def test_a_search_prunes_and_goes_on(stripes: Path, tmp_path: Path) -> None:
+    """With no error to spare every training ends that is behind at all: the dearer networks' among them."""
+    method = {"trials": 8, "parallel_trials": 1, "epochs": 3, "pruning": {"fractions": [0.5], "errors": 0}}
+    search = LocalSearch(resolved(stripes, method=method), stripes, tmp_path)
+    front = search.run(lambda: Stop.NO, lambda trial, fraction: None)
+    states = [done["state"] for done in json.loads((tmp_path / "search.json").read_text())["trials"]]
+    assert front.finished
+    assert front.points
+    assert set(states) == {"completed", "pruned"}
