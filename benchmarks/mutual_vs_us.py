@@ -50,11 +50,11 @@ DATASET: Final = DatasetSpec.model_validate(
     }
 )
 RECIPE: Final[dict[str, Any]] = {
-    "epochs": 8,
+    "epochs": 5,
     "calibration_images": 1024,
     "augmentation": {"kind": "none"},
 }
-SINGLES: Final = ((1.0, 28), (0.75, 24), (0.5, 20), (0.25, 16))
+SINGLES: Final = ((1.0, 32), (0.75, 28), (0.5, 24), (0.25, 20))
 """Width and resolution of the networks that are trained one by one."""
 METHODS: Final[dict[str, dict[str, Any]]] = {
     "mutualnet": {
@@ -92,29 +92,28 @@ def _compare(searched: Mapping[str, Searched], seed: int) -> dict[str, Any]:
     """Hypervolumes of each with one seed, and accuracies at the single networks' configurations."""
     points = {name: found for name, (found, _) in searched.items()}
     seconds = {name: spent for name, (_, spent) in searched.items()}
-    mutual = _by_config(point for point in points["mutualnet"] if point.role == "candidate")
-    singles = _by_config(point for point in points["mutualnet"] if point.role == "baseline")
-    plus = _by_config(points["us_net"])
+    mutual = _by_network(point for point in points["mutualnet"] if point.role == "candidate")
+    singles = _by_network(point for point in points["mutualnet"] if point.role == "baseline")
+    plus = _by_network(points["us_net"])
     largest = max(side for _, side in plus)
-    us_net = {config: metrics for config, metrics in plus.items() if config[1] == largest}
+    us_net = {network: metrics for network, metrics in plus.items() if network[1] == largest}
     macs = [metrics["macs"] for metrics in mutual.values()]
     compared = {"mutualnet": mutual, "us_net_plus": plus, "us_net": us_net, "singles": singles}
     volumes = {
         name: hypervolume(list(metrics.values()), macs=(min(macs), max(macs)), classes=10)
         for name, metrics in compared.items()
     }
-    accuracies = {
-        f"w{width:g}-r{side}": {
-            name: metrics[width, side]["selection_top1"]
-            for name, metrics in (("mutualnet", mutual), ("us_net_plus", plus), ("single", singles))
-        }
-        for width, side in SINGLES
-    }
+    accuracies = [
+        {"macs": network[0], "resolution": network[1]}
+        | {name: compared[name][network]["selection_top1"] for name in ("mutualnet", "us_net_plus", "singles")}
+        for network in singles
+    ]
     return {"seed": seed, **volumes, "selection_top1": accuracies, "seconds": seconds}
 
 
-def _by_config(points: Iterable[Point]) -> dict[tuple[float, int], Metrics]:
-    return {(float(point.config["width"]), int(point.config["resolution"])): point.metrics for point in points}
+def _by_network(points: Iterable[Point]) -> dict[tuple[float, int], Metrics]:
+    """By MACs and resolution: several widths are one network."""
+    return {(point.metrics["macs"], int(point.config["resolution"])): point.metrics for point in points}
 
 
 def _prepare(parent: int) -> None:

@@ -54,7 +54,9 @@ def out_of_epochs(search: SearchRow, outputs: Iterable[Mapping[str, Any]]) -> bo
     most = Limits.model_validate(search.limits).max_epochs
     trained = [output for output in outputs if "epochs" in output]
     shortened = any(output["epochs"] < output.get("planned_epochs", 0) for output in trained)
-    return most is not None and shortened and sum(output["epochs"] for output in trained) > most - _ROUNDING
+    # What is left of equal shares is less than one epoch for each.
+    left = len(trained) - 1 + _ROUNDING
+    return most is not None and shortened and sum(output["epochs"] for output in trained) > most - left
 
 
 def wall_seconds(session: Session, search: SearchRow) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Any, cast
 
@@ -17,10 +18,11 @@ class Network(nn.Module):
     record: dict[str, Any] | None = None
     """What is known of a network that was read from a checkpoint."""
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: Architecture, modules: Iterable[nn.Module] | None = None) -> None:
+        """`modules`: those of the blocks, if they are there already."""
         super().__init__()
         self.architecture = architecture
-        self.blocks = nn.Sequential(*map(_module, architecture.blocks))
+        self.blocks = nn.Sequential(*(map(module, architecture.blocks) if modules is None else modules))
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.blocks(x)
@@ -33,6 +35,7 @@ def build(architecture: Architecture, device: torch.device | str | None = None) 
         return Network(architecture)
 
 
-def _module(block: Block) -> nn.Module:
+def module(block: Block) -> nn.Module:
+    """The freshly initialised torch module that computes a block, in training mode."""
     package, _, name = block.module.partition(":")
     return cast("nn.Module", getattr(import_module(package), name)(block))

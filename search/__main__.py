@@ -76,12 +76,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     words = sys.argv[1:] if arguments is None else list(arguments)
     options = parser.parse_args(words)
-    ranks = getattr(options, "ranks", 1)
-    if ranks > 1 and "WORLD_SIZE" not in os.environ:
-        _torchrun(ranks, words)
+    ranks = 1 if "WORLD_SIZE" in os.environ else getattr(options, "ranks", 1)
     # Before torch is imported. Threads of an operation wait for each other by spinning: all cores only on an idle machine.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) - 1)))
+    threads = (os.cpu_count() or 1) // ranks if ranks > 1 else (os.cpu_count() or 1) - 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads)))
     try:
+        if ranks != 1:
+            _torchrun(options, words)
         code: int = options.command(options)
     except (ValueError, OSError) as error:
         return _failed(error)
@@ -93,9 +94,19 @@ def _failed(error: Exception) -> int:
     return 1
 
 
-def _torchrun(ranks: int, words: Sequence[str]) -> NoReturn:
-    """Go on as torchrun, whose processes come here again."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks)))
+def _torchrun(options: argparse.Namespace, words: Sequence[str]) -> NoReturn:
+    """Go on as torchrun, whose processes come here again, with what the user gave checked and the dataset there."""
+    ranks, device = options.ranks, options.device
+    if ranks < 1:
+        raise CommandError(f"--ranks: must be 1 or more, not {ranks}")
+    if device not in ("cpu", "cuda"):
+        raise CommandError(f"--device: {ranks} ranks have a device each: give cpu or cuda, not {device}")
+    if device == "cuda":
+        from torch.cuda import device_count
+
+        if ranks > device_count():
+            raise CommandError(f"--ranks: {ranks} processes for {device_count()} GPUs: use at most as many as those")
+    _prepared(options)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     os.execv(sys.executable, [*torchrun, "-m", "search", *words])  # noqa: S606 - no shell is what is wanted
 
@@ -119,12 +130,18 @@ def _run(options: argparse.Namespace) -> int:
         return code
 
 
-def _search(options: argparse.Namespace, device: str, launch: Launch | None) -> int:
+def _prepared(options: argparse.Namespace) -> tuple[ResolvedSpec, Path]:
+    """What is to be searched, on which dataset."""
     body = _read_spec(options.spec)
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
     dataset = _dataset(body.pop("dataset", None), options.spec.parent, out / "dataset")
-    spec = _resolve(body, dataset, options.spec)
+    return _resolve(body, dataset, options.spec), dataset
+
+
+def _search(options: argparse.Namespace, device: str, launch: Launch | None) -> int:
+    spec, dataset = _prepared(options)
+    out: Path = options.out
     search = LocalSearch(spec, dataset, out, device=device, launch=launch)
     with _ctrl_c() as stop:
         front = search.run(stop, _Progress())

@@ -104,23 +104,24 @@ def best_under(points: Sequence[tuple[str, Mapping[str, float]]], cost: str) -> 
     return table
 
 
-def by_volume(values: Sequence[Vector], reference: Sequence[float]) -> list[int]:
-    """Indices of all the minimised `values`, each the one that adds most volume to those before it; once none adds any,
-    anew among those that are left, and at last those that have none.
+def by_volume(values: Sequence[Vector], reference: Sequence[float], *, most: int | None = None) -> list[int]:
+    """Indices of the minimised `values`, `most` at most, each the one that adds most volume to those before it; once none
+    adds any, anew among those that are left, and at last those that have none.
 
     The first k dominate at least 1 - 1/e of what any k of the first front can. Greedy, and lazy: what a value adds never
     grows (Nemhauser et al., 1978; Minoux, 1978).
     """
     order: list[int] = []
     left = [index for index, value in enumerate(values) if volume([value], reference) > 0]
-    while left:
+    most = len(values) if most is None else most
+    while left and len(order) < most:
         chosen: list[Vector] = []
         covered = 0.0
         # Largest gain first; of equal ones the first index. A gain is as of so many chosen values.
         heap = [(-volume([values[index]], reference), index, 0) for index in left]
         heapq.heapify(heap)
         left = []
-        while heap:
+        while heap and len(order) < most:
             gain, index, asof = heapq.heappop(heap)
             if asof < len(chosen):
                 grown = volume([*chosen, values[index]], reference)
@@ -135,7 +136,7 @@ def by_volume(values: Sequence[Vector], reference: Sequence[float]) -> list[int]
             order.append(index)
         left.sort()
     listed = set(order)
-    return order + [index for index in range(len(values)) if index not in listed]
+    return [*order, *(index for index in range(len(values)) if index not in listed)][:most]
 
 
 def _vector(point: Mapping[str, float], maximize: Sequence[str], minimize: Sequence[str]) -> Vector:

@@ -10,13 +10,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from models.architecture import Architecture, channel_vector
-from models.build import Network, build
+from models import build
+from models.architecture import Architecture, Block, channel_vector
+from models.build import Network
 from models.trace import Layer, Size
 
 BankKey = tuple[tuple[int, ...], Size]
@@ -53,7 +55,7 @@ class Slimmable(nn.Module):
     def __init__(self, architecture: Architecture, device: torch.device | str | None = None) -> None:
         super().__init__()
         self.architecture = architecture
-        self.network = _without_statistics(build(architecture, device))
+        self.network = _without_statistics(build.build(architecture, device))
         self.bank: dict[BankKey, Tensor] = {}
         """[2, channels of all batch normalisations]: means and variances."""
 
@@ -119,7 +121,7 @@ class Slimmable(nn.Module):
             f"{name}.num_batches_tracked": torch.zeros((), dtype=torch.long, device=next(self.parameters()).device)
             for name in cut.norms
         }
-        network = build(sub, "meta")
+        network = build.build(sub, "meta")
         network.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()} | batches, assign=True)
         return network.eval()
 
@@ -167,7 +169,10 @@ def _call(network: Network, tensors: dict[str, Tensor], x: Tensor) -> Tensor:
     return out
 
 
-def _without_statistics(network: Network) -> Network:
+_M = TypeVar("_M", bound=nn.Module)
+
+
+def _without_statistics(network: _M) -> _M:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.track_running_stats = False
@@ -175,7 +180,7 @@ def _without_statistics(network: Network) -> Network:
     return network
 
 
-def _without_counters(network: Network) -> Network:
+def _without_counters(network: _M) -> _M:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.num_batches_tracked = None
@@ -192,19 +197,29 @@ def _named_statistics(cut: _Cut, entry: Tensor) -> dict[str, Tensor]:
     }
 
 
+@lru_cache(maxsize=4096)
+def _meta(place: int, block: Block, *, training: bool) -> nn.Module:
+    """The module of the block at this place, of all networks that have it there: making modules takes long, and of the
+    widths drawn for each stage hardly any two make the same network."""
+    del place
+    with torch.device("meta"):
+        made = build.module(block)
+    return _without_statistics(made) if training else _without_counters(made).eval()
+
+
 @lru_cache(maxsize=512)
 def _cut(full: Architecture, sub: Architecture, *, training: bool) -> _Cut:
     size = (full.nominal, full.nominal)
     full_layers, sub_layers = full.layers(size), sub.layers(size)
     _check(full, sub, full_layers, sub_layers)
-    network = build(sub, "meta")
+    network = Network(sub, [_meta(place, block, training=training) for place, block in enumerate(sub.blocks)])
     parts = {
         f"{wide.name}.weight": (wide.in_parts, narrow.in_parts)
         for wide, narrow in zip(full_layers, sub_layers, strict=True)
         if wide.in_parts
     }
     return _Cut(
-        network=_without_statistics(network) if training else _without_counters(network).eval(),
+        network=network.train(training),
         vector=channel_vector(sub),
         regions={name: _regions(p.shape, *parts.get(name, ((), ()))) for name, p in network.named_parameters()},
         norms={layer.name: layer.output.channels for layer in sub_layers if layer.op == "batch_norm"},

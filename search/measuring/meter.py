@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from models import checkpoint
-from models.architecture import Architecture, channel_vector
+from models.architecture import Architecture
 from models.build import Network
 from models.layers.slimmable import Slimmable
 from search import evaluation
@@ -25,7 +25,7 @@ from search.methods.training import TrainingParams
 from search.reporter import Point, Preprocessing, Trial
 
 KEPT_BYTES: Final = 512 * 1024**2
-"""Inputs of one split, or part of it, that are kept for the next network; more are made anew."""
+"""Inputs that are kept for the next network; more are made anew."""
 
 Size = tuple[int, int]
 
@@ -48,24 +48,33 @@ class Effort:
 
 @dataclass
 class _Inputs:
-    """Batches as networks of one input size get them, kept between the networks as far as there is room."""
+    """Batches as networks get them, of (split, images, input size): kept between the networks as far as there is room,
+    the latest first."""
 
-    make: Callable[[Size], Iterator[Batch]]
-    _kept: dict[Size, list[Batch]] = field(default_factory=dict, init=False)
+    make: Callable[[str, int, Size], Iterator[Batch]]
+    _kept: dict[tuple[str, int, Size], list[Batch]] = field(default_factory=dict, init=False)
 
-    def at(self, size: Size) -> Iterator[Batch]:
-        if size in self._kept:
-            yield from self._kept[size]
+    def of(self, split: str, images: int, size: Size) -> Iterator[Batch]:
+        key = split, images, size
+        if key in self._kept:
+            yield from self._kept[key]
             return
         made: list[Batch] = []
-        for batch in self.make(size):
-            if _bytes(made) <= KEPT_BYTES:
+        held, room = 0, True
+        for batch in self.make(*key):
+            held += batch.images.nbytes
+            if room and held > KEPT_BYTES:
+                room, made = False, []
+            if room:
                 made.append(batch)
+                self._make_room(held)
             yield batch
-        while self._kept and sum(map(_bytes, [made, *self._kept.values()])) > KEPT_BYTES:
+        if room:
+            self._kept[key] = made
+
+    def _make_room(self, images_bytes: int) -> None:
+        while self._kept and images_bytes + sum(map(_bytes, self._kept.values())) > KEPT_BYTES:
             del self._kept[next(iter(self._kept))]
-        if _bytes(made) <= KEPT_BYTES:
-            self._kept[size] = made
 
 
 class Meter:
@@ -97,7 +106,7 @@ class Meter:
             calibration=self._whole(min(self._params.calibration_images, train)),
             selection=len(self._dataset.split("selection")),
         )
-        self._inputs: dict[tuple[str, int], _Inputs] = {}
+        self._inputs = _Inputs(self._make_inputs)
         self._provenance = {
             "method": self._params.kind,
             "seed": trial.spec.seed,
@@ -122,7 +131,8 @@ class Meter:
 
         Raises InterruptedMeasurementError if it is interrupted, which it asks at every batch.
         """
-        return [hits.sum().item() / len(hits) for hits in self.hits(group, effort, interrupted)]
+        hits = torch.stack(self.hits(group, effort, interrupted))
+        return [correct / hits.shape[1] for correct in hits.sum(dim=1).tolist()]
 
     def hits(
         self, group: Sequence[Candidate], effort: Effort, interrupted: Callable[[], bool] = lambda: False
@@ -130,16 +140,17 @@ class Meter:
         """As `accuracies`, image by image: bool [images] for each network."""
         size = group[0].input_size
         architectures = [self._architecture(candidate) for candidate in group]
-        networks = Together(self.network, architectures, size)
         watched = partial(_watched, interrupted=interrupted)
-        calibration = watched(self._images("train", effort.calibration).at(size))
-        networks.calibrate(batch.images for batch in calibration)
+        bank = dict(self.network.bank)
+        whole = False
         try:
-            found = networks.hits(watched(self._images("selection", effort.selection).at(size)))
+            networks = Together(self.network, architectures, size)
+            networks.calibrate(batch.images for batch in watched(self._inputs.of("train", effort.calibration, size)))
+            found = networks.hits(watched(self._inputs.of("selection", effort.selection, size)))
+            whole = effort == self.full
         finally:
-            if effort != self.full:
-                for architecture in architectures:
-                    del self.network.bank[channel_vector(architecture), size]
+            if not whole:
+                self.network.bank = bank
         self.images += effort.images * len(group)
         return found
 
@@ -172,7 +183,8 @@ class Meter:
         named = point.model_copy(update={"weights": name})
         checkpoint.save(path, network, named.model_dump(mode="json"))
         loaded = evaluation.load(path, self._evaluation, self._device)
-        top1 = evaluation.accuracy(loaded, self._images("report").at(point.input_size))
+        report = self._inputs.of("report", len(self._dataset.split("report")), point.input_size)
+        top1 = evaluation.accuracy(loaded, report)
         final = named.model_copy(update={"metrics": {**point.metrics, "top1": top1}})
         checkpoint.save(path, network, final.model_dump(mode="json"))
         return final
@@ -180,28 +192,17 @@ class Meter:
     def _architecture(self, candidate: Candidate) -> Architecture:
         return self._params.network(self._profile, candidate.config)
 
-    def _images(self, split: str, number: int | None = None) -> _Inputs:
-        """So many images of a split, those of a smaller number among them; unset: all."""
+    def _make_inputs(self, split: str, number: int, size: Size) -> Iterator[Batch]:
+        """So many images of a split, those of a smaller number among them."""
         images = self._dataset.split(split)
-        number = len(images) if number is None else number
-        if (split, number) not in self._inputs:
-            rows: Any = None
-            if split == "train":
-                rows = np.sort(self._drawn[:number])
-            elif number < len(images):
-                rows = splits.subset(images.labels, number, self._trial.spec.seed)
-            self._inputs[split, number] = _Inputs(
-                lambda size: evaluation.inputs(
-                    self._dataset,
-                    split,
-                    self._preprocessing,
-                    self._evaluation,
-                    size,
-                    device=self._device,
-                    rows=rows,
-                )
-            )
-        return self._inputs[split, number]
+        rows: Any = None
+        if split == "train":
+            rows = np.sort(self._drawn[:number])
+        elif number < len(images):
+            rows = splits.subset(images.labels, number, self._trial.spec.seed)
+        return evaluation.inputs(
+            self._dataset, split, self._preprocessing, self._evaluation, size, device=self._device, rows=rows
+        )
 
     def _whole(self, images: int) -> int:
         """In whole batches, if there are enough for one."""

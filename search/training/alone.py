@@ -45,12 +45,13 @@ def run(
     trial: Trial, reporter: Reporter, alone: Alone, meter: Meter, judge: Judge | None = None
 ) -> tuple[dict[str, Any], Point | None]:
     """Train the network by the recipe of the trial's method; report it as a point with weights. Returns the training's
-    outputs, and no point if the trial is to end at once, or its judge ended it, or on any rank but the first."""
+    outputs, and no point if the trial is to end at once, or before its first step, or its judge ended it, or on any rank but
+    the first."""
     network, candidate = alone.network, alone.candidate
     passes = partial(step, network, trial.spec.method, candidate.input_size)
     outputs, stop = fit(trial, reporter, network, passes, alone.epochs, judge)
     halted = stop is Stop.NO and outputs["epochs"] < alone.epochs
-    if current().rank > 0 or stop in _AT_ONCE or halted:
+    if current().rank > 0 or stop in _AT_ONCE or halted or not outputs["steps"]:
         return outputs, None
     point = meter.measure(candidate)
     if reporter.should_stop() in _AT_ONCE:

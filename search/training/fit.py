@@ -56,6 +56,7 @@ def fit(
             f"batch_size: {batch_size} on {ranks.count} ranks leaves one image to normalise by; use at least "
             f"{2 * ranks.count}"
         )
+    ranks.align(list(network.parameters()))
     convert_conv2d_weight_memory_format(network, torch.channels_last)
     network.train()
     weights = Weights(

@@ -42,6 +42,13 @@ class Ranks:
             sums = torch.split(flat, [tensor.numel() for tensor in bucket])
             torch._foreach_copy_(bucket, [part.view(tensor.shape) for part, tensor in zip(sums, bucket, strict=True)])
 
+    @torch.no_grad()
+    def align(self, tensors: Sequence[Tensor]) -> None:
+        """Put what rank 0 has into the tensors: generators of different devices draw different ones."""
+        if self.count > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
+
     def agree(self, stop: Stop) -> Stop:
         """What rank 0 was asked. The host waits for the other ranks, but for no device."""
         if self.count == 1:

@@ -9,9 +9,11 @@ import torch
 
 from benchmarks.mutualnet_step import Case, ours, plain
 
-CASE = Case(8, (16, 14, 12, 10), 5, base_width=0.0625, learning_rate=0.002)
+SMALL = Case(8, (16, 14, 12, 10), 5, base_width=0.0625, learning_rate=0.002)
 """At a low rate, because training amplifies differences in the last digits, such as of the order of a sum."""
-STEPS = 20
+LARGE = Case(8, (64, 56, 44, 36), 5, base_width=0.25, learning_rate=0.002)
+"""Its first maps are worked on in parts, its last convolutions are matrix products."""
+OWN_KERNELS = {"_Pointwise", "_NormAct"}
 
 
 @pytest.fixture(autouse=True)
@@ -24,18 +26,31 @@ def _float64_on_one_thread() -> Iterator[None]:
     torch.set_default_dtype(dtype)
 
 
-def test_the_losses_are_those_of_the_published_step() -> None:
+@pytest.mark.parametrize(("case", "steps"), [(SMALL, 20), (LARGE, 3)])
+def test_the_losses_are_those_of_the_published_step(case: Case, steps: int) -> None:
     torch.manual_seed(0)
-    (network, train), (published, train_published) = ours(CASE), plain(CASE)
+    (network, train), (published, train_published) = ours(case), plain(case)
     with torch.no_grad():
         for parameter, same in zip(published.parameters(), network.parameters(), strict=True):
             parameter.copy_(same)
     losses = []
-    for index in range(STEPS):
-        batch = CASE.batch()
+    for index in range(steps):
+        batch = case.batch()
         found = [loss.item() for loss in train(index, batch)]
         assert found == pytest.approx([loss.item() for loss in train_published(index, batch)], rel=1e-6)
         losses.append(found)
-    assert len({round(loss, 3) for loss, _ in losses}) > STEPS // 2
+    assert len({round(loss, 3) for loss, _ in losses}) > steps // 2
     for parameter, same in zip(published.parameters(), network.parameters(), strict=True):
         torch.testing.assert_close(parameter, same.contiguous(), rtol=1e-5, atol=1e-8)
+
+
+def test_the_larger_case_takes_every_way_that_the_step_has() -> None:
+    torch.set_default_dtype(torch.float32)  # a depthwise convolution in float64 is some thousand operations
+    _, train = ours(LARGE)
+    train(0, LARGE.batch())  # what is made for the first step is not looked at
+    with torch.autograd.profiler.profile() as profiled:
+        train(0, LARGE.batch())
+    ran = {event.name for event in profiled.function_events or ()}
+    assert ran >= OWN_KERNELS | {f"{name}Backward" for name in OWN_KERNELS}
+    # How maps are normalised in parts, and small ones multiplied.
+    assert ran >= {"aten::addcmul", "aten::batch_norm_update_stats", "aten::native_batch_norm", "aten::mm"}

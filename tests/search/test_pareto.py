@@ -111,6 +111,9 @@ def test_by_volume_is_greedy(values: list[tuple[float, ...]]) -> None:
     reference = (5.5, 5.5, 5.5)
     order = by_volume(values, reference)
     assert sorted(order) == list(range(len(values)))
+    assert [by_volume(values, reference, most=most) for most in range(len(order))] == [
+        order[:most] for most in range(len(order))
+    ]
 
     def gain(chosen: list[int], index: int) -> float:
         return volume([values[i] for i in (*chosen, index)], reference) - volume([values[i] for i in chosen], reference)

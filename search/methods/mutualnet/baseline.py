@@ -12,6 +12,7 @@ from search.methods.mutualnet.params import SlimmableParams
 from search.methods.mutualnet.plan import BASELINE_FILE
 from search.methods.training import input_size
 from search.reporter import Reporter, Trial
+from search.spec import Limits
 from search.training import alone
 from search.training.alone import Alone
 
@@ -31,4 +32,5 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     )
     meter = Meter(trial, network, input_size(profile, params.sides(profile)[0]))
     outputs, _ = alone.run(trial, reporter, Alone(network, candidate, epochs, BASELINE_FILE, "baseline"), meter)
-    return outputs | {"planned_epochs": budget.epochs(trial.spec, None).each}
+    unlimited = trial.spec.model_copy(update={"limits": Limits()})
+    return outputs | {"planned_epochs": budget.epochs(unlimited).each}

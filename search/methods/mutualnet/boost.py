@@ -19,15 +19,16 @@ _ACCURACIES: Final = ("selection_top1", "top1")
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Report the full network as a point. Its gain is in the outputs and in the point's metrics, if there is a baseline."""
+    """Report the full network as a point. Its gain is in the outputs and in the point's metrics, if there is a baseline:
+    where limits left no room for its training, or shortened one of the two, `baseline` is None."""
     [candidate] = trial.spec.candidates()
     shared = supernet.load(trial.inputs[SUPERNET], trial.device)
-    meter = Meter(trial, shared, candidate.input_size, supernet=SUPERNET)
+    meter = Meter(trial, shared, candidate.input_size)
     point = meter.measure(candidate)
     if reporter.should_stop() in (Stop.CANCEL, Stop.DRAIN):
         return {}
     point = meter.publish(point, FILE)
-    outputs: dict[str, Any] = {name: point.metrics[name] for name in _ACCURACIES}
+    outputs: dict[str, Any] = {"baseline": None, **{name: point.metrics[name] for name in _ACCURACIES}}
     if BASELINE in trial.inputs:
         baseline = Point.model_validate(checkpoint.read_record(trial.inputs[BASELINE]))
         gains = {f"{name}_gain": point.metrics[name] - baseline.metrics[name] for name in _ACCURACIES}

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from models.cost import cost
 from search.methods.method import DatasetProfile
 from search.methods.mutualnet.params import Baseline, SlimmableParams
-from search.methods.training import input_size
 from search.spec import ResolvedSpec
 
 _WIDTHS: Final = 32
@@ -17,36 +15,43 @@ _WIDTHS: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Epochs:
-    """Of the shared network, and of each baseline of those that can be trained: the first `baselines`."""
+    """Of the shared network, and of each of the baselines that are trained."""
 
     shared: int
     each: int
-    baselines: int
+    baselines: tuple[Baseline, ...]
 
 
 def baselines(spec: ResolvedSpec) -> tuple[Baseline, ...]:
-    """The configurations to train on their own, each once; with goal boost the full network is the first."""
+    """The configurations to train on their own, each once; with goal boost the full network is the first. As many as
+    `max_trials` leaves room for beside the two trials that a search is made of."""
     params: SlimmableParams = spec.method
     full = Baseline(width=params.widths.max, resolution=params.sides(spec.dataset)[0])
-    return tuple(dict.fromkeys([*([full] if params.goal == "boost" else []), *params.baselines]))
+    wanted = tuple(dict.fromkeys([*([full] if params.goal == "boost" else []), *params.baselines]))
+    most = spec.limits.max_trials
+    return wanted if most is None else wanted[: max(0, most - 2)]
 
 
-def epochs(spec: ResolvedSpec, most: int | None) -> Epochs:
-    """By `epochs` and `baseline_budget`; in proportion where `most` are too few for all, at least one each, the last
-    baselines being left out where there are not even so many."""
+def epochs(spec: ResolvedSpec) -> Epochs:
+    """By `epochs` and `baseline_budget`. Where `max_epochs` is too little for all, the same for each, or with the budget
+    `compute` in proportion; at least one each, the last baselines being left out where there are not even so many."""
     params: SlimmableParams = spec.method
-    alone = baselines(spec)
+    alone, most = baselines(spec), spec.limits.max_epochs
     each = params.epochs
     if alone and params.baseline_budget == "compute":
         spent = params.epochs * step_macs(params, spec.dataset)
         each = max(1, round(spent / sum(_macs(params, spec.dataset, b.width, b.resolution) for b in alone)))
     planned = params.epochs + each * len(alone)
     if most is None or planned <= most:
-        return Epochs(params.epochs, each, len(alone))
-    if not (count := min(len(alone), most - 1)):
-        return Epochs(most, 0, 0)
-    each = max(1, min(each * most // planned, (most - 1) // count))
-    return Epochs(min(params.epochs, most - each * count), each, count)
+        return Epochs(params.epochs, each, alone)
+    alone = alone[: most - 1]
+    if not alone:
+        return Epochs(most, 0, ())
+    if params.baseline_budget == "epochs":
+        each = most // (len(alone) + 1)
+        return Epochs(each, each, alone)
+    each = max(1, min(each * most // planned, (most - 1) // len(alone)))
+    return Epochs(min(params.epochs, most - each * len(alone)), each, alone)
 
 
 def step_macs(params: SlimmableParams, dataset: DatasetProfile) -> float:
@@ -63,4 +68,4 @@ def step_macs(params: SlimmableParams, dataset: DatasetProfile) -> float:
 
 
 def _macs(params: SlimmableParams, dataset: DatasetProfile, width: float, side: int) -> int:
-    return cost(params.architecture(dataset, width), input_size(dataset, side)).macs
+    return int(params.candidate(dataset, {"width": width, "resolution": side}).cost["macs"])

@@ -87,7 +87,7 @@ class SlimmableParams(TrainingParams):
     goal: Literal["front", "boost"] = Field(
         default="front",
         description="front: the best networks for every cost; boost: the full network alone, made better by its narrower "
-        "ones (widths from 0.9), with its gain over the same network trained on its own.",
+        "ones (unless `widths.min` is given, from 0.9), with its gain over the same network trained on its own.",
     )
     baselines: tuple[Baseline, ...] = Field(
         default=(),
@@ -108,9 +108,16 @@ class SlimmableParams(TrainingParams):
         registry.architecture(value, slimmable=True)
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _boosted_by_wide_networks(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("goal") == "boost" and isinstance(given.get("widths", {}), dict):
+            return given | {"widths": {"min": 0.9} | given.get("widths", {})}
+        return given
+
     @model_validator(mode="after")
     def _sweepable(self) -> Self:
-        if self.granularity == "stage" and self.sweep.mode == "grid":
+        if self.goal == "front" and self.granularity == "stage" and self.sweep.mode == "grid":
             raise ValueError("sweep.mode: a width for each stage gives too many networks for a grid; use adaptive")
         return self
 
@@ -202,7 +209,7 @@ class UsNetParams(SlimmableParams):
         return super().sides(dataset)[:1]
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _architecture(
     family: str, width: Width, base_width: float, nominal: int, classes: int, channels: int
 ) -> Architecture:

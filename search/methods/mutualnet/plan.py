@@ -1,5 +1,5 @@
-"""What a search does: train one network, and baselines beside it; then sweep it, or with goal boost measure its full
-network against the baseline."""
+"""What a search does: train one network; then sweep it, or with goal boost measure its full network against the same
+trained alone. Baselines are trained after that."""
 
 from __future__ import annotations
 
@@ -14,48 +14,67 @@ SUPERNET: Final = "supernet"
 BASELINE: Final = "baseline"
 BASELINE_FILE: Final = "baseline.safetensors"
 """Artifact of a baseline's trial, the input `BASELINE` of the boosted network's."""
-TRAIN: Final = NewTrial(params={"stage": "train"})
 SWEEP: Final = NewTrial(params={"stage": "sweep"}, inputs={SUPERNET: TrialArtifact(trial=0, artifact=SUPERNET)})
 _LAST: Final = ("sweep", "boost")
 
 
 def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
-    """Trial 0 trains the shared network, others beside it the baselines, the last measures what trial 0 trained; nothing
-    follows a training that gave no network."""
+    """Trial 0 trains the shared network, beside it the baseline that goal boost compares with. The next trial measures
+    what trial 0 trained: nothing that a search needs may wait for baselines, so all others follow. After a training
+    that gave no network there is nothing."""
     if not history:
-        return Plan(trials=(TRAIN, *_baselines(spec))) if spec.feasible() else Plan(done=True)
-    made = [record.params for record in history]
-    baselines = tuple(new for new in _baselines(spec) if new.params not in made)
-    if any(params.get("stage") in _LAST for params in made):
-        return Plan(trials=baselines, done=True)
+        if not spec.feasible():
+            return Plan(done=True)
+        train = NewTrial(params={"stage": "train", "epochs": budget.epochs(spec).shared})
+        return Plan(trials=(train, *_compared(spec, history)))
+    if any(record.params.get("stage") in _LAST for record in history):
+        return Plan(trials=tuple(_baselines(spec, history)), done=True)
+    compared = tuple(_compared(spec, history))
     match history[0].state:
         case "queued" | "running":
-            return Plan(trials=baselines)
+            return Plan(trials=compared)
         case "completed":
-            last = SWEEP if spec.method.goal == "front" else _boost(history, wanted=_baselines(spec)[:1])
-            return Plan(trials=baselines) if last is None else Plan(trials=(last, *baselines), done=True)
+            last = SWEEP if spec.method.goal == "front" else None if compared else _boost(history)
+            if last is None:
+                return Plan(trials=compared)
+            return Plan(trials=(last, *_baselines(spec, history)), done=True)
         case _:
             return Plan(done=True)
 
 
-def _boost(history: Sequence[TrialRecord], wanted: Sequence[NewTrial]) -> NewTrial | None:
-    """The trial that measures the full network; None while the baseline it is compared with is to come."""
+def _boost(history: Sequence[TrialRecord]) -> NewTrial | None:
+    """The trial that measures the full network; None while the baseline it is compared with is to come. There is no
+    comparison with a training that a limit has shortened, nor of one."""
     inputs = {SUPERNET: TrialArtifact(trial=0, artifact=SUPERNET)}
-    for baseline in wanted:
-        record = next((record for record in history if record.params == baseline.params), None)
-        if record is None or record.state in ("queued", "running"):
+    baseline = next((record for record in history if record.params["stage"] == BASELINE), None)
+    if baseline is not None:
+        if baseline.state in ("queued", "running"):
             return None
-        if record.state == "completed":
-            inputs[BASELINE] = TrialArtifact(trial=record.number, artifact=BASELINE_FILE)
+        if baseline.state == "completed" and _is_whole(baseline) and _is_whole(history[0]):
+            inputs[BASELINE] = TrialArtifact(trial=baseline.number, artifact=BASELINE_FILE)
     return NewTrial(params={"stage": "boost"}, inputs=inputs)
 
 
-def _baselines(spec: ResolvedSpec) -> list[NewTrial]:
-    """As many as `max_trials` leaves room for beside the two trials that a search is made of."""
-    epochs = budget.epochs(spec, spec.limits.max_epochs)
-    trials = [
-        NewTrial(params={"stage": "baseline", "width": b.width, "resolution": b.resolution, "epochs": epochs.each})
-        for b in budget.baselines(spec)[: epochs.baselines]
+def _is_whole(training: TrialRecord) -> bool:
+    return training.outputs is not None and training.outputs["epochs"] >= training.params["epochs"]
+
+
+def _compared(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> list[NewTrial]:
+    """The baseline of goal boost, if it is not there."""
+    planned = any(record.params["stage"] == BASELINE for record in history)
+    return [] if spec.method.goal == "front" or planned else _baselines(spec, history)[:1]
+
+
+def _baselines(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> list[NewTrial]:
+    """Those that are not there, as far as there are epochs: limits may have changed since the others were planned."""
+    epochs = budget.epochs(spec)
+    made = [(record.params.get("width"), record.params.get("resolution")) for record in history]
+    missing = [each for each in epochs.baselines if (each.width, each.resolution) not in made]
+    each, most = epochs.each, spec.limits.max_epochs
+    if most is not None and history and missing:
+        each = min(each, (most - sum(record.params.get("epochs", 0) for record in history)) // len(missing))
+    return [
+        NewTrial(params={"stage": BASELINE, "width": b.width, "resolution": b.resolution, "epochs": each})
+        for b in missing
+        if each > 0
     ]
-    most = spec.limits.max_trials
-    return trials if most is None else trials[: max(0, most - 2)]

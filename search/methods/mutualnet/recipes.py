@@ -86,8 +86,9 @@ CIFAR: Final[dict[str, Recipe]] = {
 MUTUALNET: Final[dict[str, Recipe]] = {"demo": DEMO, "small": SMALL, **CIFAR, **IMAGENET}
 US_NET: Final[dict[str, Recipe]] = {
     "small": SMALL,
-    "cifar": CIFAR["cifar"],
+    **CIFAR,
+    **IMAGENET,
     "imagenet": IMAGENET["imagenet"] | _widths(0.05),
     "imagenet_mobilenet_v2": IMAGENET["imagenet_mobilenet_v2"] | _widths(0.35),
 }
-"""With the widths that meet MutualNet's budgets at one resolution."""
+"""The MobileNets with the widths that meet MutualNet's budgets at one resolution."""

@@ -13,7 +13,6 @@ import json
 import math
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Final, NamedTuple, get_args
 
@@ -121,7 +120,7 @@ class _Sweep:
         return {
             "evaluated": len(self.points),
             "compared": len({key for compared in self.compared for key in compared}),
-            "candidates": len(self.candidates),
+            "candidates": self.space.size if not self.space.listed else len(self.candidates),
             "images": self.meter.images,
             "best_under": {cost: self._table(cost) for cost in get_args(CostMetric)},
         }
@@ -134,7 +133,6 @@ class _Sweep:
         supernet.save(folder / _SUPERNET_FILE, self.meter.network)
         state = {
             "images": self.meter.images,
-            "efforts": [astuple(effort) for effort in self.efforts],
             "points": [point.model_dump(mode="json") for point in self.points.values()],
             "compared": [
                 [{"candidate": found.candidate.model_dump(mode="json"), "top1": found.top1} for found in each.values()]
@@ -151,11 +149,7 @@ class _Sweep:
         state = json.loads((folder / "manifest.json").read_bytes())
         self.meter.images = state["images"]
         self.points = {point["key"]: Point.model_validate(point) for point in state["points"]}
-        efforts = [Effort(*effort) for effort in state["efforts"]]
-        for effort, saved in zip(efforts, state["compared"], strict=True):
-            if effort not in self.efforts:  # they depend on the batch, which may have become smaller
-                continue
-            each = self.compared[self.efforts.index(effort)]
+        for each, saved in zip(self.compared, state["compared"], strict=True):
             for found in saved:
                 candidate = Candidate.model_validate(found["candidate"])
                 each[candidate.key] = Compared(candidate, found["top1"])
@@ -173,12 +167,14 @@ class _Sweep:
             if stop in _AT_ONCE:
                 return stop
             left -= len(self.compared[rung]) * effort.images
-            ranked = self._ranked(self.compared[rung]) or ranked
+            if rung < last:
+                # More the rest of the budget does not pay for.
+                ranked = self._ranked(self.compared[rung], most=int(left / self.efforts[rung + 1].images)) or ranked
             if stop is Stop.LIMIT:
                 break
         if stop is Stop.LIMIT:
             first = {candidate.key: candidate for candidate in (*ranked, *spread)}
-            self._compare(last, by_size(list(first.values())))
+            stop = self._compare(last, by_size(list(first.values())))
         return stop
 
     def _propose(self, count: int, spread: list[Candidate]) -> Stop:
@@ -228,8 +224,9 @@ class _Sweep:
         self.stop = self.reporter.should_stop()
         return self.stop
 
-    def _ranked(self, compared: Mapping[str, Compared]) -> list[Candidate]:
-        """Those first that span the most volume with those before them, in accuracy and the logarithms of the costs."""
+    def _ranked(self, compared: Mapping[str, Compared], most: int) -> list[Candidate]:
+        """Those first that span the most volume with those before them, in accuracy and the logarithms of the costs; as
+        many at most, and one at least."""
         every = self.trial.spec.candidates()
         reference = (
             -1 / len(self.trial.spec.dataset.classes),
@@ -237,7 +234,7 @@ class _Sweep:
         )
         found = list(compared.values())
         values = [(-each.top1, *(math.log10(each.candidate.cost[cost]) for cost in self.costs)) for each in found]
-        return [found[index].candidate for index in by_volume(values, reference)]
+        return [found[index].candidate for index in by_volume(values, reference, most=max(1, most))]
 
     def _front(self) -> list[Point]:
         points = list(self.points.values())

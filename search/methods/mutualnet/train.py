@@ -11,7 +11,7 @@ from torch import Tensor
 from models.layers.slimmable import Slimmable
 from search.data.loader import Batch
 from search.methods.method import DatasetProfile
-from search.methods.mutualnet import budget, supernet
+from search.methods.mutualnet import supernet
 from search.methods.mutualnet.forward import Forward
 from search.methods.mutualnet.params import SlimmableParams
 from search.methods.mutualnet.plan import SUPERNET
@@ -29,9 +29,7 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     torch.manual_seed(trial.seed)
     network = Slimmable(params.architecture(profile, params.widths.max), trial.device)
     passes = partial(step, network, params, profile, trial.seed)
-    outputs, stop = fit(
-        trial, reporter, network, passes, budget.epochs(trial.spec, trial.spec.limits.max_epochs).shared
-    )
+    outputs, stop = fit(trial, reporter, network, passes, trial.params["epochs"])
     if current().rank == 0 and stop not in (Stop.CANCEL, Stop.DRAIN):
         path = trial.work / "supernet.safetensors"
         supernet.save(path, network)

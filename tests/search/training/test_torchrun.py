@@ -63,7 +63,28 @@ def test_two_ranks_equal_one_that_accumulates_over_the_same_half_batches(
     assert curves == pytest.approx(single, abs=1e-5)
     two = json.loads((tmp_path / "two" / "search.json").read_text())["trials"]
     assert [trial["state"] for trial in two] == ["completed"] * 3
-    assert [point["role"] for point in two[1]["points"].values()] == ["baseline"]
+    assert [point["role"] for point in two[2]["points"].values()] == ["baseline"]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "device", "said"),
+    [
+        ("0", "cpu", "--ranks: must be 1 or more, not 0"),
+        ("2", "cuda:1", "--device: 2 ranks have a device each: give cpu or cuda, not cuda:1"),
+        ("64", "cuda", "--ranks: 64 processes for"),
+        ("2", "cpu", "is no dataset directory"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_starts(tmp_path: Path, ranks: str, device: str, said: str) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(yaml.safe_dump({"dataset": str(tmp_path), "method": {"kind": "mutualnet", "epochs": 0}}))
+    command = [sys.executable, "-m", "search", "run", str(spec), "--out", str(tmp_path / "out")]
+    ended = subprocess.run(
+        [*command, "--ranks", ranks, "--device", device], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def losses(path: Path) -> dict[tuple[int, int], float]:

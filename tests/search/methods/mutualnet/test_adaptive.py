@@ -178,6 +178,39 @@ def test_at_a_limit_the_best_so_far_are_measured_on_all(
     assert any("top1" in point.metrics for point in points.values())
 
 
+@pytest.mark.parametrize("last", [Stop.DRAIN, Stop.CANCEL])
+def test_what_follows_a_limit_is_heard(
+    dataset: Path, tmp_path: Path, whole: tuple[dict[str, Any], Recorder], last: Stop
+) -> None:
+    """A limit while networks are compared; while those of the front are measured, the last word."""
+    at = int(0.2 * whole[1].asked)
+    stops = {Stop.LIMIT: range(at, at + 6), last: range(at + 6, 10**6)}
+    _, recorder = swept(
+        search(dataset),
+        dataset,
+        tmp_path,
+        stop=lambda asked: next((stop for stop, when in stops.items() if asked in when), Stop.NO),
+    )
+    assert not recorder.artifacts
+    assert len(recorder.checkpoints) == (last is Stop.DRAIN)
+
+
+def test_what_was_measured_in_full_at_a_limit_keeps_its_statistics(dataset: Path, tmp_path: Path) -> None:
+    """Drained at a limit that came before any comparison, and which is then raised: networks that have been measured in
+    full are compared."""
+    spec = search(dataset)
+    first = Recorder(tmp_path / "first")
+    first.stop = lambda asked: Stop.DRAIN if first.points else Stop.LIMIT
+    sweep.run(trial_of(spec, dataset, first.folder), first)
+    [(_, folder)] = first.checkpoints
+    assert first.points
+    outputs, second = swept(spec, dataset, tmp_path / "second", checkpoint=folder)
+    assert outputs["compared"] == 18
+    network = supernet.load(second.artifacts["supernet"])
+    for point in latest(first, second).values():
+        assert network.calibrated(Architecture.from_json(point.architecture), point.input_size)
+
+
 def test_cancel_ends_at_once(dataset: Path, tmp_path: Path) -> None:
     _, recorder = swept(search(dataset), dataset, tmp_path, stop=lambda asked: Stop.CANCEL)
     assert not recorder.points

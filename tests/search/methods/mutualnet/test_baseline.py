@@ -81,3 +81,9 @@ def test_a_boosted_network_comes_with_its_gain(spec: ResolvedSpec, stripes: Path
     assert boosted.provenance["baseline"]["trial"] == 1
     again = reevaluate(tmp_path / "points" / f"{boosted.key}.safetensors", Dataset.open(stripes))
     assert (again.top1, again.equal) == (boosted.metrics["top1"], True)
+
+
+def test_what_was_never_trained_is_no_baseline(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, stop=lambda asked: Stop.LIMIT)
+    outputs = baseline.run(trial(spec, stripes, tmp_path), recorder)
+    assert (outputs["steps"], recorder.points, recorder.artifacts) == (0, [], {})

@@ -9,7 +9,7 @@ import pytest
 from models.cost import cost
 from search.methods.mutualnet import budget
 from search.methods.mutualnet.params import Baseline, MutualNetParams, SlimmableParams, UsNetParams, Widths
-from search.spec import ResolvedSpec
+from search.spec import Limits, ResolvedSpec
 from tests.search.methods.mutualnet.test_params import profile
 
 
@@ -38,30 +38,45 @@ def changed(spec: ResolvedSpec, **method: Any) -> ResolvedSpec:
     return spec.model_copy(update={"method": type(spec.method)(**spec.method.model_dump() | method)})
 
 
+BASELINES = tuple(Baseline(width=width, resolution=16) for width in (1.0, 0.75, 0.5))
+
+
+@pytest.mark.parametrize("kind", ["epochs", "compute"])
 @pytest.mark.parametrize(
-    ("most", "expected"),
+    ("most", "max_trials", "shared", "each", "count"),
     [
-        (None, budget.Epochs(10, 10, 3)),
-        (40, budget.Epochs(10, 10, 3)),
-        (39, budget.Epochs(10, 9, 3)),
-        (21, budget.Epochs(6, 5, 3)),
-        (4, budget.Epochs(1, 1, 3)),
-        (3, budget.Epochs(1, 1, 2)),
-        (1, budget.Epochs(1, 0, 0)),
+        (None, None, 10, 10, 3),
+        (40, None, 10, 10, 3),
+        (39, None, 9, 9, 3),
+        (21, None, 5, 5, 3),
+        (4, None, 1, 1, 3),
+        (3, None, 1, 1, 2),
+        (1, None, 1, 0, 0),
+        (20, 2, 10, 0, 0),
+        (20, 3, 10, 10, 1),
+        (21, 4, 7, 7, 2),
     ],
 )
-def test_epochs_are_shared_out(spec: ResolvedSpec, most: int | None, expected: budget.Epochs) -> None:
-    baselines = [{"width": width, "resolution": 16} for width in (1.0, 0.75, 0.5)]
-    found = budget.epochs(changed(spec, epochs=10, baselines=baselines), most)
-    assert found == expected
-    assert most is None or found.shared + found.each * found.baselines <= most
+def test_epochs_are_shared_out(
+    spec: ResolvedSpec, kind: str, most: int | None, max_trials: int | None, shared: int, each: int, count: int
+) -> None:
+    limits = {"limits": Limits(max_epochs=most, max_trials=max_trials)}
+    asked = changed(spec, epochs=10, baselines=BASELINES, baseline_budget=kind).model_copy(update=limits)
+    found = budget.epochs(asked)
+    assert found.baselines == BASELINES[:count]
+    assert most is None or found.shared + found.each * count <= most
+    if kind == "epochs":
+        assert (found.shared, found.each if count else 0) == (shared, each)
+    else:
+        assert found.shared <= 10
+        assert not count or found.each >= 1
 
 
 def test_baselines_of_the_same_compute_take_the_macs_of_the_shared_training(spec: ResolvedSpec) -> None:
     baselines = [Baseline(width=1.0, resolution=16), Baseline(width=0.5, resolution=12)]
     same = changed(spec, epochs=100, baselines=baselines, baseline_budget="compute")
-    found = budget.epochs(same, None)
-    assert (found.shared, found.baselines) == (100, 2)
+    found = budget.epochs(same)
+    assert (found.shared, found.baselines) == (100, tuple(baselines))
     params, data = same.method, same.dataset
     macs = sum(cost(params.architecture(data, b.width), (b.resolution, b.resolution)).macs for b in baselines)
     assert found.each * macs == pytest.approx(100 * budget.step_macs(params, data), rel=0.01)

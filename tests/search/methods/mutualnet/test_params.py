@@ -135,3 +135,12 @@ def test_presets_are_valid(kind: type[SlimmableParams], name: str) -> None:
 def test_every_field_is_documented(kind: type[SlimmableParams]) -> None:
     for name, field in kind.model_fields.items():
         assert field.description or name == "kind", name
+
+
+def test_boost_narrows_little_unless_told_otherwise() -> None:
+    assert MutualNetParams.model_validate({"goal": "boost"}).widths == Widths(min=0.9)
+    wide = MutualNetParams.model_validate({"goal": "boost", "widths": {"max": 1.1}})
+    assert wide.widths == Widths(min=0.9, max=1.1)
+    assert MutualNetParams.model_validate(wide.model_dump()) == wide
+    told = MutualNetParams.model_validate({"goal": "boost", "widths": {"min": 0.5}, "granularity": "stage"})
+    assert told.widths.min == 0.5

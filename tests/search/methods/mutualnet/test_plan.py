@@ -10,18 +10,23 @@ from search.methods.method import Plan, TrialArtifact, TrialRecord, TrialState
 from search.methods.mutualnet.plan import plan
 from search.spec import Constraint, Limits, ResolvedSpec
 
+TRAIN: dict[str, Any] = {"stage": "train", "epochs": 2}
 
-def record(number: int, state: TrialState, params: dict[str, Any]) -> TrialRecord:
-    return TrialRecord(number=number, state=state, params=params)
+
+def record(number: int, state: TrialState, params: dict[str, Any], trained: float | None = None) -> TrialRecord:
+    """Of a trial that trained so many epochs if it is completed; unset: those that it was to."""
+    done = params.get("epochs", 0) if trained is None else trained
+    outputs = {"epochs": float(done)} if state == "completed" else None
+    return TrialRecord(number=number, state=state, params=params, outputs=outputs)
 
 
 def test_trains_then_sweeps_what_was_trained(spec: ResolvedSpec) -> None:
     first = plan(spec, [])
-    assert [trial.params for trial in first.trials] == [{"stage": "train"}]
+    assert [trial.params for trial in first.trials] == [TRAIN]
     assert not first.done
-    assert plan(spec, [record(0, "queued", {"stage": "train"})]) == Plan()
-    assert plan(spec, [record(0, "running", {"stage": "train"})]) == Plan()
-    second = plan(spec, [record(0, "completed", {"stage": "train"})])
+    assert plan(spec, [record(0, "queued", TRAIN)]) == Plan()
+    assert plan(spec, [record(0, "running", TRAIN)]) == Plan()
+    second = plan(spec, [record(0, "completed", TRAIN)])
     assert [trial.params for trial in second.trials] == [{"stage": "sweep"}]
     assert second.trials[0].inputs == {"supernet": TrialArtifact(trial=0, artifact="supernet")}
     assert second.done
@@ -29,12 +34,12 @@ def test_trains_then_sweeps_what_was_trained(spec: ResolvedSpec) -> None:
 
 @pytest.mark.parametrize("state", ["failed", "cancelled", "pruned", "infeasible"])
 def test_nothing_follows_a_training_that_gave_no_network(spec: ResolvedSpec, state: TrialState) -> None:
-    assert plan(spec, [record(0, state, {"stage": "train"})]) == Plan(done=True)
+    assert plan(spec, [record(0, state, TRAIN)]) == Plan(done=True)
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "completed", "failed", "cancelled"])
 def test_nothing_follows_the_sweep(spec: ResolvedSpec, state: TrialState) -> None:
-    history = [record(0, "completed", {"stage": "train"}), record(1, state, {"stage": "sweep"})]
+    history = [record(0, "completed", TRAIN), record(1, state, {"stage": "sweep"})]
     assert plan(spec, history) == Plan(done=True)
 
 
@@ -53,36 +58,47 @@ def baseline(width: float, resolution: int, epochs: int = 2) -> dict[str, Any]:
     return {"stage": "baseline", "width": width, "resolution": resolution, "epochs": epochs}
 
 
-TRAIN, SWEEP, SMALL, FULL = {"stage": "train"}, {"stage": "sweep"}, baseline(0.5, 12), baseline(1.0, 16)
+SWEEP, SMALL, FULL = {"stage": "sweep"}, baseline(0.5, 12), baseline(1.0, 16)
 
 
-def test_baselines_are_trained_beside_the_shared_network(spec: ResolvedSpec) -> None:
+def test_baselines_are_trained_after_all_that_the_front_needs(spec: ResolvedSpec) -> None:
     spec = with_baselines(spec)
-    first = plan(spec, [])
-    assert [trial.params for trial in first.trials] == [TRAIN, SMALL, FULL]
-    running = [record(0, "running", TRAIN), record(1, "failed", SMALL), record(2, "queued", FULL)]
-    assert plan(spec, running) == Plan()
-    second = plan(spec, [record(0, "completed", TRAIN), *running[1:]])
-    assert [trial.params for trial in second.trials] == [SWEEP]
-    assert second.done
-
-
-def test_baselines_that_found_no_room_come_later_and_the_sweep_before_them(spec: ResolvedSpec) -> None:
-    spec = with_baselines(spec)
-    assert [t.params for t in plan(spec, [record(0, "running", TRAIN)]).trials] == [SMALL, FULL]
-    last = plan(spec, [record(0, "completed", TRAIN), record(1, "completed", SMALL)])
-    assert [trial.params for trial in last.trials] == [SWEEP, FULL]
-    after = plan(spec, [record(0, "completed", TRAIN), record(1, "queued", SWEEP)])
-    assert [trial.params for trial in after.trials] == [SMALL, FULL]
-    assert after.done
+    assert [trial.params for trial in plan(spec, []).trials] == [TRAIN]
+    assert plan(spec, [record(0, "running", TRAIN)]) == Plan()
+    last = plan(spec, [record(0, "completed", TRAIN)])
+    assert [trial.params for trial in last.trials] == [SWEEP, SMALL, FULL]
+    assert last.done
     assert plan(spec, [record(0, "failed", TRAIN)]) == Plan(done=True)
 
 
+def test_baselines_that_found_no_room_come_later(spec: ResolvedSpec) -> None:
+    spec = with_baselines(spec)
+    history = [record(0, "completed", TRAIN), record(1, "queued", SWEEP), record(2, "failed", SMALL)]
+    after = plan(spec, history)
+    assert [trial.params for trial in after.trials] == [FULL]
+    assert after.done
+    assert plan(spec, [*history, record(3, "queued", FULL)]) == Plan(done=True)
+
+
 def test_limits_leave_the_search_its_own_trials_and_share_out_epochs(spec: ResolvedSpec) -> None:
-    two = with_baselines(spec, limits=Limits(max_trials=2))
+    history = [record(0, "completed", TRAIN)]
+    two = with_baselines(spec, limits=Limits(max_trials=2, max_epochs=2))
     assert [trial.params for trial in plan(two, []).trials] == [TRAIN]
+    assert [trial.params for trial in plan(two, history).trials] == [SWEEP]
     three = with_baselines(spec, limits=Limits(max_trials=3, max_epochs=3))
-    assert [trial.params for trial in plan(three, []).trials] == [TRAIN, baseline(0.5, 12, epochs=1)]
+    [train] = plan(three, []).trials
+    assert train.params == TRAIN | {"epochs": 1}
+    history = [record(0, "completed", train.params)]
+    assert [trial.params for trial in plan(three, history).trials] == [SWEEP, baseline(0.5, 12, epochs=1)]
+
+
+def test_more_trials_asked_for_later_get_what_is_left_of_the_epochs(spec: ResolvedSpec) -> None:
+    history = [record(0, "completed", TRAIN)]
+    more = with_baselines(spec, limits=Limits(max_epochs=4))
+    planned = [trial.params for trial in plan(more, history).trials]
+    assert planned == [SWEEP, baseline(0.5, 12, epochs=1), baseline(1.0, 16, epochs=1)]
+    none = with_baselines(spec, limits=Limits(max_epochs=3))
+    assert [trial.params for trial in plan(none, history).trials] == [SWEEP]
 
 
 def test_boost_trains_the_full_network_alone_and_compares(spec: ResolvedSpec) -> None:
@@ -107,3 +123,17 @@ def test_boost_without_its_baseline_gives_the_network_without_a_gain(spec: Resol
     assert last.trials[0].inputs.keys() == {"supernet"}
     alone = with_baselines(spec, goal="boost", limits=Limits(max_trials=2))
     assert plan(alone, [record(0, "completed", TRAIN)]).trials[0].inputs.keys() == {"supernet"}
+
+
+@pytest.mark.parametrize(("shared", "alone"), [(2, 0.0), (2, 1.5), (1.9, 2)])
+def test_boost_is_not_compared_with_less_training_or_by_it(spec: ResolvedSpec, shared: float, alone: float) -> None:
+    spec = with_baselines(spec, goal="boost", baselines=[])
+    history = [record(0, "completed", TRAIN, shared), record(1, "completed", FULL, alone)]
+    assert plan(spec, history).trials[0].inputs.keys() == {"supernet"}
+
+
+def test_boost_trains_other_baselines_last(spec: ResolvedSpec) -> None:
+    spec = with_baselines(spec, goal="boost")
+    assert [trial.params for trial in plan(spec, []).trials] == [TRAIN, FULL]
+    last = plan(spec, [record(0, "completed", TRAIN), record(1, "completed", FULL)])
+    assert [trial.params for trial in last.trials] == [{"stage": "boost"}, SMALL]
