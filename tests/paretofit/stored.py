@@ -72,7 +72,7 @@ def store(service: Service, *, name: str, state: str = "succeeded", size: int = 
             )
         )
         session.flush()
-        over = {} if state == "queued" else {"started_at": func.now(), "finished_at": func.now()}
+        over = {"started_at": func.now(), "paused_at" if state == "paused" else "finished_at": func.now()}
         session.add(
             SearchRow(
                 id=search_id,
@@ -99,7 +99,8 @@ def store(service: Service, *, name: str, state: str = "succeeded", size: int = 
                 state="completed",
                 params={"stage": "train"},
                 progress=1,
-                **over,
+                started_at=func.now(),
+                finished_at=func.now(),
             )
         )
         session.flush()

@@ -160,7 +160,7 @@ def test_watching_ends_with_the_search(run: Run, service: Service, stored: Store
 
 
 def test_an_interrupt_ends_watching(service: Service, name: str) -> None:
-    waiting = store(service, name=name, state="queued")
+    waiting = store(service, name=name, state="paused")  # the service would plan a queued one
     watching = subprocess.Popen(
         [sys.executable, "-m", "paretofit", "--url", service.url, "watch", waiting.search_id],
         stdout=subprocess.PIPE,

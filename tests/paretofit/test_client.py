@@ -139,8 +139,8 @@ def test_events_go_on_where_the_stream_broke(through: Client, proxy: Proxy, stor
 
 
 def test_waiting_has_an_end(client: Client, service: Service, name: str) -> None:
-    waiting = store(service, name=name, state="queued")
-    with pytest.raises(TimeoutError, match="still queued"):
+    waiting = store(service, name=name, state="paused")  # the service would plan a queued one
+    with pytest.raises(TimeoutError, match="still paused"):
         client.searches.wait(waiting.search_id, timeout=0.1, poll=0.05)
 
 

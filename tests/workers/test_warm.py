@@ -44,7 +44,7 @@ def order(tmp_path: Path) -> Path:
     spec = submitted.resolve(Dataset.open(dataset).profile)
     (tmp_path / "work").mkdir()
     order = tmp_path / "order.json"
-    write_order(order, Trial(0, spec, {"stage": "train"}, dataset, tmp_path / "work"))
+    write_order(order, Trial(0, spec, {"stage": "train", "epochs": 10_000}, dataset, tmp_path / "work"))
     return order
 
 

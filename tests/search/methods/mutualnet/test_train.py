@@ -14,6 +14,7 @@ import torch
 
 from search.data.store import Dataset
 from search.methods.mutualnet import supernet, train
+from search.methods.mutualnet.plan import plan
 from search.reporter import Stop, Trial
 from search.spec import Limits, ResolvedSpec, SearchSpec
 from search.training.checkpoint import CheckpointError
@@ -28,7 +29,8 @@ DRAINED = 8
 def trial(spec: ResolvedSpec, dataset: Path, folder: Path, **changes: Any) -> Trial:
     work = folder / "work"
     work.mkdir(parents=True)
-    return replace(Trial(number=0, spec=spec, params={"stage": "train"}, dataset=dataset, work=work, seed=3), **changes)
+    [planned] = plan(spec, []).trials
+    return replace(Trial(number=0, spec=spec, params=planned.params, dataset=dataset, work=work, seed=3), **changes)
 
 
 def test_reports_curves_progress_and_the_supernet(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
