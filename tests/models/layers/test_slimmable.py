@@ -105,9 +105,10 @@ def test_without_an_architecture_the_full_network_runs() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gradients_are_the_narrow_networks_and_zero_elsewhere(family: type) -> None:
-    slim, sub = Slimmable(family(1.0)), family(0.4)
-    narrow = copied(slim, sub)
-    x = images(sub)
+    # In float64: in float32 gradients of deep networks differ by what the order of a sum makes of them.
+    slim, sub = Slimmable(family(1.0)).double(), family(0.4)
+    narrow = copied(slim, sub).double()
+    x = images(sub).double()
     for logits in (slim(x, sub), narrow(x)):
         logits.log_softmax(1).diagonal().sum().backward()
     expected = dict(narrow.named_parameters())
