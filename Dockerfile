@@ -29,7 +29,7 @@ FROM base AS worker
 # smaller image without CUDA; another folder there chooses a CUDA release.
 ARG TORCH_INDEX=https://pypi.org/simple
 RUN pip install -c constraints.txt --index-url "$TORCH_INDEX" --extra-index-url https://pypi.org/simple torch \
- && pip install -c constraints.txt '.[worker]'
+ && pip install -c constraints.txt '.[worker,export]'
 WORKDIR /var/lib/paretofit
 USER 10001:10001
 CMD ["python", "-m", "workers", "light"]

@@ -56,7 +56,7 @@ $(INSTALLED):
 	echo "installing into $(VENV) (once; a minute or two) ..." >&2; \
 	"$$python" -m venv $(VENV) >&2; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-compile \
-	  -c constraints.txt -e '.[server,worker,dev]' >&2; \
+	  -c constraints.txt -e '.[server,worker,export,dev]' >&2; \
 	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true; \
 	rm -f $(VENV)/.installed-*; \
 	touch $@

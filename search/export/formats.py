@@ -1,0 +1,72 @@
+"""The forms in which a network leaves Paretofit, and how each is loaded without our service. Torch-free."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+Format = Literal["safetensors", "torch_export", "onnx", "ncnn"]
+Precision = Literal["float32", "float16"]
+ALL: Final[tuple[Format, ...]] = get_args(Format)
+
+INPUT: Final = "image"
+"""What an ONNX file calls its input: float32 [batch, channels, height, width], preprocessed."""
+OUTPUT: Final = "logits"
+"""What it calls its output: float32 [batch, classes]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One file format. `loading` is two lines of Python, `{file}` in the place of the file's name; `packages` are what
+    they need."""
+
+    title: str
+    suffix: str
+    media_type: str
+    precisions: tuple[Precision, ...]
+    packages: tuple[str, ...]
+    loading: str
+
+    def snippet(self, file: str) -> str:
+        """Two lines of Python that load `file`."""
+        return self.loading.replace("{file}", file)
+
+
+FORMS: Final[dict[Format, Form]] = {
+    "safetensors": Form(
+        title="weights and architecture, for Paretofit's own `load`",
+        suffix=".safetensors",
+        media_type="application/octet-stream",
+        precisions=("float32",),
+        packages=("paretofit[worker]",),
+        loading='import paretofit\nnetwork = paretofit.load("{file}")',
+    ),
+    "torch_export": Form(
+        title="torch.export program, dynamic batch",
+        suffix=".pt2",
+        media_type="application/zip",
+        precisions=("float32",),
+        packages=("torch",),
+        loading='import torch\nnetwork = torch.export.load("{file}").module()',
+    ),
+    "onnx": Form(
+        title="ONNX, dynamic batch",
+        suffix=".onnx",
+        media_type="application/octet-stream",
+        precisions=("float32", "float16"),
+        packages=("onnxruntime",),
+        loading='import onnxruntime\nsession = onnxruntime.InferenceSession("{file}")',
+    ),
+    "ncnn": Form(
+        title="ncnn, one image at a time: a zip of model.ncnn.param, model.ncnn.bin and metadata.json",
+        suffix=".ncnn.zip",
+        media_type="application/zip",
+        precisions=("float32", "float16"),
+        packages=("ncnn",),
+        loading='import ncnn, shutil; shutil.unpack_archive("{file}", "{file}.d"); net = ncnn.Net()\n'
+        'net.load_param("{file}.d/model.ncnn.param"); net.load_model("{file}.d/model.ncnn.bin")',
+    ),
+}
+
+TOLERANCE: Final[dict[Precision, float]] = {"float32": 1e-4, "float16": 2e-2}
+"""How far an export's logits may be from PyTorch's, as a share of the largest logit's magnitude."""

@@ -1,0 +1,65 @@
+"""What every exporter gets: a static network and what is to be known of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.build import Network
+from models.trace import Size
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Exportable:
+    """A network on the CPU in evaluation mode; `size` (height, width) is that of its input; `record` goes into the file.
+
+    `batch`: how many images the file takes at once; None: any number. (A fixed one is exported in a third of the time.
+    ncnn takes one whatever it says.) Raises ArchitectureError if the input is too small for the network.
+    """
+
+    network: Network
+    size: Size
+    record: Mapping[str, Any]
+    batch: int | None = None
+
+    def __post_init__(self) -> None:
+        self.network.architecture.layers(self.size)
+
+    def example(self, batch: int, seed: int = 0) -> Tensor:
+        """Images [batch, C, H, W] of normally distributed values, such as normalised ones have."""
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(batch, self.network.architecture.channels, *self.size, generator=generator)
+
+    def metadata(self) -> dict[str, str]:
+        """The record's fields as JSON, one string each: architecture, preprocessing, classes ..."""
+        return {name: json.dumps(value, sort_keys=True) for name, value in self.record.items()}
+
+
+def exportable(
+    network: Network, size: Size, record: Mapping[str, Any] | None = None, batch: int | None = None
+) -> Exportable:
+    """The network as it is exported. `record` is that of a point (`search.reporter.Point`); unset: the architecture
+    alone."""
+    known = {"architecture": network.architecture.to_json(), "input_size": list(size)} if record is None else record
+    return Exportable(network.cpu().eval(), size, known, batch)
+
+
+class TorchSession:
+    """A torch module that runs on arrays: images [N, C, H, W] -> logits [N, classes]."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+
+    @torch.inference_mode()
+    def __call__(self, images: Array, /) -> Array:
+        logits: Array = self._module(torch.from_numpy(images)).numpy()
+        return logits

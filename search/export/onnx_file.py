@@ -1,0 +1,136 @@
+"""ONNX: one file, any batch, batch normalisation folded, nodes named as the network's modules."""
+
+from __future__ import annotations
+
+import ast
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from search.export.fold import folded
+from search.export.formats import INPUT, OUTPUT, Precision
+from search.export.network import Array, Exportable
+from search.export.program_file import program
+
+PREFIX: Final = "paretofit."
+"""Of the keys of the file's metadata: `paretofit.preprocessing`, `paretofit.classes` ..., each a JSON value."""
+
+_SCOPES: Final = "pkg.torch.onnx.name_scopes"
+_WEIGHT: Final = ".weight"
+
+
+def write(source: Exportable, path: Path, precision: Precision) -> None:
+    """Write the network with the record's fields as metadata."""
+    with _quiet():
+        made = torch.onnx.export(
+            program(folded(source.network), source),
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            verbose=False,
+        )
+    assert made is not None
+    model: onnx.ModelProto = made.model_proto
+    _name(model.graph)
+    _strip(model)
+    if precision == "float16":
+        _halve(model.graph)
+    helper.set_model_props(model, {PREFIX + name: value for name, value in source.metadata().items()})
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save_model(model, path)
+
+
+class OnnxSession:
+    """A file in ONNX Runtime on the CPU."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def __call__(self, images: Array, /) -> Array:
+        logits: Array = self._session.run([OUTPUT], {INPUT: images})[0]
+        return logits
+
+
+def open_file(path: Path, threads: int) -> OnnxSession:
+    """The file, ready to run with so many threads."""
+    return OnnxSession(path, threads)
+
+
+def _name(graph: onnx.GraphProto) -> None:
+    """Name each node by its module and operation (`blocks.1.expand/Conv`), and what it gives by the node."""
+    weights = {tensor.name for tensor in graph.initializer}
+    seen: Counter[str] = Counter()
+    renamed: dict[str, str] = {}
+    kept = {value.name for value in (*graph.input, *graph.output)}
+    for node in graph.node:
+        name = f"{_module(node, weights)}/{node.op_type}"
+        seen[name] += 1
+        node.name = name if seen[name] == 1 else f"{name}_{seen[name]}"
+        for i, output in enumerate(node.output):
+            if output not in kept:
+                renamed[output] = node.name if i == 0 else f"{node.name}:{i}"
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [renamed.get(name, name) for name in names]
+
+
+def _module(node: onnx.NodeProto, weights: set[str]) -> str:
+    # A convolution that took in its normalisation bears that one's scopes.
+    for name in node.input:
+        if name in weights and name.endswith(_WEIGHT):
+            return name.removesuffix(_WEIGHT)
+    for entry in node.metadata_props:
+        if entry.key == _SCOPES:
+            scopes: list[str] = ast.literal_eval(entry.value)
+            return scopes[-2] or "network"
+    return "network"
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Remove the exporter's notes, which hold the lines of our own code, and the shapes of values in between."""
+    graph = model.graph
+    del graph.value_info[:]
+    for noted in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        del noted.metadata_props[:]
+    graph.name = "paretofit"
+
+
+def _halve(graph: onnx.GraphProto) -> None:
+    """Weights and arithmetic in float16; input and output stay float32."""
+    constants = [attribute.t for node in graph.node if node.op_type == "Constant" for attribute in node.attribute]
+    for tensor in (*graph.initializer, *constants):
+        if tensor.data_type == TensorProto.FLOAT:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+    inner = {INPUT: f"{INPUT}/Cast", OUTPUT: f"{OUTPUT}/Cast"}
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [inner.get(name, name) for name in names]
+    graph.node.insert(0, helper.make_node("Cast", [INPUT], [inner[INPUT]], inner[INPUT], to=TensorProto.FLOAT16))
+    graph.node.append(helper.make_node("Cast", [inner[OUTPUT]], [OUTPUT], inner[OUTPUT], to=TensorProto.FLOAT))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's warnings about torchvision, which no network of ours uses, and about torch itself."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r".*LeafSpec", category=FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)

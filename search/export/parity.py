@@ -1,0 +1,63 @@
+"""Whether an exported file computes what PyTorch does."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from search.export.formats import TOLERANCE, Precision
+from search.export.network import Exportable, TorchSession
+from search.export.session import Session
+
+BATCHES: Final = (1, 2, 5)
+"""Images of the inputs that are compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """`max_abs_diff` is the largest difference of a logit; `tolerance` what it may be: a share of the largest logit's
+    magnitude, `max_abs_logit`."""
+
+    max_abs_diff: float
+    max_abs_logit: float
+    tolerance: float
+    batches: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+
+class ParityError(ValueError):
+    """The file computes something else."""
+
+    def __init__(self, parity: Parity) -> None:
+        super().__init__(
+            f"its logits differ from PyTorch's by {parity.max_abs_diff:.3g}, and {parity.tolerance:.3g} is allowed for "
+            f"logits up to {parity.max_abs_logit:.3g}"
+        )
+        self.parity = parity
+
+
+def compare(source: Exportable, session: Session, precision: Precision = "float32") -> Parity:
+    """Run both on the same normally distributed images, in several batch sizes. Raises ParityError, also for logits that
+    are no numbers."""
+    reference = TorchSession(source.network)
+    batches = BATCHES if source.batch is None else (source.batch,) * len(BATCHES)
+    differences, magnitudes = [0.0], [0.0]
+    for seed, batch in enumerate(batches):
+        images = source.example(batch, seed).numpy()
+        expected, found = reference(images), session(images)
+        if found.shape != expected.shape:
+            raise ValueError(f"the file gives logits {found.shape}, the network {expected.shape}")
+        differences.append(float(np.abs(found - expected).max()))
+        magnitudes.append(float(np.abs(expected).max()))
+    largest = max(magnitudes)
+    # max() would pass over a NaN.
+    difference = float(np.max(differences))
+    parity = Parity(difference, largest, TOLERANCE[precision] * largest, batches)
+    if not difference <= parity.tolerance:
+        raise ParityError(parity)
+    return parity

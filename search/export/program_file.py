@@ -1,0 +1,36 @@
+"""torch.export: the network's graph with its weights, for any batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.export import Dim, ExportedProgram, export
+
+from search.export.formats import Precision
+from search.export.network import Exportable, TorchSession
+
+
+def program(network: nn.Module, source: Exportable) -> ExportedProgram:
+    """`network`, a form of the source's, as a program of one input."""
+    # Traced with two images if their number is free: torch takes a dimension of 1 for a constant.
+    batch = ({0: Dim("batch", min=1)},) if source.batch is None else None
+    made = export(network, (source.example(source.batch or 2),), dynamic_shapes=batch)
+    for node in made.graph.nodes:
+        # The lines of our own code on this machine, which are nobody else's business.
+        node.meta.pop("stack_trace", None)
+    return made
+
+
+def write(source: Exportable, path: Path, precision: Precision) -> None:
+    """Write the program, the record's fields as its extra files."""
+    assert precision == "float32"
+    with path.open("wb") as file:
+        torch.export.save(program(source.network, source), file, extra_files=source.metadata())
+
+
+def open_file(path: Path, threads: int) -> TorchSession:
+    """The program as a module. Raises RuntimeError for a damaged file."""
+    del threads
+    return TorchSession(torch.export.load(path).module())

@@ -1,0 +1,21 @@
+"""Paretofit's own checkpoint: safetensors, the point's record in its header."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from models import checkpoint
+from search.export.formats import Precision
+from search.export.network import Exportable, TorchSession
+
+
+def write(source: Exportable, path: Path, precision: Precision) -> None:
+    """Write the network with its record. Raises ValueError if the record is another network's."""
+    assert precision == "float32"
+    checkpoint.save(path, source.network, source.record)
+
+
+def open_file(path: Path, threads: int) -> TorchSession:
+    """The network as `paretofit.load` gives it. Raises CheckpointError."""
+    del threads
+    return TorchSession(checkpoint.load(path))
