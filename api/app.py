@@ -17,7 +17,20 @@ from api.request_log import RequestLog
 from api.security import Guard
 from api.services import Services
 from api.uploads import Uploads
-from api.v1 import artifacts, datasets, events, fronts, health, methods, points, searches, steering, trials, workers
+from api.v1 import (
+    artifacts,
+    datasets,
+    events,
+    exports,
+    fronts,
+    health,
+    methods,
+    points,
+    searches,
+    steering,
+    trials,
+    workers,
+)
 from api.wakeups import Wakeups
 from db.blobs import open_store
 from db.engine import connect
@@ -53,7 +66,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         ),
         wakeups=Wakeups(settings.redis_url),
     )
-    for resource in (datasets, searches, steering, fronts, trials, events, points, artifacts, methods, workers):
+    for resource in (
+        datasets,
+        searches,
+        steering,
+        fronts,
+        trials,
+        events,
+        points,
+        exports,
+        artifacts,
+        methods,
+        workers,
+    ):
         app.include_router(resource.router, prefix="/v1")
     app.include_router(health.router)
     problems.install(app)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from api.problems import NotFoundError
-from db import artifacts, points, searches, trial_views
+from api.problems import ArtifactNotReadyError, NotFoundError
+from db import artifacts, exports, points, searches, trial_views
+from db.exports import FoundExport
 from db.points import FoundPoint
 from db.tables import ArtifactRow, SearchRow, TrialRow
 
@@ -35,8 +36,21 @@ def found_point(session: Session, tenant: str, point_id: str) -> FoundPoint:
 
 
 def found_artifact(session: Session, tenant: str, artifact_id: str) -> ArtifactRow:
-    """Raises NotFoundError."""
+    """Raises NotFoundError, ArtifactNotReadyError for an export that is not there yet."""
     row = artifacts.get(session, tenant, artifact_id)
+    if row is None and (export := exports.get(session, tenant, artifact_id)) is not None:
+        raise ArtifactNotReadyError(
+            f"the export is {export.row.state}: GET /v1/exports/{artifact_id} says what becomes of it",
+            headers={} if export.row.state == "failed" else {"Retry-After": "2"},
+        )
     if row is None:
         raise NotFoundError(f"no artifact {artifact_id!r}; trials and points name theirs")
     return row
+
+
+def found_export(session: Session, tenant: str, export_id: str) -> FoundExport:
+    """Raises NotFoundError."""
+    found = exports.get(session, tenant, export_id)
+    if found is None:
+        raise NotFoundError(f"no export {export_id!r}; GET /v1/points/ID/exports lists those of a point")
+    return found

@@ -113,6 +113,14 @@ class NoSuchPointError(ProblemError):
     status, code, title = 409, "no_point_fits", "No point of the front meets the constraints"
 
 
+class NoWeightsError(ProblemError):
+    status, code, title = 409, "no_weights", "The point has no weights yet"
+
+
+class ArtifactNotReadyError(ProblemError):
+    status, code, title = 409, "artifact_not_ready", "The artifact is not there yet"
+
+
 class KeyInFlightError(ProblemError):
     status, code, title = 409, "idempotency_in_flight", "The first request with this Idempotency-Key is still running"
 

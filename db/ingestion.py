@@ -27,6 +27,11 @@ class Ingestion:
     spec: DatasetSpec
     archive: str | None
 
+    @property
+    def subject(self) -> str:
+        """The dataset."""
+        return self.dataset_id
+
     def held(self) -> ColumnElement[bool]:
         """The guard of every write."""
         return (

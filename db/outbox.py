@@ -17,6 +17,7 @@ from db.tables import OutboxRow, SearchRow
 ADVANCE = "advance"
 TRAIN = "train"
 INGEST = "ingest"
+EXPORT = "export"
 
 NOTIFICATION: Final = "paretofit_outbox"
 """The channel of PostgreSQL that tells the relay of new rows when their transaction commits."""

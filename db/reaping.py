@@ -12,11 +12,11 @@ from sqlalchemy import ColumnElement, Engine, Select, exists, func, literal, sel
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from db import ingestion, trials
+from db import exporting, ingestion, trials
 from db.engine import transaction
 from db.leases import Lease
-from db.outbox import ADVANCE, INGEST, TRAIN, enqueue
-from db.tables import DatasetRow, OutboxRow, SearchRow, TrialRow
+from db.outbox import ADVANCE, EXPORT, INGEST, TRAIN, enqueue
+from db.tables import DatasetRow, ExportRow, OutboxRow, SearchRow, TrialRow
 
 LOST: Final = {
     "code": "lost",
@@ -25,7 +25,7 @@ LOST: Final = {
 
 _GOES_ON = SearchRow.state.in_(("queued", "running")) & ~SearchRow.pause_requested & ~SearchRow.cancel_requested
 _ENDS = SearchRow.state.in_(("queued", "running", "paused")) & SearchRow.cancel_requested
-_WAITING: Final[Mapping[str, tuple[type[TrialRow | SearchRow | DatasetRow], Select[str, int]]]] = {
+_WAITING: Final[Mapping[str, tuple[type[TrialRow | SearchRow | DatasetRow | ExportRow], Select[str, int]]]] = {
     TRAIN: (
         TrialRow,
         select(TrialRow.id, TrialRow.priority)
@@ -37,11 +37,12 @@ _WAITING: Final[Mapping[str, tuple[type[TrialRow | SearchRow | DatasetRow], Sele
         select(SearchRow.id, SearchRow.priority).where(SearchRow.advance_wanted, _GOES_ON | _ENDS),
     ),
     INGEST: (DatasetRow, select(DatasetRow.id, literal(0).label("priority")).where(ingestion.waiting())),
+    EXPORT: (ExportRow, select(ExportRow.id, literal(0).label("priority")).where(ExportRow.state == "queued")),
 }
 
 
 def reap(engine: Engine, *, lease_seconds: float, max_crashes: int, back_off: float) -> dict[str, str]:
-    """Take back every expired lease, each in a transaction of its own; returns {trial or dataset id: new state}.
+    """Take back every expired lease, each in a transaction of its own; returns {id of a trial, dataset or export: new state}.
 
     For one lease's length after a start of PostgreSQL nothing is taken: no worker could renew while it was away.
     """
@@ -57,6 +58,11 @@ def reap(engine: Engine, *, lease_seconds: float, max_crashes: int, back_off: fl
         datasets = session.execute(
             select(DatasetRow.id, DatasetRow.lease_epoch).where(
                 DatasetRow.state == "validating", _past(DatasetRow.lease_expires_at)
+            )
+        ).all()
+        exports = session.execute(
+            select(ExportRow.id, ExportRow.lease_epoch).where(
+                ExportRow.state == "running", _past(ExportRow.lease_expires_at)
             )
         ).all()
     reaped: dict[str, str] = {}
@@ -75,6 +81,13 @@ def reap(engine: Engine, *, lease_seconds: float, max_crashes: int, back_off: fl
                 session, dataset.id, dataset.lease_epoch, LOST, guard, max_crashes=max_crashes, back_off=back_off
             )
             reaped |= {} if state is None else {dataset.id: state}
+    for export in exports:
+        guard = _past(ExportRow.lease_expires_at)
+        with _unless_locked(), transaction(engine) as session:
+            state = exporting.crash(
+                session, export.id, export.lease_epoch, LOST, guard, max_crashes=max_crashes, back_off=back_off
+            )
+            reaped |= {} if state is None else {export.id: state}
     return reaped
 
 

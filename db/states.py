@@ -1,4 +1,4 @@
-"""The states of searches, trials and datasets, which may follow which, and when: drawn once, used by every guarded UPDATE.
+"""The states of searches, trials, datasets and exports, which may follow which, and when: drawn once, used by every guarded UPDATE.
 
 `docs/states.md` shows them (`db.diagrams`).
 """
@@ -70,6 +70,16 @@ DATASET: Final[Machine] = {
     },
     "ready": {},
     "rejected": {},
+}
+EXPORT: Final[Machine] = {
+    "queued": {"running": "a worker claims it"},
+    "running": {
+        "ready": "its file computes what PyTorch does",
+        "failed": "its file computes something else, it cannot be written, or it crashed too often",
+        "queued": "its worker drained, or it crashed or was lost",
+    },
+    "ready": {},
+    "failed": {"queued": "it is asked for again"},
 }
 
 

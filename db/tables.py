@@ -255,6 +255,41 @@ class PointRow(_Tenant, _Created, Base):
     )
 
 
+class ExportRow(_Tenant, _Created, Base):
+    """A point's network as a file of another format; `id` is that of the artifact which is there once it is `ready`.
+
+    `source_sha256` is the blob that the weights come from, a checkpoint or, if `from_supernet`, a supernet. `height` and
+    `width` are the input's, pixels. `parity` is {max_abs_diff, tolerance, ...}.
+    """
+
+    __tablename__ = "exports"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    point_id: Mapped[str] = mapped_column(ForeignKey("points.id", ondelete="CASCADE"))
+    source_sha256: Mapped[str]
+    from_supernet: Mapped[bool] = mapped_column(Boolean)
+    format: Mapped[str]
+    precision: Mapped[str]
+    height: Mapped[int]
+    width: Mapped[int]
+    state: Mapped[str] = mapped_column(server_default="queued")
+    parity: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]
+    lease_epoch: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    lease_expires_at: Mapped[datetime | None]
+    run_after: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    crash_count: Mapped[int] = mapped_column(Integer, server_default="0")
+    woken_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+    __table_args__ = (
+        _one_of(states.EXPORT),
+        CheckConstraint("(state = 'running') = (lease_expires_at IS NOT NULL)", name="running_is_leased"),
+        CheckConstraint("(state = 'failed') <= (error IS NOT NULL)", name="failed_has_error"),
+        UniqueConstraint("point_id", "source_sha256", "format", "precision", "height", "width"),
+    )
+
+
 class EventRow(_Tenant, Base):
     """What happened in a search, numbered from 1 without gaps (`db.events.append`)."""
 

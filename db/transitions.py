@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Double, Row, case, cast, extract, func, se
 from sqlalchemy.orm import Session
 
 from db import events, states
-from db.tables import DatasetRow, SearchRow, TrialRow
+from db.tables import DatasetRow, ExportRow, SearchRow, TrialRow
 
 
 def lock_search(session: Session, search_id: str) -> SearchRow | None:
@@ -89,6 +89,23 @@ def move_dataset(session: Session, dataset_id: str, target: str, *guards: Column
         .where(DatasetRow.id == dataset_id, DatasetRow.state.in_(states.sources(states.DATASET, target)), *guards)
         .values(state=target, updated_at=func.clock_timestamp(), **values)
         .returning(DatasetRow.id)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    return moved is not None
+
+
+def move_export(session: Session, export_id: str, target: str, *guards: ColumnElement[bool], **values: Any) -> bool:
+    """Bring an export into state `target` with these column values; returns whether its state and `guards` allowed.
+
+    One that does not run holds no lease.
+    """
+    if target != "running":
+        values["lease_expires_at"] = None
+    moved = session.execute(
+        update(ExportRow)
+        .where(ExportRow.id == export_id, ExportRow.state.in_(states.sources(states.EXPORT, target)), *guards)
+        .values(state=target, updated_at=func.clock_timestamp(), **values)
+        .returning(ExportRow.id)
         .execution_options(synchronize_session=False)
     ).one_or_none()
     return moved is not None

@@ -9,6 +9,7 @@ from api.schemas.health import Readiness
 from api.schemas.methods import Method, MethodList
 from paretofit.artifacts import Artifacts
 from paretofit.datasets import Datasets
+from paretofit.points import Points
 from paretofit.searches import Searches
 from paretofit.transport import Transport
 from paretofit.trials import Trials
@@ -36,6 +37,7 @@ class Client:
         self.datasets = Datasets(self._transport)
         self.searches = Searches(self._transport)
         self.trials = Trials(self._transport)
+        self.points = Points(self._transport)
         self.artifacts = Artifacts(self._transport)
 
     @property

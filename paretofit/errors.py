@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from api.schemas.datasets import Dataset
+    from api.schemas.exports import Export
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,15 @@ class DatasetRejectedError(ParetofitError):
         self.dataset = dataset
         self.reasons = reasons
         super().__init__("\n".join([f"dataset {dataset.name!r} was rejected:", *(f"  {reason}" for reason in reasons)]))
+
+
+class ExportFailedError(ParetofitError):
+    """A point could not be exported: `export.error` says why."""
+
+    def __init__(self, export: Export) -> None:
+        self.export = export
+        error = export.error or {}
+        super().__init__(f"export as {export.format} failed ({error.get('code')}): {error.get('detail')}")
 
 
 class UsageError(ParetofitError):

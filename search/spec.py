@@ -65,6 +65,9 @@ class DatasetSpec(_Spec):
         le=1024,
         description="Side that training crops to, pixels; unset: 224 for uploads (less for smaller images), a builtin's own.",
     )
+    licence: str | None = Field(
+        default=None, max_length=500, description="Of the images, as far as you know; model cards say it."
+    )
     splits: Splits = Splits()
     seed: int = Field(default=0, ge=0, lt=2**31)
 

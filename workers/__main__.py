@@ -27,7 +27,7 @@ def _device(value: str) -> str:
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m workers", description="Serve one queue until SIGTERM.")
     queues = parser.add_subparsers(dest="queue", required=True)
-    light = queues.add_parser(LIGHT, help="planning and dataset validation")
+    light = queues.add_parser(LIGHT, help="planning, dataset validation and exports")
     light.add_argument("--processes", type=int, default=2, help="jobs at once (default 2)")
     train = queues.add_parser(TRAINING, help="trials, one at a time on one device")
     train.add_argument("--device", type=_device, default="cpu", help="cpu or cuda:N (default cpu)")

@@ -13,12 +13,12 @@ from celery.signals import setup_logging
 from kombu.entity import Exchange, Queue
 
 import logs
-from db.outbox import ADVANCE, INGEST, TRAIN
+from db.outbox import ADVANCE, EXPORT, INGEST, TRAIN
 from settings import get_settings
 
 LIGHT: Final = "light"
 TRAINING: Final = "train"
-QUEUES: Final = {ADVANCE: LIGHT, INGEST: LIGHT, TRAIN: TRAINING}
+QUEUES: Final = {ADVANCE: LIGHT, INGEST: LIGHT, EXPORT: LIGHT, TRAIN: TRAINING}
 """Which queue carries a task. `light` is never behind a training."""
 
 _PRIORITIES: Final = 10

@@ -1,4 +1,4 @@
-"""The environment of trainer and ingestion processes: no credentials, the slot's device and its share of the CPU."""
+"""The environment of trainers and helper processes: no credentials, the slot's device and its share of the CPU."""
 
 from __future__ import annotations
 

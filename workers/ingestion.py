@@ -3,81 +3,32 @@
 from __future__ import annotations
 
 import json
-import signal
-import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
 
-import structlog
 from sqlalchemy.orm import Session
 
 from db import ingestion, publication
-from db.blobs import BlobCorruptError, BlobMissingError
-from db.engine import transaction
 from db.ingestion import Ingestion
-from db.leases import Asked
-from workers import environment
-from workers.keeper import Keeper, StoppedError
-from workers.parent import draining
-from workers.process import start_module
+from workers.helper import ask
+from workers.job import Answer, run_job
 from workers.runtime import Runtime
-from workers.scratch import scratch
-
-_TICK: Final = 0.05
-_LAST_LINES: Final = 20
-_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
-
-
-class _CrashedError(RuntimeError):
-    """The validation came to no answer: worth another try."""
 
 
 def run(runtime: Runtime, dataset_id: str) -> None:
-    """Claim a dataset and validate it, if nobody else does. A worker that stops claims nothing."""
-    if draining.is_set():
-        return
-    settings = runtime.settings
-    claimed_at = time.monotonic()
-    with transaction(runtime.engine) as session:
-        job = ingestion.claim(session, dataset_id, seconds=settings.lease_seconds)
-    if job is None:
-        return
-    renew = partial(_renew, job=job)
-    with (
-        structlog.contextvars.bound_contextvars(dataset=dataset_id, epoch=job.epoch),
-        Keeper(
-            runtime.engine,
-            seconds=job.seconds,
-            claimed_at=claimed_at,
-            renew=renew,
-            renew_every=settings.renew_seconds,
-            look=renew,
-            look_every=settings.renew_seconds,
-        ) as keeper,
-    ):
-        _log.info("claimed")
-        answer: dict[str, Any] | None
-        try:
-            with scratch(settings.home / "scratch", f"{dataset_id}-{job.epoch}") as folder:
-                answer = _validate(runtime, job, keeper, folder)
-        except StoppedError:
-            answer = None if keeper.is_over else {"state": "drained"}
-        except (_CrashedError, BlobCorruptError, BlobMissingError, OSError) as error:
-            _log.exception("validation crashed")
-            answer = {"state": "crashed", "detail": str(error)}
-        if answer is not None and keeper.write(partial(_end, runtime=runtime, job=job, answer=answer)):
-            _log.info("ended", state=answer["state"])
+    """Claim a dataset and validate it, if nobody else does."""
+    run_job(
+        runtime,
+        claim=lambda session: ingestion.claim(session, dataset_id, seconds=runtime.settings.lease_seconds),
+        renew=ingestion.renew,
+        work=partial(_validate, runtime),
+        end=partial(_end, runtime),
+    )
 
 
-def _validate(runtime: Runtime, job: Ingestion, keeper: Keeper, folder: Path) -> dict[str, Any]:
-    """The answer of `search.data.ingest`, with a manifest if it is ready. Raises StoppedError, _CrashedError, OSError,
-    BlobMissingError, BlobCorruptError."""
-
-    def check() -> None:
-        if keeper.is_over or draining.is_set():
-            raise StoppedError
-
+def _validate(runtime: Runtime, job: Ingestion, folder: Path, check: Callable[[], None]) -> Answer:
+    """The answer of `search.data.ingest`, with a manifest if it is ready."""
     archive = None
     if job.archive is not None:
         archive = folder / "archive"
@@ -85,26 +36,8 @@ def _validate(runtime: Runtime, job: Ingestion, keeper: Keeper, folder: Path) ->
     request, out = folder / "request.json", folder / "dataset"
     content = {"spec": job.spec.model_dump(mode="json"), "archive": None if archive is None else str(archive)}
     request.write_text(json.dumps(content))
-    lines: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
-    with start_module(
-        "search.data.ingest",
-        *("--request", str(request), "--out", str(out)),
-        environment=environment.here(device="cpu", threads=runtime.slot.threads),
-        directory=folder,
-    ) as process:
-        while not process.has_ended():
-            check()
-            for source, line in process.read(_TICK):
-                lines.setdefault(source, []).append(line)
-                del lines[source][:-_LAST_LINES]
-        status = process.end()
-        for source, line in process.read_rest(1.0):
-            lines.setdefault(source, []).append(line)
-    if status != 0 or not lines["stdout"]:
-        name = signal.Signals(-status).name if status < 0 else f"status {status}"
-        said = b"\n".join(lines["stderr"][-_LAST_LINES:]).decode(errors="replace")
-        raise _CrashedError(f"the validation ended by {name}: {said}")
-    answer: dict[str, Any] = json.loads(lines["stdout"][-1])
+    arguments = ("--request", str(request), "--out", str(out))
+    answer = ask("search.data.ingest", *arguments, directory=folder, threads=runtime.slot.threads, check=check)
     if answer["state"] == "ready":
         answer["manifest"] = {}
         for name in answer["files"]:
@@ -114,12 +47,7 @@ def _validate(runtime: Runtime, job: Ingestion, keeper: Keeper, folder: Path) ->
     return answer
 
 
-def _renew(session: Session, job: Ingestion) -> Asked:
-    ingestion.renew(session, job)
-    return Asked(cancel=False, pause=False, limit=False)
-
-
-def _end(session: Session, runtime: Runtime, job: Ingestion, answer: dict[str, Any]) -> None:
+def _end(runtime: Runtime, session: Session, job: Ingestion, answer: Answer) -> None:
     settings = runtime.settings
     match answer["state"]:
         case "ready":

@@ -6,7 +6,7 @@ import structlog
 
 from db import outbox, planning
 from db.engine import transaction
-from workers import ingestion, supervisor
+from workers import exporting, ingestion, supervisor
 from workers.app import app
 from workers.runtime import runtime
 
@@ -36,5 +36,15 @@ def ingest(dataset_id: str) -> None:
     ingestion.run(runtime(), dataset_id)
 
 
-for _name, _task in ((outbox.ADVANCE, advance), (outbox.TRAIN, train), (outbox.INGEST, ingest)):
+def export(export_id: str) -> None:
+    """Claim an export, write its file, compare it with PyTorch and store it."""
+    exporting.run(runtime(), export_id)
+
+
+for _name, _task in (
+    (outbox.ADVANCE, advance),
+    (outbox.TRAIN, train),
+    (outbox.INGEST, ingest),
+    (outbox.EXPORT, export),
+):
     app.task(_task, name=_name)

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from api.schemas.base import Response
+from api.schemas.exports import Format
 
 
 class Method(Response):
@@ -15,6 +16,7 @@ class Method(Response):
     kind: str
     summary: str
     paper: str
+    exports: list[Format] = Field(description="What its points can be exported as.")
     presets: dict[str, dict[str, Any]] = Field(description="Named parameters to start from; `tiny` takes seconds.")
 
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from api.schemas.artifacts import Artifact
 from api.schemas.base import Request, Response
+from api.schemas.exports import ExportForm
 
 Cost = Literal["macs", "params", "peak_activation_bytes"]
 Accuracy = Literal["selection_top1"]
@@ -35,6 +36,7 @@ class FrontPoint(Response):
 class PointDetail(FrontPoint):
     """A network with the whole record that its checkpoint carries."""
 
+    exports: list[ExportForm] = Field(description="The formats that it can be exported in, and how each is loaded.")
     record: dict[str, Any] = Field(description="Architecture, preprocessing, classes, evaluation, provenance.")
     created_at: datetime
     updated_at: datetime

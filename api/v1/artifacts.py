@@ -34,7 +34,11 @@ def artifact(row: ArtifactRow) -> Artifact:
     )
 
 
-@router.get("/{artifact_id}", operation_id="get_artifact", responses=problems.responses(problems.NotFoundError))
+@router.get(
+    "/{artifact_id}",
+    operation_id="get_artifact",
+    responses=problems.responses(problems.NotFoundError, problems.ArtifactNotReadyError),
+)
 def read(artifact_id: str, session: Db, tenant: Tenant) -> Artifact:
     """What is known of a file."""
     return artifact(found_artifact(session, tenant, artifact_id))
@@ -48,7 +52,12 @@ def read(artifact_id: str, session: Db, tenant: Tenant) -> Artifact:
         200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
         206: {"description": "The range that was asked for."},
         304: {"description": "The client has it."},
-        **problems.responses(problems.NotFoundError, problems.UnsatisfiableRangeError, problems.ArtifactDamagedError),
+        **problems.responses(
+            problems.NotFoundError,
+            problems.ArtifactNotReadyError,
+            problems.UnsatisfiableRangeError,
+            problems.ArtifactDamagedError,
+        ),
     },
 )
 @router.head("/{artifact_id}/content", include_in_schema=False)

@@ -23,6 +23,7 @@ def read_methods() -> MethodList:
                 kind=method.kind,
                 summary=method.params.summary,
                 paper=method.params.paper,
+                exports=list(method.params.exports),
                 presets={"tiny": method.params.tiny, **method.params.presets},
             )
             for method in METHODS.values()

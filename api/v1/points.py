@@ -13,6 +13,7 @@ from api.schemas.points import FrontPoint, PointDetail
 from api.security import Tenant
 from api.services import Db
 from api.v1.artifacts import artifact
+from api.v1.exports import forms
 from db.points import FoundPoint
 
 router = APIRouter(prefix="/points", tags=["points"])
@@ -30,7 +31,11 @@ def read(point_id: str, session: Db, tenant: Tenant) -> PointDetail:
     search = found_search(session, tenant, point.row.search_id)
     fields = _fields(point, feasible=Found([], search.spec).feasible(point))
     return PointDetail(
-        **fields, record=point.row.record, created_at=point.row.created_at, updated_at=point.row.updated_at
+        **fields,
+        exports=forms(search.method, point.row.key),
+        record=point.row.record,
+        created_at=point.row.created_at,
+        updated_at=point.row.updated_at,
     )
 
 

@@ -29,6 +29,7 @@ def add(
     subset: Annotated[int | None, typer.Option(help="Training images to draw from a built-in.")] = None,
     seed: Annotated[int, typer.Option(help="Of the draw and of the splits.")] = 0,
     image_size: Annotated[int | None, typer.Option(help="Side that training crops to, pixels.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Of the images; model cards say it.")] = None,
     wait: Annotated[bool, typer.Option(help="Wait until it is validated.")] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -48,6 +49,7 @@ def add(
         "source": {"kind": "upload"} if uploading else {"kind": "builtin", "name": source, "subset": subset},
         "seed": seed,
         "image_size": image_size,
+        "licence": licence,
     }
     with client(context, patience=PATIENT if uploading else 3.0) as service:
         dataset = service.datasets.create(spec)

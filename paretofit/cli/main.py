@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from paretofit.cli import datasets, demo, fronts, methods, searches, service, steering, watch
+from paretofit.cli import datasets, demo, exports, fronts, methods, searches, service, steering, watch
 from paretofit.cli.exits import MEANINGS, Exit, exit_code
 from paretofit.cli.output import complain
 from paretofit.cli.session import Session
@@ -75,6 +75,8 @@ app.command(rich_help_panel="Searching")(searches.delete)
 app.command(rich_help_panel="Results")(fronts.front)
 app.command(rich_help_panel="Results")(fronts.select)
 app.command(rich_help_panel="Results")(fronts.download)
+app.command(rich_help_panel="Results")(exports.export)
+app.command(rich_help_panel="Results")(exports.card)
 
 
 def run() -> None:

@@ -54,6 +54,22 @@ def trial_id(client: Client, reference: str) -> str:
     raise NoSuchError(f"search {search} has no trial {number}; `paretofit show {search}` lists them")
 
 
+def point_id(client: Client, reference: str) -> str:
+    """The id of a point, which may be given as `SEARCH:POINT`: a point of its front, another one of its key or id.
+
+    Raises NoSuchError and UsageError.
+    """
+    search, colon, name = reference.partition(":")
+    if not colon:
+        if _WHOLE.fullmatch(reference):
+            return reference
+        raise UsageError(f"{reference!r} is no point: give its whole id, or SEARCH:POINT such as latest:best")
+    front = client.searches.front(search_id(client, search), dominated=True)
+    if name in ("best", "smallest"):
+        return point(front.points, name).id
+    return point([*front.points, *front.baselines, *(front.dominated or ())], name).id
+
+
 def point(points: Sequence[FrontPoint], reference: str) -> FrontPoint:
     """The point of a front that has this id (or its end) or key; `best` and `smallest` are its ends.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
@@ -11,6 +12,7 @@ ALL: Final[tuple[Format, ...]] = get_args(Format)
 
 INPUT: Final = "image"
 """What an ONNX file calls its input: float32 [batch, channels, height, width], preprocessed."""
+BATCH: Final = "batch"
 OUTPUT: Final = "logits"
 """What it calls its output: float32 [batch, classes]."""
 
@@ -70,3 +72,9 @@ FORMS: Final[dict[Format, Form]] = {
 
 TOLERANCE: Final[dict[Precision, float]] = {"float32": 1e-4, "float16": 2e-2}
 """How far an export's logits may be from PyTorch's, as a share of the largest logit's magnitude."""
+
+
+def file_name(key: str, form: Form, precision: str = "float32") -> str:
+    """What a point's file is called: its key, the precision if it is not the usual one, and the format's suffix."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", key).strip("-.") or "network"
+    return f"{plain}{'' if precision == 'float32' else f'-{precision}'}{form.suffix}"

@@ -18,7 +18,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from search.export.fold import folded
-from search.export.formats import INPUT, OUTPUT, Precision
+from search.export.formats import BATCH, INPUT, OUTPUT, Precision
 from search.export.network import Array, Exportable
 from search.export.program_file import program
 
@@ -70,11 +70,17 @@ def open_file(path: Path, threads: int) -> OnnxSession:
 
 
 def _name(graph: onnx.GraphProto) -> None:
-    """Name each node by its module and operation (`blocks.1.expand/Conv`), and what it gives by the node."""
+    """Name each node by its module and operation (`blocks.1.expand.conv/Conv`), what it gives by the node, and the
+    dimension that is free."""
     weights = {tensor.name for tensor in graph.initializer}
     seen: Counter[str] = Counter()
     renamed: dict[str, str] = {}
-    kept = {value.name for value in (*graph.input, *graph.output)}
+    ends = (*graph.input, *graph.output)
+    for value in ends:
+        batch = value.type.tensor_type.shape.dim[0]
+        if batch.dim_param:
+            batch.dim_param = BATCH
+    kept = {value.name for value in ends}
     for node in graph.node:
         name = f"{_module(node, weights)}/{node.op_type}"
         seen[name] += 1
@@ -91,7 +97,7 @@ def _module(node: onnx.NodeProto, weights: set[str]) -> str:
     # A convolution that took in its normalisation bears that one's scopes.
     for name in node.input:
         if name in weights and name.endswith(_WEIGHT):
-            return name.removesuffix(_WEIGHT)
+            return str(name).removesuffix(_WEIGHT)
     for entry in node.metadata_props:
         if entry.key == _SCOPES:
             scopes: list[str] = ast.literal_eval(entry.value)

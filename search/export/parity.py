@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from search.export.backends import Session
 from search.export.formats import TOLERANCE, Precision
 from search.export.network import Exportable, TorchSession
-from search.export.session import Session
 
 BATCHES: Final = (1, 2, 5)
 """Images of the inputs that are compared."""

@@ -1,7 +1,8 @@
 """What a method is made of: parameters, a pure plan, and a run. Torch-free.
 
 A method is a folder: `params.py` (`PARAMS`: its parameter classes, one per kind), `plan.py`
-(`plan(spec, history) -> Plan`, pure), `run.py` (`run(trial, reporter) -> outputs`, loaded only where it trains).
+(`plan(spec, history) -> Plan`, pure), `run.py` (`run(trial, reporter) -> outputs`, loaded only where it trains). One whose points name a `supernet` has
+`extract.py` too (`extract(supernet, architecture, size) -> network`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.architecture import Architecture
+from search.export.formats import ALL, Format
 
 TrialState = Literal["queued", "running", "completed", "pruned", "infeasible", "failed", "cancelled"]
 Config = Mapping[str, float | int | str]
@@ -57,6 +59,8 @@ class MethodParams(BaseModel):
     """Named parameters to start from, beside `tiny`."""
     least_trials: ClassVar[int] = 1
     """Trials without which a search finds nothing: a lower `max_trials` is refused."""
+    exports: ClassVar[tuple[Format, ...]] = ALL
+    """Formats that its points can be exported in."""
 
     kind: str
 

@@ -14,7 +14,7 @@ def test_page_is_what_the_code_draws() -> None:
 
 def test_page_shows_every_move_and_no_other() -> None:
     sections = re.split(r"^## ", diagrams.render(), flags=re.MULTILINE)[1:]
-    for section, machine in zip(sections, (states.SEARCH, states.TRIAL, states.DATASET), strict=True):
+    for section, machine in zip(sections, (states.SEARCH, states.TRIAL, states.DATASET, states.EXPORT), strict=True):
         moves = {(before, after) for before, targets in machine.items() for after in targets}
         ends = {(before, "[*]") for before in states.terminal(machine)}
         arrows = set(re.findall(r"^    (\S+) --> (\S+)$", section, re.MULTILINE))
@@ -23,7 +23,7 @@ def test_page_shows_every_move_and_no_other() -> None:
 
 
 def test_every_machine_ends() -> None:
-    for machine in (states.SEARCH, states.TRIAL, states.DATASET):
+    for machine in (states.SEARCH, states.TRIAL, states.DATASET, states.EXPORT):
         reached = {next(iter(machine))}
         while grown := {after for before in reached for after in machine[before]} - reached:
             reached |= grown

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from search.export.formats import Format
 from search.methods.method import Candidate, DatasetProfile, MethodParams
 
 
@@ -15,6 +16,7 @@ class StepsParams(MethodParams):
     summary: ClassVar[str] = "Counts."
     paper: ClassVar[str] = "none"
     tiny: ClassVar[dict[str, Any]] = {"trials": 2, "steps": 5}
+    exports: ClassVar[tuple[Format, ...]] = ("safetensors", "onnx")
 
     kind: Literal["steps"] = "steps"
     trials: int = Field(default=1, ge=1, description="Trials, all planned at once; one more follows if `then` is set.")

@@ -1,0 +1,173 @@
+"""Exports: points as files of other formats, made by a light worker."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, cast
+
+from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
+from sqlalchemy.orm import Session
+
+from api import problems
+from api.idempotency import IdempotentOnce, answer
+from api.lookup import found_export, found_point, found_search
+from api.schemas.exports import MAX_SIDE, Export, ExportForm, ExportList, ExportRequest
+from api.schemas.problems import FieldProblem
+from api.security import Tenant
+from api.services import Db
+from api.v1.artifacts import artifact
+from db import datasets, exports
+from db.exports import Form, FoundExport
+from db.idempotency import Answer
+from db.points import FoundPoint
+from models.architecture import Architecture
+from search.export import card
+from search.export.formats import ALL, FORMS, Format, file_name
+from search.spec import METHODS
+
+router = APIRouter(tags=["exports"])
+_SECONDS = "2"
+
+
+@router.post(
+    "/points/{point_id}/exports",
+    operation_id="create_export",
+    status_code=202,
+    response_model=Export,
+    responses=problems.responses(
+        problems.NotFoundError, problems.NoWeightsError, problems.KeyInFlightError, problems.KeyReusedError
+    ),
+)
+def create(point_id: str, wanted: ExportRequest, tenant: Tenant, once: IdempotentOnce) -> Response:
+    """Have a point's network written in a format, run there and compared with PyTorch. A failed one is tried again."""
+
+    def effect(session: Session) -> Answer:
+        point = found_point(session, tenant, point_id)
+        form = _form(wanted, point, found_search(session, tenant, point.row.search_id).method)
+        weights = exports.source(session, point)
+        if weights is None:
+            raise problems.NoWeightsError("its trial has not reported the weights: wait for the trial's end")
+        made = exports.request(session, point, weights, form)
+        headers = {"Location": f"/v1/exports/{made.row.id}"}
+        return answer(202, _export(made, point), headers if made.artifact else headers | {"Retry-After": _SECONDS})
+
+    return once(effect)
+
+
+@router.get(
+    "/points/{point_id}/exports", operation_id="list_exports", responses=problems.responses(problems.NotFoundError)
+)
+def read_list(point_id: str, session: Db, tenant: Tenant) -> ExportList:
+    """The exports of a point, oldest first."""
+    point = found_point(session, tenant, point_id)
+    return ExportList(data=[_export(found, point) for found in exports.of_point(session, point_id)])
+
+
+@router.get("/exports/{export_id}", operation_id="get_export", responses=problems.responses(problems.NotFoundError))
+def read(export_id: str, session: Db, tenant: Tenant) -> Export:
+    """An export: its state, and what came of it."""
+    found = found_export(session, tenant, export_id)
+    return _export(found, found_point(session, tenant, found.row.point_id))
+
+
+@router.get(
+    "/points/{point_id}/card",
+    operation_id="get_model_card",
+    response_class=PlainTextResponse,
+    responses={
+        200: {"content": {"text/markdown": {"schema": {"type": "string"}}}},
+        **problems.responses(problems.NotFoundError),
+    },
+)
+def read_card(point_id: str, session: Db, tenant: Tenant) -> Response:
+    """The point's model card, in Markdown."""
+    point = found_point(session, tenant, point_id)
+    search = found_search(session, tenant, point.row.search_id)
+    dataset = datasets.get(session, tenant, search.dataset_id)
+    assert dataset is not None
+    content = card.render(
+        point.row.record,
+        point_id=point_id,
+        search_id=search.id,
+        spec=search.spec,
+        data=card.Data(dataset.name, dataset.source, dataset.options.get("licence")),
+        formats=offered(search.method),
+        exports=[
+            card.Made(found.artifact.name, found.artifact.sha256, found.row.parity["max_abs_diff"])
+            for found in exports.of_point(session, point_id)
+            if found.artifact is not None and found.row.parity is not None
+        ],
+    )
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", point.row.key)
+    headers = {"Content-Disposition": f'attachment; filename="{name}.md"', "X-Content-Type-Options": "nosniff"}
+    return Response(content, media_type="text/markdown; charset=utf-8", headers=headers)
+
+
+def offered(method: str) -> tuple[Format, ...]:
+    """The formats that a method's points can be exported in; all, for a method that this service does not know any more."""
+    return METHODS[method].params.exports if method in METHODS else ALL
+
+
+def forms(method: str, key: str) -> list[ExportForm]:
+    """The formats for a point of a method."""
+    return [
+        ExportForm(
+            format=name,
+            title=FORMS[name].title,
+            precisions=list(FORMS[name].precisions),
+            packages=list(FORMS[name].packages),
+            loading=FORMS[name].snippet(file_name(key, FORMS[name])),
+        )
+        for name in offered(method)
+    ]
+
+
+def _form(wanted: ExportRequest, point: FoundPoint, method: str) -> Form:
+    formats = offered(method)
+    if wanted.format not in formats:
+        raise _invalid("/format", f"points of {method} are exported as {', '.join(formats)}, not {wanted.format}")
+    precisions = FORMS[wanted.format].precisions
+    if wanted.precision not in precisions:
+        raise _invalid("/precision", f"{wanted.format} has {', '.join(precisions)}, not {wanted.precision}")
+    if wanted.input_shape is None:
+        height, width = point.input_size
+        return Form(wanted.format, wanted.precision, (height, width))
+    channels, height, width = wanted.input_shape
+    architecture = Architecture.from_json(point.row.record["architecture"])
+    if channels != architecture.channels:
+        raise _invalid("/input_shape/0", f"the network takes {architecture.channels} channels, not {channels}")
+    for index, side in ((1, height), (2, width)):
+        if not 1 <= side <= MAX_SIDE:
+            raise _invalid(f"/input_shape/{index}", f"a side has 1 to {MAX_SIDE} pixels, not {side}")
+    try:
+        architecture.layers((height, width))
+    except ValueError as error:
+        raise _invalid("/input_shape", str(error)) from error
+    return Form(wanted.format, wanted.precision, (height, width))
+
+
+def _invalid(pointer: str, detail: str) -> problems.InvalidError:
+    return problems.InvalidError(detail, errors=[FieldProblem(pointer=pointer, detail=detail)])
+
+
+def _export(found: FoundExport, point: FoundPoint) -> Export:
+    row = found.row
+    record: dict[str, Any] = point.row.record
+    form = FORMS[cast("Format", row.format)]
+    return Export.model_validate(
+        {
+            "id": row.id,
+            "point_id": row.point_id,
+            "format": row.format,
+            "precision": row.precision,
+            "input_shape": (record["architecture"]["channels"], row.height, row.width),
+            "state": row.state,
+            "artifact": None if found.artifact is None else artifact(found.artifact),
+            "parity": row.parity,
+            "error": row.error,
+            "loading": form.snippet(file_name(point.row.key, form, row.precision)),
+            "created_at": row.created_at,
+            "updated_at": row.updated_at,
+        }
+    )

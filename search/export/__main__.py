@@ -1,0 +1,99 @@
+"""A point -> a file of another format, compared with PyTorch, as a process of its own:
+`python -m search.export --request R --out FILE`.
+
+Prints one JSON line: {"state": "ready", "parity"} or {"state": "failed", "error": {"code", "detail", ...}}, with exit code
+0 for both. The codes: `parity` (the file computes something else; the figures are in `parity`), `conversion` (it cannot
+be written or run), `source` (the stored weights are not the point's), `not_installed`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from models import checkpoint
+from models.architecture import Architecture
+from models.build import Network
+from models.trace import Size
+from search.export.formats import Format, Precision
+from search.export.network import Exportable, exportable
+from search.export.parity import ParityError, compare
+from search.export.session import open_session
+from search.export.write import write
+from search.spec import METHODS
+
+
+class ExportRequest(BaseModel):
+    """`weights` is a checkpoint, or the supernet that a point of this `method` and `record` is cut from; `size` the
+    input's height and width, pixels."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weights: Path
+    from_supernet: bool
+    method: str
+    record: dict[str, Any]
+    format: Format
+    precision: Precision
+    size: tuple[int, int]
+
+
+def export(request: ExportRequest, out: Path) -> dict[str, Any]:
+    """Write the file `out`, unless the answer's state is `failed`."""
+    try:
+        source = _source(request)
+    except (ValueError, LookupError) as error:
+        return _failed("source", str(error))
+    try:
+        write(source, request.format, out, request.precision)
+        session = open_session(out, request.format, torch.get_num_threads())
+        parity = compare(source, session, request.precision)
+    except ParityError as error:
+        return _failed("parity", str(error), parity=error.parity.to_json())
+    except ImportError as error:
+        return _failed("not_installed", f"{error}: the worker needs `pip install 'paretofit[export]'`")
+    except (ValueError, RuntimeError) as error:
+        return _failed("conversion", str(error))
+    return {"state": "ready", "parity": parity.to_json()}
+
+
+def _source(request: ExportRequest) -> Exportable:
+    if not request.from_supernet:
+        network = checkpoint.load(request.weights)
+        assert network.record is not None
+        return exportable(network, request.size, network.record)
+    if request.method not in METHODS:
+        raise LookupError(f"method {request.method!r}, which trained these weights, is not in PARETOFIT_METHODS")
+    architecture = Architecture.from_json(request.record["architecture"])
+    # The statistics are those of the size that the point was measured at.
+    measured: tuple[int, int] = tuple(request.record["input_size"])
+    module = f"{METHODS[request.method].package}.extract"
+    extract: Callable[[Path, Architecture, Size], Network] = import_module(module).extract
+    network = extract(request.weights, architecture, measured)
+    return exportable(network, request.size, request.record)
+
+
+def _failed(code: str, detail: str, **more: Any) -> dict[str, Any]:
+    return {"state": "failed", "error": {"code": code, "detail": detail, **more}}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m search.export", description=__doc__)
+    parser.add_argument("--request", type=Path, required=True, help="JSON file: see ExportRequest")
+    parser.add_argument("--out", type=Path, required=True, help="the file to write")
+    arguments = parser.parse_args()
+    request = ExportRequest.model_validate_json(arguments.request.read_bytes())
+    print(json.dumps(export(request, arguments.out)), file=sys.stdout, flush=True)  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""The module of each format: imported, with the packages that it needs, when the format is used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Final, Protocol, cast
+
+from search.export.formats import Format, Precision
+from search.export.network import Array, Exportable
+
+
+class Session(Protocol):
+    """A network that runs: float32 images [N, C, H, W], contiguous -> logits [N, classes]."""
+
+    def __call__(self, images: Array, /) -> Array: ...
+
+
+class Backend(Protocol):
+    """What the module of a format has."""
+
+    def write(self, source: Exportable, path: Path, precision: Precision) -> None: ...
+
+    def open_file(self, path: Path, threads: int) -> Session: ...
+
+
+_MODULES: Final[dict[Format, str]] = {
+    "safetensors": "search.export.weights_file",
+    "torch_export": "search.export.program_file",
+    "onnx": "search.export.onnx_file",
+    "ncnn": "search.export.ncnn_file",
+}
+
+
+def backend(file_format: Format) -> Backend:
+    """The module of a format. Raises ImportError without its packages (`pip install 'paretofit[export]'`)."""
+    return cast("Backend", import_module(_MODULES[file_format]))

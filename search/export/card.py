@@ -1,0 +1,162 @@
+"""A point's model card: what it was trained on and how, what it costs and does, where it comes from. Torch-free.
+
+Mitchell et al., Model Cards for Model Reporting, 2019 (arXiv 1810.03993).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from search.export.formats import FORMS, Format, file_name
+
+LICENCES: Final = {"fashion_mnist": "MIT, Zalando Research (github.com/zalandoresearch/fashion-mnist)"}
+"""Of the built-in data sets."""
+_COSTS: Final = {
+    "macs": "multiply-accumulates of convolutions and linear layers, one image",
+    "params": "parameters",
+    "peak_activation_bytes": "largest memory of activations, float32, one image",
+    "pool_inputs": "values that the last pooling reads, one image",
+}
+_ACCURACIES: Final = {
+    "selection_top1": "accuracy on the selection split, which networks are chosen on",
+    "top1": "accuracy on the report split, which nothing is chosen on",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What is known of the dataset; `licence` is what its owner said of it."""
+
+    name: str
+    source: Mapping[str, Any]
+    licence: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An export of the point that is ready."""
+
+    file: str
+    sha256: str
+    max_abs_diff: float
+
+
+def render(
+    record: Mapping[str, Any],
+    *,
+    point_id: str,
+    search_id: str,
+    spec: Mapping[str, Any],
+    data: Data,
+    formats: Sequence[Format],
+    exports: Sequence[Made],
+) -> str:
+    """The card in Markdown. `record` is the point's (`search.reporter.Point` as JSON), `spec` its search's, resolved."""
+    architecture = record["architecture"]
+    sections = {
+        "": [f"# {architecture['family']}: {record['key']}", "", *_summary(record, spec)],
+        "Data": _data(spec["dataset"], data),
+        "Input": _input(record, architecture),
+        "Recipe": _recipe(record, spec),
+        "Metrics": _metrics(record),
+        "Cost": list(_table(("cost", "value", ""), _costs(record["metrics"]))),
+        "Use": _use(record["key"], formats),
+        "Exports": _exports(exports),
+        "Provenance": _provenance(record, point_id, search_id),
+    }
+    lines: list[str] = []
+    for title, content in sections.items():
+        lines += [f"## {title}", "", *content, ""] if title else [*content, ""]
+    return "\n".join(lines)
+
+
+def _summary(record: Mapping[str, Any], spec: Mapping[str, Any]) -> list[str]:
+    role = "a baseline, beside the front" if record["role"] == "baseline" else "a candidate of the front"
+    return [
+        f"An image classifier for {len(record['classes'])} classes, {role} of a search by `{spec['method']['kind']}`."
+    ]
+
+
+def _data(profile: Mapping[str, Any], data: Data) -> list[str]:
+    builtin = data.source.get("name") if data.source.get("kind") == "builtin" else None
+    licence = data.licence or LICENCES.get(builtin or "")
+    images = ", ".join(f"{count} {split}" for split, count in profile["images"].items())
+    return [
+        f"- dataset: {data.name} ({f'built-in {builtin}' if builtin else 'uploaded by its owner'})",
+        f"- licence: {licence or 'not stated: ask whoever gave the images before you pass the network on'}",
+        f"- images: {images}",
+        f"- classes: {', '.join(profile['classes'])}",
+        f"- fingerprint: `{profile['fingerprint']}`",
+    ]
+
+
+def _input(record: Mapping[str, Any], architecture: Mapping[str, Any]) -> list[str]:
+    height, width = record["input_size"]
+    steps = record["preprocessing"]
+    top, left = steps["crop"]
+    options = f"{steps['resize']}, align_corners {steps['align_corners']}, antialias {steps['antialias']}"
+    return [
+        f"float32 [batch, {architecture['channels']}, {height}, {width}], from an image of 8-bit values:",
+        "",
+        f"1. crop the centre to {top} x {left} pixels;",
+        "2. divide by 255;",
+        f"3. subtract {_values(steps['mean'])} and divide by {_values(steps['std'])}, by channel;",
+        f"4. resize to {height} x {width}, {options}.",
+    ]
+
+
+def _recipe(record: Mapping[str, Any], spec: Mapping[str, Any]) -> list[str]:
+    varied = [f"- {name}: {_value(value)}" for name, value in record["config"].items()]
+    method = json.dumps(spec["method"], indent=2, sort_keys=True)
+    return [*varied, f"- seed: {spec['seed']}", "", "The method's parameters:", "", "```json", method, "```"]
+
+
+def _metrics(record: Mapping[str, Any]) -> list[str]:
+    others = {name: "" for name in record["metrics"] if name not in _COSTS}
+    rows = [
+        (name, _value(record["metrics"][name]), meaning)
+        for name, meaning in {**others, **_ACCURACIES}.items()
+        if record["metrics"].get(name) is not None
+    ]
+    conditions = ", ".join(f"{name} {value}" for name, value in record["evaluation"].items())
+    return [*_table(("metric", "value", ""), rows), "", f"Measured with {conditions}."]
+
+
+def _costs(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    return [(name, f"{metrics[name]:,.0f}", meaning) for name, meaning in _COSTS.items() if name in metrics]
+
+
+def _use(key: str, formats: Sequence[Format]) -> list[str]:
+    lines: list[str] = []
+    for name in formats:
+        form = FORMS[name]
+        lines += [f"`{name}` ({form.title}):", "", "```python", form.snippet(file_name(key, form)), "```", ""]
+    return lines[:-1]
+
+
+def _exports(exports: Sequence[Made]) -> list[str]:
+    if not exports:
+        return ["None yet."]
+    rows = [(made.file, f"{made.max_abs_diff:.3g}", f"`{made.sha256}`") for made in exports]
+    return list(_table(("file", "largest difference from PyTorch", "SHA-256"), rows))
+
+
+def _provenance(record: Mapping[str, Any], point_id: str, search_id: str) -> list[str]:
+    known = {"point": point_id, "search": search_id, **record["provenance"]}
+    return [f"- {name}: {value if isinstance(value, str) else json.dumps(value)}" for name, value in known.items()]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    for row in (head, ["---"] * len(head), *rows):
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
+
+
+def _values(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.6g}" for value in values)
+
+
+def _value(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

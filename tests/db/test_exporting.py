@@ -1,0 +1,171 @@
+"""Exports as rows: asked for, claimed, ended, taken back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import Engine, func, select, text
+
+from db import exporting, exports, points, reaping
+from db.blobs import Blob
+from db.engine import transaction
+from db.exporting import ExportJob
+from db.exports import Form, FoundExport
+from db.ids import new_id
+from db.leases import StaleLeaseError
+from db.tables import ArtifactRow, ExportRow, PointRow
+from tests.db import rows
+
+pytestmark = pytest.mark.usefixtures("scripted")
+
+FORM = Form("onnx", "float32", (32, 32))
+ERROR = {"code": "parity", "detail": "it computes something else"}
+
+
+@pytest.fixture
+def point_id(engine: Engine) -> str:
+    """A point that is still in its trial's supernet."""
+    search_id = rows.add_search(engine)
+    trial_id = rows.plan(engine, search_id)[0]
+    row = PointRow(
+        id=new_id("pt"),
+        search_id=search_id,
+        trial_id=trial_id,
+        key="net",
+        metrics={},
+        record={"key": "net", "config": {}, "input_size": [32, 32], "supernet": "shared"},
+    )
+    with transaction(engine) as session:
+        session.add(row)
+        for name, letter in (("shared", "a"), ("own", "b")):
+            session.add(
+                ArtifactRow(
+                    id=new_id("art"), search_id=search_id, trial_id=trial_id, name=name, sha256=letter * 64, size=1
+                )
+            )
+    rows.wake_ups(engine)
+    return row.id
+
+
+def request(engine: Engine, point_id: str, form: Form = FORM) -> FoundExport:
+    with transaction(engine) as session:
+        point = points.get(session, "default", point_id)
+        assert point is not None
+        source = exports.source(session, point)
+        assert source is not None
+        return exports.request(session, point, source, form)
+
+
+def claim(engine: Engine, export_id: str) -> ExportJob:
+    with transaction(engine) as session:
+        job = exporting.claim(session, export_id, seconds=60)
+    assert job is not None
+    return job
+
+
+def row(engine: Engine, export_id: str) -> ExportRow:
+    with transaction(engine) as session:
+        return session.get_one(ExportRow, export_id)
+
+
+def ready(engine: Engine, job: ExportJob) -> None:
+    with transaction(engine) as session:
+        blob = Blob("c" * 64, 3)
+        exporting.ready(session, job, name="net.onnx", blob=blob, media_type="x/y", parity={"max_abs_diff": 0.0})
+
+
+def test_the_same_form_is_the_same_export(engine: Engine, point_id: str) -> None:
+    first = request(engine, point_id)
+    assert first.row.state == "queued"
+    assert first.artifact is None
+    assert rows.wake_ups(engine) == [("export", first.row.id)]
+    assert request(engine, point_id).row.id == first.row.id
+    assert rows.wake_ups(engine) == []
+    others = [replace(FORM, format="ncnn"), replace(FORM, precision="float16"), replace(FORM, size=(32, 24))]
+    assert len({request(engine, point_id, form).row.id for form in others} | {first.row.id}) == 4
+
+
+def test_weights_of_its_own_come_before_the_supernet(engine: Engine, point_id: str) -> None:
+    export_id = request(engine, point_id).row.id
+    job = claim(engine, export_id)
+    assert (job.source_sha256, job.from_supernet) == ("a" * 64, True)
+    with transaction(engine) as session:
+        own = select(ArtifactRow.id).where(ArtifactRow.name == "own").scalar_subquery()
+        session.get_one(PointRow, point_id).artifact_id = session.scalar(select(own))
+    again = request(engine, point_id)
+    assert again.row.id != export_id
+    assert (again.row.source_sha256, again.row.from_supernet) == ("b" * 64, False)
+
+
+def test_ready_makes_the_artifact_of_the_same_id(engine: Engine, point_id: str) -> None:
+    export_id = request(engine, point_id).row.id
+    job = claim(engine, export_id)
+    assert (job.epoch, job.record["key"], job.size) == (1, "net", (32, 32))
+    with transaction(engine) as session:
+        assert exporting.claim(session, export_id, seconds=60) is None
+        exporting.renew(session, job)
+    ready(engine, job)
+    found = request(engine, point_id)
+    assert found.row.state == "ready"
+    assert found.artifact is not None
+    assert (found.artifact.id, found.artifact.sha256, found.artifact.trial_id) == (export_id, "c" * 64, None)
+
+
+def test_a_failed_one_is_tried_again_when_it_is_asked_for(engine: Engine, point_id: str) -> None:
+    export_id = request(engine, point_id).row.id
+    with transaction(engine) as session:
+        exporting.fail(session, claim(engine, export_id), ERROR)
+    assert row(engine, export_id).error == ERROR
+    rows.wake_ups(engine)
+    assert request(engine, point_id).row.state == "queued"
+    assert rows.wake_ups(engine) == [("export", export_id)]
+    assert claim(engine, export_id).epoch == 2
+
+
+def test_a_lost_worker_writes_nothing(engine: Engine, point_id: str) -> None:
+    export_id = request(engine, point_id).row.id
+    lost = claim(engine, export_id)
+    rows.wake_ups(engine)
+    with transaction(engine) as session:
+        session.execute(text("UPDATE exports SET lease_expires_at = clock_timestamp() - interval '1 minute'"))
+    reaped = reaping.reap(engine, lease_seconds=0.0, max_crashes=3, back_off=0)
+    assert reaped == {export_id: "queued"}
+    assert rows.wake_ups(engine) == [("export", export_id)]
+    ready(engine, claim(engine, export_id))
+    with pytest.raises(StaleLeaseError):
+        ready(engine, lost)
+    for stale in (exporting.renew, exporting.release):
+        with pytest.raises(StaleLeaseError), transaction(engine) as session:
+            stale(session, lost)
+    with transaction(engine) as session:
+        assert session.scalar(select(func.count()).where(ArtifactRow.id == export_id)) == 1
+
+
+def test_one_that_keeps_crashing_fails_with_a_reason(engine: Engine, point_id: str) -> None:
+    export_id = request(engine, point_id).row.id
+    for state in ("queued", "failed"):
+        job = claim(engine, export_id)
+        with transaction(engine) as session:
+            error = {"code": "crashed", "detail": "killed"}
+            crashed = exporting.crash(session, export_id, job.epoch, error, max_crashes=2, back_off=0)
+        assert crashed == state
+    assert row(engine, export_id).error == {"code": "crashed", "detail": "killed"}
+
+
+def test_a_drained_one_waits_again(engine: Engine, point_id: str) -> None:
+    export_id = request(engine, point_id).row.id
+    rows.wake_ups(engine)
+    with transaction(engine) as session:
+        exporting.release(session, claim(engine, export_id))
+    assert rows.wake_ups(engine) == [("export", export_id)]
+    assert (row(engine, export_id).state, row(engine, export_id).crash_count) == ("queued", 0)
+
+
+def test_a_lost_wake_up_is_sent_again(engine: Engine, point_id: str) -> None:
+    export_id = request(engine, point_id).row.id
+    rows.wake_ups(engine)
+    with transaction(engine) as session:
+        assert reaping.unclaimed(session, "export") == 1
+        assert reaping.resend(session, "export", seconds=0) == [export_id]
+    assert rows.wake_ups(engine) == [("export", export_id)]

@@ -1,0 +1,39 @@
+"""A short network of each family, such as training leaves it: normalisations have statistics of their own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import nn
+
+from models.build import Network, build
+from models.families.registry import architecture
+
+SIDE = 32
+_NAMES = {"wrn_D_K": "wrn_10_1"}
+_NARROW: dict[str, dict[str, Any]] = {
+    "resnext50_32x4d": {"width": 0.5},
+    "fd_shufflenet": {"width": 0.25},
+    "shufflenet_v1": {"width": 0.25},
+}
+
+
+def network(family: str) -> Network:
+    """A network of 32 pixels, one channel and ten classes, in evaluation mode; of blocks that repeat, the first."""
+    narrow = _NARROW.get(family, {"base_width": 0.125})
+    full = architecture(_NAMES.get(family, family), nominal=SIDE, classes=10, channels=1, **narrow)
+    made = build(replace(full, blocks=tuple(block for block, _ in groupby(full.blocks))))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for module in made.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                assert module.running_mean is not None
+                assert module.running_var is not None
+                module.running_mean.normal_(0, 0.1)
+                module.running_var.uniform_(0.5, 2)
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.normal_(module.bias, 0, 0.1)
+    return made.eval()

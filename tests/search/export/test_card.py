@@ -1,0 +1,65 @@
+"""Model cards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from search.export.card import Data, Made, render
+
+RECORD: dict[str, Any] = {
+    "key": "w0.5-r24",
+    "architecture": {"family": "fd_mobilenet", "channels": 1},
+    "input_size": [24, 20],
+    "classes": ["cat", "dog"],
+    "config": {"width": 0.5, "resolution": 24},
+    "metrics": {"selection_top1": 0.75, "macs": 1234567.0, "params": 4321.0},
+    "preprocessing": {
+        "crop": [32, 30],
+        "mean": [0.286],
+        "std": [0.353],
+        "resize": "bilinear",
+        "align_corners": True,
+        "antialias": False,
+    },
+    "evaluation": {"device": "cpu", "batch_size": 64, "dtype": "float32"},
+    "provenance": {"torch": "2.13.0", "splits": {"selection": "ab"}},
+    "role": "candidate",
+}
+SPEC: dict[str, Any] = {
+    "method": {"kind": "mutualnet", "epochs": 3},
+    "seed": 7,
+    "dataset": {"classes": ["cat", "dog"], "images": {"train": 800, "report": 100}, "fingerprint": "f" * 8},
+}
+
+
+def card(data: Data, exports: tuple[Made, ...] = ()) -> str:
+    return render(RECORD, point_id="pt_1", search_id="srch_1", spec=SPEC, data=data, formats=("onnx",), exports=exports)
+
+
+def test_says_what_is_known() -> None:
+    found = card(Data("pets", {"kind": "upload"}, "CC BY 4.0"), (Made("w0.5-r24.onnx", "ab" * 32, 1.5e-6),))
+    for said in (
+        "# fd_mobilenet: w0.5-r24",
+        "800 train, 100 report",
+        "licence: CC BY 4.0",
+        "float32 [batch, 1, 24, 20]",
+        "crop the centre to 32 x 30",
+        "subtract 0.286 and divide by 0.353",
+        '"epochs": 3',
+        "seed: 7",
+        "| selection_top1 | 0.75 |",
+        "| macs | 1,234,567 |",
+        'onnxruntime.InferenceSession("w0.5-r24.onnx")',
+        f"| w0.5-r24.onnx | 1.5e-06 | `{'ab' * 32}` |",
+        "- point: pt_1",
+        "- torch: 2.13.0",
+    ):
+        assert said in found, said
+    assert "| top1 |" not in found
+
+
+def test_licences() -> None:
+    builtin = {"kind": "builtin", "name": "fashion_mnist"}
+    assert "licence: MIT" in card(Data("clothes", builtin, None))
+    assert "licence: CC0" in card(Data("clothes", builtin, "CC0"))
+    assert "licence: not stated" in card(Data("mine", {"kind": "upload"}, None))

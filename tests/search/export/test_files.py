@@ -1,0 +1,164 @@
+"""What is written runs in its own runtime, and computes what PyTorch does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from models.architecture import ArchitectureError
+from models.families.registry import FAMILIES
+from search.export.fold import folded
+from search.export.formats import ALL, FORMS, TOLERANCE, Format, Precision, file_name
+from search.export.network import Array, Exportable, exportable
+from search.export.parity import ParityError, compare
+from search.export.session import open_session
+from search.export.write import write
+from tests.search.export.networks import SIDE, network
+
+EVERY = [(name, precision) for name in ALL for precision in FORMS[name].precisions]
+
+
+def written(source: Exportable, name: Format, folder: Path, precision: Precision = "float32") -> Path:
+    path = folder / file_name("net", FORMS[name], precision)
+    write(source, name, path, precision)
+    return path
+
+
+@pytest.fixture(scope="module")
+def small() -> Exportable:
+    """Of the family with the fewest blocks, for any batch."""
+    made = network("wrn_D_K")
+    record = {
+        "architecture": made.architecture.to_json(),
+        "classes": list("abcdefghij"),
+        "preprocessing": {"mean": [0.3]},
+    }
+    return exportable(made, (SIDE, SIDE), record)
+
+
+@pytest.fixture(scope="module")
+def files(small: Exportable, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`small` in a format, written once."""
+    folder = tmp_path_factory.mktemp("files")
+    once = cache(lambda name, precision: written(small, name, folder, precision))
+    return lambda name, precision="float32": once(name, precision)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_in_every_format(family: str, tmp_path: Path) -> None:
+    source = exportable(network(family), (SIDE, SIDE), batch=2)
+    for name in ALL:
+        parity = compare(source, open_session(written(source, name, tmp_path), name))
+        assert parity.max_abs_diff <= TOLERANCE["float32"] * parity.max_abs_logit, name
+
+
+@pytest.mark.parametrize(("name", "precision"), EVERY)
+def test_any_batch_and_precision(
+    small: Exportable, files: Callable[..., Path], name: Format, precision: Precision
+) -> None:
+    path = files(name, precision)
+    assert [other for other in path.parent.iterdir() if other.name.startswith(path.name)] == [path]
+    parity = compare(small, open_session(path, name), precision)
+    assert len(set(parity.batches)) > 1
+    assert parity.max_abs_logit > 0
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_two_lines_load_it(
+    small: Exportable, files: Callable[..., Path], name: Format, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(shutil.copy(files(name), tmp_path))
+    monkeypatch.chdir(tmp_path)
+    snippet = FORMS[name].snippet(path.name)
+    assert len(snippet.splitlines()) == 2
+    scope: dict[str, Any] = {}
+    exec(snippet, scope)
+    images = small.example(3)
+    with torch.inference_mode():
+        expected = small.network(images)
+    match name:
+        case "safetensors" | "torch_export":
+            with torch.inference_mode():
+                assert torch.equal(scope["network"](images), expected)
+        case "onnx":
+            (logits,) = scope["session"].run(None, {"image": images.numpy()})
+            assert np.allclose(logits, expected, atol=1e-5)
+        case "ncnn":
+            assert scope["net"].input_names() == ["in0"]
+
+
+def test_an_onnx_file_explains_itself(small: Exportable, files: Callable[..., Path]) -> None:
+    path = files("onnx")
+    model = onnx.load(path, load_external_data=False)
+    onnx.checker.check_model(model, full_check=True)
+    metadata = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
+    assert metadata["paretofit.preprocessing"] == {"mean": [0.3]}
+    assert metadata["paretofit.architecture"] == small.network.architecture.to_json()
+    [given], [made] = model.graph.input, model.graph.output
+    assert (given.name, made.name) == ("image", "logits")
+    assert [d.dim_param or d.dim_value for d in given.type.tensor_type.shape.dim] == ["batch", 1, SIDE, SIDE]
+    modules = {name for name, _ in small.network.named_modules()}
+    for node in model.graph.node:
+        assert node.name.rpartition("/")[0] in modules | {"network"}, node.name
+    assert b".venv" not in path.read_bytes()
+    assert str(Path(__file__).parents[3]).encode() not in path.read_bytes()
+
+
+def test_float16_halves_the_file(files: Callable[..., Path]) -> None:
+    for name in ("onnx", "ncnn"):
+        sizes = [files(name, precision).stat().st_size for precision in FORMS[name].precisions]
+        assert sizes[1] < 0.7 * sizes[0], name
+
+
+def test_another_input_size(small: Exportable, tmp_path: Path) -> None:
+    wide = exportable(small.network, (24, 40))
+    compare(wide, open_session(written(wide, "ncnn", tmp_path), "ncnn"))
+
+
+def test_a_precision_that_is_not_there(small: Exportable, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="precision must be float32 for torch_export"):
+        write(small, "torch_export", tmp_path / "net", "float16")
+
+
+def test_an_input_that_is_too_small() -> None:
+    with pytest.raises(ArchitectureError, match="too small"):
+        exportable(network("wrn_D_K"), (0, SIDE))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_damaged_file(files: Callable[..., Path], name: Format, tmp_path: Path) -> None:
+    path = Path(shutil.copy(files(name), tmp_path))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(Exception, match=r"(?i)header|zip|protobuf|damaged|incomplete|cut short|archive"):
+        open_session(path, name)
+
+
+@pytest.mark.parametrize("error", [1e-3, float("nan"), float("inf")])
+def test_another_answer_is_an_error(small: Exportable, files: Callable[..., Path], error: float) -> None:
+    session = open_session(files("safetensors"), "safetensors")
+
+    def wrong(images: Array) -> Array:
+        logits = session(images).copy()
+        if len(images) == 2:
+            logits[0, 0] += error
+        return logits
+
+    with pytest.raises(ParityError) as raised:
+        compare(small, wrong)
+    assert not raised.value.parity.max_abs_diff <= raised.value.parity.tolerance
+
+
+def test_folding_keeps_what_is_computed(small: Exportable) -> None:
+    for source in (small, exportable(network("resnet18"), (SIDE, SIDE))):
+        images = source.example(2)
+        with torch.inference_mode():
+            assert torch.allclose(folded(source.network)(images), source.network(images), atol=1e-5)

@@ -1,0 +1,41 @@
+"""Exports through the light queue, with messages that come twice or never."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import delete
+
+from db import outbox
+from db.engine import transaction
+from db.tables import ArtifactRow, OutboxRow
+from models import checkpoint
+from tests.workers.exports import add_point, ask, blobs, ended
+from tests.workers.fleet import Fleet
+
+
+def test_a_wake_up_that_comes_twice_or_never(station: Fleet, tmp_path: Path) -> None:
+    twice, never = (ask(station, add_point(station, tmp_path)) for _ in range(2))
+    with transaction(station.engine) as session:
+        session.execute(delete(OutboxRow).where(OutboxRow.subject == never))
+        outbox.enqueue(session, outbox.EXPORT, twice)
+    for export_id in (twice, never):
+        made = ended(station, export_id)
+        assert (made.state, made.error) == ("ready", None)
+        assert made.lease_epoch == 1
+        assert made.parity is not None
+        assert made.parity["max_abs_diff"] == 0
+        path = tmp_path / export_id
+        with transaction(station.engine) as session:
+            artifact = session.get_one(ArtifactRow, export_id)
+        blobs(station).fetch(artifact.sha256, path)
+        assert checkpoint.load(path).record is not None
+    # Nothing but the answer is left.
+    assert list((station.home / "scratch").iterdir()) == []
+
+
+def test_weights_that_are_no_network_fail_with_a_reason(station: Fleet, tmp_path: Path) -> None:
+    failed = ended(station, ask(station, add_point(station, tmp_path, b"nothing of the kind")))
+    assert (failed.state, failed.crash_count) == ("failed", 0)
+    assert failed.error is not None
+    assert failed.error["code"] == "source"

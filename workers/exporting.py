@@ -1,0 +1,80 @@
+"""What the task `export` does: claim an export, make its file in a process of its own, store it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+from sqlalchemy.orm import Session
+
+from db import exporting, publication
+from db.exporting import ExportJob
+from search.export.formats import FORMS, Format, file_name
+from workers.helper import ask
+from workers.job import Answer, run_job
+from workers.runtime import Runtime
+
+
+def run(runtime: Runtime, export_id: str) -> None:
+    """Claim an export and make it, if nobody else does."""
+    run_job(
+        runtime,
+        claim=lambda session: exporting.claim(session, export_id, seconds=runtime.settings.lease_seconds),
+        renew=exporting.renew,
+        work=partial(_make, runtime),
+        end=partial(_end, runtime),
+    )
+
+
+def _make(runtime: Runtime, job: ExportJob, folder: Path, check: Callable[[], None]) -> Answer:
+    """The answer of `search.export`, with the `blob` of the file if it is ready."""
+    weights, request, out = folder / "weights", folder / "request.json", folder / "export"
+    runtime.blobs.fetch(job.source_sha256, weights, check)
+    content = {
+        "weights": str(weights),
+        "from_supernet": job.from_supernet,
+        "method": job.method,
+        "record": job.record,
+        "format": job.format,
+        "precision": job.precision,
+        "size": job.size,
+    }
+    request.write_text(json.dumps(content))
+    arguments = ("--request", str(request), "--out", str(out))
+    answer = ask("search.export", *arguments, directory=folder, threads=runtime.slot.threads, check=check)
+    if answer["state"] == "ready":
+        check()
+        answer["blob"] = runtime.blobs.put(out)
+    return answer
+
+
+def _end(runtime: Runtime, session: Session, job: ExportJob, answer: Answer) -> None:
+    settings = runtime.settings
+    match answer["state"]:
+        case "ready":
+            publication.confirm(session, runtime.blobs, [answer["blob"].sha256])
+            form = FORMS[cast("Format", job.format)]
+            exporting.ready(
+                session,
+                job,
+                name=file_name(job.record["key"], form, job.precision),
+                blob=answer["blob"],
+                media_type=form.media_type,
+                parity=answer["parity"],
+            )
+        case "failed":
+            exporting.fail(session, job, answer["error"])
+        case "drained":
+            exporting.release(session, job)
+        case _:
+            exporting.crash(
+                session,
+                job.export_id,
+                job.epoch,
+                {"code": "crashed", "detail": answer["detail"]},
+                max_crashes=settings.max_crashes,
+                back_off=settings.retry_seconds,
+            )

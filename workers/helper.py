@@ -1,0 +1,44 @@
+"""A module that does one job in a process of its own and prints its answer as the last line of its output, in JSON."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from workers import environment
+from workers.process import start_module
+
+_TICK: Final = 0.05
+_LAST_LINES: Final = 20
+
+
+class HelperCrashedError(RuntimeError):
+    """The process came to no answer: worth another try."""
+
+
+def ask(module: str, *arguments: str, directory: Path, threads: int, check: Callable[[], None]) -> dict[str, Any]:
+    """Run `python -m module arguments...` without credentials and return its answer.
+
+    `check` is called again and again, and may raise: the process is killed. Raises HelperCrashedError.
+    """
+    lines: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+    with start_module(
+        module, *arguments, environment=environment.here(device="cpu", threads=threads), directory=directory
+    ) as process:
+        while not process.has_ended():
+            check()
+            for source, line in process.read(_TICK):
+                lines.setdefault(source, []).append(line)
+                del lines[source][:-_LAST_LINES]
+        status = process.end()
+        for source, line in process.read_rest(1.0):
+            lines.setdefault(source, []).append(line)
+    if status != 0 or not lines["stdout"]:
+        name = signal.Signals(-status).name if status < 0 else f"status {status}"
+        said = b"\n".join(lines["stderr"][-_LAST_LINES:]).decode(errors="replace")
+        raise HelperCrashedError(f"{module} ended by {name}: {said}")
+    answer: dict[str, Any] = json.loads(lines["stdout"][-1])
+    return answer

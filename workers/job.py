@@ -1,0 +1,100 @@
+"""A leased job of the light queue: kept while it is worked on, ended once, whatever becomes of the work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import structlog
+from sqlalchemy.orm import Session
+
+from db.blobs import BlobCorruptError, BlobMissingError
+from db.engine import transaction
+from db.leases import Asked
+from workers.helper import HelperCrashedError
+from workers.keeper import Keeper, StoppedError
+from workers.parent import draining
+from workers.runtime import Runtime
+from workers.scratch import scratch
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+Answer = dict[str, Any]
+"""`state` says what became of the work: one of its own, `drained` (it is to begin anew), or `crashed` with a `detail`."""
+
+
+class Leased(Protocol):
+    """The right to do a job: what it is about, the epoch that guards every write, how long it holds."""
+
+    @property
+    def subject(self) -> str: ...
+
+    @property
+    def epoch(self) -> int: ...
+
+    @property
+    def seconds(self) -> float: ...
+
+
+J = TypeVar("J", bound=Leased)
+
+
+def run_job(
+    runtime: Runtime,
+    claim: Callable[[Session], J | None],
+    renew: Callable[[Session, J], None],
+    work: Callable[[J, Path, Callable[[], None]], Answer],
+    end: Callable[[Session, J, Answer], None],
+) -> None:
+    """Claim a job and do it, if nobody else does. A worker that stops claims nothing.
+
+    `work` gets a scratch folder and a `check` to call often, which raises when the work is to end. `end` writes the answer
+    under the lease.
+    """
+    if draining.is_set():
+        return
+    settings = runtime.settings
+    claimed_at = time.monotonic()
+    with transaction(runtime.engine) as session:
+        job = claim(session)
+    if job is None:
+        return
+
+    def prolong(session: Session) -> Asked:
+        renew(session, job)
+        return Asked(cancel=False, pause=False, limit=False)
+
+    with (
+        structlog.contextvars.bound_contextvars(subject=job.subject, epoch=job.epoch),
+        Keeper(
+            runtime.engine,
+            seconds=job.seconds,
+            claimed_at=claimed_at,
+            renew=prolong,
+            renew_every=settings.renew_seconds,
+            look=prolong,
+            look_every=settings.renew_seconds,
+        ) as keeper,
+    ):
+
+        def check() -> None:
+            if keeper.is_over or draining.is_set():
+                raise StoppedError
+
+        _log.info("claimed")
+        answer: Answer | None
+        try:
+            with scratch(settings.home / "scratch", f"{job.subject}-{job.epoch}") as folder:
+                answer = work(job, folder, check)
+        except StoppedError:
+            answer = None if keeper.is_over else {"state": "drained"}
+        except (HelperCrashedError, BlobCorruptError, BlobMissingError, OSError) as error:
+            _log.exception("crashed")
+            answer = {"state": "crashed", "detail": str(error)}
+        if answer is not None and keeper.write(_ending(end, job, answer)):
+            _log.info("ended", state=answer["state"])
+
+
+def _ending(end: Callable[[Session, J, Answer], None], job: J, answer: Answer) -> Callable[[Session], None]:
+    return lambda session: end(session, job, answer)
