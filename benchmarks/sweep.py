@@ -37,6 +37,7 @@ from search.data.ingest import IngestRequest, ingest
 from search.data.loader import Batch
 from search.data.sampling import resize
 from search.data.store import Dataset, Split
+from search.latency.table import Measured
 from search.measuring.meter import Meter
 from search.methods.method import Candidate, DatasetProfile
 from search.methods.mutualnet import supernet, sweep, train
@@ -84,6 +85,9 @@ class Kept:
     def artifact(self, name: str, path: Path) -> None:
         self.first_file = self.first_file or time.perf_counter()
         shutil.copy(path, self.folder / name)
+
+    def latency(self, measured: Measured) -> None:
+        """None is measured."""
 
     def checkpoint(self, path: Path, step: int) -> None:
         del step

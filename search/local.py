@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
+from search.latency.table import Measured
 from search.methods.method import NewTrial, TrialRecord
 from search.pareto import hypervolume, nondominated
 from search.reporter import Point, Reporter, Stop, Trial, TrialEndedError
@@ -85,6 +86,9 @@ class LocalReporter:
         if name not in self.done.artifacts:
             self.done.artifacts.append(name)
 
+    def latency(self, measured: Measured) -> None:
+        """The trial's table is all that a search by itself needs."""
+
     def checkpoint(self, path: Path, step: int) -> None:
         del step
         kept, former = self.folder / "checkpoint", self.folder / "checkpoint.former"
@@ -148,6 +152,7 @@ class LocalSearch:
             done = self._plan()
             queued = [number for number, trial in enumerate(self._state.trials) if trial.state == "queued"]
             if not queued and done:
+                self._require_feasible()
                 break
             if not queued:
                 raise LocalSearchError(f"method {self.spec.method.kind} plans no trial and is not done")
@@ -218,6 +223,11 @@ class LocalSearch:
         shutil.rmtree(work, ignore_errors=True)
         self._save()
         return not interrupted
+
+    def _require_feasible(self) -> None:
+        for trial in self._state.trials:
+            if trial.state == "infeasible" and trial.error is not None:
+                raise LocalSearchError(trial.error["detail"])
 
     def _limited(self, asked: Stop) -> Stop:
         limits = self.spec.limits

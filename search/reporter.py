@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from search.latency.table import Measured
 from search.spec import ResolvedSpec
 
 
@@ -122,6 +123,9 @@ class Reporter(Protocol):
 
     def artifact(self, name: str, path: Path) -> None:
         """A finished file of this trial under a name of its own. The file must not change afterwards."""
+
+    def latency(self, measured: Measured) -> None:
+        """How long a network takes on a device: kept for other searches too."""
 
     def checkpoint(self, path: Path, step: int) -> None:
         """A folder from which the trial can go on; its manifest is written last. The reporter takes the folder."""

@@ -8,21 +8,29 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping
 from functools import reduce
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from search.latency.devices import DEVICES
+from search.latency.table import Table
 from search.methods import registry
 from search.methods.method import Candidate, Config, DatasetProfile
 from settings import get_settings
 
 CostMetric = Literal["macs", "params", "peak_activation_bytes"]
+LatencyMetric = Literal["latency_ms"]
 RESERVE: Final = 0.15
 """Share of the time that trials keep for evaluating and reporting what they have once they are told of the limit."""
 Label = Annotated[str, Field(max_length=200)]
 
 METHODS = registry.load(get_settings().methods)
 _PARAMS: Any = reduce(operator.or_, (entry.params for entry in METHODS.values()))
+
+
+def metric_key(metric: str, device: str | None) -> str:
+    """What a metric is called among a point's: latencies with their device."""
+    return metric if device is None else f"{metric}:{device}"
 
 
 class _Spec(BaseModel):
@@ -72,28 +80,40 @@ class DatasetSpec(_Spec):
     seed: int = Field(default=0, ge=0, lt=2**31)
 
 
-class Objective(_Spec):
-    """One axis of the front. Accuracies are maximised, costs minimised."""
+class _OfMetric(_Spec):
+    metric: str
+    device: str | None = Field(
+        default=None,
+        description="Of latency_ms alone: what it is measured on (`GET /v1/devices`), such as onnxruntime-cpu-1t.",
+    )
 
-    metric: Literal["selection_top1"] | CostMetric
+    @model_validator(mode="after")
+    def _measurable(self) -> Self:
+        if self.metric != "latency_ms" and self.device is not None:
+            raise ValueError(f"device: {self.metric} is the same on every device: leave it out")
+        if self.metric == "latency_ms" and self.device not in DEVICES:
+            named = "is missing" if self.device is None else f"{self.device!r} is unknown"
+            raise ValueError(f"device: {named}: latency_ms is measured on one of {', '.join(DEVICES)}")
+        return self
 
     @property
     def key(self) -> str:
         """What it is called among a point's metrics."""
-        return self.metric
+        return metric_key(self.metric, self.device)
 
 
-class Constraint(_Spec):
-    """What the network must fit: its cost at batch 1. MACs count convolutions and linear layers."""
+class Objective(_OfMetric):
+    """One axis of the front. Accuracies are maximised, costs and latencies minimised."""
 
-    metric: CostMetric
+    metric: Literal["selection_top1"] | CostMetric | LatencyMetric
+
+
+class Constraint(_OfMetric):
+    """What the network must fit: its cost or its median latency at batch 1. MACs count convolutions and linear layers."""
+
+    metric: CostMetric | LatencyMetric
     op: Literal["<="] = "<="
-    value: float = Field(gt=0, description="Multiply-accumulates, parameters or bytes.")
-
-    @property
-    def key(self) -> str:
-        """What it is called among a point's metrics."""
-        return self.metric
+    value: float = Field(gt=0, description="Multiply-accumulates, parameters, bytes or milliseconds.")
 
     def holds(self, metrics: Mapping[str, float]) -> bool:
         """Whether a point with these metrics fits. Raises KeyError if the metric is missing."""
@@ -135,10 +155,16 @@ class SearchSpec(_Spec):
         """The objectives that are minimised, as points' metrics call them."""
         return [objective.key for objective in self.objectives if objective.metric != "selection_top1"]
 
+    @property
+    def devices(self) -> list[str]:
+        """What latencies are needed on: those of constraints first."""
+        named = [each.device for each in (*self.constraints, *self.objectives) if each.device is not None]
+        return list(dict.fromkeys(named))
+
     @field_validator("objectives")
     @classmethod
     def _accuracy_against_costs(cls, value: tuple[Objective, ...]) -> tuple[Objective, ...]:
-        names = [objective.metric for objective in value]
+        names = [objective.key for objective in value]
         if len(set(names)) < len(names):
             raise ValueError("each objective may be named once")
         if "selection_top1" not in names:
@@ -154,17 +180,36 @@ class ResolvedSpec(SearchSpec):
     """An accepted spec: it names its dataset's classes and sizes, so that it plans the same way ever after."""
 
     dataset: DatasetProfile
+    latencies: dict[str, Table] = Field(
+        default_factory=dict, exclude=True, description="By device: what was measured since the search was accepted."
+    )
 
     def candidates(self) -> list[Candidate]:
         """Every network that the search may find, with its cost, cheapest first."""
-        found: list[Candidate] = self.method.candidates(self.dataset)
+        found = [self._measured(candidate) for candidate in self.method.candidates(self.dataset)]
         return sorted(found, key=lambda candidate: (candidate.cost["macs"], candidate.key))
-
-    def feasible(self) -> list[Candidate]:
-        """The candidates that meet every constraint."""
-        return [c for c in self.candidates() if all(bound.holds(c.cost) for bound in self.constraints)]
 
     def candidate(self, config: Config) -> Candidate:
         """The network of a configuration, whether it is among the listed or not."""
-        found: Candidate = self.method.candidate(self.dataset, config)
-        return found
+        return self._measured(self.method.candidate(self.dataset, config))
+
+    def feasible(self) -> list[Candidate]:
+        """The candidates that meet every constraint, as far as it is known yet: before a device was measured on, its
+        bounds hold."""
+        return [candidate for candidate in self.candidates() if self.meets(candidate)]
+
+    def meets(self, candidate: Candidate) -> bool:
+        """Whether a candidate meets every constraint that is known yet; once latencies are, one that was not measured
+        does not."""
+        if any(metric_key("latency_ms", device) not in candidate.cost for device in self.latencies):
+            return False
+        known = [bound for bound in self.constraints if bound.device is None or bound.device in self.latencies]
+        return all(bound.holds(candidate.cost) for bound in known)
+
+    def _measured(self, candidate: Candidate) -> Candidate:
+        cost = dict(candidate.cost)
+        for device, table in self.latencies.items():
+            if (latency := table.latencies.get(candidate.key)) is not None:
+                cost[metric_key("latency_ms", device)] = latency.median_ms
+                cost[metric_key("latency_p95_ms", device)] = latency.p95_ms
+        return candidate.model_copy(update={"cost": cost}) if self.latencies else candidate

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from search.allocator import keep_freed_memory
+from search.latency.table import Measured
 from search.reporter import Point, Stop, Trial, TrialEndedError
 from search.spec import METHODS, ResolvedSpec
 from workers import leash
@@ -51,6 +52,9 @@ class PipeReporter:
         if not path.is_file():
             raise FileNotFoundError(f"artifact {name!r}: there is no file {path}")
         self.send("artifact", [name, str(path.resolve())])
+
+    def latency(self, measured: Measured) -> None:
+        self.send("latency", measured.model_dump(mode="json"))
 
     def checkpoint(self, path: Path, step: int) -> None:
         if not path.is_dir():

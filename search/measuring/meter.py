@@ -115,6 +115,11 @@ class Meter:
             "splits": {name: evaluation.digest(self._dataset.split(name)) for name in ("selection", "report")},
             "torch": torch.__version__,
         }
+        if trial.spec.latencies:
+            self._provenance["latency"] = {
+                device: {"batch": table.batch, "machine": table.machine}
+                for device, table in trial.spec.latencies.items()
+            }
 
     def part(self, fraction: float, least: int) -> Effort:
         """A fraction of the full effort, or `least` images of each kind if those are more."""

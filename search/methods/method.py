@@ -43,7 +43,10 @@ class Candidate(_Frozen):
     key: str
     config: dict[str, float | int | str]
     input_size: tuple[int, int]
-    cost: Mapping[str, int | float] = Field(description="macs, pool_inputs, params, peak_activation_bytes.")
+    cost: Mapping[str, int | float] = Field(
+        description="macs, pool_inputs, params, peak_activation_bytes; `latency_ms:DEVICE` and `latency_p95_ms:DEVICE` "
+        "once they are measured."
+    )
 
 
 class MethodParams(BaseModel):
@@ -87,6 +90,11 @@ class NewTrial(_Frozen):
 
     params: dict[str, Any]
     inputs: dict[str, TrialArtifact] = Field(default_factory=dict)
+    device: str | None = Field(
+        default=None,
+        description="Device that it measures on (`search.latency.devices`): it runs on a worker that offers it, alone on "
+        "the machine.",
+    )
 
 
 class TrialRecord(_Frozen):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from search.latency import stage
 from search.methods.method import MethodParams, Plan, TrialRecord
 
 if TYPE_CHECKING:
@@ -23,14 +24,15 @@ class Method:
     params: type[MethodParams]
 
     def plan(self, spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
-        """The next trials, from the spec and what came of the trials so far. Pure; torch-free."""
-        plan: Callable[[ResolvedSpec, Sequence[TrialRecord]], Plan] = import_module(f"{self.package}.plan").plan
-        return plan(spec, history)
+        """The next trials, from the spec and what came of the trials so far: those that measure latencies, then the
+        method's own. Pure; torch-free."""
+        return stage.plan(spec, history, import_module(f"{self.package}.plan").plan)
 
     def run(self, trial: Trial, reporter: Reporter) -> dict[str, Any]:
         """Do a trial's work and return its outputs (JSON). Imports torch."""
-        run: Callable[[Trial, Reporter], dict[str, Any]] = import_module(f"{self.package}.run").run
-        return run(trial, reporter)
+        package = "search.latency" if stage.measures(trial.params) else self.package
+        run: Callable[[Trial, Reporter], dict[str, Any]] = import_module(f"{package}.run").run
+        return run(stage.informed(trial), reporter)
 
 
 def load(packages: Iterable[str]) -> dict[str, Method]:

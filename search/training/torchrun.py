@@ -17,6 +17,7 @@ from typing import Any, Final
 import torch
 from torch import distributed as dist
 
+from search.latency.table import Measured
 from search.reporter import Point, Reporter, Stop, Trial
 from search.training.ranks import Ranks, current
 
@@ -37,6 +38,9 @@ class Silent:
         """Rank 0 reports it."""
 
     def artifact(self, name: str, path: Path) -> None:
+        """Rank 0 reports it."""
+
+    def latency(self, measured: Measured) -> None:
         """Rank 0 reports it."""
 
     def checkpoint(self, path: Path, step: int) -> None:

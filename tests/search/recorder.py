@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from search.latency.table import Measured
 from search.reporter import Point, Stop
 
 
@@ -25,6 +26,7 @@ class Recorder:
     metrics: dict[tuple[str, int], float] = field(default_factory=dict)
     points: list[Point] = field(default_factory=list)
     artifacts: dict[str, Path] = field(default_factory=dict)
+    latencies: list[Measured] = field(default_factory=list)
     checkpoints: list[tuple[int, Path]] = field(default_factory=list)
     asked: int = 0
 
@@ -37,6 +39,9 @@ class Recorder:
 
     def artifact(self, name: str, path: Path) -> None:
         self.artifacts[name] = Path(shutil.copy(path, self.folder / f"artifact-{name}"))
+
+    def latency(self, measured: Measured) -> None:
+        self.latencies.append(measured)
 
     def checkpoint(self, path: Path, step: int) -> None:
         kept = self.folder / f"kept-{step}"

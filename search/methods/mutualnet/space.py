@@ -54,7 +54,7 @@ class Space:
         return None
 
     def _feasible(self, place: Place) -> bool:
-        return all(bound.holds(self.candidate(place).cost) for bound in self._spec.constraints)
+        return self._spec.meets(self.candidate(place))
 
     def _step(self, place: Place, random: Random, directions: tuple[int, ...]) -> Place:
         axis = random.choice([axis for axis, values in enumerate(self.axes.values()) if len(values) > 1])

@@ -1,0 +1,33 @@
+"""Medians of interleaved runs."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+import pytest
+
+from search.latency.clock import RUNS, timed
+
+
+def test_medians_and_percentiles_of_each() -> None:
+    fast, slow = timed([partial(time.sleep, 0.001), partial(time.sleep, 0.003)], turns=4)
+    assert 1 <= fast.median_ms <= fast.p95_ms
+    assert 3 <= slow.median_ms <= slow.p95_ms
+    assert fast.median_ms < slow.median_ms
+    assert fast.runs == slow.runs == 4 * RUNS
+
+
+def test_they_run_in_turn() -> None:
+    order: list[str] = []
+    timed([partial(order.append, "a"), partial(order.append, "b")], turns=2)
+    turns = "".join(order)[-4 * (RUNS + 1) :]
+    assert turns == ("a" * (RUNS + 1) + "b" * (RUNS + 1)) * 2
+
+
+def test_it_can_be_given_up_between_them() -> None:
+    def stop() -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        timed([lambda: None], stop)

@@ -1,0 +1,124 @@
+"""A trial that measures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models.families.registry import architecture
+from search.latency import table
+from search.latency.devices import DEVICES, describe, offered
+from search.latency.prepare import prepare
+from search.latency.run import run
+from search.latency.stage import FILE, KNOWN
+from search.latency.table import Latency, Measured
+from search.local import LocalSearch, LocalSearchError
+from search.reporter import Stop, Trial, TrialEndedError
+from search.spec import ResolvedSpec
+from tests.search.methods.fd_mobilenet.conftest import resolved
+from tests.search.recorder import Recorder
+
+TORCH = "torch-cpu-1t"
+SMALL = {"families": ["fd_mobilenet"], "widths": [0.1, 0.25], "resolutions": [12], "trials": 2, "epochs": 1}
+
+
+def bounded(dataset: Path, value: float, device: str = TORCH) -> ResolvedSpec:
+    constraints = [{"metric": "latency_ms", "device": device, "value": value}]
+    return resolved(dataset, method=SMALL, constraints=constraints)
+
+
+def trial(spec: ResolvedSpec, dataset: Path, folder: Path, **changes: Any) -> Trial:
+    work = folder / "work"
+    work.mkdir(parents=True)
+    params = {"stage": "latency", "device": spec.devices[0]}
+    return replace(Trial(number=0, spec=spec, params=params, dataset=dataset, work=work), **changes)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime-cpu-1t", "ncnn-cpu-1t", "torch-cpu-1t"])
+def test_every_runtime_runs_a_network(name: str, tmp_path: Path) -> None:
+    assert name in offered("cpu")
+    network = architecture("fd_shufflenet", width=0.25, nominal=32, classes=5)
+    prepare(network, (32, 24), 1, DEVICES[name], tmp_path)()
+    assert describe(name)["cores"] >= 1
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_waited_for(tmp_path: Path) -> None:
+    prepare(architecture("fd_mobilenet", nominal=32), (32, 32), 1, DEVICES["torch-cuda"], tmp_path)()
+
+
+def test_candidates_are_measured_and_reported(stripes: Path, tmp_path: Path) -> None:
+    spec = bounded(stripes, 1e6)
+    recorder = Recorder(tmp_path)
+    threads = torch.get_num_threads()
+    outputs = run(trial(spec, stripes, tmp_path), recorder)
+    assert torch.get_num_threads() == threads
+    found = table.read(recorder.artifacts[FILE])
+    assert found.latencies.keys() == {candidate.key for candidate in spec.candidates()}
+    assert found.machine == describe(TORCH)
+    assert outputs["table"] == found.model_dump(mode="json")
+    assert [each.latency for each in recorder.latencies] == list(found.latencies.values())
+    keys = {spec.method.network(spec.dataset, candidate.config).key for candidate in spec.candidates()}
+    assert {each.architecture for each in recorder.latencies} == keys
+
+
+def test_what_the_cache_has_is_not_measured_again(stripes: Path, tmp_path: Path) -> None:
+    spec = bounded(stripes, 1e6)
+    candidate, _ = spec.candidates()
+    known = Measured(
+        architecture=spec.method.network(spec.dataset, candidate.config).key,
+        input_size=candidate.input_size,
+        device=TORCH,
+        machine=describe(TORCH),
+        latency=Latency(median_ms=123, p95_ms=456, runs=7),
+    )
+    elsewhere = known.model_copy(
+        update={"machine": {"processor": "another"}, "latency": Latency(median_ms=1, p95_ms=1, runs=1)}
+    )
+    path = tmp_path / "known"
+    table.write_known(path, [elsewhere, known])
+    recorder = Recorder(tmp_path)
+    run(trial(spec, stripes, tmp_path, inputs={KNOWN: path}), recorder)
+    found = table.read(recorder.artifacts[FILE]).latencies
+    assert len(found) == 2
+    assert found[candidate.key] == known.latency
+    assert len(recorder.latencies) == 1
+
+
+def test_an_impossible_bound_names_the_fastest(stripes: Path, tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    with pytest.raises(TrialEndedError, match="the fastest that was measured is fd_mobilenet-w0") as ended:
+        run(trial(bounded(stripes, 1e-6), stripes, tmp_path), recorder)
+    assert ended.value.state == "infeasible"
+    assert ended.value.error is not None
+    [nearest] = ended.value.error["nearest"]
+    latencies = {each.latency.median_ms for each in recorder.latencies}
+    assert (nearest["device"], nearest["value"]) == (TORCH, min(latencies))
+
+
+@pytest.mark.parametrize("stop", [Stop.CANCEL, Stop.DRAIN])
+def test_it_ends_at_once_when_it_is_asked(stripes: Path, tmp_path: Path, stop: Stop) -> None:
+    recorder = Recorder(tmp_path, stop=lambda asked: stop)
+    assert run(trial(bounded(stripes, 1e6), stripes, tmp_path), recorder) == {}
+    assert not recorder.artifacts
+
+
+def _run(
+    spec: ResolvedSpec, dataset: Path, folder: Path, on_progress: Callable[[int, float], None]
+) -> list[dict[str, float]]:
+    return [point.metrics for point in LocalSearch(spec, dataset, folder).run(lambda: Stop.NO, on_progress).points]
+
+
+def test_a_search_by_itself_finds_points_with_their_latencies(stripes: Path, tmp_path: Path) -> None:
+    for metrics in _run(bounded(stripes, 1e6), stripes, tmp_path, lambda trial, fraction: None):
+        assert 0 < metrics[f"latency_ms:{TORCH}"] <= metrics[f"latency_p95_ms:{TORCH}"]
+
+
+def test_a_search_by_itself_fails_before_it_trains(stripes: Path, tmp_path: Path) -> None:
+    with pytest.raises(LocalSearchError, match="the fastest that was measured"):
+        _run(bounded(stripes, 1e-6), stripes, tmp_path, lambda trial, fraction: None)

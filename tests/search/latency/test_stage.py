@@ -1,0 +1,103 @@
+"""The trials before a method's own, and what the method then knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.latency import stage
+from search.latency.table import Latency, Table
+from search.methods.method import NewTrial, Plan, TrialArtifact, TrialRecord, TrialState
+from search.spec import METHODS, ResolvedSpec
+from tests.search.methods.fd_mobilenet.conftest import resolved
+
+ORT, NCNN = "onnxruntime-cpu-1t", "ncnn-cpu-1t"
+
+
+def table(spec: ResolvedSpec, device: str, factor: float = 1e-6) -> Table:
+    """Latencies in proportion to the MACs."""
+    latencies = {
+        c.key: Latency(median_ms=factor * c.cost["macs"], p95_ms=2 * factor * c.cost["macs"], runs=60)
+        for c in spec.candidates()
+    }
+    return Table(device=device, machine={"processor": "p"}, latencies=latencies)
+
+
+def bounded(dataset: Path, *bounds: tuple[str, float], **changes: Any) -> ResolvedSpec:
+    constraints = [{"metric": "latency_ms", "device": device, "value": value} for device, value in bounds]
+    return resolved(dataset, constraints=constraints, **changes)
+
+
+def measurement(number: int, device: str, state: TrialState, found: Table | None = None) -> TrialRecord:
+    outputs = None if found is None else {"table": found.model_dump(mode="json")}
+    return TrialRecord(number=number, state=state, params={"stage": "latency", "device": device}, outputs=outputs)
+
+
+def plan(spec: ResolvedSpec, history: list[TrialRecord]) -> Plan:
+    return METHODS[spec.method.kind].plan(spec, history)
+
+
+def test_each_device_is_measured_on_before_anything_is_trained(stripes: Path) -> None:
+    objectives = [{"metric": "selection_top1"}, {"metric": "latency_ms", "device": NCNN}]
+    spec = bounded(stripes, (ORT, 1e6), objectives=objectives)
+    first = plan(spec, [])
+    assert first == Plan(trials=(NewTrial(params={"stage": "latency", "device": ORT}, device=ORT),))
+    assert plan(spec, [measurement(0, ORT, "running")]) == Plan()
+    history = [measurement(0, ORT, "completed", table(spec, ORT))]
+    second = plan(spec, history)
+    assert second.trials[0].device == NCNN
+    assert second.trials[0].inputs == {"latency-0": TrialArtifact(trial=0, artifact="latency.json")}
+    history.append(measurement(1, NCNN, "completed", table(spec, NCNN)))
+    own = plan(spec, history)
+    assert {"config", "epochs"} <= own.trials[0].params.keys()
+    assert own.trials[0].inputs.keys() == {"latency-0", "latency-1"}
+    assert own.trials[0].device is None
+
+
+@pytest.mark.parametrize("state", ["infeasible", "failed", "cancelled"])
+def test_nothing_follows_a_measurement_that_gave_no_network(stripes: Path, state: TrialState) -> None:
+    assert plan(bounded(stripes, (ORT, 1.0)), [measurement(0, ORT, state)]) == Plan(done=True)
+
+
+def test_a_method_trains_only_what_keeps_within_the_bound(stripes: Path) -> None:
+    free = resolved(stripes)
+    macs = sorted(candidate.cost["macs"] for candidate in free.candidates())
+    spec = bounded(stripes, (ORT, 1e-6 * macs[2]))
+    history = [measurement(0, ORT, "completed", table(spec, ORT))]
+    while trials := plan(spec, history).trials:
+        for new in trials:
+            history.append(TrialRecord(number=len(history), state="completed", params=new.params, outputs={}))
+    assert len(history) == 1 + 3
+    assert all(free.candidate(record.params["config"]).cost["macs"] <= macs[2] for record in history[1:])
+
+
+def test_artifacts_of_a_methods_own_trials_are_found_behind_the_measurements(stripes: Path) -> None:
+    method = {"kind": "mutualnet", "family": "wrn_10_1", "base_width": 1.0, "resolutions": [16], "batch_size": 16}
+    base = resolved(stripes)
+    spec = ResolvedSpec.model_validate(
+        base.model_dump() | {"method": method, "constraints": [{"metric": "latency_ms", "device": ORT, "value": 1e6}]}
+    )
+    history = [measurement(0, ORT, "completed", table(spec, ORT))]
+    [train] = plan(spec, history).trials
+    assert train.params == {"stage": "train"}
+    history.append(TrialRecord(number=1, state="completed", params=train.params, outputs={}))
+    [sweep] = plan(spec, history).trials
+    assert sweep.inputs["supernet"] == TrialArtifact(trial=1, artifact="supernet")
+    assert sweep.inputs["latency-0"] == TrialArtifact(trial=0, artifact="latency.json")
+
+
+def test_latencies_are_costs_once_they_are_known(stripes: Path) -> None:
+    spec = bounded(stripes, (ORT, 1e-9))
+    assert len(spec.feasible()) == len(spec.candidates())
+    found = table(spec, ORT)
+    missing = spec.candidates()[0].key
+    known = {key: value for key, value in found.latencies.items() if key != missing}
+    informed = stage.with_tables(spec, [found.model_copy(update={"latencies": known})])
+    assert informed.feasible() == []
+    assert f"latency_ms:{ORT}" not in informed.candidates()[0].cost
+    other = informed.candidates()[1]
+    assert informed.candidate(other.config) == other
+    assert other.cost[f"latency_p95_ms:{ORT}"] == 2 * other.cost[f"latency_ms:{ORT}"]
+    assert ResolvedSpec.model_validate_json(informed.model_dump_json()) == spec
