@@ -54,6 +54,11 @@ class Settings(BaseSettings):
     devices: str = Field(
         default="auto", description="Device slots of the train workers: auto | cpu | cpu:N | cuda:i,j."
     )
+    machine_lock: Path | None = Field(
+        default=None,
+        description="File that trainings share and a latency measurement locks alone, one for all workers of a machine; "
+        "unset: HOME/machine.lock.",
+    )
     lease_seconds: float = Field(default=120, gt=0, description="Lease of a running trial.")
     renew_seconds: float = Field(default=10, gt=0, description="How often a lease is renewed.")
     poll_seconds: float = Field(default=1, gt=0, description="How often supervisors look for cancel and pause flags.")
@@ -115,6 +120,11 @@ class Settings(BaseSettings):
         if self.redis_url is None:
             raise RuntimeError("REDIS_URL is not set: start the service by `paretofit up`, or name your server")
         return self.redis_url
+
+    @cached_property
+    def lock(self) -> Path:
+        """The machine's lock."""
+        return self.machine_lock or self.home / "machine.lock"
 
     @cached_property
     def blobs(self) -> str:

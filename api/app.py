@@ -20,6 +20,7 @@ from api.uploads import Uploads
 from api.v1 import (
     artifacts,
     datasets,
+    devices,
     events,
     exports,
     fronts,
@@ -78,6 +79,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         artifacts,
         methods,
         workers,
+        devices,
     ):
         app.include_router(resource.router, prefix="/v1")
     app.include_router(health.router)

@@ -41,6 +41,8 @@ def survey(spec: ResolvedSpec) -> Survey:
         raise InvalidError(detail, errors=[FieldProblem(pointer="/limits/max_trials", detail=detail)])
     try:
         candidates = spec.candidates()
+        if candidates and spec.devices:
+            spec.method.network(spec.dataset, candidates[0].config)
     except ValueError as error:
         raise _refused_parameters(spec, str(error)) from error
     if not candidates:
@@ -54,7 +56,7 @@ def survey(spec: ResolvedSpec) -> Survey:
 def expected_seconds(spec: ResolvedSpec, macs: int, past: Sequence[Past]) -> float | None:
     """Device time, in proportion to what earlier searches by the method took for their work; None without any.
 
-    Work is epochs x training images x MACs of the largest candidate: what a method trains for most of its time.
+    Work is epochs (of every trial that trains) x training images x MACs of the largest candidate: what a method trains for most of its time.
     """
     done = sum(_work(search.spec, search.created["candidates"]["macs"][1]) for search in past)
     seconds = sum(search.device_seconds for search in past)
@@ -62,7 +64,8 @@ def expected_seconds(spec: ResolvedSpec, macs: int, past: Sequence[Past]) -> flo
 
 
 def _work(spec: Mapping[str, Any], macs: int) -> float:
-    epochs = spec["method"].get("epochs", 1)
+    method = spec["method"]
+    epochs = method.get("epochs", 1) * method.get("trials", 1)
     if (most := spec["limits"]["max_epochs"]) is not None:
         epochs = min(epochs, most)
     return float(epochs * spec["dataset"]["images"]["train"] * macs)
@@ -96,8 +99,10 @@ def _blamed(
     """The constraints that nothing meets, each with the candidate that comes nearest; jointly: nothing that meets all
     the others."""
     blamed = []
-    for index, bound in enumerate(constraints):
-        others = [other for place, other in enumerate(constraints) if place != index] if joint else []
+    # Latencies are not known yet.
+    counted = {index: bound for index, bound in enumerate(constraints) if bound.device is None}
+    for index, bound in counted.items():
+        others = [other for place, other in counted.items() if place != index] if joint else []
         left = [candidate for candidate in candidates if all(other.holds(candidate.cost) for other in others)]
         least = min(left, key=lambda candidate: candidate.cost[bound.metric], default=None)
         if least is not None and not bound.holds(least.cost):

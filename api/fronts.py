@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
-from api.schemas.points import BestUnder, Bound, Corner, Cost
+from api.schemas.points import BestUnder, Corner, Cost
 from db.points import FoundPoint
 from search import pareto
-from search.spec import Constraint
+from search.spec import Constraint, Objective, metric_key
 
 ACCURACY = "selection_top1"
+LATENCY = "latency_ms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +42,45 @@ class Box:
 
 
 class Found:
-    """A search's points: `baselines`, and the feasible and the other candidates."""
+    """A search's points: `baselines`, and the feasible and the other candidates. `devices` are those that its latencies
+    were measured on."""
 
     def __init__(self, points: Sequence[FoundPoint], spec: Mapping[str, Any]) -> None:
         self._constraints = [Constraint.model_validate(bound) for bound in spec["constraints"]]
-        self._costs = [goal["metric"] for goal in spec["objectives"] if goal["metric"] != ACCURACY]
+        self._costs = [
+            goal.key for goal in map(Objective.model_validate, spec["objectives"]) if goal.metric != ACCURACY
+        ]
+        devices = [each["device"] for each in (*spec["constraints"], *spec["objectives"]) if each.get("device")]
+        self.devices = list(dict.fromkeys(devices))
         self.candidates = [point for point in points if point.row.role == "candidate"]
         self.baselines = [point for point in points if point.row.role == "baseline"]
+
+    def key(self, metric: str, device: str | None) -> str:
+        """What points call a metric; without a device latency_ms is that of the search's, if it has one only.
+
+        Raises ValueError for another device, or none.
+        """
+        if metric != LATENCY:
+            if device is not None:
+                raise ValueError(f"{metric} is the same on every device: leave it out")
+            return metric
+        if device is None and len(self.devices) == 1:
+            [device] = self.devices
+        if device not in self.devices:
+            there = f"name one of {', '.join(self.devices)}" if self.devices else "it has measured none"
+            raise ValueError(f"latency_ms is of a device of the search: {there}")
+        return metric_key(metric, device)
+
+    @property
+    def costs(self) -> list[str]:
+        """Every cost that points have, as they call it."""
+        counted = [cost for cost in get_args(Cost) if cost != LATENCY]
+        return [*counted, *(metric_key(LATENCY, device) for device in self.devices)]
 
     def feasible(self, point: FoundPoint) -> bool:
         """Whether a point is known to meet the search's constraints."""
         metrics = point.row.metrics
-        return all(metrics.get(bound.metric) is not None and bound.holds(metrics) for bound in self._constraints)
+        return all(metrics.get(bound.key) is not None and bound.holds(metrics) for bound in self._constraints)
 
     def front(self, costs: Sequence[str] = ()) -> list[FoundPoint]:
         """The feasible candidates that no other one dominates, by growing first cost; over the search's own objectives
@@ -69,21 +97,30 @@ class Found:
         )
 
 
-def meets(point: FoundPoint, bound: Bound) -> bool:
+@dataclass(frozen=True, slots=True)
+class KeyedBound:
+    """A bound with what points call its metric."""
+
+    key: str
+    op: str
+    value: float
+
+
+def meets(point: FoundPoint, bound: KeyedBound) -> bool:
     """Whether a point is known to keep within a bound."""
-    value = point.row.metrics.get(bound.metric)
+    value = point.row.metrics.get(bound.key)
     if value is None:
         return False
     return bool(value <= bound.value if bound.op == "<=" else value >= bound.value)
 
 
-def best(front: Sequence[FoundPoint], bounds: Sequence[Bound]) -> FoundPoint | None:
+def best(front: Sequence[FoundPoint], bounds: Sequence[KeyedBound]) -> FoundPoint | None:
     """The most accurate point within all bounds; of equals the one with the fewest MACs."""
     fitting = [point for point in front if all(meets(point, bound) for bound in bounds)]
     return min(fitting, key=lambda point: pareto.preference(point.row.metrics, point.row.key), default=None)
 
 
-def table(front: Sequence[FoundPoint], cost: Cost) -> list[BestUnder]:
+def table(front: Sequence[FoundPoint], cost: str) -> list[BestUnder]:
     """What `best` gives for every bound on a cost."""
     known = [point for point in front if point.row.metrics.get(cost) is not None]
     return [
@@ -92,22 +129,22 @@ def table(front: Sequence[FoundPoint], cost: Cost) -> list[BestUnder]:
     ]
 
 
-def nearest(front: Sequence[FoundPoint], bounds: Sequence[Bound]) -> list[tuple[int, float, FoundPoint]]:
+def nearest(front: Sequence[FoundPoint], bounds: Sequence[KeyedBound]) -> list[tuple[int, float, FoundPoint]]:
     """What keeps `best` from finding a point: of each bound that stands in the way while all others hold, its index and
     the nearest value that would do, with its point. If no bound does so alone: each by itself."""
     return _nearest(front, bounds, joint=True) or _nearest(front, bounds, joint=False)
 
 
 def _nearest(
-    front: Sequence[FoundPoint], bounds: Sequence[Bound], *, joint: bool
+    front: Sequence[FoundPoint], bounds: Sequence[KeyedBound], *, joint: bool
 ) -> list[tuple[int, float, FoundPoint]]:
     found = []
     for index, bound in enumerate(bounds):
         others = [other for place, other in enumerate(bounds) if place != index] if joint else []
         known = [
-            (point.row.metrics[bound.metric], point)
+            (point.row.metrics[bound.key], point)
             for point in front
-            if point.row.metrics.get(bound.metric) is not None and all(meets(point, other) for other in others)
+            if point.row.metrics.get(bound.key) is not None and all(meets(point, other) for other in others)
         ]
         if known and not any(meets(point, bound) for _, point in known):
             value, point = (min if bound.op == "<=" else max)(known, key=lambda pair: pair[0])

@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from sqlalchemy.orm import Session
 
-from api import feasibility, problems
+from api import devices, feasibility, problems
 from api.schemas.problems import FieldProblem
 from db import datasets, searches
 from db.tables import SearchRow
@@ -16,7 +16,8 @@ from search.spec import ResolvedSpec, SearchSpec
 
 
 def resolve(session: Session, tenant: str, spec: SearchSpec) -> ResolvedSpec:
-    """Raises InvalidError for an unknown dataset, DatasetNotReadyError."""
+    """Raises InvalidError for an unknown dataset, DatasetNotReadyError; also
+    InvalidError for a device that no live worker offers."""
     row = datasets.get(session, tenant, spec.dataset_id)
     if row is None:
         detail = f"no dataset {spec.dataset_id!r}; GET /v1/datasets lists yours"
@@ -24,6 +25,7 @@ def resolve(session: Session, tenant: str, spec: SearchSpec) -> ResolvedSpec:
     if row.state != "ready":
         following = "create another" if row.state == "rejected" else "wait until it is ready"
         raise problems.DatasetNotReadyError(f"it is {row.state}: {following}", state=row.state, dataset_id=row.id)
+    devices.require(session, spec)
     return spec.resolve(DatasetProfile.model_validate(row.profile))
 
 

@@ -6,6 +6,7 @@ nothing of it is written.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -47,7 +48,8 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A claimed trial: what its trainer needs. `inputs` maps names to SHA-256; `manifest` is the dataset's."""
+    """A claimed trial: what its trainer needs. `inputs` maps names to SHA-256; `manifest` is the dataset's; `device` is
+    what it measures on."""
 
     number: int
     spec: dict[str, Any]
@@ -55,6 +57,7 @@ class Assignment:
     inputs: dict[str, str]
     checkpoint: dict[str, Any] | None
     batch_scale: float
+    device: str | None
     dataset_id: str
     manifest: dict[str, Any]
 
@@ -75,9 +78,17 @@ class Asked:
 
 
 def claim(
-    session: Session, trial_id: str, *, owner: str, device: str, seconds: float, stall_seconds: float = float("inf")
+    session: Session,
+    trial_id: str,
+    *,
+    owner: str,
+    device: str,
+    seconds: float,
+    stall_seconds: float = float("inf"),
+    offers: Collection[str] = (),
 ) -> Lease | None:
-    """Take a queued trial that is due, if its search goes on; None if somebody else has it or it must not run.
+    """Take a queued trial that is due, if its search goes on; None if somebody else has it or it must not run, or not
+    here: `offers` are the devices that can be measured on.
 
     The first claim of a search's trials starts the search.
     """
@@ -90,6 +101,7 @@ def claim(
         trial_id,
         "running",
         TrialRow.run_after <= func.clock_timestamp(),
+        TrialRow.device.is_(None) | TrialRow.device.in_(offers),
         lease_epoch=TrialRow.lease_epoch + 1,
         lease_owner=owner,
         lease_expires_at=func.clock_timestamp() + timedelta(seconds=seconds),
@@ -122,6 +134,7 @@ def assignment(session: Session, lease: Lease) -> Assignment:
         inputs={name: _digest(session, search.id, wanted) for name, wanted in trial.inputs.items()},
         checkpoint=trial.checkpoint,
         batch_scale=trial.batch_scale,
+        device=trial.device,
         dataset_id=dataset.id,
         manifest=dataset.manifest or {},
     )

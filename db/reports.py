@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from db import events
+from db import events, latencies
 from db.ids import new_id
 from db.leases import Asked, Lease, renew
 from db.tables import ArtifactRow, LogRow, MetricRow, PointRow, SearchRow, TrialRow
 from db.transitions import lock_search
+from search.latency.table import Measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Report:
     logs: list[LogLine] = field(default_factory=list)
     artifacts: list[Artifact] = field(default_factory=list)
     points: list[dict[str, Any]] = field(default_factory=list)
+    latencies: list[Measured] = field(default_factory=list)
     checkpoint: dict[str, Any] | None = None
     progress: float | None = None
 
@@ -62,6 +64,7 @@ class Report:
             or self.logs
             or self.artifacts
             or self.points
+            or self.latencies
             or self.checkpoint is not None
             or self.progress is not None
         )
@@ -88,8 +91,9 @@ def write(session: Session, lease: Lease, report: Report) -> Asked:
     )
     _write_artifacts(session, lease, report.artifacts)
     _write_points(session, lease, report.points)
+    latencies.record(session, lease.tenant_id, report.latencies)
     progressed: dict[str, Any] = {}
-    if report.metrics or report.points or report.artifacts or report.checkpoint or report.progress is not None:
+    if replace(report, logs=[]):
         progressed["progressed_at"] = func.clock_timestamp()
     if report.progress is not None:
         progressed["progress"] = min(max(report.progress, 0.0), 1.0)

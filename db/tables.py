@@ -140,7 +140,8 @@ class TrialRow(_Tenant, _Created, Base):
     """`number` counts from 0 in its search; `inputs` {name: {trial, artifact}} name artifacts of earlier trials.
 
     `checkpoint` is {step, files: {name: {sha256, size}}} of the last one; `run_after` is when it may be claimed;
-    `batch_scale` is what its batch sizes are multiplied by, less than 1 after it ran out of memory.
+    `batch_scale` is what its batch sizes are multiplied by, less than 1 after it ran out of memory. `device` is what it
+    measures on: it runs alone on the machine of a worker that offers it.
     """
 
     __tablename__ = "trials"
@@ -151,6 +152,7 @@ class TrialRow(_Tenant, _Created, Base):
     state: Mapped[str] = mapped_column(server_default="queued")
     params: Mapped[dict[str, Any]]
     inputs: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    device: Mapped[str | None]
     outputs: Mapped[dict[str, Any] | None]
     error: Mapped[dict[str, Any] | None]
     progress: Mapped[float] = mapped_column(server_default="0")
@@ -288,6 +290,26 @@ class ExportRow(_Tenant, _Created, Base):
         CheckConstraint("(state = 'failed') <= (error IS NOT NULL)", name="failed_has_error"),
         UniqueConstraint("point_id", "source_sha256", "format", "precision", "height", "width"),
     )
+
+
+class LatencyRow(_Tenant, Base):
+    """What an architecture (its key) takes at an input size, in passes of `batch` images. `machine` is the digest of
+    `description`."""
+
+    __tablename__ = "latencies"
+
+    tenant_id: Mapped[str] = mapped_column(primary_key=True, server_default=DEFAULT_TENANT)
+    architecture: Mapped[str] = mapped_column(primary_key=True)
+    height: Mapped[int] = mapped_column(Integer, primary_key=True)
+    width: Mapped[int] = mapped_column(Integer, primary_key=True)
+    batch: Mapped[int] = mapped_column(Integer, primary_key=True)
+    device: Mapped[str] = mapped_column(primary_key=True)
+    machine: Mapped[str] = mapped_column(primary_key=True)
+    description: Mapped[dict[str, Any]]
+    median_ms: Mapped[float]
+    p95_ms: Mapped[float]
+    runs: Mapped[int]
+    measured_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
 
 class EventRow(_Tenant, Base):

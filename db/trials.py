@@ -3,6 +3,7 @@ attempt's outcome and the planner's wake-up."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any, Final, Literal
 
@@ -33,6 +34,7 @@ def create(session: Session, search: SearchRow, number: int, new: NewTrial) -> s
         number=number,
         params=new.params,
         inputs={name: artifact.model_dump() for name, artifact in new.inputs.items()},
+        device=new.device,
         priority=search.priority,
     )
     session.add(row)
@@ -62,6 +64,17 @@ def finish(
     _end_attempt(session, lease.trial_id, lease.epoch, outcome, error)
     request_advance(session, lease.search_id)
     settle_pause(session, lease.search_id)
+
+
+def pass_on(session: Session, trial_id: str, offers: Collection[str], *, seconds: float) -> None:
+    """Send a waiting trial's wake-up again after so long, if it measures on a device that is not offered here: another
+    worker may take it."""
+    trial = session.get(TrialRow, trial_id)
+    if trial is None or trial.state != "queued" or trial.device is None or trial.device in offers:
+        return
+    later = func.clock_timestamp() + timedelta(seconds=seconds)
+    due = session.scalar(select(func.greatest(later, trial.run_after)))
+    enqueue(session, TRAIN, trial_id, priority=trial.priority, send_after=due)
 
 
 def release(session: Session, lease: Lease) -> None:

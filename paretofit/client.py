@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Self
 
+from api.schemas.devices import Device, DeviceList
 from api.schemas.health import Readiness
 from api.schemas.methods import Method, MethodList
 from paretofit.artifacts import Artifacts
@@ -53,6 +54,10 @@ class Client:
         """The JSON schema of a method's parameters."""
         schema: dict[str, Any] = self._transport.request("GET", f"/v1/methods/{kind}/schema").json()
         return schema
+
+    def devices(self) -> list[Device]:
+        """What latencies can be measured on."""
+        return DeviceList.model_validate_json(self._transport.request("GET", "/v1/devices").content).data
 
     def ready(self) -> Readiness:
         """Whether the service can work. Raises ApiError (503) while it cannot."""

@@ -10,7 +10,12 @@ from pathlib import Path
 from paretofit.numbers import format_tick
 
 _FRONT, _REPORT, _FADED, _INK = "#1b6ca8", "#d1495b", "#9aa5b1", "#1f2933"
-_COSTS = {"macs": "multiply-accumulates", "params": "parameters", "peak_activation_bytes": "peak activations, bytes"}
+_COSTS = {
+    "macs": "multiply-accumulates",
+    "params": "parameters",
+    "peak_activation_bytes": "peak activations, bytes",
+    "latency_ms": "milliseconds",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,8 @@ def draw_front(
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_tick(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0 if _spread(accuracies) > 0.04 else 1))
-    axes.set_xlabel(f"{_COSTS.get(cost, cost)} (log scale)", color=_INK)
+    name, _, device = cost.partition(":")
+    axes.set_xlabel(f"{_COSTS.get(name, name)}{device and f' on {device}'} (log scale)", color=_INK)
     axes.set_ylabel("top-1 accuracy", color=_INK)
     axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=_INK, pad=12)
     axes.grid(visible=True, which="major", color="#e4e7eb", linewidth=0.8)

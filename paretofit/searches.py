@@ -121,9 +121,12 @@ class Searches:
             time.sleep(poll)
         return search
 
-    def front(self, search_id: str, *, x: Cost = "macs", dominated: bool = False) -> Front:
-        """The Pareto front over the cost `x`, on request with the points that others dominate."""
-        params = {"x": x} | ({"include": "dominated"} if dominated else {})
+    def front(self, search_id: str, *, x: Cost = "macs", device: str | None = None, dominated: bool = False) -> Front:
+        """The Pareto front over the cost `x` (latency_ms: on `device`), on request with the points that others
+        dominate."""
+        params: dict[str, str] = (
+            {"x": x} | ({} if device is None else {"device": device}) | ({"include": "dominated"} if dominated else {})
+        )
         response = self._transport.request("GET", f"/v1/searches/{search_id}/front", params=params)
         return Front.model_validate_json(response.content)
 

@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from db.blobs import BlobStore, open_store
 from db.engine import connect
+from search.latency.devices import describe, offered
 from search.spec import METHODS
 from settings import Settings, get_settings
 from workers import environment
@@ -33,9 +34,20 @@ class Slot:
     threads: int
     name: str
 
-    def describe(self) -> dict[str, str | int]:
-        """What the workers table shows."""
-        return {"host": platform.node(), "machine": platform.machine(), "threads": self.threads}
+    @property
+    def offers(self) -> list[str]:
+        """The devices that trials of this slot can measure on."""
+        return offered(self.device) if self.queue == TRAINING else []
+
+    def describe(self) -> dict[str, Any]:
+        """What the workers table shows; `devices` are those that can be measured on, with their machine."""
+        devices = {name: describe(name) for name in self.offers}
+        return {
+            "host": platform.node(),
+            "machine": platform.machine(),
+            "threads": self.threads,
+            **({"devices": devices} if devices else {}),
+        }
 
 
 @dataclass(frozen=True, slots=True)

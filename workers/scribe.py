@@ -15,6 +15,7 @@ from db import publication, reports
 from db.blobs import BlobStore
 from db.leases import Lease
 from db.reports import Artifact, LogLine, Metric, Report
+from search.latency.table import Measured
 from workers import materialise
 from workers.keeper import Keeper
 
@@ -106,6 +107,8 @@ class Scribe:
                 case "artifact":
                     blob = self._blobs.put(Path(value[1]))
                     report.artifacts.append(Artifact(value[0], blob.sha256, blob.size))
+                case "latency":
+                    report.latencies.append(Measured.model_validate(value))
                 case "checkpoint":
                     checkpoints.append((Path(value[0]), value[1]))
                 case _:

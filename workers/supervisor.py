@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,11 +18,15 @@ from typing import Any, Final, Literal
 import structlog
 from sqlalchemy.orm import Session
 
-from db import leases, trials
+from db import latencies, leases, trials
 from db.blobs import BlobCorruptError
 from db.engine import transaction
 from db.leases import Assignment, Lease
 from db.trials import OUT_OF_MEMORY, Outcome
+from search.latency import lock
+from search.latency.devices import describe
+from search.latency.stage import KNOWN
+from search.latency.table import Measured, write_known
 from search.reporter import Stop, Trial
 from search.seeds import trial_seed
 from search.spec import ResolvedSpec
@@ -42,6 +46,7 @@ DRAIN_SECONDS: Final = 20.0
 _LONGEST_LOG_LINE: Final = 8_192
 _LAST_LINES: Final = 20
 _TICK: Final = 0.05
+_ELSEWHERE_SECONDS: Final = 2.0
 _EXIT_SECONDS: Final = 10.0
 _LAST_SECONDS: Final = 3.0
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -70,7 +75,10 @@ def run(runtime: Runtime, trial_id: str) -> None:
             device=slot.device,
             seconds=settings.lease_seconds,
             stall_seconds=settings.stall_seconds,
+            offers=slot.offers,
         )
+        if lease is None:
+            trials.pass_on(session, trial_id, slot.offers, seconds=_ELSEWHERE_SECONDS)
     if lease is None:
         return
     with (
@@ -108,6 +116,9 @@ def _attempt(runtime: Runtime, lease: Lease, keeper: Keeper, folder: Path) -> En
         if assignment is None:
             return None
         trial = _lay_out(runtime, assignment, folder, check)
+        if assignment.device is not None:
+            known = keeper.read(partial(_known, lease=lease, trial=trial, device=assignment.device))
+            trial = _with_known(trial, known or [])
         check()
     except StoppedError:
         if keeper.is_over:
@@ -123,6 +134,15 @@ def _attempt(runtime: Runtime, lease: Lease, keeper: Keeper, folder: Path) -> En
     except (BlobCorruptError, OSError) as error:
         _log.exception("trial not laid out")
         return Ending("crashed", error={"code": "storage", "detail": str(error)})
+    try:
+        with lock.held(runtime.settings.lock, "shared" if assignment.device is None else "alone", check):
+            return _train(runtime, lease, keeper, folder, trial)
+    except StoppedError:
+        return None if keeper.is_over else Ending("cancelled" if _wanted(keeper) is Stop.CANCEL else "queued")
+
+
+def _train(runtime: Runtime, lease: Lease, keeper: Keeper, folder: Path, trial: Trial) -> Ending | None:
+    """Run the trainer to its end."""
     order = folder / "order.json"
     write_order(order, trial)
     scribe = Scribe(runtime.blobs, lease, keeper)
@@ -174,6 +194,19 @@ def _lay_out(runtime: Runtime, assignment: Assignment, folder: Path, check: Call
         batch_scale=assignment.batch_scale,
         checkpoint_seconds=runtime.settings.checkpoint_seconds,
     )
+
+
+def _known(session: Session, lease: Lease, trial: Trial, device: str) -> Sequence[Measured]:
+    """What the cache has of the trial's candidates on this machine."""
+    spec = trial.spec
+    architectures = {spec.method.network(spec.dataset, candidate.config).key for candidate in spec.feasible()}
+    return latencies.known(session, lease.tenant_id, device, architectures, machine=describe(device))
+
+
+def _with_known(trial: Trial, known: Sequence[Measured]) -> Trial:
+    path = trial.work.with_name(KNOWN)
+    write_known(path, list(known))
+    return replace(trial, inputs={**trial.inputs, KNOWN: path})
 
 
 def _wanted(keeper: Keeper) -> Stop:

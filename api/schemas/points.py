@@ -11,7 +11,7 @@ from api.schemas.artifacts import Artifact
 from api.schemas.base import Request, Response
 from api.schemas.exports import ExportForm
 
-Cost = Literal["macs", "params", "peak_activation_bytes"]
+Cost = Literal["macs", "params", "peak_activation_bytes", "latency_ms"]
 Accuracy = Literal["selection_top1"]
 
 
@@ -25,7 +25,10 @@ class FrontPoint(Response):
     role: Literal["candidate", "baseline"]
     config: dict[str, Any] = Field(description="What the method varied, such as width and resolution.")
     input_size: tuple[int, int] = Field(description="Height and width, pixels.")
-    metrics: dict[str, float | None]
+    metrics: dict[str, float | None] = Field(
+        description="Accuracies, costs, and of each device of the search `latency_ms:DEVICE` (the median) and "
+        "`latency_p95_ms:DEVICE`."
+    )
     basis: Literal["measured", "estimated"]
     feasible: bool = Field(description="Whether it meets the search's constraints.")
     artifact: Artifact | None = Field(
@@ -63,12 +66,13 @@ class Front(Response):
     search_id: str
     sequence: int
     x: Cost
+    device: str | None = Field(description="Of x latency_ms: what it was measured on.")
     y: Accuracy
     points: list[FrontPoint] = Field(description="By growing `x`.")
     baselines: list[FrontPoint] = Field(description="For comparison: never in the front, `select` or the hypervolume.")
     dominated: list[FrontPoint] | None = Field(description="The remaining candidates, if asked for.")
-    best_under: dict[Cost, list[BestUnder]] = Field(
-        description="By cost, growing: what `select` answers for a bound on it. Of the front over the search's own "
+    best_under: dict[str, list[BestUnder]] = Field(
+        description="By cost (`latency_ms:DEVICE` for those of a device), growing: what `select` answers for a bound on it. Of the front over the search's own "
         "objectives."
     )
     hypervolume: float | None = Field(description="log10(MACs) x selection_top1, normalised to [0, 1].")
@@ -79,7 +83,10 @@ class Front(Response):
 class Bound(Request):
     """A bound on a metric of the point."""
 
-    metric: Literal["macs", "pool_inputs", "params", "peak_activation_bytes", "selection_top1"]
+    metric: Literal["macs", "pool_inputs", "params", "peak_activation_bytes", "latency_ms", "selection_top1"]
+    device: str | None = Field(
+        default=None, description="Of latency_ms alone; unset: the device of the search, if it has one only."
+    )
     op: Literal["<=", ">="] = "<="
     value: float = Field(ge=0, allow_inf_nan=False)
 

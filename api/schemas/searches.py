@@ -85,6 +85,14 @@ class CostRange(Response):
     max: int
 
 
+class KnownLatency(Response):
+    """What is known of the feasible configurations' latencies on a device; the search measures the others first."""
+
+    measured: int = Field(description="Configurations whose latency is known from earlier searches.")
+    min_ms: float | None = Field(description="The least median among them; null: unknown.")
+    max_ms: float | None
+
+
 class Estimate(Response):
     """What a search would explore and take, without running it."""
 
@@ -93,3 +101,6 @@ class Estimate(Response):
     cost: dict[str, CostRange] = Field(description="By metric: macs, pool_inputs, params, peak_activation_bytes.")
     expected_seconds: float | None = Field(description="Device time, from earlier searches; null: unknown.")
     based_on: int = Field(description="Earlier searches that `expected_seconds` rests on.")
+    latency: dict[str, KnownLatency] = Field(
+        default_factory=dict, description="By device that constraints and objectives name."
+    )

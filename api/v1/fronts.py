@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 from sqlalchemy.orm import Session
 
 from api import fronts, problems, ranges
-from api.fronts import Box, Found
+from api.fronts import Box, Found, KeyedBound
 from api.idempotency import IdempotentOnce, answer
 from api.lookup import found_search
 from api.pointers import pointer
@@ -37,6 +37,9 @@ def read(
     session: Db,
     tenant: Tenant,
     x: Annotated[Cost, Query(description="The cost to be minimised.")] = "macs",
+    device: Annotated[
+        str | None, Query(max_length=100, description="Of x latency_ms; unset: the search's, if it has one only.")
+    ] = None,
     y: Annotated[Accuracy, Query(description="The accuracy to be maximised.")] = "selection_top1",
     include: Annotated[Literal["dominated"] | None, Query(description="`dominated`: the other candidates too.")] = None,
 ) -> Response:
@@ -48,7 +51,11 @@ def read(
     if ranges.not_modified(request.headers, etag):
         return Response(status_code=304, headers=headers)
     found = Found(points.of_search(session, search_id), row.spec)
-    front = found.front([x])
+    try:
+        key = found.key(x, device)
+    except ValueError as error:
+        raise problems.InvalidError(str(error), errors=[FieldProblem(pointer="?device", detail=str(error))]) from error
+    front = found.front([key])
     box = Box.of(row.spec, searches.creation(session, search_id))
     shown = {point.row.id for point in front}
     dominated = [point for point in found.candidates if point.row.id not in shown] if include else None
@@ -56,11 +63,12 @@ def read(
         search_id=search_id,
         sequence=row.front_seq,
         x=x,
+        device=key.partition(":")[2] or None,
         y=y,
         points=[_point(found, point) for point in front],
         baselines=[_point(found, point) for point in found.baselines],
         dominated=None if dominated is None else [_point(found, point) for point in dominated],
-        best_under={cost: fronts.table(found.front(), cost) for cost in get_args(Cost)},
+        best_under={cost: fronts.table(found.front(), cost) for cost in found.costs},
         hypervolume=None if box is None else box.hypervolume(found.front(["macs"])),
         reference=None if box is None else box.reference,
         ideal=None if box is None else box.ideal,
@@ -82,10 +90,10 @@ def select(search_id: str, selection: Selection, tenant: Tenant, once: Idempoten
     def effect(session: Session) -> Answer:
         row = found_search(session, tenant, search_id)
         found = Found(points.of_search(session, search_id), row.spec)
-        front = found.front()
-        chosen = fronts.best(front, selection.constraints)
+        front, bounds = found.front(), _keyed(found, selection)
+        chosen = fronts.best(front, bounds)
         if chosen is None:
-            raise _none_fits(front, selection)
+            raise _none_fits(front, selection, bounds)
         return answer(200, _point(found, chosen))
 
     return once(effect)
@@ -95,11 +103,22 @@ def _point(found: Found, point: FoundPoint) -> FrontPoint:
     return front_point(point, feasible=found.feasible(point))
 
 
-def _none_fits(front: list[FoundPoint], selection: Selection) -> problems.NoSuchPointError:
+def _keyed(found: Found, selection: Selection) -> list[KeyedBound]:
+    bounds = []
+    for index, bound in enumerate(selection.constraints):
+        try:
+            bounds.append(KeyedBound(found.key(bound.metric, bound.device), bound.op, bound.value))
+        except ValueError as error:
+            place = pointer(["constraints", index, "device"])
+            raise problems.InvalidError(str(error), errors=[FieldProblem(pointer=place, detail=str(error))]) from error
+    return bounds
+
+
+def _none_fits(front: list[FoundPoint], selection: Selection, bounds: list[KeyedBound]) -> problems.NoSuchPointError:
     if not front:
         return problems.NoSuchPointError("the front has no point yet: wait for the search to report some", nearest=[])
     errors, hints = [], []
-    for index, value, point in fronts.nearest(front, selection.constraints):
+    for index, value, point in fronts.nearest(front, bounds):
         bound = selection.constraints[index]
         place = pointer(["constraints", index])
         detail = f"{bound.metric} {bound.op} {bound.value:g} is met by no point; the nearest has {value:g}"

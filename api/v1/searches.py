@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
-from api import feasibility, paging, problems, submission
+from api import feasibility, latencies, paging, problems, submission
 from api.idempotency import IdempotentOnce, answer
 from api.lookup import found_search
 from api.schemas.pages import Page
@@ -66,6 +66,7 @@ def estimate(spec: SearchSpec, tenant: Tenant, once: IdempotentOnce) -> Response
             cost=_ranges(survey.feasible),
             expected_seconds=expected,
             based_on=0 if expected is None else len(past),
+            latency=latencies.known(session, tenant, resolved, survey.feasible),
         )
         return answer(200, document)
 

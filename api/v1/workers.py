@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 from fastapi import APIRouter
 
 from api import problems
+from api.devices import ALIVE
 from api.schemas.workers import Worker, WorkerList
 from api.services import Db
 from db import workers
 
 router = APIRouter(prefix="/workers", tags=["workers"])
-_ALIVE = timedelta(minutes=1)
 _SHOWN = timedelta(days=1)
 
 
@@ -27,7 +27,7 @@ def read_list(session: Db) -> WorkerList:
                 queue=row.queue,
                 device=row.device,
                 description=row.description,
-                alive=now - row.seen_at < _ALIVE,
+                alive=now - row.seen_at < ALIVE,
                 created_at=row.created_at,
                 seen_at=row.seen_at,
             )

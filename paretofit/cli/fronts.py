@@ -27,6 +27,10 @@ def _quantity(text: str) -> float:
         raise typer.BadParameter(str(error)) from error
 
 
+_Device = Annotated[
+    str | None,
+    typer.Option(help="Of latencies; unset: the search's, if it has one only.", show_default=False),
+]
 _Quantity = Annotated[float | None, typer.Option(parser=_quantity, metavar="N", help="Such as 5M, 300k or 1.2e6.")]
 
 
@@ -35,13 +39,14 @@ def front(
     *,
     search: SearchReference,
     x: Annotated[Cost, typer.Option(help="The cost of the front.")] = "macs",
+    device: _Device = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it (png, svg, pdf).")] = None,
     as_json: AsJson = False,
 ) -> None:
     """The Pareto front: the most accurate network for every cost."""
     with client(context) as service:
         found = service.searches.get(references.search_id(service, search))
-        result = service.searches.front(found.id, x=x, dominated=plot is not None)
+        result = service.searches.front(found.id, x=x, device=device, dominated=plot is not None)
     if as_json:
         print_json(result)
     elif result.points:
@@ -61,6 +66,10 @@ def select(
     max_macs: _Quantity = None,
     max_params: _Quantity = None,
     max_activation_bytes: _Quantity = None,
+    max_latency: Annotated[
+        float | None, typer.Option(min=0, metavar="MS", help="Median, milliseconds, batch 1.")
+    ] = None,
+    device: _Device = None,
     min_accuracy: Annotated[float | None, typer.Option(min=0, max=1, help="On the selection split, 0 to 1.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -71,6 +80,10 @@ def select(
         "peak_activation_bytes": max_activation_bytes,
     }
     bounds = [Bound(metric=metric, value=value) for metric, value in budget.items() if value is not None]
+    if max_latency is not None:
+        bounds.append(Bound(metric="latency_ms", device=device, value=max_latency))
+    elif device is not None:
+        raise UsageError("--device is that of --max-latency: give both, or neither")
     if min_accuracy is not None:
         bounds.append(Bound(metric="selection_top1", op=">=", value=min_accuracy))
     with client(context) as service:
@@ -126,13 +139,15 @@ def front_table(front: Front) -> Table:
 
 
 def points_table(points: Sequence[FrontPoint]) -> Table:
-    """Points as a table."""
+    """Points as a table, with a column for each device that one was measured on."""
+    latencies = sorted({name for point in points for name in point.metrics if name.startswith("latency_ms:")})
     rows = [
         (
             short(point.id),
             describe(point),
             _cost(point, "macs"),
             _cost(point, "params"),
+            *(_milliseconds(point, name) for name in latencies),
             "-" if point.artifact is None else format_bytes(point.artifact.size),
             accuracy(point.metrics.get("selection_top1")),
             accuracy(point.metrics.get("top1")),
@@ -140,7 +155,8 @@ def points_table(points: Sequence[FrontPoint]) -> Table:
         )
         for point in points
     ]
-    return table(("point", "network", "#MACs", "#params", "#file", "#selection", "#top-1", ""), rows)
+    columns = [f"#ms, {name.partition(':')[2]}" for name in latencies]
+    return table(("point", "network", "#MACs", "#params", *columns, "#file", "#selection", "#top-1", ""), rows)
 
 
 def describe(point: FrontPoint) -> str:
@@ -153,10 +169,10 @@ def picture(front: Front, path: Path, *, title: str) -> Path:
     try:
         return draw_front(
             path,
-            [_plotted(point, front.x) for point in front.points],
-            [_plotted(point, front.x) for point in front.dominated or ()],
+            [_plotted(point, _name(front)) for point in front.points],
+            [_plotted(point, _name(front)) for point in front.dominated or ()],
             title=title,
-            cost=front.x,
+            cost=_name(front),
         )
     except ImportError as error:
         raise UsageError("pictures need matplotlib: pip install 'paretofit[worker]'") from error
@@ -164,7 +180,12 @@ def picture(front: Front, path: Path, *, title: str) -> Path:
         raise UsageError(f"cannot draw {path}: {error}") from error
 
 
-def _plotted(point: FrontPoint, cost: Cost) -> PlotPoint:
+def _name(front: Front) -> str:
+    """What points call the front's cost."""
+    return front.x if front.device is None else f"{front.x}:{front.device}"
+
+
+def _plotted(point: FrontPoint, cost: str) -> PlotPoint:
     return PlotPoint(
         cost=point.metrics[cost] or 0.0,
         accuracy=point.metrics["selection_top1"] or 0.0,
@@ -179,6 +200,11 @@ _SHORT = {"width": "w {}", "resolution": "{} px"}
 def _cost(point: FrontPoint, metric: str) -> str:
     value = point.metrics.get(metric)
     return "-" if value is None else format_quantity(value)
+
+
+def _milliseconds(point: FrontPoint, name: str) -> str:
+    value = point.metrics.get(name)
+    return "-" if value is None else f"{value:.3g}"
 
 
 def _value(value: object) -> str:

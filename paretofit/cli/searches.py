@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from api.schemas.searches import Estimate, Search, SearchDetail
+from api.schemas.searches import Estimate, KnownLatency, Search, SearchDetail
 from api.schemas.trials import Trial
 from paretofit.cli import references, specs
 from paretofit.cli.output import accuracy, facts, print_json, say, short, state, stdout, table
@@ -169,6 +169,7 @@ def _describe_estimate(estimate: Estimate) -> None:
             (metric, f"{format_quantity(cost.min)} - {format_quantity(cost.max)}")
             for metric, cost in estimate.cost.items()
         ),
+        *((f"ms on {device}", _known(known)) for device, known in estimate.latency.items()),
         (
             "time",
             "unknown: nothing like it has run here yet"
@@ -177,6 +178,12 @@ def _describe_estimate(estimate: Estimate) -> None:
         ),
     ]
     stdout().print(facts(rows))
+
+
+def _known(latency: KnownLatency) -> str:
+    if latency.min_ms is None or latency.max_ms is None:
+        return "unknown: it is measured first"
+    return f"{latency.min_ms:.3g} - {latency.max_ms:.3g}, known of {latency.measured} networks"
 
 
 def _time_left(search: Search) -> str:

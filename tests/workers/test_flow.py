@@ -68,6 +68,23 @@ def test_search_runs_to_its_end(fleet: Fleet) -> None:
     assert list((fleet.home / "scratch").iterdir()) == []
 
 
+def test_a_trial_that_others_dominate_ends_as_pruned(fleet: Fleet) -> None:
+    search_id = fleet.add_search(fault="prune")
+    fleet.await_state(search_id, "failed")
+    (trial,) = rows.trials(fleet.engine, search_id)
+    assert (trial.state, trial.outputs, trial.error) == ("pruned", {"dominated_by": 3}, None)
+    assert (rows.search(fleet.engine, search_id).error or {})["code"] == "no_points"
+
+
+def test_a_search_of_which_nothing_meets_the_constraints_says_what_came_nearest(fleet: Fleet) -> None:
+    search_id = fleet.add_search(fault="infeasible")
+    fleet.await_state(search_id, "failed")
+    (trial,) = rows.trials(fleet.engine, search_id)
+    assert trial.state == "infeasible"
+    expected = {"code": "infeasible", "detail": "the least is 7", "nearest": [7], "trial": 0}
+    assert rows.search(fleet.engine, search_id).error == expected
+
+
 def test_error_of_a_method_fails_at_once_and_says_what_happened(fleet: Fleet) -> None:
     search_id = fleet.add_search(fault="raise")
     fleet.await_state(search_id, "failed")

@@ -25,13 +25,24 @@ class StepsParams(MethodParams):
     seconds: float = Field(default=0.001, ge=0, description="Of each step.")
     checkpoint_every: int = Field(default=5, ge=1, description="Steps between checkpoints.")
     points: int = Field(default=2, ge=0, description="Points that each trial reports at its end.")
-    fault: Literal["none", "raise", "exit", "plan", "nan", "deaf", "stubborn", "memory", "memory_always", "hang"] = (
-        Field(
-            default="none",
-            description="At half of the steps: raise an error, exit without a word, (plan) fail to plan, (nan) report a "
-            "point that is not finite, (memory) run out of it unless the batch is halved, or always, (hang) do nothing more "
-            "in the first attempt; deaf: never ask whether to stop; stubborn: ignore SIGTERM too.",
-        )
+    fault: Literal[
+        "none",
+        "raise",
+        "exit",
+        "plan",
+        "nan",
+        "deaf",
+        "stubborn",
+        "memory",
+        "memory_always",
+        "hang",
+        "prune",
+        "infeasible",
+    ] = Field(
+        default="none",
+        description="At half of the steps: raise an error, exit without a word, (plan) fail to plan, (nan) report a "
+        "point that is not finite, (memory) run out of it unless the batch is halved, or always, (hang) do nothing more "
+        "in the first attempt; deaf: never ask whether to stop; prune, infeasible: end so; stubborn: ignore SIGTERM too.",
     )
 
     def candidates(self, dataset: DatasetProfile) -> list[Candidate]:

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any
 
-from search.reporter import Evaluation, Point, Preprocessing, Reporter, Stop, Trial
+from search.reporter import Evaluation, Point, Preprocessing, Reporter, Stop, Trial, TrialEndedError
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
@@ -84,6 +84,10 @@ def _fail(fault: str, reporter: Reporter, trial: Trial) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory")
     if fault == "hang" and trial.checkpoint is None:
         time.sleep(1000)
+    if fault == "prune":
+        raise TrialEndedError("pruned", {"dominated_by": 3})
+    if fault == "infeasible":
+        raise TrialEndedError("infeasible", {}, {"code": "infeasible", "detail": "the least is 7", "nearest": [7]})
     if fault == "exit":
         os._exit(3)
     if fault == "nan":

@@ -1,0 +1,66 @@
+"""The devices that live workers offer."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import timedelta
+from typing import Any, Final
+
+from sqlalchemy.orm import Session
+
+from api.pointers import pointer
+from api.problems import InvalidError
+from api.schemas.devices import Device
+from api.schemas.problems import FieldProblem
+from db import workers
+from search.latency.devices import DEVICES
+from search.spec import SearchSpec
+
+ALIVE: Final = timedelta(minutes=1)
+"""Since it was heard of, a worker counts as live."""
+
+
+def offered(session: Session) -> list[Device]:
+    """In the order of `search.latency.devices`, those that no live worker has left out."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in workers.seen_within(session, ALIVE.total_seconds()):
+        for name, machine in row.description.get("devices", {}).items():
+            found.setdefault(name, {})[row.name] = machine
+    return [
+        Device(
+            name=name,
+            runtime=device.runtime,
+            kind=device.kind,
+            threads=device.threads,
+            workers=list(found[name]),
+            machines=_distinct(found[name].values()),
+        )
+        for name, device in DEVICES.items()
+        if name in found
+    ]
+
+
+def require(session: Session, spec: SearchSpec) -> None:
+    """Raises InvalidError for a device that no live worker offers."""
+    if not spec.devices:
+        return
+    names = [device.name for device in offered(session)]
+    errors = [
+        FieldProblem(
+            pointer=pointer([place, index, "device"]),
+            detail=f"no live worker offers {each.device}; there are {', '.join(names) or 'none'} (GET /v1/devices)",
+        )
+        for place, listed in (("constraints", spec.constraints), ("objectives", spec.objectives))
+        for index, each in enumerate(listed)
+        if each.device is not None and each.device not in names
+    ]
+    if errors:
+        raise InvalidError("; ".join(error.detail for error in errors), errors=errors)
+
+
+def _distinct(machines: Collection[dict[str, Any]]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for machine in machines:
+        if machine not in found:
+            found.append(machine)
+    return found

@@ -1,0 +1,31 @@
+"""What is known of the latencies of a search's networks, before it measures any."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy.orm import Session
+
+from api.schemas.searches import KnownLatency
+from db import latencies
+from search.methods.method import Candidate
+from search.spec import ResolvedSpec
+
+
+def known(
+    session: Session, tenant: str, spec: ResolvedSpec, candidates: Sequence[Candidate]
+) -> dict[str, KnownLatency]:
+    """By device of the specification: from the cache, of any machine the latest."""
+    if not spec.devices:
+        return {}
+    keys = [(spec.method.network(spec.dataset, each.config).key, each.input_size) for each in candidates]
+    found = {}
+    for device in spec.devices:
+        measured: dict[tuple[str, tuple[int, int]], float] = {}
+        for each in latencies.known(session, tenant, device, {architecture for architecture, _ in keys}):
+            measured.setdefault((each.architecture, each.input_size), each.latency.median_ms)
+        values = [measured[key] for key in keys if key in measured]
+        found[device] = KnownLatency(
+            measured=len(values), min_ms=min(values, default=None), max_ms=max(values, default=None)
+        )
+    return found

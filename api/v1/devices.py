@@ -1,0 +1,17 @@
+"""What latencies can be measured on."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from api import devices, problems
+from api.schemas.devices import DeviceList
+from api.services import Db
+
+router = APIRouter(prefix="/devices", tags=["workers"])
+
+
+@router.get("", operation_id="list_devices", responses=problems.responses())
+def read_list(session: Db) -> DeviceList:
+    """The devices that live workers offer."""
+    return DeviceList(data=devices.offered(session))

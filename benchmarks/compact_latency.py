@@ -1,0 +1,102 @@
+"""How fast FD-MobileNet is against MobileNetV1 and ShuffleNetV1 at about 140, 40 and 12 million multiply-accumulates.
+
+224 pixels, 1000 classes, batch 1, one thread, normalisation folded; ONNX Runtime and ncnn, all networks interleaved in one
+run, medians. Goals: the paper's ratios, which are ncnn's on one ARM core (Qin et al., arXiv 1802.03750, table 6): 1.1 times
+as fast as MobileNetV1; 1.3, 1.45 and 1.8 times as fast as ShuffleNetV1.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, NamedTuple
+
+from benchmarks.harness import Claim, Report, run
+from models.architecture import Architecture
+from models.cost import cost
+from models.families.registry import architecture
+from search.latency.clock import Timed, timed
+from search.latency.devices import DEVICES
+from search.latency.prepare import prepare
+
+SIZE: Final = (224, 224)
+RUNTIMES: Final = ("onnxruntime-cpu-1t", "ncnn-cpu-1t")
+TURNS: Final = 20
+
+
+class Budget(NamedTuple):
+    """Widths of the families at about so many million MACs, and by how much FD-MobileNet is to be faster."""
+
+    mmacs: int
+    fd_mobilenet: float
+    mobilenet_v1: float
+    shufflenet_v1: float
+    over_mobilenet_v1: float
+    over_shufflenet_v1: float
+
+    def networks(self) -> dict[str, Architecture]:
+        """By family."""
+        return {
+            "fd_mobilenet": architecture("fd_mobilenet", width=self.fd_mobilenet),
+            "mobilenet_v1": architecture("mobilenet_v1", width=self.mobilenet_v1),
+            "shufflenet_v1": architecture("shufflenet_v1", width=self.shufflenet_v1, groups=3),
+        }
+
+
+BUDGETS: Final = (
+    Budget(140, 1.0, 0.5, 1.0, over_mobilenet_v1=1.1, over_shufflenet_v1=1.3),
+    Budget(40, 0.5, 0.25, 0.5, over_mobilenet_v1=1.1, over_shufflenet_v1=1.45),
+    Budget(12, 0.25, 0.125, 0.25, over_mobilenet_v1=1.1, over_shufflenet_v1=1.8),
+)
+
+
+def main() -> Report:
+    return report(measured())
+
+
+def measured(turns: int = TURNS) -> dict[tuple[str, int, str], Timed]:
+    """By runtime, budget and family."""
+    with TemporaryDirectory() as scratch:
+        runs = {}
+        for name in RUNTIMES:
+            for budget in BUDGETS:
+                for family, network in budget.networks().items():
+                    folder = Path(scratch) / f"{name}-{budget.mmacs}-{family}"
+                    folder.mkdir()
+                    runs[name, budget.mmacs, family] = prepare(network, SIZE, 1, DEVICES[name], folder)
+        return dict(zip(runs, timed(list(runs.values()), turns=turns), strict=True))
+
+
+def report(found: dict[tuple[str, int, str], Timed]) -> Report:
+    """The claims on what was measured."""
+    claims = []
+    details: dict[str, Any] = {}
+    for name in RUNTIMES:
+        for budget in BUDGETS:
+            of = {family: found[name, budget.mmacs, family] for family in budget.networks()}
+            own = of["fd_mobilenet"].median_ms
+            for family, goal in (
+                ("mobilenet_v1", budget.over_mobilenet_v1),
+                ("shufflenet_v1", budget.over_shufflenet_v1),
+            ):
+                claims.append(
+                    Claim(
+                        f"{DEVICES[name].runtime}_{budget.mmacs}_speedup_over_{family}",
+                        of[family].median_ms / own,
+                        goal=goal,
+                        better="higher",
+                    )
+                )
+            details[f"{name} {budget.mmacs}"] = {
+                family: {
+                    "median_ms": round(timing.median_ms, 3),
+                    "p95_ms": round(timing.p95_ms, 3),
+                    "macs": cost(budget.networks()[family], SIZE).macs,
+                }
+                for family, timing in of.items()
+            }
+    return Report("compact_latency", tuple(claims), {"latencies": details})
+
+
+if __name__ == "__main__":
+    run(main)

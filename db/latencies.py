@@ -1,0 +1,73 @@
+"""What networks take on a device: measured once for all searches on machines that are described alike."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from db.tables import LatencyRow
+from search.latency.table import Latency, Measured
+
+_KEY = ("tenant_id", "architecture", "height", "width", "batch", "device", "machine")
+
+
+def digest(machine: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits of a machine's description (`search.latency.devices.describe`)."""
+    return hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def record(session: Session, tenant: str, measured: Iterable[Measured]) -> None:
+    """Keep measurements; a later one of the same replaces the earlier."""
+    last = {
+        (each.architecture, each.input_size, each.batch, each.device, digest(each.machine)): each for each in measured
+    }
+    for (architecture, (height, width), batch, device, machine), each in sorted(last.items(), key=lambda item: item[0]):
+        content = {"description": each.machine, **each.latency.model_dump(), "measured_at": func.clock_timestamp()}
+        session.execute(
+            insert(LatencyRow)
+            .values(
+                tenant_id=tenant,
+                architecture=architecture,
+                height=height,
+                width=width,
+                batch=batch,
+                device=device,
+                machine=machine,
+                **content,
+            )
+            .on_conflict_do_update(index_elements=_KEY, set_=content)
+        )
+
+
+def known(
+    session: Session,
+    tenant: str,
+    device: str,
+    architectures: Collection[str],
+    *,
+    machine: Mapping[str, Any] | None = None,
+) -> Sequence[Measured]:
+    """What is kept of these architectures (their keys) on a device, the latest first; of one machine, or of any."""
+    query = select(LatencyRow).where(
+        LatencyRow.tenant_id == tenant, LatencyRow.device == device, LatencyRow.architecture.in_(architectures)
+    )
+    if machine is not None:
+        query = query.where(LatencyRow.machine == digest(machine))
+    rows = session.scalars(query.order_by(LatencyRow.measured_at.desc(), LatencyRow.machine))
+    return [
+        Measured(
+            architecture=row.architecture,
+            input_size=(row.height, row.width),
+            batch=row.batch,
+            device=row.device,
+            machine=row.description,
+            latency=Latency(median_ms=row.median_ms, p95_ms=row.p95_ms, runs=row.runs),
+        )
+        for row in rows
+    ]

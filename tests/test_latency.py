@@ -1,0 +1,125 @@
+"""Milliseconds through a whole running service: bounds that hold, bounds that nothing meets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from api.schemas.points import Bound
+from models.architecture import Architecture
+from models.checkpoint import read_record
+from paretofit import ApiError, Client
+from search.latency.clock import timed
+from search.latency.devices import DEVICES
+from search.latency.prepare import prepare
+from tests.launch.service import Service
+from tests.test_end_to_end import SECONDS, finish
+
+DEVICE = "onnxruntime-cpu-1t"
+METRIC = f"latency_ms:{DEVICE}"
+METHOD: dict[str, Any] = {
+    "kind": "fd_mobilenet",
+    "families": ["fd_mobilenet"],
+    "widths": [0.1, 1.0],
+    "resolutions": [32, 16],
+    "trials": 4,
+    "epochs": 1,
+    "calibration_images": 64,
+    "pruning": {"fractions": []},
+}
+
+
+@pytest.fixture(scope="module")
+def client(service: Service) -> Iterator[Client]:
+    with Client(service.url) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def spec(client: Client) -> dict[str, Any]:
+    """A search of seconds, without constraints."""
+    source = {"kind": "builtin", "name": "fashion_mnist", "subset": 500}
+    dataset = client.datasets.create({"name": f"latency {uuid4().hex}", "source": source})
+    ready = client.datasets.wait(dataset.id, timeout=SECONDS, poll=0.1)
+    return {"name": "latency", "dataset_id": ready.id, "method": METHOD}
+
+
+def bound(value: float) -> dict[str, Any]:
+    return {"metric": "latency_ms", "device": DEVICE, "value": value}
+
+
+def test_workers_offer_devices_with_their_machine(client: Client) -> None:
+    devices = {device.name: device for device in client.devices()}
+    assert {name for name, device in DEVICES.items() if device.kind == "cpu"} <= devices.keys()
+    assert devices[DEVICE].threads == 1
+    assert devices[DEVICE].machines[0].keys() == {"processor", "cores", "onnxruntime"}
+
+
+def test_a_device_that_nobody_offers_is_refused(client: Client, spec: dict[str, Any]) -> None:
+    if "torch-cuda" in {device.name for device in client.devices()}:
+        pytest.skip("there is a GPU")
+    with pytest.raises(ApiError) as refused:
+        client.searches.create(spec | {"constraints": [bound(5) | {"device": "torch-cuda"}]})
+    assert (refused.value.status, refused.value.errors[0].pointer) == (422, "/constraints/0/device")
+    assert DEVICE in refused.value.errors[0].detail
+
+
+def test_an_impossible_bound_fails_before_anything_is_trained(client: Client, spec: dict[str, Any]) -> None:
+    search = client.searches.create(spec | {"constraints": [bound(1e-4)]})
+    search = client.searches.wait(search.id, timeout=SECONDS, poll=0.1)
+    assert (search.state, search.front.points) == ("failed", 0)
+    assert search.error is not None
+    assert search.error["code"] == "infeasible"
+    [nearest] = search.error["nearest"]
+    assert nearest["device"] == DEVICE
+    assert nearest["value"] > 1e-4
+    assert nearest["key"] in search.error["detail"]
+    assert [(trial.state, trial.params["stage"]) for trial in client.searches.trials(search.id)] == [
+        ("infeasible", "latency")
+    ]
+
+
+def test_points_keep_within_the_bound_when_they_are_measured_again(
+    client: Client, service: Service, spec: dict[str, Any], tmp_path: Path
+) -> None:
+    both = [{"metric": "selection_top1"}, {"metric": "latency_ms", "device": DEVICE}]
+    free = finish(client, service, spec | {"constraints": [bound(1e6)], "objectives": both})
+    trials = list(client.searches.trials(free.id))
+    assert [trial.params.get("stage") for trial in trials] == ["latency", None, None, None, None]
+    table = client.trials.get(trials[0].id).outputs
+    assert table is not None
+    medians = {key: each["median_ms"] for key, each in table["table"]["latencies"].items()}
+    every = client.searches.front(free.id, dominated=True)
+    points = [*every.points, *(every.dominated or [])]
+    assert {point.key: point.metrics[METRIC] for point in points} == medians
+
+    by_latency = client.searches.front(free.id, x="latency_ms")
+    assert by_latency.device == DEVICE
+    assert by_latency.points
+    assert by_latency.best_under[METRIC]
+    chosen = client.searches.select(free.id, [Bound(metric="latency_ms", value=max(medians.values()))])
+    assert chosen.metrics["selection_top1"] == by_latency.points[-1].metrics["selection_top1"]
+
+    most = sorted(medians.values())[1]
+    estimate = client.searches.estimate(spec | {"constraints": [bound(most)]})
+    assert estimate.latency[DEVICE].measured == len(medians)
+    assert estimate.latency[DEVICE].min_ms == min(medians.values())
+    search = finish(client, service, spec | {"constraints": [bound(most)]})
+    front = client.searches.front(search.id, dominated=True)
+    found = [*front.points, *(front.dominated or [])]
+    # What was measured once is not measured again.
+    assert {point.key for point in found} == {key for key, value in medians.items() if value <= most}
+    for point in found:
+        assert point.artifact is not None
+        record = read_record(client.artifacts.download(point.artifact.id, tmp_path / f"{point.id}.safetensors"))
+        assert record["metrics"][METRIC] == point.metrics[METRIC]
+        assert record["provenance"]["latency"][DEVICE]["batch"] == 1
+        folder = tmp_path / point.id
+        folder.mkdir()
+        again = prepare(Architecture.from_json(record["architecture"]), point.input_size, 1, DEVICES[DEVICE], folder)
+        # Other tests use this machine meanwhile.
+        assert min(timed([again])[0].median_ms for _ in range(3)) <= 1.1 * most
