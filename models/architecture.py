@@ -43,6 +43,11 @@ class Block(ABC):
     def layers(self, size: Size) -> tuple[Layer, ...]:
         """The layers on an input of this size, in the order they run; the last one's output is the block's."""
 
+    def fast_macs(self, size: Size) -> int:
+        """Multiply-accumulates in evaluation of the cheapest form that computes the same: that of `layers`, unless the
+        kind has another."""
+        return sum(layer.macs for layer in self.layers(size))
+
 
 _KINDS: dict[str, type[Block]] = {}
 _B = TypeVar("_B", bound=type[Block])

@@ -1,6 +1,7 @@
 """What an architecture costs at an input size: integer arithmetic on its layers. Torch-free.
 
-`python -m models.cost FAMILY --width W --input H [W]` prints it as one JSON object.
+`python -m models.cost FAMILY --width W --input H [W]` prints it as one JSON object: `macs` are those of the form that was
+published, which is what budgets count; `fast_macs` those in evaluation, where a block has an equal form that takes fewer.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import NoReturn
 
 from models.architecture import Architecture
+from models.families import structures
 from models.families.registry import architecture
 from models.trace import Size
 
@@ -50,6 +52,17 @@ def cost(architecture: Architecture, size: Size) -> Cost:
     )
 
 
+def fast_macs(architecture: Architecture, size: Size) -> int:
+    """Multiply-accumulates in evaluation, each block in the cheapest form that computes the same; `cost` counts the
+    published form. Raises ArchitectureError like `cost`."""
+    total = 0
+    architecture.layers(size)
+    for block in architecture.blocks:
+        total += block.fast_macs(size)
+        size = block.layers(size)[-1].output.size
+    return total
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"models.cost: {message}\n")
@@ -67,18 +80,20 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--classes", type=int, default=1000, help="(default 1000)")
     parser.add_argument("--channels", type=int, default=3, help="of the input (default 3)")
     parser.add_argument("--groups", type=int, help="of ShuffleNet's convolutions: 1, 2, 3, 4 or 8 (default 3)")
+    parser.add_argument("--structure", metavar="FILE", help="of ScaleNet: channels by scale, as JSON rows")
     given = vars(parser.parse_args(arguments))
     sides = given.pop("input") or [given["nominal"]]
+    file = given.pop("structure")
     options = {name: value for name, value in given.items() if value is not None}
     if len(sides) > 2:
         parser.error(f"--input takes a height and a width, not {len(sides)} numbers")
     size = (sides[0], sides[-1])
     try:
-        network = architecture(**options)
-        found = cost(network, size)
-    except ValueError as error:
+        network = architecture(**options, structure=None if file is None else structures.read(file))
+        found = cost(network, size).as_dict() | {"fast_macs": fast_macs(network, size)}
+    except (ValueError, OSError) as error:
         parser.error(str(error))
-    json.dump({**found.as_dict(), **options, "input": size, "architecture": network.key}, sys.stdout)
+    json.dump({**found, **options, "input": size, "architecture": network.key}, sys.stdout)
     sys.stdout.write("\n")
 
 

@@ -129,6 +129,11 @@ def concat(name: str, x: Shape, other: Shape) -> Layer:
     return Layer(name, "concat", x, Shape(x.channels + other.channels, *x.size), held=other.elements)
 
 
+def joined(name: str, x: Shape, *, held: int = 0) -> Layer:
+    """The concatenation of several tensors, whose channels together are those of `x`."""
+    return Layer(name, "concat", x, x, held=held)
+
+
 def shuffle(name: str, x: Shape, groups: int, *, held: int = 0) -> Layer:
     """The channels of all groups in turn. Raises ValueError if `groups` does not divide the channels."""
     if groups < 1 or x.channels % groups:
@@ -148,6 +153,34 @@ def pool(name: str, x: Shape, op: str, *, kernel: int, stride: int, held: int = 
         raise ValueError(f"the kernel of a pool must be odd or equal to the stride {stride}, not {kernel}")
     out = Shape(x.channels, (x.height - 1) // stride + 1, (x.width - 1) // stride + 1)
     return Layer(name, op, x, out, kernel=kernel, stride=stride, held=held)
+
+
+def pooled_size(size: Size, side: int) -> Size:
+    """What windows `side` pixels square, side by side, leave of a map; a smaller map has windows as large as its shorter
+    side."""
+    side = min(side, *size)
+    return size[0] // side, size[1] // side
+
+
+def floor_pool(name: str, x: Shape, side: int, *, held: int = 0) -> Layer:
+    """A max-pool to `pooled_size`: what its windows do not cover, at the lower and right edge, is dropped."""
+    if side < 1:
+        raise ValueError(f"the windows of a pool must be 1 pixel or more, not {side}")
+    found = min(side, *x.size)
+    return Layer(
+        name, "max_pool", x, Shape(x.channels, *pooled_size(x.size, side)), kernel=found, stride=found, held=held
+    )
+
+
+def divides(small: Size, size: Size) -> bool:
+    """Whether both sides of a map are multiples of a smaller one's, so that each of its pixels becomes a rectangle."""
+    return size[0] % small[0] == 0 and size[1] % small[1] == 0
+
+
+def upsample(name: str, x: Shape, size: Size, *, held: int = 0) -> Layer:
+    """To the nearest pixel where the sizes divide, else bilinear."""
+    op = "nearest" if divides(x.size, size) else "bilinear"
+    return Layer(name, op, x, Shape(x.channels, *size), held=held)
 
 
 def global_pool(name: str, x: Shape) -> Layer:

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from models.architecture import Architecture
-from models.families import mobile, resnet, shufflenet, vgg, wide_resnet
+from models.families import mobile, resnet, scalenet, shufflenet, vgg, wide_resnet
 from models.families.scaling import Scale, Width
+from models.families.structures import Structure
 
 RESNET = "He et al., 2015 (arXiv 1512.03385)"
+SCALENET = "Li et al., 2019 (arXiv 1904.09460)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +20,7 @@ class Family:
     """`pattern` matches the names that `build` takes; `title` and `paper` are for people.
 
     `stages`: of a slimmable family, how many widths may be chosen; 0: the leading channels of a network make no narrower
-    one. `groups`: what may be chosen.
+    one. `groups`: what may be chosen. `structured`: whether channels by scale may be.
     """
 
     title: str
@@ -27,6 +29,7 @@ class Family:
     build: Callable[[str, Scale], Architecture]
     stages: int = 0
     groups: tuple[int, ...] = ()
+    structured: bool = False
 
     @property
     def slimmable(self) -> bool:
@@ -74,6 +77,23 @@ FAMILIES: dict[str, Family] = {
         build=resnet.resnet,
         stages=len(resnet.STAGES),
     ),
+    "scalenet": Family(
+        "ScaleNet of any depth, by its structure",
+        SCALENET,
+        re.compile(scalenet.ANY),
+        build=scalenet.scalenet,
+        structured=True,
+    ),
+    **{
+        name: Family(
+            f"ScaleNet-{name.removeprefix('scalenet').replace('_', '-')}",
+            SCALENET,
+            re.compile(name),
+            build=scalenet.scalenet,
+            structured=True,
+        )
+        for name in sorted(scalenet.VARIANTS)
+    },
     "shufflenet_v1": Family(
         "ShuffleNetV1",
         "Zhang et al., 2017 (arXiv 1707.01083)",
@@ -108,13 +128,14 @@ def architecture(
     classes: int = 1000,
     channels: int = 3,
     groups: int | None = None,
+    structure: Structure | None = None,
 ) -> Architecture:
     """A network of a family by name.
 
     `base_width` multiplies the family's table: the channels of the full network. `width` narrows (or widens) it, by
     multiples of 8 if `slimmable`; then it may be one number for each of the family's `stages`. `nominal` is the input
-    side in pixels that the strides are chosen for. `groups` is that of ShuffleNet's convolutions (unset: 3). Raises
-    ValueError for an unknown name, listing those there are, and for numbers that make no network.
+    side in pixels that the strides are chosen for. `groups` is that of ShuffleNet's convolutions (unset: 3), `structure`
+    ScaleNet's channels by scale (unset: the published ones, or equal parts). Raises ValueError for an unknown name, listing those there are, and for numbers that make no network.
     """
     known = _known(family)
     if slimmable and not known.slimmable:
@@ -125,6 +146,8 @@ def architecture(
         if not known.groups:
             raise ValueError(f"groups cannot be chosen for {family}: leave it out")
         raise ValueError(f"groups must be one of {', '.join(map(str, known.groups))} for {family}, not {groups}")
+    if structure is not None and not known.structured:
+        raise ValueError(f"structure cannot be chosen for {family}: leave it out, or choose a ScaleNet")
     scale = Scale(
         width=width,
         slimmable=slimmable,
@@ -133,6 +156,7 @@ def architecture(
         classes=classes,
         channels=channels,
         groups=groups,
+        structure=structure,
     )
     return known.build(family, scale)
 

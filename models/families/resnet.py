@@ -66,11 +66,7 @@ def resnet(family: str, scale: Scale) -> Architecture:
     table_strides = [1 if stage == before else 2 for before, stage in pairwise((0, *stages))]
     # The pool is put before the stem, because small forms lose it first.
     pool_stride, stem_stride, *strides = nominal_strides((2, 2, *table_strides), scale.nominal)
-    stem = channels(STEM, 0, quarter)
-    kernel = 7 if pool_stride == 2 else 3
-    blocks: list[Block] = [Conv(scale.channels, stem, kernel, stem_stride, 1, norm=True, activation="relu")]
-    if pool_stride == 2:
-        blocks.append(MaxPool(stem, stem, 3, pool_stride))
+    blocks = stem(scale.channels, channels(STEM, 0, quarter), stem_stride=stem_stride, pool_stride=pool_stride)
     base = STEM
     for stage, stride in zip(stages, strides, strict=True):
         # By the table, not by the rounded channels: every width of a network has the same layers.
@@ -79,3 +75,12 @@ def resnet(family: str, scale: Scale) -> Architecture:
         blocks.append(block(blocks[-1].out_channels, stage, stride, projection=projection))
     blocks.append(Classifier(blocks[-1].out_channels, scale.classes))
     return Architecture(family, scale.nominal, scale.channels, scale.classes, tuple(blocks))
+
+
+def stem(in_channels: int, out_channels: int, *, stem_stride: int, pool_stride: int) -> list[Block]:
+    """A 7x7 convolution and a max-pool; a 3x3 convolution alone if the pool has lost its stride."""
+    kernel = 7 if pool_stride == 2 else 3
+    blocks: list[Block] = [Conv(in_channels, out_channels, kernel, stem_stride, 1, norm=True, activation="relu")]
+    if pool_stride == 2:
+        blocks.append(MaxPool(out_channels, out_channels, 3, pool_stride))
+    return blocks

@@ -26,6 +26,8 @@ class Scale:
     channels: int = 3
     groups: int | None = None
     """Of grouped convolutions, in families where it may be chosen."""
+    structure: tuple[tuple[int, ...], ...] | None = None
+    """Channels by scale (`models.families.structures`), in families where they may be chosen."""
 
     def __post_init__(self) -> None:
         widths = self.width if isinstance(self.width, tuple) else (self.width,)

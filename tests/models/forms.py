@@ -38,6 +38,23 @@ FORMS: dict[str, Architecture] = {
     "shufflenet_v1 0.5 16px": architecture("shufflenet_v1", width=0.5, nominal=16),
     **{f"shufflenet_v1 g{groups}": architecture("shufflenet_v1", width=0.5, groups=groups) for groups in (1, 2, 8)},
     "fd_shufflenet g4 64px": architecture("fd_shufflenet", groups=4, nominal=64),
+    "scalenet18 slim 64px": architecture("scalenet18", width=0.5, nominal=64, classes=200),
+    "scalenet34 grey 32px": architecture("scalenet34", base_width=0.25, nominal=32, classes=10, channels=1),
+    "scalenet50": architecture("scalenet50"),
+    "scalenet50_light": architecture("scalenet50_light"),
+    "scalenet50_light of a quarter 16px": architecture("scalenet50_light", base_width=0.25, nominal=16, classes=10),
+    "scalenet101": architecture("scalenet101"),
+    "scalenet152": architecture("scalenet152"),
+    "scalenet20 0.5": architecture("scalenet20", width=0.5, nominal=32, classes=10),
+    "scalenet20 at three scales": architecture(
+        "scalenet20",
+        structure=((9, 0, 5, 2), (8, 0, 8, 0)) * 3
+        + ((20, 0, 0, 12), (0, 8, 24, 0)) * 3
+        + ((64, 1, 0, 0), (0, 0, 0, 64)) * 3,
+        nominal=32,
+        classes=10,
+    ),
+    "scalenet38 grey": architecture("scalenet38", nominal=32, classes=10, channels=1),
     "wrn_10_1": architecture("wrn_10_1", nominal=32, classes=10),
     "wrn_16_4 0.6": architecture("wrn_16_4", width=0.6, slimmable=True, nominal=32, classes=10, channels=1),
     "wrn_28_10": architecture("wrn_28_10", nominal=32, classes=100),

@@ -29,6 +29,8 @@ GOLDEN_FORMS = {
     "resnet18": architecture("resnet18", nominal=64, classes=200),
     "resnet50": architecture("resnet50", width=0.9, slimmable=True),
     "resnext50_32x4d": architecture("resnext50_32x4d", width=0.5),
+    "scalenet20": architecture("scalenet20", nominal=32, classes=10),
+    "scalenet50_light": architecture("scalenet50_light"),
     "shufflenet_v1": architecture("shufflenet_v1", width=0.25),
     "vgg16": architecture("vgg16", width=0.25, slimmable=True, nominal=32, classes=100),
     "wrn_16_4": architecture("wrn_16_4", width=0.9, nominal=32, classes=100),
@@ -174,6 +176,18 @@ def test_json_round_trip_of_grouped_networks(**asked: Any) -> None:
 
 
 @settings(deadline=None)
+@given(
+    family=st.sampled_from(["scalenet18", "scalenet50", "scalenet50_light", "scalenet56"]),
+    width=st.floats(0.05, 2),
+    base_width=st.floats(0.1, 1),
+    nominal=st.integers(4, 512),
+)
+def test_json_round_trip_of_aggregated_scales(**asked: Any) -> None:
+    network = architecture(**asked)
+    assert Architecture.from_json(json.loads(json.dumps(network.to_json()))) == network
+
+
+@settings(deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner), max_leaves=4))
 def test_any_value_anywhere_is_refused_or_read(value: Any) -> None:
     for path in (["family"], ["blocks"], ["blocks", 1], ["blocks", 1, "stride"], ["blocks", 1, "activation"]):
@@ -234,6 +248,12 @@ def _block_data(family: str, index: int, **changed: Any) -> dict[str, Any]:
             _block_data("vgg16", 2, stride=0),
             r"blocks\[2\] \(max_pool\): kernel and stride must be 1 or more, not 2 and 0",
         ),
+        (
+            _block_data("scalenet50", 1, mid_channels=32),
+            r"blocks\[1\] \(scale_bottleneck\): aggregation.in_channels must be 32",
+        ),
+        (_block_data("scalenet50", 1, projection=False), r"blocks\[1\] \(scale_bottleneck\): .* needs `projection`"),
+        (_block_data("scalenet20", 4, stride=0), r"blocks\[4\] \(scale_basic\): stride must be 1 or more, not 0"),
         (_block_data("shufflenet_v1", 2, stride=2), r"blocks\[2\] \(shuffle_unit\): 240 -> 240 channels: a unit keeps"),
         (
             _block_data("shufflenet_v1", 2, groups=7),

@@ -6,12 +6,15 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from models.architecture import ArchitectureError
-from models.cost import Cost, cost, main
+from models.cost import Cost, cost, fast_macs, main
 from models.families.registry import FAMILIES, architecture
+from models.families.structures import PUBLISHED, Structure
+from models.kinds.aggregation import ScaleAggregation, ScaleBottleneck
 from models.kinds.inverted import InvertedResidual
 
 
@@ -121,6 +124,45 @@ def test_vgg16() -> None:
     assert round(weights * 32**2 / 1e9, 2) == 15.06
 
 
+PLAIN_50 = tuple((planes, 0, 0, 0) for planes, count in ((64, 3), (128, 4), (256, 6), (512, 3)) for _ in range(count))
+
+
+@pytest.mark.parametrize(
+    ("family", "structure", "macs", "params"),
+    [
+        ("scalenet50", None, 3_818_372_352, 31_483_618),
+        ("scalenet50_light", None, 2_861_475_840, 23_631_912),
+        ("scalenet50", PLAIN_50, 3_857_973_248, 25_557_032),
+        ("scalenet101", None, 7_511_097_600, 54_792_390),
+        ("scalenet152", None, 11_211_951_616, 77_220_070),
+    ],
+)
+def test_scalenet(family: str, structure: Structure | None, macs: int, params: int) -> None:
+    """ScaleNet (arXiv 1904.09460): the published structures, and all channels at the largest scale."""
+    found = cost(architecture(family, structure=structure), (224, 224))
+    assert (found.macs, found.params) == (macs, params)
+
+
+@pytest.mark.parametrize(("family", "share"), [("scalenet50", 0.07), ("scalenet50_light", 0.12)])
+def test_slices_at_their_own_size_take_fewer_macs(family: str, share: float) -> None:
+    network = architecture(family)
+    assert 1 - fast_macs(network, (224, 224)) / cost(network, (224, 224)).macs == pytest.approx(share, abs=0.005)
+
+
+def test_what_has_one_form_costs_what_it_costs() -> None:
+    network = architecture("resnext50_32x4d")
+    assert fast_macs(network, (225, 160)) == cost(network, (225, 160)).macs
+
+
+def test_slices_that_would_be_interpolated_are_not_counted_at_their_own_size() -> None:
+    block = ScaleBottleneck(
+        64, 16, 64, 1, projection=False, aggregation=ScaleAggregation(16, 24, (1, 2), (16, 8), (3, 3))
+    )
+    macs = sum(layer.macs for layer in block.layers((8, 6)))
+    assert block.fast_macs((8, 6)) == macs - 64 * 8 * (8 * 6 - 4 * 3)
+    assert block.fast_macs((9, 6)) == sum(layer.macs for layer in block.layers((9, 6)))
+
+
 @pytest.mark.parametrize("width", [1.0, 0.5, 0.25])
 def test_fd_shufflenet_costs_what_shufflenet_does(width: float) -> None:
     fast, slow = (cost(architecture(f, width=width), (224, 224)).macs for f in ("fd_shufflenet", "shufflenet_v1"))
@@ -184,6 +226,10 @@ def test_fd_mobilenet_has_24_layers_and_reaches_each_size_early() -> None:
         ("vgg16", 1.0, 224, 2 * 64 * 224**2),
         # The shuffle of the first unit, which copies, while the unit's input is kept.
         ("shufflenet_v1", 1.0, 224, (24 + 60 + 60) * 56**2),
+        # The last convolution of a block, beside its shortcut.
+        ("scalenet50", 1.0, 224, (256 + 256 + 88) * 56**2),
+        # The concatenation of a block's branches, beside its shortcut.
+        ("scalenet20", 1.0, 32, (16 + 16 + 16) * 32**2),
         # The stem: the image, and 32 channels at half its size.
         ("fd_mobilenet", 1.0, 32, 3 * 32**2 + 32 * 16**2),
     ],
@@ -253,9 +299,44 @@ def test_command_takes_groups(capsys: pytest.CaptureFixture[str]) -> None:
     assert (found["groups"], found["macs"]) == (8, cost(architecture("shufflenet_v1", groups=8), (224, 224)).macs)
 
 
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_command_reads_a_structure(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "structure.json"
+    for data in (PUBLISHED[name], {"structure": PUBLISHED[name]}):
+        file.write_text(json.dumps(data))
+        main(["scalenet", "--structure", str(file), "--input", "224"])
+        found = json.loads(capsys.readouterr().out)
+        network = architecture(name)
+        assert {key: found[key] for key in ("macs", "params")} == {
+            key: cost(network, (224, 224)).as_dict()[key] for key in ("macs", "params")
+        }
+        assert found["fast_macs"] == fast_macs(network, (224, 224)) < found["macs"]
+
+
+def test_command_names_what_is_wrong_with_a_structure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "structure.json"
+    for content, message in (
+        ("[[62, 9, 5", "structure.json: "),
+        ("3", "structure: it must be a list of rows of whole numbers"),
+        ("[[1.5, 0, 0, 0, 56]]", "structure: it must be a list of rows of whole numbers"),
+        ("[]", "structure: it has no rows"),
+        ("[[8, 8, 8]]", "structure[0] must hold the channels of the scales 1, 2, 4, 7"),
+        ("[[8, 8, 8, 8, 56], [8, 8, 8, 8]]", "structure[1] must hold the channels"),
+        ("[[0, 0, 0, 0, 56]]", "structure[0] must hold channels of 0 or more, at least one"),
+        ("[[8, 8, 8, 8]]", "structure: scalenet takes its depth from rows that end with the side of the map"),
+        ("[[8, 8, 8, 8, 56]]", "structure: the sides of its rows make 1 stages, not 4"),
+    ):
+        file.write_text(content)
+        with pytest.raises(SystemExit):
+            main(["scalenet", "--structure", str(file)])
+        assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
+        ("scalenet", "structure: scalenet takes its depth from rows"),
+        ("scalenet50 --structure /nowhere.json", "No such file"),
         ("resnet9000", "unknown family 'resnet9000': choose one of fd_mobilenet, fd_shufflenet, mobilenet_v1, mob"),
         ("shufflenet_v1 --groups 5", "groups must be one of 1, 2, 3, 4, 8 for shufflenet_v1, not 5"),
         ("mobilenet_v1 --groups 2", "groups cannot be chosen for mobilenet_v1: leave it out"),

@@ -1,0 +1,138 @@
+"""ScaleNet: the published tables, depths, small forms, and what is said of structures that do not fit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models.architecture import Architecture
+from models.families.registry import FAMILIES, architecture
+from models.families.structures import PUBLISHED, Structure, even, scaled
+from models.kinds.aggregation import ScaleBasic, ScaleBottleneck, aggregations
+from models.layers.slimmable import Slimmable
+from models.trace import Layer
+
+
+def widths(network: Architecture) -> list[dict[int, int]]:
+    return [dict(zip(block.scales, block.widths, strict=True)) for block in aggregations(network).values()]
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks"), [("scalenet50", 16), ("scalenet50_light", 16), ("scalenet101", 33), ("scalenet152", 50)]
+)
+def test_published_tables(name: str, blocks: int) -> None:
+    found = widths(architecture(name))
+    assert len(found) == blocks
+    for row, branches in zip(PUBLISHED[name], found, strict=True):
+        # A scale without channels has no branch.
+        assert branches == {scale: width for scale, width in zip((1, 2, 4, 7), row, strict=False) if width}
+
+
+@pytest.mark.parametrize(
+    ("name", "sums"), [("scalenet50", {88, 175, 349, 697}), ("scalenet50_light", {64, 128, 256, 512})]
+)
+def test_channels_of_a_block_are_one_multiple_of_its_planes(name: str, sums: set[int]) -> None:
+    """ScaleNet (arXiv 1904.09460), section 3.2."""
+    assert {sum(row[:4]) for row in PUBLISHED[name]} == sums
+
+
+def test_published_shapes_have_a_1x1_kernel_where_a_pool_by_7_leaves_a_pixel() -> None:
+    light = architecture("scalenet50_light")
+    kernels = [dict(zip(a.scales, a.kernels, strict=True)) for a in aggregations(light).values()]
+    assert [kernel.get(7) for kernel in kernels] == [3, 3, None, 3, 3, None, 3, 3, 3, 3, 3, 3, 3, None, 1, 1]
+    assert all(kernel == 3 for each in kernels for scale, kernel in each.items() if scale < 7)
+    own = architecture("scalenet50", structure=tuple(row[:4] for row in PUBLISHED["scalenet50_light"]))
+    assert {kernel for a in aggregations(own).values() for kernel in a.kernels} == {3}
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks", "kind"),
+    [
+        ("scalenet18", 8, ScaleBasic),
+        ("scalenet34", 16, ScaleBasic),
+        ("scalenet50", 16, ScaleBottleneck),
+        ("scalenet101", 33, ScaleBottleneck),
+        ("scalenet152", 50, ScaleBottleneck),
+        ("scalenet20", 9, ScaleBasic),
+        ("scalenet38", 18, ScaleBasic),
+        ("scalenet56", 27, ScaleBasic),
+    ],
+)
+def test_depths(name: str, blocks: int, kind: type) -> None:
+    assert name in FAMILIES
+    assert [type(block) for block in architecture(name).blocks].count(kind) == blocks
+
+
+def test_every_3x3_of_a_basic_block_is_aggregated_and_the_second_is_as_wide_as_the_residual() -> None:
+    blocks = [block for block in architecture("scalenet34").blocks if isinstance(block, ScaleBasic)]
+    assert {(block.first.out_channels, block.second.out_channels) for block in blocks} == {
+        (planes, planes) for planes in (64, 128, 256, 512)
+    }
+    assert widths(architecture("scalenet34"))[0] == {1: 16, 2: 16, 4: 16, 7: 16}
+
+
+def _sides(network: Architecture, size: int) -> list[int]:
+    sums: list[Layer] = [layer for layer in network.layers((size, size)) if layer.op == "add"]
+    return sorted({layer.output.height for layer in sums}, reverse=True)
+
+
+def test_maps_of_each_stage() -> None:
+    assert _sides(architecture("scalenet20", nominal=32), 32) == [32, 16, 8]
+    assert _sides(architecture("scalenet50"), 224) == [56, 28, 14, 7]
+    assert _sides(architecture("scalenet50"), 225) == [57, 28, 14, 7]
+    assert _sides(architecture("scalenet18", nominal=32), 32) == [32, 16, 8, 4]
+    for name in ("scalenet50", "scalenet34", "scalenet56"):
+        network = architecture(name)
+        for size in ((32, 32), (1024, 1024), (320, 256), (33, 1024)):
+            assert network.layers(size)[-1].output.channels == 1000
+
+
+def test_widths_are_multiples_of_8_and_keep_the_proportions() -> None:
+    half = architecture("scalenet50", width=0.5)
+    assert [block.out_channels for block in half.blocks[2:-1:3]] == [128, 256, 256, 512, 512, 1024]
+    assert widths(half)[0] == {1: 31, 2: 5, 4: 2, 7: 6}
+
+
+def test_rows_are_divided() -> None:
+    assert even(10) == (3, 3, 2, 2)
+    assert scaled((62, 9, 5, 12), 64, 64) == (62, 9, 5, 12)
+    assert sum(scaled((62, 9, 5, 12), 24, 64)) == 33
+
+
+def test_a_narrower_structure_can_be_cut_from_a_wider_one() -> None:
+    wide = architecture(
+        "scalenet20",
+        nominal=32,
+        classes=10,
+        structure=((8, 8, 8, 8), (4, 4, 4, 4)) * 3
+        + ((16, 16, 16, 16), (8, 8, 8, 8)) * 3
+        + ((32, 32, 32, 32), (16, 16, 16, 16)) * 3,
+    )
+    first = [(8, 1, 3, 2), (10, 2, 7, 1), (20, 3, 1, 11)]
+    narrow = architecture(
+        "scalenet20",
+        nominal=32,
+        classes=10,
+        structure=tuple(
+            row for at, second in zip(first, (4, 8, 16), strict=True) for _ in range(3) for row in (at, (second,) * 4)
+        ),
+    )
+    network = Slimmable(wide)
+    network.calibrate(narrow, [torch.randn(4, 3, 32, 32)])
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(network.eval()(images, narrow), network.extract(narrow, (32, 32))(images))
+
+
+@pytest.mark.parametrize(
+    ("family", "structure", "message"),
+    [
+        ("scalenet50", ((64, 0, 0, 0),) * 15, "structure: scalenet50 has 16 scale aggregations, not 15 rows"),
+        ("scalenet20", ((16, 0, 0, 0),) * 3 + ((15, 0, 0, 0),) * 15, r"have one sum, and \[15, 0, 0, 0\] is not 16"),
+        ("scalenet18", ((-1, 8, 0, 0),) * 16, r"structure\[0\] must hold channels of 0 or more"),
+        ("resnet50", ((64, 0, 0, 0),) * 16, "structure cannot be chosen for resnet50: leave it out"),
+    ],
+)
+def test_a_structure_that_does_not_fit_is_refused(family: str, structure: Structure, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        architecture(family, structure=structure)

@@ -1,0 +1,177 @@
+"""Scale aggregation: what a block computes, and that its faster forms compute the same."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.architecture import Architecture
+from models.build import Network, build
+from models.families.registry import architecture
+from models.kinds import aggregation
+from models.layers import fast_scale_aggregation as fast_forms
+from models.layers.fast_scale_aggregation import FastBasic, JoinedBottleneck, SlicedBottleneck, fast, forms
+from models.layers.scale_aggregation import FloorPool, ScaleAggregation, ScaleBasic, ScaleBottleneck, Upsample
+
+BOTTLENECKS = architecture("scalenet50_light", base_width=0.25, classes=10)
+BASICS = architecture("scalenet20", nominal=32, classes=10)
+SIZES = ((224, 224), (225, 225), (320, 256), (32, 32), (37, 90))
+
+
+def random(module: nn.Module) -> nn.Module:
+    """In evaluation mode, with statistics and scales as a training leaves them."""
+    torch.manual_seed(0)
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            for tensor, low, high in (
+                (norm.weight.data, -1.5, 1.5),
+                (norm.bias.data, -0.5, 0.5),
+                (norm.running_mean, -0.5, 0.5),
+                (norm.running_var, 0.5, 2.0),
+            ):
+                assert tensor is not None
+                tensor.uniform_(low, high)
+    return module.eval()
+
+
+def network(described: Architecture) -> Network:
+    torch.manual_seed(0)
+    found = random(build(described))
+    assert isinstance(found, Network)
+    return found
+
+
+def images(size: tuple[int, int], count: int = 2) -> Tensor:
+    return torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(0))
+
+
+def of_form(place: int, described: Architecture) -> Network:
+    """Every block in one of its faster forms."""
+    found = network(described)
+    for i, block in enumerate(found.blocks):
+        if others := forms(block):
+            found.blocks[i] = others[place]
+    return found
+
+
+def test_a_branch_pools_convolves_upsamples_and_normalises() -> None:
+    module = random(ScaleAggregation(aggregation.ScaleAggregation(6, 14, (1, 2, 4, 7), (5, 4, 3, 2), (3, 3, 3, 1))))
+    assert isinstance(module, ScaleAggregation)
+    for size, modes in (
+        ((8, 12), ("", "nearest", "nearest", "nearest")),
+        ((7, 9), ("", "bilinear", "bilinear", "nearest")),
+    ):
+        x = torch.randn(2, 6, *size)
+        expected = []
+        for branch, scale, mode in zip(module.branches, (1, 2, 4, 7), modes, strict=True):
+            small = F.max_pool2d(x, scale)
+            kernel = 1 if scale == 7 else 3
+            made = F.conv2d(small, branch.conv.weight, padding=kernel // 2)
+            if mode:
+                made = F.interpolate(made, size, mode=mode)
+            expected.append(branch.norm(made))
+        torch.testing.assert_close(module(x), torch.cat(expected, dim=1))
+
+
+def test_a_pool_larger_than_the_map_is_as_large_as_its_shorter_side() -> None:
+    x = torch.randn(1, 2, 3, 8)
+    assert torch.equal(FloorPool(7)(x), F.max_pool2d(x, 3))
+    assert torch.equal(FloorPool(2)(x[:, :, :1]), x[:, :, :1])
+
+
+def test_upsampling_repeats_pixels_only_where_the_sizes_divide() -> None:
+    x = torch.randn(1, 2, 3, 4)
+    assert torch.equal(Upsample()(x, (6, 12)), x.repeat_interleave(2, 2).repeat_interleave(3, 3))
+    between = Upsample()(x, (7, 9))
+    torch.testing.assert_close(between, F.interpolate(x, (7, 9), mode="bilinear", align_corners=False))
+
+
+def test_a_stride_is_a_pool_before_both_paths() -> None:
+    inner = aggregation.ScaleAggregation(4, 6, (1, 2), (4, 2), (3, 3))
+    strided = random(ScaleBottleneck(aggregation.ScaleBottleneck(8, 4, 16, 2, projection=True, aggregation=inner)))
+    plain = copy.deepcopy(strided)
+    plain.pool = nn.Identity()
+    x = torch.randn(2, 8, 9, 6)
+    assert torch.equal(strided(x), plain(F.max_pool2d(x, 2)))
+    assert strided(x).shape == (2, 16, 4, 3)
+
+
+def test_an_identity_shortcut_is_activated_after_the_sum() -> None:
+    inner = aggregation.ScaleAggregation(4, 4, (1, 7), (2, 2), (3, 3))
+    bottleneck = random(ScaleBottleneck(aggregation.ScaleBottleneck(8, 4, 8, 1, projection=False, aggregation=inner)))
+    nn.init.zeros_(bottleneck.get_submodule("expand.norm").weight)
+    nn.init.zeros_(bottleneck.get_submodule("expand.norm").bias)
+    x = torch.randn(2, 8, 7, 7)
+    before = x.clone()
+    assert torch.equal(bottleneck(x), x.relu())
+    basic = random(ScaleBasic(aggregation.ScaleBasic(4, 4, 1, projection=False, first=inner, second=inner)))
+    for norm in basic.get_submodule("second").modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.zeros_(norm.weight)
+            nn.init.zeros_(norm.bias)
+    assert torch.equal(basic(x[:, :4]), x[:, :4].relu())
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("place", "described"), [(0, BOTTLENECKS), (1, BOTTLENECKS), (0, BASICS)])
+def test_faster_forms_give_the_same(
+    size: tuple[int, int], memory_format: torch.memory_format, place: int, described: Architecture
+) -> None:
+    plain, other = network(described), of_form(place, described)
+    x = images(size).contiguous(memory_format=memory_format)
+    with torch.inference_mode():
+        expected, found = plain(x), other(x)
+        scale = float(expected.abs().max())
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * max(1.0, scale))
+        torch.testing.assert_close(other.double()(x.double()), plain.double()(x.double()), rtol=0, atol=1e-6 * scale)
+
+
+def test_each_block_has_the_form_that_measures_fastest() -> None:
+    def preferring(kinds: tuple[type[nn.Module], ...]) -> list[str]:
+        def measure(modules: Sequence[nn.Module], x: Tensor) -> list[float]:
+            assert x.shape[0] == 2
+            return [0.5 if type(module) in kinds else 1.0 for module in modules]
+
+        found = fast(plain, images((64, 64)), measure)
+        return [type(block).__name__ for block in found.blocks][2:-1]
+
+    plain = network(BOTTLENECKS)
+    state = {name: tensor.clone() for name, tensor in plain.state_dict().items()}
+    assert set(preferring((ScaleBottleneck,))) == {"ScaleBottleneck"}
+    assert set(preferring((JoinedBottleneck,))) == {"JoinedBottleneck"}
+    assert set(preferring((SlicedBottleneck,))) == {"SlicedBottleneck"}
+    assert all(torch.equal(tensor, state[name]) for name, tensor in plain.state_dict().items())
+    measured = fast(plain, images((64, 64)))
+    with torch.inference_mode():
+        for size in ((64, 64), (50, 77)):
+            torch.testing.assert_close(measured(images(size)), plain(images(size)), rtol=1e-4, atol=1e-4)
+    assert not forms(plain.blocks[0])
+    assert isinstance(forms(build(BASICS).eval().blocks[1])[0], FastBasic)
+
+
+def test_a_network_in_training_has_no_faster_form() -> None:
+    with pytest.raises(ValueError, match=r"call eval\(\) first"):
+        fast(build(BASICS), images((32, 32)))
+
+
+def test_two_networks_can_be_built_in_one_process() -> None:
+    first, second = build(BOTTLENECKS, "meta"), build(BOTTLENECKS, "meta")
+    assert first.state_dict().keys() == second.state_dict().keys()
+
+
+def test_gradients_reach_every_parameter() -> None:
+    for described in (BOTTLENECKS, BASICS):
+        found = build(described)
+        found(images((32, 32), 8)).logsumexp(1).sum().backward()
+        assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in found.parameters())
+
+
+def test_the_module_measures_on_the_device_of_the_map() -> None:
+    assert all(seconds > 0 for seconds in fast_forms.interleaved([nn.Identity(), nn.ReLU()], torch.ones(1, 2, 3, 3)))
