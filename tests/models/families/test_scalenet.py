@@ -7,7 +7,7 @@ import torch
 
 from models.architecture import Architecture
 from models.families.registry import FAMILIES, architecture
-from models.families.structures import PUBLISHED, Structure, even, scaled
+from models.families.structures import PUBLISHED, Structure, even, from_line, scaled, written
 from models.kinds.aggregation import ScaleBasic, ScaleBottleneck, aggregations
 from models.layers.slimmable import Slimmable
 from models.trace import Layer
@@ -97,6 +97,15 @@ def test_rows_are_divided() -> None:
     assert even(10) == (3, 3, 2, 2)
     assert scaled((62, 9, 5, 12), 64, 64) == (62, 9, 5, 12)
     assert sum(scaled((62, 9, 5, 12), 24, 64)) == 33
+
+
+def test_a_structure_in_one_line() -> None:
+    line = written(PUBLISHED["scalenet50"])
+    assert line.startswith("62-9-5-12-56 55-27-5-1-56 ")
+    assert from_line(line) == PUBLISHED["scalenet50"]
+    for wrong in ("", "62-9-5-x", "62-9"):
+        with pytest.raises(ValueError, match="structure: "):
+            from_line(wrong)
 
 
 def test_a_narrower_structure_can_be_cut_from_a_wider_one() -> None:
