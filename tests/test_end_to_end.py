@@ -26,6 +26,8 @@ from api.schemas.points import Bound
 from api.schemas.searches import SearchDetail
 from paretofit import ApiError, Client
 from paretofit.errors import DatasetRejectedError
+from search.data.store import Dataset
+from search.evaluation import reevaluate
 from search.spec import METHODS
 from tests.launch.service import Service, logs
 
@@ -148,6 +150,28 @@ def test_every_method_from_submission_to_checkpoints(
     with pytest.raises(ApiError) as refused:
         client.searches.select(search.id, [Bound(metric="macs", value=1)])
     assert (refused.value.status, refused.value.code) == (409, "no_point_fits")
+
+
+def test_three_budgets_give_three_networks_as_accurate_as_reported(
+    client: Client, service: Service, fashion: str, tmp_path: Path
+) -> None:
+    method = {
+        "kind": "scalenet",
+        **METHODS["scalenet"].params.tiny,
+        "budgets": [2e6, 4e6, 6e6],
+        "baselines": ["single"],
+    }
+    search = finish(client, service, {"name": "three budgets", "dataset_id": fashion, "method": method})
+    front = client.searches.front(search.id, dominated=True)
+    points = sorted([*front.points, *(front.dominated or [])], key=lambda point: point.metrics["macs"] or 0)
+    assert [point.config["budget"] for point in points] == [2e6, 4e6, 6e6]
+    assert all((point.metrics["macs"] or 0) <= point.config["budget"] for point in points)
+    data = Dataset.open(service.home / "cache" / "datasets" / fashion)
+    for point in points:
+        assert point.artifact is not None
+        path = client.artifacts.download(point.artifact.id, tmp_path / f"{point.key}.safetensors")
+        again = reevaluate(path, data)
+        assert (again.top1, again.equal) == (point.metrics["top1"], True)
 
 
 def test_a_training_that_is_killed_at_random_gives_the_same_networks_bit_for_bit(

@@ -125,12 +125,20 @@ def test_faster_forms_give_the_same(
     size: tuple[int, int], memory_format: torch.memory_format, place: int, described: Architecture
 ) -> None:
     plain, other = network(described), of_form(place, described)
-    x = images(size).contiguous(memory_format=memory_format)
+    x = images(size, 1).contiguous(memory_format=memory_format)
     with torch.inference_mode():
         expected, found = plain(x), other(x)
         scale = float(expected.abs().max())
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * max(1.0, scale))
-        torch.testing.assert_close(other.double()(x.double()), plain.double()(x.double()), rtol=0, atol=1e-6 * scale)
+
+
+@pytest.mark.parametrize(("place", "described"), [(0, BOTTLENECKS), (1, BOTTLENECKS), (0, BASICS)])
+def test_the_difference_is_rounding(place: int, described: Architecture) -> None:
+    x = images((37, 90)).double()
+    with torch.inference_mode():
+        expected = network(described).double()(x)
+        # In float32, in which the normalisations are folded.
+        torch.testing.assert_close(of_form(place, described).double()(x), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_each_block_has_the_form_that_measures_fastest() -> None:

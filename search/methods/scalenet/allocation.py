@@ -1,0 +1,205 @@
+"""How many channels each scale gets: from the importance of a seed network's channels to a structure under a budget.
+
+Source: Li et al., ScaleNet, CVPR 2019 (arXiv 1904.09460), section 3.2. Of each scale aggregation the k = ceil(alpha x
+planes) most important channels are kept, of all scales together; alpha is one for the whole network, and the largest that
+meets the budget. Pure; torch-free; the same on every machine: equal scores are ranked by scale, then by channel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from random import Random
+from typing import Literal, Protocol
+
+from models.architecture import Architecture
+from models.families.structures import SCALES, Row, Structure
+
+Allocation = Literal["learned", "even", "single", "random", "global"]
+Measure = Callable[[Architecture], float]
+"""What a network takes of a budget: arithmetic, or something measured, such as its milliseconds on a device."""
+
+
+class InfeasibleAllocationError(ValueError):
+    """Not even the smallest structure meets the bounds. `least` is what it costs, by metric."""
+
+    def __init__(self, least: Mapping[str, float]) -> None:
+        super().__init__(f"the smallest structure takes {', '.join(f'{name} {v:g}' for name, v in least.items())}")
+        self.least = dict(least)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A scale aggregation of the seed network. `scores` are its channels' by scale, as many as there are; `width` is the
+    number of channels it must have whatever the budget: that of the residual, in the second of a basic block."""
+
+    planes: int
+    scores: tuple[tuple[float, ...], ...]
+    width: int | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.scores) != len(SCALES) or not any(self.scores):
+            raise ValueError(f"a site has the scores of {len(SCALES)} scales, not of {len(self.scores)}")
+        if any(not math.isfinite(score) for scores in self.scores for score in scores):
+            raise ValueError("the importance of a channel is no finite number: the seed's training diverged")
+        if self.width is not None and self.width > self.channels:
+            raise ValueError(f"{self.width} channels are wanted of a site with {self.channels}: raise seed_ratio")
+
+    @property
+    def channels(self) -> int:
+        """Of all scales."""
+        return sum(map(len, self.scores))
+
+    def ranked(self) -> list[tuple[float, int, int]]:
+        """(-score, scale's place, channel), the most important first."""
+        return sorted((-score, at, i) for at, scores in enumerate(self.scores) for i, score in enumerate(scores))
+
+
+class Ladder(Protocol):
+    """Structures that grow: each has at least as many channels everywhere as the one before."""
+
+    def __len__(self) -> int:
+        """How many."""
+
+    def __getitem__(self, step: int) -> Structure:
+        """The structure of a step, from 0."""
+
+
+@dataclass(frozen=True)
+class ByAlpha:
+    """Of each site the first k = ceil(alpha x planes) of its `orders`, which name the scale of one channel after another;
+    a step for every alpha at which a k grows."""
+
+    sites: Sequence[Site]
+    orders: Sequence[Sequence[int]]
+
+    @cached_property
+    def alphas(self) -> tuple[Fraction, ...]:
+        """Of each step."""
+        free = {
+            (site.planes, len(order)) for site, order in zip(self.sites, self.orders, strict=True) if site.width is None
+        }
+        return tuple(sorted({Fraction(k, planes) for planes, most in free for k in range(1, most + 1)}))
+
+    def __len__(self) -> int:
+        return len(self.alphas)
+
+    def __getitem__(self, step: int) -> Structure:
+        alpha = self.alphas[step]
+        return tuple(
+            _row(order[: math.ceil(alpha * site.planes) if site.width is None else site.width])
+            for site, order in zip(self.sites, self.orders, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class Globally:
+    """The most important channels of all sites together, at least one of each; a step for each channel more."""
+
+    sites: Sequence[Site]
+
+    @cached_property
+    def _order(self) -> list[tuple[int, int]]:
+        """(site, scale's place): the best of every site, then the others by score."""
+        ranked = [site.ranked() for site in self.sites]
+        free = [i for i, site in enumerate(self.sites) if site.width is None]
+        others = sorted((score, i, at, channel) for i in free for score, at, channel in ranked[i][1:])
+        return [*((i, ranked[i][0][1]) for i in free), *((i, at) for _, i, at, _ in others)]
+
+    @cached_property
+    def _fixed(self) -> dict[int, Row]:
+        return {
+            i: _row([at for _, at, _ in site.ranked()[: site.width]])
+            for i, site in enumerate(self.sites)
+            if site.width is not None
+        }
+
+    def __len__(self) -> int:
+        return len(self._order) - (len(self.sites) - len(self._fixed)) + 1
+
+    def __getitem__(self, step: int) -> Structure:
+        kept: list[list[int]] = [[] for _ in self.sites]
+        for i, at in self._order[: len(self.sites) - len(self._fixed) + step]:
+            kept[i].append(at)
+        return tuple(self._fixed.get(i) or _row(places) for i, places in enumerate(kept))
+
+
+@dataclass(frozen=True, slots=True)
+class Allocated:
+    """A structure and what it measures, by metric."""
+
+    structure: Structure
+    measured: dict[str, float]
+    step: int
+
+
+def ladder(allocation: Allocation, sites: Sequence[Site], *, seed: int = 0) -> Ladder:
+    """The structures that an allocation chooses from.
+
+    `learned` ranks by importance; `random` draws the same channels by `seed`; `even` gives each scale as many, `single` all
+    to the first, which is a ResNet; `global` ranks the channels of all sites together.
+    """
+    match allocation:
+        case "learned":
+            return ByAlpha(sites, [[at for _, at, _ in site.ranked()] for site in sites])
+        case "random":
+            random = Random(f"allocation:{seed}")
+            return ByAlpha(sites, [random.sample(_places(site), site.channels) for site in sites])
+        case "even":
+            return ByAlpha(sites, [_in_turn(site) for site in sites])
+        case "single":
+            return ByAlpha(sites, [[0] * site.channels for site in sites])
+        case "global":
+            return Globally(sites)
+
+
+def allocate(
+    steps: Ladder,
+    network: Callable[[Structure], Architecture],
+    measures: Mapping[str, Measure],
+    bounds: Mapping[str, float],
+) -> Allocated:
+    """The largest structure of a ladder whose `network` measures no more than any of the bounds, by bisection.
+
+    What is found is measured once more, and smaller ones are taken until one holds: a measure that is not exact, such as a
+    latency, is met all the same. Raises InfeasibleAllocationError.
+    """
+
+    def measured(step: int) -> dict[str, float]:
+        architecture = network(steps[step])
+        return {name: measures[name](architecture) for name in bounds}
+
+    def fits(found: Mapping[str, float]) -> bool:
+        return all(found[name] <= bound for name, bound in bounds.items())
+
+    low, high = 0, len(steps) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if fits(measured(middle)):
+            low = middle
+        else:
+            high = middle - 1
+    for step in range(low, -1, -1):
+        found = measured(step)
+        if fits(found):
+            return Allocated(steps[step], found, step)
+    raise InfeasibleAllocationError(found)
+
+
+def _row(places: Sequence[int]) -> Row:
+    counted = Counter(places)
+    return tuple(counted[at] for at in range(len(SCALES)))
+
+
+def _places(site: Site) -> list[int]:
+    """The scale of each channel."""
+    return [at for at, scores in enumerate(site.scores) for _ in scores]
+
+
+def _in_turn(site: Site) -> list[int]:
+    turns = sorted((i, at) for at, scores in enumerate(site.scores) for i in range(len(scores)))
+    return [at for _, at in turns]

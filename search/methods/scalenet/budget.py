@@ -1,0 +1,72 @@
+"""What each network of a search must fit, and how long each training may take. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from search.methods.scalenet.params import ScaleNetParams
+from search.spec import RESERVE, CostMetric, ResolvedSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Epochs:
+    """Of the seed network, and of each network of those that can be trained: the first `networks`."""
+
+    seed: int
+    each: int
+    networks: int
+
+    @property
+    def total(self) -> int:
+        return self.seed + self.each * self.networks
+
+
+def targets(spec: ResolvedSpec) -> tuple[float, ...]:
+    """The budgets, growing; those beyond a constraint on the same cost are that constraint, once."""
+    params: ScaleNetParams = spec.method
+    bounds = [bound.value for bound in spec.constraints if bound.metric == params.budget_metric]
+    return tuple(dict.fromkeys(min([target, *bounds]) for target in params.targets(spec.dataset)))
+
+
+def bounds(spec: ResolvedSpec, target: float) -> dict[str, float]:
+    """Upper bounds by metric: the budget, and every constraint on what arithmetic tells."""
+    found: dict[str, float] = {spec.method.budget_metric: target}
+    for bound in spec.constraints:
+        if bound.metric in get_args(CostMetric):
+            found[bound.metric] = min(found.get(bound.metric, bound.value), bound.value)
+    return found
+
+
+def epochs(spec: ResolvedSpec, most: int | None) -> Epochs:
+    """By `seed_epochs` and `epochs`; in proportion where `most` are too few for all, at least one each, the last networks
+    being left out where there are not even so many."""
+    params: ScaleNetParams = spec.method
+    planned = Epochs(
+        seed=params.seed_epochs or params.epochs,
+        each=params.epochs,
+        networks=len(targets(spec)) * (1 + len(params.baselines)),
+    )
+    if most is None or planned.total <= most:
+        return planned
+    if not (networks := min(planned.networks, most - 1)):
+        return Epochs(most, 0, 0)
+    each = max(1, min(planned.each * most // planned.total, (most - 1) // networks))
+    return Epochs(min(planned.seed, most - each * networks), each, networks)
+
+
+def seconds(spec: ResolvedSpec, trained: int) -> float:
+    """Of the time limits, the share of a training of so many epochs, as if trainings ran one after another, or as many at
+    once as `max_parallel_trials` says: without it the seed's would leave none for the networks."""
+    limits = spec.limits
+    shared: Sequence[float] = [
+        *([limits.max_device_seconds] if limits.max_device_seconds else []),
+        *([limits.max_wall_seconds] if limits.max_wall_seconds else []),
+    ]
+    if not shared:
+        return float("inf")
+    planned = epochs(spec, limits.max_epochs)
+    rounds = -(-planned.networks // (limits.max_parallel_trials or 1))
+    total = planned.seed + planned.each * rounds
+    return (1 - RESERVE) * min(shared) * trained / total

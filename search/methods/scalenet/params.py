@@ -1,0 +1,264 @@
+"""Parameters of ScaleNet, and what its networks may cost.
+
+Source: Li et al., ScaleNet, CVPR 2019 (arXiv 1904.09460).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache, partial
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from models.architecture import Architecture
+from models.cost import cost, fast_macs
+from models.families import registry, scalenet, structures
+from models.families.scaling import Scale
+from models.families.structures import SCALES, Structure
+from search.methods.method import Candidate, Config, DatasetProfile
+from search.methods.scalenet import recipes
+from search.methods.scalenet.allocation import Allocated, Allocation, Ladder, Measure, Site, allocate, ladder
+from search.methods.training import TrainingParams, input_size
+
+BudgetMetric = Literal["macs", "params"]
+SHARES = (0.25, 0.5, 1.0)
+"""Budgets where none are given, of the cost of the plain ResNet."""
+
+
+class ScaleNetParams(TrainingParams):
+    """A seed network with too many channels at every scale is trained; its most important channels tell how many each scale
+    of each block gets under a budget; the network of those is trained from scratch, one for each budget."""
+
+    summary: ClassVar[str] = "How many channels each scale of each block gets, learned, for any budget."
+    paper: ClassVar[str] = "Li et al., ScaleNet, CVPR 2019 (arXiv 1904.09460)"
+    tiny: ClassVar[dict[str, Any]] = recipes.TINY
+    presets: ClassVar[dict[str, dict[str, Any]]] = recipes.PRESETS
+    least_trials: ClassVar[int] = 3
+
+    kind: Literal["scalenet"] = "scalenet"
+    family: str = Field(
+        default="scalenet20",
+        description="scalenet18, 34 (basic blocks), 50, 101, 152 (bottlenecks), or for small images scalenet20, 38, 56.",
+    )
+    base_width: float = Field(
+        default=1.0, gt=0, le=4, description="Multiplier of the family's planes; 1 is the paper's network."
+    )
+    resolutions: tuple[int, ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1,
+        description="Shorter side of the input, pixels: one. Unset: the dataset's image size.",
+    )
+    seed_ratio: float = Field(
+        default=1.0,
+        ge=0.25,
+        le=2,
+        description="Channels that the seed network has at each scale, of a block's planes: 1 is four times what a ResNet has.",
+    )
+    seed_epochs: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000,
+        description="Passes over the training images of the seed network. Unset: `epochs`.",
+    )
+    budget_metric: BudgetMetric = Field(
+        default="macs", description="What budgets are counted in: multiply-accumulates or parameters, as published."
+    )
+    budgets: tuple[float, ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=16,
+        description="A network is trained for each, that takes as much of it as it can. Unset: 25, 50 and 100% of what a "
+        "plain ResNet of the same planes takes.",
+    )
+    importance: Literal["magnitude", "signed"] = Field(
+        default="magnitude", description="Of a channel: |gamma| of the batch normalisation behind it, or gamma itself."
+    )
+    cost_exponent: float = Field(
+        default=0.0,
+        ge=0,
+        le=4,
+        description="Importance is divided by this power of a channel's multiply-accumulates, which favours small scales; 0 "
+        "is the paper.",
+    )
+    baselines: tuple[Literal["even", "single", "random", "global"], ...] = Field(
+        default=(),
+        max_length=4,
+        description="Other allocations to train for each budget by the same recipe, to compare with: even parts; the largest "
+        "scale alone (a ResNet); channels at random; importance ranked over the whole network. They are reported beside the "
+        "front.",
+    )
+    decay: Literal["dense", "all"] = Field(
+        default="all",
+        description="What weight decay acts on: every parameter, so that what does not help shrinks (the paper's), or "
+        "weights of dense convolutions and linear layers alone.",
+    )
+
+    @field_validator("family")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        known = [name for name in scalenet.VARIANTS if "_" not in name]
+        if value not in known:
+            raise ValueError(f"unknown family {value!r}: choose one of {', '.join(known)}")
+        return value
+
+    @field_validator("budgets")
+    @classmethod
+    def _growing(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if value is not None and min(value) <= 0:
+            raise ValueError("each budget must be above 0")
+        return None if value is None else tuple(sorted(set(value)))
+
+    @field_validator("baselines")
+    @classmethod
+    def _once(cls, value: tuple[Allocation, ...]) -> tuple[Allocation, ...]:
+        return tuple(dict.fromkeys(value))
+
+    @model_validator(mode="after")
+    def _warm(self) -> Self:
+        if self.warmup_epochs >= (self.seed_epochs or self.epochs):
+            raise ValueError(
+                f"warmup_epochs {self.warmup_epochs:g} must be less than the {self.seed_epochs} seed_epochs"
+            )
+        return self
+
+    @property
+    def planes(self) -> tuple[int, ...]:
+        """Channels that a ResNet has in place of each scale aggregation."""
+        variant = scalenet.VARIANTS[self.family]
+        return variant.rows(variant.widened(Scale(base_width=self.base_width)))
+
+    @property
+    def fixed(self) -> tuple[int | None, ...]:
+        """Channels that each scale aggregation must have whatever the budget: its planes in the second of a basic block."""
+        bottleneck = scalenet.VARIANTS[self.family].bottleneck
+        return tuple(None if bottleneck or i % 2 == 0 else planes for i, planes in enumerate(self.planes))
+
+    def seed_structure(self) -> Structure:
+        """The same number of channels at every scale."""
+        return tuple((max(1, round(self.seed_ratio * planes)),) * len(SCALES) for planes in self.planes)
+
+    def input_size(self, dataset: DatasetProfile) -> tuple[int, int]:
+        """Height and width, pixels. Raises ValueError for a side beyond the dataset's image size."""
+        return dataset.image_size if self.resolutions is None else input_size(dataset, self.sides(dataset)[0])
+
+    def architecture(self, dataset: DatasetProfile, structure: Structure) -> Architecture:
+        """The network of a structure."""
+        return _architecture(
+            self.family,
+            self.base_width,
+            self.nominal or min(dataset.image_size),
+            len(dataset.classes),
+            dataset.channels,
+            structure,
+        )
+
+    def network(self, dataset: DatasetProfile, config: Config) -> Architecture:
+        """That of the item `structure`, which is learned: a candidate for a budget has none."""
+        if "structure" not in config:
+            return super().network(dataset, config)
+        return self.architecture(dataset, structures.from_line(str(config["structure"])))
+
+    def candidate(self, dataset: DatasetProfile, config: Config) -> Candidate:
+        """The network of a `structure` that an `allocation` found for a `budget`."""
+        architecture, size = self.network(dataset, config), self.input_size(dataset)
+        name = key(self.budget_metric, float(config["budget"]))
+        return Candidate(
+            key=name if config["allocation"] == "learned" else f"{config['allocation']}-{name}",
+            config=dict(config),
+            input_size=size,
+            cost=_cost(architecture, size) | {"fast_macs": fast_macs(architecture, size)},
+        )
+
+    def cost(self, dataset: DatasetProfile, structure: Structure) -> dict[str, int]:
+        """What the network of a structure costs, in the published form."""
+        return _cost(self.architecture(dataset, structure), self.input_size(dataset))
+
+    def allocate(
+        self,
+        dataset: DatasetProfile,
+        steps: Ladder,
+        bounds: Mapping[str, float],
+        measures: Mapping[str, Measure] = MappingProxyType({}),
+    ) -> Allocated:
+        """The largest structure of a ladder within bounds on costs, and on whatever else `measures` tell. Raises
+        InfeasibleAllocationError."""
+        size = self.input_size(dataset)
+
+        def counted(name: str, architecture: Architecture) -> float:
+            return _cost(architecture, size)[name]
+
+        known = {name: measures.get(name) or partial(counted, name) for name in bounds}
+        return allocate(steps, partial(self.architecture, dataset), known, bounds)
+
+    def targets(self, dataset: DatasetProfile) -> tuple[float, ...]:
+        """The budgets, growing. Raises ValueError for one that no allocation meets or that none can use up."""
+        if self.budgets is None:
+            plain = self.cost(dataset, tuple((planes, 0, 0, 0) for planes in self.planes))[self.budget_metric]
+            return tuple(float(round(share * plain)) for share in SHARES)
+        least, most = self._range(dataset)
+        if self.budgets[0] < least:
+            raise ValueError(
+                f"budgets: {self.budgets[0]:g} {self.budget_metric} is less than the least network takes; use at least "
+                f"{least}, or lower base_width"
+            )
+        if self.budgets[-1] > most:
+            raise ValueError(
+                f"budgets: {self.budgets[-1]:g} {self.budget_metric} is more than all channels of the seed network take; use "
+                f"at most {most}, or raise seed_ratio"
+            )
+        return self.budgets
+
+    def candidates(self, dataset: DatasetProfile) -> list[Candidate]:
+        """The least network, and one for each budget: what it costs is bounded by the budget in its metric, and told by
+        even parts in the others."""
+        self.check_batch(dataset)
+        found = [self._candidate("least", 0.0, dataset, self.cost(dataset, self._extreme(1)))]
+        steps = ladder("even", self._uniform())
+        for target in self.targets(dataset):
+            found_structure = self.allocate(dataset, steps, {self.budget_metric: target}).structure
+            bounded = self.cost(dataset, found_structure) | {self.budget_metric: int(target)}
+            found.append(self._candidate(key(self.budget_metric, target), target, dataset, bounded))
+        return found
+
+    def _candidate(self, name: str, budget: float, dataset: DatasetProfile, costs: dict[str, int]) -> Candidate:
+        return Candidate(key=name, config={"budget": budget}, input_size=self.input_size(dataset), cost=costs)
+
+    def _range(self, dataset: DatasetProfile) -> tuple[int, int]:
+        """Of the budget's metric: what no allocation needs to exceed, and what the largest may reach."""
+        least, most = (self.cost(dataset, self._extreme(k)) for k in (1, None))
+        return least[self.budget_metric], most[self.budget_metric]
+
+    def _extreme(self, channels: int | None) -> Structure:
+        """So many channels (unset: all that the seed has) at the largest scale, where any cost is highest."""
+        rows = zip(self.seed_structure(), self.fixed, strict=True)
+        return tuple((width or channels or sum(row), 0, 0, 0) for row, width in rows)
+
+    def _uniform(self) -> list[Site]:
+        """The seed's channels, all of one importance."""
+        rows = zip(self.planes, self.seed_structure(), self.fixed, strict=True)
+        return [Site(planes, tuple((0.0,) * width for width in row), width=fixed) for planes, row, fixed in rows]
+
+
+def key(metric: str, budget: float) -> str:
+    """Of the network that was found for a budget."""
+    return f"{metric}-{budget:.0f}"
+
+
+@lru_cache(maxsize=1024)
+def _architecture(
+    family: str, base_width: float, nominal: int, classes: int, channels: int, structure: Structure
+) -> Architecture:
+    return registry.architecture(
+        family, base_width=base_width, nominal=nominal, classes=classes, channels=channels, structure=structure
+    )
+
+
+@lru_cache(maxsize=4096)
+def _cost(architecture: Architecture, size: tuple[int, int]) -> dict[str, int]:
+    return cost(architecture, size).as_dict()
+
+
+PARAMS = (ScaleNetParams,)

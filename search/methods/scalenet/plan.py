@@ -1,0 +1,43 @@
+"""What a search does: train the seed network, allocate its channels for every budget, and train the networks that come of
+it, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from search.methods.method import NewTrial, Plan, TrialArtifact, TrialRecord
+from search.methods.scalenet import budget
+from search.spec import ResolvedSpec
+
+SEED_NETWORK: Final = "seed"
+"""Artifact of the first trial, input of the second."""
+SEED: Final = NewTrial(params={"stage": "seed"})
+ALLOCATE: Final = NewTrial(
+    params={"stage": "allocate"}, inputs={SEED_NETWORK: TrialArtifact(trial=0, artifact=SEED_NETWORK)}
+)
+
+
+def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
+    """Trial 0 trains the seed network, trial 1 allocates, each other trains what that put into its outputs; nothing follows
+    a trial of the first two that gave nothing."""
+    if not spec.feasible():
+        return Plan(done=True)
+    for number, new in enumerate((SEED, ALLOCATE)):
+        if len(history) == number:
+            return Plan(trials=(new,))
+        if history[number].state in ("queued", "running"):
+            return Plan()
+        if history[number].state != "completed":
+            return Plan(done=True)
+    made = [record.params for record in history]
+    return Plan(
+        trials=tuple(new for new in _networks(spec, history[1].outputs or {}) if new.params not in made), done=True
+    )
+
+
+def _networks(spec: ResolvedSpec, outputs: dict[str, Any]) -> list[NewTrial]:
+    """One for each network that was allocated, as far as there are epochs."""
+    epochs = budget.epochs(spec, spec.limits.max_epochs)
+    allocated = outputs.get("networks", [])[: epochs.networks]
+    return [NewTrial(params={"stage": "network", "epochs": epochs.each, "config": config}) for config in allocated]

@@ -1,0 +1,23 @@
+"""The work of a trial: `seed` trains the seed network, `allocate` gives structures, `network` trains one of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from search.methods.scalenet import allocate, network, seed
+from search.reporter import Reporter, Trial
+from search.training.ranks import current
+
+_TRAINING = {"seed": seed.run, "network": network.run}
+_STAGES = {**_TRAINING, "allocate": allocate.run}
+
+
+def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
+    """Do a stage of the plan and return its outputs. What does not train is done on rank 0 alone. Raises ValueError for a
+    trial that the plan does not make."""
+    stage = trial.params.get("stage")
+    if stage not in _STAGES:
+        raise ValueError(f"trial {trial.number} has stage {stage!r}; there are {', '.join(_STAGES)}")
+    if current().rank > 0 and stage not in _TRAINING:
+        return {}
+    return _STAGES[stage](trial, reporter)

@@ -1,0 +1,93 @@
+"""What may be asked of ScaleNet, and what its networks may cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from models.families.registry import architecture
+from search.methods.method import DatasetProfile
+from search.methods.scalenet.params import ScaleNetParams
+
+DATASET = DatasetProfile(
+    classes=("a", "b", "c"),
+    channels=1,
+    image_size=(32, 24),
+    images={"train": 500, "selection": 50, "report": 50},
+    mean=(0.5,),
+    std=(0.2,),
+    fingerprint="x",
+)
+
+
+def test_the_seed_has_all_planes_at_every_scale() -> None:
+    """ScaleNet (arXiv 1904.09460), section 3.2."""
+    params = ScaleNetParams(family="scalenet50")
+    assert params.planes == (64,) * 3 + (128,) * 4 + (256,) * 6 + (512,) * 3
+    assert params.seed_structure()[0] == (64, 64, 64, 64)
+    assert set(params.fixed) == {None}
+    assert ScaleNetParams(family="scalenet50", seed_ratio=0.5).seed_structure()[-1] == (256,) * 4
+
+
+def test_the_second_of_a_basic_block_keeps_its_channels() -> None:
+    params = ScaleNetParams(family="scalenet20", base_width=0.5)
+    assert params.planes == (8,) * 6 + (16,) * 6 + (32,) * 6
+    assert params.fixed == (None, 8) * 3 + (None, 16) * 3 + (None, 32) * 3
+
+
+def test_budgets_are_shares_of_a_plain_resnet() -> None:
+    params = ScaleNetParams(family="scalenet50", nominal=224)
+    plain = params.cost(DATASET, tuple((planes, 0, 0, 0) for planes in params.planes))
+    assert params.targets(DATASET) == tuple(float(round(share * plain["macs"])) for share in (0.25, 0.5, 1.0))
+    resnet = architecture("resnet50", nominal=224, classes=3, channels=1)
+    assert len(params.architecture(DATASET, params.seed_structure()).blocks) == len(resnet.blocks)
+
+
+@pytest.mark.parametrize("metric", ["macs", "params"])
+def test_candidates_are_the_budgets_and_the_least_network(metric: str) -> None:
+    params = ScaleNetParams.model_validate(
+        {"budget_metric": metric, "budgets": [2e5, 1e5] if metric == "params" else [2e7, 1e7]}
+    )
+    least, *found = params.candidates(DATASET)
+    assert least.key == "least"
+    assert (
+        [candidate.cost[metric] for candidate in found] == list(params.targets(DATASET)) == sorted(params.budgets or ())
+    )
+    assert all(least.cost[name] < candidate.cost[name] for candidate in found for name in ("macs", "params"))
+    assert [candidate.input_size for candidate in found] == [(32, 24)] * 2
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"family": "scalenet50_light"}, "unknown family 'scalenet50_light': choose one of scalenet18, scalenet34"),
+        ({"family": "resnet50"}, "unknown family 'resnet50': choose one of scalenet18"),
+        ({"budgets": [1e7, 0.0]}, "each budget must be above 0"),
+        ({"baselines": ["best"]}, "Input should be 'even', 'single', 'random' or 'global'"),
+        ({"seed_ratio": 0.2}, "greater than or equal to 0.25"),
+        ({"warmup_epochs": 5, "seed_epochs": 5}, "warmup_epochs 5 must be less than the 5 seed_epochs"),
+        ({"warmup_epochs": 20}, "warmup_epochs 20 must be less than the 20 epochs"),
+    ],
+)
+def test_what_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ScaleNetParams.model_validate(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"budgets": [1000.0]}, "budgets: 1000 macs is less than the least network takes; use at least"),
+        ({"budgets": [1e12]}, "budgets: 1e.12 macs is more than all channels of the seed network take; use at most"),
+        ({"batch_size": 501}, "batch_size: 501 is more than the dataset's 500 training images"),
+    ],
+)
+def test_what_does_not_fit_a_dataset_is_refused_with_its_field(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ScaleNetParams.model_validate(given).candidates(DATASET)
+
+
+def test_budgets_and_baselines_are_named_once() -> None:
+    params = ScaleNetParams.model_validate({"budgets": [3e7, 2e7, 3e7], "baselines": ["even", "single", "even"]})
+    assert (params.budgets, params.baselines) == ((2e7, 3e7), ("even", "single"))
