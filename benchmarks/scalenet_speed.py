@@ -20,6 +20,8 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -124,8 +126,7 @@ def onnx_cases(setting: Setting, folder: Path) -> dict[str, Callable[[], object]
 
 def session(module: nn.Module, images: Tensor, threads: int, folder: Path) -> Callable[[], object]:
     """A pass of a module in ONNX Runtime on the CPU."""
-    import onnxruntime
-
+    onnxruntime = import_module("onnxruntime")
     path = folder / "module.onnx"
     images = images.contiguous()
     with warnings.catch_warnings():
@@ -139,7 +140,7 @@ def session(module: nn.Module, images: Tensor, threads: int, folder: Path) -> Ca
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     made = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     given = {"image": images.numpy()}
-    return lambda: made.run(None, given)
+    return partial(made.run, None, given)
 
 
 def measure(setting: Setting) -> tuple[list[Claim], dict[str, Any]]:

@@ -16,7 +16,7 @@ from models.families.registry import architecture
 from models.kinds import aggregation
 from models.layers import fast_scale_aggregation as fast_forms
 from models.layers.fast_scale_aggregation import FastBasic, JoinedBottleneck, SlicedBottleneck, fast, forms
-from models.layers.scale_aggregation import FloorPool, ScaleAggregation, ScaleBasic, ScaleBottleneck, Upsample
+from models.layers.scale_aggregation import Branch, FloorPool, ScaleAggregation, ScaleBasic, ScaleBottleneck, Upsample
 
 BOTTLENECKS = architecture("scalenet50_light", base_width=0.25, classes=10)
 BASICS = architecture("scalenet20", nominal=32, classes=10)
@@ -46,6 +46,14 @@ def network(described: Architecture) -> Network:
     return found
 
 
+def silence(module: nn.Module) -> None:
+    """Have its normalisations give zeros."""
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.zeros_(norm.weight)
+            nn.init.zeros_(norm.bias)
+
+
 def images(size: tuple[int, int], count: int = 2) -> Tensor:
     return torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(0))
 
@@ -68,6 +76,7 @@ def test_a_branch_pools_convolves_upsamples_and_normalises() -> None:
         x = torch.randn(2, 6, *size)
         expected = []
         for branch, scale, mode in zip(module.branches, (1, 2, 4, 7), modes, strict=True):
+            assert isinstance(branch, Branch)
             small = F.max_pool2d(x, scale)
             kernel = 1 if scale == 7 else 3
             made = F.conv2d(small, branch.conv.weight, padding=kernel // 2)
@@ -103,16 +112,12 @@ def test_a_stride_is_a_pool_before_both_paths() -> None:
 def test_an_identity_shortcut_is_activated_after_the_sum() -> None:
     inner = aggregation.ScaleAggregation(4, 4, (1, 7), (2, 2), (3, 3))
     bottleneck = random(ScaleBottleneck(aggregation.ScaleBottleneck(8, 4, 8, 1, projection=False, aggregation=inner)))
-    nn.init.zeros_(bottleneck.get_submodule("expand.norm").weight)
-    nn.init.zeros_(bottleneck.get_submodule("expand.norm").bias)
+    silence(bottleneck.get_submodule("expand"))
     x = torch.randn(2, 8, 7, 7)
     before = x.clone()
     assert torch.equal(bottleneck(x), x.relu())
     basic = random(ScaleBasic(aggregation.ScaleBasic(4, 4, 1, projection=False, first=inner, second=inner)))
-    for norm in basic.get_submodule("second").modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            nn.init.zeros_(norm.weight)
-            nn.init.zeros_(norm.bias)
+    silence(basic.get_submodule("second"))
     assert torch.equal(basic(x[:, :4]), x[:, :4].relu())
     assert torch.equal(x, before)
 
