@@ -11,9 +11,10 @@ Recipe = dict[str, Any]
 
 TINY: Final[Recipe] = {
     "family": "scalenet20",
-    "base_width": 0.5,
+    "base_width": 0.25,
+    "resolutions": [12],
     "seed_epochs": 1,
-    "epochs": 1,
+    "epochs": 2,
     "batch_size": 32,
     "calibration_images": 256,
     "augmentation": {"kind": "none"},
