@@ -41,8 +41,10 @@ def offered(session: Session) -> list[Device]:
 
 
 def require(session: Session, spec: SearchSpec) -> None:
-    """Raises InvalidError for a device that no live worker offers."""
-    if not spec.devices:
+    """Raises InvalidError for a device that no live worker offers; while there is none, nothing is known of those to
+    come."""
+    live = [row for row in workers.seen_within(session, ALIVE.total_seconds()) if row.queue == "train"]
+    if not spec.devices or not live:
         return
     names = [device.name for device in offered(session)]
     errors = [

@@ -10,7 +10,6 @@ What is trained is kept in PARETOFIT_HOME/cache/benchmarks; a run that was inter
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 from pathlib import Path
 from statistics import mean
@@ -19,6 +18,7 @@ from typing import Any, Final
 import torch
 
 from benchmarks.harness import Claim, Report, run
+from cores import cores
 from models.cost import cost
 from models.families.registry import architecture
 from search.allocator import keep_freed_memory
@@ -41,7 +41,7 @@ METHOD: Final[dict[str, Any]] = {
     "kind": "fd_mobilenet",
     "resolutions": [32],
     "trials": 1,
-    "epochs": 12,
+    "epochs": 5,
     "learning_rate": 0.1,
     "label_smoothing": 0.1,
     "augmentation": {"kind": "pad_crop", "padding": 2, "padding_mode": "reflect"},
@@ -56,7 +56,7 @@ def main() -> Report:
 def measured(method: dict[str, Any], data: DatasetSpec, seeds: tuple[int, ...]) -> Report:
     """Train every network that is compared; the claims on what they come to."""
     keep_freed_memory()
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
+    torch.set_num_threads(cores())
     folder = _folder(method, data)
     dataset = folder / "dataset"
     if not dataset.exists():

@@ -280,6 +280,7 @@ def _infeasible(spec: ResolvedSpec) -> str:
     nearest = [
         f"{bound.metric} <= {bound.value:g} (the least is {min(c.cost[bound.metric] for c in spec.candidates()):g})"
         for bound in spec.constraints
+        if bound.device is None
     ]
     return f"no network meets the constraints {', '.join(nearest)}: relax them, or widen the method's range"
 

@@ -105,13 +105,13 @@ class _OfMetric(_Spec):
 class Objective(_OfMetric):
     """One axis of the front. Accuracies are maximised, costs and latencies minimised."""
 
-    metric: Literal["selection_top1"] | CostMetric | LatencyMetric
+    metric: Literal["selection_top1", CostMetric, LatencyMetric]
 
 
 class Constraint(_OfMetric):
     """What the network must fit: its cost or its median latency at batch 1. MACs count convolutions and linear layers."""
 
-    metric: CostMetric | LatencyMetric
+    metric: Literal[CostMetric, LatencyMetric]
     op: Literal["<="] = "<="
     value: float = Field(gt=0, description="Multiply-accumulates, parameters, bytes or milliseconds.")
 

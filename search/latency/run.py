@@ -111,14 +111,14 @@ def _known(
 
 
 def _infeasible(spec: ResolvedSpec, device: str) -> dict[str, Any]:
-    """The bounds that nothing meets, with the fastest network; if each alone could be met, all of them."""
+    """The tightest bound on the device, which nothing meets, and the fastest network."""
     bounds = [bound for bound in spec.constraints if bound.device == device]
-    candidates = [candidate for candidate in spec.candidates() if bounds[0].key in candidate.cost]
-    fastest: Candidate = min(candidates, key=lambda candidate: candidate.cost[bounds[0].key])
-    value = fastest.cost[bounds[0].key]
-    least = min(bound.value for bound in bounds)
+    bound = min(bounds, key=lambda bound: bound.value)
+    candidates = [candidate for candidate in spec.candidates() if bound.key in candidate.cost]
+    fastest: Candidate = min(candidates, key=lambda candidate: candidate.cost[bound.key])
+    value = fastest.cost[bound.key]
     detail = (
-        f"latency_ms <= {least:g} on {device} is met by no network; the fastest that was measured is {fastest.key}, with "
+        f"latency_ms <= {bound.value:g} on {device} is met by no network; the fastest that was measured is {fastest.key}, with "
         f"{value:.3g} ms: relax the bound, or widen the method's range"
     )
     nearest = {"metric": "latency_ms", "device": device, "value": value, "key": fastest.key, "config": fastest.config}

@@ -45,12 +45,23 @@ def test_devices_of_live_workers_with_their_distinct_machines(http: httpx.Client
 
 def test_a_latency_needs_a_device_that_is_offered(http: httpx.Client, stored: Engine) -> None:
     dataset = rows.ready_dataset(stored)
+    other = worker(stored, "ncnn-cpu-1t")
     constraints = [{"metric": "macs", "value": 1e12}, {"metric": "latency_ms", "device": "torch-cuda", "value": 1}]
     document = problem(http.post("/v1/searches", json=rows.body(dataset, constraints=constraints)), 422, "invalid")
     assert pointers(document) == ["/constraints/1/device"]
     name = worker(stored, "torch-cuda")
     assert http.post("/v1/searches", json=rows.body(dataset, constraints=constraints)).status_code == 202
-    forget(stored, name)
+    forget(stored, name, other)
+
+
+def test_without_any_worker_a_search_waits_for_one(http: httpx.Client, stored: Engine) -> None:
+    with transaction(stored) as session:
+        names = [row.name for row in workers.seen_within(session, 60)]
+    forget(stored, *names)
+    constraints = [{"metric": "latency_ms", "device": DEVICE, "value": 1}]
+    assert not http.get("/v1/devices").json()["data"]
+    body = rows.body(rows.ready_dataset(stored), constraints=constraints)
+    assert http.post("/v1/searches", json=body).status_code == 202
 
 
 def test_the_device_of_a_front_is_one_of_the_searchs(http: httpx.Client, stored: Engine) -> None:
