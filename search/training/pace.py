@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from search.latency.table import Measured
 from search.reporter import Point, Reporter, Stop
 
 
@@ -25,6 +26,9 @@ class Paced:
 
     def artifact(self, name: str, path: Path) -> None:
         self.reporter.artifact(name, path)
+
+    def latency(self, measured: Measured) -> None:
+        self.reporter.latency(measured)
 
     def checkpoint(self, path: Path, step: int) -> None:
         self.reporter.checkpoint(path, step)
