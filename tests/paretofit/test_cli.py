@@ -63,6 +63,13 @@ def test_methods(run: Run) -> None:
     assert parsed(run("methods", "mutualnet", "--json"))["properties"]["kind"]["const"] == "mutualnet"
 
 
+def test_devices(run: Run) -> None:
+    names = [device["name"] for device in parsed(run("devices", "--json"))]
+    listed = succeeded(run("devices"))
+    assert "machines" in listed
+    assert all(name in listed for name in names)
+
+
 def test_datasets_are_listed_and_shown(run: Run, stored: Stored, name: str) -> None:
     assert name in succeeded(run("datasets", "list"))
     assert name in [dataset["name"] for dataset in parsed(run("datasets", "list", "--json"))]
@@ -91,6 +98,7 @@ def test_an_archive_without_images_is_rejected_with_the_reason(run: Run, tmp_pat
         (("submit", "missing.yaml"), "cannot read missing.yaml"),
         (("submit", "--no-such-option", "x"), "--no-such-option"),
         (("select", "latest", "--max-macs", "many"), "5M"),
+        (("select", "latest", "--device", "torch-cuda"), "--max-latency"),
     ],
 )
 def test_wrong_usage_says_what_is_right(run: Run, arguments: tuple[str, ...], expected: str) -> None:
