@@ -41,7 +41,7 @@ METHOD: Final[dict[str, Any]] = {
     "kind": "fd_mobilenet",
     "resolutions": [32],
     "trials": 1,
-    "epochs": 5,
+    "epochs": 4,
     "learning_rate": 0.1,
     "label_smoothing": 0.1,
     "augmentation": {"kind": "pad_crop", "padding": 2, "padding_mode": "reflect"},
