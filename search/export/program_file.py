@@ -33,4 +33,5 @@ def write(source: Exportable, path: Path, precision: Precision) -> None:
 def open_file(path: Path, threads: int) -> TorchSession:
     """The program as a module. Raises RuntimeError for a damaged file."""
     del threads
-    return TorchSession(torch.export.load(path).module())
+    with path.open("rb") as file:
+        return TorchSession(torch.export.load(file).module())

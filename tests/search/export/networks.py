@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from models.architecture import Architecture
 from models.build import Network, build
-from models.families.registry import architecture
+from models.families.registry import FAMILIES, architecture
 
 SIDE = 32
 _NAMES = {"wrn_D_K": "wrn_10_1"}
@@ -21,11 +22,20 @@ _NARROW: dict[str, dict[str, Any]] = {
 }
 
 
-def network(family: str) -> Network:
-    """A network of 32 pixels, one channel and ten classes, in evaluation mode; of blocks that repeat, the first."""
+def short(family: str) -> Architecture:
+    """A network of 32 pixels, one channel and ten classes; of blocks that repeat, the first."""
     narrow = _NARROW.get(family, {"base_width": 0.125})
     full = architecture(_NAMES.get(family, family), nominal=SIDE, classes=10, channels=1, **narrow)
-    made = build(replace(full, blocks=tuple(block for block, _ in groupby(full.blocks))))
+    return replace(full, blocks=tuple(block for block, _ in groupby(full.blocks)))
+
+
+DISTINCT = {short(family).blocks: family for family in reversed(FAMILIES)}
+"""The families whose blocks differ, by what they are; the others are deeper forms of one of them."""
+
+
+def network(family: str) -> Network:
+    """`short(family)` in evaluation mode."""
+    made = build(short(family))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         for module in made.modules():

@@ -15,14 +15,13 @@ import pytest
 import torch
 
 from models.architecture import ArchitectureError
-from models.families.registry import FAMILIES
 from search.export.fold import folded
 from search.export.formats import ALL, FORMS, TOLERANCE, Format, Precision, file_name
 from search.export.network import Array, Exportable, exportable
 from search.export.parity import ParityError, compare
 from search.export.session import open_session
 from search.export.write import write
-from tests.search.export.networks import SIDE, network
+from tests.search.export.networks import DISTINCT, SIDE, network
 
 EVERY = [(name, precision) for name in ALL for precision in FORMS[name].precisions]
 
@@ -53,7 +52,7 @@ def files(small: Exportable, tmp_path_factory: pytest.TempPathFactory) -> Callab
     return lambda name, precision="float32": once(name, precision)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", sorted(DISTINCT.values()))
 def test_every_family_in_every_format(family: str, tmp_path: Path) -> None:
     source = exportable(network(family), (SIDE, SIDE), batch=2)
     for name in ALL:
