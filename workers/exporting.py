@@ -31,7 +31,9 @@ def run(runtime: Runtime, export_id: str) -> None:
 
 def _make(runtime: Runtime, job: ExportJob, folder: Path, check: Callable[[], None]) -> Answer:
     """The answer of `search.export`, with the `blob` of the file if it is ready."""
-    weights, request, out = folder / "weights", folder / "request.json", folder / "export"
+    # The runtimes look at the suffix.
+    out = folder / f"export{FORMS[cast('Format', job.format)].suffix}"
+    weights, request = folder / "weights", folder / "request.json"
     runtime.blobs.fetch(job.source_sha256, weights, check)
     content = {
         "weights": str(weights),

@@ -31,7 +31,6 @@ def write(source: Exportable, path: Path, precision: Precision) -> None:
 
 
 def open_file(path: Path, threads: int) -> TorchSession:
-    """The program as a module. Raises RuntimeError for a damaged file."""
+    """The program as a module; torch wants the name to end in `.pt2`. Raises RuntimeError for a damaged file."""
     del threads
-    with path.open("rb") as file:
-        return TorchSession(torch.export.load(file).module())
+    return TorchSession(torch.export.load(path).module())
