@@ -40,6 +40,7 @@ def survey(spec: ResolvedSpec) -> Survey:
         detail = f"{spec.method.kind} finds nothing with fewer than {least} trials: use at least {least}, or no limit"
         raise InvalidError(detail, errors=[FieldProblem(pointer="/limits/max_trials", detail=detail)])
     try:
+        spec.method.check_devices(spec.devices)
         candidates = spec.candidates()
         if candidates and spec.devices:
             spec.method.network(spec.dataset, candidates[0].config)

@@ -129,8 +129,8 @@ def _close(session: Session, search: SearchRow, history: Sequence[TrialRecord], 
         error: dict[str, Any]
         if failed is not None:
             error = (failed.error or {}) | {"trial": failed.number}
-        elif ended and all(row.state == "infeasible" for row in ended):
-            said = next((row for row in ended if row.error is not None), None)
+        elif infeasible := [row for row in ended if row.state == "infeasible"]:
+            said = next((row for row in infeasible if row.error is not None), None)
             error = {"code": "infeasible", "detail": "no network meets the constraints: relax them"}
             error |= {} if said is None else said.error | {"trial": said.number}
         else:

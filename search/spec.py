@@ -185,8 +185,9 @@ class ResolvedSpec(SearchSpec):
     )
 
     def candidates(self) -> list[Candidate]:
-        """Every network that the search may find, with its cost, cheapest first."""
-        found = [self._measured(candidate) for candidate in self.method.candidates(self.dataset)]
+        """The networks that the search may find (all where they can be listed), with their costs, cheapest first."""
+        listed = self.method.measured(self.dataset, self.seed) if self.devices else self.method.candidates(self.dataset)
+        found = [self._measured(candidate) for candidate in listed]
         return sorted(found, key=lambda candidate: (candidate.cost["macs"], candidate.key))
 
     def candidate(self, config: Config) -> Candidate:

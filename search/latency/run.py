@@ -18,7 +18,7 @@ from cores import cores
 from models.architecture import Architecture
 from models.trace import Size
 from search.latency import table
-from search.latency.clock import Timed, timed
+from search.latency.clock import timed
 from search.latency.devices import DEVICES, Device, describe
 from search.latency.prepare import prepare
 from search.latency.stage import FILE, KNOWN
@@ -53,18 +53,9 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
         if found and reporter.should_stop() is Stop.LIMIT:
             break
         try:
-            with _threads(DEVICES[name]):
-                latencies = measure([networks[key] for key in group], name, trial.work, reporter)
+            found |= zip(group, measure([networks[key] for key in group], name, trial.work, reporter), strict=True)
         except InterruptedMeasurementError:
             return {}
-        for key, timing in zip(group, latencies, strict=True):
-            architecture, size = networks[key]
-            found[key] = Latency(median_ms=timing.median_ms, p95_ms=timing.p95_ms, runs=timing.runs)
-            reporter.latency(
-                Measured(
-                    architecture=architecture.key, input_size=size, device=name, machine=machine, latency=found[key]
-                )
-            )
         reporter.metric("progress", len(found), len(found) / len(networks))
     measured = Table(device=name, machine=machine, latencies=found)
     path = trial.work / FILE
@@ -72,28 +63,36 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     reporter.artifact(FILE, path)
     outputs = {"table": measured.model_dump(mode="json"), "measured": len(found)}
     informed = spec.model_copy(update={"latencies": {**spec.latencies, name: measured}})
-    if not informed.feasible():
+    if len(found) == len(networks) and not informed.feasible():
         raise TrialEndedError("infeasible", outputs, _infeasible(informed, name))
     return outputs
 
 
 def measure(
-    networks: Sequence[tuple[Architecture, Size]], device: str, work: Path, reporter: Reporter, batch: int = BATCH
-) -> list[Timed]:
-    """Run networks in turn on a device. Raises InterruptedMeasurementError if the trial is to end at once."""
+    networks: Sequence[tuple[Architecture, Size]], device: str, work: Path, reporter: Reporter
+) -> list[Latency]:
+    """Run networks in turn on a device, and report what they take. Raises InterruptedMeasurementError if the trial is to
+    end at once, LookupError without the device's runtime."""
+    machine = describe(device)
 
     def check() -> None:
         if reporter.should_stop() in _AT_ONCE:
             raise InterruptedMeasurementError
 
-    with TemporaryDirectory(dir=work) as scratch:
+    with TemporaryDirectory(dir=work) as scratch, _threads(DEVICES[device]):
         runs = []
         for number, (architecture, size) in enumerate(networks):
             folder = Path(scratch) / str(number)
             folder.mkdir()
-            runs.append(prepare(architecture, size, batch, DEVICES[device], folder))
+            runs.append(prepare(architecture, size, BATCH, DEVICES[device], folder))
             check()
-        return timed(runs, check)
+        timings = timed(runs, check)
+    found = [Latency(median_ms=each.median_ms, p95_ms=each.p95_ms, runs=each.runs) for each in timings]
+    for (architecture, size), latency in zip(networks, found, strict=True):
+        reporter.latency(
+            Measured(architecture=architecture.key, input_size=size, device=device, machine=machine, latency=latency)
+        )
+    return found
 
 
 def _known(

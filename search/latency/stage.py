@@ -22,7 +22,8 @@ STAGE: Final = "latency"
 FILE: Final = "latency.json"
 KNOWN: Final = "known_latencies"
 """Input of a measuring trial: what the cache has (`search.latency.table.write_known`)."""
-_INPUT: Final = "latency-"
+INPUT: Final = "latency-"
+"""What the names of inputs begin with that are tables."""
 
 
 def measures(params: dict[str, object]) -> bool:
@@ -58,20 +59,24 @@ def plan(
 
 def informed(trial: Trial) -> Trial:
     """The trial with a specification that knows what the trials before it measured, as far as that came with it."""
-    files = [file for name, file in trial.inputs.items() if name.startswith(_INPUT)]
+    files = [file for name, file in trial.inputs.items() if name.startswith(INPUT)]
     if not files:
         return trial
-    inputs = {name: file for name, file in trial.inputs.items() if not name.startswith(_INPUT)}
+    inputs = {name: file for name, file in trial.inputs.items() if not name.startswith(INPUT)}
     return replace(trial, spec=with_tables(trial.spec, map(table.read, files)), inputs=inputs)
 
 
 def with_tables(spec: ResolvedSpec, tables: Iterable[Table]) -> ResolvedSpec:
-    """A specification whose candidates have these latencies among their costs."""
-    return spec.model_copy(update={"latencies": {found.device: found for found in tables}})
+    """A specification whose candidates have these latencies among their costs; tables of one device are one."""
+    known: dict[str, Table] = {}
+    for found in tables:
+        before = known[found.device].latencies if found.device in known else {}
+        known[found.device] = found.model_copy(update={"latencies": {**before, **found.latencies}})
+    return spec.model_copy(update={"latencies": known})
 
 
 def _tables(count: int) -> dict[str, TrialArtifact]:
-    return {f"{_INPUT}{number}": TrialArtifact(trial=number, artifact=FILE) for number in range(count)}
+    return {f"{INPUT}{number}": TrialArtifact(trial=number, artifact=FILE) for number in range(count)}
 
 
 def _after(new: NewTrial, done: int) -> NewTrial:

@@ -8,7 +8,7 @@ A method is a folder: `params.py` (`PARAMS`: its parameter classes, one per kind
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -71,11 +71,20 @@ class MethodParams(BaseModel):
     def candidates(self, dataset: DatasetProfile) -> list[Candidate]:
         """Every network this method may find on a dataset. Raises ValueError for parameters that fit no network."""
 
+    def measured(self, dataset: DatasetProfile, seed: int) -> list[Candidate]:
+        """The networks that a search with latencies measures before it trains, and finds no others: all, unless those that
+        `candidates` lists are only some. Raises ValueError as that."""
+        del seed
+        return self.candidates(dataset)
+
     def network(self, dataset: DatasetProfile, config: Config) -> Architecture:
         """The network of a candidate's configuration. Raises ValueError for a method whose networks are not known before
         it trains."""
         del dataset, config
         raise ValueError(f"method {self.kind} learns its networks: none can be measured before")
+
+    def check_devices(self, devices: Sequence[str]) -> None:
+        """Raises ValueError if it cannot search with latencies on these devices, those of constraints and objectives."""
 
 
 class TrialArtifact(_Frozen):

@@ -7,7 +7,8 @@ Yu & Huang, "Universally Slimmable Networks" (US-Net), ICCV 2019 (arXiv 1903.051
 from __future__ import annotations
 
 from functools import lru_cache, partial
-from typing import Any, ClassVar, Literal, Self
+from random import Random
+from typing import Any, ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -20,6 +21,9 @@ from search.methods.mutualnet import recipes
 from search.methods.mutualnet.sweeping import Sweep
 from search.methods.mutualnet.widths import configs, width_of
 from search.methods.training import TrainingParams, input_size
+
+MEASURED: Final = 96
+"""Networks of unequal stages whose latencies are measured."""
 
 
 class Widths(BaseModel):
@@ -162,6 +166,16 @@ class SlimmableParams(TrainingParams):
             widths, sides = widths[-1:], sides[:1]
         networks = configs(partial(self.architecture, dataset), widths, self.stages)
         return [self.candidate(dataset, {**config, "resolution": side}) for side in sides for config in networks]
+
+    def measured(self, dataset: DatasetProfile, seed: int) -> list[Candidate]:
+        """With granularity `stage` too many to measure all: beside those that are listed some drawn by the seed."""
+        listed = self.candidates(dataset)
+        if self.stages is None or self.goal == "boost":
+            return listed
+        random = Random(f"measured:{seed}")
+        axes = {name: sorted({candidate.config[name] for candidate in listed}) for name in listed[0].config}
+        drawn = [{name: random.choice(values) for name, values in axes.items()} for _ in range(MEASURED)]
+        return list({each.key: each for each in (*listed, *(self.candidate(dataset, c) for c in drawn))}.values())
 
     def candidate(self, dataset: DatasetProfile, config: Config) -> Candidate:
         """The network of a configuration: its `width`, or `width_1`, `width_2`, ... of its stages, and `resolution`."""

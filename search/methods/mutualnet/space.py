@@ -25,8 +25,9 @@ class Space:
             name: sorted({candidate.config[name] for candidate in listed}) for name in listed[0].config
         }
         self._candidates = {self.place(candidate.config): candidate for candidate in listed}
-        self.size = prod(map(len, self.axes.values()))
-        """Networks, whether they meet the constraints or not."""
+        self._only_listed = bool(spec.latencies)
+        self.size = len(listed) if self._only_listed else prod(map(len, self.axes.values()))
+        """Networks, whether they meet the constraints or not: where latencies count, those whose latency is known."""
         self.listed = len(self._candidates) == self.size
         """Whether the specification's candidates are all of them."""
 
@@ -43,7 +44,10 @@ class Space:
 
     def free(self, place: Place, taken: set[Place], random: Random) -> Place | None:
         """This place if it is feasible and not taken, else one that a walk from it finds: towards smaller networks
-        while they are infeasible, then anywhere. None if it finds none."""
+        while they are infeasible, then anywhere. Where only some are known, the nearest of those. None if it finds none."""
+        if self._only_listed:
+            left = [each for each in self._candidates if each not in taken and self._feasible(each)]
+            return min(left, key=lambda each: (_distance(each, place), each), default=None)
         for _ in range(_STEPS):
             if not self._feasible(place):
                 place = self._step(place, random, (-1,))
@@ -61,3 +65,8 @@ class Space:
         last = len(list(self.axes.values())[axis]) - 1
         there = min(max(place[axis] + random.choice(directions), 0), last)
         return (*place[:axis], there, *place[axis + 1 :])
+
+
+def _distance(one: Place, other: Place) -> int:
+    """Steps along the axes."""
+    return sum(abs(a - b) for a, b in zip(one, other, strict=True))

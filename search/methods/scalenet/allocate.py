@@ -1,44 +1,109 @@
-"""Stage 2: from the seed network to one structure for each budget, and each of the baselines' allocations. No training."""
+"""Stage 2: from the seed network to one structure for each budget, and each of the baselines' allocations. No training.
+
+Where the search names a device the trial runs on a worker that offers it, alone on the machine, and structures are measured
+on it while they are looked for.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+from models.architecture import Architecture
 from models.families.structures import Structure, written
+from search.latency.devices import describe
+from search.latency.run import InterruptedMeasurementError, measure
+from search.latency.stage import FILE as LATENCIES
+from search.latency.table import Latency, Table
 from search.methods.scalenet import budget, importance, seed
-from search.methods.scalenet.allocation import Allocation, InfeasibleAllocationError, ladder
+from search.methods.scalenet.allocation import Allocation, InfeasibleAllocationError, Site, ladder
 from search.methods.scalenet.params import ScaleNetParams
 from search.methods.scalenet.plan import SEED_NETWORK
-from search.reporter import Reporter, Trial
+from search.reporter import Reporter, Trial, TrialEndedError
+from search.spec import metric_key
 
 FILE: Final = "allocation.json"
 
 
+@dataclass
+class _Clock:
+    """Measures structures on the device of the search; knows the last latency of each network."""
+
+    trial: Trial
+    reporter: Reporter
+    device: str
+    found: dict[Architecture, Latency] = field(default_factory=dict)
+
+    @property
+    def metric(self) -> str:
+        return metric_key("latency_ms", self.device)
+
+    def __call__(self, architecture: Architecture) -> float:
+        """Milliseconds, measured anew: what a bisection ends with is what was measured last."""
+        size = self.trial.spec.method.input_size(self.trial.spec.dataset)
+        [self.found[architecture]] = measure([(architecture, size)], self.device, self.trial.work, self.reporter)
+        return self.found[architecture].median_ms
+
+
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Return the configurations of the `networks` to train, those of learned structures first, and report them with the importance of every
-    channel as the artifact `FILE`."""
+    """Return the configurations of the `networks` to train, those of learned structures first, and report them with the
+    importance of every channel as the artifact `FILE`, with the latencies of all as another if the search names a device.
+
+    Raises TrialEndedError if no allocation meets any budget.
+    """
     params: ScaleNetParams = trial.spec.method
     architecture, tensors = seed.read(trial.inputs[SEED_NETWORK])
     sites = importance.sites(params, trial.spec.dataset, architecture, tensors)
+    clock = _Clock(trial, reporter, trial.spec.devices[0]) if trial.spec.devices else None
     networks: list[dict[str, Any]] = []
     allocations: tuple[Allocation, ...] = ("learned", *params.baselines)
-    for allocation in allocations:
-        steps = ladder(allocation, sites, seed=trial.spec.seed)
-        found: dict[Structure, dict[str, Any]] = {}
-        for target in budget.targets(trial.spec):
-            try:
-                allocated = params.allocate(trial.spec.dataset, steps, budget.bounds(trial.spec, target))
-            except InfeasibleAllocationError as error:
-                sys.stderr.write(f"{allocation}, {params.budget_metric} <= {target:g}: {error}\n")
-                continue
-            config = {"budget": target, "allocation": allocation, "structure": written(allocated.structure)}
-            # Of two budgets that a constraint makes equal, the lower.
-            found.setdefault(allocated.structure, config)
-        networks += found.values()
+    try:
+        for allocation in allocations:
+            networks += _allocated(trial, sites, allocation, clock)
+        if clock is not None:
+            _write_latencies(trial, reporter, clock, networks)
+    except InterruptedMeasurementError:
+        return {}
     path = trial.work / FILE
     scores = [[list(scale) for scale in site.scores] for site in sites]
     path.write_text(json.dumps({"networks": networks, "importance": scores}))
     reporter.artifact(FILE, path)
-    return {"networks": networks}
+    outputs = {"networks": networks}
+    if not networks:
+        detail = "no allocation of the seed network's channels meets a budget and the constraints: relax them"
+        raise TrialEndedError("infeasible", outputs, {"code": "infeasible", "detail": detail})
+    return outputs
+
+
+def _allocated(trial: Trial, sites: list[Site], allocation: Allocation, clock: _Clock | None) -> list[dict[str, Any]]:
+    """A configuration for each budget that can be met; of two budgets with one structure, the lower."""
+    params: ScaleNetParams = trial.spec.method
+    steps = ladder(allocation, sites, seed=trial.spec.seed)
+    measures = {} if clock is None else {clock.metric: clock}
+    found: dict[Structure, dict[str, Any]] = {}
+    for target in budget.targets(trial.spec):
+        bounds = budget.bounds(trial.spec, target)
+        try:
+            allocated = params.allocate(trial.spec.dataset, steps, bounds, measures)
+        except InfeasibleAllocationError as error:
+            sys.stderr.write(f"{allocation}, {budget.metric(trial.spec)} <= {target:g}: {error}\n")
+            continue
+        config = {"budget": target, "allocation": allocation, "structure": written(allocated.structure)}
+        found.setdefault(allocated.structure, config)
+    return list(found.values())
+
+
+def _write_latencies(trial: Trial, reporter: Reporter, clock: _Clock, networks: list[dict[str, Any]]) -> None:
+    """The table of the networks' latencies, by which their trials know them; those that no bound asked for are measured."""
+    known: dict[str, Latency] = {}
+    for config in networks:
+        architecture = trial.spec.method.network(trial.spec.dataset, config)
+        if architecture not in clock.found:
+            clock(architecture)
+        known[trial.spec.candidate(config).key] = clock.found[architecture]
+    table = Table(device=clock.device, machine=describe(clock.device), latencies=known)
+    path = trial.work / LATENCIES
+    path.write_text(table.model_dump_json(), encoding="utf-8")
+    reporter.artifact(LATENCIES, path)

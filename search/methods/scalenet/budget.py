@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 from search.methods.scalenet.params import ScaleNetParams
-from search.spec import RESERVE, CostMetric, ResolvedSpec
+from search.reporter import TrialEndedError
+from search.spec import RESERVE, ResolvedSpec, metric_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,20 +23,45 @@ class Epochs:
         return self.seed + self.each * self.networks
 
 
+def metric(spec: ResolvedSpec) -> str:
+    """What budgets are counted in, as points' metrics call it."""
+    of: str = spec.method.budget_metric
+    return metric_key(of, spec.devices[0] if of == "latency_ms" else None)
+
+
 def targets(spec: ResolvedSpec) -> tuple[float, ...]:
     """The budgets, growing; those beyond a constraint on the same cost are that constraint, once."""
     params: ScaleNetParams = spec.method
-    bounds = [bound.value for bound in spec.constraints if bound.metric == params.budget_metric]
+    bounds = [bound.value for bound in spec.constraints if bound.key == metric(spec)]
     return tuple(dict.fromkeys(min([target, *bounds]) for target in params.targets(spec.dataset)))
 
 
 def bounds(spec: ResolvedSpec, target: float) -> dict[str, float]:
-    """Upper bounds by metric: the budget, and every constraint on what arithmetic tells."""
-    found: dict[str, float] = {spec.method.budget_metric: target}
+    """Upper bounds by metric: the budget, and every constraint."""
+    found: dict[str, float] = {metric(spec): target}
     for bound in spec.constraints:
-        if bound.metric in get_args(CostMetric):
-            found[bound.metric] = min(found.get(bound.metric, bound.value), bound.value)
+        found[bound.key] = min(found.get(bound.key, bound.value), bound.value)
     return found
+
+
+def require_feasible(spec: ResolvedSpec) -> None:
+    """Raises TrialEndedError if the least network was measured to take more than the largest budget."""
+    least = spec.candidate({"extreme": "least"})
+    taken, most = least.cost.get(metric(spec)), targets(spec)[-1]
+    if taken is None or taken <= most:
+        return
+    detail = (
+        f"budgets: {most:g} ms on {spec.devices[0]} is met by no network; the fastest that was measured takes {taken:.3g} ms: "
+        "use larger budgets, or lower base_width"
+    )
+    nearest = {
+        "metric": "latency_ms",
+        "device": spec.devices[0],
+        "value": taken,
+        "key": least.key,
+        "config": least.config,
+    }
+    raise TrialEndedError("infeasible", {}, {"code": "infeasible", "detail": detail, "nearest": [nearest]})
 
 
 def epochs(spec: ResolvedSpec, most: int | None) -> Epochs:

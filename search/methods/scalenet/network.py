@@ -18,7 +18,7 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     role is candidate if its `allocation` was learned, else baseline."""
     params: ScaleNetParams = trial.spec.method
     config, epochs = trial.params["config"], trial.params["epochs"]
-    candidate = params.candidate(trial.spec.dataset, config)
+    candidate = trial.spec.candidate(config)
     network = alone.initial(trial, params.network(trial.spec.dataset, config))
     asked = Alone(
         network,
@@ -34,4 +34,4 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
         return outputs
     for path in report.write(trial.work, point, params.planes):
         reporter.artifact(path.name, path)
-    return outputs | {"used": point.metrics[params.budget_metric] / config["budget"]}
+    return outputs | {"used": point.metrics[budget.metric(trial.spec)] / config["budget"]}

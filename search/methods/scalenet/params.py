@@ -5,7 +5,7 @@ Source: Li et al., ScaleNet, CVPR 2019 (arXiv 1904.09460).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self
@@ -22,7 +22,7 @@ from search.methods.scalenet import recipes
 from search.methods.scalenet.allocation import Allocated, Allocation, Ladder, Measure, Site, allocate, ladder
 from search.methods.training import TrainingParams, input_size
 
-BudgetMetric = Literal["macs", "params"]
+BudgetMetric = Literal["macs", "params", "latency_ms"]
 SHARES = (0.25, 0.5, 1.0)
 """Budgets where none are given, of the cost of the plain ResNet."""
 
@@ -64,14 +64,16 @@ class ScaleNetParams(TrainingParams):
         description="Passes over the training images of the seed network. Unset: `epochs`.",
     )
     budget_metric: BudgetMetric = Field(
-        default="macs", description="What budgets are counted in: multiply-accumulates or parameters, as published."
+        default="macs",
+        description="What budgets are counted in: multiply-accumulates or parameters, as published; or milliseconds on the "
+        "device that an objective or a constraint names, with `budgets` given.",
     )
     budgets: tuple[float, ...] | None = Field(
         default=None,
         min_length=1,
         max_length=16,
         description="A network is trained for each, that takes as much of it as it can. Unset: 25, 50 and 100% of what a "
-        "plain ResNet of the same planes takes.",
+        "plain ResNet of the same planes takes (of latency_ms they must be given).",
     )
     importance: Literal["magnitude", "signed"] = Field(
         default="magnitude", description="Of a channel: |gamma| of the batch normalisation behind it, or gamma itself."
@@ -124,6 +126,21 @@ class ScaleNetParams(TrainingParams):
             )
         return self
 
+    @model_validator(mode="after")
+    def _measured(self) -> Self:
+        if self.budget_metric == "latency_ms" and self.budgets is None:
+            raise ValueError("budgets: give the milliseconds that networks may take, as budget_metric is latency_ms")
+        return self
+
+    def check_devices(self, devices: Sequence[str]) -> None:
+        """Structures are measured on one device while they are looked for."""
+        if len(devices) > 1:
+            raise ValueError(f"scalenet measures on one device in a search, not on {' and '.join(devices)}")
+        if self.budget_metric == "latency_ms" and not devices:
+            raise ValueError(
+                "budget_metric: latency_ms is that of a device: add an objective (or a constraint) latency_ms with its device"
+            )
+
     @property
     def planes(self) -> tuple[int, ...]:
         """Channels that a ResNet has in place of each scale aggregation."""
@@ -156,15 +173,22 @@ class ScaleNetParams(TrainingParams):
         )
 
     def network(self, dataset: DatasetProfile, config: Config) -> Architecture:
-        """That of the item `structure`, which is learned: a candidate for a budget has none."""
-        if "structure" not in config:
-            return super().network(dataset, config)
-        return self.architecture(dataset, structures.from_line(str(config["structure"])))
+        """That of the item `structure`, which is learned; of a candidate without it, one of the same cost."""
+        if "structure" in config:
+            return self.architecture(dataset, structures.from_line(str(config["structure"])))
+        if "extreme" in config:
+            return self.architecture(dataset, self._extreme(str(config["extreme"])))
+        return self.architecture(dataset, self._even(dataset, float(config["budget"])))
 
     def candidate(self, dataset: DatasetProfile, config: Config) -> Candidate:
         """The network of a `structure` that an `allocation` found for a `budget`."""
         architecture, size = self.network(dataset, config), self.input_size(dataset)
+        if "extreme" in config:
+            return self._candidate(str(config["extreme"]), config, dataset, _cost(architecture, size))
         name = key(self.budget_metric, float(config["budget"]))
+        if "structure" not in config:
+            bounded = {self.budget_metric: int(config["budget"])}
+            return self._candidate(name, config, dataset, _cost(architecture, size) | bounded)
         return Candidate(
             key=name if config["allocation"] == "learned" else f"{config['allocation']}-{name}",
             config=dict(config),
@@ -195,6 +219,8 @@ class ScaleNetParams(TrainingParams):
 
     def targets(self, dataset: DatasetProfile) -> tuple[float, ...]:
         """The budgets, growing. Raises ValueError for one that no allocation meets or that none can use up."""
+        if self.budgets is not None and self.budget_metric == "latency_ms":
+            return self.budgets
         if self.budgets is None:
             plain = self.cost(dataset, tuple((planes, 0, 0, 0) for planes in self.planes))[self.budget_metric]
             return tuple(float(round(share * plain)) for share in SHARES)
@@ -213,28 +239,30 @@ class ScaleNetParams(TrainingParams):
 
     def candidates(self, dataset: DatasetProfile) -> list[Candidate]:
         """The least network, and one for each budget: what it costs is bounded by the budget in its metric, and told by
-        even parts in the others."""
+        even parts in the others. Of milliseconds arithmetic knows nothing: the least and the most."""
         self.check_batch(dataset)
-        found = [self._candidate("least", 0.0, dataset, self.cost(dataset, self._extreme(1)))]
-        steps = ladder("even", self._uniform())
-        for target in self.targets(dataset):
-            found_structure = self.allocate(dataset, steps, {self.budget_metric: target}).structure
-            bounded = self.cost(dataset, found_structure) | {self.budget_metric: int(target)}
-            found.append(self._candidate(key(self.budget_metric, target), target, dataset, bounded))
-        return found
+        configs: list[Config] = [{"extreme": "least"}]
+        if self.budget_metric == "latency_ms":
+            configs.append({"extreme": "most"})
+        else:
+            configs += [{"budget": target} for target in self.targets(dataset)]
+        return [self.candidate(dataset, config) for config in configs]
 
-    def _candidate(self, name: str, budget: float, dataset: DatasetProfile, costs: dict[str, int]) -> Candidate:
-        return Candidate(key=name, config={"budget": budget}, input_size=self.input_size(dataset), cost=costs)
+    def _candidate(self, name: str, config: Config, dataset: DatasetProfile, costs: dict[str, int]) -> Candidate:
+        return Candidate(key=name, config=dict(config), input_size=self.input_size(dataset), cost=costs)
+
+    def _even(self, dataset: DatasetProfile, budget: float) -> Structure:
+        return self.allocate(dataset, ladder("even", self._uniform()), {self.budget_metric: budget}).structure
 
     def _range(self, dataset: DatasetProfile) -> tuple[int, int]:
         """Of the budget's metric: what no allocation needs to exceed, and what the largest may reach."""
-        least, most = (self.cost(dataset, self._extreme(k)) for k in (1, None))
+        least, most = (self.cost(dataset, self._extreme(which)) for which in ("least", "most"))
         return least[self.budget_metric], most[self.budget_metric]
 
-    def _extreme(self, channels: int | None) -> Structure:
-        """So many channels (unset: all that the seed has) at the largest scale, where any cost is highest."""
+    def _extreme(self, which: str) -> Structure:
+        """One channel, or all that the seed has, at the largest scale, where any cost is highest."""
         rows = zip(self.seed_structure(), self.fixed, strict=True)
-        return tuple((width or channels or sum(row), 0, 0, 0) for row, width in rows)
+        return tuple((width or (1 if which == "least" else sum(row)), 0, 0, 0) for row, width in rows)
 
     def _uniform(self) -> list[Site]:
         """The seed's channels, all of one importance."""
@@ -244,7 +272,7 @@ class ScaleNetParams(TrainingParams):
 
 def key(metric: str, budget: float) -> str:
     """Of the network that was found for a budget."""
-    return f"{metric}-{budget:.0f}"
+    return f"{metric}-{budget:g}" if metric == "latency_ms" else f"{metric}-{budget:.0f}"
 
 
 @lru_cache(maxsize=1024)

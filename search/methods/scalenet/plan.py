@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from search.latency.stage import FILE, INPUT
 from search.methods.method import NewTrial, Plan, TrialArtifact, TrialRecord
 from search.methods.scalenet import budget
 from search.spec import ResolvedSpec
@@ -16,6 +17,9 @@ SEED: Final = NewTrial(params={"stage": "seed"})
 ALLOCATE: Final = NewTrial(
     params={"stage": "allocate"}, inputs={SEED_NETWORK: TrialArtifact(trial=0, artifact=SEED_NETWORK)}
 )
+"""With the device on which structures are measured, if the search names one."""
+LEARNED: Final = f"{INPUT}learned"
+"""Input of a network's trial: the latencies that the allocation measured."""
 
 
 def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
@@ -23,7 +27,8 @@ def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
     a trial of the first two that gave nothing."""
     if not spec.feasible():
         return Plan(done=True)
-    for number, new in enumerate((SEED, ALLOCATE)):
+    measuring = next(iter(spec.devices), None)
+    for number, new in enumerate((SEED, ALLOCATE.model_copy(update={"device": measuring}))):
         if len(history) == number:
             return Plan(trials=(new,))
         if history[number].state in ("queued", "running"):
@@ -40,4 +45,8 @@ def _networks(spec: ResolvedSpec, outputs: dict[str, Any]) -> list[NewTrial]:
     """One for each network that was allocated, as far as there are epochs."""
     epochs = budget.epochs(spec, spec.limits.max_epochs)
     allocated = outputs.get("networks", [])[: epochs.networks]
-    return [NewTrial(params={"stage": "network", "epochs": epochs.each, "config": config}) for config in allocated]
+    inputs = {LEARNED: TrialArtifact(trial=1, artifact=FILE)} if spec.devices else {}
+    return [
+        NewTrial(params={"stage": "network", "epochs": epochs.each, "config": config}, inputs=inputs)
+        for config in allocated
+    ]

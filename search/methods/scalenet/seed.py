@@ -23,7 +23,9 @@ KIND: Final = "seed"
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Train from the start or from a checkpoint; report curves and the artifact `seed`."""
+    """Train from the start or from a checkpoint; report curves and the artifact `seed`. Raises TrialEndedError before that
+    if the least network is known to take more than any budget."""
+    budget.require_feasible(trial.spec)
     params: ScaleNetParams = trial.spec.method
     planned = params.seed_epochs or params.epochs
     epochs = budget.epochs(trial.spec, trial.spec.limits.max_epochs).seed

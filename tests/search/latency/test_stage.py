@@ -81,7 +81,7 @@ def test_artifacts_of_a_methods_own_trials_are_found_behind_the_measurements(str
     )
     history = [measurement(0, ORT, "completed", table(spec, ORT))]
     [train] = plan(spec, history).trials
-    assert train.params == {"stage": "train"}
+    assert train.params == {"stage": "train", "epochs": 20}
     history.append(TrialRecord(number=1, state="completed", params=train.params, outputs={}))
     [sweep] = plan(spec, history).trials
     assert sweep.inputs["supernet"] == TrialArtifact(trial=1, artifact="supernet")

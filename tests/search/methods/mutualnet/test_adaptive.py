@@ -12,6 +12,8 @@ from models.architecture import Architecture
 from models.layers.slimmable import Slimmable, UncalibratedError
 from search.data.store import Dataset
 from search.evaluation import reevaluate
+from search.latency import stage
+from search.latency.table import Latency, Table
 from search.methods.mutualnet import supernet, sweep
 from search.methods.mutualnet.order import AT_LIMIT
 from search.methods.mutualnet.params import MutualNetParams
@@ -265,3 +267,29 @@ def test_a_grid_of_stages_is_refused() -> None:
         ValueError, match=r"sweep\.mode: a width for each stage gives too many networks for a grid; use"
     ):
         MutualNetParams(granularity="stage")
+
+
+def test_where_latencies_count_only_measured_networks_are_found(dataset: Path, tmp_path: Path) -> None:
+    metric = "latency_ms:torch-cpu-1t"
+    objectives = [Objective(metric="selection_top1"), Objective(metric="latency_ms", device="torch-cpu-1t")]
+    spec = search(dataset, granularity="stage", widths={"step": 0.25}, sweep={"mode": "adaptive", "budget": 0.3})
+    spec = spec.model_copy(update={"objectives": tuple(objectives)})
+    candidates = spec.candidates()
+    equal = {candidate.key for candidate in spec.method.candidates(spec.dataset)}
+    assert len(candidates) > len(equal)
+    assert spec.candidates() == candidates
+    latencies = {
+        each.key: Latency(median_ms=each.cost["macs"] / 1e5, p95_ms=each.cost["macs"], runs=1) for each in candidates
+    }
+    known = Table(device="torch-cpu-1t", machine={}, latencies=latencies)
+    bound = Constraint(metric="latency_ms", device="torch-cpu-1t", value=4)
+    informed = stage.with_tables(spec.model_copy(update={"constraints": (bound,)}), [known])
+    feasible = {each.key for each in informed.feasible()}
+    assert equal - feasible
+    assert feasible - equal
+    outputs, recorder = swept(informed, dataset, tmp_path)
+    points = latest(recorder)
+    assert outputs["compared"] >= outputs["evaluated"] == len(points)
+    assert points.keys() <= feasible
+    assert points.keys() - equal, "only equal widths"
+    assert all(0 < point.metrics[metric] <= 4 for point in points.values())

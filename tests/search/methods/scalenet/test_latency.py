@@ -1,0 +1,111 @@
+"""Structures under a budget of milliseconds: measured while they are looked for, before anything is trained for them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.families.structures import from_line
+from search.data.store import Dataset
+from search.latency import table
+from search.latency.stage import FILE
+from search.local import LocalSearch, LocalSearchError, artifact_file
+from search.methods.method import NewTrial
+from search.methods.scalenet import budget
+from search.methods.scalenet.params import ScaleNetParams
+from search.methods.scalenet.run import run
+from search.reporter import Stop
+from search.spec import ResolvedSpec, SearchSpec
+from tests.search.methods.scalenet.test_params import DATASET
+from tests.search.methods.scalenet.test_run import METHOD, trial
+from tests.search.recorder import Recorder
+
+DEVICE = "torch-cpu-1t"
+METRIC = f"latency_ms:{DEVICE}"
+ACCURACY = {"metric": "selection_top1"}
+LATENCY = {"metric": "latency_ms", "device": DEVICE}
+
+
+def resolved(stripes: Path, budgets: list[float], **changes: Any) -> ResolvedSpec:
+    small = {"base_width": 0.25, "seed_ratio": 0.25, "epochs": 1, "ema_decay": None, "baselines": []}
+    method = METHOD | small | {"budget_metric": "latency_ms", "budgets": budgets}
+    submitted = {"name": "fast", "dataset_id": "local", "method": method, "objectives": [ACCURACY, LATENCY], **changes}
+    return SearchSpec.model_validate(submitted).resolve(Dataset.open(stripes).profile)
+
+
+def searched(spec: ResolvedSpec, dataset: Path, folder: Path) -> LocalSearch:
+    search = LocalSearch(spec, dataset, folder)
+    search.run(lambda: Stop.NO, lambda trial, fraction: None)
+    return search
+
+
+def test_structures_are_measured_and_their_points_say_so(stripes: Path, tmp_path: Path) -> None:
+    spec = resolved(stripes, [1e5])
+    [point] = searched(spec, stripes, tmp_path).points()
+    assert (point.key, point.role) == ("latency_ms-100000", "candidate")
+    # The budget does not bind.
+    assert from_line(str(point.config["structure"]))[0] == spec.method.seed_structure()[0]
+    trials = tmp_path / "trials"
+    learned = table.read(artifact_file(trials / "2", FILE))
+    assert learned.latencies.keys() == {point.key}
+    assert point.metrics[METRIC] == learned.latencies[point.key].median_ms
+    assert point.provenance["latency"][DEVICE]["machine"] == learned.machine
+
+    # One that may: what is kept was measured within it, whatever else runs on this machine.
+    most = 1.2 * point.metrics[METRIC]
+    new = NewTrial(params={"stage": "allocate"}, inputs={})
+    recorder = Recorder(tmp_path)
+    inputs = {"seed": artifact_file(trials / "1", "seed")}
+    outputs = run(trial(resolved(stripes, [most]), stripes, tmp_path / "again", new, inputs=inputs), recorder)
+    [config] = outputs["networks"]
+    assert config["budget"] == most
+    [latency] = table.read(recorder.artifacts[FILE]).latencies.values()
+    assert latency.median_ms <= most
+    assert latency == recorder.latencies[-1].latency
+
+
+@pytest.mark.parametrize(
+    "bounds", [{"budgets": [1e-4]}, {"budgets": [1e5], "constraints": [{**LATENCY, "value": 1e-4}]}]
+)
+def test_what_nothing_meets_is_known_before_anything_is_trained(
+    stripes: Path, tmp_path: Path, bounds: dict[str, Any]
+) -> None:
+    with pytest.raises(LocalSearchError, match="is met by no network; the fastest that was measured"):
+        searched(resolved(stripes, **bounds), stripes, tmp_path)
+    states = [trial["state"] for trial in json.loads((tmp_path / "search.json").read_text())["trials"]]
+    assert states in (["infeasible"], ["completed", "infeasible"])
+    assert not (tmp_path / "metrics.jsonl").exists() or "loss" not in (tmp_path / "metrics.jsonl").read_text()
+
+
+def test_with_a_budget_of_another_cost_a_bound_on_milliseconds_is_met_too(stripes: Path) -> None:
+    spec = resolved(stripes, [3.0, 4.0], constraints=[{**LATENCY, "value": 3.5}])
+    assert budget.targets(spec) == (3.0, 3.5)
+    method = spec.method.model_copy(update={"budget_metric": "macs", "budgets": (1e6,)})
+    counted = spec.model_copy(update={"method": method})
+    assert budget.bounds(counted, 1e6) == {"macs": 1e6, METRIC: 3.5}
+
+
+@pytest.mark.parametrize(
+    ("given", "devices", "message"),
+    [
+        ({"budget_metric": "latency_ms", "budgets": [5]}, (), "budget_metric: latency_ms is that of a device"),
+        (
+            {},
+            ("torch-cpu-1t", "ncnn-cpu-1t"),
+            "measures on one device in a search, not on torch-cpu-1t and ncnn-cpu-1t",
+        ),
+    ],
+)
+def test_devices_that_do_not_serve_are_refused(given: dict[str, Any], devices: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ScaleNetParams.model_validate(given).check_devices(devices)
+
+
+def test_milliseconds_must_be_given() -> None:
+    with pytest.raises(ValueError, match="budgets: give the milliseconds"):
+        ScaleNetParams.model_validate({"budget_metric": "latency_ms"})
+    found = ScaleNetParams.model_validate({"budget_metric": "latency_ms", "budgets": [5]}).candidates(DATASET)
+    assert [candidate.key for candidate in found] == ["least", "most"]
