@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,19 +58,22 @@ def survey(spec: ResolvedSpec) -> Survey:
 def expected_seconds(spec: ResolvedSpec, macs: int, past: Sequence[Past]) -> float | None:
     """Device time, in proportion to what earlier searches by the method took for their work; None without any.
 
-    Work is epochs (of every trial that trains) x training images x MACs of the largest candidate: what a method trains for most of its time.
+    Work is epochs (of every trial that trains) x training images x MACs of the largest candidate: what a method trains for
+    most of its time. Searches whose specification this release does not understand are left out.
     """
-    done = sum(_work(search.spec, search.created["candidates"]["macs"][1]) for search in past)
-    seconds = sum(search.device_seconds for search in past)
-    return seconds / done * _work(spec.model_dump(mode="json"), macs) if done and seconds else None
+    done = seconds = 0.0
+    for search in past:
+        with suppress(ValueError):
+            done += _work(ResolvedSpec.model_validate(search.spec), search.created["candidates"]["macs"][1])
+            seconds += search.device_seconds
+    return seconds / done * _work(spec, macs) if done and seconds else None
 
 
-def _work(spec: Mapping[str, Any], macs: int) -> float:
-    method = spec["method"]
-    epochs = method.get("epochs", 1) * method.get("trials", 1)
-    if (most := spec["limits"]["max_epochs"]) is not None:
+def _work(spec: ResolvedSpec, macs: int) -> float:
+    epochs: float = spec.method.planned_epochs(spec.dataset)
+    if (most := spec.limits.max_epochs) is not None:
         epochs = min(epochs, most)
-    return float(epochs * spec["dataset"]["images"]["train"] * macs)
+    return epochs * spec.dataset.images["train"] * macs
 
 
 def _refused_parameters(spec: ResolvedSpec, detail: str) -> InvalidError:

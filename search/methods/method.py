@@ -83,6 +83,12 @@ class MethodParams(BaseModel):
         del dataset, config
         raise ValueError(f"method {self.kind} learns its networks: none can be measured before")
 
+    def planned_epochs(self, dataset: DatasetProfile) -> float:
+        """Of training, all trials together, without limits: what the time of a search is in proportion to. 1 unless it
+        says more."""
+        del dataset
+        return 1
+
     def check_devices(self, devices: Sequence[str]) -> None:
         """Raises ValueError if it cannot search with latencies on these devices, those of constraints and objectives."""
 

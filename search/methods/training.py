@@ -102,6 +102,10 @@ class TrainingParams(MethodParams):
             )
         return self
 
+    def planned_epochs(self, dataset: DatasetProfile) -> float:
+        del dataset
+        return self.epochs
+
     def sides(self, dataset: DatasetProfile) -> tuple[int, ...]:
         """The resolutions that networks are found at, largest first. Raises ValueError for one beyond the dataset's image
         size."""

@@ -71,6 +71,10 @@ class FdMobileNetParams(TrainingParams):
     def _ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         return tuple(sorted(set(value)))
 
+    def planned_epochs(self, dataset: DatasetProfile) -> float:
+        del dataset
+        return self.trials * self.epochs
+
     def network(self, dataset: DatasetProfile, config: Config) -> Architecture:
         return _network(
             str(config["family"]),

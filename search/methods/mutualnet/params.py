@@ -125,6 +125,12 @@ class SlimmableParams(TrainingParams):
             raise ValueError("sweep.mode: a width for each stage gives too many networks for a grid; use adaptive")
         return self
 
+    def planned_epochs(self, dataset: DatasetProfile) -> float:
+        """With baselines: as many for each, or with their budget `compute` as many for all."""
+        del dataset
+        alone = len(self.baselines) if self.baseline_budget == "epochs" else min(1, len(self.baselines))
+        return self.epochs * (1 + alone)
+
     @property
     def stages(self) -> int | None:
         """How many widths a network has of its own; None: one for all."""

@@ -132,6 +132,10 @@ class ScaleNetParams(TrainingParams):
             raise ValueError("budgets: give the milliseconds that networks may take, as budget_metric is latency_ms")
         return self
 
+    def planned_epochs(self, dataset: DatasetProfile) -> float:
+        networks = len(self.targets(dataset)) * (1 + len(self.baselines))
+        return (self.seed_epochs or self.epochs) + networks * self.epochs
+
     def check_devices(self, devices: Sequence[str]) -> None:
         """Structures are measured on one device while they are looked for."""
         if len(devices) > 1:

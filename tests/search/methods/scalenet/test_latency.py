@@ -30,7 +30,7 @@ LATENCY = {"metric": "latency_ms", "device": DEVICE}
 
 
 def resolved(stripes: Path, budgets: list[float], **changes: Any) -> ResolvedSpec:
-    small = {"base_width": 0.25, "seed_ratio": 0.25, "epochs": 1, "ema_decay": None, "baselines": []}
+    small: dict[str, Any] = {"base_width": 0.25, "seed_ratio": 0.25, "epochs": 1, "ema_decay": None, "baselines": []}
     method = METHOD | small | {"budget_metric": "latency_ms", "budgets": budgets}
     submitted = {"name": "fast", "dataset_id": "local", "method": method, "objectives": [ACCURACY, LATENCY], **changes}
     return SearchSpec.model_validate(submitted).resolve(Dataset.open(stripes).profile)
