@@ -14,7 +14,7 @@ from models.build import Network, build
 from models.families.registry import FAMILIES, architecture
 
 SIDE = 32
-_NAMES = {"wrn_D_K": "wrn_10_1"}
+_NAMES = {"wrn_D_K": "wrn_10_1", "scalenet": "scalenet20"}
 _NARROW: dict[str, dict[str, Any]] = {
     "resnext50_32x4d": {"width": 0.5},
     "fd_shufflenet": {"width": 0.25},
@@ -29,8 +29,13 @@ def short(family: str) -> Architecture:
     return replace(full, blocks=tuple(block for block, _ in groupby(full.blocks)))
 
 
-DISTINCT = {short(family).blocks: family for family in reversed(FAMILIES)}
-"""The families whose blocks differ, by what they are; the others are deeper forms of one of them."""
+def _kinds(architecture: Architecture) -> frozenset[str]:
+    return frozenset(type(block).__name__ for block in architecture.blocks)
+
+
+_LONGEST_FIRST = sorted(FAMILIES, key=lambda family: len(short(family).blocks), reverse=True)
+DISTINCT = {_kinds(short(family)): family for family in _LONGEST_FIRST}
+"""By its kinds of blocks the family that has the fewest of them."""
 
 
 def network(family: str) -> Network:
