@@ -207,7 +207,15 @@ def _trial(spec: ResolvedSpec, dataset: Path, network: Path | None) -> Iterator[
         work = Path(scratch) / "work"
         work.mkdir()
         inputs = {} if network is None else {"supernet": network}
-        yield Trial(number=0, spec=spec, params={}, dataset=dataset, work=work, seed=spec.seed, inputs=inputs)
+        yield Trial(
+            number=0,
+            spec=spec,
+            params={"epochs": spec.method.epochs},
+            dataset=dataset,
+            work=work,
+            seed=spec.seed,
+            inputs=inputs,
+        )
 
 
 def _folder() -> Path:
