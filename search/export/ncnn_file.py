@@ -32,8 +32,9 @@ def write(source: Exportable, path: Path, precision: Precision) -> None:
     with TemporaryDirectory(dir=path.parent) as name:
         folder = Path(name)
         with warnings.catch_warnings():
-            # TorchScript is what pnnx reads.
+            # TorchScript is what pnnx reads, and the file is for one input size.
             warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=DeprecationWarning)
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)
             traced = cast("Any", torch.jit).trace(source.network, source.example(1), check_trace=False)
             torch.jit.save(traced, folder / "model.pt")
         shape = ",".join(map(str, source.example(1).shape))

@@ -62,6 +62,7 @@ def test_a_new_one_waits_for_its_content(http: httpx.Client, stored: Engine) -> 
         "image_size": 24,
         "splits": {"selection": 0.2, "report": 0.1},
         "seed": 7,
+        "licence": None,
     }
     assert dataset["uploaded_bytes"] == 0
     assert dataset["report"] is None

@@ -96,7 +96,7 @@ def test_trainer_is_found_dead_however_it_ends(trainers: Trainers, order: Path) 
 def test_trainer_starts_without_a_warm_process(trainers: Trainers, order: Path) -> None:
     trainers.cool_down()
     with trainers.start(order, hurry=lambda: True) as process:
-        assert "workers.trainer" in psutil.Process(process.pid).cmdline()
+        assert "workers.trainer" in _command(process.pid)
         process.signal(signal.SIGKILL)
         assert process.end() == -signal.SIGKILL
 
@@ -105,9 +105,19 @@ def test_killed_warm_process_is_replaced(trainers: Trainers, order: Path) -> Non
     with trainers.start(order) as process:
         first = _warm(process)
         first.kill()
+        first.wait(timeout=30)
     with trainers.start(order) as process:
         assert "workers.forkserver" in psutil.Process(process.pid).cmdline()
         assert _warm(process).pid != first.pid
+
+
+def _command(pid: int) -> list[str]:
+    """Of a process, once it has one."""
+    deadline = time.monotonic() + 30
+    while not (command := psutil.Process(pid).cmdline()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return command
 
 
 def _warm(trainer: Process) -> psutil.Process:

@@ -14,6 +14,7 @@ from models.build import Network, build
 from models.families.registry import FAMILIES, architecture
 
 SIDE = 32
+_BLOCKS = 5
 _NAMES = {"wrn_D_K": "wrn_10_1", "scalenet": "scalenet20"}
 _NARROW: dict[str, dict[str, Any]] = {
     "resnext50_32x4d": {"width": 0.5},
@@ -23,19 +24,20 @@ _NARROW: dict[str, dict[str, Any]] = {
 
 
 def short(family: str) -> Architecture:
-    """A network of 32 pixels, one channel and ten classes; of blocks that repeat, the first."""
+    """The beginning of a network of 32 pixels, one channel and ten classes: of blocks that repeat, the first."""
     narrow = _NARROW.get(family, {"base_width": 0.125})
     full = architecture(_NAMES.get(family, family), nominal=SIDE, classes=10, channels=1, **narrow)
-    return replace(full, blocks=tuple(block for block, _ in groupby(full.blocks)))
+    *body, classifier = (block for block, _ in groupby(full.blocks))
+    kept = body[:_BLOCKS]
+    return replace(full, blocks=(*kept, replace(classifier, in_channels=kept[-1].out_channels)))
 
 
 def _kinds(architecture: Architecture) -> frozenset[str]:
     return frozenset(type(block).__name__ for block in architecture.blocks)
 
 
-_LONGEST_FIRST = sorted(FAMILIES, key=lambda family: len(short(family).blocks), reverse=True)
-DISTINCT = {_kinds(short(family)): family for family in _LONGEST_FIRST}
-"""By its kinds of blocks the family that has the fewest of them."""
+DISTINCT = {_kinds(short(family)): family for family in FAMILIES}
+"""By its kinds of blocks one family."""
 
 
 def network(family: str) -> Network:
