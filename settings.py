@@ -126,6 +126,12 @@ class Settings(BaseSettings):
         """The machine's lock."""
         return self.machine_lock or self.home / "machine.lock"
 
+    @property
+    def jobs_lock(self) -> Path:
+        """That of exports and dataset validations on the machine: they need not wait for trainings, but a measurement has the
+        machine without them too."""
+        return self.lock.with_name(self.lock.name + ".jobs")
+
     @cached_property
     def blobs(self) -> str:
         """URL of the blob store."""

@@ -6,10 +6,10 @@ A wake-up holds a task's name and one id. It may be lost or doubled without harm
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from db.tables import OutboxRow, SearchRow
@@ -32,6 +32,16 @@ def enqueue(
         row.send_after = send_after
     session.add(row)
     session.execute(select(func.pg_notify(NOTIFICATION, "")))
+
+
+def postpone(session: Session, task: str, subject: str, *, seconds: float, priority: int = 0) -> None:
+    """Have the relay send a wake-up again after so long, as it could not be acted on here and now. One that is postponed
+    already is enough: copies of a message would never end otherwise."""
+    # Not one that is due: it may be the message itself, whose row the relay has yet to delete.
+    waits = OutboxRow.send_after > func.clock_timestamp()
+    if not session.scalar(select(exists().where(OutboxRow.task == task, OutboxRow.subject == subject, waits))):
+        due = session.scalar(select(func.clock_timestamp() + timedelta(seconds=seconds)))
+        enqueue(session, task, subject, priority=priority, send_after=due)
 
 
 def request_advance(session: Session, search_id: str) -> None:

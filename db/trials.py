@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from db import events
+from db import events, outbox
 from db.ids import new_id
 from db.leases import Lease
 from db.outbox import TRAIN, enqueue, request_advance
@@ -72,9 +72,7 @@ def pass_on(session: Session, trial_id: str, offers: Collection[str], *, seconds
     trial = session.get(TrialRow, trial_id)
     if trial is None or trial.state != "queued" or trial.device is None or trial.device in offers:
         return
-    later = func.clock_timestamp() + timedelta(seconds=seconds)
-    due = session.scalar(select(func.greatest(later, trial.run_after)))
-    enqueue(session, TRAIN, trial_id, priority=trial.priority, send_after=due)
+    outbox.postpone(session, TRAIN, trial_id, priority=trial.priority, seconds=seconds)
 
 
 def release(session: Session, lease: Lease) -> None:

@@ -46,7 +46,8 @@ def main() -> None:
             device="cpu" if is_light else arguments.device,
             threads=1 if is_light else arguments.threads,
             name=name,
-        )
+        ),
+        processes=arguments.processes if is_light else 1,
     )
     app.worker_main(
         [

@@ -19,7 +19,7 @@ from settings import get_settings
 LIGHT: Final = "light"
 TRAINING: Final = "train"
 QUEUES: Final = {ADVANCE: LIGHT, INGEST: LIGHT, EXPORT: LIGHT, TRAIN: TRAINING}
-"""Which queue carries a task. `light` is never behind a training."""
+"""Which queue carries a task. `light` is never behind a training, nor planning behind a longer job (`workers.places`)."""
 
 _PRIORITIES: Final = 10
 
@@ -62,9 +62,12 @@ app.conf.update(
 
 
 def send(task: str, subject: str, priority: int) -> None:
-    """Publish a wake-up; a higher `priority` (0-9) is taken earlier. Raises kombu.exceptions.OperationalError."""
+    """Publish a wake-up; a higher `priority` (0-9) is taken earlier, and planning before all that shares its queue. Raises
+    kombu.exceptions.OperationalError."""
     # Redis serves the lowest number first.
-    app.send_task(task, args=[subject], queue=QUEUES[task], priority=_PRIORITIES - 1 - priority)
+    app.send_task(
+        task, args=[subject], queue=QUEUES[task], priority=0 if task == ADVANCE else _PRIORITIES - 1 - priority
+    )
 
 
 def _configure_logging(**_: Any) -> None:

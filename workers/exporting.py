@@ -6,22 +6,29 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 from sqlalchemy.orm import Session
 
 from db import exporting, publication
 from db.exporting import ExportJob
+from db.outbox import EXPORT
 from search.export.formats import FORMS, Format, file_name
-from workers.helper import ask
+from workers.helper import HelperTimeoutError, ask
 from workers.job import Answer, run_job
+from workers.messages import storable
 from workers.runtime import Runtime
+
+_SECONDS: Final = 900.0
+"""Of an export; what takes longer hangs."""
 
 
 def run(runtime: Runtime, export_id: str) -> None:
     """Claim an export and make it, if nobody else does."""
     run_job(
         runtime,
+        EXPORT,
+        export_id,
         claim=lambda session: exporting.claim(session, export_id, seconds=runtime.settings.lease_seconds),
         renew=exporting.renew,
         work=partial(_make, runtime),
@@ -46,7 +53,17 @@ def _make(runtime: Runtime, job: ExportJob, folder: Path, check: Callable[[], No
     }
     request.write_text(json.dumps(content))
     arguments = ("--request", str(request), "--out", str(out))
-    answer = ask("search.export", *arguments, directory=folder, threads=runtime.slot.threads, check=check)
+    try:
+        answer = ask(
+            "search.export",
+            *arguments,
+            directory=folder,
+            threads=runtime.slot.threads,
+            check=check,
+            seconds=_SECONDS,
+        )
+    except HelperTimeoutError as error:
+        return {"state": "failed", "error": {"code": "conversion", "detail": str(error)}}
     if answer["state"] == "ready":
         check()
         answer["blob"] = runtime.blobs.put(out)
@@ -68,7 +85,7 @@ def _end(runtime: Runtime, session: Session, job: ExportJob, answer: Answer) -> 
                 parity=answer["parity"],
             )
         case "failed":
-            exporting.fail(session, job, answer["error"])
+            exporting.fail(session, job, storable(answer["error"]))
         case "drained":
             exporting.release(session, job)
         case _:
@@ -76,7 +93,7 @@ def _end(runtime: Runtime, session: Session, job: ExportJob, answer: Answer) -> 
                 session,
                 job.export_id,
                 job.epoch,
-                {"code": "crashed", "detail": answer["detail"]},
+                storable({"code": "crashed", "detail": answer["detail"]}),
                 max_crashes=settings.max_crashes,
                 back_off=settings.retry_seconds,
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -19,17 +20,32 @@ class HelperCrashedError(RuntimeError):
     """The process came to no answer: worth another try."""
 
 
-def ask(module: str, *arguments: str, directory: Path, threads: int, check: Callable[[], None]) -> dict[str, Any]:
+class HelperTimeoutError(RuntimeError):
+    """The process was not done in its time."""
+
+
+def ask(
+    module: str,
+    *arguments: str,
+    directory: Path,
+    threads: int,
+    check: Callable[[], None],
+    seconds: float = float("inf"),
+) -> dict[str, Any]:
     """Run `python -m module arguments...` without credentials and return its answer.
 
-    `check` is called again and again, and may raise: the process is killed. Raises HelperCrashedError.
+    `check` is called again and again, and may raise: the process is killed, as it is after so many `seconds`. Raises
+    HelperCrashedError, HelperTimeoutError.
     """
+    until = time.monotonic() + seconds
     lines: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
     with start_module(
         module, *arguments, environment=environment.here(device="cpu", threads=threads), directory=directory
     ) as process:
         while not process.has_ended():
             check()
+            if time.monotonic() > until:
+                raise HelperTimeoutError(f"{module} was not done after {seconds:g} s")
             for source, line in process.read(_TICK):
                 lines.setdefault(source, []).append(line)
                 del lines[source][:-_LAST_LINES]

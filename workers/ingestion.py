@@ -11,8 +11,10 @@ from sqlalchemy.orm import Session
 
 from db import ingestion, publication
 from db.ingestion import Ingestion
+from db.outbox import INGEST
 from workers.helper import ask
 from workers.job import Answer, run_job
+from workers.messages import storable
 from workers.runtime import Runtime
 
 
@@ -20,6 +22,8 @@ def run(runtime: Runtime, dataset_id: str) -> None:
     """Claim a dataset and validate it, if nobody else does."""
     run_job(
         runtime,
+        INGEST,
+        dataset_id,
         claim=lambda session: ingestion.claim(session, dataset_id, seconds=runtime.settings.lease_seconds),
         renew=ingestion.renew,
         work=partial(_validate, runtime),
@@ -66,7 +70,7 @@ def _end(runtime: Runtime, session: Session, job: Ingestion, answer: Answer) -> 
                 session,
                 job.dataset_id,
                 job.epoch,
-                {"code": "crashed", "detail": answer["detail"]},
+                storable({"code": "crashed", "detail": answer["detail"]}),
                 max_crashes=settings.max_crashes,
                 back_off=settings.retry_seconds,
             )

@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 from sqlalchemy.orm import Session
 
+from db import outbox
 from db.blobs import BlobCorruptError, BlobMissingError
 from db.engine import transaction
 from db.leases import Asked
+from search.latency import lock
 from workers.helper import HelperCrashedError
 from workers.keeper import Keeper, StoppedError
 from workers.parent import draining
@@ -20,6 +22,7 @@ from workers.runtime import Runtime
 from workers.scratch import scratch
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+_BUSY_SECONDS: Final = 1.0
 Answer = dict[str, Any]
 """`state` says what became of the work: one of its own, `drained` (it is to begin anew), or `crashed` with a `detail`."""
 
@@ -42,18 +45,36 @@ J = TypeVar("J", bound=Leased)
 
 def run_job(
     runtime: Runtime,
+    task: str,
+    subject: str,
     claim: Callable[[Session], J | None],
     renew: Callable[[Session, J], None],
     work: Callable[[J, Path, Callable[[], None]], Answer],
     end: Callable[[Session, J, Answer], None],
 ) -> None:
-    """Claim a job and do it, if nobody else does. A worker that stops claims nothing.
+    """Claim a job and do it, if nobody else does. A worker that stops claims nothing; one that is busy with others has the
+    wake-up `task(subject)` sent again.
 
     `work` gets a scratch folder and a `check` to call often, which raises when the work is to end. `end` writes the answer
     under the lease.
     """
     if draining.is_set():
         return
+    with runtime.places.taken() as has_place:
+        if has_place:
+            _run(runtime, claim, renew, work, end)
+        else:
+            with transaction(runtime.engine) as session:
+                outbox.postpone(session, task, subject, seconds=_BUSY_SECONDS)
+
+
+def _run(
+    runtime: Runtime,
+    claim: Callable[[Session], J | None],
+    renew: Callable[[Session, J], None],
+    work: Callable[[J, Path, Callable[[], None]], Answer],
+    end: Callable[[Session, J, Answer], None],
+) -> None:
     settings = runtime.settings
     claimed_at = time.monotonic()
     with transaction(runtime.engine) as session:
@@ -85,7 +106,10 @@ def run_job(
         _log.info("claimed")
         answer: Answer | None
         try:
-            with scratch(settings.home / "scratch", f"{job.subject}-{job.epoch}") as folder:
+            with (
+                lock.held(settings.jobs_lock, "shared", check),
+                scratch(settings.home / "scratch", f"{job.subject}-{job.epoch}") as folder,
+            ):
                 answer = work(job, folder, check)
         except StoppedError:
             answer = None if keeper.is_over else {"state": "drained"}

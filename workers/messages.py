@@ -46,3 +46,16 @@ class Lines:
         rest, self._rest = self._rest, b""
         if rest:
             yield rest
+
+
+def storable(value: Any) -> Any:
+    """JSON as PostgreSQL takes it: its text holds no NUL and no half of a surrogate pair."""
+    match value:
+        case str():
+            return value.encode(errors="replace").decode().replace("\0", "\ufffd")
+        case dict():
+            return {storable(key): storable(item) for key, item in value.items()}
+        case list():
+            return [storable(item) for item in value]
+        case _:
+            return value

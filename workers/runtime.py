@@ -20,6 +20,7 @@ from search.spec import METHODS
 from settings import Settings, get_settings
 from workers import environment
 from workers.app import LIGHT, TRAINING, app
+from workers.places import Places
 from workers.warm import Trainers
 
 _LEAST_IDLE_SECONDS: Final = 5.0
@@ -59,11 +60,13 @@ class Runtime:
     engine: Engine
     blobs: BlobStore
     trainers: Trainers
+    places: Places
 
 
-def bind(slot: Slot) -> None:
-    """Say what this process and its children serve, before Celery forks."""
+def bind(slot: Slot, processes: int = 1) -> None:
+    """Say what this process and its children, so many, serve, before Celery forks."""
     app.conf["paretofit_slot"] = slot
+    app.conf["paretofit_places"] = Places(max(1, processes - 1))
     if slot.queue == LIGHT:
         # The children inherit what planning imports.
         for method in METHODS.values():
@@ -83,7 +86,7 @@ def runtime() -> Runtime:
     idle_seconds = max(settings.lease_seconds / 2, _LEAST_IDLE_SECONDS)
     engine = connect(settings.sqlalchemy_url, pool_size=4, application=slot().name, idle_seconds=idle_seconds)
     trainers = Trainers(environment.here(device=slot().device, threads=slot().threads))
-    return Runtime(slot(), settings, engine, open_store(settings.blobs), trainers)
+    return Runtime(slot(), settings, engine, open_store(settings.blobs), trainers, app.conf["paretofit_places"])
 
 
 def _prepare(**_: Any) -> None:

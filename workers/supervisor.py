@@ -10,6 +10,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,7 @@ from settings import Settings
 from workers import materialise
 from workers.keeper import Keeper, StoppedError
 from workers.memory import oom_kills
-from workers.messages import decode
+from workers.messages import decode, storable
 from workers.parent import draining
 from workers.process import Process
 from workers.runtime import Runtime
@@ -111,6 +112,11 @@ def _attempt(runtime: Runtime, lease: Lease, keeper: Keeper, folder: Path) -> En
         if keeper.is_over or _wanted(keeper) in {Stop.CANCEL, Stop.DRAIN}:
             raise StoppedError
 
+    def wait() -> None:
+        check()
+        if _wanted(keeper) is Stop.LIMIT:
+            raise StoppedError
+
     try:
         assignment = keeper.read(partial(leases.assignment, lease=lease))
         if assignment is None:
@@ -135,10 +141,17 @@ def _attempt(runtime: Runtime, lease: Lease, keeper: Keeper, folder: Path) -> En
         _log.exception("trial not laid out")
         return Ending("crashed", error={"code": "storage", "detail": str(error)})
     try:
-        with lock.held(runtime.settings.lock, "shared" if assignment.device is None else "alone", check):
+        with ExitStack() as locks:
+            if assignment.device is None:
+                locks.enter_context(lock.held(runtime.settings.lock, "shared", wait))
+            else:
+                locks.enter_context(lock.held(runtime.settings.lock, "alone", wait))
+                locks.enter_context(lock.held(runtime.settings.jobs_lock, "alone", wait))
             return _train(runtime, lease, keeper, folder, trial)
     except StoppedError:
-        return None if keeper.is_over else Ending("cancelled" if _wanted(keeper) is Stop.CANCEL else "queued")
+        # At a limit there is no time left to do anything.
+        none_left = _wanted(keeper) in {Stop.CANCEL, Stop.LIMIT}
+        return None if keeper.is_over else Ending("cancelled" if none_left else "queued")
 
 
 def _train(runtime: Runtime, lease: Lease, keeper: Keeper, folder: Path, trial: Trial) -> Ending | None:
@@ -273,7 +286,7 @@ class _Watch:
             except ValueError as error:
                 kind, value = "malformed", str(error)
             if kind in {"ended", "failed"}:
-                self._said = (kind, _storable(value))
+                self._said = (kind, storable(value))
                 self._later((_EXIT_SECONDS, signal.SIGKILL))
             else:
                 self._scribe.put(kind, value)
@@ -328,19 +341,6 @@ class _Watch:
             return Ending("crashed", error={"code": OUT_OF_MEMORY, "detail": detail, "log": last})
         name = signal.Signals(-status).name if status < 0 else f"status {status}"
         return Ending("crashed", error={"code": "crashed", "detail": f"the trainer ended by {name}", "log": last})
-
-
-def _storable(value: Any) -> Any:
-    """JSON as PostgreSQL takes it: its text holds no NUL and no half of a surrogate pair."""
-    match value:
-        case str():
-            return value.encode(errors="replace").decode().replace("\0", "\ufffd")
-        case dict():
-            return {_storable(key): _storable(item) for key, item in value.items()}
-        case list():
-            return [_storable(item) for item in value]
-        case _:
-            return value
 
 
 def _advised(ending: Ending | None, trial: Trial) -> Ending | None:

@@ -14,6 +14,7 @@ import ncnn
 import numpy as np
 import pnnx
 import torch
+from torch.jit._trace import TracerWarning
 
 from search.export.formats import Precision
 from search.export.network import Array, Exportable
@@ -34,7 +35,7 @@ def write(source: Exportable, path: Path, precision: Precision) -> None:
         with warnings.catch_warnings():
             # TorchScript is what pnnx reads, and the file is for one input size.
             warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=DeprecationWarning)
-            warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            warnings.simplefilter("ignore", TracerWarning)
             traced = cast("Any", torch.jit).trace(source.network, source.example(1), check_trace=False)
             torch.jit.save(traced, folder / "model.pt")
         shape = ",".join(map(str, source.example(1).shape))

@@ -16,6 +16,7 @@ import onnx
 import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 
 from search.export.fold import folded
 from search.export.formats import BATCH, INPUT, OUTPUT, Precision
@@ -25,6 +26,18 @@ from search.export.program_file import program
 PREFIX: Final = "paretofit."
 """Of the keys of the file's metadata: `paretofit.preprocessing`, `paretofit.classes` ..., each a JSON value."""
 
+_ERRORS: Final = (
+    onnx.checker.ValidationError,
+    onnx.shape_inference.InferenceError,
+    runtime_errors.EPFail,
+    runtime_errors.Fail,
+    runtime_errors.InvalidArgument,
+    runtime_errors.InvalidGraph,
+    runtime_errors.InvalidProtobuf,
+    runtime_errors.NoSuchFile,
+    runtime_errors.NotImplemented,
+    runtime_errors.RuntimeException,
+)
 _SCOPES: Final = "pkg.torch.onnx.name_scopes"
 _WEIGHT: Final = ".weight"
 
@@ -46,7 +59,8 @@ def write(source: Exportable, path: Path, precision: Precision) -> None:
     if precision == "float16":
         _halve(model.graph)
     helper.set_model_props(model, {PREFIX + name: value for name, value in source.metadata().items()})
-    onnx.checker.check_model(model, full_check=True)
+    with _as_value_error():
+        onnx.checker.check_model(model, full_check=True)
     onnx.save_model(model, path)
 
 
@@ -57,10 +71,14 @@ class OnnxSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        # Threads that spin after a run would take the cores of the session that runs next.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        with _as_value_error():
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def __call__(self, images: Array, /) -> Array:
-        logits: Array = self._session.run([OUTPUT], {INPUT: images})[0]
+        with _as_value_error():
+            logits: Array = self._session.run([OUTPUT], {INPUT: images})[0]
         return logits
 
 
@@ -126,6 +144,15 @@ def _halve(graph: onnx.GraphProto) -> None:
             names[:] = [inner.get(name, name) for name in names]
     graph.node.insert(0, helper.make_node("Cast", [INPUT], [inner[INPUT]], inner[INPUT], to=TensorProto.FLOAT16))
     graph.node.append(helper.make_node("Cast", [inner[OUTPUT]], [OUTPUT], inner[OUTPUT], to=TensorProto.FLOAT))
+
+
+@contextmanager
+def _as_value_error() -> Iterator[None]:
+    """Errors of ONNX and its runtime, which have no class in common, as ValueError."""
+    try:
+        yield
+    except _ERRORS as error:
+        raise ValueError(str(error)) from error
 
 
 @contextmanager

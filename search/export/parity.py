@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +14,8 @@ from search.export.network import Exportable, TorchSession
 
 BATCHES: Final = (1, 2, 5)
 """Images of the inputs that are compared."""
+MOST_PIXELS: Final = 2**20
+"""Of an input of several images: larger ones are compared one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +29,11 @@ class Parity:
     batches: tuple[int, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return asdict(self)
+        """As plain JSON values; null for what is no number."""
+        return {
+            name: value if not isinstance(value, float) or isfinite(value) else None
+            for name, value in asdict(self).items()
+        }
 
 
 class ParityError(ValueError):
@@ -45,7 +51,9 @@ def compare(source: Exportable, session: Session, precision: Precision = "float3
     """Run both on the same normally distributed images, in several batch sizes. Raises ParityError, also for logits that
     are no numbers."""
     reference = TorchSession(source.network)
-    batches = BATCHES if source.batch is None else (source.batch,) * len(BATCHES)
+    largest_batch = max(1, MOST_PIXELS // (source.size[0] * source.size[1]))
+    free = tuple(batch for batch in BATCHES if batch <= largest_batch)
+    batches = free if source.batch is None else (source.batch,) * len(BATCHES)
     differences, magnitudes = [0.0], [0.0]
     for seed, batch in enumerate(batches):
         images = source.example(batch, seed).numpy()

@@ -11,6 +11,8 @@ from typing import Final
 TURNS: Final = 12
 RUNS: Final = 5
 """Of each turn; the first one after another network's turn is not counted."""
+SECONDS: Final = 60.0
+_LEAST_TURNS: Final = 3
 _WARM_UP_SECONDS: Final = 0.05
 _LEAST_WARM_UP: Final = 3
 
@@ -29,12 +31,15 @@ class Timed:
 
 def timed(runs: Sequence[Run], between: Callable[[], None] = lambda: None, *, turns: int = TURNS) -> list[Timed]:
     """Warm each up, then run them in turn, so that drift of the machine's speed hits all alike. `between` is called after
-    each turn of one, and may raise."""
+    each turn of one, and may raise. Slow ones are run in fewer turns: no more begin after SECONDS."""
+    until = time.monotonic() + SECONDS
     for run in runs:
         _warm_up(run)
         between()
     milliseconds: list[list[float]] = [[] for _ in runs]
-    for _ in range(turns):
+    for turn in range(turns):
+        if turn >= _LEAST_TURNS and time.monotonic() > until:
+            break
         for run, found in zip(runs, milliseconds, strict=True):
             run()
             for _ in range(RUNS):

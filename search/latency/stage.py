@@ -52,6 +52,9 @@ def plan(
     if not measuring:
         return method(spec, history)
     informed = with_tables(spec, (Table.model_validate((record.outputs or {})["table"]) for record in measuring))
+    if (most := spec.limits.max_trials) is not None:
+        left = spec.limits.model_copy(update={"max_trials": max(1, most - done)})
+        informed = informed.model_copy(update={"limits": left})
     own = [record.model_copy(update={"number": record.number - done}) for record in history[done:]]
     planned = method(informed, own)
     return Plan(trials=tuple(_after(new, done) for new in planned.trials), done=planned.done)

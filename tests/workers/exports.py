@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psutil
 from sqlalchemy import func
+from torch import nn
 
 from db import exports, points
 from db.blobs import BlobStore, open_store
@@ -27,9 +28,12 @@ def blobs(fleet: Fleet) -> BlobStore:
     return open_store((fleet.home / "blobs").as_uri())
 
 
-def add_point(fleet: Fleet, folder: Path, content: bytes | None = None) -> str:
-    """A point whose weights are a new network's, or these bytes."""
+def add_point(fleet: Fleet, folder: Path, content: bytes | None = None, *, bias: float = 0.0) -> str:
+    """A point whose weights are a new network's with this `bias`, or these bytes."""
     network = build(architecture("wrn_10_1", nominal=32, classes=4, channels=1))
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.constant_(layer.bias, bias)
     record = {"key": "net", "architecture": network.architecture.to_json(), "input_size": list(SIZE), "config": {}}
     path = folder / "weights"
     checkpoint.save(path, network, record) if content is None else path.write_bytes(content)

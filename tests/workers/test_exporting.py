@@ -39,3 +39,11 @@ def test_weights_that_are_no_network_fail_with_a_reason(station: Fleet, tmp_path
     assert (failed.state, failed.crash_count) == ("failed", 0)
     assert failed.error is not None
     assert failed.error["code"] == "source"
+
+
+def test_logits_that_are_no_numbers_fail_with_their_figures(station: Fleet, tmp_path: Path) -> None:
+    failed = ended(station, ask(station, add_point(station, tmp_path, bias=float("nan"))))
+    assert (failed.state, failed.crash_count) == ("failed", 0)
+    assert failed.error is not None
+    assert failed.error["code"] == "parity"
+    assert failed.error["parity"]["max_abs_diff"] is None

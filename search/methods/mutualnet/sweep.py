@@ -227,7 +227,8 @@ class _Sweep:
     def _ranked(self, compared: Mapping[str, Compared], most: int) -> list[Candidate]:
         """Those first that span the most volume with those before them, in accuracy and the logarithms of the costs; as
         many at most, and one at least."""
-        every = self.trial.spec.candidates()
+        # Latencies are known of what meets the other bounds.
+        every = [c for c in self.trial.spec.candidates() if all(cost in c.cost for cost in self.costs)]
         reference = (
             -1 / len(self.trial.spec.dataset.classes),
             *(math.log10(1.1 * max(candidate.cost[cost] for candidate in every)) for cost in self.costs),

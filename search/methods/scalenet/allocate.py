@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,10 +19,10 @@ from search.latency.run import InterruptedMeasurementError, measure
 from search.latency.stage import FILE as LATENCIES
 from search.latency.table import Latency, Table
 from search.methods.scalenet import budget, importance, seed
-from search.methods.scalenet.allocation import Allocation, InfeasibleAllocationError, Site, ladder
+from search.methods.scalenet.allocation import Allocated, Allocation, InfeasibleAllocationError, Ladder, Site, ladder
 from search.methods.scalenet.params import ScaleNetParams
 from search.methods.scalenet.plan import SEED_NETWORK
-from search.reporter import Reporter, Trial, TrialEndedError
+from search.reporter import Reporter, Stop, Trial, TrialEndedError
 from search.spec import metric_key
 
 FILE: Final = "allocation.json"
@@ -41,7 +42,11 @@ class _Clock:
         return metric_key("latency_ms", self.device)
 
     def __call__(self, architecture: Architecture) -> float:
-        """Milliseconds, measured anew: what a bisection ends with is what was measured last."""
+        """Milliseconds, as measured last."""
+        return self.found[architecture].median_ms if architecture in self.found else self.again(architecture)
+
+    def again(self, architecture: Architecture) -> float:
+        """Milliseconds, measured anew."""
         size = self.trial.spec.method.input_size(self.trial.spec.dataset)
         [self.found[architecture]] = measure([(architecture, size)], self.device, self.trial.work, self.reporter)
         return self.found[architecture].median_ms
@@ -79,20 +84,40 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
 
 def _allocated(trial: Trial, sites: list[Site], allocation: Allocation, clock: _Clock | None) -> list[dict[str, Any]]:
     """A configuration for each budget that can be met; of two budgets with one structure, the lower."""
-    params: ScaleNetParams = trial.spec.method
     steps = ladder(allocation, sites, seed=trial.spec.seed)
-    measures = {} if clock is None else {clock.metric: clock}
     found: dict[Structure, dict[str, Any]] = {}
     for target in budget.targets(trial.spec):
         bounds = budget.bounds(trial.spec, target)
+        if clock is not None and found and clock.reporter.should_stop() is Stop.LIMIT:
+            break
         try:
-            allocated = params.allocate(trial.spec.dataset, steps, bounds, measures)
+            allocated = _within(trial, steps, bounds, clock, found)
         except InfeasibleAllocationError as error:
             sys.stderr.write(f"{allocation}, {budget.metric(trial.spec)} <= {target:g}: {error}\n")
             continue
         config = {"budget": target, "allocation": allocation, "structure": written(allocated.structure)}
         found.setdefault(allocated.structure, config)
     return list(found.values())
+
+
+def _within(
+    trial: Trial, steps: Ladder, bounds: dict[str, float], clock: _Clock | None, known: Collection[Structure]
+) -> Allocated:
+    """The largest structure within the bounds. A latency holds when it is measured a second time, else one is looked for
+    below what it was exceeded by; a `known` one did. Raises InfeasibleAllocationError."""
+    params: ScaleNetParams = trial.spec.method
+    dataset = trial.spec.dataset
+    if clock is None or clock.metric not in bounds:
+        return params.allocate(dataset, steps, bounds)
+    bound = aimed = bounds[clock.metric]
+    while True:
+        allocated = params.allocate(dataset, steps, bounds | {clock.metric: aimed}, {clock.metric: clock})
+        if allocated.structure in known:
+            return allocated
+        taken = clock.again(params.architecture(dataset, allocated.structure))
+        if taken <= bound:
+            return allocated
+        aimed *= 0.99 * bound / taken
 
 
 def _write_latencies(trial: Trial, reporter: Reporter, clock: _Clock, networks: list[dict[str, Any]]) -> None:

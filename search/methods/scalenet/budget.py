@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 
 from search.methods.scalenet.params import ScaleNetParams
@@ -84,14 +84,9 @@ def epochs(spec: ResolvedSpec, most: int | None) -> Epochs:
 def seconds(spec: ResolvedSpec, trained: int) -> float:
     """Of the time limits, the share of a training of so many epochs, as if trainings ran one after another, or as many at
     once as `max_parallel_trials` says: without it the seed's would leave none for the networks."""
-    limits = spec.limits
-    shared: Sequence[float] = [
-        *([limits.max_device_seconds] if limits.max_device_seconds else []),
-        *([limits.max_wall_seconds] if limits.max_wall_seconds else []),
-    ]
-    if not shared:
-        return float("inf")
-    planned = epochs(spec, limits.max_epochs)
+    limits, planned = spec.limits, epochs(spec, spec.limits.max_epochs)
     rounds = -(-planned.networks // (limits.max_parallel_trials or 1))
-    total = planned.seed + planned.each * rounds
-    return (1 - RESERVE) * min(shared) * trained / total
+    return min(
+        (1 - RESERVE) * (limits.max_device_seconds or math.inf) * trained / planned.total,
+        (1 - RESERVE) * (limits.max_wall_seconds or math.inf) * trained / (planned.seed + planned.each * rounds),
+    )

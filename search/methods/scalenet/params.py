@@ -276,7 +276,7 @@ class ScaleNetParams(TrainingParams):
 
 def key(metric: str, budget: float) -> str:
     """Of the network that was found for a budget."""
-    return f"{metric}-{budget:g}" if metric == "latency_ms" else f"{metric}-{budget:.0f}"
+    return f"{metric}-{budget:.0f}" if budget == round(budget) else f"{metric}-{budget!r}"
 
 
 @lru_cache(maxsize=1024)

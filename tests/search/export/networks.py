@@ -12,6 +12,7 @@ from torch import nn
 from models.architecture import Architecture
 from models.build import Network, build
 from models.families.registry import FAMILIES, architecture
+from models.kinds.basic import Classifier
 
 SIDE = 32
 _BLOCKS = 5
@@ -28,6 +29,7 @@ def short(family: str) -> Architecture:
     narrow = _NARROW.get(family, {"base_width": 0.125})
     full = architecture(_NAMES.get(family, family), nominal=SIDE, classes=10, channels=1, **narrow)
     *body, classifier = (block for block, _ in groupby(full.blocks))
+    assert isinstance(classifier, Classifier)
     kept = body[:_BLOCKS]
     return replace(full, blocks=(*kept, replace(classifier, in_channels=kept[-1].out_channels)))
 

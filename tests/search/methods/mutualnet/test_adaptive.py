@@ -278,12 +278,18 @@ def test_where_latencies_count_only_measured_networks_are_found(dataset: Path, t
     equal = {candidate.key for candidate in spec.method.candidates(spec.dataset)}
     assert len(candidates) > len(equal)
     assert spec.candidates() == candidates
+    # What another bound excludes is not measured.
+    bounds = (
+        Constraint(metric="macs", value=0.9 * candidates[-1].cost["macs"]),
+        Constraint(metric="latency_ms", device="torch-cpu-1t", value=4),
+    )
+    spec = spec.model_copy(update={"constraints": bounds})
     latencies = {
-        each.key: Latency(median_ms=each.cost["macs"] / 1e5, p95_ms=each.cost["macs"], runs=1) for each in candidates
+        each.key: Latency(median_ms=each.cost["macs"] / 1e5, p95_ms=each.cost["macs"], runs=1)
+        for each in spec.feasible()
     }
-    known = Table(device="torch-cpu-1t", machine={}, latencies=latencies)
-    bound = Constraint(metric="latency_ms", device="torch-cpu-1t", value=4)
-    informed = stage.with_tables(spec.model_copy(update={"constraints": (bound,)}), [known])
+    assert len(latencies) < len(candidates)
+    informed = stage.with_tables(spec, [Table(device="torch-cpu-1t", machine={}, latencies=latencies)])
     feasible = {each.key for each in informed.feasible()}
     assert equal - feasible
     assert feasible - equal

@@ -1,0 +1,23 @@
+"""Wake-ups that are to be sent."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Engine, select
+
+from db import outbox
+from db.engine import transaction
+from db.tables import OutboxRow
+
+
+def test_a_wake_up_is_postponed_once(engine: Engine) -> None:
+    with transaction(engine) as session:
+        outbox.enqueue(session, outbox.EXPORT, "art_1")
+        for _ in range(3):
+            outbox.postpone(session, outbox.EXPORT, "art_1", seconds=60)
+    with transaction(engine) as session:
+        rows = session.scalars(select(OutboxRow).where(OutboxRow.subject == "art_1")).all()
+        due = sorted(row.send_after for row in rows)
+    assert len(due) == 2
+    assert due[0] <= datetime.now(UTC) < due[1] - timedelta(seconds=30)
