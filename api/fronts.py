@@ -82,6 +82,12 @@ class Found:
         metrics = point.row.metrics
         return all(metrics.get(bound.key) is not None and bound.holds(metrics) for bound in self._constraints)
 
+    def measured(self) -> list[FoundPoint]:
+        """The feasible candidates whose accuracy is known, dominated or not: a bound may be on a cost that is no objective."""
+        return [
+            point for point in self.candidates if self.feasible(point) and point.row.metrics.get(ACCURACY) is not None
+        ]
+
     def front(self, costs: Sequence[str] = ()) -> list[FoundPoint]:
         """The feasible candidates that no other one dominates, by growing first cost; over the search's own objectives
         if no costs are named."""
@@ -114,15 +120,15 @@ def meets(point: FoundPoint, bound: KeyedBound) -> bool:
     return bool(value <= bound.value if bound.op == "<=" else value >= bound.value)
 
 
-def best(front: Sequence[FoundPoint], bounds: Sequence[KeyedBound]) -> FoundPoint | None:
+def best(points: Sequence[FoundPoint], bounds: Sequence[KeyedBound]) -> FoundPoint | None:
     """The most accurate point within all bounds; of equals the one with the fewest MACs."""
-    fitting = [point for point in front if all(meets(point, bound) for bound in bounds)]
+    fitting = [point for point in points if all(meets(point, bound) for bound in bounds)]
     return min(fitting, key=lambda point: pareto.preference(point.row.metrics, point.row.key), default=None)
 
 
-def table(front: Sequence[FoundPoint], cost: str) -> list[BestUnder]:
+def table(points: Sequence[FoundPoint], cost: str) -> list[BestUnder]:
     """What `best` gives for every bound on a cost."""
-    known = [point for point in front if point.row.metrics.get(cost) is not None]
+    known = [point for point in points if point.row.metrics.get(cost) is not None]
     return [
         BestUnder(bound=bound, point_id=known[at].row.id, selection_top1=known[at].row.metrics[ACCURACY])
         for bound, at in pareto.best_under([(point.row.key, point.row.metrics) for point in known], cost)

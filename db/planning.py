@@ -95,7 +95,7 @@ def _plan(session: Session, search: SearchRow, history: Sequence[TrialRecord], a
     except Exception as error:  # A method is a plug-in: whatever it raises is this search's problem.
         raise PlanError(search.method, error) from error
     wanted = list(plan.trials)
-    stop_reason = None
+    stop_reason: str | None = plan.stop_reason if plan.done else None
     if (most := spec.limits.max_trials) is not None:
         within = wanted[: max(most - len(history), 0)]
         if len(within) < len(wanted) or any(record.state == "cancelled" for record in history[most:]):

@@ -66,6 +66,27 @@ def finish(
     settle_pause(session, lease.search_id)
 
 
+def next_due(session: Session, offers: Collection[str], passed: Collection[str]) -> str | None:
+    """The waiting trial that a worker with these devices is to run, but for those that it has `passed`: of the highest
+    priority, then of the oldest search. So the trial that makes networks of a training does not wait behind the trainings of
+    searches that came later."""
+    return session.scalar(
+        select(TrialRow.id)
+        .join(SearchRow, SearchRow.id == TrialRow.search_id)
+        .where(
+            TrialRow.state == "queued",
+            TrialRow.run_after <= func.clock_timestamp(),
+            TrialRow.device.is_(None) | TrialRow.device.in_(offers),
+            SearchRow.state.in_(("queued", "running")),
+            ~SearchRow.cancel_requested,
+            ~SearchRow.pause_requested,
+            TrialRow.id.not_in(passed),
+        )
+        .order_by(TrialRow.priority.desc(), SearchRow.created_at, SearchRow.id, TrialRow.number)
+        .limit(1)
+    )
+
+
 def pass_on(session: Session, trial_id: str, offers: Collection[str], *, seconds: float) -> None:
     """Send a waiting trial's wake-up again after so long, if it measures on a device that is not offered here: another
     worker may take it."""

@@ -111,8 +111,23 @@ def _torchrun(options: argparse.Namespace, words: Sequence[str]) -> NoReturn:
     os.execv(sys.executable, [*torchrun, "-m", "search", *words])  # noqa: S606 - no shell is what is wanted
 
 
+def _require_device(device: str) -> None:
+    """Raises CommandError for a device that torch has not here."""
+    import torch
+
+    kind, _, number = device.partition(":")
+    count = torch.cuda.device_count()
+    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
+        raise CommandError(f"--device: must be cpu, cuda or cuda:N, not {device}")
+    if kind == "cuda" and int(number or 0) >= count:
+        raise CommandError(
+            f"--device: {device} is not there: torch sees {count} GPUs; use cpu" + (" or cuda" if count else "")
+        )
+
+
 def _run(options: argparse.Namespace) -> int:
     keep_freed_memory()
+    _require_device(options.device)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return _search(options, options.device, launch=None)
     from search.training import torchrun

@@ -132,6 +132,12 @@ class LocalSearch:
         self._device = device
         self._method = METHODS[spec.method.kind]
         self._launch = launch or (lambda run, trial, reporter: run(trial, reporter))
+        least = spec.method.least_trials + len(spec.devices)
+        if spec.limits.max_trials is not None and spec.limits.max_trials < least:
+            raise LocalSearchError(
+                f"limits.max_trials: {spec.method.kind} finds nothing with fewer than {least} trials: use at least {least}, or "
+                "no limit"
+            )
         if not (candidates := spec.candidates()) or not spec.feasible():
             raise LocalSearchError(_infeasible(spec))
         macs = [candidate.cost["macs"] for candidate in candidates]
@@ -278,7 +284,7 @@ def _record(number: int, trial: _Done) -> TrialRecord:
 
 def _infeasible(spec: ResolvedSpec) -> str:
     nearest = [
-        f"{bound.metric} <= {bound.value:g} (the least is {min(c.cost[bound.metric] for c in spec.candidates()):g})"
+        f"{bound.metric} <= {bound.value:.12g} (the least is {min(c.cost[bound.metric] for c in spec.candidates())})"
         for bound in spec.constraints
         if bound.device is None
     ]

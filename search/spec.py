@@ -113,7 +113,9 @@ class Constraint(_OfMetric):
 
     metric: Literal[CostMetric, LatencyMetric]
     op: Literal["<="] = "<="
-    value: float = Field(gt=0, description="Multiply-accumulates, parameters, bytes or milliseconds.")
+    value: float = Field(
+        gt=0, allow_inf_nan=False, description="Multiply-accumulates, parameters, bytes or milliseconds."
+    )
 
     def holds(self, metrics: Mapping[str, float]) -> bool:
         """Whether a point with these metrics fits. Raises KeyError if the metric is missing."""
@@ -125,8 +127,8 @@ class Limits(_Spec):
 
     max_trials: int | None = Field(default=None, ge=1)
     max_parallel_trials: int | None = Field(default=None, ge=1)
-    max_wall_seconds: float | None = Field(default=None, gt=0)
-    max_device_seconds: float | None = Field(default=None, gt=0)
+    max_wall_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_device_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     max_epochs: int | None = Field(
         default=None,
         ge=1,

@@ -63,27 +63,17 @@ class Ending:
 
 
 def run(runtime: Runtime, trial_id: str) -> None:
-    """Claim a trial and run it to its end, if nobody else has it. A worker that stops claims nothing."""
+    """Claim the most urgent trial, which need not be the one that woke this worker, and run it to its end. A worker that
+    stops claims nothing."""
     if draining.is_set():
         return
-    settings, slot = runtime.settings, runtime.slot
+    settings = runtime.settings
     claimed_at = time.monotonic()
-    with transaction(runtime.engine) as session:
-        lease = leases.claim(
-            session,
-            trial_id,
-            owner=slot.name,
-            device=slot.device,
-            seconds=settings.lease_seconds,
-            stall_seconds=settings.stall_seconds,
-            offers=slot.offers,
-        )
-        if lease is None:
-            trials.pass_on(session, trial_id, slot.offers, seconds=_ELSEWHERE_SECONDS)
+    lease = _claim(runtime, trial_id)
     if lease is None:
         return
     with (
-        structlog.contextvars.bound_contextvars(search=lease.search_id, trial=trial_id, epoch=lease.epoch),
+        structlog.contextvars.bound_contextvars(search=lease.search_id, trial=lease.trial_id, epoch=lease.epoch),
         Keeper(
             runtime.engine,
             seconds=lease.seconds,
@@ -96,13 +86,37 @@ def run(runtime: Runtime, trial_id: str) -> None:
     ):
         _log.info("claimed")
         try:
-            with scratch(settings.home / "scratch", f"{trial_id}-{lease.epoch}") as folder:
+            with scratch(settings.home / "scratch", f"{lease.trial_id}-{lease.epoch}") as folder:
                 ending = _attempt(runtime, lease, keeper, folder)
         except OSError as error:
             _log.exception("attempt crashed")
             ending = Ending("crashed", error={"code": "system", "detail": str(error)})
         if ending is not None and keeper.write(partial(_end, lease=lease, ending=ending, settings=settings)):
             _log.info("ended", outcome=ending.kind, error=ending.error)
+
+
+def _claim(runtime: Runtime, woken_by: str) -> Lease | None:
+    settings, slot = runtime.settings, runtime.slot
+    passed: set[str] = set()
+    while True:
+        with transaction(runtime.engine) as session:
+            trial_id = trials.next_due(session, slot.offers, passed)
+            if trial_id is None:
+                trials.pass_on(session, woken_by, slot.offers, seconds=_ELSEWHERE_SECONDS)
+                return None
+            lease = leases.claim(
+                session,
+                trial_id,
+                owner=slot.name,
+                device=slot.device,
+                seconds=settings.lease_seconds,
+                stall_seconds=settings.stall_seconds,
+                offers=slot.offers,
+            )
+        if lease is not None:
+            return lease
+        # Another worker was faster.
+        passed.add(trial_id)
 
 
 def _attempt(runtime: Runtime, lease: Lease, keeper: Keeper, folder: Path) -> Ending | None:

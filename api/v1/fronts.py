@@ -68,7 +68,7 @@ def read(
         points=[_point(found, point) for point in front],
         baselines=[_point(found, point) for point in found.baselines],
         dominated=None if dominated is None else [_point(found, point) for point in dominated],
-        best_under={cost: fronts.table(found.front(), cost) for cost in found.costs},
+        best_under={cost: fronts.table(found.measured(), cost) for cost in found.costs},
         hypervolume=None if box is None else box.hypervolume(found.front(["macs"])),
         reference=None if box is None else box.reference,
         ideal=None if box is None else box.ideal,
@@ -85,15 +85,16 @@ def read(
     ),
 )
 def select(search_id: str, selection: Selection, tenant: Tenant, once: IdempotentOnce) -> Response:
-    """The most accurate point of the front (over the search's own objectives) that meets every constraint."""
+    """The most accurate point that meets every constraint, and those of the search. One that a network dominates in the
+    search's objectives may have no checkpoint of its own: an export makes one."""
 
     def effect(session: Session) -> Answer:
         row = found_search(session, tenant, search_id)
         found = Found(points.of_search(session, search_id), row.spec)
-        front, bounds = found.front(), _keyed(found, selection)
-        chosen = fronts.best(front, bounds)
+        measured, bounds = found.measured(), _keyed(found, selection)
+        chosen = fronts.best(measured, bounds)
         if chosen is None:
-            raise _none_fits(front, selection, bounds)
+            raise _none_fits(measured, selection, bounds)
         return answer(200, _point(found, chosen))
 
     return once(effect)
@@ -114,11 +115,11 @@ def _keyed(found: Found, selection: Selection) -> list[KeyedBound]:
     return bounds
 
 
-def _none_fits(front: list[FoundPoint], selection: Selection, bounds: list[KeyedBound]) -> problems.NoSuchPointError:
-    if not front:
+def _none_fits(points: list[FoundPoint], selection: Selection, bounds: list[KeyedBound]) -> problems.NoSuchPointError:
+    if not points:
         return problems.NoSuchPointError("the front has no point yet: wait for the search to report some", nearest=[])
     errors, hints = [], []
-    for index, value, point in fronts.nearest(front, bounds):
+    for index, value, point in fronts.nearest(points, bounds):
         bound = selection.constraints[index]
         place = pointer(["constraints", index])
         detail = f"{bound.metric} {bound.op} {bound.value:g} is met by no point; the nearest has {value:g}"

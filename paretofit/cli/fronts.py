@@ -54,7 +54,9 @@ def front(
         if result.hypervolume is not None:
             stdout().print(f"{len(result.points)} points, hypervolume {result.hypervolume:.4f}")
     else:
-        say(f"the front has no points yet: the search is {found.state}")
+        ended = "" if found.stop_reason is None else f", by {found.stop_reason}"
+        over = found.finished_at is not None
+        say(f"the front has no points{'' if over else ' yet'}: the search is {found.state}{ended}")
     if plot is not None:
         say(f"drawn in {picture(result, plot, title=f'{found.name}: {found.method}')}")
 
@@ -107,7 +109,9 @@ def download(
     """Download a point's checkpoint; an interrupted download goes on, and the digest is checked."""
     with client(context, patience=PATIENT) as service:
         found = service.searches.get(references.search_id(service, search))
-        chosen = references.point(service.searches.front(found.id).points, point)
+        front = service.searches.front(found.id, dominated=point not in references.ENDS)
+        every = [*front.points, *front.baselines, *(front.dominated or ())]
+        chosen = references.point(front.points if point in references.ENDS else every, point)
         default = Path(f"{_file_name(found.name)}-{short(chosen.id)}.safetensors")
         path = fetch(service, chosen, default if out is None else out / default if out.is_dir() else out)
     if as_json:
@@ -122,7 +126,9 @@ def download(
 def fetch(service: Client, point: FrontPoint, path: Path) -> Path:
     """Download a point's checkpoint, with a bar where there is a terminal."""
     if point.artifact is None:
-        raise NoSuchError(f"point {point.id} has no checkpoint of its own")
+        raise NoSuchError(
+            f"point {point.id} has no checkpoint of its own; `paretofit export {point.id} --format safetensors` makes one"
+        )
     if not stderr().is_terminal:
         return service.artifacts.download(point.artifact.id, path)
     columns = (TextColumn("downloading"), BarColumn(), DownloadColumn(), TransferSpeedColumn())

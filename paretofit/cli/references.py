@@ -12,6 +12,8 @@ from paretofit.client import Client
 from paretofit.errors import NoSuchError, UsageError
 
 _WHOLE = re.compile(r"[a-z]+_[0-9a-f]{32}")
+ENDS = ("best", "smallest")
+"""Names of a front's ends."""
 _RECENT = 2000
 """How many of the newest resources a shortened id is looked for among."""
 
@@ -65,7 +67,7 @@ def point_id(client: Client, reference: str) -> str:
             return reference
         raise UsageError(f"{reference!r} is no point: give its whole id, or SEARCH:POINT such as latest:best")
     front = client.searches.front(search_id(client, search), dominated=True)
-    if name in ("best", "smallest"):
+    if name in ENDS:
         return point(front.points, name).id
     return point([*front.points, *front.baselines, *(front.dominated or ())], name).id
 

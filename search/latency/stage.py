@@ -57,7 +57,7 @@ def plan(
         informed = informed.model_copy(update={"limits": left})
     own = [record.model_copy(update={"number": record.number - done}) for record in history[done:]]
     planned = method(informed, own)
-    return Plan(trials=tuple(_after(new, done) for new in planned.trials), done=planned.done)
+    return planned.model_copy(update={"trials": tuple(_after(new, done) for new in planned.trials)})
 
 
 def informed(trial: Trial) -> Trial:

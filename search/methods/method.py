@@ -131,3 +131,6 @@ class Plan(_Frozen):
 
     trials: tuple[NewTrial, ...] = ()
     done: bool = False
+    stop_reason: Literal["max_trials", "max_epochs"] | None = Field(
+        default=None, description="The limit for which the method plans less than was asked of it."
+    )

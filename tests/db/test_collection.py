@@ -223,4 +223,4 @@ def test_no_row_names_a_blob_that_is_gone_while_all_publish_and_collect(
     for thread in [*writers, *collectors]:
         thread.result()
     assert counts["named"] > 20
-    assert counts["collected"] > 20
+    assert counts["collected"] > 5

@@ -9,9 +9,10 @@ from db import states
 from db.cancellation import request_cancel
 from db.engine import transaction
 from db.leases import Lease, StaleLeaseError
-from db.tables import AttemptRow, OutboxRow, TrialRow
+from db.tables import AttemptRow, OutboxRow, SearchRow, TrialRow
 from db.transitions import move_search, move_trial
-from db.trials import Outcome, crash, finish, release
+from db.trials import Outcome, crash, create, finish, next_due, release
+from search.methods.method import NewTrial
 from tests.db import rows
 
 pytestmark = pytest.mark.usefixtures("scripted")
@@ -139,3 +140,27 @@ def test_search_moves_only_as_drawn(engine: Engine) -> None:
             assert moved is allowed
             assert rows.search(engine, search_id).state == (after if allowed else before)
             assert rows.event_types(engine, search_id) == ([f"search.{after}"] if allowed else [])
+
+
+def test_what_continues_a_search_goes_before_searches_that_came_later(engine: Engine) -> None:
+    first, second = (rows.add_search(engine) for _ in range(2))
+    early, late = (rows.plan(engine, search_id)[0] for search_id in (first, second))
+    rows.take(engine, early)
+
+    def due(*passed: str) -> str | None:
+        with transaction(engine) as session:
+            return next_due(session, [], passed)
+
+    assert due() == late
+    with transaction(engine) as session:
+        create(session, session.get_one(SearchRow, first), 1, NewTrial(params={}))
+    then = rows.trials(engine, first)[1].id
+    assert due() == then
+    assert due(then) == late
+    assert due(then, late) is None
+    with transaction(engine) as session:
+        session.get_one(TrialRow, late).priority = 5
+    assert due() == late
+    with transaction(engine) as session:
+        session.get_one(SearchRow, second).pause_requested = True
+    assert due() == then

@@ -83,13 +83,6 @@ def test_a_time_limit_ends_with_a_front(spec: ResolvedSpec, stripes: Path, tmp_p
     assert all(point.weights for point in front.points)
 
 
-def test_max_trials_is_kept(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
-    limited = spec.model_copy(update={"limits": Limits(max_trials=1)})
-    front = LocalSearch(limited, stripes, tmp_path).run(go_on, silent)
-    assert (front.points, front.hypervolume, front.finished) == ([], 0.0, True)
-    assert not (tmp_path / "trials" / "1").exists()
-
-
 def test_a_folder_holds_one_search(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
     LocalSearch(spec, stripes, tmp_path).run(StopsAfter(1, Stop.DRAIN), silent)
     other = spec.model_copy(update={"seed": 1})
@@ -102,3 +95,9 @@ def test_impossible_constraints_name_the_nearest_cost(spec: ResolvedSpec, stripe
     impossible = spec.model_copy(update={"constraints": (Constraint(metric="macs", value=10),)})
     with pytest.raises(LocalSearchError, match=rf"macs <= 10 \(the least is {least}\)"):
         LocalSearch(impossible, stripes, tmp_path)
+
+
+def test_fewer_trials_than_a_method_needs_are_refused(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+    limited = spec.model_copy(update={"limits": spec.limits.model_copy(update={"max_trials": 1})})
+    with pytest.raises(LocalSearchError, match=r"limits\.max_trials: mutualnet finds nothing with fewer than 2 trials"):
+        LocalSearch(limited, stripes, tmp_path)

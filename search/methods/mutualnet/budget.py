@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from search.methods.method import DatasetProfile
 from search.methods.mutualnet.params import Baseline, SlimmableParams
@@ -25,11 +25,22 @@ class Epochs:
 def baselines(spec: ResolvedSpec) -> tuple[Baseline, ...]:
     """The configurations to train on their own, each once; with goal boost the full network is the first. As many as
     `max_trials` leaves room for beside the two trials that a search is made of."""
+    wanted, most = _wanted(spec), spec.limits.max_trials
+    return wanted if most is None else wanted[: max(0, most - 2)]
+
+
+def cut(spec: ResolvedSpec) -> Literal["max_trials", "max_epochs"] | None:
+    """The limit for which some of the baselines are not trained."""
+    wanted, within = len(_wanted(spec)), len(baselines(spec))
+    if within < wanted:
+        return "max_trials"
+    return "max_epochs" if len(epochs(spec).baselines) < within else None
+
+
+def _wanted(spec: ResolvedSpec) -> tuple[Baseline, ...]:
     params: SlimmableParams = spec.method
     full = Baseline(width=params.widths.max, resolution=params.sides(spec.dataset)[0])
-    wanted = tuple(dict.fromkeys([*([full] if params.goal == "boost" else []), *params.baselines]))
-    most = spec.limits.max_trials
-    return wanted if most is None else wanted[: max(0, most - 2)]
+    return tuple(dict.fromkeys([*([full] if params.goal == "boost" else []), *params.baselines]))
 
 
 def epochs(spec: ResolvedSpec) -> Epochs:

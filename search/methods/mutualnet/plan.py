@@ -28,7 +28,7 @@ def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
         train = NewTrial(params={"stage": "train", "epochs": budget.epochs(spec).shared})
         return Plan(trials=(train, *_compared(spec, history)))
     if any(record.params.get("stage") in _LAST for record in history):
-        return Plan(trials=tuple(_baselines(spec, history)), done=True)
+        return Plan(trials=tuple(_baselines(spec, history)), done=True, stop_reason=budget.cut(spec))
     compared = tuple(_compared(spec, history))
     match history[0].state:
         case "queued" | "running":
@@ -37,7 +37,7 @@ def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
             last = SWEEP if spec.method.goal == "front" else None if compared else _boost(history)
             if last is None:
                 return Plan(trials=compared)
-            return Plan(trials=(last, *_baselines(spec, history)), done=True)
+            return Plan(trials=(last, *_baselines(spec, history)), done=True, stop_reason=budget.cut(spec))
         case _:
             return Plan(done=True)
 

@@ -242,11 +242,11 @@ class _Sweep:
         return [points[i] for i in nondominated([point.metrics for point in points], ["selection_top1"], self.costs)]
 
     def _table(self, cost: str) -> list[dict[str, Any]]:
-        """The best of the front for every bound on a cost."""
-        front = self._front()
+        """The best of all networks for every bound on a cost, whether it is an objective or not."""
+        points = list(self.points.values())
         return [
-            {"bound": bound, "key": front[at].key, "selection_top1": front[at].metrics["selection_top1"]}
-            for bound, at in best_under([(point.key, point.metrics) for point in front], cost)
+            {"bound": bound, "key": points[at].key, "selection_top1": points[at].metrics["selection_top1"]}
+            for bound, at in best_under([(point.key, point.metrics) for point in points], cost)
         ]
 
     def _publish(self, point: Point) -> None:

@@ -137,3 +137,13 @@ def test_boost_trains_other_baselines_last(spec: ResolvedSpec) -> None:
     assert [trial.params for trial in plan(spec, []).trials] == [TRAIN, FULL]
     last = plan(spec, [record(0, "completed", TRAIN), record(1, "completed", FULL)])
     assert [trial.params for trial in last.trials] == [{"stage": "boost"}, SMALL]
+
+
+@pytest.mark.parametrize(("limits", "reason"), [({"max_trials": 3}, "max_trials"), ({"max_epochs": 2}, "max_epochs")])
+def test_baselines_that_a_limit_leaves_out_are_its_reason(
+    spec: ResolvedSpec, limits: dict[str, int], reason: str
+) -> None:
+    limited = with_baselines(spec, limits=Limits(**limits))
+    params = plan(limited, []).trials[0].params
+    assert plan(limited, [record(0, "completed", params)]).stop_reason == reason
+    assert plan(with_baselines(spec), [record(0, "completed", TRAIN)]).stop_reason is None
