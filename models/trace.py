@@ -183,6 +183,11 @@ def upsample(name: str, x: Shape, size: Size, *, held: int = 0) -> Layer:
     return Layer(name, op, x, Shape(x.channels, *size), held=held)
 
 
+def resized(name: str, x: Shape, size: Size, *, held: int = 0) -> Layer:
+    """Bilinear to any size, larger or smaller."""
+    return Layer(name, "bilinear", x, Shape(x.channels, *size), held=held)
+
+
 def global_pool(name: str, x: Shape) -> Layer:
     """The mean over all pixels."""
     return Layer(name, "global_pool", x, Shape(x.channels, 1, 1))

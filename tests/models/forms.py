@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from models.architecture import Architecture
+from models.families.adaptors import Placement, adapted
 from models.families.registry import architecture
+from models.families.shapes import Shape, shaped
 
 SIZES = ((33, 47), (20, 28), (7, 61))
+
+
+def _shaped(family: str, placement: Placement, *blends: float, **options: Any) -> Architecture:
+    """With an adaptor for each of the blends: at 23x20 pixels, 20x17, ..."""
+    network = adapted(architecture(family, classes=10, **options), len(blends), placement)
+    return shaped(network, Shape(tuple((23 - 3 * i, 20 - 3 * i) for i in range(len(blends))), blends))
+
 
 FORMS: dict[str, Architecture] = {
     "fd_mobilenet": architecture("fd_mobilenet"),
@@ -55,6 +66,16 @@ FORMS: dict[str, Architecture] = {
         classes=10,
     ),
     "scalenet38 grey": architecture("scalenet38", nominal=32, classes=10, channels=1),
+    "vgg16 shaped": _shaped("vgg16", "replace", 0.9, 0.6, 0.3, 0.1, base_width=0.25, nominal=32),
+    "vgg16 compressed grey": _shaped("vgg16", "add", 0.9, 0.9, nominal=32, channels=1),
+    "resnet50 shaped": _shaped("resnet50", "replace", 0.9, 0.6, 0.3, 0.1, base_width=0.25),
+    "resnet50 shaped and pruned": _shaped("resnet50", "replace", 1.0, 0.6, 0.0, 1.0, nominal=32),
+    "resnet50 transferred": _shaped("resnet50", "resizing", 0.1, 0.1, 0.1, 0.1, 0.1),
+    "resnet18 shaped": _shaped("resnet18", "replace", 0.5, 0.5, 0.0, nominal=32),
+    "mobilenet_v2 shaped": _shaped("mobilenet_v2", "replace", 1.0, 0.6, 0.3, 0.0, nominal=32),
+    "mobilenet_v1 shaped where it resizes": _shaped("mobilenet_v1", "resizing", 0.5, 0.5, 0.5, 0.5, 0.5),
+    "shufflenet_v1 shaped": _shaped("shufflenet_v1", "replace", 0.5, 0.5, width=0.25, nominal=32),
+    "wrn_10_1 shaped": _shaped("wrn_10_1", "replace", 0.5, 0.5, 0.0, nominal=32),
     "wrn_10_1": architecture("wrn_10_1", nominal=32, classes=10),
     "wrn_16_4 0.6": architecture("wrn_16_4", width=0.6, slimmable=True, nominal=32, classes=10, channels=1),
     "wrn_28_10": architecture("wrn_28_10", nominal=32, classes=100),

@@ -32,6 +32,7 @@ GOLDEN_FORMS = {
     "scalenet20": architecture("scalenet20", nominal=32, classes=10),
     "scalenet50_light": architecture("scalenet50_light"),
     "shufflenet_v1": architecture("shufflenet_v1", width=0.25),
+    "resnet18_shaped": FORMS["resnet18 shaped"],
     "vgg16": architecture("vgg16", width=0.25, slimmable=True, nominal=32, classes=100),
     "wrn_16_4": architecture("wrn_16_4", width=0.9, nominal=32, classes=100),
 }
