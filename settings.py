@@ -11,7 +11,12 @@ import platformdirs
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-BUILTIN_METHODS = ("search.methods.mutualnet", "search.methods.fd_mobilenet", "search.methods.scalenet")
+BUILTIN_METHODS = (
+    "search.methods.mutualnet",
+    "search.methods.fd_mobilenet",
+    "search.methods.scalenet",
+    "search.methods.shape_adaptor",
+)
 
 
 def default_home() -> Path:

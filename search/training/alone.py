@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.architecture import Architecture
 from models.layers.slimmable import Slimmable
@@ -53,19 +53,26 @@ def run(
     halted = stop is Stop.NO and outputs["epochs"] < alone.epochs
     if current().rank > 0 or stop in _AT_ONCE or halted or not outputs["steps"]:
         return outputs, None
-    point = meter.measure(candidate)
+    point = report(trial, reporter, alone, meter, outputs)
+    return outputs if point is None else outputs | {"point": point.key}, point
+
+
+def report(trial: Trial, reporter: Reporter, alone: Alone, meter: Meter, outputs: dict[str, Any]) -> Point | None:
+    """Measure a network that was trained, and report it as a point with weights; None if the trial is to end at once.
+    `outputs` are those of its training."""
+    point = meter.measure(alone.candidate)
     if reporter.should_stop() in _AT_ONCE:
-        return outputs, None
+        return None
     provenance = {**point.provenance, "epochs": outputs["epochs"]}
     point = point.model_copy(update={"role": alone.role, "provenance": provenance})
     point = meter.publish(point, alone.file)
     reporter.artifact(alone.file, trial.work / alone.file)
     reporter.point(point)
-    return outputs | {"point": point.key}, point
+    return point
 
 
 def step(
-    network: Slimmable,
+    network: nn.Module,
     params: TrainingParams,
     size: Size,
     index: int,

@@ -13,9 +13,9 @@ from functools import partial
 from typing import Any, Protocol
 
 import torch
+from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from models.layers.slimmable import Slimmable
 from search.data.loader import TrainBatches
 from search.data.store import Dataset
 from search.methods.training import TrainingParams
@@ -38,7 +38,7 @@ class Judge(Protocol):
 
 
 def fit(
-    trial: Trial, reporter: Reporter, network: Slimmable, passes: Passes, epochs: int, judge: Judge | None = None
+    trial: Trial, reporter: Reporter, network: nn.Module, passes: Passes, epochs: int, judge: Judge | None = None
 ) -> tuple[dict[str, Any], Stop]:
     """Train `network` by the recipe of the trial's method, on all ranks; returns the trial's outputs and why it ended
     early.

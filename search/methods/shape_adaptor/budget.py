@@ -1,0 +1,64 @@
+"""What each network of a search must fit, and how many are trained for how long. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import get_args
+
+from models.cost import cost
+from models.families.shapes import Rule, Shape, Sizes, shaped
+from search.methods.method import Config
+from search.methods.shape_adaptor.params import ShapeAdaptorParams
+from search.spec import CostMetric, ResolvedSpec
+
+
+def macs(spec: ResolvedSpec, config: Config) -> float | None:
+    """The most that a network may take: by its target and the constraints; None: any."""
+    params: ShapeAdaptorParams = spec.method
+    target = params.macs(spec.dataset, config)
+    bounds = [bound.value for bound in spec.constraints if bound.metric == "macs"]
+    return min([*([] if target is None else [target]), *bounds], default=None)
+
+
+def fits(spec: ResolvedSpec, config: Config, rule: Rule) -> Callable[[Sizes], bool]:
+    """Whether sizes are within the target and every constraint on what arithmetic tells."""
+    most = macs(spec, config)
+    others = [bound for bound in spec.constraints if bound.metric in get_args(CostMetric) and bound.metric != "macs"]
+
+    def check(sizes: Sizes) -> bool:
+        if most is not None and rule.macs(sizes) > most:
+            return False
+        if not others:
+            return True
+        costs = cost(shaped(rule.network, Shape(sizes, (0.5,) * len(sizes))), rule.size).as_dict()
+        return all(bound.holds(costs) for bound in others)
+
+    return check
+
+
+def humans(spec: ResolvedSpec) -> int:
+    """Human-designed networks that are trained."""
+    return len(spec.method.families) if spec.method.human else 0
+
+
+def randoms(spec: ResolvedSpec) -> int:
+    """Random shapes that are trained."""
+    params: ShapeAdaptorParams = spec.method
+    return params.random_shapes * len(params.families) * sum(target > 0 for target in params.targets)
+
+
+def trainings(spec: ResolvedSpec, learned: int) -> int:
+    """Of all kinds, `learned` of them being of those whose shape is; fewer where `max_epochs` has not one epoch for each."""
+    every = learned + humans(spec) + randoms(spec)
+    most = spec.limits.max_epochs
+    return every if most is None else min(every, most)
+
+
+def epochs(spec: ResolvedSpec, learned: int, number: int) -> int:
+    """Of the training of trial `number`: by `epochs`, or an equal share of `max_epochs`, the first ones getting the rest."""
+    params: ShapeAdaptorParams = spec.method
+    most, count = spec.limits.max_epochs, trainings(spec, learned)
+    if most is None or most >= count * params.epochs:
+        return params.epochs
+    each, over = divmod(most, count)
+    return each + (number < over)

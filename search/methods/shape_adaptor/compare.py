@@ -1,0 +1,22 @@
+"""Train what learned shapes are compared with: a network of the human-designed shape, or of a random one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from search.measuring.meter import Meter
+from search.methods.shape_adaptor.params import ShapeAdaptorParams
+from search.reporter import Reporter, Trial
+from search.training import alone
+from search.training.alone import Alone
+
+
+def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
+    """Train for the trial's `epochs`; report a baseline with weights."""
+    params: ShapeAdaptorParams = trial.spec.method
+    candidate = params.candidate(trial.spec.dataset, trial.params["config"])
+    network = alone.initial(trial, params.network(trial.spec.dataset, candidate.config))
+    file = f"{candidate.key}.safetensors"
+    asked = Alone(network, candidate, trial.params["epochs"], file, role="baseline")
+    outputs, _ = alone.run(trial, reporter, asked, Meter(trial, network, candidate.input_size))
+    return outputs | {"planned_epochs": params.epochs}

@@ -1,0 +1,102 @@
+"""Train a network whose shape is learned; freeze it; measure what is frozen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch.nn.utils import convert_conv2d_weight_memory_format
+
+from models import checkpoint
+from models.architecture import Architecture
+from models.build import build
+from models.families.shapes import Shape, TooCostlyError
+from models.layers.shape_adaptor import Adaptive
+from search.measuring.meter import Meter
+from search.methods.shape_adaptor import report
+from search.methods.shape_adaptor.learner import Learner
+from search.methods.shape_adaptor.params import ShapeAdaptorParams, key
+from search.methods.shape_adaptor.plan import PRETRAINED
+from search.reporter import Point, Reporter, Stop, Trial, TrialEndedError
+from search.training import alone
+from search.training.alone import Alone
+from search.training.fit import fit
+from search.training.ranks import current
+
+NEGLIGIBLE: Final = 1e-3
+"""Of a blend: a branch with less may be left out."""
+
+
+def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
+    """Learn the shape of the trial's `config` for its `epochs`; report a point with weights, the history of its shape as data and as a
+    picture, and if wanted the network without its negligible branches. Raises TrialEndedError where no shape fits."""
+    params: ShapeAdaptorParams = trial.spec.method
+    dataset, config, epochs = trial.spec.dataset, trial.params["config"], trial.params["epochs"]
+    torch.manual_seed(trial.seed)
+    network = Adaptive(params.rule(dataset, config), params.alpha(dataset, config), trial.device)
+    if PRETRAINED in trial.inputs:
+        start_from(trial.inputs[PRETRAINED], network)
+    batch_size = max(2, int(params.batch_size * trial.batch_scale))
+    steps = epochs * (dataset.images["train"] // batch_size)
+    learner = Learner(network, trial.spec, config, steps, reporter)
+    try:
+        outputs, stop = fit(trial, reporter, learner, learner.passes, epochs, learner)
+        if stop not in (Stop.CANCEL, Stop.DRAIN) and not learner.notes["settled"]:
+            learner.settle(outputs["steps"])
+    except TooCostlyError as error:
+        detail = f"{key(config)}: {error}: relax the constraints, or choose fewer or other networks"
+        raise TrialEndedError("infeasible", {}, {"code": "infeasible", "detail": detail, "nearest": []}) from error
+    outputs["planned_epochs"] = params.epochs
+    if current().rank > 0 or stop in (Stop.CANCEL, Stop.DRAIN) or not outputs["steps"]:
+        return outputs
+    shapes = {key(config): network.shape()}
+    if params.prune and (pruned := without_negligible(network.shape())) != network.shape():
+        shapes[f"{key(config)}-pruned"] = pruned
+    for name, shape in shapes.items():
+        point = _measured(trial, reporter, network, name, shape, outputs)
+        if point is None:
+            break
+        outputs.setdefault("point", name)
+        for path in report.write(trial.work, point, learner.notes["history"], outputs["steps"]):
+            reporter.artifact(path.name, path)
+    return outputs | {"shape": network.shape().written()}
+
+
+def without_negligible(shape: Shape) -> Shape:
+    """With blends of 0 and 1 in the place of those that are nearly so."""
+    return replace(
+        shape,
+        blends=tuple(
+            round(blend) * 1.0 if abs(blend - round(blend)) <= NEGLIGIBLE else blend for blend in shape.blends
+        ),
+    )
+
+
+def start_from(path: Path, network: Adaptive) -> None:
+    """Give a network the weights of a checkpoint of the human-designed one, whose parameters are the same in the same order.
+    Raises ValueError if they are not."""
+    tensors, record = checkpoint.read(path)
+    human = build(Architecture.from_json(record["architecture"]), "meta")
+    given = [tensors[name] for name, _ in human.named_parameters()]
+    own = list(network.parameters())
+    if [each.shape for each in given] != [each.shape for each in own]:
+        raise ValueError(f"{path.name} has not the parameters of {network.rule.network.family} with adaptors")
+    with torch.no_grad():
+        for parameter, tensor in zip(own, given, strict=True):
+            parameter.copy_(tensor)
+
+
+def _measured(
+    trial: Trial, reporter: Reporter, network: Adaptive, name: str, shape: Shape, outputs: dict[str, Any]
+) -> Point | None:
+    """The network frozen in a shape, as a point."""
+    params: ShapeAdaptorParams = trial.spec.method
+    frozen = network.frozen(shape)
+    convert_conv2d_weight_memory_format(frozen, torch.channels_last)
+    config = {**trial.params["config"], "shape": shape.written()}
+    candidate = params.candidate(trial.spec.dataset, config).model_copy(update={"key": name})
+    asked = Alone(frozen, candidate, trial.params["epochs"], file=f"{name}.safetensors")
+    meter = Meter(trial, frozen.eval(), candidate.input_size)
+    return alone.report(trial, reporter, asked, meter, outputs)

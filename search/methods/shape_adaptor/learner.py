@@ -1,0 +1,125 @@
+"""A step of a training whose shape is learned: now and then the alphas, always the weights.
+
+Source: Liu et al. (arXiv 2008.00892), section 3.3. The alphas have a pass of their own on the batch before its weights do. No
+pass changes running statistics, because none are kept in training.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.families.shapes import Shape
+from models.layers.shape_adaptor import Adaptive
+from search.data.loader import Batch
+from search.data.sampling import resize
+from search.methods.method import Config
+from search.methods.shape_adaptor import budget
+from search.methods.shape_adaptor.params import ShapeAdaptorParams
+from search.reporter import Reporter
+from search.spec import ResolvedSpec
+from search.training import alone, precision
+from search.training.parts import Scale
+from search.training.ranks import current
+from search.training.schedule import cosine
+
+MOMENTUM: Final = 0.9
+_HALF_SCALE: Final = 1024.0
+"""Of the alphas' loss in float16, whose gradients would vanish."""
+
+
+class Learner(nn.Module):
+    """A network in training and the momentum of its alphas; a `Judge` (`search.training.fit`) that ends no training: its notes
+    are the history of the shape, an entry for each change of a size.
+
+    `steps` are those of the whole training. With a target or a constraint the shape is brought within it where it settles.
+    """
+
+    velocity: Tensor
+
+    def __init__(self, network: Adaptive, spec: ResolvedSpec, config: Config, steps: int, reporter: Reporter) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("velocity", torch.zeros_like(network.alpha))
+        params: ShapeAdaptorParams = spec.method
+        self._params, self._spec, self._config = params, spec, config
+        self._reporter = reporter
+        self._steps = steps
+        self._settles = max(1, round(params.settle * steps))
+        self._grows = bool(config["target"])
+        self._most = budget.macs(spec, config)
+        self._learned = -1
+        self.notes: dict[str, Any] = {"history": [], "settled": False}
+        self._note(0)
+
+    def passes(self, index: int, batch: Batch, scale: Scale) -> dict[str, Tensor]:
+        """Add the gradients of step `index`; returns its loss. Of a step in parts the first one teaches the alphas."""
+        due = (index + 1) % self._params.alpha_interval == 0 and not self.notes["settled"]
+        if due and index != self._learned:
+            self._learned = index
+            self._learn(index, batch)
+        return alone.step(self.network, self._params, self.network.rule.size, index, batch, scale)
+
+    def halts(self, step: int, steps: int) -> bool:
+        """Never; but the shape settles when it is time."""
+        del steps
+        if step >= self._settles and not self.notes["settled"]:
+            self.settle(step)
+        return False
+
+    def settle(self, step: int) -> None:
+        """Fix the shape for the rest of the training, within its target and the constraints. Raises TooCostlyError."""
+        self.notes["settled"] = True
+        rule, alphas = self.network.rule, self.network.alpha.tolist()
+        fits = budget.fits(self._spec, self._config, rule)
+        if self._grows or not fits(self.network.sizes):
+            self.network.settle(rule.fitted(alphas, fits, grows=self._grows))
+        self._note(step)
+
+    def loss(self, images: Tensor, labels: Tensor, alpha: Tensor) -> Tensor:
+        """That the alphas minimise: the cross-entropy, and the squared logarithm of multiply-accumulates over their target
+        (for a mere bound: where they are more)."""
+        dtype = precision.resolve(self._params.precision, images.device)
+        with torch.autocast(images.device.type, dtype, enabled=dtype is not None):
+            logits = self.network(images, alpha)
+        loss = F.cross_entropy(logits.to(images.dtype), labels, label_smoothing=self._params.label_smoothing)
+        if self._most is None:
+            return loss
+        over = (self.network.macs(alpha) / self._most).log()
+        return loss + self._params.penalty * (over if self._grows else over.clamp(min=0)).square()
+
+    def _learn(self, index: int, batch: Batch) -> None:
+        """Change the alphas, and plan the sizes anew: the host waits for the device once."""
+        images = resize(batch.images, self.network.rule.size, antialias=self._params.antialias)
+        images = images.contiguous(memory_format=torch.channels_last)
+        half = precision.resolve(self._params.precision, images.device) is torch.float16
+        alpha = self.network.alpha.detach().clone().requires_grad_()
+        loss = self.loss(images, batch.labels, alpha) * (_HALF_SCALE if half else 1.0)
+        (gradient,) = torch.autograd.grad(loss, [alpha])
+        if half:
+            # An overflow changes nothing.
+            gradient = torch.nan_to_num(gradient / _HALF_SCALE, nan=0.0, posinf=0.0, neginf=0.0)
+        ranks = current()
+        ranks.sum([gradient])
+        rate = cosine(self._params.alpha_learning_rate, index, self._steps)
+        with torch.no_grad():
+            gradient /= ranks.count
+            self.velocity.mul_(MOMENTUM).add_(gradient)
+            self.network.alpha.sub_(rate * (gradient + MOMENTUM * self.velocity))
+        ranks.align([self.network.alpha])
+        before = self.network.sizes
+        alphas = self.network.plan(lambda sides: ranks.align([sides]))
+        if self.network.sizes != before:
+            self._note(index, alphas)
+
+    def _note(self, step: int, alphas: list[float] | None = None) -> None:
+        network = self.network
+        shape = network.shape() if alphas is None else Shape(network.sizes, network.rule.shape(alphas).blends)
+        macs = network.rule.macs(shape.sizes)
+        self.notes["history"].append({"step": step, "sizes": shape.sizes, "blends": shape.blends, "macs": macs})
+        self._reporter.metric("shape_macs", step, macs)
+        for i, (height, _) in enumerate(shape.sizes):
+            self._reporter.metric(f"side_{i}", step, height)

@@ -1,0 +1,302 @@
+"""Parameters of Shape Adaptor, and what its networks may cost.
+
+Source: Liu et al., Shape Adaptor, ECCV 2020 (arXiv 2008.00892).
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from models.architecture import Architecture
+from models.cost import cost
+from models.families import registry
+from models.families.adaptors import Placement, adapted, places
+from models.families.shapes import Rule, Shape, initial_alpha, shaped
+from search.methods.method import Candidate, Config, DatasetProfile
+from search.methods.shape_adaptor import recipes
+from search.methods.training import TrainingParams, input_size
+
+Mode = Literal["standard", "memory_bounded", "autosc", "autotl"]
+PLACEMENTS: Final[dict[str, Placement]] = {
+    "standard": "replace",
+    "memory_bounded": "replace",
+    "autosc": "add",
+    "autotl": "resizing",
+}
+SMALL: Final = 64
+"""Sides below it are small inputs, which compression has fewer adaptors for."""
+COMPRESSED_ALPHA: Final = 2.19
+"""A factor of .95; its negative, one of .55."""
+EXTREME: Final = 12.0
+"""Of an alpha: where a factor no longer moves."""
+
+HUMAN: Final = "human"
+RANDOM: Final = "random"
+
+
+class ShapeAdaptorParams(TrainingParams):
+    """Where a network makes its maps smaller, and by how much, is learned while its weights are: each network of the search is
+    one training, for one number of adaptors, one wanted last side, one mode and one budget."""
+
+    summary: ClassVar[str] = "Where and by how much maps get smaller, learned along with the weights, for any budget."
+    paper: ClassVar[str] = "Liu et al., Shape Adaptor, ECCV 2020 (arXiv 2008.00892)"
+    tiny: ClassVar[dict[str, Any]] = recipes.TINY
+    presets: ClassVar[dict[str, dict[str, Any]]] = recipes.PRESETS
+
+    kind: Literal["shape_adaptor"] = "shape_adaptor"
+    families: tuple[str, ...] = Field(
+        default=("vgg16",),
+        min_length=1,
+        max_length=16,
+        description="Network families (`GET /v1/families`): vgg16, the ResNets, WideResNets, MobileNets and ShuffleNets.",
+    )
+    base_width: float = Field(default=1.0, gt=0, le=4, description="Multiplier of the families' channels.")
+    resolutions: tuple[int, ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1,
+        description="Shorter side of the input, pixels: one. Unset: the dataset's image size.",
+    )
+    modes: tuple[Mode, ...] = Field(
+        default=("standard",),
+        min_length=1,
+        max_length=4,
+        description="standard: adaptors take the place of all resizing; memory_bounded: and the last map is never larger than the "
+        "last side; autosc: adaptors beside the human-designed resizing, for compression; autotl: adaptors where the network "
+        "resizes, from the weights of the trained human-designed network.",
+    )
+    adaptors: tuple[Annotated[int, Field(ge=1, le=32)], ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=16,
+        description="Numbers of shape adaptors. Unset: log2(side / 2), 4 at 32 pixels and 6 at 224; for autosc 2 (mobilenet_v2: "
+        "3), from 64 pixels on 4. autotl has as many as resize.",
+    )
+    last_sides: tuple[Annotated[int, Field(ge=2, le=1024)], ...] = Field(
+        default=(8,),
+        min_length=1,
+        max_length=16,
+        description="Sides of the last map that learning begins with (memory_bounded: its limit), pixels.",
+    )
+    targets: tuple[Annotated[float, Field(ge=0, le=100)], ...] = Field(
+        default=(1.0,),
+        min_length=1,
+        max_length=16,
+        description="Multiply-accumulates of the learned network, in those of the human-designed one: at most so many, and nearly "
+        "so many. 0: as many as learning wants.",
+    )
+    penalty: float = Field(
+        default=1.0,
+        ge=0,
+        le=1000,
+        description="Weight of the squared logarithm of multiply-accumulates over their target in the loss of the alphas.",
+    )
+    alpha_learning_rate: float = Field(
+        default=0.1, gt=0, le=100, description="Of the alphas: SGD with Nesterov momentum .9 and a cosine."
+    )
+    alpha_interval: int = Field(
+        default=20,
+        ge=1,
+        le=100_000,
+        description="Steps from one change of the alphas to the next (ImageNet: 1500; compression: 200).",
+    )
+    settle: float = Field(
+        default=0.75,
+        gt=0,
+        le=1,
+        description="Share of the training after which the shape stays, brought within its target and the constraints. The paper "
+        "learns to the end: 1.",
+    )
+    prune: bool = Field(
+        default=False,
+        description="Report each network a second time, without the branches that have less than a thousandth of the blend.",
+    )
+    human: bool = Field(
+        default=True,
+        description="Train the human-designed network of each family by the same recipe, to compare with, beside the front.",
+    )
+    random_shapes: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="Random shapes of each family to train for each target, at its cost, beside the front.",
+    )
+    trials: int = Field(default=8, ge=1, le=10_000, description="Networks whose shape is learned.")
+    parallel_trials: int = Field(
+        default=4,
+        ge=1,
+        le=1000,
+        description="Networks that are in training, or wait for a worker, at a time: more keep more workers busy, fewer "
+        "are chosen with more knowledge.",
+    )
+
+    @field_validator("families")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for family in value:
+            places(registry.architecture(family), "replace")
+        return tuple(dict.fromkeys(value))
+
+    @field_validator("modes")
+    @classmethod
+    def _once(cls, value: tuple[Mode, ...]) -> tuple[Mode, ...]:
+        return tuple(dict.fromkeys(value))
+
+    @field_validator("adaptors", "last_sides", "targets")
+    @classmethod
+    def _ascending(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        return None if value is None else tuple(sorted(set(value)))
+
+    @model_validator(mode="after")
+    def _pretrained(self) -> Self:
+        if "autotl" in self.modes and not self.human:
+            raise ValueError("human: mode autotl starts from the human-designed network's weights; leave it on")
+        return self
+
+    def input_size(self, dataset: DatasetProfile) -> tuple[int, int]:
+        """Height and width, pixels. Raises ValueError for a side beyond the dataset's image size."""
+        return dataset.image_size if self.resolutions is None else input_size(dataset, self.sides(dataset)[0])
+
+    def designed(self, dataset: DatasetProfile, family: str) -> Architecture:
+        """The human-designed network of a family."""
+        nominal = self.nominal or min(self.input_size(dataset))
+        return _designed(family, self.base_width, nominal, len(dataset.classes), dataset.channels)
+
+    def numbers(self, dataset: DatasetProfile, family: str, mode: str) -> tuple[int, ...]:
+        """Of adaptors, to choose from."""
+        side = min(self.input_size(dataset))
+        if mode == "autotl":
+            return (places(self.designed(dataset, family), "resizing"),)
+        if self.adaptors is not None:
+            return self.adaptors
+        if mode == "autosc":
+            return (4 if side >= SMALL else 3 if family == "mobilenet_v2" else 2,)
+        return (max(1, int(math.log2(side / 2))),)
+
+    def configs(self, dataset: DatasetProfile) -> list[dict[str, Any]]:
+        """Every training whose shape is learned: a family and a mode, with a number of adaptors and a target; where learning
+        may begin anywhere, with a last side. Raises ValueError for more adaptors than a family has places for."""
+        found = []
+        for family in self.families:
+            for mode in self.modes:
+                sides: tuple[int | None, ...] = (None,) if mode in ("autosc", "autotl") else self.last_sides
+                for number in self.numbers(dataset, family, mode):
+                    adapted(self.designed(dataset, family), number, PLACEMENTS[mode])
+                    for side in sides:
+                        place = {"family": family, "mode": mode, "adaptors": number}
+                        at = {} if side is None else {"last_side": side}
+                        found += [place | at | {"target": target} for target in self.targets]
+        return found
+
+    def rule(self, dataset: DatasetProfile, config: Config) -> Rule:
+        """Of a configuration: the network with its adaptors, and how their sizes are made."""
+        mode = str(config["mode"])
+        placement: Placement = PLACEMENTS.get(mode, "replace")
+        return Rule(
+            _adapted(self.designed(dataset, str(config["family"])), int(config["adaptors"]), placement),
+            self.input_size(dataset),
+            in_all=mode == "autosc",
+            limit=int(config["last_side"]) if mode == "memory_bounded" else None,
+        )
+
+    def alpha(self, dataset: DatasetProfile, config: Config) -> float:
+        """That every adaptor begins with."""
+        match config["mode"]:
+            case "autosc":
+                return COMPRESSED_ALPHA
+            case "autotl":
+                return -COMPRESSED_ALPHA
+            case _:
+                side = min(self.input_size(dataset))
+                return initial_alpha(side, int(config["last_side"]), int(config["adaptors"]))
+
+    def network(self, dataset: DatasetProfile, config: Config) -> Architecture:
+        """The human-designed network, or that of the item `shape`, which is learned: a candidate has none."""
+        if config.get("mode") == HUMAN:
+            return self.designed(dataset, str(config["family"]))
+        if "shape" not in config:
+            return super().network(dataset, config)
+        return shaped(self.rule(dataset, config).network, Shape.from_line(str(config["shape"])))
+
+    def candidate(self, dataset: DatasetProfile, config: Config) -> Candidate:
+        """A network whose shape is known."""
+        size = self.input_size(dataset)
+        return Candidate(
+            key=key(config), config=dict(config), input_size=size, cost=_cost(self.network(dataset, config), size)
+        )
+
+    def candidates(self, dataset: DatasetProfile) -> list[Candidate]:
+        """The least network of each kind, and one for each training: its multiply-accumulates are bounded by the target (without
+        one, by those of the network that never resizes); the others are those that learning begins with."""
+        self.check_batch(dataset)
+        found: dict[str, Candidate] = {}
+        for config in self.configs(dataset):
+            target = self.macs(dataset, config)
+            least, first, most = (
+                self._cost(dataset, config, alpha) for alpha in (-EXTREME, self.alpha(dataset, config), EXTREME)
+            )
+            if target is not None and target < least["macs"]:
+                raise ValueError(
+                    f"targets: {config['target']:g} of {config['family']} is {target:g} macs, less than the least of its shapes "
+                    f"takes; use at least {math.ceil(1000 * config['target'] * least['macs'] / target) / 1000:g}"
+                )
+            bound = most["macs"] if target is None else min(most["macs"], int(target))
+            for name, described, costs in (
+                (f"least-{_place(config)}", {**config, "target": 0.0}, least),
+                (key(config), config, first | {"macs": bound}),
+            ):
+                found.setdefault(
+                    name, Candidate(key=name, config=described, input_size=self.input_size(dataset), cost=costs)
+                )
+        return list(found.values())
+
+    def macs(self, dataset: DatasetProfile, config: Config) -> float | None:
+        """Multiply-accumulates of a configuration's target; None: it has none."""
+        target = float(config["target"])
+        human = _cost(self.designed(dataset, str(config["family"])), self.input_size(dataset))["macs"]
+        return target * human if target else None
+
+    def _cost(self, dataset: DatasetProfile, config: Config, alpha: float) -> dict[str, int]:
+        """With one alpha for all adaptors."""
+        rule = self.rule(dataset, config)
+        sizes = rule.sizes([alpha] * rule.count)
+        return _cost(shaped(rule.network, Shape(sizes, (0.5,) * rule.count)), rule.size)
+
+
+def key(config: Config) -> str:
+    """Of the network that comes of a configuration."""
+    if config["mode"] == HUMAN:
+        return f"{HUMAN}-{config['family']}"
+    target = f"m{config['target']:g}" if config["target"] else "free"
+    drawn = f"-{config['draw']}" if "draw" in config else ""
+    return f"{_place(config)}-{target}{drawn}"
+
+
+def _place(config: Config) -> str:
+    side = f"-d{config['last_side']}" if "last_side" in config else ""
+    return f"{config['family']}-{config['mode']}-a{config['adaptors']}{side}"
+
+
+@lru_cache(maxsize=1024)
+def _designed(family: str, base_width: float, nominal: int, classes: int, channels: int) -> Architecture:
+    # ShuffleNets have no multiplier beside the width.
+    name = "width" if registry.groups(family) else "base_width"
+    scaled: dict[str, Any] = {name: base_width}
+    return registry.architecture(family, nominal=nominal, classes=classes, channels=channels, **scaled)
+
+
+@lru_cache(maxsize=1024)
+def _adapted(network: Architecture, count: int, placement: Placement) -> Architecture:
+    return adapted(network, count, placement)
+
+
+@lru_cache(maxsize=4096)
+def _cost(architecture: Architecture, size: tuple[int, int]) -> dict[str, int]:
+    return cost(architecture, size).as_dict()
+
+
+PARAMS = (ShapeAdaptorParams,)

@@ -1,0 +1,72 @@
+"""What a search does: train networks whose shape is learned, some at a time, and those that they are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from search.methods.method import NewTrial, Plan, TrialArtifact, TrialRecord
+from search.methods.shape_adaptor import budget, random_shapes
+from search.methods.shape_adaptor.params import HUMAN, ShapeAdaptorParams, key
+from search.methods.shape_adaptor.proposals import Proposals
+from search.spec import ResolvedSpec
+
+LEARN: Final = "learn"
+COMPARE: Final = "compare"
+PRETRAINED: Final = "pretrained"
+"""Input of a training that begins with the human-designed network's weights."""
+_ACTIVE: Final = frozenset({"queued", "running"})
+
+
+def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
+    """So many trials that `parallel_trials` are under way: the shapes to learn, then the human-designed networks (before them,
+    where their weights are needed), then random shapes."""
+    params: ShapeAdaptorParams = spec.method
+    proposals = Proposals(spec, [record for record in history if record.params["stage"] == LEARN])
+    humans: list[dict[str, Any]] = [{"family": family, "mode": HUMAN} for family in params.families if params.human]
+    pretrained = {
+        record.params["config"]["family"]: record for record in history if record.params["config"]["mode"] == HUMAN
+    }
+    left = [config for config in humans if config["family"] not in pretrained]
+    first = left if "autotl" in params.modes else []
+    active = sum(record.state in _ACTIVE for record in history)
+    learned = min(params.trials, proposals.count)
+    trials: list[NewTrial] = []
+
+    def add(stage: str, config: dict[str, Any], **inputs: TrialArtifact) -> None:
+        number = len(history) + len(trials)
+        epochs = budget.epochs(spec, learned, number)
+        trials.append(NewTrial(params={"stage": stage, "epochs": epochs, "config": config}, inputs=inputs))
+
+    def room() -> bool:
+        made = len(history) + len(trials)
+        return active + len(trials) < params.parallel_trials and made < budget.trainings(spec, learned)
+
+    for config in first:
+        if room():
+            add(COMPARE, config)
+    if first or any(record.state in _ACTIVE for record in pretrained.values() if "autotl" in params.modes):
+        return Plan(trials=tuple(trials))
+    for record in pretrained.values():
+        if record.state != "completed":
+            proposals.drop(record.params["config"]["family"], "autotl")
+    while room() and proposals.told < learned and (config := proposals.ask(len(history) + len(trials))) is not None:
+        inputs = {}
+        if config["mode"] == "autotl":
+            source = pretrained[config["family"]]
+            artifact = f"{key(source.params['config'])}.safetensors"
+            inputs[PRETRAINED] = TrialArtifact(trial=source.number, artifact=artifact)
+        add(LEARN, config, **inputs)
+    if room() or proposals.told >= learned:
+        compared = [_without_shape(record.params["config"]) for record in history]
+        for wanted in [*left, *random_shapes.wanted(spec)]:
+            if room() and wanted not in compared:
+                found = wanted if wanted["mode"] == HUMAN else random_shapes.drawn(spec, wanted)
+                if found is not None:
+                    add(COMPARE, found)
+    made = len(history) + len(trials)
+    return Plan(trials=tuple(trials), done=room() or made >= budget.trainings(spec, learned))
+
+
+def _without_shape(config: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name != "shape"}

@@ -1,0 +1,139 @@
+"""Which shape to learn next: Optuna's multi-objective TPE over network, adaptors, last side, mode and target.
+
+Source: Ozaki et al., Multiobjective Tree-Structured Parzen Estimator, JAIR 2022. What a network costs is known once it is
+trained; that it meets the constraints is seen to while its shape is learned.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Any, Final
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.samplers import TPESampler
+from optuna.trial import TrialState, create_trial
+
+from models.families.shapes import Sizes
+from search.methods.method import Config, TrialRecord
+from search.methods.order import evenly
+from search.methods.shape_adaptor import budget
+from search.methods.shape_adaptor.params import EXTREME, ShapeAdaptorParams
+from search.seeds import trial_seed
+from search.spec import ResolvedSpec
+
+STARTUP: Final = 8
+"""Networks that are chosen evenly over the targets, before the estimator is asked."""
+_ASKS: Final = 16
+"""Proposals that are known, after which one is drawn at random."""
+_LISTS: Final = ("adaptors", "last_side", "target")
+
+_Place = tuple[Any, ...]
+
+
+class Proposals:
+    """A function of the specification and of a search's history of such trainings: told the same again, it proposes the same.
+    `count` trainings can be proposed in all, `told` were, those of the history among them."""
+
+    def __init__(self, spec: ResolvedSpec, history: Sequence[TrialRecord]) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._spec = spec
+        configs = _distinct(spec)
+        self._axes = {name: sorted({config.get(name, 0) for config in configs}) for name in _LISTS}
+        self._distributions: dict[str, BaseDistribution] = (
+            {
+                "family": CategoricalDistribution(sorted({config["family"] for config in configs})),
+                "mode": CategoricalDistribution(sorted({config["mode"] for config in configs})),
+                **{name: IntDistribution(0, len(values) - 1) for name, values in self._axes.items()},
+            }
+            if configs
+            else {}
+        )
+        self._free = {self._place(config): config for config in configs}
+        self.count = len(self._free)
+        self.told = len(history)
+        ranked = sorted(configs, key=lambda config: (config["target"] or math.inf, str(self._place(config))))
+        self._first = [self._place(config) for config in evenly(ranked, min(STARTUP, spec.method.trials))]
+        self._study = optuna.create_study(
+            directions=["maximize" if o.key == "selection_top1" else "minimize" for o in spec.objectives]
+        )
+        for record in history:
+            self._tell(record)
+
+    def ask(self, number: int) -> dict[str, Any] | None:
+        """The configuration of trial `number`: one that was not proposed before. None: there is none left."""
+        self._first = [place for place in self._first if place in self._free]
+        if not self._free:
+            return None
+        seed = trial_seed(self._spec.seed, number)
+        if self._first:
+            return self._enqueued(self._first.pop(0), seed)
+        for attempt in range(_ASKS):
+            self._study.sampler = TPESampler(n_startup_trials=STARTUP, seed=(seed + attempt) % 2**31)
+            asked = self._study.ask(self._distributions)
+            place = tuple(asked.params[name] for name in self._distributions)
+            if place in self._free:
+                return self._taken(place)
+            self._study.tell(asked, state=TrialState.FAIL)
+        return self._enqueued(Random(seed).choice(list(self._free)), seed)
+
+    def drop(self, family: str, mode: str) -> None:
+        """Propose none of these: what they need failed."""
+        self._free = {
+            place: config
+            for place, config in self._free.items()
+            if (config["family"], config["mode"]) != (family, mode)
+        }
+
+    def _enqueued(self, place: _Place, seed: int) -> dict[str, Any]:
+        self._study.enqueue_trial(dict(zip(self._distributions, place, strict=True)))
+        self._study.sampler = TPESampler(n_startup_trials=STARTUP, seed=seed)
+        self._study.ask(self._distributions)
+        return self._taken(place)
+
+    def _taken(self, place: _Place) -> dict[str, Any]:
+        self.told += 1
+        return self._free.pop(place)
+
+    def _tell(self, record: TrialRecord) -> None:
+        place = self._place(record.params["config"])
+        self._free.pop(place, None)
+        values = None
+        match record.state:
+            case "queued" | "running":
+                state = TrialState.RUNNING
+            case "completed" if record.points:
+                state, values = TrialState.COMPLETE, self._values(record.points[0])
+            case _:
+                state = TrialState.FAIL
+        params = dict(zip(self._distributions, place, strict=True))
+        self._study.add_trial(
+            create_trial(state=state, values=values, params=params, distributions=self._distributions)
+        )
+
+    def _values(self, metrics: Mapping[str, float]) -> list[float]:
+        """Accuracies as they are, costs by their logarithm."""
+        return [
+            metrics[o.key] if o.key == "selection_top1" else math.log10(metrics[o.key]) for o in self._spec.objectives
+        ]
+
+    def _place(self, config: Config) -> _Place:
+        """Where a configuration is on the axes that are searched."""
+        lists = (self._axes[name].index(config.get(name, 0)) for name in _LISTS)
+        return config["family"], config["mode"], *lists
+
+
+def _distinct(spec: ResolvedSpec) -> list[dict[str, Any]]:
+    """The configurations whose smallest shape meets the constraints; of targets that a constraint makes equal the lowest."""
+    params: ShapeAdaptorParams = spec.method
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for config in params.configs(spec.dataset):
+        rule = params.rule(spec.dataset, config)
+        least: Sizes = rule.sizes([-EXTREME] * rule.count)
+        if budget.fits(spec, config, rule)(least):
+            same = (*(config[name] for name in config if name != "target"), budget.macs(spec, config))
+            if same not in found or 0 < config["target"] < (found[same]["target"] or math.inf):
+                found[same] = config
+    return list(found.values())

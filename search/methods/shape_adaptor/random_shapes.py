@@ -1,0 +1,47 @@
+"""Random shapes of a network, to compare learned ones with. Torch-free.
+
+Source: Liu et al. (arXiv 2008.00892), section 4.3, which trains 200 of VGG-16. Ours have the cost of a target.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any, Final
+
+from models.families.shapes import TooCostlyError
+from search.methods.shape_adaptor import budget
+from search.methods.shape_adaptor.params import RANDOM, ShapeAdaptorParams
+from search.spec import ResolvedSpec
+
+_SPREAD: Final = 2.0
+"""Standard deviation of the alphas: two thirds of the factors are from .56 to .94."""
+
+
+def wanted(spec: ResolvedSpec) -> list[dict[str, Any]]:
+    """As many of each family and target as are to be trained, without their shapes."""
+    params: ShapeAdaptorParams = spec.method
+    return [
+        {
+            "family": family,
+            "mode": RANDOM,
+            "adaptors": params.numbers(spec.dataset, family, "standard")[0],
+            "target": target,
+            "draw": draw,
+        }
+        for family in params.families
+        for target in params.targets
+        if target
+        for draw in range(params.random_shapes)
+    ]
+
+
+def drawn(spec: ResolvedSpec, config: dict[str, Any]) -> dict[str, Any] | None:
+    """With its shape, by the search's seed; None: the constraints leave no room for any."""
+    params: ShapeAdaptorParams = spec.method
+    random = Random(f"shape:{spec.seed}:{config['family']}:{config['target']:g}:{config['draw']}")
+    rule = params.rule(spec.dataset, config)
+    alphas = [random.gauss(0, _SPREAD) for _ in range(rule.count)]
+    try:
+        return config | {"shape": rule.fitted(alphas, budget.fits(spec, config, rule), grows=True).written()}
+    except TooCostlyError:
+        return None

@@ -1,0 +1,141 @@
+"""What may be asked of Shape Adaptor, and what its networks may cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from models.cost import cost
+from models.families.adaptors import places
+from models.families.registry import architecture
+from models.families.shapes import adaptors, initial_alpha
+from search.methods.method import DatasetProfile
+from search.methods.shape_adaptor.params import ShapeAdaptorParams, key
+from search.spec import SearchSpec
+
+DATASET = DatasetProfile(
+    classes=("a", "b", "c"),
+    channels=1,
+    image_size=(32, 40),
+    images={"train": 500, "selection": 50, "report": 50},
+    mean=(0.5,),
+    std=(0.2,),
+    fingerprint="x",
+)
+LARGE = DATASET.model_copy(update={"image_size": (224, 224)})
+
+
+@pytest.mark.parametrize(
+    ("family", "mode", "small", "large"),
+    [
+        ("vgg16", "standard", 4, 6),
+        ("resnet50", "memory_bounded", 4, 6),
+        ("vgg16", "autosc", 2, 4),
+        ("mobilenet_v2", "autosc", 3, 4),
+        ("resnet50", "autotl", 3, 5),
+        ("vgg16", "autotl", 5, 5),
+    ],
+)
+def test_numbers_of_adaptors(family: str, mode: str, small: int, large: int) -> None:
+    """Liu et al. (arXiv 2008.00892): int(log2(side / 2)); for compression 2, of MobileNetV2 3, large inputs 4; where ResNet-50
+    resizes: 5."""
+    params = ShapeAdaptorParams()
+    assert params.numbers(DATASET, family, mode) == (small,)
+    assert params.numbers(LARGE, family, mode) == (large,)
+
+
+def test_where_each_mode_begins() -> None:
+    params = ShapeAdaptorParams(modes=("standard", "memory_bounded", "autosc", "autotl"), last_sides=(4, 8))
+    configs = params.configs(DATASET)
+    assert [(config["mode"], config.get("last_side")) for config in configs] == [
+        ("standard", 4),
+        ("standard", 8),
+        ("memory_bounded", 4),
+        ("memory_bounded", 8),
+        ("autosc", None),
+        ("autotl", None),
+    ]
+    alphas = [params.alpha(DATASET, config) for config in configs]
+    assert alphas[:4] == [initial_alpha(32, side, 4) for side in (4, 8)] * 2
+    assert alphas[4:] == [2.19, -2.19]
+    rules = [params.rule(DATASET, config) for config in configs]
+    assert [rule.limit for rule in rules] == [None, None, 4, 8, None, None]
+    assert [rule.in_all for rule in rules] == [False] * 4 + [True, False]
+    assert {rule.size for rule in rules} == {(32, 40)}
+
+
+def test_candidates_are_bounded_by_their_targets() -> None:
+    params = ShapeAdaptorParams(base_width=0.25, targets=(0.0, 1.0, 2.0))
+    human = cost(params.designed(DATASET, "vgg16"), (32, 40)).macs
+    found = {candidate.key: candidate.cost["macs"] for candidate in params.candidates(DATASET)}
+    free = found.pop("vgg16-standard-a4-d8-free")
+    assert found.pop("least-vgg16-standard-a4-d8") < human
+    assert found == {"vgg16-standard-a4-d8-m1": human, "vgg16-standard-a4-d8-m2": 2 * human}
+    rule = params.rule(DATASET, params.configs(DATASET)[0])
+    assert free == rule.macs(rule.sizes([12.0] * 4)) > 40 * human
+
+
+def test_a_shape_is_a_network() -> None:
+    params = ShapeAdaptorParams(base_width=0.25)
+    config = {**params.configs(DATASET)[0], "shape": "25x31@0.5 20x25@0.4 15x19@0.3 11x14@0.25"}
+    found = params.candidate(DATASET, config)
+    network = params.network(DATASET, config)
+    assert [block.size for block in adaptors(network).values()] == [(25, 31), (20, 25), (15, 19), (11, 14)]
+    assert found.cost["macs"] == cost(network, (32, 40)).macs
+    assert found.key == key(config) == "vgg16-standard-a4-d8-m1"
+    human = {"family": "vgg16", "mode": "human"}
+    assert params.network(DATASET, human) == architecture("vgg16", base_width=0.25, nominal=32, classes=3, channels=1)
+    assert params.candidate(DATASET, human).key == "human-vgg16"
+    with pytest.raises(ValueError, match="learns its networks"):
+        params.network(DATASET, params.configs(DATASET)[0])
+
+
+@pytest.mark.parametrize(
+    "family",
+    ["resnet18", "resnext50_32x4d", "mobilenet_v1", "fd_mobilenet", "shufflenet_v1", "fd_shufflenet", "wrn_16_2"],
+)
+def test_every_family_with_places_has_candidates(family: str) -> None:
+    params = ShapeAdaptorParams(families=(family,), base_width=0.5, targets=(0.0,), modes=("standard", "autosc"))
+    assert params.candidates(DATASET)
+    assert places(params.designed(DATASET, family), "replace") >= 4
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"families": ["scalenet50"]}, "families: scalenet50 has no places for shape adaptors"),
+        ({"families": ["no_such"]}, "unknown family 'no_such'"),
+        ({"modes": ["autotl"], "human": False}, "human: mode autotl starts from the human-designed network's weights"),
+        ({"modes": ["fast"]}, "Input should be 'standard', 'memory_bounded', 'autosc' or 'autotl'"),
+        ({"last_sides": [1]}, "greater than or equal to 2"),
+        ({"targets": [-1]}, "greater than or equal to 0"),
+    ],
+)
+def test_what_is_refused(asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        ShapeAdaptorParams.model_validate(asked)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (
+            {"adaptors": [2], "targets": [0.5]},
+            r"targets: 0.5 of vgg16 is \d+ macs, less than the least .* use at least 4\.",
+        ),
+        ({"adaptors": [13]}, "adaptors: vgg16 has places for 1 to 12"),
+        ({"resolutions": [64]}, "resolutions: 64 is beyond"),
+        ({"batch_size": 600}, "batch_size: 600 is more than"),
+    ],
+)
+def test_what_no_dataset_of_this_size_allows(asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        ShapeAdaptorParams.model_validate(asked).candidates(DATASET)
+
+
+def test_latencies_are_not_known_before_learning() -> None:
+    body = {"name": "x", "dataset_id": "d", "method": {"kind": "shape_adaptor"}}
+    spec = SearchSpec.model_validate(body).resolve(DATASET)
+    with pytest.raises(ValueError, match="learns its networks: none can be measured before"):
+        spec.method.network(spec.dataset, spec.candidates()[0].config)

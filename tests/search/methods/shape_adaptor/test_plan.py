@@ -1,0 +1,137 @@
+"""Which trainings are planned, in which order, and for how long."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from models.families.shapes import Shape
+from search.methods.method import TrialRecord, TrialState
+from search.methods.shape_adaptor import budget
+from search.methods.shape_adaptor.params import key
+from search.methods.shape_adaptor.plan import plan
+from search.spec import ResolvedSpec, SearchSpec
+from tests.search.methods.shape_adaptor.test_params import DATASET
+
+
+def resolved(method: dict[str, Any] | None = None, **more: Any) -> ResolvedSpec:
+    asked = {"kind": "shape_adaptor", "base_width": 0.25, "trials": 3, "epochs": 4, "targets": [1, 2, 4]} | (
+        method or {}
+    )
+    return SearchSpec.model_validate({"name": "x", "dataset_id": "d", "method": asked, **more}).resolve(DATASET)
+
+
+def searched(spec: ResolvedSpec, ends: TrialState = "completed", *, at_once: int = 1) -> list[TrialRecord]:
+    """A search whose trials end `at_once` at a time; a network takes its target, and dearer ones are more accurate."""
+    history: list[TrialRecord] = []
+    while True:
+        planned = plan(spec, history)
+        for new in planned.trials:
+            history.append(TrialRecord(number=len(history), state="queued", params=new.params))
+        under_way = [record for record in history if record.state == "queued"]
+        if not under_way:
+            assert planned.done
+            return history
+        for record in under_way[:at_once]:
+            macs = budget.macs(spec, record.params["config"] | {"target": 1.0}) or 1.0
+            metrics = {"macs": macs, "selection_top1": record.params["config"].get("target", 0) / 100}
+            points = (metrics,) if ends == "completed" and record.params["stage"] == "learn" else ()
+            history[record.number] = record.model_copy(update={"state": ends, "outputs": {}, "points": points})
+
+
+def keys(history: list[TrialRecord]) -> list[str]:
+    return [key(record.params["config"]) for record in history]
+
+
+def test_shapes_to_learn_then_the_human_designed_then_random_ones() -> None:
+    history = searched(resolved({"random_shapes": 2, "targets": [1, 4], "trials": 2}))
+    assert keys(history) == [
+        "vgg16-standard-a4-d8-m1",
+        "vgg16-standard-a4-d8-m4",
+        "human-vgg16",
+        "vgg16-random-a4-m1-0",
+        "vgg16-random-a4-m1-1",
+        "vgg16-random-a4-m4-0",
+        "vgg16-random-a4-m4-1",
+    ]
+    assert [record.params["stage"] for record in history] == ["learn"] * 2 + ["compare"] * 5
+
+
+def test_random_shapes_take_what_the_target_is() -> None:
+    spec = resolved({"random_shapes": 3, "targets": [1, 2], "human": False})
+    found = [record.params["config"] for record in searched(spec) if record.params["stage"] == "compare"]
+    lines = [config["shape"] for config in found]
+    assert len(set(lines)) == 6
+    for config in found:
+        target = budget.macs(spec, config)
+        assert target is not None
+        assert 0.95 * target <= spec.candidate(config).cost["macs"] <= target
+        assert all(0 < blend < 1 for blend in Shape.from_line(config["shape"]).blends)
+    other = searched(resolved({"random_shapes": 3, "targets": [1, 2], "human": False}, seed=1))
+    assert lines != [record.params["config"]["shape"] for record in other if "shape" in record.params["config"]]
+
+
+def test_so_many_are_under_way_at_a_time() -> None:
+    spec = resolved({"parallel_trials": 2})
+    first = plan(spec, [])
+    assert len(first.trials) == 2
+    assert not first.done
+    running = [TrialRecord(number=i, state="running", params=new.params) for i, new in enumerate(first.trials)]
+    assert plan(spec, running).trials == ()
+
+
+def test_it_searches_over_every_axis_each_network_once() -> None:
+    spec = resolved(
+        {
+            "families": ["vgg16", "wrn_16_2"],
+            "modes": ["standard", "memory_bounded", "autosc"],
+            "adaptors": [3, 4],
+            "last_sides": [4, 8],
+            "targets": [0, 8],
+            "trials": 1000,
+            "human": False,
+        }
+    )
+    found = keys(searched(spec, at_once=3))
+    assert len(set(found)) == len(found) == len(spec.method.configs(DATASET)) == 40
+    some = resolved({**spec.method.model_dump(exclude={"kind"}), "trials": 12})
+    assert keys(searched(some)) == keys(searched(some))
+
+
+def test_transfer_waits_for_the_weights_it_starts_from() -> None:
+    spec = resolved({"modes": ["autotl", "standard"], "families": ["vgg16", "resnet18"], "targets": [0], "trials": 4})
+    first = plan(spec, [])
+    assert [key(new.params["config"]) for new in first.trials] == ["human-vgg16", "human-resnet18"]
+    history = [TrialRecord(number=i, state="running", params=new.params) for i, new in enumerate(first.trials)]
+    assert plan(spec, history).trials == ()
+    ended = [history[0].model_copy(update={"state": "completed"}), history[1].model_copy(update={"state": "failed"})]
+    following = plan(spec, ended)
+    inputs = {key(new.params["config"]): new.inputs for new in following.trials}
+    source = inputs.pop("vgg16-autotl-a5-free")["pretrained"]
+    assert (source.trial, source.artifact) == (0, "human-vgg16.safetensors")
+    # Without them there is nothing to transfer.
+    assert inputs == {"vgg16-standard-a4-d8-free": {}, "resnet18-standard-a4-d8-free": {}}
+
+
+@pytest.mark.parametrize(
+    ("most", "expected"), [(None, [4, 4, 4, 4]), (16, [4, 4, 4, 4]), (10, [3, 3, 2, 2]), (3, [1, 1, 1])]
+)
+def test_epochs_are_shared_out(most: int | None, expected: list[int]) -> None:
+    spec = resolved(limits={} if most is None else {"max_epochs": most})
+    assert [record.params["epochs"] for record in searched(spec)] == expected
+
+
+def test_a_constraint_is_a_target_that_none_exceeds() -> None:
+    human = resolved().method.macs(DATASET, {"family": "vgg16", "target": 1.0})
+    spec = resolved({"targets": [0, 1, 2, 4]}, constraints=[{"metric": "macs", "value": 1.5 * human}])
+    configs = [record.params["config"] for record in searched(spec) if record.params["stage"] == "learn"]
+    assert sorted(budget.macs(spec, config) or 0 for config in configs) == [human, 1.5 * human]
+    rule = spec.method.rule(DATASET, configs[0])
+    fits = budget.fits(spec, configs[0], rule)
+    assert not fits(((32, 40),) * 4)
+    small = resolved({"targets": [0]}, constraints=[{"metric": "peak_activation_bytes", "value": 90_000}])
+    config = small.method.configs(DATASET)[0]
+    fits = budget.fits(small, config, rule)
+    assert fits(((16, 20), (8, 10), (4, 5), (2, 2)))
+    assert not fits(((32, 40),) * 4)
