@@ -144,7 +144,7 @@ class Adaptive(nn.Module):
         Raises ValueError for alphas that are no numbers.
         """
         before = self.sizes
-        alphas = self.alpha.tolist()
+        alphas = self.alpha.to("cpu", copy=True).tolist()
         if not all(map(math.isfinite, alphas)):
             raise ValueError(f"the alphas of the shape adaptors diverged: {alphas}; lower alpha_learning_rate")
         self.sides.copy_(torch.tensor(self.rule.sizes(alphas, before if any(map(any, before)) else None)))

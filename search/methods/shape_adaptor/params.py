@@ -16,6 +16,7 @@ from models.cost import cost
 from models.families import registry
 from models.families.adaptors import Placement, adapted, places
 from models.families.shapes import Rule, Shape, initial_alpha, shaped
+from models.trace import Size
 from search.methods.method import Candidate, Config, DatasetProfile
 from search.methods.shape_adaptor import recipes
 from search.methods.training import TrainingParams, input_size
@@ -31,8 +32,8 @@ SMALL: Final = 64
 """Sides below it are small inputs, which compression has fewer adaptors for."""
 COMPRESSED_ALPHA: Final = 2.19
 """A factor of .95; its negative, one of .55."""
-EXTREME: Final = 12.0
-"""Of an alpha: where a factor no longer moves."""
+EXTREME: Final = 100.0
+"""Of an alpha, whose factor is then the least or the most there is."""
 
 HUMAN: Final = "human"
 RANDOM: Final = "random"
@@ -163,7 +164,7 @@ class ShapeAdaptorParams(TrainingParams):
 
     def designed(self, dataset: DatasetProfile, family: str) -> Architecture:
         """The human-designed network of a family."""
-        nominal = self.nominal or min(self.input_size(dataset))
+        nominal = self.nominal or min(dataset.image_size)
         return _designed(family, self.base_width, nominal, len(dataset.classes), dataset.channels)
 
     def numbers(self, dataset: DatasetProfile, family: str, mode: str) -> tuple[int, ...]:
@@ -196,12 +197,9 @@ class ShapeAdaptorParams(TrainingParams):
         """Of a configuration: the network with its adaptors, and how their sizes are made."""
         mode = str(config["mode"])
         placement: Placement = PLACEMENTS.get(mode, "replace")
-        return Rule(
-            _adapted(self.designed(dataset, str(config["family"])), int(config["adaptors"]), placement),
-            self.input_size(dataset),
-            in_all=mode == "autosc",
-            limit=int(config["last_side"]) if mode == "memory_bounded" else None,
-        )
+        network = _adapted(self.designed(dataset, str(config["family"])), int(config["adaptors"]), placement)
+        limit = int(config["last_side"]) if mode == "memory_bounded" else None
+        return _rule(network, self.input_size(dataset), in_all=mode == "autosc", limit=limit)
 
     def alpha(self, dataset: DatasetProfile, config: Config) -> float:
         """That every adaptor begins with."""
@@ -241,7 +239,7 @@ class ShapeAdaptorParams(TrainingParams):
             )
             if target is not None and target < least["macs"]:
                 raise ValueError(
-                    f"targets: {config['target']:g} of {config['family']} is {target:g} macs, less than the least of its shapes "
+                    f"targets: {config['target']:g} of {config['family']} is {target:.0f} macs, less than the least of its shapes "
                     f"takes; use at least {math.ceil(1000 * config['target'] * least['macs'] / target) / 1000:g}"
                 )
             bound = most["macs"] if target is None else min(most["macs"], int(target))
@@ -292,6 +290,11 @@ def _designed(family: str, base_width: float, nominal: int, classes: int, channe
 @lru_cache(maxsize=1024)
 def _adapted(network: Architecture, count: int, placement: Placement) -> Architecture:
     return adapted(network, count, placement)
+
+
+@lru_cache(maxsize=1024)
+def _rule(network: Architecture, size: Size, *, in_all: bool, limit: int | None) -> Rule:
+    return Rule(network, size, in_all=in_all, limit=limit)
 
 
 @lru_cache(maxsize=4096)

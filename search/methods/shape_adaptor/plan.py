@@ -50,13 +50,13 @@ def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
     for record in pretrained.values():
         if record.state != "completed":
             proposals.drop(record.params["config"]["family"], "autotl")
-    while room() and proposals.told < learned and (config := proposals.ask(len(history) + len(trials))) is not None:
+    while room() and proposals.told < learned and (asked := proposals.ask(len(history) + len(trials))) is not None:
         inputs = {}
-        if config["mode"] == "autotl":
-            source = pretrained[config["family"]]
+        if asked["mode"] == "autotl":
+            source = pretrained[asked["family"]]
             artifact = f"{key(source.params['config'])}.safetensors"
             inputs[PRETRAINED] = TrialArtifact(trial=source.number, artifact=artifact)
-        add(LEARN, config, **inputs)
+        add(LEARN, asked, **inputs)
     if room() or proposals.told >= learned:
         compared = [_without_shape(record.params["config"]) for record in history]
         for wanted in [*left, *random_shapes.wanted(spec)]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,22 +20,29 @@ from models.layers.shape_adaptor import Adaptive, ShapeAdaptor
 
 SIZE = (32, 24)
 HOST = {"_local_scalar_dense", "_to_copy", "nonzero", "is_nonzero", "equal", "item"}
-"""Operations at which the host waits for a device."""
+"""Operations at which the host waits for a device, or may."""
 
 
-class Counted(TorchDispatchMode):
-    """Counts the operations within that make the host wait."""
+class Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's class has no types
+    """Keeps the names of such operations within it."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.waits: list[str] = []
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: list[str] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func.overloadpacket.__name__ in HOST:
-            self.waits.append(func.overloadpacket.__name__)
+        if (name := func.overloadpacket.__name__) in HOST:
+            self.names.append(name)
         return func(*args, **(kwargs or {}))
+
+
+def waits(run: Callable[[], object]) -> list[str]:
+    """Such operations of a run, in order."""
+    with Counted() as counted:
+        run()
+    return counted.names
 
 
 def narrow(family: str = "vgg16", count: int = 4, limit: int | None = None) -> Rule:
@@ -60,13 +68,13 @@ def test_the_published_module(value: float) -> None:
     x = torch.randn(2, 5, 32, 24, generator=torch.Generator().manual_seed(1))
     expected_alpha, alpha = (torch.tensor(value, requires_grad=True) for _ in range(2))
     expected = published(F.max_pool2d(x, 2), x, expected_alpha)
-    module = ShapeAdaptor(Block(5, 5, *expected.shape[-2:], 0.5, False, "none", MaxPool(5, 5, 2, 2), None))
+    height, width = expected.shape[-2:]
+    module = ShapeAdaptor(Block(5, 5, height, width, 0.5, False, "none", MaxPool(5, 5, 2, 2), None))
     module.blend = alpha.sigmoid()
     # The authors interpolate by a scale, which torch rounds to another grid than it takes for a size.
     torch.testing.assert_close(module(x), expected, rtol=1e-5, atol=1e-5)
     weight = torch.randn(expected.shape, generator=torch.Generator().manual_seed(2))
-    (module(x) * weight).sum().backward()
-    (expected * weight).sum().backward()
+    torch.autograd.backward([(module(x) * weight).sum(), (expected * weight).sum()])
     torch.testing.assert_close(alpha.grad, expected_alpha.grad, rtol=1e-4, atol=1e-4)
 
 
@@ -81,9 +89,8 @@ def test_a_residual_adaptor_adds_up() -> None:
 @pytest.mark.parametrize("family", ["vgg16", "resnet18", "mobilenet_v2", "wrn_10_1", "shufflenet_v1"])
 def test_frozen_equals_unfrozen(family: str) -> None:
     torch.manual_seed(0)
-    human = architecture(
-        family, nominal=32, classes=10, **({"width": 0.25} if family == "shufflenet_v1" else {"base_width": 0.125})
-    )
+    width, base_width = (0.25, 1.0) if family == "shufflenet_v1" else (1.0, 0.125)
+    human = architecture(family, nominal=32, classes=10, width=width, base_width=base_width)
     network = Adaptive(Rule(adapted(human, 3), SIZE), -0.3464)
     network.alpha += torch.tensor([1.0, 0.0, -1.0])
     network.plan()
@@ -107,12 +114,13 @@ def test_branches_without_a_share_are_left_out() -> None:
 
 
 def test_gradients_of_alphas_come_through_the_blend() -> None:
+    torch.manual_seed(0)
     network = Adaptive(narrow(), 0.2)
     alpha = network.alpha.double().requires_grad_()
     network.double()
     x = images().double()
     (found,) = torch.autograd.grad(network(x, alpha).square().sum(), [alpha])
-    step = 1e-5
+    step = 1e-7  # Steps that cross a kink of an activation are rare.
     for at in range(len(alpha)):
         ends = []
         for sign in (1, -1):
@@ -129,7 +137,7 @@ def test_macs_are_those_of_the_sizes_and_have_gradients() -> None:
     shares, fixed = network.rule.shares
     ratio = (8 / 32) ** (2 / 4)
     assert macs.item() == pytest.approx(fixed + sum(share * ratio**i for i, share in enumerate(shares)), rel=1e-3)
-    macs.backward()
+    torch.autograd.backward(macs)
     assert alpha.grad is not None
     # The first makes all of the rest smaller.
     assert alpha.grad[0] > alpha.grad[1] > alpha.grad[2] > alpha.grad[3] > 0
@@ -151,21 +159,21 @@ def test_the_tensors_blends_are_the_hosts(limit: int | None) -> None:
 def test_no_pass_makes_the_host_wait(limit: int | None) -> None:
     """On the meta device whatever reads a tensor raises."""
     network = Adaptive(narrow(limit=limit), 0.0)
-    with Counted() as counted:
-        network(images()).sum().backward()
+
+    def passes() -> None:
+        torch.autograd.backward(network(images()).sum())
         alpha = network.alpha.clone().requires_grad_()
-        (network(images(), alpha).sum() + network.macs(alpha)).backward()
-    assert not counted.waits
-    with Counted() as counted:
-        network.plan()
-    # `tolist` on the CPU is no operation; anything more would be.
-    assert not [name for name in counted.waits if name != "_local_scalar_dense"]
+        torch.autograd.backward(network(images(), alpha).sum() + network.macs(alpha))
+
+    assert waits(passes) == []
+    assert waits(network.plan) == ["_to_copy"]
     planned = network.sizes
     network.slimmable.to("meta")
     network.blend, network.alpha = network.blend.to("meta"), network.alpha.to("meta")
-    network(images().to("meta")).sum().backward()
+    batch = images().to("meta")
+    torch.autograd.backward(network(batch).sum())
     alpha = network.alpha.clone().requires_grad_()
-    (network(images().to("meta"), alpha).sum() + network.macs(alpha)).backward()
+    torch.autograd.backward(network(batch, alpha).sum() + network.macs(alpha))
     assert network.sizes == planned
 
 
@@ -173,12 +181,12 @@ def test_no_pass_makes_the_host_wait(limit: int | None) -> None:
 def test_cuda_does_not_make_the_host_wait() -> None:
     network = Adaptive(narrow(), 0.0, "cuda")
     batch = images().cuda()
-    network(batch).sum().backward()
+    torch.autograd.backward(network(batch).sum())
     torch.cuda.set_sync_debug_mode("error")
     try:
-        network(batch).sum().backward()
+        torch.autograd.backward(network(batch).sum())
         alpha = network.alpha.clone().requires_grad_()
-        (network(batch, alpha).sum() + network.macs(alpha)).backward()
+        torch.autograd.backward(network(batch, alpha).sum() + network.macs(alpha))
         with pytest.raises(RuntimeError, match="synchroniz"):
             network.plan()
     finally:

@@ -1,0 +1,143 @@
+"""What a learned shape gains on Fashion-MNIST at the cost of the human-designed network: VGG-16s of a quarter of the channels.
+
+For each of 3 seeds, by one recipe: the human-designed network, the shape learned with its multiply-accumulates as the target, the
+shape learned freely, and the shape that compression (AutoSC) finds; for the first seed 20 random shapes at that cost too.
+Accuracies are on the report split, on which nothing is chosen.
+
+- `learned_over_human`, `learned_over_random_median`, `learned_over_random_best`: percentage points, of the means over the seeds.
+  Goal: 0.
+- `macs_spread`: the most MACs of any of these over the least. Goal: 1.05.
+- `autosc_over_human` (percentage points) and `autosc_macs` (share of the human-designed network's). Goals: 0 and 1.
+
+In the details, `free` is the unbounded shape, with its cost in those of the human-designed network.
+
+Searches are kept in PARETOFIT_HOME/cache/benchmarks: an interrupted run goes on, a finished one is told again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+from statistics import mean, median
+from typing import Any, Final
+
+import torch
+
+from benchmarks.harness import Claim, Report, run
+from search.allocator import keep_freed_memory
+from search.data.ingest import IngestRequest, ingest
+from search.data.store import Dataset
+from search.local import LocalSearch
+from search.reporter import Point, Stop
+from search.spec import DatasetSpec, SearchSpec
+from settings import get_settings
+
+SEEDS: Final = (0, 1, 2)
+RANDOM_SHAPES: Final = 20
+DATASET: Final = DatasetSpec.model_validate(
+    {"name": "shapes", "source": {"kind": "builtin", "name": "fashion_mnist", "subset": 3000}}
+)
+METHOD: Final[dict[str, Any]] = {
+    "kind": "shape_adaptor",
+    "families": ["vgg16"],
+    "base_width": 0.25,
+    "resolutions": [24],
+    "epochs": 6,
+    "batch_size": 64,
+    "learning_rate": 0.1,
+    "alpha_interval": 5,
+    "augmentation": {"kind": "pad_crop", "padding": 2},
+}
+LEARNED: Final[dict[str, Any]] = {"adaptors": [6], "last_sides": [4], "targets": [0.0, 1.0], "trials": 2}
+"""Six adaptors: of four, hardly any shape is as cheap as five pools."""
+COMPRESSED: Final[dict[str, Any]] = {"modes": ["autosc"], "targets": [0.0], "trials": 1, "human": False}
+
+Metrics = dict[str, float]
+
+
+def main() -> Report:
+    # Threads that wait for a core make a training ten times slower, and something else may run for half an hour.
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
+    keep_freed_memory()
+    folder = _folder()
+    dataset = folder / "dataset"
+    if not (folder / "ready").exists():
+        ingest(IngestRequest(spec=DATASET), dataset)
+        (folder / "ready").touch()
+    found: dict[int, dict[str, Metrics]] = {}
+    for seed in SEEDS:
+        shapes = LEARNED | ({"random_shapes": RANDOM_SHAPES} if seed == SEEDS[0] else {})
+        found[seed] = _points(dataset, folder / f"seed-{seed}", METHOD | shapes, seed)
+        found[seed] |= _points(dataset, folder / f"compressed-{seed}", METHOD | COMPRESSED, seed)
+    return Report("shape_accuracy", _claims(found), {"seeds": found, **_described(found)})
+
+
+def _claims(found: dict[int, dict[str, Metrics]]) -> tuple[Claim, ...]:
+    learned, human, compressed = (_top1(found, name) for name in ("learned", "human", "compressed"))
+    drawn = [metrics for name, metrics in found[SEEDS[0]].items() if name.startswith("random")]
+    randoms = [metrics["top1"] for metrics in drawn]
+    macs = [each[name]["macs"] for each in found.values() for name in ("learned", "human")]
+    macs += [metrics["macs"] for metrics in drawn]
+    saved = mean(each["compressed"]["macs"] / each["human"]["macs"] for each in found.values())
+    return (
+        Claim("learned_over_human", 100 * (learned - human), 0.0, "higher"),
+        Claim("learned_over_random_median", 100 * (learned - median(randoms)), 0.0, "higher"),
+        Claim("learned_over_random_best", 100 * (learned - max(randoms)), 0.0, "higher"),
+        Claim("macs_spread", max(macs) / min(macs), 1.05, "lower"),
+        Claim("autosc_over_human", 100 * (compressed - human), 0.0, "higher"),
+        Claim("autosc_macs", saved, 1.0, "lower"),
+    )
+
+
+def _described(found: dict[int, dict[str, Metrics]]) -> dict[str, Any]:
+    cost = mean(each["free"]["macs"] / each["human"]["macs"] for each in found.values())
+    gain = 100 * (_top1(found, "free") - _top1(found, "human"))
+    return {"free": {"macs_over_human": round(cost, 2), "points_over_human": round(gain, 2)}}
+
+
+def _top1(found: dict[int, dict[str, Metrics]], name: str) -> float:
+    return mean(each[name]["top1"] for each in found.values())
+
+
+def _points(dataset: Path, out: Path, method: dict[str, Any], seed: int) -> dict[str, Metrics]:
+    """Metrics of every network, by what its shape is."""
+    body = {"name": "shapes", "dataset_id": "local", "method": method, "seed": seed}
+    search = LocalSearch(SearchSpec.model_validate(body).resolve(Dataset.open(dataset).profile), dataset, out)
+    search.run(lambda: Stop.NO, lambda trial, done: _say(f"{out.name}, trial {trial}: {done:4.0%}"))
+    _say("\n")
+    trials = json.loads((out / "search.json").read_text())["trials"]
+    points = [Point.model_validate(point) for trial in trials for point in trial["points"].values()]
+    return {_name(point): point.metrics for point in points}
+
+
+def _name(point: Point) -> str:
+    match point.config["mode"]:
+        case "human":
+            return "human"
+        case "random":
+            return f"random-{point.config['draw']}"
+        case "autosc":
+            return "compressed"
+        case _:
+            return "learned" if point.config["target"] else "free"
+
+
+def _folder() -> Path:
+    """Of this dataset and method, kept from one run to the next."""
+    described = f"{DATASET.model_dump_json()} {METHOD} {LEARNED} {COMPRESSED} {RANDOM_SHAPES}"
+    folder = (
+        get_settings().home / "cache" / "benchmarks" / f"shape-{hashlib.sha256(described.encode()).hexdigest()[:12]}"
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"\r{text}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,34 @@
+"""Two ranks that learn one shape."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def learned(ranks: int, store: Path) -> list[dict[str, Any]]:
+    """What each of so many ranks ends with."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.search.methods.shape_adaptor.rank", str(rank), str(ranks), str(store)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for rank in range(ranks)
+    ]
+    answers = [process.communicate(timeout=90)[0] for process in started]
+    assert [process.returncode for process in started] == [0] * ranks
+    return [json.loads(answer) for answer in answers]
+
+
+def test_ranks_with_images_of_their_own_learn_one_shape(tmp_path: Path) -> None:
+    first, second = learned(2, tmp_path / "store")
+    assert first == second
+    [alone] = learned(1, tmp_path / "none")
+    assert alone["alphas"] != first["alphas"]

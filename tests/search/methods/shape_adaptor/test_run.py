@@ -1,0 +1,269 @@
+"""Trials of a search: shapes that are learned, frozen, measured, reported, and gone on with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models import checkpoint
+from models.architecture import Architecture
+from models.cost import cost
+from models.families.shapes import Shape, shape
+from models.layers.shape_adaptor import Adaptive
+from search.data.loader import Batch
+from search.data.store import Dataset
+from search.evaluation import reevaluate
+from search.methods.method import NewTrial
+from search.methods.shape_adaptor import learn
+from search.methods.shape_adaptor.learner import Learner
+from search.methods.shape_adaptor.plan import plan
+from search.methods.shape_adaptor.run import run
+from search.reporter import Point, Stop, Trial, TrialEndedError
+from search.spec import ResolvedSpec, SearchSpec
+from tests.models.layers.test_shape_adaptor import waits
+from tests.search.recorder import Recorder
+
+METHOD: dict[str, Any] = {
+    "kind": "shape_adaptor",
+    "families": ["vgg16"],
+    "base_width": 0.125,
+    "adaptors": [4],
+    "last_sides": [4],
+    "targets": [2.0],
+    "random_shapes": 1,
+    "alpha_interval": 2,
+    "alpha_learning_rate": 2.0,
+    "epochs": 2,
+    "batch_size": 16,
+    "calibration_images": 64,
+    "ema_decay": 0.9,
+}
+"""12 steps; the shape settles after 9."""
+
+
+def resolved(stripes: Path, constraints: list[dict[str, Any]] | None = None, **changes: Any) -> ResolvedSpec:
+    submitted = {"name": "stripes", "dataset_id": "local", "method": METHOD | changes, "constraints": constraints or []}
+    return SearchSpec.model_validate(submitted).resolve(Dataset.open(stripes).profile)
+
+
+def trial(spec: ResolvedSpec, dataset: Path, folder: Path, new: NewTrial, **changes: Any) -> Trial:
+    work = folder / "work"
+    work.mkdir(parents=True)
+    return replace(Trial(number=0, spec=spec, params=new.params, dataset=dataset, work=work, seed=3), **changes)
+
+
+def learned(stripes: Path, tmp_path: Path, stop: Any = None, **changes: Any) -> tuple[dict[str, Any], Recorder]:
+    """The first training of a search."""
+    spec = resolved(stripes, **changes)
+    recorder = Recorder(tmp_path) if stop is None else Recorder(tmp_path, stop=stop)
+    return run(trial(spec, stripes, tmp_path, plan(spec, []).trials[0]), recorder), recorder
+
+
+def test_a_learned_network_becomes_a_point_with_weights_and_a_report(stripes: Path, tmp_path: Path) -> None:
+    outputs, recorder = learned(stripes, tmp_path)
+    [point] = recorder.points
+    assert (point.key, point.role) == ("vgg16-standard-a4-d4-m2", "candidate")
+    assert (outputs["point"], outputs["epochs"], outputs["planned_epochs"]) == (point.key, 2.0, 2)
+    spec = resolved(stripes)
+    target = spec.method.macs(spec.dataset, point.config)
+    assert 0.9 * target <= point.metrics["macs"] <= target
+    architecture = Architecture.from_json(point.architecture)
+    assert shape(architecture) == Shape.from_line(str(point.config["shape"])) == Shape.from_line(outputs["shape"])
+    found = cost(architecture, point.input_size).as_dict()
+    assert {name: point.metrics[name] for name in found} == found
+    path = recorder.artifacts[f"{point.key}.safetensors"]
+    assert Point.model_validate(checkpoint.read_record(path)) == point
+    for split, metric in (("report", "top1"), ("selection", "selection_top1")):
+        assert reevaluate(path, Dataset.open(stripes), split).top1 == point.metrics[metric]
+
+    report = json.loads(recorder.artifacts[f"{point.key}.shape.json"].read_text())
+    assert [tuple(each["size"]) for each in report["adaptors"]] == list(shape(architecture).sizes)
+    history = report["history"]
+    assert [entry["step"] for entry in history] == sorted({entry["step"] for entry in history})
+    assert len(history) > 2
+    assert history[-1]["sizes"] == [each["size"] for each in report["adaptors"]]
+    assert history[-1]["step"] == 9
+    assert recorder.metrics["side_0", 9] == history[-1]["sizes"][0][0]
+    assert history[-1]["macs"] == recorder.metrics["shape_macs", 9] == point.metrics["macs"]
+    picture = recorder.artifacts[f"{point.key}.shape.svg"].read_text()
+    assert picture.startswith("<?xml")
+    assert point.key in picture
+
+
+@pytest.mark.parametrize("at", [5, 11], ids=["while it learns", "once it is settled"])
+def test_a_drained_training_goes_on_to_the_same_network(stripes: Path, tmp_path: Path, at: int) -> None:
+    _, whole = learned(stripes, tmp_path / "whole")
+    _, first = learned(stripes, tmp_path / "a", stop=lambda asked: Stop.DRAIN if asked == at else Stop.NO)
+    assert not first.points
+    [(step, kept)] = first.checkpoints
+    assert step == at
+    spec = resolved(stripes)
+    second = Recorder(tmp_path / "b")
+    run(trial(spec, stripes, tmp_path / "b", plan(spec, []).trials[0], checkpoint=kept), second)
+    assert second.artifacts.keys() == whole.artifacts.keys()
+    for name, path in whole.artifacts.items():
+        assert second.artifacts[name].read_bytes() == path.read_bytes()
+
+
+def test_at_a_limit_the_shape_settles_and_is_reported(stripes: Path, tmp_path: Path) -> None:
+    outputs, recorder = learned(stripes, tmp_path, stop=lambda asked: Stop.LIMIT if asked >= 3 else Stop.NO)
+    [point] = recorder.points
+    spec = resolved(stripes)
+    assert outputs["steps"] == 3
+    assert point.metrics["macs"] <= spec.method.macs(spec.dataset, point.config)
+
+
+@pytest.mark.parametrize("stop", [Stop.CANCEL, Stop.DRAIN])
+def test_what_is_to_end_at_once_reports_nothing(stripes: Path, tmp_path: Path, stop: Stop) -> None:
+    # Asked once for each of 12 steps, then while it is measured.
+    _, recorder = learned(stripes, tmp_path, stop=lambda asked: stop if asked >= 12 else Stop.NO)
+    assert not recorder.points
+
+
+@pytest.mark.parametrize("mode", ["memory_bounded", "autosc"])
+def test_free_shapes_of_other_modes(stripes: Path, tmp_path: Path, mode: str) -> None:
+    adaptors = {"adaptors": [2]} if mode == "autosc" else {}
+    outputs, recorder = learned(stripes, tmp_path, modes=[mode], targets=[0], alpha_learning_rate=20.0, **adaptors)
+    found = Shape.from_line(outputs["shape"])
+    assert [point.key for point in recorder.points] == [outputs["point"]]
+    if mode == "memory_bounded":
+        assert found.sizes[-1][0] <= 4
+        assert min(found.blends) >= 0
+    else:
+        spec = resolved(stripes)
+        assert recorder.points[0].metrics["macs"] <= spec.method.macs(spec.dataset, {"family": "vgg16", "target": 1.0})
+
+
+def test_constraints_hold_without_a_target(stripes: Path, tmp_path: Path) -> None:
+    spec = resolved(stripes)
+    human = spec.method.macs(spec.dataset, {"family": "vgg16", "target": 1.0})
+    bounds = [
+        {"metric": "macs", "value": 3 * human},
+        {"metric": "peak_activation_bytes", "value": 4 * 8 * (16 * 16 + 11 * 11)},
+    ]
+    _, recorder = learned(stripes, tmp_path, targets=[0], constraints=bounds, last_sides=[12])
+    for bound in bounds:
+        assert recorder.points[0].metrics[bound["metric"]] <= bound["value"]
+    impossible = [{"metric": "peak_activation_bytes", "value": 100}]
+    spec = resolved(stripes, constraints=impossible)
+    assert plan(spec, []).done
+    new = plan(resolved(stripes), []).trials[0]
+    with pytest.raises(TrialEndedError, match="too costly: relax the constraints") as ended:
+        run(trial(spec, stripes, tmp_path / "x", new), Recorder(tmp_path))
+    assert ended.value.state == "infeasible"
+
+
+def test_negligible_branches_are_pruned_and_measured_anew(stripes: Path, tmp_path: Path) -> None:
+    # Begins with blends of a ten-thousandth.
+    _, recorder = learned(
+        stripes, tmp_path, families=["resnet18"], adaptors=[2], targets=[0], prune=True, alpha_learning_rate=1e-3
+    )
+    whole, pruned = recorder.points
+    assert pruned.key == f"{whole.key}-pruned"
+    assert pruned.metrics["params"] < whole.metrics["params"]
+    assert pruned.metrics["macs"] < whole.metrics["macs"]
+    again = reevaluate(recorder.artifacts[f"{pruned.key}.safetensors"], Dataset.open(stripes))
+    assert (again.top1, again.equal) == (pruned.metrics["top1"], True)
+    nearly = Shape(((2, 2),) * 4, (0.0009, 0.002, 0.998, 0.9991))
+    assert learn.without_negligible(nearly).blends == (0.0, 0.002, 0.998, 1.0)
+
+
+def test_what_it_is_compared_with_and_what_it_starts_from(stripes: Path, tmp_path: Path) -> None:
+    spec = resolved(stripes, modes=["autotl"], targets=[0])
+    [first] = plan(spec, []).trials
+    recorder = Recorder(tmp_path)
+    run(trial(spec, stripes, tmp_path / "0", first), recorder)
+    [human] = recorder.points
+    assert (human.role, human.key) == ("baseline", "human-vgg16")
+    network = Adaptive(spec.method.rule(spec.dataset, spec.method.configs(spec.dataset)[0]), -2.19)
+    source = recorder.artifacts["human-vgg16.safetensors"]
+    learn.start_from(source, network)
+    tensors, _ = checkpoint.read(source)
+    weights = [tensors[name] for name in tensors if name.endswith("conv.weight")]
+    assert {tuple(w.shape) for w in weights} == {tuple(p.shape) for p in network.parameters() if p.dim() == 4}
+    assert any(torch.equal(weights[0], p) for p in network.parameters())
+    new = NewTrial(params={"stage": "learn", "epochs": 1, "config": spec.method.configs(spec.dataset)[0]})
+    outputs = run(trial(spec, stripes, tmp_path / "1", new, inputs={"pretrained": source}), recorder)
+    assert outputs["point"] == "vgg16-autotl-a5-free"
+    other = Adaptive(
+        resolved(stripes).method.rule(spec.dataset, {"family": "resnet18", "mode": "random", "adaptors": 2}), 0
+    )
+    with pytest.raises(ValueError, match="has not the parameters of resnet18"):
+        learn.start_from(source, other)
+
+    spec = resolved(stripes)
+    drawn = next(new for new in plan(spec, []).trials if new.params["config"]["mode"] == "random")
+    run(trial(spec, stripes, tmp_path / "2", drawn), recorder)
+    point = recorder.points[-1]
+    assert (point.role, point.key) == ("baseline", "vgg16-random-a4-m2-0")
+    assert shape(Architecture.from_json(point.architecture)).written() == point.config["shape"]
+
+
+@pytest.fixture
+def learner(stripes: Path, tmp_path: Path) -> Learner:
+    spec = resolved(stripes)
+    config = spec.method.configs(spec.dataset)[0]
+    torch.manual_seed(0)
+    network = Adaptive(spec.method.rule(spec.dataset, config), spec.method.alpha(spec.dataset, config))
+    return Learner(network.train(), spec, config, 100, Recorder(tmp_path))
+
+
+def batch(device: str = "cpu") -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    return Batch(torch.randn(8, 1, 16, 16, generator=generator).to(device), torch.arange(8, device=device) % 3)
+
+
+def test_a_step_never_makes_the_host_wait_and_a_change_of_the_alphas_does_once(learner: Learner) -> None:
+    assert waits(lambda: learner.passes(0, batch(), lambda loss: loss)) == []
+    before = learner.network.alpha.clone()
+    assert waits(lambda: learner.passes(1, batch(), lambda loss: loss)) == ["_to_copy"]
+    assert not torch.equal(learner.network.alpha, before)
+    # On the meta device any read of a tensor raises.
+    learner.network.slimmable.to("meta")
+    learner.network.blend = learner.network.blend.to("meta")
+    loss = learner.passes(2, batch("meta"), lambda loss: loss)["loss"]
+    assert loss.is_meta
+
+
+@pytest.mark.gpu
+def test_a_step_on_cuda_does_not_make_the_host_wait(stripes: Path, tmp_path: Path) -> None:
+    spec = resolved(stripes)
+    config = spec.method.configs(spec.dataset)[0]
+    network = Adaptive(spec.method.rule(spec.dataset, config), 0.0, "cuda")
+    made = Learner(network.train(), spec, config, 100, Recorder(tmp_path))
+    data = batch("cuda")
+    for index in range(2):
+        made.passes(index, data, lambda loss: loss)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        made.passes(2, data, lambda loss: loss)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_the_target_pulls_at_the_alphas(learner: Learner) -> None:
+    network = learner.network
+    images, labels = batch()
+    for value, sign in ((3.0, 1), (-3.0, -1)):
+        alpha = torch.full_like(network.alpha, value).requires_grad_()
+        (found,) = torch.autograd.grad(learner.loss(images, labels, alpha), [alpha])
+        assert torch.equal(found.sign(), torch.full_like(found, sign))
+
+
+def test_a_step_in_parts_teaches_the_alphas_once(learner: Learner) -> None:
+    learner.passes(1, batch(), lambda loss: loss)
+    once = learner.network.alpha.clone()
+    learner.passes(1, batch(), lambda loss: loss)
+    assert torch.equal(learner.network.alpha, once)
+    learner.passes(3, batch(), lambda loss: loss)
+    assert not torch.equal(learner.network.alpha, once)
+
+
+def test_a_stage_that_is_none_is_refused(stripes: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="stage 'sweep'; there are learn, compare"):
+        run(trial(resolved(stripes), stripes, tmp_path, NewTrial(params={"stage": "sweep"})), Recorder(tmp_path))
