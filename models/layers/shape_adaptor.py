@@ -155,9 +155,11 @@ class Adaptive(nn.Module):
         return alphas
 
     @torch.no_grad()
-    def settle(self, shape: Shape) -> None:
-        """Make sizes and blends those of a shape, for good: the alphas no longer count."""
+    def settle(self, shape: Shape, agree: Callable[[Tensor], object] | None = None) -> None:
+        """Make sizes and blends those of a shape, until the next `plan`."""
         self.sides.copy_(torch.tensor(shape.sizes))
+        if agree is not None:
+            agree(self.sides)
         self.blend.copy_(torch.tensor(shape.blends))
         self._set()
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import get_args
+from typing import Any, get_args
 
 from models.cost import cost
 from models.families.shapes import Rule, Shape, Sizes, shaped
 from search.methods.method import Config
-from search.methods.shape_adaptor.params import ShapeAdaptorParams
+from search.methods.shape_adaptor.params import HUMAN, ShapeAdaptorParams
 from search.spec import CostMetric, ResolvedSpec
 
 
@@ -36,9 +36,16 @@ def fits(spec: ResolvedSpec, config: Config, rule: Rule) -> Callable[[Sizes], bo
     return check
 
 
-def humans(spec: ResolvedSpec) -> int:
-    """Human-designed networks that are trained."""
-    return len(spec.method.families) if spec.method.human else 0
+def humans(spec: ResolvedSpec) -> list[dict[str, Any]]:
+    """The human-designed networks to train: those that meet the constraints, or that others start from."""
+    params: ShapeAdaptorParams = spec.method
+    configs = [{"family": family, "mode": HUMAN} for family in params.families if params.human]
+    known = [bound for bound in spec.constraints if bound.device is None]
+    return [
+        config
+        for config in configs
+        if "autotl" in params.modes or all(bound.holds(params.candidate(spec.dataset, config).cost) for bound in known)
+    ]
 
 
 def randoms(spec: ResolvedSpec) -> int:
@@ -49,7 +56,7 @@ def randoms(spec: ResolvedSpec) -> int:
 
 def trainings(spec: ResolvedSpec, learned: int) -> int:
     """Of all kinds, `learned` of them being of those whose shape is; fewer where `max_epochs` has not one epoch for each."""
-    every = learned + humans(spec) + randoms(spec)
+    every = learned + len(humans(spec)) + randoms(spec)
     most = spec.limits.max_epochs
     return every if most is None else min(every, most)
 

@@ -12,14 +12,14 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from models import checkpoint
 from models.architecture import Architecture
 from models.build import build
-from models.families.shapes import Shape, TooCostlyError
+from models.families.shapes import Shape
 from models.layers.shape_adaptor import Adaptive
 from search.measuring.meter import Meter
 from search.methods.shape_adaptor import report
 from search.methods.shape_adaptor.learner import Learner
 from search.methods.shape_adaptor.params import ShapeAdaptorParams, key
 from search.methods.shape_adaptor.plan import PRETRAINED
-from search.reporter import Point, Reporter, Stop, Trial, TrialEndedError
+from search.reporter import Point, Reporter, Stop, Trial
 from search.training import alone
 from search.training.alone import Alone
 from search.training.fit import fit
@@ -31,7 +31,7 @@ NEGLIGIBLE: Final = 1e-3
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     """Learn the shape of the trial's `config` for its `epochs`; report a point with weights, the history of its shape as data and as a
-    picture, and if wanted the network without its negligible branches. Raises TrialEndedError where no shape fits."""
+    picture, and if wanted the network without its negligible branches. Raises TooCostlyError where no shape fits."""
     params: ShapeAdaptorParams = trial.spec.method
     dataset, config, epochs = trial.spec.dataset, trial.params["config"], trial.params["epochs"]
     torch.manual_seed(trial.seed)
@@ -41,13 +41,9 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     batch_size = max(2, int(params.batch_size * trial.batch_scale))
     steps = epochs * (dataset.images["train"] // batch_size)
     learner = Learner(network, trial.spec, config, steps, reporter)
-    try:
-        outputs, stop = fit(trial, reporter, learner, learner.passes, epochs, learner)
-        if stop not in (Stop.CANCEL, Stop.DRAIN) and not learner.notes["settled"]:
-            learner.settle(outputs["steps"])
-    except TooCostlyError as error:
-        detail = f"{key(config)}: {error}: relax the constraints, or choose fewer or other networks"
-        raise TrialEndedError("infeasible", {}, {"code": "infeasible", "detail": detail, "nearest": []}) from error
+    outputs, stop = fit(trial, reporter, learner, learner.passes, epochs, learner)
+    if stop not in (Stop.CANCEL, Stop.DRAIN) and not learner.notes["settled"]:
+        learner.settle(outputs["steps"])
     outputs["planned_epochs"] = params.epochs
     if current().rank > 0 or stop in (Stop.CANCEL, Stop.DRAIN) or not outputs["steps"]:
         return outputs

@@ -76,7 +76,7 @@ class Learner(nn.Module):
         rule, alphas = self.network.rule, self.network.alpha.tolist()
         fits = budget.fits(self._spec, self._config, rule)
         if self._grows or not fits(self.network.sizes):
-            self.network.settle(rule.fitted(alphas, fits, grows=self._grows))
+            self.network.settle(rule.fitted(alphas, fits, grows=self._grows), _agree)
         self._note(step)
 
     def loss(self, images: Tensor, labels: Tensor, alpha: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ class Learner(nn.Module):
             self.network.alpha.sub_(rate * (gradient + MOMENTUM * self.velocity))
         ranks.align([self.network.alpha])
         before = self.network.sizes
-        alphas = self.network.plan(lambda sides: ranks.align([sides]))
+        alphas = self.network.plan(_agree)
         if self.network.sizes != before:
             self._note(index, alphas)
 
@@ -123,3 +123,8 @@ class Learner(nn.Module):
         self._reporter.metric("shape_macs", step, macs)
         for i, (height, _) in enumerate(shape.sizes):
             self._reporter.metric(f"side_{i}", step, height)
+
+
+def _agree(sides: Tensor) -> None:
+    """Take over the sizes of rank 0."""
+    current().align([sides])

@@ -23,7 +23,7 @@ def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
     where their weights are needed), then random shapes."""
     params: ShapeAdaptorParams = spec.method
     proposals = Proposals(spec, [record for record in history if record.params["stage"] == LEARN])
-    humans: list[dict[str, Any]] = [{"family": family, "mode": HUMAN} for family in params.families if params.human]
+    humans = budget.humans(spec)
     pretrained = {
         record.params["config"]["family"]: record for record in history if record.params["config"]["mode"] == HUMAN
     }
@@ -31,6 +31,8 @@ def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
     first = left if "autotl" in params.modes else []
     active = sum(record.state in _ACTIVE for record in history)
     learned = min(params.trials, proposals.count)
+    if not learned:
+        return Plan(done=True)
     trials: list[NewTrial] = []
 
     def add(stage: str, config: dict[str, Any], **inputs: TrialArtifact) -> None:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.families.adaptors import adapted
 from models.families.registry import architecture
@@ -17,32 +13,9 @@ from models.families.shapes import Rule, Shape, initial_alpha
 from models.kinds.pooling import MaxPool
 from models.kinds.shape_adaptor import ShapeAdaptor as Block
 from models.layers.shape_adaptor import Adaptive, ShapeAdaptor
+from tests.models.layers.waits import waits
 
 SIZE = (32, 24)
-HOST = {"_local_scalar_dense", "_to_copy", "nonzero", "is_nonzero", "equal", "item"}
-"""Operations at which the host waits for a device, or may."""
-
-
-class Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's class has no types
-    """Keeps the names of such operations within it."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.names: list[str] = []
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if (name := func.overloadpacket.__name__) in HOST:
-            self.names.append(name)
-        return func(*args, **(kwargs or {}))
-
-
-def waits(run: Callable[[], object]) -> list[str]:
-    """Such operations of a run, in order."""
-    with Counted() as counted:
-        run()
-    return counted.names
 
 
 def narrow(family: str = "vgg16", count: int = 4, limit: int | None = None) -> Rule:

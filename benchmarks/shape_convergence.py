@@ -1,0 +1,118 @@
+"""Whether the shape that is learned depends on where learning began: VGG-16s of an eighth of the channels, 32 pixels.
+
+Four and six adaptors, each begun so that the last map has 4, 8 or 16 pixels, all learned freely on Fashion-MNIST by one recipe. The
+side of the map before each of the 13 convolutions tells a shape; the spread of shapes is the standard deviation of its binary
+logarithm over the networks, mean over the convolutions.
+
+- `spread_over_initial`: the spread of the learned shapes over that of the shapes they began with. Goal: 0.5.
+- `deep_over_shallow`: mean factor of the deeper half of the adaptors over that of the shallower half; the paper finds that shallow
+  layers keep their size. Goal: 1.
+
+The search is kept in PARETOFIT_HOME/cache/benchmarks: an interrupted run goes on, a finished one is told again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import sys
+from pathlib import Path
+from statistics import mean, pstdev
+from typing import Any, Final
+
+import torch
+
+from benchmarks.harness import Claim, Report, run
+from models.families.shapes import HIGH, LOW, Shape, shaped
+from search.allocator import keep_freed_memory
+from search.data.ingest import IngestRequest, ingest
+from search.data.store import Dataset
+from search.local import LocalSearch
+from search.methods.shape_adaptor.params import ShapeAdaptorParams
+from search.reporter import Stop
+from search.spec import DatasetSpec, ResolvedSpec, SearchSpec
+from settings import get_settings
+
+DATASET: Final = DatasetSpec.model_validate(
+    {"name": "shapes", "source": {"kind": "builtin", "name": "fashion_mnist", "subset": 2000}, "image_size": 32}
+)
+METHOD: Final[dict[str, Any]] = {
+    "kind": "shape_adaptor",
+    "families": ["vgg16"],
+    "base_width": 0.125,
+    "adaptors": [4, 6],
+    "last_sides": [4, 8, 16],
+    "targets": [0.0],
+    "trials": 6,
+    "human": False,
+    "settle": 1.0,
+    "alpha_interval": 2,
+    "alpha_learning_rate": 1.0,
+    "epochs": 8,
+    "batch_size": 64,
+    "learning_rate": 0.1,
+    "augmentation": {"kind": "pad_crop", "padding": 2},
+}
+
+
+def main() -> Report:
+    # Threads that wait for a core make a training ten times slower, and something else may run for half an hour.
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
+    keep_freed_memory()
+    folder = _folder()
+    dataset = folder / "dataset"
+    if not (folder / "ready").exists():
+        ingest(IngestRequest(spec=DATASET), dataset)
+        (folder / "ready").touch()
+    body = {"name": "shapes", "dataset_id": "local", "method": METHOD, "seed": 0}
+    spec = SearchSpec.model_validate(body).resolve(Dataset.open(dataset).profile)
+    search = LocalSearch(spec, dataset, folder / "search")
+    search.run(lambda: Stop.NO, lambda trial, done: _say(f"trial {trial}: {done:4.0%}"))
+    _say("\n")
+    trials = json.loads((folder / "search" / "search.json").read_text())["trials"]
+    return _report(spec, [(each["new"]["params"]["config"], each["outputs"]["shape"]) for each in trials])
+
+
+def _report(spec: ResolvedSpec, found: list[tuple[dict[str, Any], str]]) -> Report:
+    params: ShapeAdaptorParams = spec.method
+    sides: dict[str, list[list[int]]] = {"initial": [], "learned": []}
+    factors: dict[str, list[float]] = {"deep": [], "shallow": []}
+    for config, line in found:
+        rule = params.rule(spec.dataset, config)
+        begun, learned = rule.shape([params.alpha(spec.dataset, config)] * rule.count), Shape.from_line(line)
+        for name, shape in (("initial", begun), ("learned", learned)):
+            layers = shaped(rule.network, shape).layers(rule.size)
+            sides[name].append([layer.input.height for layer in layers if layer.op == "conv"])
+        half = rule.count // 2
+        each = [LOW + (HIGH - LOW) * blend for blend in learned.blends]
+        factors["shallow"] += each[:half]
+        factors["deep"] += each[-half:]
+    spread = {name: _spread(each) for name, each in sides.items()}
+    claims = (
+        Claim("spread_over_initial", spread["learned"] / spread["initial"], 0.5, "lower"),
+        Claim("deep_over_shallow", mean(factors["deep"]) / mean(factors["shallow"]), 1.0, "lower"),
+    )
+    return Report("shape_convergence", claims, {"spread": spread, "sides": sides})
+
+
+def _spread(shapes: list[list[int]]) -> float:
+    """In doublings of a side."""
+    return mean(pstdev(map(math.log2, at)) for at in zip(*shapes, strict=True))
+
+
+def _folder() -> Path:
+    """Of this dataset and method, kept from one run to the next."""
+    described = hashlib.sha256(f"{DATASET.model_dump_json()} {METHOD}".encode()).hexdigest()[:12]
+    folder = get_settings().home / "cache" / "benchmarks" / f"shape-convergence-{described}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"\r{text}")
+
+
+if __name__ == "__main__":
+    run(main)
