@@ -115,8 +115,8 @@ def initial_alpha(side: int, last: int, count: int) -> float:
 class Rule:
     """How factors become sizes, in a network with adaptors and for one input size.
 
-    By itself each side is that of the map before it times the factor, cut off; with `in_all` it is that of the network without
-    adaptors times all factors up to there, rounded. `limit`: of the last map's shorter side, to which all factors shrink in
+    Each side is that of the map before it times the factor, cut off (local type); with `in_all` it is that of the network without
+    adaptors times all factors up to there, rounded (global type). `limit`: of the last map's shorter side, to which all factors shrink in
     one ratio.
     """
 
@@ -134,10 +134,9 @@ class Rule:
         """What the adaptors make. A size planned `before` stays until its side is `SLACK` past the next pixel."""
         return self._sizes(self.factors(alphas), before, (0,) * len(alphas))
 
-    def shape(self, alphas: Sequence[float], before: Sizes | None = None) -> Shape:
-        """Sizes and blends."""
-        factors = self.factors(alphas)
-        return Shape(self._sizes(factors, before, (0,) * len(alphas)), tuple(map(blend, factors)))
+    def shape(self, alphas: Sequence[float]) -> Shape:
+        """Sizes and blends, with nothing planned before."""
+        return Shape(self.sizes(alphas), tuple(map(blend, self.factors(alphas))))
 
     def factors(self, alphas: Sequence[float]) -> tuple[float, ...]:
         """s of each adaptor, under the limit."""

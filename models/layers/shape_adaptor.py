@@ -73,7 +73,7 @@ def _blended(down: Tensor, kept: Tensor, blend: float | Tensor) -> Tensor:
 
 
 class Adaptive(nn.Module):
-    """A network whose shape adaptors have alphas: of `architecture` the sizes and blends are replaced by those of `rule`.
+    """A network whose shape adaptors have alphas, which a rule makes sizes and blends of.
 
     Sizes are planned on the host (`plan`), after the alphas have changed; a pass uses them as they are, and the blends as
     tensors. Images [N, C, H, W] of the rule's size -> logits [N, classes]; for training: what is evaluated is `frozen`.

@@ -10,12 +10,11 @@ from typing import Any, Final
 Recipe = dict[str, Any]
 
 TINY: Final[Recipe] = {
-    "families": ["vgg16"],
-    "base_width": 0.125,
+    "families": ["wrn_10_1"],
+    "base_width": 0.5,
     "resolutions": [12],
     "last_sides": [4],
-    "adaptors": [4],
-    "targets": [1.5, 6.0],
+    "targets": [0.6, 3.0],
     "trials": 2,
     "human": False,
     "alpha_interval": 5,

@@ -28,6 +28,7 @@ class Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's cl
 
 def waits(run: Callable[[], object]) -> list[str]:
     """Such operations of a run, in order."""
-    with Counted() as counted:
+    counted = Counted()
+    with counted:
         run()
     return counted.names
