@@ -203,13 +203,18 @@ def test_what_it_is_compared_with_and_what_it_starts_from(stripes: Path, tmp_pat
     assert shape(Architecture.from_json(point.architecture)).written() == point.config["shape"]
 
 
-@pytest.fixture
-def learner(stripes: Path, tmp_path: Path) -> Learner:
-    spec = resolved(stripes)
+def teacher(stripes: Path, tmp_path: Path, device: str = "cpu", **changes: Any) -> Learner:
+    """What takes the steps of the first training."""
+    spec = resolved(stripes, **changes)
     config = spec.method.configs(spec.dataset)[0]
     torch.manual_seed(0)
-    network = Adaptive(spec.method.rule(spec.dataset, config), spec.method.alpha(spec.dataset, config))
+    network = Adaptive(spec.method.rule(spec.dataset, config), spec.method.alpha(spec.dataset, config), device)
     return Learner(network.train(), spec, config, 100, Recorder(tmp_path))
+
+
+@pytest.fixture
+def learner(stripes: Path, tmp_path: Path) -> Learner:
+    return teacher(stripes, tmp_path)
 
 
 def batch(device: str = "cpu") -> Batch:
@@ -231,10 +236,7 @@ def test_a_step_never_makes_the_host_wait_and_a_change_of_the_alphas_does_once(l
 
 @pytest.mark.gpu
 def test_a_step_on_cuda_does_not_make_the_host_wait(stripes: Path, tmp_path: Path) -> None:
-    spec = resolved(stripes)
-    config = spec.method.configs(spec.dataset)[0]
-    network = Adaptive(spec.method.rule(spec.dataset, config), 0.0, "cuda")
-    made = Learner(network.train(), spec, config, 100, Recorder(tmp_path))
+    made = teacher(stripes, tmp_path, "cuda")
     data = batch("cuda")
     for index in range(2):
         made.passes(index, data, lambda loss: loss)
@@ -245,7 +247,8 @@ def test_a_step_on_cuda_does_not_make_the_host_wait(stripes: Path, tmp_path: Pat
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_the_target_pulls_at_the_alphas(learner: Learner) -> None:
+def test_the_target_pulls_at_the_alphas(stripes: Path, tmp_path: Path) -> None:
+    learner = teacher(stripes, tmp_path, penalty=1000)
     network = learner.network
     images, labels = batch()
     for value, sign in ((3.0, 1), (-3.0, -1)):
