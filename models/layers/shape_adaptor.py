@@ -58,18 +58,21 @@ class ShapeAdaptor(nn.Module):
         elif not self.keeps:
             out = self.resize_down(self.down(x), self.size)
         else:
-            kept = self.resize_keep(self.keep(x), self.size)
-            out = _blended(self.resize_down(self.down(x), self.size), kept, self.blend)
+            kept, down = self.resize_keep(self.keep(x), self.size), self.resize_down(self.down(x), self.size)
+            out = self._blended(down, kept)
         activated: Tensor = self.act(out if self.gain == 1 else self.gain * out)
         return activated
 
-
-def _blended(down: Tensor, kept: Tensor, blend: float | Tensor) -> Tensor:
-    """(1 - blend) x down + blend x kept, in one pass over memory."""
-    if isinstance(blend, Tensor):
-        # Under autocast the maps are in half precision, the blend is not.
-        blend = blend.to(down.dtype)
-    return torch.lerp(down, kept, blend)
+    def _blended(self, down: Tensor, kept: Tensor) -> Tensor:
+        """(1 - blend) x down + blend x kept: in training in one pass over memory."""
+        blend = self.blend
+        if isinstance(blend, Tensor):
+            # Under autocast the maps are in half precision, the blend is not.
+            blend = blend.to(down.dtype)
+        if self.training:
+            return torch.lerp(down, kept, blend)
+        # In operations that every runtime has.
+        return (1 - blend) * down + blend * kept
 
 
 class Adaptive(nn.Module):
