@@ -31,6 +31,8 @@ SMALL: Final[Recipe] = {
     "modes": ["standard", "autosc"],
     "trials": 8,
     "random_shapes": 2,
+    "alpha_interval": 5,
+    "alpha_learning_rate": 0.5,
     "epochs": 30,
     "batch_size": 128,
     "learning_rate": 0.1,

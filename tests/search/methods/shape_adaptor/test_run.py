@@ -160,7 +160,7 @@ def test_constraints_hold_without_a_target(stripes: Path, tmp_path: Path) -> Non
 def test_negligible_branches_are_pruned_and_measured_anew(stripes: Path, tmp_path: Path) -> None:
     # Begins with blends of a ten-thousandth.
     _, recorder = learned(
-        stripes, tmp_path, families=["resnet18"], adaptors=[2], targets=[0], prune=True, alpha_learning_rate=1e-3
+        stripes, tmp_path, families=["wrn_10_1"], adaptors=[2], targets=[0], prune=True, alpha_learning_rate=1e-3
     )
     whole, pruned = recorder.points
     assert pruned.key == f"{whole.key}-pruned"
