@@ -6,6 +6,7 @@ pass changes running statistics, because none are kept in training.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import torch
@@ -16,7 +17,6 @@ from models.families.shapes import Shape
 from models.layers.shape_adaptor import Adaptive
 from search.data.loader import Batch
 from search.data.sampling import resize
-from search.methods.method import Config
 from search.methods.shape_adaptor import budget
 from search.methods.shape_adaptor.params import ShapeAdaptorParams
 from search.reporter import Reporter
@@ -40,7 +40,9 @@ class Learner(nn.Module):
 
     velocity: Tensor
 
-    def __init__(self, network: Adaptive, spec: ResolvedSpec, config: Config, steps: int, reporter: Reporter) -> None:
+    def __init__(
+        self, network: Adaptive, spec: ResolvedSpec, config: Mapping[str, Any], steps: int, reporter: Reporter
+    ) -> None:
         super().__init__()
         self.network = network
         self.register_buffer("velocity", torch.zeros_like(network.alpha))
@@ -49,7 +51,8 @@ class Learner(nn.Module):
         self._reporter = reporter
         self._steps = steps
         self._settles = max(1, round(params.settle * steps))
-        self._grows = bool(config["target"])
+        # Of a compression the target is a bound, as a constraint is.
+        self._grows = config["target"] > 0 and config["mode"] != "autosc"
         self._most = budget.macs(spec, config)
         self._learned = -1
         self.notes: dict[str, Any] = {"history": [], "settled": False}

@@ -88,7 +88,7 @@ class ShapeAdaptorParams(TrainingParams):
         min_length=1,
         max_length=16,
         description="Multiply-accumulates of the learned network, in those of the human-designed one: at most so many, and nearly "
-        "so many. 0: as many as learning wants.",
+        "so many (autosc: at most). 0: as many as learning wants.",
     )
     penalty: float = Field(
         default=1.0,
@@ -185,12 +185,14 @@ class ShapeAdaptorParams(TrainingParams):
         for family in self.families:
             for mode in self.modes:
                 sides: tuple[int | None, ...] = (None,) if mode in ("autosc", "autotl") else self.last_sides
+                # What is compressed cannot take more than the human-designed network.
+                targets = sorted({0.0 if mode == "autosc" and target >= 1 else target for target in self.targets})
                 for number in self.numbers(dataset, family, mode):
                     adapted(self.designed(dataset, family), number, PLACEMENTS[mode])
                     for side in sides:
                         place = {"family": family, "mode": mode, "adaptors": number}
                         at = {} if side is None else {"last_side": side}
-                        found += [place | at | {"target": target} for target in self.targets]
+                        found += [place | at | {"target": target} for target in targets]
         return found
 
     def rule(self, dataset: DatasetProfile, config: Config) -> Rule:

@@ -65,6 +65,19 @@ def test_where_each_mode_begins() -> None:
     assert {rule.size for rule in rules} == {(32, 40)}
 
 
+def test_a_compressed_network_takes_no_more_than_the_human_designed() -> None:
+    params = ShapeAdaptorParams(modes=("autosc",), targets=(0.5, 1.0, 2.0))
+    assert [config["target"] for config in params.configs(DATASET)] == [0.0, 0.5]
+    human = params.macs(DATASET, {"family": "vgg16", "target": 1.0})
+    assert max(candidate.cost["macs"] for candidate in params.candidates(DATASET)) == human
+
+
+@pytest.mark.parametrize("preset", ShapeAdaptorParams.presets)
+def test_presets_have_networks(preset: str) -> None:
+    params = ShapeAdaptorParams.model_validate(ShapeAdaptorParams.presets[preset])
+    assert params.candidates(LARGE if preset == "imagenet" else DATASET)
+
+
 def test_candidates_are_bounded_by_their_targets() -> None:
     params = ShapeAdaptorParams(base_width=0.25, targets=(0.0, 1.0, 2.0))
     human = cost(params.designed(DATASET, "vgg16"), (32, 40)).macs
