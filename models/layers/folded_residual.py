@@ -1,0 +1,121 @@
+"""Residual blocks in evaluation in their fastest dense form: normalisation folded into the convolutions, maps channels last,
+1 x 1 convolutions as products of matrices where these are faster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.blocks import ConvUnit, PreactivationBasic, ResidualBasic, ResidualBottleneck
+from models.layers.rows import Convolution, folded
+
+RESIDUAL = (ResidualBottleneck, ResidualBasic, PreactivationBasic)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How a convolution is computed fastest: at the positions of a mask up to a density of `break_even`, else everywhere;
+    there as a `product` of matrices or as a convolution."""
+
+    break_even: float = 0.9
+    product: bool = True
+
+
+Key = tuple[int, int, int, int, int, int, int]
+"""Of a convolution: input and output channels, kernel, stride; images, height and width of its input."""
+Table = Mapping[Key, Choice]
+USUAL = Choice()
+
+
+class FoldedUnit(nn.Module):
+    """A `ConvUnit`."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, unit: ConvUnit) -> None:
+        super().__init__()
+        weight, bias = folded(unit.conv, unit.norm)
+        self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last))
+        self.register_buffer("bias", bias)
+        self.act = unit.act
+        self.settings = unit.conv.stride, unit.conv.padding, unit.conv.dilation, unit.conv.groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        stride, padding, dilation, groups = self.settings
+        found: Tensor = self.act(torch.conv2d(x, self.weight, self.bias, stride, padding, dilation, groups))
+        return found
+
+
+class FoldedResidual(nn.Module):
+    """[N, C, H, W] -> [N, C', H', W'], both channels last. It may change its input: it is for networks whose blocks follow one
+    another."""
+
+    def __init__(self, body: nn.Module, table: Table) -> None:
+        """Raises ValueError for a body with groups, TypeError for one that is no residual block."""
+        super().__init__()
+        self.table = table
+        self.entry: nn.BatchNorm2d | None = None
+        self.third: Convolution | None = None
+        match body:
+            case ResidualBottleneck():
+                self.first, self.second = _of_unit(body.reduce), _of_unit(body.spatial)
+                self.third = _of_unit(body.expand)
+            case ResidualBasic():
+                self.first, self.second = _of_unit(body.first), _of_unit(body.second)
+            case PreactivationBasic():
+                self.entry = body.norm1
+                self.first, self.second = Convolution(body.conv1, body.norm2), Convolution(body.conv2, None)
+            case _:
+                raise TypeError(f"{type(body).__name__} is no residual block")
+        shortcut = body.shortcut
+        if isinstance(shortcut, ConvUnit):
+            self.shortcut: Convolution | None = _of_unit(shortcut)
+        else:
+            self.shortcut = None if shortcut is None else Convolution(shortcut, None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        active, total = self.entered(x)
+        out = self.everywhere(self.second, F.relu_(self.everywhere(self.first, active)))
+        if self.third is not None:
+            out = self.everywhere(self.third, F.relu_(out))
+        return self.left(total.add_(out))
+
+    def entered(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What the first convolution reads, and the shortcut's output, which may be changed."""
+        active = x
+        if self.entry is not None:
+            norm = self.entry
+            active = F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps).relu_()
+        return active, x if self.shortcut is None else self.everywhere(self.shortcut, active)
+
+    def left(self, total: Tensor) -> Tensor:
+        """The block's output from the sum of both ways."""
+        return F.relu_(total) if self.entry is None else total
+
+    def everywhere(self, conv: Convolution, x: Tensor) -> Tensor:
+        return conv.everywhere(x, product=self.choice(conv, (x.shape[0], x.shape[2], x.shape[3])).product)
+
+    def choice(self, conv: Convolution, like: tuple[int, int, int]) -> Choice:
+        """For an input of so many images, rows and columns."""
+        return self.table.get(key(conv, like), USUAL)
+
+    def convolutions(self) -> tuple[Convolution, ...]:
+        """In the order they run, the shortcut's last."""
+        found = (self.first, self.second, self.third, self.shortcut)
+        return tuple(each for each in found if each is not None)
+
+
+def key(conv: Convolution, like: tuple[int, int, int]) -> Key:
+    """Of a convolution whose input has so many images, rows and columns."""
+    channels, inputs = conv.weight.shape[:2]
+    return inputs, channels, conv.kernel, conv.stride, *like
+
+
+def _of_unit(unit: ConvUnit) -> Convolution:
+    return Convolution(unit.conv, unit.norm)

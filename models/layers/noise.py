@@ -1,0 +1,29 @@
+"""Noise that is a function of a seed and a position: the same on every device, in every process and for every image."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.trace import Size
+
+
+def logistic(seed: int, stream: int, size: Size, device: torch.device) -> Tensor:
+    """float32 [1, 1, height, width], logistically distributed: where it exceeds -logit is a draw of Bernoulli(sigmoid(logit)).
+
+    The difference of two Gumbel variables is logistic (Jang et al., arXiv 1611.01144, for two classes).
+    """
+    return torch.from_numpy(_values(seed, stream, size)).to(device)
+
+
+@lru_cache(maxsize=1024)
+def _values(seed: int, stream: int, size: Size) -> NDArray[np.float32]:
+    generator = np.random.Generator(np.random.Philox(key=[seed, stream]))
+    uniform = generator.random(size)
+    # Away from 0, whose logit is infinite.
+    uniform = np.clip(uniform, 1e-12, 1 - 1e-12)
+    return np.log(uniform / (1 - uniform)).astype(np.float32)[None, None]

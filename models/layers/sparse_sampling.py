@@ -1,0 +1,224 @@
+"""Sampled blocks in evaluation that compute what their masks say and nothing else: on CPUs.
+
+The rows of active positions are gathered, multiplied and put back. A convolution that takes longer so than everywhere, by a
+measured table, is computed everywhere. The result is that of `models.layers.spatial_sampling` on the same masks, to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Final, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.layers.folded_residual import FoldedResidual, Table
+from models.layers.interpolation import Interpolation
+from models.layers.noise import logistic
+from models.layers.rows import Convolution, Padded, rows
+from models.layers.spatial_sampling import Sampled, Sampling, size_of
+from models.trace import Size
+
+PART: Final = 1024
+"""Rows that are gathered at once, by each thread."""
+NEGLIGIBLE: Final = 1e-7
+"""A weight, as a share of the largest in its window, that changes no sum in float32."""
+
+
+class Masks(nn.Module):
+    """All masks of a block by one product: a 3 x 3 convolution to one channel is 9 products with each pixel, which are added
+    where they meet."""
+
+    matrix: Tensor
+    bias: Tensor
+
+    def __init__(self, samplings: list[Sampling]) -> None:
+        super().__init__()
+        self.samplings = samplings
+        weights = torch.stack([each.predict.weight.detach()[0] for each in samplings])
+        # [masks, C, 3, 3] -> [C, 9 masks], the masks innermost.
+        self.register_buffer("matrix", weights.permute(1, 2, 3, 0).flatten(1).contiguous())
+        self.register_buffer("bias", torch.cat([cast("Tensor", each.predict.bias).detach() for each in samplings]))
+        self._noise: dict[tuple[int, Size, torch.device], Tensor] = {}
+
+    @property
+    def constant(self) -> bool:
+        """Whether every position is computed whatever the image."""
+        return all(each.draw == "budget" and each.density >= 1 for each in self.samplings)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """[N, C, H, W], channels last -> of each mask float32 [N, 1, H', W']."""
+        count, _, height, width = x.shape
+        products = (rows(x) @ self.matrix).t().reshape(9, len(self.samplings), count, height, width)
+        planes = F.pad(products, (1, 1, 1, 1))
+        found = []
+        for i, sampling in enumerate(self.samplings):
+            stride = sampling.predict.stride[0]
+            logits = self.bias[i].expand(1)
+            for k in range(9):
+                top, left = divmod(k, 3)
+                logits = logits + planes[k, i, :, top : top + height : stride, left : left + width : stride]
+            found.append(sampling.hard(logits[:, None], self._noise_of(i, size_of(logits), x.device)))
+        return found
+
+    def _noise_of(self, index: int, size: Size, device: torch.device) -> Tensor | None:
+        sampling = self.samplings[index]
+        if not sampling.noisy:
+            return None
+        key = index, size, device
+        if key not in self._noise:
+            self._noise[key] = logistic(sampling.seed, sampling.stream, size, device)
+        return self._noise[key]
+
+
+class Active(NamedTuple):
+    """Where a mask [N, 1, H, W] is not 0: positions [n] in [0, N * H * W), and with the draw `gated` the factors [n, 1]."""
+
+    mask: Tensor
+    positions: Tensor
+    factors: Tensor | None
+
+    @classmethod
+    def of(cls, mask: Tensor, *, gated: bool) -> Active:
+        flat = mask.flatten()
+        positions = flat.nonzero()[:, 0]
+        return cls(mask, positions, flat.index_select(0, positions)[:, None] if gated else None)
+
+    @property
+    def like(self) -> tuple[int, int, int]:
+        return len(self.mask), *size_of(self.mask)
+
+    @property
+    def density(self) -> float:
+        return len(self.positions) / max(1, self.mask.numel())
+
+    def scaled(self, values: Tensor) -> Tensor:
+        """Rows [n, C] by the factors, in place."""
+        return values if self.factors is None else values.mul_(self.factors)
+
+
+class SparseBlock(FoldedResidual):
+    """A `Sampled` block."""
+
+    def __init__(self, module: Sampled, table: Table, *, nonnegative: bool) -> None:
+        """`nonnegative`: whether no input has anything below 0. Raises ValueError for convolutions with groups."""
+        super().__init__(module.body, table)
+        self.nonnegative = nonnegative
+        samplings = [cast("Sampling", each) for each in module.masks]
+        self.masks = Masks(samplings)
+        self.gated = samplings[0].draw == "gated"
+        fills = module.fills
+        self.fills = None if fills is None else [cast("Interpolation", each).weights().detach() for each in fills]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        return super().forward(x) if self.masks.constant else self.on(x, self.masks(x))
+
+    def on(self, x: Tensor, masks: list[Tensor]) -> Tensor:
+        """The block with these masks [N, 1, H', W']."""
+        last = Active.of(masks[-1], gated=self.gated)
+        read = _read(last.mask, size_of(masks[0]), self.second.stride)
+        # Without interpolation what the second convolution does not read need not be there.
+        first = Active.of(masks[0] if self.fills is not None else masks[0] * read, gated=self.gated)
+        active, total = self.entered(x)
+        values = first.scaled(F.relu_(self._at(self.first, active, first)))
+        inner = Padded(first.like, x, values.shape[1])
+        inner.put(first.positions, values)
+        if self.fills is not None:
+            missing = (read * (first.mask == 0)).flatten().nonzero()[:, 0]
+            inner.put(missing, interpolated(values, first, missing, self.fills[0]))
+        out = self._at(self.second, inner, last)
+        settled = self.entry is not None or (self.nonnegative and self.shortcut is None and self.fills is None)
+        act = settled and self.entry is None
+        if self.third is not None and self.fills is None and not self.gated:
+            self._expanded(self.third, rows(total), F.relu_(out), last, act=act)
+        else:
+            if self.third is not None:
+                out = self.third.of(F.relu_(out))
+            self._added(rows(total), last.scaled(out), last, act=act)
+        return total if settled else F.relu_(total)
+
+    def _at(self, conv: Convolution, x: Tensor | Padded, active: Active) -> Tensor:
+        """A convolution of a map at the active positions: [n, C']."""
+        like = (x.count, x.height, x.width) if isinstance(x, Padded) else (len(x), *size_of(x))
+        if active.density > self.choice(conv, like).break_even:
+            made = (
+                conv.everywhere(x.map, product=False, padding=0) if isinstance(x, Padded) else self.everywhere(conv, x)
+            )
+            return rows(made).index_select(0, active.positions)
+        positions = _of_input(active, conv.stride, like)
+        if conv.kernel > 1 and isinstance(x, Tensor):
+            source, x = x, Padded(like, x, x.shape[1])
+            x.fill(source)
+        found = conv.matrix.new_empty(len(positions), conv.matrix.shape[1])
+        for start, end in _parts(len(positions)):
+            part = positions[start:end]
+            gathered = x.neighbours(part) if isinstance(x, Padded) else rows(x).index_select(0, part)
+            conv.of(gathered, found[start:end])
+        return found
+
+    def _expanded(self, conv: Convolution, total: Tensor, inner: Tensor, last: Active, *, act: bool) -> None:
+        """Add the last convolution of rows [n, C] to those of `total`, and activate them if nothing else needs it."""
+        for start, end in _parts(len(inner)):
+            positions = last.positions[start:end]
+            found = conv.onto(total.index_select(0, positions), inner[start:end])
+            total.index_copy_(0, positions, found.relu_() if act else found)
+
+    def _added(self, total: Tensor, values: Tensor, last: Active, *, act: bool) -> None:
+        """Add rows [n, C'] to those of `total`, and to the others what is interpolated."""
+        found = total.index_select(0, last.positions).add_(values)
+        total.index_copy_(0, last.positions, found.relu_() if act else found)
+        if self.fills is not None:
+            missing = (last.mask == 0).flatten().nonzero()[:, 0]
+            total.index_add_(0, missing, interpolated(values, last, missing, self.fills[1]))
+
+
+def interpolated(values: Tensor, active: Active, positions: Tensor, weights: Tensor) -> Tensor:
+    """[n, C] at the active positions -> [u, C] at others: the mean of what is in the window, by its weights [w, w]; 0 where
+    there is nothing."""
+    window = weights.shape[0]
+    reach = window // 2
+    numbers = positions.new_full((active.mask.numel(),), -1)
+    numbers[active.positions] = torch.arange(len(active.positions), device=positions.device)
+    padded = F.pad(numbers.view_as(active.mask), (reach,) * 4, value=-1)
+    _, height, width = active.like
+    line = width + 2 * reach
+    image, row = positions // (height * width), positions // width % height
+    starts = image * (height + 2 * reach) * line + row * line + positions % width
+    steps = torch.arange(window, device=positions.device)
+    neighbours = padded.flatten()[starts[:, None] + (steps[:, None] * line + steps).flatten()]
+    shares = weights.flatten() * (neighbours >= 0)
+    shares *= shares > NEGLIGIBLE * shares.amax(1, keepdim=True)
+    shares /= shares.sum(1, keepdim=True).clamp_min(torch.finfo(shares.dtype).tiny)
+    kept = shares > 0
+    ends = kept.sum(1).cumsum(0)
+    return F.embedding_bag(
+        neighbours[kept], values, F.pad(ends, (1, 0))[:-1], mode="sum", per_sample_weights=shares[kept]
+    )
+
+
+def _parts(number: int) -> Iterator[tuple[int, int]]:
+    """Ranges of rows, of about `PART` for each thread: what is gathered stays in the cache."""
+    parts = max(1, round(number / (PART * torch.get_num_threads())))
+    ends = [number * i // parts for i in range(parts + 1)]
+    return pairwise(ends)
+
+
+def _of_input(active: Active, stride: int, like: tuple[int, int, int]) -> Tensor:
+    """Active positions as positions of a convolution's input."""
+    if stride == 1:
+        return active.positions
+    _, height, width = active.like
+    image, row = active.positions // (height * width), active.positions // width % height
+    return (image * like[1] + row * stride) * like[2] + active.positions % width * stride
+
+
+def _read(mask: Tensor, size: Size, stride: int) -> Tensor:
+    """Where a 3 x 3 convolution reads its input of (height, width) to compute a mask [N, 1, H', W']: 1, else 0."""
+    spread = (mask > 0).to(mask.dtype)
+    if stride > 1:
+        small, spread = spread, mask.new_zeros(len(mask), 1, *size)
+        spread[:, :, ::stride, ::stride] = small
+    return F.max_pool2d(spread, 3, 1, 1)
