@@ -16,6 +16,7 @@ BUILTIN_METHODS = (
     "search.methods.fd_mobilenet",
     "search.methods.scalenet",
     "search.methods.shape_adaptor",
+    "search.methods.spatial_sampling",
 )
 
 

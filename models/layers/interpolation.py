@@ -26,32 +26,33 @@ class Interpolation(nn.Module):
     def __init__(self, fill: Fill, window: int) -> None:
         super().__init__()
         self.window = window
-        offsets = torch.arange(window, dtype=torch.float32) - window // 2
-        squares = offsets[:, None] ** 2 + offsets**2
-        # A position that is interpolated was not computed: in its own window it has no part.
-        self.register_buffer("others", (squares > 0).float(), persistent=False)
-        self.register_buffer("exponents", (squares - 1) / 2, persistent=False)
-        self.others: Tensor
-        self.exponents: Tensor
         self.sigma = nn.Parameter(torch.full((1,), INITIAL_SIGMA)) if fill == "rbf" else None
-        self.kernel = nn.Parameter(torch.exp(-squares / 2)) if fill == "learned" else None
+        self.kernel = nn.Parameter(torch.exp(-self._squares() / 2)) if fill == "learned" else None
 
-    def weights(self) -> Tensor:
-        """float32 [window, window]: by offset, up to a common factor.
+    def weights(self, device: torch.device | None = None) -> Tensor:
+        """float32 [window, window]: by offset, up to a common factor; 0 in the middle, because what is interpolated was not
+        computed.
 
         Radial basis functions have exp(-sigma^2 d^2 / 2), of which the exponents are shifted to be representable: what the
         published form, whose denominator has 1e-5 added, gives at a distance of 2 is almost 0.
         """
+        squares = self._squares(device)
+        others = (squares > 0).float()
         if self.sigma is not None:
             steepness = self.sigma.float().square().clamp(max=_EXPONENTS / float(self.window // 2) ** 2)
-            return self.others * torch.exp(_LARGEST - steepness * self.exponents)
+            return others * torch.exp(_LARGEST - steepness * (squares - 1) / 2)
         if self.kernel is not None:
-            return self.others * self.kernel.float().abs()
-        return self.others
+            return others * self.kernel.float().abs()
+        return others
+
+    def _squares(self, device: torch.device | None = None) -> Tensor:
+        """Of the distances from the middle, pixels."""
+        offsets = torch.arange(self.window, dtype=torch.float32, device=device) - self.window // 2
+        return offsets[:, None] ** 2 + offsets**2
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            weights = self.weights()[None, None]
+            weights = self.weights(x.device)[None, None]
             features, mask = x.float(), mask.float()
             if self.training and mask.requires_grad:
                 mask = mask.clamp_min(FLOOR)

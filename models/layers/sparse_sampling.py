@@ -109,8 +109,8 @@ class SparseBlock(FoldedResidual):
         samplings = [cast("Sampling", each) for each in module.masks]
         self.masks = Masks(samplings)
         self.gated = samplings[0].draw == "gated"
-        fills = module.fills
-        self.fills = None if fills is None else [cast("Interpolation", each).weights().detach() for each in fills]
+        fills, device = module.fills, samplings[0].predict.weight.device
+        self.fills = None if fills is None else [cast("Interpolation", each).weights(device).detach() for each in fills]
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)

@@ -128,6 +128,12 @@ class Meter:
             selection=min(self.full.selection, max(least, int(fraction * self.full.selection))),
         )
 
+    def images_of(self, split: str, size: Size, number: int | None = None) -> Iterator[Batch]:
+        """Batches as networks get them: so many images of a split; unset: of `train` those that calibrate, else all."""
+        if number is None:
+            number = self.full.calibration if split == "train" else len(self._dataset.split(split))
+        return self._inputs.of(split, number, size)
+
     def accuracies(
         self, group: Sequence[Candidate], effort: Effort, interrupted: Callable[[], bool] = lambda: False
     ) -> list[float]:

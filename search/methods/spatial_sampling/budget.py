@@ -1,0 +1,137 @@
+"""Which networks a search trains at first and as baselines, for how long, and what they must fit. Torch-free."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from search.methods.method import Config
+from search.methods.spatial_sampling.params import LEAST, SpatialSamplingParams, to_line
+from search.methods.training import input_size
+from search.spec import ResolvedSpec
+
+STARTUP = 4
+"""Networks whose densities are chosen evenly, before those that come of what is known."""
+_STEPS = 40
+
+
+def axis(spec: ResolvedSpec) -> tuple[str, float, float]:
+    """What is chosen, and between which values: densities that a constraint on MACs rules out are left out."""
+    params: SpatialSamplingParams = spec.method
+    if params.loss == "gamma":
+        return "gamma", *params.gammas
+    low, high = params.densities
+    return "density", min(low, most := _most(spec, high)), most
+
+
+def first(spec: ResolvedSpec) -> list[float]:
+    """The values of the first networks, at equal distances, the densest (the least weight) first."""
+    name, low, high = axis(spec)
+    count = min(STARTUP, trainings(spec))
+    if name == "gamma":
+        found = [low * (high / low) ** (i / max(1, count - 1)) for i in range(count)]
+    else:
+        found = [high - (high - low) * i / max(1, count - 1) for i in range(count)]
+    return list(dict.fromkeys(map(rounded, found)))
+
+
+def rounded(value: float) -> float:
+    """To three digits: what is in names."""
+    return float(f"{value:.3g}")
+
+
+def baselines(spec: ResolvedSpec) -> list[dict[str, Any]]:
+    """The configurations of all baselines: of each kind one for each of the first networks."""
+    params: SpatialSamplingParams = spec.method
+    name, _, _ = axis(spec)
+    found: list[dict[str, Any]] = []
+    for kind in params.baselines:
+        for value in first(spec):
+            if kind != "uniform":
+                found.append({"baseline": kind, name: value})
+            elif (side := _side(spec, value)) is not None:
+                found.append({"baseline": kind, "side": side})
+    return [config for i, config in enumerate(found) if config not in found[:i]]
+
+
+def trainings(spec: ResolvedSpec) -> int:
+    """By `trials`; fewer where `max_epochs` has not one epoch for each."""
+    most = spec.limits.max_epochs
+    trials: int = spec.method.trials
+    return trials if most is None else min(trials, most)
+
+
+def epochs(spec: ResolvedSpec) -> int:
+    """Of each training: by `epochs`, or an equal share of `max_epochs`."""
+    params: SpatialSamplingParams = spec.method
+    most = spec.limits.max_epochs
+    if most is None:
+        return params.epochs
+    return max(1, min(params.epochs, most // (trainings(spec) + len(baselines(spec)))))
+
+
+def affordable_baselines(spec: ResolvedSpec) -> list[dict[str, Any]]:
+    """As many as there are epochs for."""
+    most = spec.limits.max_epochs
+    found = baselines(spec)
+    return found if most is None else found[: max(0, most // epochs(spec) - trainings(spec))]
+
+
+def fitting(spec: ResolvedSpec, config: Config, found: list[float]) -> list[float] | None:
+    """Densities scaled down as far as the constraints on costs ask for; None: no scale meets them."""
+    params: SpatialSamplingParams = spec.method
+
+    def scaled(factor: float) -> list[float]:
+        # As they are written, rounded down.
+        return [math.floor(1e4 * max(min(LEAST, d), factor * d)) / 1e4 for d in found]
+
+    def fits(factor: float) -> bool:
+        line = {**config, "mask_densities": to_line(scaled(factor))}
+        found_cost = params.candidate(spec.dataset, line).cost
+        return all(bound.holds(found_cost) for bound in spec.constraints if bound.device is None)
+
+    factor = _largest(fits)
+    return None if factor is None else scaled(factor)
+
+
+def _most(spec: ResolvedSpec, high: float) -> float:
+    """The highest density up to `high` that keeps within the constraints on costs."""
+    params: SpatialSamplingParams = spec.method
+
+    def fits(factor: float) -> bool:
+        found = params.cost(spec.dataset, factor * high)
+        return all(bound.holds(found) for bound in spec.constraints if bound.device is None)
+
+    return (_largest(fits) or 1.0) * high
+
+
+def _side(spec: ResolvedSpec, density: float) -> int | None:
+    """The largest side at which the plain network takes no more MACs than the sampled one of a density; with loss gamma, whose
+    densities are not known, sides that grow less from one value to the next."""
+    params: SpatialSamplingParams = spec.method
+    profile = spec.dataset
+    full = min(params.input_size(profile))
+    if params.loss == "gamma":
+        values = first(spec)
+        allowed = params.cost(profile, 0.75 - 0.5 * values.index(density) / max(1, len(values) - 1))["macs"]
+    else:
+        allowed = params.cost(profile, density)["macs"]
+    for side in range(full, 7, -1):
+        macs = params.candidate(profile, {"side": side}).cost["macs"]
+        if macs <= allowed and input_size(profile, side) >= (8, 8):
+            return side
+    return None
+
+
+def _largest(fits: Callable[[float], bool]) -> float | None:
+    """The largest factor up to 1 that fits, by bisection; None: none does."""
+    if fits(1.0):
+        return 1.0
+    low, high = 0.0, 1.0
+    if not fits(low):
+        return None
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low

@@ -1,0 +1,167 @@
+"""The work of a trial: train a network whose masks have a density or a weight of sparsity, and measure it; or a baseline."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from models.architecture import Architecture
+from models.kinds.sampling import Draw, Sampled, densities, sampled_blocks
+from models.layers.spatial_sampling import set_temperature
+from search.measuring.meter import Meter
+from search.methods.method import Candidate
+from search.methods.spatial_sampling import budget, masks, speed
+from search.methods.spatial_sampling.params import SpatialSamplingParams, to_line
+from search.methods.spatial_sampling.step import Step
+from search.reporter import Point, Reporter, Stop, Trial
+from search.training import alone
+from search.training.alone import Alone
+from search.training.fit import fit
+from search.training.ranks import current
+
+_AT_ONCE = (Stop.CANCEL, Stop.DRAIN)
+
+
+def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
+    """Train for the trial's `epochs` the network of its `config`; report it with weights, the densities and a picture of its
+    masks, and so each of its fixed budgets."""
+    params: SpatialSamplingParams = trial.spec.method
+    config, epochs = trial.params["config"], trial.params["epochs"]
+    if "side" in config:
+        return _uniform(trial, reporter)
+    profile, size = trial.spec.dataset, params.input_size(trial.spec.dataset)
+    draw: Draw = config.get("baseline", "stochastic")
+    network = alone.initial(trial, params.masked(profile, draw, 1.0, trial.spec.seed))
+    batch_size = max(2, int(params.batch_size * trial.batch_scale))
+    steps = epochs * (profile.images["train"] // batch_size)
+    outputs, stop = fit(trial, reporter, network, Step(trial, network, config, size, steps), epochs)
+    set_temperature(network, None)
+    outputs["planned_epochs"] = params.epochs
+    if current().rank > 0 or stop in _AT_ONCE or not outputs["steps"]:
+        return outputs
+    found = _Found(trial, reporter, Meter(trial, network, size), config, draw)
+    points = found.report(outputs)
+    return outputs | {"points": points}
+
+
+class _Found:
+    """A trained network, from which points are made."""
+
+    def __init__(self, trial: Trial, reporter: Reporter, meter: Meter, config: dict[str, Any], draw: Draw) -> None:
+        self._trial = trial
+        self._params: SpatialSamplingParams = trial.spec.method
+        self._profile = trial.spec.dataset
+        self._size = self._params.input_size(self._profile)
+        self._reporter = reporter
+        self._meter = meter
+        self._config = config | {"mask_seed": trial.spec.seed}
+        self._draw = draw
+
+    def report(self, outputs: dict[str, Any]) -> list[str]:
+        """The keys of the points: the network as it is drawn, then its fixed budgets."""
+        baseline = "baseline" in self._config
+        asked: Draw = self._draw if baseline else self._params.draw
+        # Of a budget the densities are what the probabilities come to.
+        counted: Draw = self._draw if asked == "budget" else asked
+        trained = self._candidate(counted, [1.0] * self._number)
+        top1 = self._meter.measure(trained).metrics["selection_top1"]
+        static = self._meter.network.extract(self._architecture(trained), self._size)
+        found = masks.densities(static, self._meter.images_of("train", self._size))
+        fits = budget.fitting(self._trial.spec, {**self._config, "draw": counted}, found)
+        points: list[str] = []
+        if fits is not None and asked == counted and fits == _rounded(found):
+            points += self._publish(self._meter.point(self._candidate(asked, fits), top1), outputs)
+        elif fits is not None and not baseline:
+            # A constraint that the masks by themselves do not meet is met by a fixed budget.
+            points += self._measured(self._candidate("budget", fits), outputs)
+        else:
+            sys.stderr.write("the network meets no constraint: it is not reported\n")
+        shares = () if baseline or fits is None else self._params.shares
+        for share in shares:
+            less = budget.fitting(self._trial.spec, {**self._config, "draw": "budget"}, [share * d for d in fits or ()])
+            if less is not None:
+                points += self._measured(self._candidate("budget", less, share), outputs)
+        return points
+
+    @property
+    def _number(self) -> int:
+        return len(densities(self._meter.network.architecture))
+
+    def _candidate(self, draw: Draw, found: list[float], share: float | None = None) -> Candidate:
+        config = {**self._config, "draw": draw, "mask_densities": to_line(found)}
+        return self._params.candidate(self._profile, config if share is None else config | {"share": share})
+
+    def _architecture(self, candidate: Candidate) -> Architecture:
+        return self._params.network(self._profile, candidate.config)
+
+    def _measured(self, candidate: Candidate, outputs: dict[str, Any]) -> list[str]:
+        if self._reporter.should_stop() in _AT_ONCE:
+            return []
+        return self._publish(self._meter.measure(candidate), outputs)
+
+    def _publish(self, point: Point, outputs: dict[str, Any]) -> list[str]:
+        """Report a point whose statistics are the last that were computed, with its speed and its masks."""
+        if self._reporter.should_stop() in _AT_ONCE:
+            return []
+        network = self._meter.network.extract(Architecture.from_json(point.architecture), self._size)
+        images = next(iter(self._meter.images_of("selection", self._size))).images[: masks.IMAGES]
+        macs = self._params.candidate(self._profile, {"side": min(self._size)}).cost["macs"]
+        metrics = {**point.metrics, **speed.measure(network, images), "dense_macs": float(macs)}
+        provenance = {**point.provenance, "epochs": outputs["epochs"], "densities": _described(network.architecture)}
+        role = "baseline" if "baseline" in self._config else "candidate"
+        final = point.model_copy(update={"metrics": metrics, "provenance": provenance, "role": role})
+        final = self._meter.publish(final, f"{point.key}.safetensors")
+        described, drawn = (self._trial.work / f"{point.key}.masks.{suffix}" for suffix in ("json", "png"))
+        described.write_text(json.dumps(_report(network.architecture, final), indent=1))
+        masks.draw(drawn, network, images, point.preprocessing)
+        for path in (self._trial.work / f"{point.key}.safetensors", described, drawn):
+            self._reporter.artifact(path.name, path)
+        self._reporter.point(final)
+        return [point.key]
+
+
+def _uniform(trial: Trial, reporter: Reporter) -> dict[str, Any]:
+    """The plain network on smaller images."""
+    params: SpatialSamplingParams = trial.spec.method
+    candidate = params.candidate(trial.spec.dataset, trial.params["config"])
+    network = alone.initial(trial, params.plain(trial.spec.dataset))
+    asked = Alone(network, candidate, trial.params["epochs"], f"{candidate.key}.safetensors", role="baseline")
+    meter = Meter(trial, network, candidate.input_size)
+    outputs, _ = alone.run(trial, reporter, asked, meter)
+    return outputs | {"planned_epochs": params.epochs}
+
+
+def _rounded(found: list[float]) -> list[float]:
+    """As they are written."""
+    return [int(1e4 * density) / 1e4 for density in found]
+
+
+def _described(architecture: Architecture) -> dict[str, list[float]]:
+    """The densities of each block by its place in the network."""
+    return {
+        f"blocks.{i}": list(block.densities)
+        for i, block in enumerate(architecture.blocks)
+        if isinstance(block, Sampled)
+    }
+
+
+def _report(architecture: Architecture, point: Point) -> dict[str, Any]:
+    """The densities of each block, and the multiply-accumulates that they leave of it."""
+    rows = []
+    size = point.input_size
+    blocks = sampled_blocks(architecture)
+    for i, block in enumerate(architecture.blocks):
+        layers = block.layers(size)
+        if isinstance(block, Sampled):
+            rows.append(
+                {
+                    "name": f"blocks.{i}",
+                    "size": layers[-1].output.size,
+                    "densities": list(block.densities),
+                    "macs": sum(layer.macs for layer in layers),
+                    "dense_macs": sum(layer.macs for layer in block.body.layers(size)),
+                }
+            )
+        size = layers[-1].output.size
+    return {"point": point.key, "draw": blocks[0].draw, "metrics": point.metrics, "blocks": rows}

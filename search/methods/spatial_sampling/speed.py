@@ -1,0 +1,56 @@
+"""How long a network takes by its masks, and without them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from models.build import Network, build
+from models.kinds.sampling import plain
+from models.layers.sparse import break_even, sparse
+from search.latency.clock import timed
+
+TURNS: Final = 4
+_IMAGES: Final = 4
+
+
+def measure(network: Network, images: Tensor) -> dict[str, float]:
+    """Milliseconds for one image, the median over some of `images` [N, C, H, W]: `sparse_ms` on one thread of a CPU (or on
+    the images' GPU) by the masks, `dense_ms` of the plain network in its fastest dense form, by turns."""
+    with _one_thread():
+        each = [image.contiguous(memory_format=torch.channels_last) for image in images[:_IMAGES].split(1)]
+        dense = build(plain(network.architecture), images.device).eval()
+        table = {} if images.is_cuda else break_even(network, each[0])
+        forms = [sparse(network, table), sparse(dense, table)]
+        found = timed([_Pass(form, each) for form in forms], turns=TURNS)
+    sparse_ms, dense_ms = (timing.median_ms / len(each) for timing in found)
+    return {"sparse_ms": sparse_ms, "dense_ms": dense_ms}
+
+
+class _Pass:
+    """Images one by one."""
+
+    def __init__(self, network: Network, images: list[Tensor]) -> None:
+        self._network = network
+        self._images = images
+
+    @torch.inference_mode()
+    def __call__(self) -> None:
+        for image in self._images:
+            self._network(image)
+        if self._images[0].is_cuda:
+            torch.cuda.synchronize(self._images[0].device)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,123 @@
+"""The training step: cross-entropy of a network with soft masks, and what keeps them sparse.
+
+Source: Xie et al. (arXiv 2003.08866), sections 3.1 and 3.4.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.architecture import Architecture
+from models.kinds.sampling import sampled_blocks
+from models.layers.slimmable import Slimmable
+from models.layers.spatial_sampling import Sampling, samplings, set_temperature
+from models.trace import Size
+from search.data.loader import Batch
+from search.data.sampling import resize
+from search.methods.spatial_sampling.params import SpatialSamplingParams
+from search.reporter import Trial
+from search.training import precision
+from search.training.parts import Scale
+from search.training.ranks import current
+
+
+class Sparsity:
+    """What masks that compute much cost, from the logits of all of them in one pass."""
+
+    def __init__(self, params: SpatialSamplingParams, config: dict[str, Any], architecture: Architecture, size: Size):
+        self._params = params
+        blocks = sampled_blocks(architecture)
+        # Of a block with two masks the second serves more.
+        self._shares = [share for block in blocks for share in ((0.25, 0.75) if len(block.densities) == 2 else (1.0,))]
+        self._blocks = len(blocks)
+        self._macs = _dense_macs(architecture, size)
+        self._gamma = config.get("gamma")
+        self._density = config.get("density")
+
+    def __call__(self, masks: list[Sampling], logits: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """The loss, and the expected share of the sampled convolutions' multiply-accumulates."""
+        expected = torch.stack([mask.probabilities(found).mean() for mask, found in zip(masks, logits, strict=True)])
+        macs = expected.new_tensor(self._macs)
+        density = (expected * macs).sum() / macs.sum()
+        if self._gamma is None:
+            return self._params.density_weight * (density - self._density).square(), density
+        means = torch.stack([torch.sigmoid(found).mean() for found in logits])
+        shares = means.new_tensor(self._shares)
+        return self._gamma / self._blocks * (shares * means).sum(), density
+
+
+class Step:
+    """Adds the gradients of one step after another. Noise is a function of (seed, step, rank), the temperature one of the
+    step: nothing of it is saved."""
+
+    def __init__(self, trial: Trial, network: Slimmable, config: dict[str, Any], size: Size, steps: int) -> None:
+        self._params: SpatialSamplingParams = trial.spec.method
+        self._seed = trial.seed
+        self._network = network
+        self._size = size
+        self._steps = steps
+        self._last = -1
+        self._masks = list(samplings(network))
+        self._sparsity = Sparsity(self._params, config, network.architecture, size)
+
+    def __call__(self, index: int, batch: Batch, scale: Scale) -> dict[str, Tensor]:
+        """Returns the losses, on the device."""
+        params = self._params
+        if index != self._last:
+            self._begin(index)
+        images = resize(batch.images, self._size, antialias=params.antialias)
+        images = images.contiguous(memory_format=torch.channels_last)
+        dtype = precision.resolve(params.precision, images.device)
+        with _logits(self._masks) as found, torch.autocast(images.device.type, dtype, enabled=dtype is not None):
+            out = self._network(images)
+        loss = F.cross_entropy(out.to(images.dtype), batch.labels, label_smoothing=params.label_smoothing)
+        sparsity, density = self._sparsity(self._masks, found)
+        torch.autograd.backward(scale(loss + sparsity))
+        return {"loss": loss.detach(), "sparsity_loss": sparsity.detach(), "density": density.detach()}
+
+    def _begin(self, index: int) -> None:
+        # Once for all parts of a step.
+        self._last = index
+        named = f"masks:{self._seed}:{index}:{current().rank}"
+        torch.manual_seed(int.from_bytes(hashlib.sha256(named.encode()).digest()[:4], "big"))
+        set_temperature(self._network, temperature(index, self._steps, self._params.final_temperature))
+
+
+def temperature(index: int, steps: int, last: float) -> float:
+    """From 1 at step 0 by a constant factor to `last` at `steps`."""
+    return float(last ** (index / max(1, steps)))
+
+
+@contextmanager
+def _logits(masks: list[Sampling]) -> Iterator[list[Tensor]]:
+    """Those of every mask of a pass, float32."""
+    found: list[Tensor] = []
+
+    def keep(module: nn.Module, given: object, logits: Tensor) -> None:
+        del module, given
+        found.append(logits.float())
+
+    hooks = [mask.predict.register_forward_hook(keep) for mask in masks]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _dense_macs(architecture: Architecture, size: Size) -> list[float]:
+    """Of the convolutions of each mask."""
+    found: list[float] = []
+    for block in architecture.blocks:
+        layers = block.layers(size)
+        if block in sampled_blocks(architecture):
+            found += map(float, getattr(block, "dense_macs")(size))  # noqa: B009
+        size = layers[-1].output.size
+    return found

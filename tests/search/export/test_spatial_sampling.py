@@ -1,0 +1,55 @@
+"""Networks with masks as files: every draw and every interpolation in ONNX Runtime and as a torch.export program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from models.build import build
+from models.families.registry import architecture
+from models.kinds.sampling import Policy, sampled
+from models.layers.spatial_sampling import samplings
+from search.export.formats import Format
+from search.export.network import Exportable, exportable
+from search.export.parity import compare
+from search.export.session import open_session
+from search.export.write import write
+from search.methods.spatial_sampling.params import SpatialSamplingParams
+
+
+def source(**policy: Any) -> Exportable:
+    torch.manual_seed(0)
+    plain = architecture("wrn_10_1", nominal=16, classes=5, channels=1)
+    found = build(sampled(plain, Policy(**policy))).eval()
+    for each in samplings(found):
+        nn.init.normal_(each.predict.weight, 0, 0.1)
+        assert each.predict.bias is not None
+        nn.init.constant_(each.predict.bias, 0.2)
+    return exportable(found, (16, 16))
+
+
+@pytest.mark.parametrize("file_format", sorted(set(SpatialSamplingParams.exports) - {"safetensors"}))
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"draw": "stochastic", "fill": "rbf"},
+        {"draw": "budget", "fill": "zero", "density": 0.4, "grid": 3},
+        {"draw": "deterministic", "fill": "learned"},
+        {"draw": "gated", "fill": "zero"},
+    ],
+    ids=lambda policy: str(policy["draw"]),
+)
+def test_parity(policy: dict[str, Any], file_format: Format, tmp_path: Path) -> None:
+    found = source(**policy)
+    path = tmp_path / "network.pt2"
+    write(found, file_format, path)
+    parity = compare(found, open_session(path, file_format, threads=1))
+    assert parity.max_abs_diff <= parity.tolerance
+
+
+def test_ncnn_is_not_offered() -> None:
+    assert "ncnn" not in SpatialSamplingParams.exports

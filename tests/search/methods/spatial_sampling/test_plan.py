@@ -1,0 +1,149 @@
+"""Which densities are tried, what follows, and how epochs and constraints are shared out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from models.kinds.sampling import densities
+from search.methods.method import DatasetProfile, TrialRecord, TrialState
+from search.methods.spatial_sampling import budget
+from search.methods.spatial_sampling.params import SpatialSamplingParams, from_line, to_line
+from search.methods.spatial_sampling.plan import plan
+from search.spec import ResolvedSpec, SearchSpec
+
+DATASET = DatasetProfile(
+    classes=tuple("abcdefghij"),
+    channels=1,
+    image_size=(28, 28),
+    images={"train": 1000, "selection": 100, "report": 100},
+    mean=(0.5,),
+    std=(0.25,),
+    fingerprint="f",
+)
+
+
+def spec(method: dict[str, Any] | None = None, **more: Any) -> ResolvedSpec:
+    asked = {"kind": "spatial_sampling", "trials": 6, "parallel_trials": 2, "epochs": 10} | (method or {})
+    return SearchSpec.model_validate({"name": "x", "dataset_id": "d", "method": asked, **more}).resolve(DATASET)
+
+
+def histories(found: ResolvedSpec, state: TrialState = "completed") -> list[TrialRecord]:
+    """Of a whole search whose trials run in turn: the sparser a network, the worse it is."""
+    history: list[TrialRecord] = []
+    while True:
+        planned = plan(found, history)
+        for new in planned.trials:
+            config = new.params["config"]
+            value = config.get("density", config.get("gamma", 0.5))
+            metrics = {"selection_top1": 0.5 + value / 4, "macs": 1e6 * value}
+            points = () if "baseline" in config or state != "completed" else (metrics,)
+            record = TrialRecord(number=len(history), state=state, params=new.params, outputs={}, points=points)
+            history.append(record)
+        if planned.done:
+            return history
+
+
+def test_densities_evenly_at_first_then_by_what_came_of_them() -> None:
+    found = spec()
+    first = plan(found, [])
+    assert [new.params["config"] for new in first.trials] == [{"density": 0.7}, {"density": 0.533}]
+    assert not first.done
+    chosen = [record.params["config"]["density"] for record in histories(found)]
+    assert chosen[:4] == [0.7, 0.533, 0.367, 0.2]
+    assert len(chosen) == 6
+    assert all(0.2 <= value <= 0.7 for value in chosen)
+    assert chosen == [record.params["config"]["density"] for record in histories(found)]
+
+
+def test_weights_of_sparsity_on_a_logarithmic_scale() -> None:
+    chosen = [record.params["config"]["gamma"] for record in histories(spec({"loss": "gamma", "gammas": [0.02, 0.2]}))]
+    assert chosen[:4] == [0.02, 0.0431, 0.0928, 0.2]
+    assert all(0.02 <= value <= 0.2 for value in chosen)
+
+
+def test_baselines_follow_once() -> None:
+    found = spec({"baselines": ["uniform", "deterministic", "gated"], "trials": 2})
+    history = histories(found)
+    made = [record.params["config"] for record in history[2:]]
+    assert [config["baseline"] for config in made] == ["uniform"] * 2 + ["deterministic"] * 2 + ["gated"] * 2
+    assert [config.get("density") for config in made[2:]] == [0.7, 0.2, 0.7, 0.2]
+    params: SpatialSamplingParams = found.method
+    for config, density in zip(made[:2], (0.7, 0.2), strict=True):
+        candidate = params.candidate(DATASET, config)
+        larger = params.candidate(DATASET, {**config, "side": config["side"] + 1})
+        assert candidate.cost["macs"] <= params.cost(DATASET, density)["macs"] < larger.cost["macs"]
+    assert plan(found, history).trials == ()
+    sides = [c["side"] for c in budget.baselines(spec({"baselines": ["uniform"], "loss": "gamma"}))]
+    assert sides == sorted(sides, reverse=True)
+
+
+def test_epochs_are_shared_out() -> None:
+    assert budget.epochs(spec()) == 10
+    found = spec({"trials": 2, "baselines": ["deterministic"]}, limits={"max_epochs": 8})
+    assert budget.epochs(found) == 2
+    assert [record.params["epochs"] for record in histories(found)] == [2] * 4
+    short = spec({"trials": 4, "baselines": ["deterministic"]}, limits={"max_epochs": 3})
+    assert [record.params["epochs"] for record in histories(short)] == [1] * 3
+
+
+def test_a_constraint_leaves_out_what_is_beyond_it() -> None:
+    bound = spec().method.cost(DATASET, 0.5)["macs"]
+    found = spec(constraints=[{"metric": "macs", "value": bound}])
+    name, low, high = budget.axis(found)
+    assert (name, low) == ("density", 0.2)
+    assert high == pytest.approx(0.5, abs=1e-3)
+    impossible = spec(constraints=[{"metric": "macs", "value": 1}])
+    assert plan(impossible, []).done
+    assert plan(impossible, []).trials == ()
+
+
+def test_densities_are_scaled_to_fit() -> None:
+    free = spec()
+    config = {"density": 0.7, "draw": "budget", "mask_seed": 0}
+    found = [0.81239, 0.43218] * 6
+    assert budget.fitting(free, config, found) == [0.8123, 0.4321] * 6
+    bound = free.method.cost(DATASET, 0.3)["macs"]
+    bounded = spec(constraints=[{"metric": "macs", "value": bound}])
+    fits = budget.fitting(bounded, config, found)
+    assert fits is not None
+    cost = free.method.candidate(DATASET, {**config, "mask_densities": to_line(fits)}).cost["macs"]
+    assert 0.97 * bound <= cost <= bound
+    assert fits[0] / fits[1] == pytest.approx(found[0] / found[1], rel=1e-3)
+    assert budget.fitting(spec(constraints=[{"metric": "macs", "value": 1}]), config, found) is None
+
+
+def test_a_configuration_is_a_network() -> None:
+    params: SpatialSamplingParams = spec().method
+    line = to_line([0.25, 0.5] * 6)
+    assert from_line(line) == (0.25, 0.5) * 6
+    config = {"gamma": 0.02, "draw": "budget", "mask_seed": 3, "mask_densities": line}
+    assert densities(params.network(DATASET, config)) == (0.25, 0.5) * 6
+    assert params.candidate(DATASET, config).key == "gamma-0.02"
+    assert params.candidate(DATASET, {**config, "share": 0.5}).key == "gamma-0.02-budget-0.5"
+    with pytest.raises(ValueError, match="learns its networks"):
+        params.network(DATASET, {"density": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ({"family": "mobilenet_v1"}, "family: mobilenet_v1 has no residual blocks"),
+        ({"densities": [0.7, 0.2]}, "the range must grow, not go from 0.7 to 0.2"),
+        ({"densities": [0.2, 1.5]}, "less than or equal to 1"),
+        ({"draw": "gated"}, "stochastic"),
+        ({"baselines": ["resize"]}, "uniform"),
+        ({"shares": [1.0]}, "less than 1"),
+    ],
+)
+def test_what_is_refused(method: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        spec(method)
+
+
+def test_candidates_tell_the_range() -> None:
+    found = {candidate.key: candidate.cost["macs"] for candidate in spec().candidates()}
+    assert list(found) == ["least", "density-0.2", "density-0.7", "all"]
+    assert list(found.values()) == sorted(found.values())
+    assert [candidate.key for candidate in spec({"loss": "gamma"}).candidates()] == ["least", "all"]

@@ -1,0 +1,182 @@
+"""A network that is trained with masks, and what becomes of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from models import checkpoint
+from models.architecture import Architecture
+from models.cost import cost
+from models.kinds.sampling import densities, sampled_blocks
+from models.layers.sparse import sparse
+from models.layers.spatial_sampling import samplings
+from search.data.store import Dataset
+from search.evaluation import reevaluate
+from search.methods.spatial_sampling import masks
+from search.methods.spatial_sampling.run import run
+from search.methods.spatial_sampling.step import temperature
+from search.reporter import Point, Stop, Trial
+from search.spec import ResolvedSpec, SearchSpec
+from tests.search.recorder import Recorder
+
+METHOD: dict[str, Any] = {
+    "kind": "spatial_sampling",
+    "family": "wrn_10_1",
+    "base_width": 0.5,
+    "fill": "zero",
+    "epochs": 2,
+    "batch_size": 16,
+    "calibration_images": 64,
+}
+
+
+def resolved(stripes: Path, constraints: tuple[Any, ...] = (), **changes: Any) -> ResolvedSpec:
+    submitted = {"name": "stripes", "dataset_id": "local", "method": METHOD | changes, "constraints": constraints}
+    return SearchSpec.model_validate(submitted).resolve(Dataset.open(stripes).profile)
+
+
+def trial(spec: ResolvedSpec, dataset: Path, folder: Path, config: dict[str, Any], **changes: Any) -> Trial:
+    work = folder / "work"
+    work.mkdir(parents=True)
+    params = {"config": config, "epochs": spec.method.epochs}
+    return replace(Trial(number=1, spec=spec, params=params, dataset=dataset, work=work, seed=3), **changes)
+
+
+def test_the_temperature_falls_by_a_constant_factor() -> None:
+    assert temperature(0, 100, 0.03) == 1
+    assert temperature(100, 100, 0.03) == pytest.approx(0.03)
+    assert temperature(50, 100, 0.03) == pytest.approx(0.03**0.5)
+
+
+def test_a_network_becomes_points_with_weights_densities_and_pictures(stripes: Path, tmp_path: Path) -> None:
+    spec = resolved(stripes, shares=[0.25], fill="rbf", grid=5)
+    recorder = Recorder(tmp_path)
+    outputs = run(trial(spec, stripes, tmp_path, {"density": 0.4}), recorder)
+    assert [point.key for point in recorder.points] == outputs["points"] == ["density-0.4", "density-0.4-budget-0.25"]
+    own, less = recorder.points
+    assert own.metrics["macs"] > less.metrics["macs"]
+    for point in recorder.points:
+        architecture = Architecture.from_json(point.architecture)
+        found = cost(architecture, point.input_size).as_dict()
+        assert {name: point.metrics[name] for name in found} == found
+        assert min(point.metrics["sparse_ms"], point.metrics["dense_ms"]) > 0
+        path = recorder.artifacts[f"{point.key}.safetensors"]
+        assert Point.model_validate(checkpoint.read_record(path)) == point
+        for split, metric in (("report", "top1"), ("selection", "selection_top1")):
+            assert reevaluate(path, Dataset.open(stripes), split).top1 == point.metrics[metric]
+        report = json.loads(recorder.artifacts[f"{point.key}.masks.json"].read_text())
+        assert [row["densities"] for row in report["blocks"]] == [
+            list(block.densities) for block in sampled_blocks(architecture)
+        ]
+        with Image.open(recorder.artifacts[f"{point.key}.masks.png"]) as picture:
+            # An image, where it was computed, and six masks; four lines.
+            assert picture.size == (8 * 100 - 4, 4 * 100 - 4)
+        network = checkpoint.load(path)
+        x = torch.randn(2, 1, 16, 16)
+        with torch.inference_mode():
+            assert torch.allclose(sparse(network)(x), network(x), rtol=1e-4, atol=1e-4)
+    assert sampled_blocks(Architecture.from_json(less.architecture))[0].draw == "budget"
+    assert {name for name, _ in recorder.metrics} >= {"loss", "sparsity_loss", "density"}
+
+
+def test_training_leads_to_the_density(stripes: Path, tmp_path: Path) -> None:
+    spec = resolved(stripes, epochs=10, density_weight=100)
+    recorder = Recorder(tmp_path)
+    run(trial(spec, stripes, tmp_path, {"density": 0.3}), recorder)
+    [point] = recorder.points
+    last = max(step for name, step in recorder.metrics if name == "density")
+    assert recorder.metrics["density", last] == pytest.approx(0.3, abs=0.1)
+    found = densities(Architecture.from_json(point.architecture))
+    assert sum(found) / len(found) == pytest.approx(0.3, abs=0.2)
+
+
+def test_more_weight_makes_it_sparser(stripes: Path, tmp_path: Path) -> None:
+    spec = resolved(stripes, epochs=4, loss="gamma")
+    found = []
+    for gamma in (0.01, 20.0):
+        recorder = Recorder(tmp_path / str(gamma))
+        run(trial(spec, stripes, tmp_path / str(gamma), {"gamma": gamma}), recorder)
+        found.append(sum(densities(Architecture.from_json(recorder.points[0].architecture))))
+    assert found[1] < 0.8 * found[0]
+
+
+@pytest.mark.parametrize("baseline", ["deterministic", "gated"])
+def test_another_mask_is_a_baseline(stripes: Path, tmp_path: Path, baseline: str) -> None:
+    spec = resolved(stripes, shares=[0.5])
+    recorder = Recorder(tmp_path)
+    run(trial(spec, stripes, tmp_path, {"baseline": baseline, "density": 0.4}), recorder)
+    [point] = recorder.points
+    assert (point.role, point.key) == ("baseline", f"{baseline}-density-0.4")
+    assert {block.draw for block in sampled_blocks(Architecture.from_json(point.architecture))} == {baseline}
+
+
+def test_smaller_images_are_a_baseline(stripes: Path, tmp_path: Path) -> None:
+    spec = resolved(stripes)
+    recorder = Recorder(tmp_path)
+    run(trial(spec, stripes, tmp_path, {"baseline": "uniform", "side": 12}), recorder)
+    [point] = recorder.points
+    assert (point.role, point.key, point.input_size) == ("baseline", "uniform-12", (12, 12))
+    assert not sampled_blocks(Architecture.from_json(point.architecture))
+
+
+@pytest.mark.parametrize("draw", ["budget", "deterministic"])
+def test_other_draws(stripes: Path, tmp_path: Path, draw: str) -> None:
+    recorder = Recorder(tmp_path)
+    run(trial(resolved(stripes, draw=draw), stripes, tmp_path, {"density": 0.5}), recorder)
+    [point] = recorder.points
+    architecture = Architecture.from_json(point.architecture)
+    assert {block.draw for block in sampled_blocks(architecture)} == {draw}
+    # What is written is what the masks are.
+    network = checkpoint.load(recorder.artifacts[f"{point.key}.safetensors"])
+    made = [float((mask > 0).float().mean()) for mask in masks.of(network, torch.randn(8, 1, 16, 16))]
+    if draw == "budget":
+        for share, wanted, each in zip(made, densities(architecture), samplings(network), strict=True):
+            assert each.density == wanted
+            assert share == pytest.approx(wanted, abs=0.05)
+
+
+def test_a_constraint_is_met_by_a_fixed_budget(stripes: Path, tmp_path: Path) -> None:
+    bound = resolved(stripes).method.cost(resolved(stripes).dataset, 0.3)["macs"]
+    spec = resolved(stripes, ({"metric": "macs", "value": bound},))
+    recorder = Recorder(tmp_path)
+    run(trial(spec, stripes, tmp_path, {"density": 0.3}), recorder)
+    [point] = recorder.points
+    assert 0.9 * bound <= point.metrics["macs"] <= bound
+    path = recorder.artifacts[f"{point.key}.safetensors"]
+    assert reevaluate(path, Dataset.open(stripes), "report").top1 == point.metrics["top1"]
+
+
+def test_a_drained_training_goes_on_to_the_same_network(stripes: Path, tmp_path: Path) -> None:
+    spec = resolved(stripes)
+    whole = Recorder(tmp_path)
+    run(trial(spec, stripes, tmp_path, {"density": 0.4}), whole)
+    first = Recorder(tmp_path / "a", stop=lambda asked: Stop.DRAIN if asked == 5 else Stop.NO)
+    run(trial(spec, stripes, tmp_path / "a", {"density": 0.4}), first)
+    assert not first.points
+    [(step, kept)] = first.checkpoints
+    assert step == 5
+    second = Recorder(tmp_path / "b")
+    run(trial(spec, stripes, tmp_path / "b", {"density": 0.4}, checkpoint=kept), second)
+    tensors = [checkpoint.read(r.artifacts["density-0.4.safetensors"])[0] for r in (whole, second)]
+    assert tensors[0].keys() == tensors[1].keys()
+    assert all(torch.equal(value, tensors[1][name]) for name, value in tensors[0].items())
+
+
+@pytest.mark.parametrize("stop", [Stop.CANCEL, Stop.DRAIN])
+def test_what_is_to_end_at_once_reports_nothing(stripes: Path, tmp_path: Path, stop: Stop) -> None:
+    recorder = Recorder(tmp_path, stop=lambda asked: stop if asked >= 12 else Stop.NO)
+    run(trial(resolved(stripes), stripes, tmp_path, {"density": 0.4}), recorder)
+    assert not recorder.points
+
+
+def test_at_a_limit_it_reports_what_it_has(stripes: Path, tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, stop=lambda asked: Stop.LIMIT if asked >= 3 else Stop.NO)
+    outputs = run(trial(resolved(stripes), stripes, tmp_path, {"density": 0.4}), recorder)
+    assert (outputs["steps"], len(recorder.points)) == (3, 1)
