@@ -1,0 +1,169 @@
+"""Time that spatial sampling saves on a CPU, at batch 1, against the fastest dense form, on one thread and on all.
+
+Masks are fixed budgets at random positions, drawn from the seed: the worst case for memory, since learned masks are clustered. Their
+predictors are computed and counted. The dense network is the plain one, channels last, normalisation folded: the faster of
+`search.export.fold` and of our own dense form, whose 1 x 1 convolutions are products of matrices where that measures faster.
+
+- `NETWORK_share_D`: of the multiply-accumulates that zero fill saves at a density (predictors included), the share that is
+  saved of the time: (1 - time / dense time) / (1 - MACs / dense MACs), for the whole network at 448 pixels. Goal: .65 up to a
+  density of .35.
+- `NETWORK_slowest`: the longest time over the dense one, of the densities .1 to .7. Goal: 1.02.
+
+In the details: milliseconds of every case, those with interpolation too, and bottlenecks of ResNet-50 by themselves at several
+sizes of their maps.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
+
+from benchmarks.harness import Claim, Report, interleaved, medians, run
+from cores import cores
+from models.architecture import Architecture
+from models.build import Network, build
+from models.cost import cost
+from models.families.registry import architecture
+from models.kinds.basic import Classifier
+from models.kinds.residual import ResidualBottleneck
+from models.kinds.sampling import Fill, Policy, sampled
+from models.layers.folded_residual import Table
+from models.layers.sparse import break_even, sparse
+from models.layers.sparse_sampling import SparseBlock
+from models.trace import Size
+from search.export.fold import folded
+
+DENSITIES: Final = (0.1, 0.2, 0.35, 0.5, 0.7)
+CLAIMED: Final = 0.35
+NETWORKS: Final = {"resnet50": (448, 448), "resnet101": (448, 448)}
+BLOCKS: Final[Mapping[str, tuple[int, Size]]] = {
+    "64 at 100x168": (64, (100, 168)),
+    "64 at 56x56": (64, (56, 56)),
+    "128 at 50x84": (128, (50, 84)),
+    "128 at 28x28": (128, (28, 28)),
+    "256 at 28x28": (256, (28, 28)),
+}
+"""Middle channels and map of bottlenecks."""
+REPEATS: Final = 15
+
+
+def ready(found: Architecture) -> Network:
+    """With statistics as a training leaves them."""
+    torch.manual_seed(0)
+    network = build(found).eval()
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None:
+            norm.running_mean.normal_(0, 0.1)
+            norm.running_var.uniform_(0.5, 1.5)
+            nn.init.constant_(norm.weight, 0.3)
+    return network
+
+
+def masked(found: Architecture, density: float, fill: Fill) -> Architecture:
+    """With masks of a fixed budget."""
+    return sampled(found, Policy(density=density, draw="budget", fill=fill, grid=0 if fill == "zero" else 7))
+
+
+class _Pass:
+    """One pass in torch, with masks of a density."""
+
+    def __init__(self, network: nn.Module, images: Tensor, density: float | None = None) -> None:
+        self._network = network
+        self._images = images
+        self._density = density
+        self._masks = [module.masks for module in network.modules() if isinstance(module, SparseBlock)]
+
+    @torch.inference_mode()
+    def __call__(self) -> None:
+        for masks in self._masks:
+            for sampling in masks.samplings:
+                sampling.density = self._density or 1.0
+        self._network(self._images)
+
+
+def cases(plain: Architecture, images: Tensor, table: Table) -> dict[str, Callable[[], object]]:
+    """The passes by name: `folded` and `dense` of the plain network, `zero` and `rbf` of every density."""
+    network = ready(plain)
+    usual = folded(network)
+    convert_conv2d_weight_memory_format(usual, torch.channels_last)
+    zero = sparse(ready(masked(plain, CLAIMED, "zero")), table)
+    rbf = sparse(ready(masked(plain, CLAIMED, "rbf")), table)
+    _check(plain, images, table)
+    return {
+        "folded": _Pass(usual, images),
+        "dense": _Pass(sparse(network, table), images),
+        **{f"zero {density}": _Pass(zero, images, density) for density in DENSITIES},
+        f"rbf {CLAIMED}": _Pass(rbf, images, CLAIMED),
+    }
+
+
+def measured(plain: Architecture, size: Size, repeats: int) -> dict[str, Any]:
+    """Milliseconds, and of each density the multiply-accumulates and the time over those of the dense network."""
+    images = torch.randn(1, plain.channels, *size, generator=torch.Generator().manual_seed(0))
+    images = images.contiguous(memory_format=torch.channels_last)
+    table = break_even(ready(plain), images)
+    seconds = medians(interleaved(cases(plain, images, table), repeats=repeats, warmup=2))
+    dense = min(seconds["folded"], seconds["dense"])
+    macs = cost(plain, size).macs
+    rows = {}
+    fills: dict[str, Fill] = {"zero": "zero", "rbf": "rbf"}
+    for name, taken in seconds.items():
+        fill, _, density = name.partition(" ")
+        if fill in fills:
+            theory = cost(masked(plain, float(density), fills[fill]), size).macs / macs
+            share = (1 - taken / dense) / (1 - theory)
+            rows[name] = {"macs": theory, "time": taken / dense, "share": share}
+            sys.stderr.write(f"  {name:10} MACs {theory:.3f}  time {taken / dense:.3f}  share {share:.2f}\n")
+    return {"milliseconds": {name: round(1000 * taken, 2) for name, taken in seconds.items()}, "densities": rows}
+
+
+def block(middle: int) -> Architecture:
+    """A bottleneck of ResNet-50's, by itself."""
+    outer = 4 * middle
+    body = ResidualBottleneck(outer, middle, outer, stride=1, groups=1, projection=False)
+    return Architecture("bottleneck", 224, outer, 2, (body, Classifier(outer, 2)))
+
+
+def report(networks: Mapping[str, Size], blocks: Mapping[str, tuple[int, Size]], repeats: int) -> Report:
+    """Of families and of bottlenecks (middle channels, map), on one thread and on all."""
+    claims: list[Claim] = []
+    details: dict[str, Any] = {}
+    for name, threads in {"one_thread": 1, "all_threads": cores()}.items():
+        torch.set_num_threads(threads)
+        for family, size in networks.items():
+            sys.stderr.write(f"{family} at {size[0]}x{size[1]}, {name}\n")
+            found = details[f"{family}_{name}"] = measured(architecture(family), size, repeats)
+            rows = {float(key.split()[1]): row for key, row in found["densities"].items() if key.startswith("zero")}
+            claims += [
+                Claim(f"{family}_share_{density}_{name}", row["share"], 0.65, "higher")
+                for density, row in rows.items()
+                if density <= CLAIMED
+            ]
+            slowest = max(row["time"] for row in rows.values())
+            claims.append(Claim(f"{family}_slowest_{name}", slowest, 1.02, "lower"))
+        for label, (middle, size) in blocks.items():
+            sys.stderr.write(f"bottleneck of {label}, {name}\n")
+            details[f"bottleneck {label} {name}"] = measured(block(middle), size, repeats)
+    return Report("sparse_speed", tuple(claims), details)
+
+
+def main() -> Report:
+    return report(NETWORKS, BLOCKS, REPEATS)
+
+
+@torch.inference_mode()
+def _check(plain: Architecture, images: Tensor, table: Table) -> None:
+    network = ready(masked(plain, CLAIMED, "zero"))
+    expected = network(images)
+    difference = float((sparse(network, table)(images) - expected).abs().max() / expected.abs().max())
+    if difference > 1e-4:
+        raise RuntimeError(f"the forms disagree by {difference:.1e} of the largest logit")
+
+
+if __name__ == "__main__":
+    run(main)

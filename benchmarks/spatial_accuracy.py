@@ -1,0 +1,122 @@
+"""How accurate networks with masks are on Fashion-MNIST against smaller images and other masks: narrow WideResNets, 3 seeds.
+
+For each seed one search trains, by one recipe, networks of two densities with stochastic masks, and for each of them masks
+without noise, rectified gates, and the plain network on images so small that it takes no more multiply-accumulates. Accuracies
+are on the report split, on which nothing is chosen; MACs count what the masks compute, and latencies are those of the form
+that computes no more, on one thread.
+
+- `sampled_over_KIND`: percentage points by which stochastic masks are better, mean over the seeds and densities. Goal: 0 over
+  `uniform` (the paper, table 1: at equal accuracy a third fewer MACs), -1 over the others.
+- `macs_over_uniform`: their multiply-accumulates over those of the smaller images, mean. Goal: 1.1.
+
+Searches are kept in PARETOFIT_HOME/cache/benchmarks: an interrupted run goes on, a finished one is told again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+from statistics import mean
+from typing import Any, Final
+
+import torch
+
+from benchmarks.harness import Claim, Report, run
+from cores import cores
+from search.allocator import keep_freed_memory
+from search.data.ingest import IngestRequest, ingest
+from search.data.store import Dataset
+from search.local import LocalSearch
+from search.reporter import Point, Stop
+from search.spec import DatasetSpec, SearchSpec
+from settings import get_settings
+
+SEEDS: Final = (0, 1, 2)
+GOALS: Final = {"uniform": 0.0, "deterministic": -1.0, "gated": -1.0}
+DATASET: Final = DatasetSpec.model_validate(
+    {"name": "spatial", "source": {"kind": "builtin", "name": "fashion_mnist", "subset": 6000}}
+)
+METHOD: Final[dict[str, Any]] = {
+    "kind": "spatial_sampling",
+    "family": "wrn_10_1",
+    "densities": [0.3, 0.6],
+    "trials": 2,
+    "fill": "zero",
+    "epochs": 8,
+    "batch_size": 64,
+    "learning_rate": 0.1,
+    "augmentation": {"kind": "pad_crop", "padding": 2},
+    "baselines": list(GOALS),
+}
+_COLUMNS: Final = ("top1", "macs", "dense_macs", "sparse_ms", "dense_ms")
+
+
+def main() -> Report:
+    return measured(METHOD, DATASET, SEEDS)
+
+
+def measured(method: dict[str, Any], data: DatasetSpec, seeds: tuple[int, ...]) -> Report:
+    """Train every network that is compared; the claims on what they come to."""
+    keep_freed_memory()
+    # Threads that wait for a core make a training ten times slower, and something else may run for half an hour.
+    torch.set_num_threads(max(1, cores() - 1))
+    folder = _folder(method, data)
+    dataset = folder / "dataset"
+    if not (folder / "ready").exists():
+        ingest(IngestRequest(spec=data), dataset)
+        (folder / "ready").touch()
+    found = {seed: _points(method, dataset, folder / f"seed-{seed}", seed) for seed in seeds}
+    rows = [row for points in found.values() for row in points]
+    sampled = _of(rows, "sampled")
+    claims = [
+        Claim(
+            f"sampled_over_{kind}",
+            100 * (_mean(sampled, "top1") - _mean(_of(rows, kind), "top1")),
+            goal,
+            "higher",
+        )
+        for kind, goal in GOALS.items()
+    ]
+    macs = _mean(sampled, "macs") / _mean(_of(rows, "uniform"), "macs")
+    claims.append(Claim("macs_over_uniform", macs, 1.1, "lower"))
+    return Report("spatial_accuracy", tuple(claims), {"seeds": found})
+
+
+def _points(method: dict[str, Any], dataset: Path, out: Path, seed: int) -> list[dict[str, Any]]:
+    """A line for each network of a search."""
+    body = {"name": "spatial", "dataset_id": "local", "method": method, "seed": seed}
+    spec = SearchSpec.model_validate(body).resolve(Dataset.open(dataset).profile)
+    search = LocalSearch(spec, dataset, out)
+    search.run(lambda: Stop.NO, lambda trial, done: _say(f"seed {seed}, trial {trial}: {done:4.0%}"))
+    _say("\n")
+    return [_line(point) for point in search.points()]
+
+
+def _line(point: Point) -> dict[str, Any]:
+    metrics = {name: point.metrics[name] for name in _COLUMNS if name in point.metrics}
+    return {"kind": point.config.get("baseline", "sampled"), "key": point.key, **metrics}
+
+
+def _of(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [row for row in rows if row["kind"] == kind]
+
+
+def _mean(rows: list[dict[str, Any]], name: str) -> float:
+    return mean(row[name] for row in rows)
+
+
+def _folder(method: dict[str, Any], data: DatasetSpec) -> Path:
+    """Of this dataset and method, kept from one run to the next."""
+    described = hashlib.sha256(f"{data.model_dump_json()} {method}".encode()).hexdigest()[:12]
+    folder = get_settings().home / "cache" / "benchmarks" / f"spatial-{described}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"\r{text}")
+
+
+if __name__ == "__main__":
+    run(main)
