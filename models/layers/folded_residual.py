@@ -52,8 +52,10 @@ class FoldedUnit(nn.Module):
 
 
 class FoldedResidual(nn.Module):
-    """[N, C, H, W] -> [N, C', H', W'], both channels last. It may change its input: it is for networks whose blocks follow one
-    another."""
+    """[N, C, H, W] -> [N, C', H', W'], both channels last. It may change its input if `changes_input`: in networks nobody
+    else reads what one block hands to the next."""
+
+    changes_input = True
 
     def __init__(self, body: nn.Module, table: Table) -> None:
         """Raises ValueError for a body with groups, TypeError for one that is no residual block."""
@@ -79,7 +81,6 @@ class FoldedResidual(nn.Module):
             self.shortcut = None if shortcut is None else Convolution(shortcut, None)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
         active, total = self.entered(x)
         out = self.everywhere(self.second, F.relu_(self.everywhere(self.first, active)))
         if self.third is not None:
@@ -87,7 +88,10 @@ class FoldedResidual(nn.Module):
         return self.left(total.add_(out))
 
     def entered(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What the first convolution reads, and the shortcut's output, which may be changed."""
+        """What the first convolution reads, and the shortcut's output, which may be changed. Both are channels last."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        if self.shortcut is None and not self.changes_input:
+            x = x.clone(memory_format=torch.channels_last)
         active = x
         if self.entry is not None:
             norm = self.entry

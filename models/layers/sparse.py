@@ -40,9 +40,12 @@ def sparse(network: Network, table: Table = NO_TABLE, form: Form | None = None) 
         raise ValueError("a network in training mode has no sparse form: call eval() first")
     found: list[nn.Module] = []
     nonnegative = False
-    for block in network.blocks:
+    for block in copy.deepcopy(network.blocks):
         found.append(_faster(block, table, form, nonnegative=nonnegative))
         nonnegative = _is_nonnegative(block, nonnegative)
+    if isinstance(found[0], FoldedResidual):
+        # The images are not its own to change.
+        found[0].changes_input = False
     made = Network(network.architecture, found)
     made.record = network.record
     return made.eval()
@@ -55,7 +58,7 @@ def _faster(block: nn.Module, table: Table, form: Form, *, nonnegative: bool) ->
         return SparseBlock(block, table, nonnegative=nonnegative)
     if isinstance(block, RESIDUAL) and not _grouped(block):
         return FoldedResidual(block, table)
-    return FoldedUnit(block) if isinstance(block, ConvUnit) else copy.deepcopy(block)
+    return FoldedUnit(block) if isinstance(block, ConvUnit) else block
 
 
 def _grouped(body: nn.Module) -> bool:

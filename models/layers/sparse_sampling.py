@@ -15,16 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.layers.folded_residual import FoldedResidual, Table
-from models.layers.interpolation import Interpolation
+from models.layers.interpolation import Interpolation, weighted
 from models.layers.noise import logistic
-from models.layers.rows import Convolution, Padded, rows
+from models.layers.rows import Convolution, Padded, as_map, rows
 from models.layers.spatial_sampling import Sampled, Sampling, size_of
 from models.trace import Size
 
 PART: Final = 1024
 """Rows that are gathered at once, by each thread."""
-NEGLIGIBLE: Final = 1e-7
-"""A weight, as a share of the largest in its window, that changes no sum in float32."""
 
 
 class Masks(nn.Module):
@@ -49,9 +47,13 @@ class Masks(nn.Module):
         return all(each.draw == "budget" and each.density >= 1 for each in self.samplings)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """[N, C, H, W], channels last -> of each mask float32 [N, 1, H', W']."""
+        """[N, C, H, W] -> of each mask float32 [N, 1, H', W']."""
         count, _, height, width = x.shape
-        products = (rows(x) @ self.matrix).t().reshape(9, len(self.samplings), count, height, width)
+        products = (
+            (rows(x.contiguous(memory_format=torch.channels_last)) @ self.matrix)
+            .t()
+            .reshape(9, len(self.samplings), count, height, width)
+        )
         planes = F.pad(products, (1, 1, 1, 1))
         found = []
         for i, sampling in enumerate(self.samplings):
@@ -113,7 +115,6 @@ class SparseBlock(FoldedResidual):
         self.fills = None if fills is None else [cast("Interpolation", each).weights(device).detach() for each in fills]
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
         return super().forward(x) if self.masks.constant else self.on(x, self.masks(x))
 
     def on(self, x: Tensor, masks: list[Tensor]) -> Tensor:
@@ -128,7 +129,7 @@ class SparseBlock(FoldedResidual):
         inner.put(first.positions, values)
         if self.fills is not None:
             missing = (read * (first.mask == 0)).flatten().nonzero()[:, 0]
-            inner.put(missing, interpolated(values, first, missing, self.fills[0]))
+            inner.put(missing, _interpolated(inner.map, first, missing, self.fills[0], border=1))
         out = self._at(self.second, inner, last)
         settled = self.entry is not None or (self.nonnegative and self.shortcut is None and self.fills is None)
         act = settled and self.entry is None
@@ -172,31 +173,14 @@ class SparseBlock(FoldedResidual):
         total.index_copy_(0, last.positions, found.relu_() if act else found)
         if self.fills is not None:
             missing = (last.mask == 0).flatten().nonzero()[:, 0]
-            total.index_add_(0, missing, interpolated(values, last, missing, self.fills[1]))
+            made = as_map(torch.zeros_like(total).index_copy_(0, last.positions, values), last.like)
+            total.index_add_(0, missing, _interpolated(made, last, missing, self.fills[1], border=0))
 
 
-def interpolated(values: Tensor, active: Active, positions: Tensor, weights: Tensor) -> Tensor:
-    """[n, C] at the active positions -> [u, C] at others: the mean of what is in the window, by its weights [w, w]; 0 where
-    there is nothing."""
-    window = weights.shape[0]
-    reach = window // 2
-    numbers = positions.new_full((active.mask.numel(),), -1)
-    numbers[active.positions] = torch.arange(len(active.positions), device=positions.device)
-    padded = F.pad(numbers.view_as(active.mask), (reach,) * 4, value=-1)
-    _, height, width = active.like
-    line = width + 2 * reach
-    image, row = positions // (height * width), positions // width % height
-    starts = image * (height + 2 * reach) * line + row * line + positions % width
-    steps = torch.arange(window, device=positions.device)
-    neighbours = padded.flatten()[starts[:, None] + (steps[:, None] * line + steps).flatten()]
-    shares = weights.flatten() * (neighbours >= 0)
-    shares *= shares > NEGLIGIBLE * shares.amax(1, keepdim=True)
-    shares /= shares.sum(1, keepdim=True).clamp_min(torch.finfo(shares.dtype).tiny)
-    kept = shares > 0
-    ends = kept.sum(1).cumsum(0)
-    return F.embedding_bag(
-        neighbours[kept], values, F.pad(ends, (1, 0))[:-1], mode="sum", per_sample_weights=shares[kept]
-    )
+def _interpolated(values: Tensor, active: Active, positions: Tensor, weights: Tensor, border: int) -> Tensor:
+    """[n, C] at positions, from a map [N, C, H, W], with a border, that is 0 where it is not active."""
+    total, weight = weighted(values, (active.mask > 0).float(), weights, border)
+    return rows(total).index_select(0, positions).div_(weight.flatten()[positions, None])
 
 
 def _parts(number: int) -> Iterator[tuple[int, int]]:

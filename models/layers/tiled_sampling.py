@@ -74,7 +74,6 @@ class TiledBlock(FoldedResidual):
         self.fills: nn.ModuleList | None = module.fills
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
         return super().forward(x) if self.masks.constant else self.on(x, self.masks(x))
 
     def on(self, x: Tensor, masks: list[Tensor]) -> Tensor:

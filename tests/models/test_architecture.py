@@ -18,6 +18,7 @@ from models.architecture import FORMAT_VERSION, Architecture, ArchitectureError,
 from models.families.registry import architecture
 from models.kinds.basic import Classifier, Conv
 from models.kinds.pooling import MaxPool
+from models.kinds.sampling import Policy, sampled
 from tests.models.forms import FORMS
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -29,6 +30,7 @@ GOLDEN_FORMS = {
     "resnet18": architecture("resnet18", nominal=64, classes=200),
     "resnet50": architecture("resnet50", width=0.9, slimmable=True),
     "resnext50_32x4d": architecture("resnext50_32x4d", width=0.5),
+    "sampled_resnet18": sampled(architecture("resnet18", width=0.125, nominal=32, classes=10), Policy(density=0.5)),
     "scalenet20": architecture("scalenet20", nominal=32, classes=10),
     "scalenet50_light": architecture("scalenet50_light"),
     "shufflenet_v1": architecture("shufflenet_v1", width=0.25),

@@ -14,7 +14,7 @@ TINY: Final[Recipe] = {
     "base_width": 0.5,
     "resolutions": [12],
     "densities": [0.3, 0.7],
-    "shares": [0.1, 0.4],
+    "shares": [0.15],
     "trials": 2,
     "fill": "zero",
     "epochs": 2,

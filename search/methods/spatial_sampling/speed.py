@@ -14,8 +14,8 @@ from models.kinds.sampling import plain
 from models.layers.sparse import break_even, sparse
 from search.latency.clock import timed
 
-TURNS: Final = 4
-_IMAGES: Final = 4
+TURNS: Final = 3
+_IMAGES: Final = 2
 
 
 def measure(network: Network, images: Tensor) -> dict[str, float]:

@@ -31,26 +31,26 @@ from search.training.ranks import current
 class Sparsity:
     """What masks that compute much cost, from the logits of all of them in one pass."""
 
-    def __init__(self, params: SpatialSamplingParams, config: dict[str, Any], architecture: Architecture, size: Size):
-        self._params = params
+    def __init__(self, trial: Trial, config: dict[str, Any], architecture: Architecture, size: Size) -> None:
+        self._params: SpatialSamplingParams = trial.spec.method
         blocks = sampled_blocks(architecture)
         # Of a block with two masks the second serves more.
-        self._shares = [share for block in blocks for share in ((0.25, 0.75) if len(block.densities) == 2 else (1.0,))]
-        self._blocks = len(blocks)
-        self._macs = _dense_macs(architecture, size)
+        shares = [share for block in blocks for share in ((0.25, 0.75) if len(block.densities) == 2 else (1.0,))]
+        macs = _dense_macs(architecture, size)
+        # On the device from the beginning: a copy at each step would make the host wait.
+        self._shares = torch.tensor(shares, device=trial.device) / len(blocks)
+        self._macs = torch.tensor([each / sum(macs) for each in macs], device=trial.device)
         self._gamma = config.get("gamma")
         self._density = config.get("density")
 
     def __call__(self, masks: list[Sampling], logits: list[Tensor]) -> tuple[Tensor, Tensor]:
         """The loss, and the expected share of the sampled convolutions' multiply-accumulates."""
         expected = torch.stack([mask.probabilities(found).mean() for mask, found in zip(masks, logits, strict=True)])
-        macs = expected.new_tensor(self._macs)
-        density = (expected * macs).sum() / macs.sum()
+        density = (expected * self._macs).sum()
         if self._gamma is None:
             return self._params.density_weight * (density - self._density).square(), density
         means = torch.stack([torch.sigmoid(found).mean() for found in logits])
-        shares = means.new_tensor(self._shares)
-        return self._gamma / self._blocks * (shares * means).sum(), density
+        return self._gamma * (self._shares * means).sum(), density
 
 
 class Step:
@@ -65,7 +65,7 @@ class Step:
         self._steps = steps
         self._last = -1
         self._masks = list(samplings(network))
-        self._sparsity = Sparsity(self._params, config, network.architecture, size)
+        self._sparsity = Sparsity(trial, config, network.architecture, size)
 
     def __call__(self, index: int, batch: Batch, scale: Scale) -> dict[str, Tensor]:
         """Returns the losses, on the device."""
