@@ -8,7 +8,6 @@ from typing import Any
 
 from search.methods.method import Config
 from search.methods.spatial_sampling.params import LEAST, SpatialSamplingParams, to_line
-from search.methods.training import input_size
 from search.spec import ResolvedSpec
 
 STARTUP = 4
@@ -118,8 +117,7 @@ def _side(spec: ResolvedSpec, density: float) -> int | None:
     else:
         allowed = params.cost(profile, density)["macs"]
     for side in range(full, 7, -1):
-        macs = params.candidate(profile, {"side": side}).cost["macs"]
-        if macs <= allowed and input_size(profile, side) >= (8, 8):
+        if params.candidate(profile, {"side": side}).cost["macs"] <= allowed:
             return side
     return None
 

@@ -79,6 +79,8 @@ class _Found:
             sys.stderr.write("the network meets no constraint: it is not reported\n")
         shares = () if baseline or fits is None else self._params.shares
         for share in shares:
+            if self._reporter.should_stop() is not Stop.NO:
+                break
             less = budget.fitting(self._trial.spec, {**self._config, "draw": "budget"}, [share * d for d in fits or ()])
             if less is not None:
                 points += self._measured(self._candidate("budget", less, share), outputs)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.architecture import Architecture
-from models.kinds.sampling import sampled_blocks
+from models.kinds.sampling import Sampled, sampled_blocks
 from models.layers.slimmable import Slimmable
 from models.layers.spatial_sampling import Sampling, samplings, set_temperature
 from models.trace import Size
@@ -117,7 +117,7 @@ def _dense_macs(architecture: Architecture, size: Size) -> list[float]:
     found: list[float] = []
     for block in architecture.blocks:
         layers = block.layers(size)
-        if block in sampled_blocks(architecture):
-            found += map(float, getattr(block, "dense_macs")(size))  # noqa: B009
+        if isinstance(block, Sampled):
+            found += map(float, block.dense_macs(size))
         size = layers[-1].output.size
     return found
