@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from search.methods.method import Config
-from search.methods.spatial_sampling.params import LEAST, SpatialSamplingParams, to_line
+from search.methods.spatial_sampling.params import SpatialSamplingParams, to_line
 from search.spec import ResolvedSpec
 
-STARTUP = 4
+STARTUP: Final = 4
 """Networks whose densities are chosen evenly, before those that come of what is known."""
-_STEPS = 40
+LEAST: Final = 0.01
+"""The lowest density that a fixed budget is cut to."""
+_STEPS: Final = 40
 
 
 def axis(spec: ResolvedSpec) -> tuple[str, float, float]:

@@ -25,8 +25,6 @@ from search.methods.training import TrainingParams, input_size
 Baseline = Literal["uniform", "deterministic", "gated"]
 Density = Annotated[float, Field(gt=0, le=1)]
 Gamma = Annotated[float, Field(gt=0, le=100)]
-LEAST = 0.01
-"""The lowest density that a network is cut to."""
 
 
 class SpatialSamplingParams(TrainingParams):
@@ -186,9 +184,9 @@ class SpatialSamplingParams(TrainingParams):
         """Densities are learned: the least network, those of the bounds of the range, and the one that computes everything tell
         between what the others are."""
         self.check_batch(dataset)
-        named = {"least": LEAST, "all": 1.0}
+        named = {"least": 0.0, "all": 1.0}
         if self.loss == "density":
-            named |= {f"density-{density:g}": density for density in self.densities if LEAST < density < 1}
+            named |= {f"density-{density:g}": density for density in self.densities if density < 1}
         size = self.input_size(dataset)
         return [
             Candidate(key=name, config={"density": density}, input_size=size, cost=self.cost(dataset, density))
