@@ -24,7 +24,7 @@ def measure(network: Network, images: Tensor) -> dict[str, float]:
     with _one_thread():
         each = [image.contiguous(memory_format=torch.channels_last) for image in images[:_IMAGES].split(1)]
         dense = build(plain(network.architecture), images.device).eval()
-        table = {} if images.is_cuda else break_even(network, each[0])
+        table = break_even(network, each[0])
         forms = [sparse(network, table), sparse(dense, table)]
         found = timed([_Pass(form, each) for form in forms], turns=TURNS)
     sparse_ms, dense_ms = (timing.median_ms / len(each) for timing in found)

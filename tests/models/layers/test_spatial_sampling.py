@@ -316,10 +316,11 @@ def test_groups_stay_as_they_are_and_training_is_refused() -> None:
         sparse(found.train())
 
 
+@pytest.mark.parametrize("form", ["positions", "tiles"])
 @torch.inference_mode()
-def test_break_even_is_a_share_for_every_convolution() -> None:
+def test_break_even_is_a_share_for_every_convolution(form: Form) -> None:
     found = network("resnet18", fill="zero")
-    table = break_even(found, images(1))
+    table = break_even(found, images(1), form)
     assert all(0 <= choice.break_even <= 1 for choice in table.values())
     assert {key[2] for key in table} == {1, 3}
 
