@@ -94,8 +94,8 @@ class Sampling(nn.Module):
 
 
 def chosen(density: float, positions: int) -> int:
-    """How many of the positions a fixed budget takes: at least one."""
-    return min(positions, max(1, round(density * positions)))
+    """How many of the positions a fixed budget takes."""
+    return min(positions, round(density * positions))
 
 
 class Sampled(nn.Module):
