@@ -22,7 +22,7 @@ def measure(network: Network, images: Tensor) -> dict[str, float]:
     """Milliseconds for one image, the median over some of `images` [N, C, H, W]: `sparse_ms` on one thread of a CPU (or on
     the images' GPU) by the masks, `dense_ms` of the plain network in its fastest dense form, by turns."""
     with _one_thread():
-        each = [image.contiguous(memory_format=torch.channels_last) for image in images[:_IMAGES].split(1)]
+        each = [image.contiguous(memory_format=torch.channels_last) for image in torch.split(images[:_IMAGES], 1)]
         dense = build(plain(network.architecture), images.device).eval()
         table = break_even(network, each[0])
         forms = [sparse(network, table), sparse(dense, table)]
