@@ -94,7 +94,7 @@ def _points(method: dict[str, Any], dataset: Path, out: Path, seed: int) -> list
 
 
 def _line(point: Point) -> dict[str, Any]:
-    metrics = {name: point.metrics[name] for name in _COLUMNS if name in point.metrics}
+    metrics: dict[str, Any] = {name: point.metrics[name] for name in _COLUMNS if name in point.metrics}
     return {"kind": point.config.get("baseline", "sampled"), "key": point.key, **metrics}
 
 
@@ -103,7 +103,7 @@ def _of(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 
 
 def _mean(rows: list[dict[str, Any]], name: str) -> float:
-    return mean(row[name] for row in rows)
+    return mean([float(row[name]) for row in rows])
 
 
 def _folder(method: dict[str, Any], data: DatasetSpec) -> Path:

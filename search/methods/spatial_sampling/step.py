@@ -40,8 +40,8 @@ class Sparsity:
         # On the device from the beginning: a copy at each step would make the host wait.
         self._shares = torch.tensor(shares, device=trial.device) / len(blocks)
         self._macs = torch.tensor([each / sum(macs) for each in macs], device=trial.device)
-        self._gamma = config.get("gamma")
-        self._density = config.get("density")
+        self._gamma: float | None = config.get("gamma")
+        self._density: float = config.get("density", 1.0)
 
     def __call__(self, masks: list[Sampling], logits: list[Tensor]) -> tuple[Tensor, Tensor]:
         """The loss, and the expected share of the sampled convolutions' multiply-accumulates."""

@@ -101,7 +101,7 @@ def test_a_constraint_leaves_out_what_is_beyond_it() -> None:
 
 def test_densities_are_scaled_to_fit() -> None:
     free = spec()
-    config = {"density": 0.7, "draw": "budget", "mask_seed": 0}
+    config: dict[str, Any] = {"density": 0.7, "draw": "budget", "mask_seed": 0}
     found = [0.81239, 0.43218] * 6
     assert budget.fitting(free, config, found) == [0.8123, 0.4321] * 6
     bound = free.method.cost(DATASET, 0.3)["macs"]
@@ -118,7 +118,7 @@ def test_a_configuration_is_a_network() -> None:
     params: SpatialSamplingParams = spec().method
     line = to_line([0.25, 0.5] * 6)
     assert from_line(line) == (0.25, 0.5) * 6
-    config = {"gamma": 0.02, "draw": "budget", "mask_seed": 3, "mask_densities": line}
+    config: dict[str, Any] = {"gamma": 0.02, "draw": "budget", "mask_seed": 3, "mask_densities": line}
     assert densities(params.network(DATASET, config)) == (0.25, 0.5) * 6
     assert params.candidate(DATASET, config).key == "gamma-0.02"
     assert params.candidate(DATASET, {**config, "share": 0.5}).key == "gamma-0.02-budget-0.5"
