@@ -193,7 +193,7 @@ def test_a_budget_is_met_exactly() -> None:
 
 def test_the_grid_is_always_computed() -> None:
     for draw in ("stochastic", "deterministic", "budget"):
-        found = network("resnet18", draw=draw, density=0.2, grid=3)
+        found = network("resnet18", draw=draw, density=0.3, grid=3)
         for each in samplings(found):
             assert each.predict.bias is not None
             nn.init.constant_(each.predict.bias, -9.0)
