@@ -53,6 +53,16 @@ class UploadSource(_Spec):
     kind: Literal["upload"] = "upload"
 
 
+class UrlSource(_Spec):
+    """An archive as for `upload`, fetched from a public https:// address when the dataset is created."""
+
+    kind: Literal["url"] = "url"
+    url: str = Field(max_length=2048, description="https://...; three redirects at most are followed.")
+    sha256: str | None = Field(
+        default=None, pattern=r"^[0-9a-f]{64}$", description="Of the archive; unset: whatever is there."
+    )
+
+
 class Splits(_Spec):
     """Fractions held out by seed, classes kept in proportion. `report` is used only where the source has no split of
     its own for it (`val/`, a test set)."""
@@ -65,7 +75,7 @@ class DatasetSpec(_Spec):
     """A dataset as a user submits it."""
 
     name: str = Field(min_length=1, max_length=200)
-    source: Annotated[BuiltinSource | UploadSource, Field(discriminator="kind")]
+    source: Annotated[BuiltinSource | UploadSource | UrlSource, Field(discriminator="kind")]
     format: Literal["image_folder"] = "image_folder"
     image_size: int | None = Field(
         default=None,

@@ -12,6 +12,10 @@ from sqlalchemy.orm import Session
 from db import ingestion, publication
 from db.ingestion import Ingestion
 from db.outbox import INGEST
+from outbound import Outbound
+from search.spec import UrlSource
+from workers import download
+from workers.download import UnusableError
 from workers.helper import ask
 from workers.job import Answer, run_job
 from workers.messages import storable
@@ -33,10 +37,16 @@ def run(runtime: Runtime, dataset_id: str) -> None:
 
 def _validate(runtime: Runtime, job: Ingestion, folder: Path, check: Callable[[], None]) -> Answer:
     """The answer of `search.data.ingest`, with a manifest if it is ready."""
-    archive = None
+    archive, settings = None, runtime.settings
     if job.archive is not None:
         archive = folder / "archive"
         runtime.blobs.fetch(job.archive, archive, check)
+    elif isinstance(job.spec.source, UrlSource):
+        archive = folder / "archive"
+        try:
+            download.fetch(job.spec.source, archive, settings, Outbound.to(settings.outbound_networks), check)
+        except UnusableError as error:
+            return {"state": "rejected", "errors": error.reasons(), "report": None}
     request, out = folder / "request.json", folder / "dataset"
     content = {"spec": job.spec.model_dump(mode="json"), "archive": None if archive is None else str(archive)}
     request.write_text(json.dumps(content))

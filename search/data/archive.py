@@ -30,6 +30,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MAX_NAME = 1024
 
 _CHUNK = 1024 * 1024
+_ZIP_END = 22  # bytes of a zip's last record
 _HEAD = 262  # as far as tar's magic number
 _ARCHIVES = re.compile(
     rb"PK\x03\x04|PK\x05\x06|\x1f\x8b|BZh[1-9](1AY&SY|\x17rE8P\x90)|\xfd7zXZ\x00|7z\xbc\xaf\x27\x1c|Rar!\x1a\x07"
@@ -186,6 +187,8 @@ def _entries(file: IO[bytes], limits: IngestLimits, budget: _Budget) -> Iterator
     file.seek(0)
     if not head:
         raise reject("empty_archive", "has no bytes: send a zip or tar of class/name.png")
+    if not head.startswith(b"PK") and _ends_as_zip(file):
+        raise reject("polyglot", "is a zip archive at its end and something else at its beginning: send one of them")
     entries = _zip_entries(file, budget) if head.startswith(b"PK") else _tar_entries(file, head, budget)
     for count, entry in enumerate(entries, start=1):
         if count > limits.max_entries:
@@ -219,6 +222,17 @@ def _zip_entries(file: IO[bytes], budget: _Budget) -> Iterator[_Entry | None]:
                 return _Counted(archive.open(info), budget)
 
             yield _Entry(path, info.header_offset, opened)
+
+
+def _ends_as_zip(file: IO[bytes]) -> bool:
+    """Whether a zip's last record, with a comment that fills what is left, is where it would be looked for."""
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(size - _ZIP_END - 0xFFFF, 0))
+    tail = file.read()
+    file.seek(0)
+    at = tail.rfind(b"PK\x05\x06")
+    record = tail[at : at + _ZIP_END]
+    return at >= 0 and len(record) == _ZIP_END and len(tail) == at + _ZIP_END + int.from_bytes(record[-2:], "little")
 
 
 class _StrictTarInfo(tarfile.TarInfo):

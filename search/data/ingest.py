@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import sys
 import time
 import warnings
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from search.data import fashion_mnist, splits
+from search.data import fashion_mnist, sandbox, splits
 from search.data.archive import Progress
 from search.data.image_folder import ingest_archive
 from search.data.limits import IngestLimits
@@ -61,7 +60,7 @@ def ingest(request: IngestRequest, out: Path, progress: Progress = silent) -> Re
     if isinstance(request.spec.source, BuiltinSource):
         return Ready(*_builtin(request, request.spec.source, out, progress))
     if request.archive is None:
-        raise reject("no_archive", "an uploaded dataset needs its archive: send it, then validate again")
+        raise reject("no_archive", "the dataset needs its archive: send it, then validate again")
     return Ready(*ingest_archive(request.archive, request.spec, request.limits, out, progress))
 
 
@@ -111,15 +110,6 @@ def _builtin(
     return made
 
 
-def _limit(limits: IngestLimits) -> None:
-    """What decoding strangers' files may take of the machine."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    memory = pages * resource.getpagesize() + limits.max_memory_bytes
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CPU, (limits.max_cpu_seconds, limits.max_cpu_seconds))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
 class _StderrProgress:
     """A JSON line at the start and the end of a stage and about once a second."""
 
@@ -143,7 +133,10 @@ def main() -> int:
     except ValidationError as error:
         print(f"{arguments.request}: {error}", file=sys.stderr)  # noqa: T201
         return 2
-    _limit(request.limits)
+    sandbox.limit(request.limits)
+    if request.archive is not None:
+        # Built-in data sets may have to be fetched.
+        sandbox.confine()
     warnings.filterwarnings("ignore", module="PIL")
     answer: dict[str, Any]
     try:

@@ -1,0 +1,68 @@
+"""Datasets whose source is a URL."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from db import datasets
+from db.engine import transaction
+from tests.workers.fleet import Fleet
+from tests.workers.test_ingestion import archive, ended
+
+
+@contextmanager
+def serving(files: dict[str, bytes]) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content = files.get(self.path)
+            self.send_response(404 if content is None else 200)
+            self.send_header("Content-Length", str(len(content or b"")))
+            self.end_headers()
+            self.wfile.write(content or b"")
+
+        def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def add(fleet: Fleet, url: str, **source: Any) -> str:
+    with transaction(fleet.engine) as session:
+        described = {"kind": "url", "url": url, **source}
+        return datasets.insert(session, "default", name="fetched", source=described, options={}).id
+
+
+def test_what_a_url_gives_becomes_a_dataset_or_is_refused_with_the_reason(mortal: Fleet, tmp_path: Path) -> None:
+    mortal.environment |= {"PARETOFIT_OUTBOUND_NETWORKS": "127.0.0.0/8", "PARETOFIT_MAX_UPLOAD_BYTES": "200000"}
+    mortal.start("workers.relay")
+    mortal.start("workers", "light", "--processes", "1")
+    content = archive(tmp_path / "images.zip").read_bytes()
+    with serving({"/images.zip": content, "/large.zip": bytes(300_000)}) as url:
+        right = hashlib.sha256(content).hexdigest()
+        good = add(mortal, f"{url}/images.zip", sha256=right)
+        refused = {
+            add(mortal, f"{url}/images.zip", sha256="0" * 64): "sha256_mismatch",
+            add(mortal, f"{url}/nothing.zip"): "url_status",
+            add(mortal, f"{url}/large.zip"): "archive_too_large",
+            add(mortal, "https://10.0.0.1/images.zip"): "url_refused",
+            add(mortal, "https://169.254.169.254/latest/"): "url_refused",
+            add(mortal, "http://10.0.0.1/images.zip"): "url_refused",
+        }
+        row = ended(mortal, good)
+        assert (row.state, row.error) == ("ready", None)
+        assert row.profile is not None
+        assert sum(row.profile["images"].values()) == 24
+        for dataset_id, code in refused.items():
+            row = ended(mortal, dataset_id)
+            assert (row.state, (row.error or {})["code"]) == ("rejected", code)
