@@ -14,6 +14,7 @@ _TITLES: Final[Mapping[str, states.Machine]] = {
     "Trials": states.TRIAL,
     "Datasets": states.DATASET,
     "Exports": states.EXPORT,
+    "Webhook deliveries": states.DELIVERY,
 }
 _PREFACE: Final = f"""# States
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import perf_counter
 
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 
 def connect(
@@ -16,15 +18,27 @@ def connect(
     application: str = "paretofit",
     idle_seconds: float = 60,
     lock_seconds: float | None = None,
+    waited: Callable[[float], None] = lambda _: None,
 ) -> Engine:
     """An engine on `url` (postgresql+psycopg://...). Connections are checked when taken, so a server restart heals.
 
     A transaction in which nothing happens for `idle_seconds` is rolled back by the server: a process that is stopped
     in the middle of one must not keep its locks. A statement waits at most `lock_seconds` for a lock (unset: for ever).
+    `waited` is told how many seconds each wait for a connection took.
     """
+
+    class Pool(QueuePool):
+        def connect(self) -> PoolProxiedConnection:
+            began = perf_counter()
+            try:
+                return super().connect()
+            finally:
+                waited(perf_counter() - began)
+
     settings = {"idle_in_transaction_session_timeout": idle_seconds, "lock_timeout": lock_seconds or 0}
     return create_engine(
         url,
+        poolclass=Pool,
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,

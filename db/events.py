@@ -8,6 +8,7 @@ from typing import Any, Final
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from db import webhooks
 from db.tables import EventRow, SearchRow
 
 TYPES: Final[Mapping[str, str]] = {
@@ -42,7 +43,7 @@ NOTIFICATION: Final = "paretofit_events"
 
 
 def append(session: Session, search_id: str, kind: str, data: dict[str, Any]) -> int:
-    """Write the next event of a search and return its number.
+    """Write the next event of a search, for its readers and for webhooks, and return its number.
 
     The counter on the search's row is locked until the transaction ends, so numbers have no gaps and no reader sees
     number n+1 before n. Raises LookupError for an unknown search, ValueError for a type that `TYPES` does not list.
@@ -60,6 +61,7 @@ def append(session: Session, search_id: str, kind: str, data: dict[str, Any]) ->
         raise LookupError(f"no search {search_id}")
     session.add(EventRow(search_id=search_id, seq=row.event_seq, tenant_id=row.tenant_id, type=kind, data=data))
     session.execute(select(func.pg_notify(NOTIFICATION, search_id)))
+    webhooks.announce(session, row.tenant_id, search_id, row.event_seq, kind, data)
     return int(row.event_seq)
 
 

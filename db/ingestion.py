@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from db import states
+from db import counters, states
 from db.leases import StaleLeaseError
 from db.outbox import INGEST, enqueue
 from db.tables import DatasetRow
@@ -112,6 +112,7 @@ def ready(
 def reject(session: Session, job: Ingestion, error: dict[str, Any], report: dict[str, Any] | None) -> None:
     """The dataset cannot be used; `error` {code, detail, ...} says why. Raises StaleLeaseError."""
     _end(session, job, "rejected", error=error, report=report)
+    counters.add(session, counters.UPLOADS_REJECTED, error["code"])
 
 
 def release(session: Session, job: Ingestion) -> None:

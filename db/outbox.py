@@ -12,12 +12,14 @@ from typing import Final
 from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
+import tracing
 from db.tables import OutboxRow, SearchRow
 
 ADVANCE = "advance"
 TRAIN = "train"
 INGEST = "ingest"
 EXPORT = "export"
+DELIVER = "deliver"
 
 NOTIFICATION: Final = "paretofit_outbox"
 """The channel of PostgreSQL that tells the relay of new rows when their transaction commits."""
@@ -27,7 +29,7 @@ def enqueue(
     session: Session, task: str, subject: str, *, priority: int = 0, send_after: datetime | None = None
 ) -> None:
     """Have the relay send `task(subject)` once this transaction is committed (and not before `send_after`)."""
-    row = OutboxRow(task=task, subject=subject, priority=priority)
+    row = OutboxRow(task=task, subject=subject, priority=priority, traceparent=tracing.traceparent())
     if send_after is not None:
         row.send_after = send_after
     session.add(row)
@@ -58,6 +60,7 @@ def request_advance(session: Session, search_id: str) -> None:
 
 def send_due(session: Session, publish: Callable[[str, str, int], None], limit: int) -> int:
     """Hand due wake-ups to `publish(task, subject, priority)`, the most urgent first, and delete them; return how many.
+    Each is published within the trace that it was written in.
 
     If `publish` raises, the transaction rolls back and all of them stay: some may be sent twice. Several relays may
     run at once.
@@ -70,7 +73,8 @@ def send_due(session: Session, publish: Callable[[str, str, int], None], limit: 
         .with_for_update(skip_locked=True)
     ).all()
     for row in rows:
-        publish(row.task, row.subject, row.priority)
+        with tracing.within(row.traceparent):
+            publish(row.task, row.subject, row.priority)
     if rows:
         session.execute(delete(OutboxRow).where(OutboxRow.id.in_([row.id for row in rows])))
     return len(rows)

@@ -12,11 +12,11 @@ from sqlalchemy import ColumnElement, Engine, Select, exists, func, literal, sel
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from db import exporting, ingestion, trials
+from db import delivering, exporting, ingestion, trials
 from db.engine import transaction
 from db.leases import Lease
-from db.outbox import ADVANCE, EXPORT, INGEST, TRAIN, enqueue
-from db.tables import DatasetRow, ExportRow, OutboxRow, SearchRow, TrialRow
+from db.outbox import ADVANCE, DELIVER, EXPORT, INGEST, TRAIN, enqueue
+from db.tables import DatasetRow, DeliveryRow, ExportRow, OutboxRow, SearchRow, TrialRow
 
 LOST: Final = {
     "code": "lost",
@@ -25,7 +25,8 @@ LOST: Final = {
 
 _GOES_ON = SearchRow.state.in_(("queued", "running")) & ~SearchRow.pause_requested & ~SearchRow.cancel_requested
 _ENDS = SearchRow.state.in_(("queued", "running", "paused")) & SearchRow.cancel_requested
-_WAITING: Final[Mapping[str, tuple[type[TrialRow | SearchRow | DatasetRow | ExportRow], Select[str, int]]]] = {
+_Table = TrialRow | SearchRow | DatasetRow | ExportRow | DeliveryRow
+_WAITING: Final[Mapping[str, tuple[type[_Table], Select[str, int]]]] = {
     TRAIN: (
         TrialRow,
         select(TrialRow.id, TrialRow.priority)
@@ -38,11 +39,13 @@ _WAITING: Final[Mapping[str, tuple[type[TrialRow | SearchRow | DatasetRow | Expo
     ),
     INGEST: (DatasetRow, select(DatasetRow.id, literal(0).label("priority")).where(ingestion.waiting())),
     EXPORT: (ExportRow, select(ExportRow.id, literal(0).label("priority")).where(ExportRow.state == "queued")),
+    DELIVER: (DeliveryRow, select(DeliveryRow.id, literal(0).label("priority")).where(DeliveryRow.state == "queued")),
 }
 
 
 def reap(engine: Engine, *, lease_seconds: float, max_crashes: int, back_off: float) -> dict[str, str]:
-    """Take back every expired lease, each in a transaction of its own; returns {id of a trial, dataset or export: new state}.
+    """Take back every expired lease, each in a transaction of its own; returns {id of a trial, dataset, export or delivery: new
+    state}.
 
     For one lease's length after a start of PostgreSQL nothing is taken: no worker could renew while it was away.
     """
@@ -63,6 +66,11 @@ def reap(engine: Engine, *, lease_seconds: float, max_crashes: int, back_off: fl
         exports = session.execute(
             select(ExportRow.id, ExportRow.lease_epoch).where(
                 ExportRow.state == "running", _past(ExportRow.lease_expires_at)
+            )
+        ).all()
+        deliveries = session.execute(
+            select(DeliveryRow.id, DeliveryRow.lease_epoch).where(
+                DeliveryRow.state == "running", _past(DeliveryRow.lease_expires_at)
             )
         ).all()
     reaped: dict[str, str] = {}
@@ -88,6 +96,11 @@ def reap(engine: Engine, *, lease_seconds: float, max_crashes: int, back_off: fl
                 session, export.id, export.lease_epoch, LOST, guard, max_crashes=max_crashes, back_off=back_off
             )
             reaped |= {} if state is None else {export.id: state}
+    for delivery in deliveries:
+        guard = _past(DeliveryRow.lease_expires_at)
+        with _unless_locked(), transaction(engine) as session:
+            state = delivering.crash(session, delivery.id, delivery.lease_epoch, LOST, guard)
+            reaped |= {} if state is None else {delivery.id: state}
     return reaped
 
 

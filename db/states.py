@@ -1,4 +1,4 @@
-"""The states of searches, trials, datasets and exports, which may follow which, and when: drawn once, used by every guarded UPDATE.
+"""The states of searches, trials, datasets, exports and webhook deliveries, which may follow which, and when: drawn once, used by every guarded UPDATE.
 
 `docs/states.md` shows them (`db.diagrams`).
 """
@@ -80,6 +80,16 @@ EXPORT: Final[Machine] = {
     },
     "ready": {},
     "failed": {"queued": "it is asked for again"},
+}
+DELIVERY: Final[Machine] = {
+    "queued": {"running": "a worker claims it", "failed": "its webhook is switched off"},
+    "running": {
+        "delivered": "the receiver answered with a status of success",
+        "failed": "the receiver is gone, its address is not allowed, or it has refused for three days",
+        "queued": "it is to be tried again",
+    },
+    "delivered": {},
+    "failed": {},
 }
 
 

@@ -325,7 +325,8 @@ class EventRow(_Tenant, Base):
 
 
 class OutboxRow(_Created, Base):
-    """A wake-up to be sent: written in the transaction of the state that it announces (`db.outbox.enqueue`)."""
+    """A wake-up to be sent: written in the transaction of the state that it announces (`db.outbox.enqueue`).
+    `traceparent` names the trace that it belongs to (W3C Trace Context)."""
 
     __tablename__ = "outbox"
 
@@ -334,6 +335,7 @@ class OutboxRow(_Created, Base):
     subject: Mapped[str]
     priority: Mapped[int] = mapped_column(Integer, server_default="0")
     send_after: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    traceparent: Mapped[str | None]
 
     __table_args__ = (Index(None, "send_after"), Index(None, "subject"))
 
@@ -362,3 +364,117 @@ class WorkerRow(_Created, Base):
     device: Mapped[str | None]
     description: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     seen_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class TenantRow(_Created, Base):
+    """Whose rows are whose. A quota that is null is that of the settings."""
+
+    __tablename__ = "tenants"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    max_searches: Mapped[int | None]
+    max_device_seconds: Mapped[float | None]
+    max_stored_bytes: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class ApiKeyRow(_Tenant, _Created, Base):
+    """`digest` is the SHA-256 of the key's secret; the key itself is nowhere. `successor_id` is set by a rotation."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    scopes: Mapped[list[Any]]
+    digest: Mapped[bytes] = mapped_column(LargeBinary)
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    used_at: Mapped[datetime | None]
+    successor_id: Mapped[str | None]
+
+    __table_args__ = (Index(None, "tenant_id", "created_at", "id"),)
+
+
+class SessionRow(_Tenant, _Created, Base):
+    """A browser that signed in, by the SHA-256 of its cookie. It is worth what its key is worth: one of `key_id`, or
+    the bootstrap key with this digest."""
+
+    __tablename__ = "sessions"
+
+    digest: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    key_id: Mapped[str | None] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"))
+    bootstrap: Mapped[bytes | None] = mapped_column(LargeBinary)
+    expires_at: Mapped[datetime]
+
+    __table_args__ = (
+        CheckConstraint("(key_id IS NULL) <> (bootstrap IS NULL)", name="of_a_key"),
+        Index(None, "expires_at"),
+    )
+
+
+class AuditRow(_Tenant, Base):
+    """Who asked for what change, and what was answered."""
+
+    __tablename__ = "audit"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    actor: Mapped[str]
+    method: Mapped[str]
+    path: Mapped[str]
+    status: Mapped[int]
+    request_id: Mapped[str]
+    address: Mapped[str | None]
+
+    __table_args__ = (Index(None, "tenant_id", "id"), Index(None, "at"))
+
+
+class WebhookRow(_Tenant, _Created, Base):
+    """Where a tenant wants to hear of its searches: `events` are types of `db.events`; messages are signed with `secret`."""
+
+    __tablename__ = "webhooks"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    url: Mapped[str]
+    events: Mapped[list[Any]]
+    secret: Mapped[str]
+    enabled: Mapped[bool] = mapped_column(Boolean, server_default=text("true"))
+
+    __table_args__ = (Index(None, "tenant_id", "created_at", "id"),)
+
+
+class DeliveryRow(_Tenant, _Created, Base):
+    """An event on its way to a webhook: `body` is what is sent, byte for byte, each time. `attempts` were made; `status`
+    is the last answer's."""
+
+    __tablename__ = "deliveries"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    webhook_id: Mapped[str] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"))
+    type: Mapped[str]
+    body: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default="queued")
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    status: Mapped[int | None]
+    error: Mapped[dict[str, Any] | None]
+    lease_epoch: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    lease_expires_at: Mapped[datetime | None]
+    run_after: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    woken_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+    __table_args__ = (
+        _one_of(states.DELIVERY),
+        CheckConstraint("(state = 'running') = (lease_expires_at IS NOT NULL)", name="running_is_leased"),
+        Index(None, "webhook_id", "created_at", "id"),
+        Index("ix_deliveries_waiting", "run_after", postgresql_where=text("state = 'queued'")),
+    )
+
+
+class CounterRow(Base):
+    """How often something rare happened, in whatever process (`db.counters`)."""
+
+    __tablename__ = "counters"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    label: Mapped[str] = mapped_column(primary_key=True, server_default="")
+    value: Mapped[int] = mapped_column(BigInteger)

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Double, Row, case, cast, extract, func, se
 from sqlalchemy.orm import Session
 
 from db import events, states
-from db.tables import DatasetRow, ExportRow, SearchRow, TrialRow
+from db.tables import DatasetRow, DeliveryRow, ExportRow, SearchRow, TrialRow
 
 
 def lock_search(session: Session, search_id: str) -> SearchRow | None:
@@ -106,6 +106,22 @@ def move_export(session: Session, export_id: str, target: str, *guards: ColumnEl
         .where(ExportRow.id == export_id, ExportRow.state.in_(states.sources(states.EXPORT, target)), *guards)
         .values(state=target, updated_at=func.clock_timestamp(), **values)
         .returning(ExportRow.id)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    return moved is not None
+
+
+def move_delivery(session: Session, delivery_id: str, target: str, *guards: ColumnElement[bool], **values: Any) -> bool:
+    """Bring a webhook's delivery into state `target` with these column values; returns whether its state and `guards`
+    allowed. One that does not run holds no lease.
+    """
+    if target != "running":
+        values["lease_expires_at"] = None
+    moved = session.execute(
+        update(DeliveryRow)
+        .where(DeliveryRow.id == delivery_id, DeliveryRow.state.in_(states.sources(states.DELIVERY, target)), *guards)
+        .values(state=target, updated_at=func.clock_timestamp(), **values)
+        .returning(DeliveryRow.id)
         .execution_options(synchronize_session=False)
     ).one_or_none()
     return moved is not None

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from db import events, outbox
+from db import counters, events, outbox
 from db.ids import new_id
 from db.leases import Lease
 from db.outbox import TRAIN, enqueue, request_advance
@@ -138,6 +138,7 @@ def crash(
     if trial is None:
         return None
     crashes = trial.crash_count + 1
+    lost_steps = _steps_beyond(session, trial)
     values: dict[str, Any] = {"crash_count": crashes}
     data: dict[str, Any] = {"error": error}
     too_large = error["code"] == OUT_OF_MEMORY
@@ -164,7 +165,16 @@ def crash(
     else:
         request_advance(session, lease.search_id)
     settle_pause(session, lease.search_id)
+    if lost_steps > 0:
+        counters.add(session, counters.LOST_STEPS, amount=lost_steps)
     return target
+
+
+def _steps_beyond(session: Session, trial: TrialRow) -> int:
+    """How far the curves of a trial go beyond its checkpoint: what has to be trained again."""
+    saved = (trial.checkpoint or {}).get("step", 0)
+    last = session.scalar(select(func.max(MetricRow.step)).where(MetricRow.trial_id == trial.id))
+    return max(int(last or 0) - int(saved), 0)
 
 
 def _end_attempt(session: Session, trial_id: str, epoch: int, outcome: str, error: dict[str, Any] | None) -> None:

@@ -13,13 +13,17 @@ from celery.signals import setup_logging
 from kombu.entity import Exchange, Queue
 
 import logs
-from db.outbox import ADVANCE, EXPORT, INGEST, TRAIN
+import tracing
+from db.outbox import ADVANCE, DELIVER, EXPORT, INGEST, TRAIN
 from settings import get_settings
 
 LIGHT: Final = "light"
 TRAINING: Final = "train"
-QUEUES: Final = {ADVANCE: LIGHT, INGEST: LIGHT, EXPORT: LIGHT, TRAIN: TRAINING}
+QUEUES: Final = {ADVANCE: LIGHT, INGEST: LIGHT, EXPORT: LIGHT, DELIVER: LIGHT, TRAIN: TRAINING}
 """Which queue carries a task. `light` is never behind a training, nor planning behind a longer job (`workers.places`)."""
+
+TRACE: Final = "traceparent"
+"""The header of a message that names its trace."""
 
 _PRIORITIES: Final = 10
 
@@ -64,9 +68,14 @@ app.conf.update(
 def send(task: str, subject: str, priority: int) -> None:
     """Publish a wake-up; a higher `priority` (0-9) is taken earlier, and planning before all that shares its queue. Raises
     kombu.exceptions.OperationalError."""
+    traceparent = tracing.traceparent()
     # Redis serves the lowest number first.
     app.send_task(
-        task, args=[subject], queue=QUEUES[task], priority=0 if task == ADVANCE else _PRIORITIES - 1 - priority
+        task,
+        args=[subject],
+        queue=QUEUES[task],
+        priority=0 if task == ADVANCE else _PRIORITIES - 1 - priority,
+        headers={TRACE: traceparent} if traceparent else {},
     )
 
 

@@ -10,7 +10,8 @@ from typing import Any, Final, Protocol, TypeVar
 import structlog
 from sqlalchemy.orm import Session
 
-from db import outbox
+import tracing
+from db import counters, outbox
 from db.blobs import BlobCorruptError, BlobMissingError
 from db.engine import transaction
 from db.leases import Asked
@@ -87,6 +88,7 @@ def _run(
         return Asked(cancel=False, pause=False, limit=False)
 
     with (
+        tracing.span("job", subject=job.subject, epoch=job.epoch),
         structlog.contextvars.bound_contextvars(subject=job.subject, epoch=job.epoch),
         Keeper(
             runtime.engine,
@@ -115,6 +117,8 @@ def _run(
             answer = None if keeper.is_over else {"state": "drained"}
         except (HelperCrashedError, BlobCorruptError, BlobMissingError, OSError) as error:
             _log.exception("crashed")
+            if isinstance(error, BlobCorruptError):
+                keeper.count(counters.DIGEST_MISMATCHES)
             answer = {"state": "crashed", "detail": str(error)}
         if answer is not None and keeper.write(_ending(end, job, answer)):
             _log.info("ended", state=answer["state"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Self, TypeVar
 
 import structlog
@@ -13,6 +14,7 @@ from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
+from db import counters
 from db.engine import transaction
 from db.leases import Asked, StaleLeaseError
 
@@ -91,6 +93,7 @@ class Keeper:
             except StaleLeaseError as error:
                 _log.warning("lease lost", error=str(error))
                 self._lost.set()
+                self.count(counters.STALE_WRITES)
             except UNREACHABLE as error:
                 _log.warning("not written yet", error=str(error))
                 time.sleep(_RETRY_SECONDS)
@@ -98,6 +101,11 @@ class Keeper:
                 self._renewed_at = max(self._renewed_at, began)
                 return True
         return False
+
+    def count(self, name: str) -> None:
+        """Count something rare (`db.counters`), unless PostgreSQL is away."""
+        with suppress(*UNREACHABLE), transaction(self._engine) as session:
+            counters.add(session, name)
 
     def read(self, work: Callable[[Session], T]) -> T | None:
         """What `work` gives; again and again while PostgreSQL is away. None: the lease is over."""

@@ -24,7 +24,8 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 
 import logs
-from db import events, limits, outbox, reaping, workers
+import tracing
+from db import audit, delivering, events, limits, outbox, reaping, sessions, workers
 from db.engine import connect, transaction
 from settings import Settings, get_settings
 from workers.app import QUEUES, app, send
@@ -34,6 +35,7 @@ _BATCH: Final = 200
 _LOCK_SECONDS: Final = 2.0
 _LONGEST_PAUSE: Final = 5.0
 _FORGET_SECONDS: Final = 24 * 3600.0
+_DELIVERED_SECONDS: Final = 30 * 24 * 3600.0
 _BUSY_FACTOR: Final = 20
 _AWAY: Final = (
     OperationalError,
@@ -158,9 +160,12 @@ class Relay:
         self._changed.clear()
 
     def forget(self) -> None:
-        """Remove workers that ended without a word."""
+        """Remove workers that ended without a word, sessions that are over, and what is told long since."""
         with transaction(self._engine) as session:
             workers.forget(session, _FORGET_SECONDS)
+            sessions.forget(session)
+            audit.forget(session, self._settings.audit_seconds)
+            delivering.forget(session, _DELIVERED_SECONDS)
 
     def _listen(self, seconds: float) -> None:
         """Wait until there are new wake-ups or events, at most so long."""
@@ -187,6 +192,7 @@ def main() -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
+    tracing.configure("relay", settings.otlp_url)
     Relay(settings, stopping).run()
     return 0
 

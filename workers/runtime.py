@@ -13,6 +13,7 @@ from celery.signals import worker_process_init
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
+import tracing
 from db.blobs import BlobStore, open_store
 from db.engine import connect
 from search.latency.devices import describe, offered
@@ -83,6 +84,7 @@ def slot() -> Slot:
 def runtime() -> Runtime:
     """This process's own; never called before the fork."""
     settings = get_settings()
+    tracing.configure(slot().queue, settings.otlp_url)
     idle_seconds = max(settings.lease_seconds / 2, _LEAST_IDLE_SECONDS)
     engine = connect(settings.sqlalchemy_url, pool_size=4, application=slot().name, idle_seconds=idle_seconds)
     trainers = Trainers(environment.here(device=slot().device, threads=slot().threads))

@@ -19,7 +19,8 @@ from typing import Any, Final, Literal
 import structlog
 from sqlalchemy.orm import Session
 
-from db import latencies, leases, trials
+import tracing
+from db import counters, latencies, leases, trials
 from db.blobs import BlobCorruptError
 from db.engine import transaction
 from db.leases import Assignment, Lease
@@ -73,6 +74,9 @@ def run(runtime: Runtime, trial_id: str) -> None:
     if lease is None:
         return
     with (
+        tracing.span(
+            "attempt", search=lease.search_id, trial=lease.trial_id, epoch=lease.epoch, device=runtime.slot.device
+        ),
         structlog.contextvars.bound_contextvars(search=lease.search_id, trial=lease.trial_id, epoch=lease.epoch),
         Keeper(
             runtime.engine,
@@ -153,6 +157,8 @@ def _attempt(runtime: Runtime, lease: Lease, keeper: Keeper, folder: Path) -> En
         )
     except (BlobCorruptError, OSError) as error:
         _log.exception("trial not laid out")
+        if isinstance(error, BlobCorruptError):
+            keeper.count(counters.DIGEST_MISMATCHES)
         return Ending("crashed", error={"code": "storage", "detail": str(error)})
     try:
         with ExitStack() as locks:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import structlog
+from collections.abc import Callable
+from functools import wraps
 
+import structlog
+from celery import current_task
+
+import tracing
 from db import outbox, planning
 from db.engine import transaction
-from workers import exporting, ingestion, supervisor
-from workers.app import app
+from workers import delivery, exporting, ingestion, supervisor
+from workers.app import TRACE, app
 from workers.runtime import runtime
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -41,10 +46,27 @@ def export(export_id: str) -> None:
     exporting.run(runtime(), export_id)
 
 
+def deliver(delivery_id: str) -> None:
+    """Claim a delivery to a webhook and make an attempt."""
+    delivery.run(runtime(), delivery_id)
+
+
+def _traced(task: Callable[[str], None]) -> Callable[[str], None]:
+    """The task within the trace that its wake-up names."""
+
+    @wraps(task)
+    def traced(subject: str) -> None:
+        with tracing.within((current_task.request.headers or {}).get(TRACE)):
+            task(subject)
+
+    return traced
+
+
 for _name, _task in (
     (outbox.ADVANCE, advance),
     (outbox.TRAIN, train),
     (outbox.INGEST, ingest),
     (outbox.EXPORT, export),
+    (outbox.DELIVER, deliver),
 ):
-    app.task(_task, name=_name)
+    app.task(_traced(_task), name=_name)

@@ -7,6 +7,8 @@ from db import diagrams, states
 
 PAGE = Path(__file__).parents[2] / "docs" / "states.md"
 
+MACHINES = (states.SEARCH, states.TRIAL, states.DATASET, states.EXPORT, states.DELIVERY)
+
 
 def test_page_is_what_the_code_draws() -> None:
     assert PAGE.read_text() == diagrams.render(), f"refresh it: {diagrams.COMMAND}"
@@ -14,7 +16,7 @@ def test_page_is_what_the_code_draws() -> None:
 
 def test_page_shows_every_move_and_no_other() -> None:
     sections = re.split(r"^## ", diagrams.render(), flags=re.MULTILINE)[1:]
-    for section, machine in zip(sections, (states.SEARCH, states.TRIAL, states.DATASET, states.EXPORT), strict=True):
+    for section, machine in zip(sections, MACHINES, strict=True):
         moves = {(before, after) for before, targets in machine.items() for after in targets}
         ends = {(before, "[*]") for before in states.terminal(machine)}
         arrows = set(re.findall(r"^    (\S+) --> (\S+)$", section, re.MULTILINE))
@@ -23,7 +25,7 @@ def test_page_shows_every_move_and_no_other() -> None:
 
 
 def test_every_machine_ends() -> None:
-    for machine in (states.SEARCH, states.TRIAL, states.DATASET, states.EXPORT):
+    for machine in MACHINES:
         reached = {next(iter(machine))}
         while grown := {after for before in reached for after in machine[before]} - reached:
             reached |= grown

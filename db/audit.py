@@ -1,0 +1,24 @@
+"""The audit log: every request that could change something, with who sent it and what was answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from db.tables import AuditRow
+
+
+def page(session: Session, tenant: str, *, before: int | None, limit: int) -> Sequence[AuditRow]:
+    """At most `limit` entries of a tenant with a number below `before`, the latest first."""
+    query = select(AuditRow).where(AuditRow.tenant_id == tenant)
+    if before is not None:
+        query = query.where(AuditRow.id < before)
+    return session.scalars(query.order_by(AuditRow.id.desc()).limit(limit)).all()
+
+
+def forget(session: Session, seconds: float) -> None:
+    """Remove the entries that are older than `seconds`."""
+    session.execute(delete(AuditRow).where(AuditRow.at < func.clock_timestamp() - timedelta(seconds=seconds)))

@@ -1,0 +1,53 @@
+"""Browsers that signed in with a key: a cookie with 256 random bits, remembered by its digest."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from db import keys
+from db.tables import ApiKeyRow, SessionRow
+
+
+def begin(
+    session: Session, tenant: str, *, key_id: str | None, bootstrap: bytes | None, seconds: float
+) -> tuple[str, datetime]:
+    """A new session of an API key or of the bootstrap key with this digest: its cookie, and when it ends."""
+    token = secrets.token_urlsafe(32)
+    expires_at = datetime.now(UTC) + timedelta(seconds=seconds)
+    session.add(
+        SessionRow(digest=_digest(token), tenant_id=tenant, key_id=key_id, bootstrap=bootstrap, expires_at=expires_at)
+    )
+    return token, expires_at
+
+
+def find(session: Session, token: str) -> tuple[SessionRow, ApiKeyRow | None] | None:
+    """The session of a cookie and its key, if both may be used now. One of a bootstrap key has none: whether that is
+    still the same is for the caller to say."""
+    found = session.execute(
+        select(SessionRow, ApiKeyRow)
+        .outerjoin(ApiKeyRow, ApiKeyRow.id == SessionRow.key_id)
+        .where(SessionRow.digest == _digest(token), SessionRow.expires_at > func.clock_timestamp())
+    ).one_or_none()
+    if found is None:
+        return None
+    row, key = found
+    return None if key is not None and not keys.usable(key) else (row, key)
+
+
+def end(session: Session, token: str) -> None:
+    """Forget a session."""
+    session.execute(delete(SessionRow).where(SessionRow.digest == _digest(token)))
+
+
+def forget(session: Session) -> None:
+    """Remove the sessions that are over."""
+    session.execute(delete(SessionRow).where(SessionRow.expires_at < func.clock_timestamp()))
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

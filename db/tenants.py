@@ -1,0 +1,157 @@
+"""Tenants: what they may use, and what they do use. A quota is checked in the transaction of what it could refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from sqlalchemy import func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from db import states
+from db.tables import AttemptRow, SearchRow, TenantRow
+
+PERIOD: Final = timedelta(days=30)
+"""Over how long device time is counted."""
+_STORED: Final = text("""
+    SELECT coalesce((SELECT sum(uploaded_bytes + coalesce(made.size, 0)) FROM datasets LEFT JOIN LATERAL (
+        SELECT sum((file.value ->> 'size')::bigint) AS size FROM jsonb_each(manifest) AS file
+    ) AS made ON true WHERE tenant_id = :tenant), 0)
+    + coalesce((SELECT sum(size) FROM artifacts WHERE tenant_id = :tenant), 0)
+""")
+"""Uploads and what was made of them, files of trials and exports."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What a tenant may use; None: as much as there is."""
+
+    max_searches: int | None
+    max_device_seconds: float | None
+    max_stored_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a tenant uses: searches that are not over, device seconds within `PERIOD`, bytes of its files."""
+
+    searches: int
+    device_seconds: float
+    stored_bytes: int
+
+
+class QuotaError(RuntimeError):
+    """A tenant has used up what it may use. `name` is the quota's."""
+
+    def __init__(self, name: str, used: float, most: float) -> None:
+        super().__init__(f"{name} is {most:g}, and {used:g} are in use")
+        self.name = name
+        self.used = used
+        self.most = most
+
+
+def ensure(session: Session, tenant: str) -> None:
+    """Have a row for a tenant."""
+    session.execute(insert(TenantRow).values(id=tenant).on_conflict_do_nothing())
+
+
+def page(session: Session, *, after: str, limit: int) -> Sequence[TenantRow]:
+    """At most `limit` tenants with an id above `after`, by id."""
+    return session.scalars(select(TenantRow).where(TenantRow.id > after).order_by(TenantRow.id).limit(limit)).all()
+
+
+def set_quota(session: Session, tenant: str, quota: Quota) -> TenantRow:
+    """Give a tenant, new or not, quotas of its own."""
+    ensure(session, tenant)
+    return session.scalars(
+        update(TenantRow)
+        .where(TenantRow.id == tenant)
+        .values(
+            max_searches=quota.max_searches,
+            max_device_seconds=quota.max_device_seconds,
+            max_stored_bytes=quota.max_stored_bytes,
+        )
+        .returning(TenantRow)
+        .execution_options(populate_existing=True, synchronize_session=False)
+    ).one()
+
+
+def quota(session: Session, tenant: str, default: Quota) -> Quota:
+    """A tenant's quotas: its own, where it has any, otherwise `default`."""
+    return _effective(session.get(TenantRow, tenant), default)
+
+
+def used(session: Session, tenant: str) -> Used:
+    """What a tenant uses now."""
+    return Used(_searches(session, tenant), _device_seconds(session, tenant), _stored_bytes(session, tenant))
+
+
+def admit_search(session: Session, tenant: str, default: Quota) -> None:
+    """To be called in the transaction that inserts a search: those of one tenant take turns until their commits.
+
+    Raises QuotaError.
+    """
+    quota = _locked(session, tenant, default)
+    if quota.max_searches is not None:
+        _check("max_searches", _searches(session, tenant), quota.max_searches, more=1)
+    if quota.max_device_seconds is not None:
+        _check("max_device_seconds", _device_seconds(session, tenant), quota.max_device_seconds)
+
+
+def admit_bytes(session: Session, tenant: str, default: Quota, *, more: int) -> None:
+    """To be called in the transaction that names files of `more` bytes that are not counted yet. Raises QuotaError."""
+    quota = _locked(session, tenant, default)
+    if quota.max_stored_bytes is not None:
+        _check("max_stored_bytes", _stored_bytes(session, tenant), quota.max_stored_bytes, more=more)
+
+
+def _check(name: str, used: float, most: float, *, more: float = 0) -> None:
+    # What needs nothing more is refused only where nothing is left.
+    if used + more > most or (more == 0 and used >= most):
+        raise QuotaError(name, used, most)
+
+
+def _locked(session: Session, tenant: str, default: Quota) -> Quota:
+    row = session.get(TenantRow, tenant)
+    if _effective(row, default) == Quota(None, None, None):
+        return Quota(None, None, None)
+    ensure(session, tenant)
+    row = session.scalars(
+        select(TenantRow)
+        .where(TenantRow.id == tenant)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    ).one()
+    return _effective(row, default)
+
+
+def _effective(row: TenantRow | None, default: Quota) -> Quota:
+    if row is None:
+        return default
+    return Quota(
+        default.max_searches if row.max_searches is None else row.max_searches,
+        default.max_device_seconds if row.max_device_seconds is None else row.max_device_seconds,
+        default.max_stored_bytes if row.max_stored_bytes is None else row.max_stored_bytes,
+    )
+
+
+def _searches(session: Session, tenant: str) -> int:
+    unfinished = SearchRow.state.not_in(states.terminal(states.SEARCH))
+    found = session.scalar(select(func.count()).where(SearchRow.tenant_id == tenant, unfinished))
+    return found or 0
+
+
+def _device_seconds(session: Session, tenant: str) -> float:
+    now = func.clock_timestamp()
+    since = now - PERIOD
+    ended = func.coalesce(AttemptRow.ended_at, now)
+    seconds = func.extract("epoch", ended - func.greatest(AttemptRow.started_at, since))
+    spent = session.scalar(select(func.sum(seconds)).where(AttemptRow.tenant_id == tenant, ended > since))
+    return float(spent or 0)
+
+
+def _stored_bytes(session: Session, tenant: str) -> int:
+    return int(session.scalar(_STORED, {"tenant": tenant}) or 0)

@@ -1,0 +1,48 @@
+"""Whatever a search of a tenant leads to belongs to that tenant."""
+
+from __future__ import annotations
+
+from sqlalchemy import func, select
+
+from db import searches
+from db.engine import transaction
+from db.tables import Base
+from tests.db import rows
+from tests.workers.fleet import Fleet
+
+WRITTEN = {"datasets", "searches", "trials", "attempts", "metrics", "logs", "artifacts", "points", "events"}
+
+
+def test_every_row_has_the_tenant_of_its_search(mortal: Fleet) -> None:
+    dataset = rows.add_dataset(mortal.engine, tenant_id="acme")
+    spec = {
+        "name": "count",
+        "dataset_id": dataset,
+        "method": {"kind": "steps"},
+        "dataset": rows.PROFILE,
+        "limits": {},
+        "labels": {},
+        "priority": 0,
+    }
+    with transaction(mortal.engine) as session:
+        search = searches.insert(session, "acme", spec=spec, dataset_id=dataset, created={}).id
+    mortal.start("workers.relay")
+    mortal.start("workers", "light", "--processes", "1")
+    mortal.start_trainer()
+    mortal.await_state(search, "succeeded")
+    with transaction(mortal.engine) as session:
+        owners = {
+            name: dict(
+                session.execute(select(table.c.tenant_id, func.count()).group_by(table.c.tenant_id)).tuples().all()
+            )
+            for name, table in Base.metadata.tables.items()
+            if "tenant_id" in table.c
+        }
+    assert {name for name, owned in owners.items() if owned} >= WRITTEN - {"artifacts"}
+    assert all(set(owned) <= {"acme"} for owned in owners.values()), owners
+
+
+def test_every_table_has_a_tenant() -> None:
+    without = {name for name, table in Base.metadata.tables.items() if "tenant_id" not in table.c}
+    # What belongs to the service itself.
+    assert without == {"outbox", "workers", "counters", "tenants"}
