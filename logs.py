@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 import sys
-from typing import Any
+from collections.abc import MutableMapping
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 import structlog
 from structlog.processors import ExceptionRenderer
 from structlog.tracebacks import ExceptionDictTransformer
 
+_SECRETS: Final = re.compile(
+    r"(?P<kept>://[^/\s:@\"]*:)[^@/\s\"]+(?=@)"  # the password in a URL
+    r"|pf_[0-9A-Za-z]{12}_[0-9A-Za-z]{20,}"
+    r"|whsec_[0-9A-Za-z+/=]{8,}"
+    r"|(?P<word>(?i:bearer)\s+)[^\s\"\\]+"
+)
+_VARIABLES: Final = ("PARETOFIT_BOOTSTRAP_KEY", "PARETOFIT_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_SHORTEST: Final = 8
+"""Of a secret that is looked for by itself: shorter ones would hide half of every line."""
+
 
 def configure(level: str) -> None:
     """Send everything that this process logs, by libraries too, to standard error as JSON lines.
 
-    Ids (request_id, search, trial, epoch) are bound by `structlog.contextvars.bound_contextvars`.
+    No line holds a key, a webhook's secret or the password of a URL, whoever wrote it. Ids (request_id, search, trial, epoch) are bound by `structlog.contextvars.bound_contextvars`.
     """
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -36,9 +51,28 @@ def configure(level: str) -> None:
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 # Local variables may be secret, and are long.
                 ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
-                structlog.processors.JSONRenderer(default=str),
+                _render,
             ],
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+_json = structlog.processors.JSONRenderer(default=str)
+
+
+def _render(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
+    """As JSON, without secrets: those with a form of their own, and those of this process's environment."""
+    line = str(_json(logger, method, event))
+    line = _SECRETS.sub(lambda found: f"{found['kept'] or found['word'] or ''}[secret]", line)
+    for secret in _known_secrets():
+        line = line.replace(secret, "[secret]")
+    return line
+
+
+@lru_cache(maxsize=1)
+def _known_secrets() -> tuple[str, ...]:
+    found = [os.environ.get(name) for name in _VARIABLES]
+    found += [urlsplit(os.environ.get(name, "")).password for name in ("DATABASE_URL", "REDIS_URL")]
+    return tuple(secret for secret in found if secret is not None and len(secret) >= _SHORTEST)

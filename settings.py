@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import cached_property, lru_cache
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -51,8 +52,37 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address the API binds.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port the API binds; 0 picks a free one.")
     bootstrap_key: SecretStr | None = Field(default=None, description="API key; needed to bind beyond loopback.")
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Names, separated by commas, that the API answers for besides loopback's and (beyond loopback) plain "
+        "addresses.",
+    )
+    session_seconds: float = Field(default=12 * 3600, gt=0, description="How long a dashboard session lasts.")
+    requests_per_second: float = Field(
+        default=50, ge=0, description="Of one API key, on average; ten seconds of it may come at once. 0: no limit."
+    )
+    max_searches: int | None = Field(
+        default=None, ge=0, description="Searches of one tenant that are not over, unless its own quota says otherwise."
+    )
+    max_device_seconds: float | None = Field(
+        default=None, ge=0, description="Device time of one tenant within 30 days, unless its own quota says otherwise."
+    )
+    max_stored_bytes: int | None = Field(
+        default=None, ge=0, description="Files of one tenant, unless its own quota says otherwise."
+    )
     max_upload_bytes: int = Field(default=4 * 1024**3, gt=0, description="Largest archive accepted, bytes.")
     disk_reserve_bytes: int = Field(default=1024**3, ge=0, description="Free disk below which uploads are refused.")
+    outbound_networks: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Networks (10.1.0.0/16,...) that URL sources and webhooks may reach besides the public Internet.",
+    )
+    audit_seconds: float = Field(
+        default=365 * 24 * 3600, gt=0, description="When entries of the audit log are removed."
+    )
+    otlp_url: str | None = Field(
+        default=None,
+        description="OpenTelemetry collector for traces, http://host:4318/v1/traces; needs the extra `tracing`.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="DEBUG, INFO, WARNING or ERROR."
     )
@@ -86,10 +116,15 @@ class Settings(BaseSettings):
         description="When files that nothing names, unfinished uploads and answers to Idempotency-Keys are removed.",
     )
 
-    @field_validator("methods", mode="before")
+    @field_validator("methods", "allowed_hosts", "outbound_networks", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("outbound_networks")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(ip_network(network)) for network in value)
 
     @field_validator("home", mode="after")
     @classmethod

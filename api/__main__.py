@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 import logs
+import tracing
 from api import binding
 from settings import Settings, get_settings
 
@@ -54,6 +55,7 @@ def main() -> int:
     logs.configure(settings.log_level)
     try:
         listener = binding.listen(settings)
+        tracing.configure("api", settings.otlp_url)
         app = _create_app(settings)
     except (ValueError, RuntimeError) as error:
         sys.stderr.write(f"{error}\n")

@@ -10,26 +10,37 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from api import problems
+from api import access, problems
+from api.audit_log import AuditLog
 from api.binding import require_key_beyond_loopback
+from api.headers import SecurityHeaders
 from api.limits import BodyLimit, EarlyAnswer
+from api.metrics import Metrics
+from api.principal import COOKIE, Authenticator
 from api.request_log import RequestLog
 from api.security import Guard
 from api.services import Services
 from api.uploads import Uploads
 from api.v1 import (
     artifacts,
+    audit,
     datasets,
     devices,
     events,
     exports,
+    figures,
     fronts,
     health,
+    keys,
     methods,
     points,
+    reference,
     searches,
+    session,
     steering,
+    tenants,
     trials,
+    webhooks,
     workers,
 )
 from api.wakeups import Wakeups
@@ -56,9 +67,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
+    metrics = Metrics()
+    engine = connect(
+        settings.sqlalchemy_url, pool_size=_CONNECTIONS, application="paretofit-api", waited=metrics.waited
+    )
+    authenticate = Authenticator(settings, engine)
     app.state.services = Services(
         settings=settings,
-        engine=connect(settings.sqlalchemy_url, pool_size=_CONNECTIONS, application="paretofit-api"),
+        engine=engine,
         blobs=open_store(settings.blobs),
         uploads=Uploads(
             settings.home / "uploads",
@@ -66,6 +82,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             reserve_bytes=settings.disk_reserve_bytes,
         ),
         wakeups=Wakeups(settings.redis_url),
+        authenticate=authenticate,
+        metrics=metrics,
     )
     for resource in (
         datasets,
@@ -80,14 +98,23 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         methods,
         workers,
         devices,
+        session,
+        keys,
+        tenants,
+        webhooks,
+        audit,
     ):
         app.include_router(resource.router, prefix="/v1")
     app.include_router(health.router)
+    app.include_router(figures.router)
+    app.include_router(reference.router)
     problems.install(app)
     app.add_middleware(BodyLimit)
-    app.add_middleware(Guard, settings=settings)
+    app.add_middleware(Guard, settings=settings, authenticate=authenticate)
+    app.add_middleware(AuditLog, engine=engine)
     app.add_middleware(EarlyAnswer)
-    app.add_middleware(RequestLog)
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(RequestLog, metrics=metrics)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 
@@ -110,8 +137,25 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         components = document["components"]
         components["schemas"] |= problems.schemas()
-        components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-        # A key is needed only where one is set.
-        document["security"] = [{}, {"key": []}]
+        components["securitySchemes"] = {
+            "key": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "An API key; the list names the scope it needs.",
+            },
+            "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "A browser that signed in."},
+        }
+        for path, methods in document["paths"].items():
+            for method, operation in methods.items():
+                operation["security"] = _security(method.upper(), path)
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _security(method: str, path: str) -> list[dict[str, list[str]]]:
+    """What an operation needs, as OpenAPI says it. Where no bootstrap key is set nothing is needed."""
+    if not access.guarded(path):
+        return [{}]
+    scope = access.needed(method, path)
+    scopes: list[str] = [] if scope is None else [scope]
+    return [{}, {"key": scopes}, {"session": scopes}]

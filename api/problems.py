@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
+from api.headers import HEADERS
 from api.limits import MAX_BYTES
 from api.pointers import field_problems
 from api.schemas.problems import FieldProblem, Problem
@@ -69,6 +70,14 @@ class UnauthorizedError(ProblemError):
     status, code, title = 401, "unauthorized", "A valid API key is needed"
 
 
+class ForbiddenError(ProblemError):
+    status, code, title = 403, "forbidden", "The API key does not allow this"
+
+
+class CrossOriginError(ProblemError):
+    status, code, title = 403, "cross_origin", "The request comes from a page of another origin"
+
+
 class NotFoundError(ProblemError):
     status, code, title = 404, "not_found", "There is no such resource"
 
@@ -121,6 +130,10 @@ class ArtifactNotReadyError(ProblemError):
     status, code, title = 409, "artifact_not_ready", "The artifact is not there yet"
 
 
+class KeyNotUsableError(ProblemError):
+    status, code, title = 409, "key_not_usable", "The API key has a successor, or cannot be used any more"
+
+
 class KeyInFlightError(ProblemError):
     status, code, title = 409, "idempotency_in_flight", "The first request with this Idempotency-Key is still running"
 
@@ -149,6 +162,14 @@ class KeyReusedError(ProblemError):
     status, code, title = 422, "idempotency_mismatch", "The Idempotency-Key was used for another body"
 
 
+class TooManyRequestsError(ProblemError):
+    status, code, title = 429, "too_many_requests", "Too many requests"
+
+
+class QuotaExceededError(ProblemError):
+    status, code, title = 429, "quota_exceeded", "The tenant's quota is used up"
+
+
 class InternalError(ProblemError):
     status, code, title = 500, "internal", "The service failed"
 
@@ -167,8 +188,11 @@ class NoSpaceError(ProblemError):
 
 EVERYWHERE: tuple[type[ProblemError], ...] = (
     UnauthorizedError,
+    ForbiddenError,
+    CrossOriginError,
     MisdirectedError,
     InvalidError,
+    TooManyRequestsError,
     InternalError,
     UnavailableError,
 )
@@ -270,11 +294,13 @@ async def _not_storable(request: Request, error: Exception) -> Response:
     return problem.response(request.scope)
 
 
+def database_away() -> UnavailableError:
+    """The problem of a request that needs the database while it does not answer."""
+    return UnavailableError("the database does not answer; the request may be sent again", headers={"Retry-After": "1"})
+
+
 async def _unavailable(request: Request, _: Exception) -> Response:
-    problem = UnavailableError(
-        "the database does not answer; the request may be sent again", headers={"Retry-After": "1"}
-    )
-    return problem.response(request.scope)
+    return database_away().response(request.scope)
 
 
 async def _damaged(request: Request, error: Exception) -> Response:
@@ -284,6 +310,8 @@ async def _damaged(request: Request, error: Exception) -> Response:
 async def _failed(request: Request, _: Exception) -> Response:
     # The server logs the exception and then closes the connection.
     problem = InternalError(
-        "this is a fault of the service; its log has it under the request's id", headers={"Connection": "close"}
+        "this is a fault of the service; its log has it under the request's id",
+        # Sent from outside of the middleware that adds them to all others.
+        headers={**HEADERS, "Connection": "close"},
     )
     return problem.response(request.scope)

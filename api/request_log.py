@@ -10,6 +10,8 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+import tracing
+from api.metrics import Metrics
 from api.problems import REQUEST_ID
 
 _ACCEPTED = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -19,8 +21,9 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger("api.request")
 class RequestLog:
     """Gives each request an id (the client's `X-Request-Id` if it is a plain one) and logs what came of it."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -42,12 +45,27 @@ class RequestLog:
             await send(message)
 
         try:
-            await self._app(scope, receive, answer)
+            with (
+                tracing.within(Headers(scope=scope).get("traceparent")),
+                tracing.span("request", method=scope["method"], path=scope["path"], request_id=request_id),
+            ):
+                await self._app(scope, receive, answer)
         finally:
+            seconds = time.perf_counter() - began
+            principal = scope["state"].get("principal")
+            who = {} if principal is None else {"tenant": principal.tenant, "actor": principal.actor}
             _log.info(
                 "request",
                 method=scope["method"],
                 path=scope["path"],
                 status=status,
-                seconds=round(time.perf_counter() - began, 4),
+                seconds=round(seconds, 4),
+                **who,
             )
+            route = getattr(scope.get("route"), "path", "(none)")
+            self._metrics.request(_known(scope["method"]), route, status, seconds)
+
+
+def _known(method: str) -> str:
+    """A method as a label: clients may send any word."""
+    return method if method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} else "(other)"

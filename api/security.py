@@ -1,73 +1,167 @@
-"""Who is let in: the bootstrap key, the hosts that this service answers for, and the tenant of a request."""
+"""Who is let in: the hosts that this service answers for, where a request comes from, its key and what that allows."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
+import ipaddress
+import math
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from fastapi import Depends
-from pydantic import SecretStr
+from fastapi import Depends, Request
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api import access, problems
 from api.binding import is_loopback
-from api.problems import MisdirectedError, NotFoundError, ProblemApp, UnauthorizedError
-from db.tables import DEFAULT_TENANT
+from api.principal import LOCAL, Authenticator, Principal
+from api.problems import ProblemApp, ProblemError
+from api.rates import Rate
 from settings import Settings
 
+_BURST_SECONDS = 10
+# Of one address, without a good key.
+_FAILURES_PER_SECOND, _FAILURES = 1.0, 30
 
-def tenant() -> str:
+
+def caller(request: Request) -> Principal:
+    """Whom the request comes from."""
+    principal: Principal = request.scope["state"]["principal"]
+    return principal
+
+
+def tenant(principal: Annotated[Principal, Depends(caller)]) -> str:
     """Whose rows a request may see."""
-    return DEFAULT_TENANT
+    return principal.tenant
 
 
+Caller = Annotated[Principal, Depends(caller)]
 Tenant = Annotated[str, Depends(tenant)]
 
 
 class Guard:
     """Refuses what is not for this service, before anything of it is read.
 
-    Bound to loopback it answers for loopback's own names only, so that no web page reaches it under a name that was
-    made to resolve there. With a bootstrap key every `/v1` route needs it.
+    Without a bootstrap key it answers for loopback's own names only, so that no web page reaches it under a name that was
+    made to resolve there. With one, every `/v1` route needs a key or a session, with the scope that `api.access` says. No
+    page of another origin changes anything.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, authenticate: Authenticator) -> None:
         self._app = app
-        self._local = is_loopback(settings.host)
-        self._key = None if settings.bootstrap_key is None else _digest(settings.bootstrap_key)
+        self._hosts = Hosts(settings)
+        self._authenticate = authenticate
+        rate = settings.requests_per_second
+        self._rate = Rate(rate, rate * _BURST_SECONDS)
+        self._failures = Rate(min(rate, _FAILURES_PER_SECOND), _FAILURES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self._app
         if scope["type"] == "http":
-            headers = Headers(scope=scope)
-            if self._local and not is_loopback(_host(headers.get("host", ""))):
-                app = ProblemApp(MisdirectedError("this service listens on loopback only: use its address 127.0.0.1"))
-            elif "\0" in scope["path"]:
-                app = ProblemApp(NotFoundError("no resource has a NUL in its name"))
-            elif self._key is not None and scope["path"].startswith("/v1/") and not self._admits(headers):
-                app = ProblemApp(
-                    UnauthorizedError(
-                        "send the key as `Authorization: Bearer KEY`", headers={"WWW-Authenticate": "Bearer"}
-                    )
-                )
+            try:
+                await self._admit(scope, Headers(scope=scope))
+            except ProblemError as problem:
+                app = ProblemApp(problem)
         await app(scope, receive, send)
 
-    def _admits(self, headers: Headers) -> bool:
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        return (
-            self._key is not None
-            and scheme.lower() == "bearer"
-            and hmac.compare_digest(_digest(SecretStr(given.strip())), self._key)
+    async def _admit(self, scope: Scope, headers: Headers) -> None:
+        """Puts the request's principal into its state. Raises ProblemError."""
+        method, path = scope["method"], scope["path"]
+        self._hosts.check(headers)
+        if method not in access.SAFE:
+            _check_origin(headers)
+        if "\0" in path:
+            raise problems.NotFoundError("no resource has a NUL in its name")
+        if not access.guarded(path):
+            return
+        principal = await self._who(scope, headers)
+        scope["state"]["principal"] = principal
+        if principal.by_cookie and method not in access.SAFE and not _of_the_same_origin(headers):
+            raise problems.CrossOriginError("a session changes things from the service's own pages only: use a key")
+        if principal is not LOCAL:
+            _check_rate(self._rate.take(principal.actor))
+        scope_needed = access.needed(method, path)
+        if scope_needed is not None and scope_needed not in principal.scopes:
+            raise problems.ForbiddenError(
+                f"this needs a key with the scope {scope_needed!r}",
+                needed=scope_needed,
+                scopes=sorted(principal.scopes),
+            )
+
+    async def _who(self, scope: Scope, headers: Headers) -> Principal:
+        try:
+            return await run_in_threadpool(self._authenticate, headers)
+        except problems.UnauthorizedError:
+            # Who has a good key is let in whatever others at the same address send.
+            _check_rate(self._failures.take((scope.get("client") or ("",))[0]))
+            raise
+        except (OperationalError, PoolTimeoutError) as error:
+            raise problems.database_away() from error
+
+
+class Hosts:
+    """The names that this service answers for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._open = settings.bootstrap_key is None
+        self._local = is_loopback(settings.host)
+        self._names = frozenset(name.lower() for name in settings.allowed_hosts)
+
+    def check(self, headers: Headers) -> None:
+        """Raises MisdirectedError."""
+        host = host_name(headers.get("host", ""))
+        if is_loopback(host):
+            return
+        if self._open:
+            raise problems.MisdirectedError("this service listens on loopback only: use its address 127.0.0.1")
+        # No name resolves to a plain address but itself.
+        if host not in self._names and (self._local or not _is_address(host)):
+            raise problems.MisdirectedError(
+                "this service does not answer for that name: use its address, or add the name to PARETOFIT_ALLOWED_HOSTS"
+            )
+
+
+def _check_origin(headers: Headers) -> None:
+    """Raises CrossOriginError for what a page of another origin sends. Programs say nothing of the kind."""
+    site = headers.get("sec-fetch-site", "none").lower()
+    origin = headers.get("origin")
+    if site not in {"same-origin", "none"} or (origin is not None and not _is_own(origin, headers)):
+        raise problems.CrossOriginError("a page of another origin may not change anything here: use a key and no page")
+
+
+def _of_the_same_origin(headers: Headers) -> bool:
+    return "origin" in headers or headers.get("sec-fetch-site", "").lower() == "same-origin"
+
+
+def _is_own(origin: str, headers: Headers) -> bool:
+    try:
+        given = urlsplit(origin)
+    except ValueError:
+        return False
+    return given.scheme in {"http", "https"} and given.netloc.lower() == headers.get("host", "").lower()
+
+
+def _check_rate(seconds: float) -> None:
+    """Raises TooManyRequestsError."""
+    if seconds > 0:
+        raise problems.TooManyRequestsError(
+            "more requests than this key or address may send: wait, then send it again",
+            headers={"Retry-After": str(math.ceil(seconds))},
         )
 
 
-def _digest(key: SecretStr) -> bytes:
-    return hashlib.sha256(key.get_secret_value().encode()).digest()
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
-def _host(header: str) -> str:
-    """The name or address in a Host header, without its port."""
+def host_name(header: str) -> str:
+    """The name or address in a Host header, without its port; empty if there is none that can be."""
     name, port = header.lower(), ""
     if ":" in name and not name.endswith("]"):
         name, _, port = name.rpartition(":")

@@ -10,6 +10,8 @@ from fastapi import Depends, Request
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from api.metrics import Metrics
+from api.principal import Authenticator
 from api.uploads import Uploads
 from api.wakeups import Wakeups
 from db.blobs import BlobStore
@@ -19,13 +21,15 @@ from settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The settings, the database, the files and the wake-ups of event streams."""
+    """The settings, the database, the files, the wake-ups of event streams, who is who, and what is counted."""
 
     settings: Settings
     engine: Engine
     blobs: BlobStore
     uploads: Uploads
     wakeups: Wakeups
+    authenticate: Authenticator
+    metrics: Metrics
 
 
 def services(request: Request) -> Services:

@@ -7,12 +7,13 @@ from importlib.metadata import version
 
 from sqlalchemy.orm import Session
 
-from api import devices, feasibility, problems
+from api import devices, feasibility, problems, quotas
 from api.schemas.problems import FieldProblem
 from db import datasets, searches
 from db.tables import SearchRow
 from search.methods.method import DatasetProfile
 from search.spec import ResolvedSpec, SearchSpec
+from settings import Settings
 
 
 def resolve(session: Session, tenant: str, spec: SearchSpec) -> ResolvedSpec:
@@ -29,10 +30,11 @@ def resolve(session: Session, tenant: str, spec: SearchSpec) -> ResolvedSpec:
     return spec.resolve(DatasetProfile.model_validate(row.profile))
 
 
-def accept(session: Session, tenant: str, spec: SearchSpec, **provenance: str) -> SearchRow:
-    """A new search. Raises what `resolve` does and InfeasibleError."""
+def accept(session: Session, tenant: str, spec: SearchSpec, settings: Settings, **provenance: str) -> SearchRow:
+    """A new search. Raises what `resolve` does, InfeasibleError and QuotaExceededError."""
     resolved = resolve(session, tenant, spec)
     survey = feasibility.survey(resolved)
+    quotas.admit_search(session, tenant, settings)
     return searches.insert(
         session,
         tenant,

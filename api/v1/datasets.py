@@ -10,18 +10,19 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from api import paging, problems
+from api import paging, problems, quotas
 from api.idempotency import IdempotentOnce, answer
 from api.schemas.datasets import Dataset, DatasetState
 from api.schemas.pages import Page
 from api.security import Tenant
 from api.services import Db, Service, Services
 from api.uploads import Part
+from api.v1.webhooks import check_url
 from db import datasets, publication
 from db.engine import transaction
 from db.idempotency import Answer
 from db.tables import DatasetRow
-from search.spec import DatasetSpec
+from search.spec import DatasetSpec, UrlSource
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 
@@ -31,12 +32,16 @@ router = APIRouter(prefix="/datasets", tags=["datasets"])
     operation_id="create_dataset",
     status_code=201,
     response_model=Dataset,
-    responses=problems.responses(problems.KeyInFlightError, problems.KeyReusedError),
+    responses=problems.responses(problems.QuotaExceededError, problems.KeyInFlightError, problems.KeyReusedError),
 )
 def create(spec: DatasetSpec, tenant: Tenant, service: Service, once: IdempotentOnce) -> Response:
     """Create a dataset. An uploaded one waits for its content; any other is validated at once."""
 
+    if isinstance(spec.source, UrlSource):
+        check_url(spec.source.url, service.settings, pointer="/source/url")
+
     def effect(session: Session) -> Answer:
+        quotas.admit_bytes(session, tenant, service.settings, more=0)
         fields = spec.model_dump(mode="json")
         row = datasets.insert(session, tenant, name=fields.pop("name"), source=fields.pop("source"), options=fields)
         return answer(201, _dataset(row, service), {"Location": f"/v1/datasets/{row.id}"})
@@ -80,6 +85,7 @@ def read(dataset_id: str, session: Db, tenant: Tenant, service: Service) -> Data
         problems.UploadInProgressError,
         problems.UploadOffsetError,
         problems.TooLargeError,
+        problems.QuotaExceededError,
         problems.NoSpaceError,
     ),
 )
@@ -97,9 +103,11 @@ async def upload(
     await run_in_threadpool(_current, service, tenant, dataset_id)
     async with service.uploads.writing(dataset_id) as file:
         try:
-            await run_in_threadpool(_begin, service, tenant, dataset_id)
+            await run_in_threadpool(_begin, service, tenant, dataset_id, part)
             await service.uploads.receive(file, part, request.stream())
-        except (problems.ProblemError, ClientDisconnect):
+        except (problems.ProblemError, ClientDisconnect) as error:
+            if isinstance(error, problems.ProblemError):
+                service.metrics.upload_refused(error.code)
             await run_in_threadpool(_keep, service, tenant, dataset_id)
             raise
         if part.last:
@@ -127,9 +135,10 @@ def delete(dataset_id: str, tenant: Tenant, service: Service) -> None:
     service.uploads.discard(dataset_id)
 
 
-def _begin(service: Services, tenant: str, dataset_id: str) -> None:
+def _begin(service: Services, tenant: str, dataset_id: str, part: Part) -> None:
     with transaction(service.engine) as session:
         row = _found(session, tenant, dataset_id)
+        quotas.admit_bytes(session, tenant, service.settings, more=max((part.total or 0) - row.uploaded_bytes, 0))
         if row.source["kind"] != "upload":
             raise problems.NotUploadableError(
                 f"its source is {row.source['kind']!r}: create a dataset with source {{'kind': 'upload'}} to send an archive"
@@ -151,10 +160,17 @@ def _finish(service: Services, tenant: str, dataset_id: str) -> Dataset:
         blob = service.blobs.put(service.uploads.path(dataset_id))
     except FileNotFoundError as error:
         raise gone from error
-    with transaction(service.engine) as session:
-        publication.confirm(session, service.blobs, [blob.sha256])
-        if not datasets.finish_upload(session, tenant, dataset_id, sha256=blob.sha256, size=blob.size):
-            raise gone
+    try:
+        with transaction(service.engine) as session:
+            row = _found(session, tenant, dataset_id)
+            quotas.admit_bytes(session, tenant, service.settings, more=max(blob.size - row.uploaded_bytes, 0))
+            publication.confirm(session, service.blobs, [blob.sha256])
+            if not datasets.finish_upload(session, tenant, dataset_id, sha256=blob.sha256, size=blob.size):
+                raise gone
+    except problems.QuotaExceededError:
+        service.uploads.discard(dataset_id)
+        _keep(service, tenant, dataset_id)
+        raise
     service.uploads.discard(dataset_id)
     return _current(service, tenant, dataset_id)
 

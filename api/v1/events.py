@@ -65,9 +65,9 @@ async def _follow(
     service: Services, tenant: str, search_id: str, after: int, rows: Sequence[EventRow], *, over: bool
 ) -> AsyncIterator[str]:
     """The events from `rows` on, as they happen, until the search is over or the service stops."""
-    yield "retry: 1000\n\n"
     spoke = time.monotonic()
-    with service.wakeups.following(search_id) as news:
+    with service.metrics.stream(), service.wakeups.following(search_id) as news:
+        yield "retry: 1000\n\n"
         while True:
             for row in rows:
                 yield _message(row)

@@ -15,7 +15,7 @@ from api.schemas.pages import Page
 from api.schemas.searches import CostRange, Estimate, Search, SearchDetail, SearchState
 from api.searches import detail, listed
 from api.security import Tenant
-from api.services import Db
+from api.services import Db, Service
 from db import cancellation, searches
 from db.idempotency import Answer
 from db.tables import SearchRow
@@ -27,6 +27,7 @@ _PAST = 20
 REFUSALS = (
     problems.DatasetNotReadyError,
     problems.InfeasibleError,
+    problems.QuotaExceededError,
     problems.KeyInFlightError,
     problems.KeyReusedError,
 )
@@ -40,11 +41,11 @@ REFUSALS = (
     response_model=SearchDetail,
     responses=problems.responses(*REFUSALS),
 )
-def create(spec: SearchSpec, tenant: Tenant, once: IdempotentOnce) -> Response:
+def create(spec: SearchSpec, tenant: Tenant, service: Service, once: IdempotentOnce) -> Response:
     """Submit a search. It is accepted with the feasible networks it could find; the work begins right after."""
 
     def effect(session: Session) -> Answer:
-        return accepted(session, submission.accept(session, tenant, spec))
+        return accepted(session, submission.accept(session, tenant, spec, service.settings))
 
     return once(effect)
 

@@ -15,7 +15,7 @@ from api.lookup import found_search
 from api.schemas.searches import SearchDetail
 from api.searches import detail
 from api.security import Tenant
-from api.services import Db
+from api.services import Db, Service
 from api.v1.searches import REFUSALS, accepted
 from db import searches, states, steering
 from db.idempotency import Answer
@@ -60,14 +60,18 @@ def resume(search_id: str, tenant: Tenant, once: IdempotentOnce) -> Response:
     responses=problems.responses(problems.NotFoundError, *REFUSALS),
 )
 def clone(
-    search_id: str, tenant: Tenant, once: IdempotentOnce, changes: Annotated[CloneChanges | None, Body()] = None
+    search_id: str,
+    tenant: Tenant,
+    service: Service,
+    once: IdempotentOnce,
+    changes: Annotated[CloneChanges | None, Body()] = None,
 ) -> Response:
     """Submit the same search again, with the changes that the body names."""
 
     def effect(session: Session) -> Answer:
         row = found_search(session, tenant, search_id)
         spec = (changes or CloneChanges()).spec_of(row)
-        return accepted(session, submission.accept(session, tenant, spec, cloned_from=search_id))
+        return accepted(session, submission.accept(session, tenant, spec, service.settings, cloned_from=search_id))
 
     return once(effect)
 

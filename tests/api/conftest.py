@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Engine
 
 from db.engine import connect
+from tests.api.keys import Locked, locked
 from tests.api.process import Api, running
 from tests.conftest import Servers, _database, _sqlalchemy
 
@@ -38,3 +39,14 @@ def stored(api: Api) -> Iterator[Engine]:
     engine = connect(api.database_url)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def keyed(servers: Servers, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Locked]:
+    """A running API that wants a key."""
+    home = tmp_path_factory.mktemp("keyed")
+    with (
+        _database(servers, template) as url,
+        locked(home, _sqlalchemy(url), servers.redis_url, PARETOFIT_REQUESTS_PER_SECOND="0") as service,
+    ):
+        yield service

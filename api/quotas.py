@@ -1,0 +1,52 @@
+"""Tenants' quotas, as the API refuses what goes beyond them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from sqlalchemy.orm import Session
+
+from api.problems import QuotaExceededError
+from db import tenants
+from db.tenants import Quota, QuotaError
+from settings import Settings
+
+_RETRY_SECONDS: Final = "60"
+_REMEDY: Final = {
+    "max_searches": "wait for a search to end, or cancel one",
+    "max_device_seconds": "wait: what was used more than 30 days ago does not count",
+    "max_stored_bytes": "delete datasets or searches that are not needed",
+}
+
+
+def default(settings: Settings) -> Quota:
+    """The quotas of a tenant that has none of its own."""
+    return Quota(settings.max_searches, settings.max_device_seconds, settings.max_stored_bytes)
+
+
+def admit_search(session: Session, tenant: str, settings: Settings) -> None:
+    """To be called in the transaction that inserts a search. Raises QuotaExceededError."""
+    with _refusing():
+        tenants.admit_search(session, tenant, default(settings))
+
+
+def admit_bytes(session: Session, tenant: str, settings: Settings, *, more: int) -> None:
+    """To be called in the transaction that names `more` bytes of files. Raises QuotaExceededError."""
+    with _refusing():
+        tenants.admit_bytes(session, tenant, default(settings), more=more)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except QuotaError as error:
+        raise QuotaExceededError(
+            f"{error}: {_REMEDY[error.name]}",
+            headers={"Retry-After": _RETRY_SECONDS},
+            quota=error.name,
+            used=error.used,
+            limit=error.most,
+        ) from error

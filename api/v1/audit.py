@@ -1,0 +1,27 @@
+"""The tenant's audit log."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from api import paging, problems
+from api.schemas.access import AuditEntry
+from api.schemas.pages import Page
+from api.security import Tenant
+from api.services import Db
+from db import audit
+
+router = APIRouter(prefix="/audit", tags=["access"])
+
+
+@router.get("", operation_id="list_audit_entries", responses=problems.responses())
+def read_list(session: Db, tenant: Tenant, limit: paging.Limit = 50, cursor: paging.Cursor = None) -> Page[AuditEntry]:
+    """Who asked for which change and what was answered, the latest first."""
+    before = None if cursor is None else paging.position(cursor, start=0)
+    rows = audit.page(session, tenant, before=before, limit=limit + 1)
+    return paging.numbered(
+        rows,
+        limit,
+        lambda row: row.id,
+        lambda row: AuditEntry.model_validate({name: getattr(row, name) for name in AuditEntry.model_fields}),
+    )

@@ -1,0 +1,104 @@
+"""API keys: issued, listed, rotated, revoked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Response
+
+from api import paging, problems
+from api.principal import Principal
+from api.schemas.access import ApiKey, IssuedApiKey, NewApiKey, Rotation, Scope
+from api.schemas.pages import Page
+from api.security import Caller, Tenant
+from api.services import Db
+from db import keys
+from db.tables import ApiKeyRow
+
+router = APIRouter(prefix="/api-keys", tags=["access"])
+
+
+@router.post("", operation_id="create_api_key", status_code=201, responses=problems.responses())
+def create(wanted: NewApiKey, caller: Caller, session: Db, response: Response) -> IssuedApiKey:
+    """Issue a key. It is shown this once, so an `Idempotency-Key` brings no second answer: it brings a second key."""
+    _check_grant(caller, wanted.scopes)
+    tenant = wanted.tenant or caller.tenant
+    if tenant != caller.tenant and "admin" not in caller.scopes:
+        raise problems.ForbiddenError("keys of another tenant need the scope 'admin'", needed="admin")
+    expires_at = _in(wanted.expires_in_seconds)
+    made = keys.issue(session, tenant, name=wanted.name, scopes=wanted.scopes, expires_at=expires_at)
+    response.headers["Location"] = f"/v1/api-keys/{made.row.id}"
+    return _issued(made)
+
+
+@router.get("", operation_id="list_api_keys", responses=problems.responses())
+def read_list(session: Db, tenant: Tenant, limit: paging.Limit = 50, cursor: paging.Cursor = None) -> Page[ApiKey]:
+    """The tenant's keys, newest first."""
+    rows = keys.page(session, tenant, after=paging.keyset(cursor), limit=limit + 1)
+    return paging.newest_first(rows, limit, _key)
+
+
+@router.get("/{key_id}", operation_id="get_api_key", responses=problems.responses(problems.NotFoundError))
+def read(key_id: str, session: Db, tenant: Tenant) -> ApiKey:
+    """What is known of a key."""
+    row = keys.get(session, tenant, key_id)
+    if row is None:
+        raise _unknown(key_id)
+    return _key(row)
+
+
+@router.post(
+    "/{key_id}/rotate",
+    operation_id="rotate_api_key",
+    status_code=201,
+    responses=problems.responses(problems.NotFoundError, problems.KeyNotUsableError),
+)
+def rotate(
+    key_id: str, caller: Caller, session: Db, response: Response, how: Annotated[Rotation | None, Body()] = None
+) -> IssuedApiKey:
+    """Issue a successor with the same name and scopes. Both keys are valid for the overlap."""
+    how = how or Rotation()
+    row = keys.get(session, caller.tenant, key_id)
+    if row is None:
+        raise _unknown(key_id)
+    _check_grant(caller, row.scopes)
+    overlap = timedelta(seconds=how.overlap_seconds)
+    made = keys.rotate(session, row, overlap=overlap, expires_at=_in(how.expires_in_seconds))
+    if made is None:
+        raise problems.KeyNotUsableError("rotate its successor, or create a new key")
+    response.headers["Location"] = f"/v1/api-keys/{made.row.id}"
+    return _issued(made)
+
+
+@router.delete(
+    "/{key_id}", operation_id="revoke_api_key", status_code=204, responses=problems.responses(problems.NotFoundError)
+)
+def revoke(key_id: str, session: Db, tenant: Tenant) -> None:
+    """End a key at once, with the sessions that were opened with it. It stays listed."""
+    if not keys.revoke(session, tenant, key_id):
+        raise _unknown(key_id)
+
+
+def _check_grant(caller: Principal, scopes: Sequence[Scope]) -> None:
+    lacking = sorted(set(scopes) - caller.scopes)
+    if lacking:
+        raise problems.ForbiddenError(f"a key grants no scope that it does not have: {', '.join(lacking)}")
+
+
+def _in(seconds: int | None) -> datetime | None:
+    return None if seconds is None else datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+def _unknown(key_id: str) -> problems.NotFoundError:
+    return problems.NotFoundError(f"no API key {key_id!r}; GET /v1/api-keys lists yours")
+
+
+def _key(row: ApiKeyRow) -> ApiKey:
+    fields = {name: getattr(row, name) for name in ApiKey.model_fields if name != "tenant"}
+    return ApiKey.model_validate({**fields, "tenant": row.tenant_id})
+
+
+def _issued(made: keys.Issued) -> IssuedApiKey:
+    return IssuedApiKey(**_key(made.row).model_dump(), key=made.text)

@@ -1,0 +1,27 @@
+"""The reference of the API as a page: made from the OpenAPI document, without scripts and without any other host."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse
+
+from api.headers import PAGE_POLICY
+from api.reference import STYLE, page
+
+router = APIRouter(include_in_schema=False)
+_DAY = "max-age=86400"
+
+
+@router.get("/docs")
+def read(request: Request) -> Response:
+    """Every operation with its parameters, bodies and answers."""
+    state = request.app.state
+    if not hasattr(state, "reference"):
+        state.reference = page(request.app.openapi())
+    return HTMLResponse(state.reference, headers={"Content-Security-Policy": PAGE_POLICY})
+
+
+@router.get("/docs/style.css")
+def style() -> Response:
+    """How it looks."""
+    return Response(STYLE, media_type="text/css", headers={"Cache-Control": _DAY})

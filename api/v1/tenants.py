@@ -1,0 +1,57 @@
+"""Tenants and their quotas; what the caller's own tenant uses."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+
+from api import paging, problems, quotas
+from api.schemas.access import NewQuota, TenantId, TenantQuota, TenantUsage
+from api.schemas.pages import Page
+from api.security import Tenant
+from api.services import Db, Service
+from db import tenants
+from db.tables import TenantRow
+from db.tenants import Quota
+
+router = APIRouter(tags=["access"])
+
+
+@router.get("/usage", operation_id="get_usage", responses=problems.responses())
+def usage(session: Db, tenant: Tenant, service: Service) -> TenantUsage:
+    """What the caller's tenant uses, and its quotas."""
+    quota = tenants.quota(session, tenant, quotas.default(service.settings))
+    used = tenants.used(session, tenant)
+    return TenantUsage(
+        tenant=tenant,
+        searches=used.searches,
+        max_searches=quota.max_searches,
+        device_seconds=used.device_seconds,
+        max_device_seconds=quota.max_device_seconds,
+        stored_bytes=used.stored_bytes,
+        max_stored_bytes=quota.max_stored_bytes,
+    )
+
+
+@router.get("/tenants", operation_id="list_tenants", responses=problems.responses())
+def read_list(
+    session: Db,
+    limit: paging.Limit = 50,
+    cursor: Annotated[TenantId | None, Query(description="The `next_cursor` of the page before.")] = None,
+) -> Page[TenantQuota]:
+    """Every tenant that has had a key or a quota, by id."""
+    rows = tenants.page(session, after=cursor or "", limit=limit + 1)
+    shown, more = rows[:limit], len(rows) > limit
+    return Page(data=[_quota(row) for row in shown], has_more=more, next_cursor=shown[-1].id if more else None)
+
+
+@router.put("/tenants/{tenant_id}", operation_id="set_tenant_quota", responses=problems.responses())
+def change(tenant_id: Annotated[TenantId, Path()], quota: NewQuota, session: Db) -> TenantQuota:
+    """Set a tenant's own quotas. A tenant that is not there is made."""
+    wanted = Quota(quota.max_searches, quota.max_device_seconds, quota.max_stored_bytes)
+    return _quota(tenants.set_quota(session, tenant_id, wanted))
+
+
+def _quota(row: TenantRow) -> TenantQuota:
+    return TenantQuota.model_validate({name: getattr(row, name) for name in TenantQuota.model_fields})

@@ -1,0 +1,132 @@
+"""Webhooks: who is told when a search changes its state."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+
+from fastapi import APIRouter, Response
+from sqlalchemy.orm import Session
+
+import outbound
+from api import paging, problems
+from api.idempotency import IdempotentOnce, answer
+from api.schemas.pages import Page
+from api.schemas.problems import FieldProblem
+from api.schemas.webhooks import IssuedWebhook, NewWebhook, Webhook, WebhookChanges, WebhookDelivery
+from api.security import Tenant
+from api.services import Db, Service
+from db import webhooks
+from db.idempotency import Answer
+from db.tables import DeliveryRow, WebhookRow
+from settings import Settings
+from signing import new_secret
+
+router = APIRouter(prefix="/webhooks", tags=["webhooks"])
+
+
+@router.post(
+    "",
+    operation_id="create_webhook",
+    status_code=201,
+    response_model=IssuedWebhook,
+    responses=problems.responses(problems.KeyInFlightError, problems.KeyReusedError),
+)
+def create(wanted: NewWebhook, tenant: Tenant, service: Service, once: IdempotentOnce) -> Response:
+    """Have events of searches sent to a URL, signed as Standard Webhooks describes. The secret is shown this once."""
+    check_url(wanted.url, service.settings, pointer="/url")
+
+    def effect(session: Session) -> Answer:
+        row = webhooks.insert(session, tenant, url=wanted.url, events=_ordered(wanted.events), secret=new_secret())
+        shown = IssuedWebhook(**_webhook(row).model_dump(), secret=row.secret)
+        return answer(201, shown, {"Location": f"/v1/webhooks/{row.id}"})
+
+    return once(effect)
+
+
+@router.get("", operation_id="list_webhooks", responses=problems.responses())
+def read_list(session: Db, tenant: Tenant, limit: paging.Limit = 50, cursor: paging.Cursor = None) -> Page[Webhook]:
+    """The tenant's webhooks, newest first."""
+    rows = webhooks.page(session, tenant, after=paging.keyset(cursor), limit=limit + 1)
+    return paging.newest_first(rows, limit, _webhook)
+
+
+@router.get("/{webhook_id}", operation_id="get_webhook", responses=problems.responses(problems.NotFoundError))
+def read(webhook_id: str, session: Db, tenant: Tenant) -> Webhook:
+    """A webhook."""
+    return _webhook(_found(session, tenant, webhook_id))
+
+
+@router.patch("/{webhook_id}", operation_id="change_webhook", responses=problems.responses(problems.NotFoundError))
+def change(webhook_id: str, changes: WebhookChanges, session: Db, tenant: Tenant, service: Service) -> Webhook:
+    """Change a webhook, or switch it off and on. What waits to be sent to one that is off fails."""
+    row = _found(session, tenant, webhook_id)
+    values = changes.model_dump(exclude_unset=True, exclude_none=True)
+    if "url" in values:
+        check_url(values["url"], service.settings, pointer="/url")
+    if "events" in values:
+        values["events"] = _ordered(values["events"])
+    changed = webhooks.change(session, tenant, webhook_id, **values) if values else row
+    if changed is None:
+        raise _unknown(webhook_id)
+    return _webhook(changed)
+
+
+@router.delete(
+    "/{webhook_id}",
+    operation_id="delete_webhook",
+    status_code=204,
+    responses=problems.responses(problems.NotFoundError),
+)
+def delete(webhook_id: str, session: Db, tenant: Tenant) -> None:
+    """Remove a webhook with what waits to be sent to it."""
+    if not webhooks.delete(session, tenant, webhook_id):
+        raise _unknown(webhook_id)
+
+
+@router.get(
+    "/{webhook_id}/deliveries",
+    operation_id="list_deliveries",
+    responses=problems.responses(problems.NotFoundError),
+)
+def read_deliveries(
+    webhook_id: str, session: Db, tenant: Tenant, limit: paging.Limit = 50, cursor: paging.Cursor = None
+) -> Page[WebhookDelivery]:
+    """What was or is to be sent, newest first."""
+    _found(session, tenant, webhook_id)
+    rows = webhooks.deliveries(session, webhook_id, after=paging.keyset(cursor), limit=limit + 1)
+    return paging.newest_first(rows, limit, _delivery)
+
+
+def check_url(url: str, settings: Settings, *, pointer: str) -> None:
+    """Refuse a URL that may not be asked, as far as that can be told now; names are resolved when they are used.
+
+    Raises InvalidError.
+    """
+    try:
+        outbound.check_url(url, [ipaddress.ip_network(network) for network in settings.outbound_networks])
+    except outbound.RefusedError as error:
+        raise problems.InvalidError(str(error), errors=[FieldProblem(pointer=pointer, detail=str(error))]) from error
+
+
+def _ordered(events: Sequence[str]) -> list[str]:
+    return [kind for kind in webhooks.EVENTS if kind in events]
+
+
+def _found(session: Session, tenant: str, webhook_id: str) -> WebhookRow:
+    row = webhooks.get(session, tenant, webhook_id)
+    if row is None:
+        raise _unknown(webhook_id)
+    return row
+
+
+def _unknown(webhook_id: str) -> problems.NotFoundError:
+    return problems.NotFoundError(f"no webhook {webhook_id!r}; GET /v1/webhooks lists yours")
+
+
+def _webhook(row: WebhookRow) -> Webhook:
+    return Webhook.model_validate({name: getattr(row, name) for name in Webhook.model_fields})
+
+
+def _delivery(row: DeliveryRow) -> WebhookDelivery:
+    return WebhookDelivery.model_validate({name: getattr(row, name) for name in WebhookDelivery.model_fields})

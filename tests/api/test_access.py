@@ -1,0 +1,314 @@
+"""Keys, sessions, hosts, origins, headers, rates, the audit log: who is let in, and what is told of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy import select, update
+
+from api.rates import Rate
+from db import keys
+from db.engine import transaction
+from db.tables import ApiKeyRow, SessionRow
+from tests.api.keys import BOOTSTRAP, Locked, locked
+from tests.api.test_problems import pointers, problem
+
+EVERY = ["read", "write", "manage", "metrics", "admin"]
+
+
+def test_a_key_has_its_form_and_is_stored_as_a_digest(keyed: Locked) -> None:
+    issued = keyed.issued(["read"])
+    assert re.fullmatch(r"pf_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}", issued["key"])
+    parsed = keys.parse(issued["key"])
+    assert parsed is not None
+    assert parsed.secret not in repr(parsed)
+    with transaction(keyed.engine) as session:
+        row = session.get_one(ApiKeyRow, issued["id"])
+        assert row.digest == parsed.digest
+        assert parsed.secret.encode() not in row.digest
+    listed = keyed.send("GET", "/v1/api-keys").text
+    assert issued["id"] in listed
+    assert parsed.secret not in listed
+
+
+def test_a_rotated_key_and_its_successor_are_both_good_for_a_while(keyed: Locked) -> None:
+    old = keyed.issued(["read", "manage"])
+    rotated = keyed.send("POST", f"/v1/api-keys/{old['id']}/rotate", json={"overlap_seconds": 2})
+    assert rotated.status_code == 201
+    new = rotated.json()
+    assert (new["name"], new["scopes"]) == (old["name"], old["scopes"])
+    for key in (old["key"], new["key"]):
+        assert keyed.send("GET", "/v1/usage", key).status_code == 200
+    problem(keyed.send("POST", f"/v1/api-keys/{old['id']}/rotate"), 409, "key_not_usable")
+    assert keyed.send("GET", f"/v1/api-keys/{old['id']}").json()["successor_id"] == new["id"]
+    time.sleep(2.1)
+    problem(keyed.send("GET", "/v1/usage", old["key"]), 401, "unauthorized")
+    assert keyed.send("GET", "/v1/usage", new["key"]).status_code == 200
+
+
+def test_a_key_expires_when_it_was_said(keyed: Locked) -> None:
+    issued = keyed.issued(["read"], expires_in_seconds=3600)
+    ends = datetime.fromisoformat(issued["expires_at"]) - datetime.now(UTC)
+    assert timedelta(minutes=59) < ends <= timedelta(hours=1)
+    assert keyed.send("GET", "/v1/session", issued["key"]).json()["expires_at"] == issued["expires_at"]
+
+
+def test_nobody_gives_what_they_do_not_have(keyed: Locked) -> None:
+    manager = keyed.issue("manage", "read")
+    body = {"name": "k", "scopes": ["read"]}
+    assert keyed.send("POST", "/v1/api-keys", manager, json=body).status_code == 201
+    problem(keyed.send("POST", "/v1/api-keys", manager, json={**body, "scopes": ["read", "write"]}), 403, "forbidden")
+    problem(keyed.send("POST", "/v1/api-keys", manager, json={**body, "tenant": "acme"}), 403, "forbidden")
+    strong = keyed.issued(EVERY)
+    problem(keyed.send("POST", f"/v1/api-keys/{strong['id']}/rotate", manager), 403, "forbidden")
+
+
+@pytest.mark.parametrize("tenant", ["", "UPPER", "a b", "-x", "x" * 64, "ä", "../x"])
+def test_what_is_no_tenant(keyed: Locked, tenant: str) -> None:
+    answer = keyed.send("POST", "/v1/api-keys", json={"name": "k", "scopes": ["read"], "tenant": tenant})
+    assert pointers(problem(answer, 422, "invalid")) == ["/tenant"]
+
+
+def test_a_browser_signs_in_and_out(keyed: Locked) -> None:
+    key = keyed.issued(["read", "write"])
+    origin = str(keyed.api.http.base_url).rstrip("/")
+    page = {"Origin": origin, "Sec-Fetch-Site": "same-origin"}
+    signed = keyed.send("POST", "/v1/session", key["key"], headers=page)
+    assert signed.status_code == 201
+    cookie = signed.headers["Set-Cookie"]
+    assert {"httponly", "samesite=strict", "path=/"} <= {part.strip().lower() for part in cookie.split(";")}
+    token = cookie.partition("=")[2].partition(";")[0]
+    keyed.api.http.cookies.clear()
+    with_cookie = {"Cookie": f"paretofit_session={token}"}
+    assert keyed.send("GET", "/v1/session", None, headers=with_cookie).json()["actor"] == f"key:{key['id']}"
+    body = {"name": "d", "source": {"kind": "upload"}}
+    created = keyed.send("POST", "/v1/datasets", None, headers={**with_cookie, **page}, json=body)
+    assert created.status_code == 201
+    # What no browser of ours would send with the cookie.
+    problem(keyed.send("POST", "/v1/datasets", None, headers=with_cookie, json=body), 403, "cross_origin")
+    problem(keyed.send("GET", "/v1/api-keys", None, headers=with_cookie), 403, "forbidden")
+    with transaction(keyed.engine) as session:
+        assert token.encode() not in [row.digest for row in session.scalars(select(SessionRow))]
+    assert keyed.send("DELETE", "/v1/session", None, headers={**with_cookie, **page}).status_code == 204
+    problem(keyed.send("GET", "/v1/session", None, headers=with_cookie), 401, "unauthorized")
+
+
+def test_a_session_ends_with_its_key(keyed: Locked) -> None:
+    key = keyed.issued(["read"])
+    token = keyed.send("POST", "/v1/session", key["key"]).cookies["paretofit_session"]
+    keyed.api.http.cookies.clear()
+    with_cookie = {"Cookie": f"paretofit_session={token}"}
+    assert keyed.send("GET", "/v1/usage", None, headers=with_cookie).status_code == 200
+    assert keyed.send("DELETE", f"/v1/api-keys/{key['id']}").status_code == 204
+    problem(keyed.send("GET", "/v1/usage", None, headers=with_cookie), 401, "unauthorized")
+
+
+def test_a_session_ends_by_itself_and_with_the_bootstrap_key(keyed: Locked) -> None:
+    token = keyed.send("POST", "/v1/session").cookies["paretofit_session"]
+    keyed.api.http.cookies.clear()
+    with_cookie = {"Cookie": f"paretofit_session={token}"}
+    assert keyed.send("GET", "/v1/session", None, headers=with_cookie).json()["actor"] == "bootstrap"
+    with transaction(keyed.engine) as session:
+        session.execute(update(SessionRow).where(SessionRow.key_id.is_(None)).values(bootstrap=b"another key's"))
+    problem(keyed.send("GET", "/v1/session", None, headers=with_cookie), 401, "unauthorized")
+    token = keyed.send("POST", "/v1/session").cookies["paretofit_session"]
+    keyed.api.http.cookies.clear()
+    with transaction(keyed.engine) as session:
+        session.execute(update(SessionRow).values(expires_at=datetime.now(UTC)))
+    with_cookie = {"Cookie": f"paretofit_session={token}"}
+    problem(keyed.send("GET", "/v1/session", None, headers=with_cookie), 401, "unauthorized")
+
+
+def test_behind_tls_the_cookie_is_secure(keyed: Locked) -> None:
+    host = {"Origin": "https://127.0.0.1", "Host": "127.0.0.1"}
+    assert "secure" in keyed.send("POST", "/v1/session", headers=host).headers["Set-Cookie"].lower()
+    keyed.api.http.cookies.clear()
+
+
+def test_on_loopback_no_key_is_needed_and_a_wrong_one_is_refused(http: httpx.Client) -> None:
+    caller = http.get("/v1/session").json()
+    assert (caller["tenant"], caller["actor"], caller["scopes"]) == ("default", "local", EVERY)
+    assert "Set-Cookie" not in http.post("/v1/session").headers
+    problem(http.get("/v1/session", headers={"Authorization": "Bearer wrong"}), 401, "unauthorized")
+    issued = http.post("/v1/api-keys", json={"name": "k", "scopes": ["read"], "tenant": "acme"}).json()
+    as_acme = {"Authorization": f"Bearer {issued['key']}"}
+    assert http.get("/v1/session", headers=as_acme).json()["tenant"] == "acme"
+    problem(http.post("/v1/datasets", json={}, headers=as_acme), 403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "http://["},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+def test_no_page_of_another_origin_changes_anything(http: httpx.Client, headers: dict[str, str]) -> None:
+    for method, path in (("POST", "/v1/datasets"), ("PUT", "/v1/datasets/x/content"), ("DELETE", "/v1/searches/x")):
+        problem(http.request(method, path, headers=headers), 403, "cross_origin")
+    answer = http.get("/v1/datasets", headers=headers)
+    assert answer.status_code == 200
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+    preflight = http.options("/v1/datasets", headers={**headers, "Access-Control-Request-Method": "POST"})
+    assert preflight.status_code == 405
+    assert not [name for name in preflight.headers if name.startswith("access-control")]
+
+
+def test_beyond_loopback_it_answers_for_addresses_and_the_names_it_was_given(
+    tmp_path: Path, database_url: str, redis_url: str
+) -> None:
+    variables = {"PARETOFIT_HOST": "0.0.0.0", "PARETOFIT_ALLOWED_HOSTS": "Search.example, other.example"}
+    with locked(tmp_path, database_url, redis_url, **variables) as service:
+        # The server says where it listens; it is asked at loopback.
+        service.api.http.base_url = httpx.URL(f"http://127.0.0.1:{service.api.http.base_url.port}")
+        for host in (
+            "search.example",
+            "SEARCH.example:443",
+            "other.example",
+            "192.0.2.7:8000",
+            "[2001:db8::1]",
+            "localhost",
+        ):
+            assert service.send("GET", "/v1/usage", headers={"Host": host}).status_code == 200, host
+        for host in ("evil.example", "search.example.evil.example", "", "a@search.example", "search.example:x"):
+            problem(service.send("GET", "/v1/usage", headers={"Host": host}), 421, "misdirected")
+
+
+class _Page(HTMLParser):
+    """What a page would have a browser load or run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.inline: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.loads += [str(given[name]) for name in ("src", "href") if name in given and tag != "a"]
+        self.inline += [name for name in given if name.startswith("on") or name == "style"]
+        if tag in {"script", "style"} and "src" not in given:
+            self.inline.append(tag)
+
+
+def test_the_reference_needs_no_other_host_and_no_script(http: httpx.Client) -> None:
+    answer = http.get("/docs")
+    assert answer.status_code == 200
+    page = _Page()
+    page.feed(answer.text)
+    assert page.inline == []
+    assert page.loads == ["/docs/style.css"]
+    assert http.get("/docs/style.css").headers["Content-Type"].startswith("text/css")
+    for path, methods in http.get("/openapi.json").json()["paths"].items():
+        assert f"<code>{path}</code>" in answer.text
+        assert all(operation["operationId"] in answer.text for operation in methods.values())
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+
+
+def test_every_answer_has_the_headers(http: httpx.Client) -> None:
+    answers = [
+        http.get(path) for path in ("/healthz", "/v1/datasets", "/v1/nothing", "/docs", "/openapi.json", "/metrics")
+    ]
+    answers += [http.post("/v1/datasets", json={}), http.get("/v1/datasets", headers={"Host": "evil.example"})]
+    for answer in answers:
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["X-Frame-Options"] == "DENY"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert "server" not in answer.headers
+    assert http.get("/v1/datasets").headers["Cache-Control"] == "no-store"
+
+
+def test_a_key_may_not_ask_too_often(tmp_path: Path, database_url: str, redis_url: str) -> None:
+    with locked(tmp_path, database_url, redis_url, PARETOFIT_REQUESTS_PER_SECOND="0.5") as service:
+        one, other = service.issue("read"), service.issue("read")
+        statuses = [service.send("GET", "/v1/usage", one).status_code for _ in range(8)]
+        assert statuses[:5] == [200] * 5
+        refused = service.send("GET", "/v1/usage", one)
+        assert 1 <= int(refused.headers["Retry-After"]) <= 2
+        problem(refused, 429, "too_many_requests")
+        assert service.send("GET", "/v1/usage", other).status_code == 200
+        wrong = [service.send("GET", "/v1/usage", None).status_code for _ in range(40)]
+        assert wrong[:30] == [401] * 30
+        assert wrong[-1] == 429
+        # Whoever has a good key is not kept out by others at the same address.
+        assert service.send("GET", "/v1/usage", other).status_code == 200
+
+
+def test_a_rate_is_kept_on_average() -> None:
+    now = 0.0
+    rate = Rate(2, 4, clock=lambda: now)
+    assert [rate.take("a") for _ in range(4)] == [0.0] * 4
+    assert rate.take("a") == pytest.approx(0.5)
+    now = 0.5
+    assert rate.take("a") == 0.0
+    assert rate.take("a") > 0
+    now = 100.0
+    assert [rate.take("a") == 0 for _ in range(5)] == [True] * 4 + [False]
+    assert all(Rate(0, 0).take("b") == 0 for _ in range(100))
+
+
+def test_what_could_change_something_is_in_the_audit_log(keyed: Locked) -> None:
+    manager = keyed.issued(["manage", "read", "write"], tenant="audited")
+    reader = keyed.issued(["read"], tenant="audited")
+    key = manager["key"]
+    body = {"name": "d", "source": {"kind": "upload"}}
+    created = keyed.send("POST", "/v1/datasets", key, json=body)
+    keyed.send("POST", "/v1/datasets", key, json={})
+    keyed.send("POST", "/v1/datasets", reader["key"], json=body)
+    keyed.send("DELETE", f"/v1/datasets/{created.json()['id']}", key)
+    keyed.send("GET", "/v1/datasets", key)
+    first = keyed.send("GET", "/v1/audit?limit=3", key).json()
+    second = keyed.send("GET", f"/v1/audit?cursor={first['next_cursor']}", key).json()
+    assert (first["has_more"], second["has_more"]) == (True, False)
+    entries = [*first["data"], *second["data"]]
+    assert [(entry["actor"], entry["method"], entry["status"]) for entry in entries] == [
+        (f"key:{manager['id']}", "DELETE", 204),
+        (f"key:{reader['id']}", "POST", 403),
+        (f"key:{manager['id']}", "POST", 422),
+        (f"key:{manager['id']}", "POST", 201),
+    ]
+    assert entries[-1]["request_id"] == created.headers["X-Request-Id"]
+    assert {entry["address"] for entry in entries} == {"127.0.0.1"}
+    assert entries[0]["path"] == f"/v1/datasets/{created.json()['id']}"
+
+
+def test_no_secret_is_in_a_log(tmp_path: Path, database_url: str, redis_url: str) -> None:
+    canary = "canary0123456789"
+    with locked(tmp_path, database_url, redis_url.replace("redis://", f"redis://:{canary}@")) as service:
+        issued = service.issued(EVERY)
+        secret = issued["key"].rpartition("_")[2]
+        hook = service.send("POST", "/v1/webhooks", json={"url": "https://hooks.example/"}).json()["secret"]
+        token = service.send("POST", "/v1/session").cookies["paretofit_session"]
+        service.api.http.cookies.clear()
+        for text in (issued["key"], BOOTSTRAP, hook):
+            service.send("GET", f"/v1/searches/{text}", text)
+            service.send("GET", f"/v1/searches?label={text}")
+            service.send("POST", "/v1/searches", json={"name": text})
+            service.send("GET", "/v1/searches", None, headers={"Authorization": f"Basic {text}", "X-Request-Id": text})
+            service.send("GET", "/healthz", None, headers={"Cookie": f"paretofit_session={token}", "User-Agent": text})
+        assert service.send("GET", "/readyz", None).status_code in {200, 503}
+        lines = service.api.log.read_text()
+        assert issued["id"] in lines
+        for text in (secret, BOOTSTRAP, hook, token, canary):
+            assert text not in lines
+        parsed = [json.loads(line) for line in lines.splitlines()]
+        mine = [line for line in parsed if line.get("actor") == f"key:{issued['id']}"]
+        assert mine
+        assert {line["tenant"] for line in mine} == {"default"}
+        assert all(line["request_id"] for line in mine)

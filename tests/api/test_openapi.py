@@ -1,0 +1,93 @@
+"""The service against its own OpenAPI document: nothing that fits it, or nearly does, is a fault of the service, and every
+answer is one that the document names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import given
+from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+from sqlalchemy import Engine
+
+from db import webhooks
+from db.engine import transaction
+from tests.api import rows
+from tests.api.fuzzing import effort
+from tests.api.keys import BOOTSTRAP, Locked
+
+EXAMPLES = 12
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+
+
+@pytest.fixture(scope="module")
+def ids(keyed: Locked) -> dict[str, list[str]]:
+    """By the name of a path's parameter: ids that are there."""
+    engine = keyed.engine
+    dataset = rows.ready_dataset(engine)
+    searches = [rows.search(engine, dataset), _over(engine, dataset)]
+    trials = [rows.trial(engine, search) for search in searches]
+    points = [
+        rows.point(engine, search, trial, "k", macs=1e6, selection_top1=0.5)
+        for search, trial in zip(searches, trials, strict=True)
+    ]
+    with transaction(engine) as session:
+        hook = webhooks.insert(
+            session, "default", url="https://a.example/", events=["search.failed"], secret="whsec_AA"
+        )
+    return {
+        "dataset_id": [dataset, rows.ready_dataset(engine, state="uploading", manifest=None, profile=None)],
+        "search_id": searches,
+        "trial_id": trials,
+        "point_id": points,
+        "webhook_id": [hook.id],
+        "kind": ["mutualnet"],
+        "key_id": [keyed.issued(["read"])["id"]],
+        "tenant_id": ["acme"],
+    }
+
+
+def _over(engine: Engine, dataset: str) -> str:
+    search = rows.search(engine, dataset)
+    rows.set_search(engine, search, state="succeeded", stop_reason="completed")
+    return search
+
+
+def _operations(keyed: Locked) -> Iterator[Any]:
+    schema = schemathesis.openapi.from_url(f"{keyed.api.http.base_url}/openapi.json".replace("//openapi", "/openapi"))
+    for found in schema.get_all_operations():
+        yield found.ok()
+
+
+@pytest.mark.timeout(300)
+def test_the_service_keeps_to_its_document(keyed: Locked, ids: dict[str, list[str]], subtests: pytest.Subtests) -> None:
+    seen = 0
+    for operation in _operations(keyed):
+        with subtests.test(operation.label):
+            _explore(operation, ids)
+        seen += 1
+    assert seen >= 50
+
+
+def _explore(operation: Any, ids: dict[str, list[str]]) -> None:
+    known = sorted(name for name in ids if f"{{{name}}}" in operation.path)
+
+    @effort(EXAMPLES)
+    @given(case=operation.as_strategy(), pick=st.integers(0, 3))
+    def explore(case: Any, pick: int) -> None:
+        for name in known:
+            if pick < 3:
+                case.path_parameters[name] = ids[name][pick % len(ids[name])]
+        case.call_and_validate(
+            headers={"Authorization": f"Bearer {BOOTSTRAP}"}, checks=CHECKS, timeout=20, allow_redirects=False
+        )
+
+    explore()

@@ -1,0 +1,71 @@
+"""Webhooks as a resource; what is sent to them is in tests/workers/test_delivery.py."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from sqlalchemy import Engine, select
+
+from db.engine import transaction
+from db.tables import DeliveryRow, WebhookRow
+from tests.api import rows
+from tests.api.test_problems import pointers, problem
+
+
+def test_a_webhook_is_made_changed_and_removed(http: httpx.Client, stored: Engine) -> None:
+    answer = http.post("/v1/webhooks", json={"url": "https://hooks.example/a"})
+    assert answer.status_code == 201
+    made = answer.json()
+    assert made["secret"].startswith("whsec_")
+    assert made["events"] == ["search.succeeded", "search.failed", "search.cancelled"]
+    shown = http.get(answer.headers["Location"]).json()
+    assert shown == {name: value for name, value in made.items() if name != "secret"}
+    assert made["secret"] not in http.get("/v1/webhooks").text
+    changed = http.patch(f"/v1/webhooks/{made['id']}", json={"enabled": False, "events": ["search.running"]}).json()
+    assert (changed["enabled"], changed["events"], changed["url"]) == (False, ["search.running"], made["url"])
+    with transaction(stored) as session:
+        assert session.get_one(WebhookRow, made["id"]).secret == made["secret"]
+    assert http.delete(f"/v1/webhooks/{made['id']}").status_code == 204
+    problem(http.delete(f"/v1/webhooks/{made['id']}"), 404, "not_found")
+    problem(http.patch(f"/v1/webhooks/{made['id']}", json={"enabled": True}), 404, "not_found")
+
+
+def test_the_same_request_makes_one_webhook(http: httpx.Client) -> None:
+    headers = {"Idempotency-Key": "hook-once"}
+    first, second = (http.post("/v1/webhooks", json={"url": "https://b.example/"}, headers=headers) for _ in range(2))
+    assert first.json() == second.json()
+
+
+def test_what_happens_is_queued_for_those_who_want_it(http: httpx.Client, stored: Engine) -> None:
+    wants = http.post("/v1/webhooks", json={"url": "https://c.example/", "events": ["search.created"]}).json()["id"]
+    off = http.post("/v1/webhooks", json={"url": "https://d.example/", "events": ["search.created"]}).json()["id"]
+    http.patch(f"/v1/webhooks/{off}", json={"enabled": False})
+    search = http.post("/v1/searches", json=rows.body(rows.ready_dataset(stored))).json()["id"]
+    http.post(f"/v1/searches/{search}/cancel")
+    [delivery] = http.get(f"/v1/webhooks/{wants}/deliveries").json()["data"]
+    assert (delivery["type"], delivery["state"], delivery["attempts"]) == ("search.created", "queued", 0)
+    assert http.get(f"/v1/webhooks/{off}/deliveries").json()["data"] == []
+    assert http.delete(f"/v1/webhooks/{wants}").status_code == 204
+    with transaction(stored) as session:
+        assert session.scalars(select(DeliveryRow).where(DeliveryRow.webhook_id == wants)).all() == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://a.example/", "https://127.0.0.1/", "https://2130706433/", "https://[::1]/", "https://u:p@a.example/", "x"],
+)
+def test_a_url_that_may_not_be_asked_is_refused(http: httpx.Client, url: str) -> None:
+    assert pointers(problem(http.post("/v1/webhooks", json={"url": url}), 422, "invalid")) == ["/url"]
+    body = {"name": "d", "source": {"kind": "url", "url": url}}
+    assert pointers(problem(http.post("/v1/datasets", json=body), 422, "invalid")) == ["/source/url"]
+    made = http.post("/v1/webhooks", json={"url": "https://e.example/"}).json()["id"]
+    assert pointers(problem(http.patch(f"/v1/webhooks/{made}", json={"url": url}), 422, "invalid")) == ["/url"]
+
+
+def test_a_dataset_of_a_url_waits_for_a_worker(http: httpx.Client) -> None:
+    source = {"kind": "url", "url": "https://a.example/images.zip", "sha256": "0" * 64}
+    answer = http.post("/v1/datasets", json={"name": "d", "source": source})
+    assert answer.status_code == 201
+    made = answer.json()
+    assert (made["state"], made["source"]) == ("pending", source)
+    problem(http.put(f"/v1/datasets/{made['id']}/content", content=b"x"), 409, "not_uploadable")

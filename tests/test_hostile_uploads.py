@@ -1,0 +1,78 @@
+"""Strangers' archives through the whole service: each is refused with its reason, and the service stays small."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import psutil
+
+from db.engine import connect
+from tests.api.process import running
+from tests.search.data.hostile import archives
+from tests.workers.fleet import FAST, Fleet
+
+MAX_MEMORY = 300 * 1024**2
+# Refused by the service's own limits, which are larger than those that the others exceed.
+CHOSEN = (
+    "slip.zip",
+    "absolute.tar",
+    "link out.tar",
+    "block device.tar",
+    "encrypted.zip",
+    "nested zip.zip",
+    "one file, 200 names.zip",
+    "cut off.tar.gz",
+    "picture and zip",
+    "7z.zip",
+    "nothing.zip",
+)
+
+
+def test_the_service_refuses_them_and_stays_small(tmp_path: Path, database_url: str, redis_url: str) -> None:
+    cases = archives()
+    home = tmp_path / "home"
+    home.mkdir()
+    engine = connect(database_url)
+    variables = {name: value for name, value in FAST.items() if name != "PARETOFIT_METHODS"}
+    with (
+        Fleet(engine, database_url, redis_url, home) as fleet,
+        running(home, database_url, redis_url, **variables) as api,
+    ):
+        fleet.start("workers.relay")
+        worker = fleet.start("workers", "light", "--processes", "2")
+        server, peak = psutil.Process(api.process.pid), 0
+        sent = {}
+        for name in CHOSEN:
+            made = api.http.post("/v1/datasets", json={"name": name, "source": {"kind": "upload"}}).json()
+            answer = api.http.put(f"/v1/datasets/{made['id']}/content", content=cases[name].content)
+            assert answer.status_code == 200, (name, answer.text)
+            sent[made["id"]] = name
+            peak = max(peak, server.memory_info().rss)
+        deadline = time.monotonic() + 60
+        waiting = dict(sent)
+        while waiting:
+            assert time.monotonic() < deadline, (waiting, fleet.logs())
+            for dataset, name in list(waiting.items()):
+                found = api.http.get(f"/v1/datasets/{dataset}").json()
+                peak = max(peak, server.memory_info().rss, *(_memory(worker.pid)))
+                if found["state"] == "rejected":
+                    assert found["error"]["code"] == cases[name].refused, (name, found["error"])
+                    del waiting[dataset]
+            time.sleep(0.05)
+        assert peak < MAX_MEMORY
+        assert list((home / "scratch").iterdir()) == []
+        assert json.loads(api.http.get("/readyz").text)["status"] == "ready"
+    engine.dispose()
+
+
+def _memory(pid: int) -> list[int]:
+    """Of a worker's processes, each."""
+    sizes = [0]
+    for process in psutil.Process(pid).children(recursive=True):
+        try:
+            sizes.append(process.memory_info().rss)
+        except psutil.NoSuchProcess:
+            continue
+    return sizes
