@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
-.PHONY: help env demo test check up bench chaos
+.PHONY: help env demo test check up bench chaos fuzz sbom
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,11 +22,12 @@ demo: $(INSTALLED) ## Search on real images through the whole service: a front, 
 test: $(INSTALLED) ## Run the tests against real PostgreSQL, Redis, API and workers
 	@$(BIN)/pytest $(ARGS)
 
-check: $(INSTALLED) ## Check format, lint, types and import directions
+check: $(INSTALLED) ## Check format, lint, types, import directions and, with a network, known vulnerabilities
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python .ci/audit.py
 
 up: $(INSTALLED) ## Run the service in the foreground until Ctrl-C
 	@$(BIN)/paretofit up $(ARGS)
@@ -40,6 +41,12 @@ bench: $(INSTALLED) ## Run the benchmarks, or NAME=one of them
 
 chaos: $(INSTALLED) ## Kill, stop and restart parts under load for SECONDS=600 from SEED=1, then check what is left
 	@$(BIN)/python -m tests.chaos --seconds "$(or $(SECONDS),600)" --seed "$(or $(SEED),1)" $(ARGS)
+
+fuzz: $(INSTALLED) ## Look FUZZ=20 times as long as the tests for input that surprises the service
+	@FUZZ="$(or $(FUZZ),20)" $(BIN)/pytest -n0 -o timeout=0 tests/test_parsers.py tests/api/test_openapi.py $(ARGS)
+
+sbom: $(INSTALLED) ## Write sbom.json: what is installed, in CycloneDX
+	@$(BIN)/python .ci/sbom.py sbom.json
 
 $(INSTALLED):
 	@python=""; \
@@ -56,7 +63,7 @@ $(INSTALLED):
 	echo "installing into $(VENV) (once; a minute or two) ..." >&2; \
 	"$$python" -m venv $(VENV) >&2; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-compile \
-	  -c constraints.txt -e '.[server,worker,export,dev]' >&2; \
+	  -c constraints.txt -e '.[server,worker,export,tracing,dev]' >&2; \
 	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true; \
 	rm -f $(VENV)/.installed-*; \
 	touch $@

@@ -10,6 +10,7 @@ from api.schemas.health import Readiness
 from api.schemas.methods import Method, MethodList
 from paretofit.artifacts import Artifacts
 from paretofit.datasets import Datasets
+from paretofit.keys import Keys
 from paretofit.points import Points
 from paretofit.searches import Searches
 from paretofit.transport import Transport
@@ -40,6 +41,7 @@ class Client:
         self.trials = Trials(self._transport)
         self.points = Points(self._transport)
         self.artifacts = Artifacts(self._transport)
+        self.keys = Keys(self._transport)
 
     @property
     def url(self) -> str:

@@ -35,6 +35,14 @@ def format_bytes(value: float) -> str:
     return f"{number:.3g} {suffix}B"
 
 
+def parse_seconds(text: str) -> int:
+    """`90d`, `12h`, `30m`, `45s` or `45` as seconds. Raises ValueError."""
+    match = re.fullmatch(r"(\d{1,9})\s*([smhd]?)", text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is no duration: give a number with s, m, h or d, such as 90d")
+    return int(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
 def _scaled(value: float) -> tuple[float, str]:
     for suffix, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= 0.9995 * factor:

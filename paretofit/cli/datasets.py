@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -24,7 +25,9 @@ app = typer.Typer(no_args_is_help=True, help="Datasets: add, list, show.")
 def add(
     context: typer.Context,
     *,
-    source: Annotated[str, typer.Argument(help="An archive (zip or tar) of class/name.png, or a built-in's name.")],
+    source: Annotated[
+        str, typer.Argument(help="An archive (zip or tar) of class/name.png, its https:// URL, or a built-in's name.")
+    ],
     name: Annotated[str | None, typer.Option(help="What to call it.", show_default="the source's name")] = None,
     subset: Annotated[int | None, typer.Option(help="Training images to draw from a built-in.")] = None,
     seed: Annotated[int, typer.Option(help="Of the draw and of the splits.")] = 0,
@@ -33,20 +36,26 @@ def add(
     wait: Annotated[bool, typer.Option(help="Wait until it is validated.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Add a dataset: upload an archive of images (`photos.zip`), or draw from a built-in one (`fashion_mnist`)."""
-    archive = Path(source).expanduser()
-    uploading = archive.is_file()
-    if archive.is_dir():
+    """Add a dataset: upload an archive of images (`photos.zip`), have the service fetch it (`https://...`), or draw from
+    a built-in one (`fashion_mnist`)."""
+    if source.startswith(("https://", "http://")):
+        archive, uploading = Path(PurePosixPath(urlsplit(source).path).name or "dataset"), False
+        described: dict[str, Any] = {"kind": "url", "url": source}
+    else:
+        archive = Path(source).expanduser()
+        uploading = archive.is_file()
+        described = {"kind": "upload"} if uploading else {"kind": "builtin", "name": source, "subset": subset}
+    if described["kind"] == "builtin" and archive.is_dir():
         raise UsageError(
             f"{source} is a folder: pack it (`tar -cf {archive.name}.tar -C {source} .`) and add the archive"
         )
-    if not uploading and (archive.suffix or "/" in source):
+    if described["kind"] == "builtin" and (archive.suffix or "/" in source):
         raise UsageError(f"there is no file {source}")
-    if uploading and subset is not None:
+    if described["kind"] != "builtin" and subset is not None:
         raise UsageError("--subset draws from built-in datasets; an archive is used whole")
     spec: dict[str, Any] = {
-        "name": name or (archive.stem.removesuffix(".tar") if uploading else source),
-        "source": {"kind": "upload"} if uploading else {"kind": "builtin", "name": source, "subset": subset},
+        "name": name or (source if described["kind"] == "builtin" else archive.stem.removesuffix(".tar")),
+        "source": described,
         "seed": seed,
         "image_size": image_size,
         "licence": licence,

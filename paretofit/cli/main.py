@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from paretofit.cli import datasets, demo, devices, exports, fronts, methods, searches, service, steering, watch
+from paretofit.cli import datasets, demo, devices, exports, fronts, keys, methods, searches, service, steering, watch
 from paretofit.cli.exits import MEANINGS, Exit, exit_code
 from paretofit.cli.output import complain
 from paretofit.cli.session import Session
@@ -61,6 +61,7 @@ app.command(rich_help_panel="Service")(service.up)
 app.command(rich_help_panel="Service")(demo.demo)
 app.command("methods", rich_help_panel="Service")(methods.methods)
 app.command("devices", rich_help_panel="Service")(devices.devices)
+app.add_typer(keys.app, name="keys", rich_help_panel="Service")
 app.add_typer(datasets.app, name="datasets", rich_help_panel="Searching")
 app.command(rich_help_panel="Searching")(searches.submit)
 app.command("list", rich_help_panel="Searching")(searches.list_)

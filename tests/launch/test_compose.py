@@ -59,11 +59,14 @@ def test_api_wants_a_key_from_the_environment(composition: dict[str, Any]) -> No
     assert not any("PARETOFIT_BOOTSTRAP_KEY" in service.get("environment", {}) for service in others)
 
 
-def test_nobody_is_root_and_nobody_may_become_it(composition: dict[str, Any]) -> None:
+def test_nobody_is_root_or_becomes_it_or_writes_outside_of_volumes(composition: dict[str, Any]) -> None:
     for name, service in composition["services"].items():
         assert service["user"].partition(":")[0] not in {"", "0", "root"}, name
         assert service["cap_drop"] == ["ALL"], name
         assert "no-new-privileges:true" in service["security_opt"], name
+        assert service["read_only"] is True, name
+        assert "/tmp" in service["tmpfs"], name
+        assert service["pids_limit"], name
     assert len(re.findall(r"^USER 10001:10001$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)) == 2
     assert {composition["services"][name]["user"] for name in OURS} == {"10001:10001"}
 
