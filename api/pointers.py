@@ -37,7 +37,10 @@ def _in_document(path: Sequence[str | int], body: object, kind: str) -> list[str
     kept: list[str | int] = []
     at: Any = body
     for index, part in enumerate(path):
-        within = isinstance(part, int) if isinstance(at, list) else isinstance(at, Mapping) and part in at
+        if isinstance(at, list):
+            within = isinstance(part, int) and part < len(at)
+        else:
+            within = isinstance(at, Mapping) and part in at
         if within:
             at = at[part]
         if within or (kind == "missing" and index == len(path) - 1):

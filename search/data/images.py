@@ -9,7 +9,7 @@ from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL import JpegImagePlugin as _jpeg  # noqa: F401, N813 - the three imports register the formats, so that
 from PIL import PngImagePlugin as _png  # noqa: F401, N813 - Pillow does not load its other, less guarded ones
 from PIL import WebPImagePlugin as _webp  # noqa: F401, N813 - in search of them
@@ -116,8 +116,12 @@ _SAME_AXES = (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image
 def _open(content: bytes) -> Image.Image:
     try:
         return Image.open(BytesIO(content), formats=FORMATS)
-    except _BROKEN as error:
+    except UnidentifiedImageError as error:
         raise BadImageError("no PNG, JPEG or WebP image, whatever its name says") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadImageError(f"its pixels are more than any image may have: {error}") from error
+    except _BROKEN as error:
+        raise BadImageError(f"cannot be decoded: {error}") from error
 
 
 def _is_grey(image: Image.Image) -> bool:

@@ -16,7 +16,7 @@ from db import exports, points, webhooks
 from db.blobs import open_store
 from db.engine import transaction
 from db.exports import Form, Source
-from db.tables import ApiKeyRow
+from db.tables import ApiKeyRow, PointRow
 from tests.api import rows
 from tests.api.keys import Locked
 
@@ -128,6 +128,9 @@ def world(keyed: Locked) -> World:
     assert blob.sha256 == hashlib.sha256(content).hexdigest()
     artifact = rows.artifact(engine, search, trial, name="w", sha256=blob.sha256, size=blob.size)
     point = rows.point(engine, search, trial, "k", macs=1.0, selection_top1=0.5, artifact_id=artifact)
+    with transaction(engine) as session:
+        row = session.get_one(PointRow, point)
+        row.record = row.record | {"architecture": {"version": 1, "channels": 1}}
     with transaction(engine) as session:
         found = points.get(session, "default", point)
         assert found is not None
