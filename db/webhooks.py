@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from db import outbox
@@ -35,6 +35,11 @@ def insert(session: Session, tenant: str, *, url: str, events: Sequence[str], se
     session.flush()
     session.refresh(row)
     return row
+
+
+def count(session: Session, tenant: str) -> int:
+    """How many a tenant has."""
+    return session.scalar(select(func.count()).where(WebhookRow.tenant_id == tenant)) or 0
 
 
 def get(session: Session, tenant: str, webhook_id: str) -> WebhookRow | None:

@@ -101,7 +101,11 @@ def test_content_ranges(content_range: str, length: str | None) -> None:
 
 
 @effort(200)
-@given(st.from_regex(r"(bytes=)?[0-9]{0,4}-[0-9]{0,4}", fullmatch=True) | LATIN, st.integers(0, 300), st.none() | st.just(ETAG) | LATIN)
+@given(
+    st.from_regex(r"(bytes=)?[0-9]{0,4}-[0-9]{0,4}", fullmatch=True) | LATIN,
+    st.integers(0, 300),
+    st.none() | st.just(ETAG) | LATIN,
+)
 def test_ranges(given_range: str, size: int, if_range: str | None) -> None:
     headers = Headers({"range": given_range, **({} if if_range is None else {"if-range": if_range})})
     try:

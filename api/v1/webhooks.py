@@ -23,6 +23,7 @@ from settings import Settings
 from signing import new_secret
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
+MAX_WEBHOOKS = 50
 
 
 @router.post(
@@ -30,13 +31,18 @@ router = APIRouter(prefix="/webhooks", tags=["webhooks"])
     operation_id="create_webhook",
     status_code=201,
     response_model=IssuedWebhook,
-    responses=problems.responses(problems.KeyInFlightError, problems.KeyReusedError),
+    responses=problems.responses(problems.QuotaExceededError, problems.KeyInFlightError, problems.KeyReusedError),
 )
 def create(wanted: NewWebhook, tenant: Tenant, service: Service, once: IdempotentOnce) -> Response:
     """Have events of searches sent to a URL, signed as Standard Webhooks describes. The secret is shown this once."""
     check_url(wanted.url, service.settings, pointer="/url")
 
     def effect(session: Session) -> Answer:
+        # Each event is sent to all of them.
+        if webhooks.count(session, tenant) >= MAX_WEBHOOKS:
+            raise problems.QuotaExceededError(
+                f"a tenant has {MAX_WEBHOOKS} webhooks at most: delete one", headers={"Retry-After": "60"}
+            )
         row = webhooks.insert(session, tenant, url=wanted.url, events=_ordered(wanted.events), secret=new_secret())
         shown = IssuedWebhook(**_webhook(row).model_dump(), secret=row.secret)
         return answer(201, shown, {"Location": f"/v1/webhooks/{row.id}"})

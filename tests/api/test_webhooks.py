@@ -6,6 +6,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine, select
 
+from api.v1.webhooks import MAX_WEBHOOKS
 from db.engine import transaction
 from db.tables import DeliveryRow, WebhookRow
 from tests.api import rows
@@ -34,6 +35,16 @@ def test_the_same_request_makes_one_webhook(http: httpx.Client) -> None:
     headers = {"Idempotency-Key": "hook-once"}
     first, second = (http.post("/v1/webhooks", json={"url": "https://b.example/"}, headers=headers) for _ in range(2))
     assert first.json() == second.json()
+
+
+def test_a_tenant_has_so_many_and_no_more(http: httpx.Client) -> None:
+    body = {"name": "k", "scopes": ["manage"], "tenant": "hooks"}
+    headers = {"Authorization": f"Bearer {http.post('/v1/api-keys', json=body).json()['key']}"}
+    for number in range(MAX_WEBHOOKS):
+        made = http.post("/v1/webhooks", json={"url": f"https://a.example/{number}"}, headers=headers)
+        assert made.status_code == 201
+    refused = http.post("/v1/webhooks", json={"url": "https://a.example/"}, headers=headers)
+    problem(refused, 429, "quota_exceeded")
 
 
 def test_what_happens_is_queued_for_those_who_want_it(http: httpx.Client, stored: Engine) -> None:
