@@ -88,6 +88,12 @@ class Found:
             point for point in self.candidates if self.feasible(point) and point.row.metrics.get(ACCURACY) is not None
         ]
 
+    def excesses(self, point: FoundPoint) -> list[float]:
+        """By how much a point misses each constraint, at most 0 where it meets it; none before all are measured."""
+        values = [point.row.metrics.get(bound.key) for bound in self._constraints]
+        pairs = zip(values, self._constraints, strict=True)
+        return [] if None in values else [value - bound.value for value, bound in pairs if value is not None]
+
     def front(self, costs: Sequence[str] = ()) -> list[FoundPoint]:
         """The feasible candidates that no other one dominates, by growing first cost; over the search's own objectives
         if no costs are named."""

@@ -23,6 +23,11 @@ def page(session: Session, search_id: str, *, state: str | None, after: int, lim
     return session.scalars(query.order_by(TrialRow.number).limit(limit)).all()
 
 
+def of_search(session: Session, search_id: str) -> Sequence[TrialRow]:
+    """The trials of a search, in the order of their numbers."""
+    return session.scalars(select(TrialRow).where(TrialRow.search_id == search_id).order_by(TrialRow.number)).all()
+
+
 def attempts(session: Session, trial_id: str) -> Sequence[AttemptRow]:
     """Every claim of a trial, the first one first."""
     return session.scalars(select(AttemptRow).where(AttemptRow.trial_id == trial_id).order_by(AttemptRow.epoch)).all()

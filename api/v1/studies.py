@@ -1,0 +1,48 @@
+"""Searches for Optuna's tools."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+from urllib.parse import quote
+
+from fastapi import APIRouter, Request, Response
+
+from api import problems, ranges, studies
+from api.fronts import Found
+from api.lookup import found_search
+from api.security import Tenant
+from api.services import Db
+from db import points, trial_views
+
+router = APIRouter(prefix="/searches/{search_id}/study", tags=["searches"])
+_MEDIA_TYPE: Final = "application/x-ndjson"
+
+
+@router.get(
+    "",
+    operation_id="export_study",
+    response_class=Response,
+    responses={
+        200: {"content": {_MEDIA_TYPE: {"schema": {"type": "string"}}}},
+        304: {"description": "The client has it."},
+        **problems.responses(problems.NotFoundError),
+    },
+)
+def read(search_id: str, request: Request, session: Db, tenant: Tenant) -> Response:
+    """The search so far as a study of Optuna's: a journal file, for `optuna.storages.JournalStorage` and
+    `optuna-dashboard`. Each candidate is a trial, with its objectives, parameters and, as user attributes, its metrics and
+    ids. The ETag is the SHA-256 of the content."""
+    row = found_search(session, tenant, search_id)
+    found = Found(points.of_search(session, search_id), row.spec)
+    content = "".join(studies.journal(row, found, trial_views.of_search(session, search_id))).encode()
+    etag = f'"{hashlib.sha256(content).hexdigest()}"'
+    headers = {
+        "ETag": etag,
+        "Cache-Control": "private, no-cache",
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(row.id, safe='')}.log",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if ranges.not_modified(request.headers, etag):
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type=_MEDIA_TYPE, headers=headers)
