@@ -1,4 +1,4 @@
-"""Paretofit from Python: `Client` speaks to a service, `load` turns a downloaded checkpoint into a torch module.
+"""Paretofit from Python: `Client` and `AsyncClient` speak to a service, `load` turns a downloaded checkpoint into a torch module.
 
 Nothing is imported before it is used; only `load` needs torch.
 """
@@ -13,15 +13,17 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from paretofit.client import AsyncClient as AsyncClient
     from paretofit.client import Client as Client
     from paretofit.errors import ApiError as ApiError
     from paretofit.errors import DigestMismatchError as DigestMismatchError
     from paretofit.errors import UnreachableError as UnreachableError
 
-__all__ = ["ApiError", "Client", "DigestMismatchError", "UnreachableError", "load"]
+__all__ = ["ApiError", "AsyncClient", "Client", "DigestMismatchError", "UnreachableError", "load"]
 
 _HOMES = {
     "ApiError": "paretofit.errors",
+    "AsyncClient": "paretofit.client",
     "Client": "paretofit.client",
     "DigestMismatchError": "paretofit.errors",
     "UnreachableError": "paretofit.errors",

@@ -6,19 +6,20 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO, Final
 
 import httpx
 
-from paretofit.errors import ApiError, DigestMismatchError, UnreachableError
-from paretofit.transport import Patience, Transport, describe, is_passing
+from paretofit.errors import ApiError, DigestMismatchError
+from paretofit.transport import Patience, Transport
 
 Progress = Callable[[int, int], None]
 """Called with the bytes that are there and the bytes there will be."""
 
-_BLOCK = 1 << 20
+_BLOCK: Final = 1 << 20
 
 
-def download(
+async def download(
     transport: Transport, path: str, destination: Path, *, sha256: str, size: int, progress: Progress | None = None
 ) -> Path:
     """Write the content at the URL `path` to `destination`.
@@ -28,40 +29,63 @@ def download(
     """
     destination.parent.mkdir(parents=True, exist_ok=True)
     partial = destination.with_name(f".{destination.name}.{sha256[:16]}.part")
-    digest = hashlib.sha256()
     with partial.open("a+b") as file:
-        file.seek(0)
-        while block := file.read(_BLOCK):
-            digest.update(block)
-        patience = Patience(transport.patience)
+        content = _Content(file)
+        await transport.offload(content.take_up)
+        patience = Patience(transport)
         while (received := file.tell()) < size:
             headers = {"Accept-Encoding": "identity"}
             if received:
                 headers |= {"Range": f"bytes={received}-", "If-Range": f'"{sha256}"'}
             try:
-                with transport.stream("GET", path, headers=headers) as response:
-                    if received and response.status_code != httpx.codes.PARTIAL_CONTENT:
-                        file.seek(0)
-                        file.truncate()
-                        digest = hashlib.sha256()
-                    for block in response.iter_bytes():
-                        file.write(block)
-                        digest.update(block)
+                async with transport.stream("GET", path, headers=headers) as answer:
+                    if received and answer.status != httpx.codes.PARTIAL_CONTENT:
+                        content.discard()
+                    async for block in answer.blocks:
+                        await transport.offload(content.add, block)
                         patience.renew()
                         if progress is not None:
                             progress(file.tell(), size)
-            except httpx.TransportError as error:
-                if not patience.wait():
-                    raise UnreachableError(transport.url, describe(error)) from error
-            except ApiError as error:
-                if not (is_passing(error) and patience.wait()):
-                    raise
+            except (httpx.TransportError, ApiError) as failure:
+                await patience.outlast(failure)
             else:
                 break
-        file.flush()
-        os.fsync(file.fileno())
-    if digest.hexdigest() != sha256:
+        await transport.offload(content.keep)
+    if content.sha256 != sha256:
         partial.unlink()
-        raise DigestMismatchError(sha256, digest.hexdigest())
+        raise DigestMismatchError(sha256, content.sha256)
     partial.replace(destination)
     return destination
+
+
+class _Content:
+    """A file that grows, and the digest of what is there."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    def take_up(self) -> None:
+        """Read what an earlier download left."""
+        self._file.seek(0)
+        while block := self._file.read(_BLOCK):
+            self._digest.update(block)
+
+    def discard(self) -> None:
+        """Begin again."""
+        self._file.seek(0)
+        self._file.truncate()
+        self._digest = hashlib.sha256()
+
+    def add(self, block: bytes) -> None:
+        self._file.write(block)
+        self._digest.update(block)
+
+    def keep(self) -> None:
+        """See to it that the bytes survive a crash."""
+        self._file.flush()
+        os.fsync(self._file.fileno())

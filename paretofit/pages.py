@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import TypeVar
 
-from api.schemas.base import Response
+from pydantic import BaseModel
+
 from api.schemas.pages import Page
 from paretofit.transport import Transport
 
-Item = TypeVar("Item", bound=Response)
+Item = TypeVar("Item", bound=BaseModel)
 
 
 _LIMIT = 100
 
 
-def items(
+async def items(
     transport: Transport, path: str, kind: type[Item], filters: Mapping[str, str | int | None] | None = None
-) -> Iterator[Item]:
+) -> AsyncIterator[Item]:
     """Everything in a list, fetched as it is asked for."""
     params: dict[str, str | int] = {name: value for name, value in (filters or {}).items() if value is not None}
     params["limit"] = _LIMIT
     while True:
-        page = Page[kind].model_validate_json(  # type: ignore[valid-type]  # pydantic builds the model at run time
-            transport.request("GET", path, params=params).content
+        page: Page[Item] = await transport.read(
+            Page[kind],  # type: ignore[valid-type]  # pydantic builds the model at run time
+            path,
+            params=params,
         )
-        yield from page.data
+        for item in page.data:
+            yield item
         if not page.has_more or page.next_cursor is None:
             return
         params["cursor"] = page.next_cursor

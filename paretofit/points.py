@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from typing import Final
 
-from api.schemas.exports import Export, ExportList, ExportRequest, Format, Precision, Shape
-from api.schemas.points import PointDetail
-from paretofit.errors import ExportFailedError
-from paretofit.transport import Transport
-
-_POLL_SECONDS: Final = 0.3
+from api.schemas.exports import Export, ExportList, Format, Precision, Shape
+from paretofit import exports
+from paretofit.bound import Resource
+from paretofit.manner import M, method
+from paretofit.point import PointDetail
 
 
-class Points:
+class Points(Resource[M]):
     """`client.points`."""
 
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def get(self, point_id: str) -> PointDetail:
+    @method
+    async def get(self, point_id: str) -> PointDetail[M]:
         """A network with its whole record."""
-        return PointDetail.model_validate_json(self._transport.request("GET", f"/v1/points/{point_id}").content)
+        return await self._transport.read(PointDetail[M], f"/v1/points/{point_id}")
 
-    def card(self, point_id: str) -> str:
+    @method
+    async def card(self, point_id: str) -> str:
         """The point's model card, in Markdown."""
-        return self._transport.request("GET", f"/v1/points/{point_id}/card").text
+        return (await self._transport.request("GET", f"/v1/points/{point_id}/card")).text
 
-    def export(
+    @method
+    async def export(
         self,
         point_id: str,
         file_format: Format,
@@ -39,29 +36,27 @@ class Points:
     ) -> Export:
         """Ask for a point's network in a format, such as `onnx`; the same form again is the same export. `input_shape` is
         (channels, height, width) of an image."""
-        wanted = ExportRequest(format=file_format, precision=precision, input_shape=input_shape)
-        response = self._transport.request(
-            "POST",
-            f"/v1/points/{point_id}/exports",
-            json=wanted.model_dump(mode="json"),
+        return await exports.ask(
+            self._transport,
+            point_id,
+            file_format,
+            precision=precision,
+            input_shape=input_shape,
             idempotency_key=idempotency_key,
         )
-        return Export.model_validate_json(response.content)
 
-    def exports(self, point_id: str) -> Sequence[Export]:
+    @method
+    async def exports(self, point_id: str) -> Sequence[Export]:
         """The exports of a point, oldest first."""
-        response = self._transport.request("GET", f"/v1/points/{point_id}/exports")
-        return ExportList.model_validate_json(response.content).data
+        return (await self._transport.read(ExportList, f"/v1/points/{point_id}/exports")).data
 
-    def read_export(self, export_id: str) -> Export:
+    @method
+    async def read_export(self, export_id: str) -> Export:
         """An export as it is now."""
-        return Export.model_validate_json(self._transport.request("GET", f"/v1/exports/{export_id}").content)
+        return await exports.read(self._transport, export_id)
 
-    def wait(self, export_id: str) -> Export:
+    @method
+    async def wait(self, export_id: str) -> Export:
         """The export when it is ready: `artifacts.download(export_id, path)` fetches its file. Raises
         ExportFailedError."""
-        while (export := self.read_export(export_id)).state != "ready":
-            if export.state == "failed":
-                raise ExportFailedError(export)
-            time.sleep(_POLL_SECONDS)
-        return export
+        return await exports.wait(self._transport, export_id)

@@ -2,136 +2,134 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-
-import httpx
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Unpack
 
 from api.schemas.events import Event
-from api.schemas.points import Bound, Cost, Front, FrontPoint
-from api.schemas.searches import TERMINAL, Estimate, Search, SearchDetail
+from api.schemas.points import Bound, Cost
+from api.schemas.searches import Estimate
 from api.schemas.trials import Trial
-from paretofit import sse
-from paretofit.errors import ApiError, UnreachableError
+from paretofit import following, fronts, search, studies
+from paretofit.bound import Resource
+from paretofit.fronts import Front
+from paretofit.manner import M, listing, method
 from paretofit.pages import items
-from paretofit.transport import Patience, Transport, describe, is_passing
-
-_SILENCE = 60.0
-"""Seconds after which a silent event stream is taken for dead: the service sends a comment more often than that."""
-
-_LAST = frozenset(f"search.{state}" for state in TERMINAL)
+from paretofit.point import Point
+from paretofit.search import Search, SearchDetail
+from paretofit.submission import SearchFields
 
 
-class Searches:
+class Searches(Resource[M]):
     """`client.searches`."""
 
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def create(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> SearchDetail:
-        """Submit a search. However often the request has to be repeated, one search comes of it.
+    @method
+    async def create(
+        self,
+        spec: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+        **fields: Unpack[SearchFields],
+    ) -> SearchDetail[M]:
+        """Submit a search, given as a whole, by its fields, or both. However often the request has to be repeated, one
+        search comes of it.
 
         Pass an `idempotency_key` of your own to repeat a submission safely from another process.
         """
-        response = self._transport.request("POST", "/v1/searches", json=spec, idempotency_key=idempotency_key)
-        return SearchDetail.model_validate_json(response.content)
+        return await self._transport.read(
+            SearchDetail[M],
+            "/v1/searches",
+            method="POST",
+            json={**(spec or {}), **fields},
+            idempotency_key=idempotency_key,
+        )
 
-    def estimate(self, spec: Mapping[str, Any]) -> Estimate:
+    @method
+    async def estimate(self, spec: Mapping[str, Any] | None = None, **fields: Unpack[SearchFields]) -> Estimate:
         """What a search would explore and take; nothing is stored."""
-        response = self._transport.request("POST", "/v1/searches/estimate", json=spec)
-        return Estimate.model_validate_json(response.content)
+        body = {**(spec or {}), **fields}
+        return await self._transport.read(Estimate, "/v1/searches/estimate", method="POST", json=body)
 
-    def get(self, search_id: str) -> SearchDetail:
+    @method
+    async def get(self, search_id: str) -> SearchDetail[M]:
         """A search as it is now."""
-        return SearchDetail.model_validate_json(self._transport.request("GET", f"/v1/searches/{search_id}").content)
+        return await search.read(self._transport, search_id)
 
+    @listing
     def list(
         self, *, state: str | None = None, method: str | None = None, label: str | None = None
-    ) -> Iterator[Search]:
+    ) -> AsyncIterator[Search[M]]:
         """The searches, newest first; `label` is `name` or `name:value`."""
-        return items(self._transport, "/v1/searches", Search, {"state": state, "method": method, "label": label})
+        filters = {"state": state, "method": method, "label": label}
+        return items(self._transport, "/v1/searches", Search[M], filters)
 
-    def cancel(self, search_id: str) -> SearchDetail:
+    @method
+    async def cancel(self, search_id: str) -> SearchDetail[M]:
         """Ask a search to stop; its running trials end a little later."""
-        response = self._transport.request("POST", f"/v1/searches/{search_id}/cancel")
-        return SearchDetail.model_validate_json(response.content)
+        return await search.steer(self._transport, search_id, "cancel")
 
-    def pause(self, search_id: str) -> SearchDetail:
+    @method
+    async def pause(self, search_id: str) -> SearchDetail[M]:
         """Ask a search to rest; its running trials save their work and wait."""
-        response = self._transport.request("POST", f"/v1/searches/{search_id}/pause")
-        return SearchDetail.model_validate_json(response.content)
+        return await search.steer(self._transport, search_id, "pause")
 
-    def resume(self, search_id: str) -> SearchDetail:
+    @method
+    async def resume(self, search_id: str) -> SearchDetail[M]:
         """Let a paused search go on, its trials from their checkpoints."""
-        response = self._transport.request("POST", f"/v1/searches/{search_id}/resume")
-        return SearchDetail.model_validate_json(response.content)
+        return await search.steer(self._transport, search_id, "resume")
 
-    def clone(self, search_id: str, changes: Mapping[str, Any], *, idempotency_key: str | None = None) -> SearchDetail:
+    @method
+    async def clone(
+        self, search_id: str, changes: Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> SearchDetail[M]:
         """Submit a search again, with another name, seed, limits or labels; in limits and labels null removes one."""
-        path = f"/v1/searches/{search_id}/clone"
-        response = self._transport.request("POST", path, json=changes, idempotency_key=idempotency_key)
-        return SearchDetail.model_validate_json(response.content)
+        return await search.steer(self._transport, search_id, "clone", changes, idempotency_key)
 
-    def change(self, search_id: str, changes: Mapping[str, Any]) -> SearchDetail:
+    @method
+    async def change(self, search_id: str, changes: Mapping[str, Any]) -> SearchDetail[M]:
         """Give a search another name, labels, limits or priority; in limits and labels null removes one."""
-        response = self._transport.request("PATCH", f"/v1/searches/{search_id}", json=changes)
-        return SearchDetail.model_validate_json(response.content)
+        return await self._transport.read(SearchDetail[M], f"/v1/searches/{search_id}", method="PATCH", json=changes)
 
-    def delete(self, search_id: str) -> None:
+    @method
+    async def delete(self, search_id: str) -> None:
         """Remove a search that is over, with its trials, points and files."""
-        self._transport.request("DELETE", f"/v1/searches/{search_id}")
+        await self._transport.request("DELETE", f"/v1/searches/{search_id}")
 
-    def trials(self, search_id: str) -> Iterator[Trial]:
+    @listing
+    def trials(self, search_id: str) -> AsyncIterator[Trial]:
         """The trials of a search, in the order they were planned."""
         return items(self._transport, f"/v1/searches/{search_id}/trials", Trial)
 
-    def events(self, search_id: str, *, after: int = 0) -> Iterator[Event]:
+    @listing
+    def events(self, search_id: str, *, after: int = 0) -> AsyncIterator[Event]:
         """What happens in a search, from event `after` + 1 on, until it is over. A lost connection is taken up again."""
-        patience = Patience(self._transport.patience)
-        while True:
-            headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
-            before = after
-            try:
-                with self._transport.stream(
-                    "GET", f"/v1/searches/{search_id}/events", headers=headers, timeout=_SILENCE
-                ) as response:
-                    patience.renew()
-                    for message in sse.parse(response.iter_lines()):
-                        event = Event.model_validate_json(message.data)
-                        after = event.seq
-                        yield event
-                        if event.type in _LAST:
-                            return
-                if after == before and self.get(search_id).state in TERMINAL:
-                    return
-            except httpx.TransportError as error:
-                if not patience.wait():
-                    raise UnreachableError(self._transport.url, describe(error)) from error
-            except ApiError as error:
-                if not (is_passing(error) and patience.wait()):
-                    raise
+        return following.events(self._transport, search_id, after)
 
-    def wait(self, search_id: str, *, timeout: float | None = None, poll: float = 1.0) -> SearchDetail:
-        """The search once it is over. Raises TimeoutError after `timeout` seconds; the search goes on then."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while (search := self.get(search_id)).state not in TERMINAL:
-            if deadline is not None and time.monotonic() > deadline:
-                raise TimeoutError(f"search {search_id} is still {search.state} after {timeout:g} s")
-            time.sleep(poll)
-        return search
+    @method
+    async def wait(
+        self, search_id: str, *, timeout: float | None = None, poll: float = 1.0, progress: bool | None = False
+    ) -> SearchDetail[M]:
+        """The search once it is over. Raises TimeoutError after `timeout` seconds; the search goes on then. `progress`
+        shows a bar; None: on a terminal."""
+        return await search.wait(self._transport, search_id, timeout=timeout, poll=poll, progress=progress)
 
-    def front(self, search_id: str, *, x: Cost = "macs", device: str | None = None, dominated: bool = False) -> Front:
+    @method
+    async def front(
+        self, search_id: str, *, x: Cost = "macs", device: str | None = None, dominated: bool = False
+    ) -> Front[M]:
         """The Pareto front over the cost `x` (latency_ms: on `device`), on request with the points that others
         dominate."""
-        params: dict[str, str] = (
-            {"x": x} | ({} if device is None else {"device": device}) | ({"include": "dominated"} if dominated else {})
-        )
-        response = self._transport.request("GET", f"/v1/searches/{search_id}/front", params=params)
-        return Front.model_validate_json(response.content)
+        return await fronts.read(self._transport, search_id, x=x, device=device, dominated=dominated)
 
-    def select(self, search_id: str, constraints: Sequence[Bound]) -> FrontPoint:
+    @method
+    async def select(self, search_id: str, constraints: Sequence[Bound]) -> Point[M]:
         """The most accurate point of the front that meets every bound. Raises ApiError (409) if none does."""
-        body = {"constraints": [bound.model_dump() for bound in constraints]}
-        response = self._transport.request("POST", f"/v1/searches/{search_id}/front/select", json=body)
-        return FrontPoint.model_validate_json(response.content)
+        return await fronts.select(self._transport, search_id, constraints)
+
+    @method
+    async def study(self, search_id: str, path: str | Path) -> Path:
+        """Write a search to `path` as a study of Optuna's: a journal, or SQLite if the file's name ends in .db or .sqlite3.
+
+        Raises ImportError for SQLite without Optuna.
+        """
+        return await studies.write(self._transport, search_id, Path(path))

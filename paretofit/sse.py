@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 
@@ -15,20 +14,30 @@ class ServerSentEvent:
     data: str
 
 
-def parse(lines: Iterable[str]) -> Iterator[ServerSentEvent]:
-    """The events of a stream, whose lines come without their ends. An event cut off by the stream's end is dropped."""
-    last_id, kind, data = "", "", list[str]()
-    for line in lines:
+class Parser:
+    """Takes a stream's lines, without their ends, one at a time. An event cut off by the stream's end is dropped."""
+
+    def __init__(self) -> None:
+        self._last_id = ""
+        self._begin()
+
+    def _begin(self) -> None:
+        self._type = ""
+        self._data: list[str] = []
+
+    def take(self, line: str) -> ServerSentEvent | None:
+        """The event that a line ends, if it ends one."""
         if not line:
-            if data:
-                yield ServerSentEvent(last_id, kind or "message", "\n".join(data))
-            kind, data = "", []
-            continue
+            event = ServerSentEvent(self._last_id, self._type or "message", "\n".join(self._data))
+            ended = bool(self._data)
+            self._begin()
+            return event if ended else None
         field, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if field == "id" and "\0" not in value:
-            last_id = value
+            self._last_id = value
         elif field == "event":
-            kind = value
+            self._type = value
         elif field == "data":
-            data.append(value)
+            self._data.append(value)
+        return None

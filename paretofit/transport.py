@@ -1,18 +1,29 @@
-"""HTTP to one service: what is safe to repeat is repeated, what the service refuses becomes an `ApiError`."""
+"""HTTP to one service: what is safe to repeat is repeated, what the service refuses becomes an `ApiError`.
+
+All of the client is written once, as coroutines over a `Transport`. Of its two kinds (`paretofit.wires`) one never
+suspends, so that its coroutines can be run to their end by an ordinary call (`paretofit.manner`).
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import random
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar, ParamSpec, TypeVar
 from uuid import uuid4
 
 import httpx
+from pydantic import BaseModel
 
 from paretofit.errors import ApiError, UnreachableError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Model = TypeVar("Model", bound=BaseModel)
 
 BUSY = frozenset({429, 502, 503, 504})
 """Statuses after which the same request may succeed."""
@@ -23,30 +34,59 @@ _PASSING = frozenset({"idempotency_in_flight", "upload_in_progress", "upload_off
 _LONGEST_PAUSE = 10.0
 
 
-class Transport:
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer whose body is still to come: read one of `blocks` and `lines`."""
+
+    status: int
+    blocks: AsyncIterator[bytes]
+    lines: AsyncIterator[str]
+
+
+class Transport(ABC):
     """One pool of connections. Every POST carries an Idempotency-Key, so that all requests may be repeated.
 
     A lost connection or a busy service is met with back-off for `patience` seconds; then `UnreachableError` or the
     service's last `ApiError` is raised.
     """
 
+    suspends: ClassVar[bool]
+    """Whether its coroutines wait for an event loop."""
+
     def __init__(self, url: str, key: str | None, *, patience: float, timeout: float) -> None:
         self.url = url.rstrip("/")
         self.patience = patience
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        # A proxy of the environment must not come between a client and the service on its own machine.
-        self._http = httpx.Client(
-            base_url=self.url,
-            headers=headers,
-            timeout=timeout,
-            follow_redirects=True,
-            trust_env=not _is_loopback(httpx.URL(self.url).host),
-        )
+        self._options: dict[str, Any] = {
+            "base_url": self.url,
+            "headers": {"Authorization": f"Bearer {key}"} if key else {},
+            "timeout": timeout,
+            "follow_redirects": True,
+            # A proxy of the environment must not come between a client and the service on its own machine.
+            "trust_env": not _is_loopback(httpx.URL(self.url).host),
+        }
 
-    def close(self) -> None:
-        self._http.close()
+    @abstractmethod
+    async def send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """One attempt of a request, answered whole. Raises httpx.TransportError when the connection breaks."""
 
-    def request(
+    @abstractmethod
+    def stream(
+        self, method: str, path: str, *, content: AsyncIterator[bytes] | None = None, **options: Any
+    ) -> AbstractAsyncContextManager[Answer]:
+        """One attempt of a request whose body or answer is a stream; the caller repeats it from where it stopped.
+
+        Raises ApiError, and httpx.TransportError when the connection breaks.
+        """
+
+    @abstractmethod
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+
+    @abstractmethod
+    async def offload(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call what may take a while, such as reading a file, without keeping others waiting."""
+
+    async def request(
         self,
         method: str,
         path: str,
@@ -57,42 +97,41 @@ class Transport:
     ) -> httpx.Response:
         """The service's answer, its status below 400. Raises ApiError and UnreachableError."""
         headers = {"Idempotency-Key": idempotency_key or uuid4().hex} if method == "POST" else {}
-        patience = Patience(self.patience)
+        patience = Patience(self)
         repeated = False
         while True:
             try:
-                response = self._http.request(method, path, json=json, params=params, headers=headers)
+                response = await self.send(method, path, json=json, params=params, headers=headers)
             except httpx.TransportError as error:
-                if not patience.wait():
-                    raise UnreachableError(self.url, describe(error)) from error
+                await patience.outlast(error)
             else:
                 # The lost answer to a DELETE was its success.
                 if response.status_code < 400 or (repeated and method == "DELETE" and response.status_code == 404):
                     return response
-                failure = refusal(response)
-                if not (is_passing(failure) and patience.wait(retry_after(response))):
-                    raise failure
+                await patience.outlast(refusal(response), retry_after(response))
             repeated = True
 
-    @contextmanager
-    def stream(self, method: str, path: str, **options: Any) -> Iterator[httpx.Response]:
-        """One attempt of a request whose body or answer is a stream; the caller repeats it from where it stopped.
-
-        Raises ApiError, and httpx.TransportError when the connection breaks.
-        """
-        with self._http.stream(method, path, **options) as response:
-            if response.status_code >= 400:
-                response.read()
-                raise refusal(response)
-            yield response
+    async def read(
+        self,
+        kind: type[Model],
+        path: str,
+        *,
+        method: str = "GET",
+        json: Any = None,
+        params: Mapping[str, str | int] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Model:
+        """The document that the service answers with. What is bound to a service (`paretofit.bound`) is to this one."""
+        response = await self.request(method, path, json=json, params=params, idempotency_key=idempotency_key)
+        return kind.model_validate_json(response.content, context=self)
 
 
 class Patience:
-    """Pauses between attempts, doubling, with jitter, until `seconds` have passed since the first failure without
-    success (`renew`)."""
+    """Pauses between attempts, doubling, with jitter, until the transport's patience has passed since the first failure
+    without success (`renew`)."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
         self.renew()
 
     def renew(self) -> None:
@@ -100,17 +139,21 @@ class Patience:
         self._deadline: float | None = None
         self._pause = 0.2
 
-    def wait(self, at_least: float = 0.0) -> bool:
-        """Sleep before the next attempt; false when there should be none."""
+    async def outlast(self, failure: httpx.TransportError | ApiError, at_least: float = 0.0) -> None:
+        """Sleep before the next attempt. If there should be none, raises the failure, UnreachableError for a lost
+        connection."""
+        if isinstance(failure, ApiError) and not is_passing(failure):
+            raise failure
         now = time.monotonic()
         if self._deadline is None:
-            self._deadline = now + self._seconds
+            self._deadline = now + self._transport.patience
         pause = max(at_least, self._pause * random.uniform(0.75, 1.25))
         if now + pause > self._deadline:
-            return False
-        time.sleep(pause)
+            if isinstance(failure, ApiError):
+                raise failure
+            raise UnreachableError(self._transport.url, describe(failure)) from failure
+        await self._transport.sleep(pause)
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
-        return True
 
 
 def refusal(response: httpx.Response) -> ApiError:

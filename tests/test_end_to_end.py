@@ -23,9 +23,9 @@ from PIL import Image
 
 import paretofit
 from api.schemas.points import Bound
-from api.schemas.searches import SearchDetail
 from paretofit import ApiError, Client
 from paretofit.errors import DatasetRejectedError
+from paretofit.search import SearchDetail
 from search.data.store import Dataset
 from search.evaluation import reevaluate
 from search.spec import METHODS

@@ -73,7 +73,7 @@ def test_a_device_that_nobody_offers_is_refused(client: Client, spec: dict[str, 
 def test_an_impossible_bound_fails_before_anything_is_trained(client: Client, spec: dict[str, Any]) -> None:
     search = client.searches.create(spec | {"constraints": [bound(1e-4)]})
     search = client.searches.wait(search.id, timeout=SECONDS, poll=0.1)
-    assert (search.state, search.front.points) == ("failed", 0)
+    assert (search.state, search.summary.points) == ("failed", 0)
     assert search.error is not None
     assert search.error["code"] == "infeasible"
     [nearest] = search.error["nearest"]

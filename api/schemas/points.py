@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -68,9 +69,11 @@ class Front(Response):
     x: Cost
     device: str | None = Field(description="Of x latency_ms: what it was measured on.")
     y: Accuracy
-    points: list[FrontPoint] = Field(description="By growing `x`.")
-    baselines: list[FrontPoint] = Field(description="For comparison: never in the front, `select` or the hypervolume.")
-    dominated: list[FrontPoint] | None = Field(description="The remaining candidates, if asked for.")
+    points: Sequence[FrontPoint] = Field(description="By growing `x`.")
+    baselines: Sequence[FrontPoint] = Field(
+        description="For comparison: never in the front, `select` or the hypervolume."
+    )
+    dominated: Sequence[FrontPoint] | None = Field(description="The remaining candidates, if asked for.")
     best_under: dict[str, list[BestUnder]] = Field(
         description="By cost (`latency_ms:DEVICE` for those of a device), growing: what `select` answers for a bound on it. Of the front over the search's own "
         "objectives."

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from api.schemas.datasets import Dataset
+from paretofit import bars
 from paretofit.cli import references
 from paretofit.cli.output import facts, print_json, say, short, state, stderr, stdout, table
 from paretofit.cli.session import PATIENT, AsJson, client
@@ -115,15 +115,8 @@ def show(
 
 def upload(service: Client, dataset: Dataset, archive: Path) -> None:
     """Send an archive, with a bar where there is a terminal."""
-    if not stderr().is_terminal:
-        service.datasets.upload(dataset.id, archive)
-        return
-    columns = (TextColumn("uploading"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr(), transient=True) as bar:
-        task = bar.add_task("upload", total=archive.stat().st_size)
-        service.datasets.upload(
-            dataset.id, archive, progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
+    with bars.transfer("uploading", archive.stat().st_size) as progress:
+        service.datasets.upload(dataset.id, archive, progress)
 
 
 def _describe(dataset: Dataset) -> None:

@@ -14,8 +14,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from api.schemas.points import Front
-from api.schemas.searches import SearchDetail
-from paretofit.cli.fronts import fetch, front_table, picture
+from paretofit.cli.fronts import front_table, picture
 from paretofit.cli.output import say, stderr
 from paretofit.cli.references import point as find_point
 from paretofit.cli.service import require_server
@@ -23,6 +22,7 @@ from paretofit.cli.watch import show_progress
 from paretofit.client import Client
 from paretofit.errors import ParetofitError
 from paretofit.numbers import format_seconds
+from paretofit.search import SearchDetail
 
 METHOD: Final = "mutualnet"
 SUBSET: Final = 12_000
@@ -56,7 +56,7 @@ def demo(
         search = _search(service)
         front = service.searches.front(search.id, dominated=True)
         best = find_point(front.points, "best")
-        checkpoint = fetch(service, best, out / "best.safetensors")
+        checkpoint = best.download(out / "best.safetensors")
         drawn = picture(front, out / "front.png", title=f"{METHOD} on fashion_mnist, {SUBSET:,} images")
     stderr().print(front_table(front))
     seconds = time.monotonic() - began

@@ -1,4 +1,4 @@
-"""Points in other formats on the command line."""
+"""Points and searches in other formats on the command line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import typer
 from api.schemas.exports import Format, Precision, Shape
 from paretofit.cli import references
 from paretofit.cli.output import print_json, say, stderr, stdout
-from paretofit.cli.session import PATIENT, AsJson, client
+from paretofit.cli.session import PATIENT, AsJson, SearchReference, client
+from paretofit.errors import UsageError
+from paretofit.studies import is_sqlite
 
 _Point = Annotated[
     str, typer.Argument(metavar="POINT", help="A point's id, or SEARCH:POINT such as latest:best.", show_default=False)
@@ -59,6 +61,22 @@ def export(
     if made.parity is not None:
         say(f"its logits are PyTorch's to {made.parity.max_abs_diff:.2g} ({made.parity.tolerance:.2g} is allowed)")
     say(f"load it:\n{made.loading.replace(made.artifact.name, str(path))}")
+
+
+def study(
+    context: typer.Context,
+    *,
+    search: SearchReference,
+    out: Annotated[Path, typer.Option("--out", "-o", help="File: *.log for a journal, *.db for SQLite.")],
+) -> None:
+    """Write a search as a study of Optuna's, for `optuna.load_study` and `optuna-dashboard`."""
+    with client(context, patience=PATIENT) as service:
+        try:
+            path = service.searches.study(references.search_id(service, search), out)
+        except ImportError as error:
+            raise UsageError(str(error)) from error
+    stdout().print(str(path), soft_wrap=True)
+    say(f"open it: optuna-dashboard {'sqlite:///' if is_sqlite(path) else ''}{path}")
 
 
 def card(

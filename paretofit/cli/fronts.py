@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from api.schemas.points import Bound, Cost, Front, FrontPoint
+from api.schemas.points import Cost, Front, FrontPoint
 from paretofit.cli import references
-from paretofit.cli.output import accuracy, print_json, say, short, stderr, stdout, table
+from paretofit.cli.output import accuracy, print_json, say, short, stdout, table
 from paretofit.cli.session import PATIENT, AsJson, SearchReference, client
-from paretofit.client import Client
-from paretofit.errors import NoSuchError, UsageError
+from paretofit.errors import UsageError
+from paretofit.fronts import bounds
 from paretofit.numbers import format_bytes, format_quantity, parse_quantity
 from paretofit.plot import PlotPoint, draw_front
 
@@ -76,21 +75,19 @@ def select(
     as_json: AsJson = False,
 ) -> None:
     """The point to deploy: the most accurate one under a budget."""
-    budget: dict[Cost, float | None] = {
-        "macs": max_macs,
-        "params": max_params,
-        "peak_activation_bytes": max_activation_bytes,
-    }
-    bounds = [Bound(metric=metric, value=value) for metric, value in budget.items() if value is not None]
-    if max_latency is not None:
-        bounds.append(Bound(metric="latency_ms", device=device, value=max_latency))
-    elif device is not None:
+    if device is not None and max_latency is None:
         raise UsageError("--device is that of --max-latency: give both, or neither")
-    if min_accuracy is not None:
-        bounds.append(Bound(metric="selection_top1", op=">=", value=min_accuracy))
+    wanted = bounds(
+        max_macs=max_macs,
+        max_params=max_params,
+        max_activation_bytes=max_activation_bytes,
+        max_latency_ms=max_latency,
+        device=device,
+        min_accuracy=min_accuracy,
+    )
     with client(context) as service:
         found = references.search_id(service, search)
-        chosen = service.searches.select(found, bounds)
+        chosen = service.searches.select(found, wanted)
     if as_json:
         print_json(chosen)
     else:
@@ -113,7 +110,7 @@ def download(
         every = [*front.points, *front.baselines, *(front.dominated or ())]
         chosen = references.point(front.points if point in references.ENDS else every, point)
         default = Path(f"{_file_name(found.name)}-{short(chosen.id)}.safetensors")
-        path = fetch(service, chosen, default if out is None else out / default if out.is_dir() else out)
+        path = chosen.download(default if out is None else out / default if out.is_dir() else out)
     if as_json:
         artifact = chosen.artifact
         sha256 = artifact.sha256 if artifact else None
@@ -121,22 +118,6 @@ def download(
     else:
         stdout().print(str(path), soft_wrap=True)
         say(f"load it: python -c 'import paretofit; print(paretofit.load(\"{path}\"))'")
-
-
-def fetch(service: Client, point: FrontPoint, path: Path) -> Path:
-    """Download a point's checkpoint, with a bar where there is a terminal."""
-    if point.artifact is None:
-        raise NoSuchError(
-            f"point {point.id} has no checkpoint of its own; `paretofit export {point.id} --format safetensors` makes one"
-        )
-    if not stderr().is_terminal:
-        return service.artifacts.download(point.artifact.id, path)
-    columns = (TextColumn("downloading"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=stderr(), transient=True) as bar:
-        task = bar.add_task("download", total=point.artifact.size)
-        return service.artifacts.download(
-            point.artifact.id, path, progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
 
 
 def front_table(front: Front) -> Table:

@@ -79,6 +79,7 @@ app.command(rich_help_panel="Results")(fronts.select)
 app.command(rich_help_panel="Results")(fronts.download)
 app.command(rich_help_panel="Results")(exports.export)
 app.command(rich_help_panel="Results")(exports.card)
+app.command(rich_help_panel="Results")(exports.study)
 
 
 def run() -> None:

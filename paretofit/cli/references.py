@@ -27,6 +27,7 @@ class _Named(Protocol):
 
 
 Named = TypeVar("Named", bound=_Named)
+AnyPoint = TypeVar("AnyPoint", bound=FrontPoint)
 
 
 def search_id(client: Client, reference: str) -> str:
@@ -72,7 +73,7 @@ def point_id(client: Client, reference: str) -> str:
     return point([*front.points, *front.baselines, *(front.dominated or ())], name).id
 
 
-def point(points: Sequence[FrontPoint], reference: str) -> FrontPoint:
+def point(points: Sequence[AnyPoint], reference: str) -> AnyPoint:
     """The point of a front that has this id (or its end) or key; `best` and `smallest` are its ends.
 
     Raises NoSuchError and UsageError (several fit).

@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from api.schemas.searches import Estimate, KnownLatency, Search, SearchDetail
+from api.schemas.searches import Estimate, KnownLatency, Search
 from api.schemas.trials import Trial
 from paretofit.cli import references, specs
 from paretofit.cli.output import accuracy, facts, print_json, say, short, state, stdout, table
 from paretofit.cli.session import PATIENT, AsJson, SearchReference, client
 from paretofit.cli.watch import follow
 from paretofit.numbers import format_quantity, format_seconds
+from paretofit.search import SearchDetail
 
 
 def submit(
@@ -124,7 +125,7 @@ def delete(context: typer.Context, *, search: SearchReference, as_json: AsJson =
 
 
 def _facts(search: SearchDetail) -> list[tuple[str, object]]:
-    front = search.front
+    front = search.summary
     early = None if search.stop_reason == "completed" else search.stop_reason
     rows: list[tuple[str, object]] = [
         ("id", search.id),

@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from api.schemas.events import Event
-from api.schemas.searches import SearchDetail
 from paretofit.cli import references
 from paretofit.cli.exits import Exit
 from paretofit.cli.output import complain, stdout
@@ -23,6 +22,7 @@ from paretofit.cli.session import PATIENT, AsJson, SearchReference, client
 from paretofit.client import Client
 from paretofit.errors import ParetofitError
 from paretofit.numbers import format_quantity, format_seconds
+from paretofit.search import SearchDetail
 
 _LOOK: Final = 1.0
 """Seconds between two looks at the progress; events come at once."""
@@ -129,8 +129,8 @@ def _now(service: Client, search: SearchDetail) -> Iterator[str]:
     """What can be said of a search at this moment: the time left, the front, the running trials' latest values."""
     if search.progress.eta_seconds is not None:
         yield f"{format_seconds(search.progress.eta_seconds)} left"
-    if search.front.points:
-        yield f"{search.front.points} on the front"
+    if search.summary.points:
+        yield f"{search.summary.points} on the front"
     for trial in service.searches.trials(search.id):
         if trial.state != "running":
             continue

@@ -17,7 +17,8 @@ from PIL import Image
 
 from paretofit import Client
 from paretofit.errors import ApiError, UnreachableError
-from paretofit.transport import Transport
+from paretofit.manner import complete
+from paretofit.wires import Blocking
 from search.methods.mutualnet.params import MutualNetParams
 from tests.chaos.schedule import Request
 
@@ -40,7 +41,7 @@ class Load:
 
     def __init__(self, url: str, folder: Path, rng: random.Random) -> None:
         self._client = Client(url, patience=_PATIENCE)
-        self._transport = Transport(url, None, patience=_PATIENCE, timeout=60)
+        self._transport = Blocking(url, None, patience=_PATIENCE, timeout=60)
         self._folder = folder
         self._rng = rng
         self._pool = ThreadPoolExecutor(_USERS, thread_name_prefix="user")
@@ -67,7 +68,7 @@ class Load:
         source = {"kind": "builtin", "name": "fashion_mnist", "subset": 100}
         dataset = self._client.datasets.create({"name": "of the searches", "source": source})
         self._dataset_id = self._client.datasets.wait(dataset.id, timeout=_PATIENCE).id
-        paths = self._transport.request("GET", "/openapi.json").json()["paths"]
+        paths = complete(self._transport.request("GET", "/openapi.json")).json()["paths"]
         self._can_pause = "/v1/searches/{search_id}/pause" in paths
 
     def request(self, kind: Request) -> bool:
@@ -187,6 +188,6 @@ class Load:
 
     def _rest(self, search_id: str, after: float, seconds: float) -> None:
         time.sleep(after)
-        self._transport.request("POST", f"/v1/searches/{search_id}/pause")
+        complete(self._transport.request("POST", f"/v1/searches/{search_id}/pause"))
         time.sleep(seconds)
-        self._transport.request("POST", f"/v1/searches/{search_id}/resume")
+        complete(self._transport.request("POST", f"/v1/searches/{search_id}/resume"))

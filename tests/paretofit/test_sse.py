@@ -1,12 +1,17 @@
 from __future__ import annotations
 
-from paretofit.sse import ServerSentEvent, parse
+from paretofit.sse import Parser, ServerSentEvent
+
+
+def parse(lines: list[str]) -> list[ServerSentEvent]:
+    parser = Parser()
+    return [event for line in lines if (event := parser.take(line)) is not None]
 
 
 def test_events_end_at_empty_lines_and_comments_are_skipped() -> None:
     lines = [": hello", "id: 1", "event: a", "data: {", "data: }", "", ": ping", "", "data:x", ""]
-    assert list(parse(lines)) == [ServerSentEvent("1", "a", "{\n}"), ServerSentEvent("1", "message", "x")]
+    assert parse(lines) == [ServerSentEvent("1", "a", "{\n}"), ServerSentEvent("1", "message", "x")]
 
 
 def test_an_event_that_was_cut_off_is_dropped() -> None:
-    assert list(parse(["id: 1", "data: whole", "", "id: 2", "data: ha"])) == [ServerSentEvent("1", "message", "whole")]
+    assert parse(["id: 1", "data: whole", "", "id: 2", "data: ha"]) == [ServerSentEvent("1", "message", "whole")]

@@ -1,0 +1,23 @@
+"""What a search is asked for, as keywords. The service checks the values and knows the defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from typing_extensions import TypedDict
+
+
+class SearchFields(TypedDict, total=False):
+    """The fields of a new search."""
+
+    name: str
+    dataset_id: str
+    task: str
+    method: Mapping[str, Any]
+    objectives: Sequence[Mapping[str, Any]]
+    constraints: Sequence[Mapping[str, Any]]
+    limits: Mapping[str, Any]
+    seed: int
+    priority: int
+    labels: Mapping[str, str]

@@ -1,0 +1,142 @@
+"""The client's types say what the service's OpenAPI document says, and the client reaches every operation of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+from pydantic import BaseModel, TypeAdapter
+
+from api.app import create_app
+from api.schemas.artifacts import Artifact
+from api.schemas.datasets import Dataset
+from api.schemas.devices import DeviceList
+from api.schemas.events import Event
+from api.schemas.exports import Export, ExportList
+from api.schemas.health import Readiness
+from api.schemas.methods import FamilyList, MethodList
+from api.schemas.pages import Page
+from api.schemas.searches import Estimate
+from api.schemas.trials import Curves, LogLine, Trial, TrialDetail
+from api.schemas.workers import WorkerList
+from paretofit.fronts import Front
+from paretofit.point import Point, PointDetail
+from paretofit.search import Search, SearchDetail
+from paretofit.submission import SearchFields
+from settings import Settings
+
+READ: dict[str, type[BaseModel] | None] = {
+    "create_dataset": Dataset,
+    "list_datasets": Page[Dataset],
+    "get_dataset": Dataset,
+    "upload_dataset": Dataset,
+    "delete_dataset": None,
+    "create_search": SearchDetail,
+    "estimate_search": Estimate,
+    "list_searches": Page[Search],
+    "get_search": SearchDetail,
+    "cancel_search": SearchDetail,
+    "pause_search": SearchDetail,
+    "resume_search": SearchDetail,
+    "clone_search": SearchDetail,
+    "change_search": SearchDetail,
+    "delete_search": None,
+    "list_trials": Page[Trial],
+    "get_front": Front,
+    "select_point": Point,
+    "get_trial": TrialDetail,
+    "get_logs": Page[LogLine],
+    "get_metrics": Curves,
+    "get_events": Page[Event],
+    "get_point": PointDetail,
+    "create_export": Export,
+    "list_exports": ExportList,
+    "get_export": Export,
+    "get_artifact": Artifact,
+    "list_methods": MethodList,
+    "list_families": FamilyList,
+    "list_workers": WorkerList,
+    "list_devices": DeviceList,
+    "get_readiness": Readiness,
+    # Text, bytes, schemas: no document that has a type.
+    "get_model_card": None,
+    "download_artifact": None,
+    "get_method_schema": None,
+    "export_study": None,
+}
+"""What the client reads an operation's answer as."""
+
+NOT_FOR_CLIENTS = {"get_health"}
+"""Of the process, for supervisors."""
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    home: Path = tmp_path_factory.mktemp("home")
+    # Nothing is connected to before the first request.
+    settings = Settings(home=home, database_url="postgresql://localhost/none", redis_url="redis://localhost/0")
+    return create_app(settings).openapi()
+
+
+@pytest.fixture(scope="module")
+def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        operation["operationId"]: operation
+        for path in document["paths"].values()
+        for method, operation in path.items()
+        if method != "parameters"
+    }
+
+
+def test_the_client_reaches_every_operation(operations: dict[str, Any]) -> None:
+    assert set(operations) - NOT_FOR_CLIENTS == set(READ)
+
+
+@pytest.mark.parametrize("operation", [name for name, kind in READ.items() if kind is not None])
+def test_answers_are_as_the_client_reads_them(
+    document: dict[str, Any], operations: dict[str, Any], operation: str
+) -> None:
+    kind = READ[operation]
+    assert kind is not None
+    answers = operations[operation]["responses"]
+    [served] = [answers[status]["content"]["application/json"]["schema"] for status in answers if status in SUCCESS]
+    read = kind.model_json_schema(mode="serialization", by_alias=True)
+    assert shape(read, read.get("$defs", {})) == shape(served, document["components"]["schemas"])
+
+
+SUCCESS = {"200", "201", "202"}
+
+
+def test_a_search_has_the_fields_that_the_client_offers(document: dict[str, Any]) -> None:
+    served = document["components"]["schemas"]["SearchSpec"]["properties"]
+    assert set(get_type_hints(SearchFields)) == set(served)
+
+
+def test_the_keywords_of_a_search_take_what_the_service_takes(document: dict[str, Any]) -> None:
+    kinds = {"string": "string", "integer": "integer", "array": "array", "object": "object", "$ref": "object"}
+    served = document["components"]["schemas"]["SearchSpec"]["properties"]
+    offered = TypeAdapter(SearchFields).json_schema()["properties"]
+    for name, field in offered.items():
+        expected = served[name].get("type") or ("object" if {"$ref", "oneOf"} & set(served[name]) else None)
+        assert kinds[field["type"]] == expected, name
+
+
+def shape(schema: Any, named: dict[str, Any]) -> Any:
+    """A schema with its references resolved and without what is only said to people."""
+    if isinstance(schema, list):
+        return [shape(each, named) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return shape(named[schema["$ref"].rpartition("/")[2]], named)
+    said = {"title", "description", "$defs"}
+    found = {}
+    for name, value in schema.items():
+        if name == "properties":
+            found[name] = {field: shape(each, named) for field, each in value.items()}
+        elif name == "required":
+            found[name] = sorted(value)
+        elif name not in said:
+            found[name] = shape(value, named)
+    return found
