@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
-.PHONY: help env demo test check up bench chaos fuzz sbom
+.PHONY: help env demo test check docs up bench chaos fuzz sbom
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,12 +22,15 @@ demo: $(INSTALLED) ## Search on real images through the whole service: a front, 
 test: $(INSTALLED) ## Run the tests against real PostgreSQL, Redis, API and workers
 	@$(BIN)/pytest $(ARGS)
 
-check: $(INSTALLED) ## Check format, lint, types, import directions and, with a network, known vulnerabilities
+check: $(INSTALLED) docs ## Check format, lint, types, imports, documentation and, with a network, vulnerabilities
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python .ci/audit.py
+
+docs: $(INSTALLED) ## Make the documentation's site in build/docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 up: $(INSTALLED) ## Run the service in the foreground until Ctrl-C
 	@$(BIN)/paretofit up $(ARGS)
@@ -63,7 +66,7 @@ $(INSTALLED):
 	echo "installing into $(VENV) (once; a minute or two) ..." >&2; \
 	"$$python" -m venv $(VENV) >&2; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-compile \
-	  -c constraints.txt -e '.[server,worker,export,tracing,dev]' >&2; \
+	  -c constraints.txt -e '.[server,worker,export,tracing,pandas,docs,dev]' >&2; \
 	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true; \
 	rm -f $(VENV)/.installed-*; \
 	touch $@

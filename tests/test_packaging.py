@@ -137,7 +137,7 @@ def test_packages_have_empty_init_files() -> None:
 
 def test_every_package_is_installed() -> None:
     configuration = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
-    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"benchmarks", "tests"}
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"benchmarks", "docs", "tests"}
     assert packages == {pattern.removesuffix("*") for pattern in configuration["include"]}
 
 
@@ -165,7 +165,7 @@ def test_a_page_lists_every_setting_with_its_default() -> None:
 def test_make_help_lists_the_targets() -> None:
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     targets = re.findall(r"^  make (\w+)", done.stdout, re.MULTILINE)
-    assert targets == ["help", "env", "demo", "test", "check", "up", "bench", "chaos", "fuzz", "sbom"]
+    assert targets == ["help", "env", "demo", "test", "check", "docs", "up", "bench", "chaos", "fuzz", "sbom"]
 
 
 def test_make_bench_runs_every_benchmark_and_nothing_else() -> None:

@@ -1,0 +1,47 @@
+"""What mkdocs calls while it builds the site: pages are made of the code that they describe, so that they cannot drift.
+
+In a page, `<!-- methods -->` becomes the table of all methods, `<!-- parameters -->` the parameters of each, and
+`<!-- openapi -->` the reference of the API.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from docs import openapi, parameters
+
+_MARKS: Final = {
+    "<!-- methods -->": parameters.overview,
+    "<!-- parameters -->": parameters.sections,
+    "<!-- openapi -->": openapi.reference,
+}
+_OUTSIDE: Final = re.compile(r"\]\((\.\./(?!adr/)[^)]*)\)")
+
+
+def on_config(config: Any) -> Any:
+    """Pages that the navigation does not name come last, so that none is lost."""
+    folder = Path(config["docs_dir"])
+    named = set(_pages(config["nav"]))
+    others = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.md"))
+    decisions = [page for page in others if page.startswith("adr/")]
+    more = [page for page in others if page not in named and page not in decisions]
+    config["nav"] += [{"More": more}] if more else []
+    config["nav"] += [{"Decisions": decisions}]
+    return config
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Fill in what is generated; files outside the documentation are named, not linked."""
+    for mark, make in _MARKS.items():
+        if mark in markdown:
+            markdown = markdown.replace(mark, make())
+    return _OUTSIDE.sub(r"](#)", markdown)
+
+
+def _pages(entries: Any) -> Iterator[str]:
+    for entry in entries:
+        for page in entry.values() if isinstance(entry, dict) else [entry]:
+            yield from [page] if isinstance(page, str) else _pages(page)

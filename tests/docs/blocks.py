@@ -1,0 +1,70 @@
+"""The fenced blocks of README and documentation, and what is to be done with each.
+
+`sh` and `python` blocks are run, in the order of their page, in one folder for each page. One whose first line is
+`# not run here: REASON` is only parsed. A `python` block whose first line is `# FOLDER/NAME.py` is written to that file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+LANGUAGES: Final = frozenset({"sh", "python", "yaml", "text", "ini", "mermaid"})
+_FENCE: Final = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_NOT_RUN: Final = re.compile(r"# not run here: \S.{5,}\n")
+_FILE: Final = re.compile(r"# (\w+/\w+\.py)\n")
+_ELSEWHERE: Final = re.compile(r"(make (test|check|demo)\b.*\n)+")
+"""What has tests of its own, or is the tests."""
+_FOREGROUND: Final = re.compile(r"(make up|paretofit up)\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A fenced block: where it begins, its language, its text."""
+
+    page: str
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+    @property
+    def is_run(self) -> bool:
+        return not (_NOT_RUN.match(self.text) or _ELSEWHERE.fullmatch(self.text))
+
+    @property
+    def starts_a_service(self) -> bool:
+        """Whether it runs until Ctrl-C."""
+        return _FOREGROUND.match(self.text) is not None
+
+    @property
+    def file(self) -> str | None:
+        """The file that it is the content of."""
+        match = _FILE.match(self.text)
+        return match[1] if match else None
+
+
+def pages() -> list[Path]:
+    """README, then the documentation in the order in which it is read."""
+    folder = ROOT / "docs"
+    return [
+        ROOT / "README.md",
+        folder / "quickstart.md",
+        *sorted(set(folder.rglob("*.md")) - {folder / "quickstart.md"}),
+    ]
+
+
+def blocks(page: Path) -> list[Block]:
+    """Every fenced block of a page."""
+    return list(_found(page.read_text(), page.relative_to(ROOT).as_posix()))
+
+
+def _found(text: str, name: str) -> Iterator[Block]:
+    for match in _FENCE.finditer(text):
+        yield Block(name, text.count("\n", 0, match.start()) + 1, match[1], match[2])

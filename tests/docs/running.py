@@ -1,0 +1,132 @@
+"""Running the blocks of a page as its reader would: against a service, beside the files that it speaks of."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from PIL import Image
+
+from paretofit import Client
+from tests.docs.blocks import ROOT, Block
+from tests.launch.service import FAST
+
+BIN: Final = Path(sys.executable).parent
+_SERVED: Final = re.compile(r"(http://)?(localhost|127\.0\.0\.1):8000")
+_SECONDS: Final = 60.0
+
+
+class Reader:
+    """Does what a page says, in a folder; `url` is the service that it has started."""
+
+    def __init__(self, folder: Path) -> None:
+        self._root = folder
+        self._services: list[subprocess.Popen[bytes]] = []
+        self.url = ""
+        tools = folder / "bin"
+        tools.mkdir()
+        # The reader types `make` in the clone.
+        (tools / "make").write_text(f'#!/bin/sh\nexec "$(PATH=/usr/bin:/bin command -v make)" -C {ROOT} "$@"\n')
+        (tools / "make").chmod(0o755)
+        self._environment = os.environ | FAST | {"PATH": f"{tools}:{BIN}:{os.environ['PATH']}"}
+        self._environment["PARETOFIT_HOME"] = str(folder / "home")
+
+    def folder(self, page: str) -> Path:
+        """Where a page's blocks run; an archive of photos is there."""
+        folder = self._root / page.replace("/", "-")
+        if not folder.exists():
+            folder.mkdir()
+            _write_photos(folder / "photos.tar")
+        return folder
+
+    def follow(self, block: Block) -> str:
+        """Do as a block says. Returns what went wrong, with the output, or nothing."""
+        folder = self.folder(block.page)
+        if block.file is not None:
+            path = folder / block.file
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(block.text)
+            return ""
+        if block.starts_a_service:
+            return self._start(block)
+        text = self._filled_in(block.text)
+        command = (
+            ["bash", "-eu", "-o", "pipefail", "-c", text] if block.language == "sh" else [sys.executable, "-c", text]
+        )
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=self._environment | {"PARETOFIT_URL": self.url},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=_SECONDS,
+        )
+        return "" if done.returncode == 0 else f"exit status {done.returncode}\n{done.stdout[-4000:]}"
+
+    def stop(self) -> None:
+        """End the services as Ctrl-C does."""
+        for process in self._services:
+            process.send_signal(signal.SIGINT)
+            process.wait(_SECONDS)
+
+    def _start(self, block: Block) -> str:
+        if self.url:
+            return ""
+        described = Path(self._environment["PARETOFIT_HOME"]) / "service.json"
+        command = ["bash", "-c", f"exec {block.text.partition('#')[0].strip()}"]
+        process = subprocess.Popen(
+            command, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=False
+        )
+        self._services.append(process)
+        deadline = time.monotonic() + _SECONDS
+        while not described.exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                return "it did not start"
+            time.sleep(0.05)
+        self.url = json.loads(described.read_text())["url"]
+        return ""
+
+    def _filled_in(self, text: str) -> str:
+        """A block with this service's address, and ids where it has their names in capitals."""
+        text = _SERVED.sub(lambda match: self.url if match[1] else self.url.removeprefix("http://"), text)
+        if not re.search(r"\b[A-Z]+_ID\b", text):
+            return text
+        with Client(self.url) as client:
+            search = next(client.searches.list())
+            found = {"SEARCH_ID": search.id, "DATASET_ID": search.dataset_id}
+            succeeded = next(client.searches.list(state="succeeded"))
+            point = succeeded.front().points[-1]
+            found["POINT_ID"] = point.id
+            exports = client.points.exports(point.id)
+            if exports:
+                found["EXPORT_ID"] = client.points.wait(exports[-1].id).id
+        for name, value in found.items():
+            text = text.replace(name, value)
+        return text
+
+
+def _write_photos(path: Path) -> None:
+    """Coloured noise, 24 images of each of three classes."""
+    noise = np.random.default_rng(0)
+    with tarfile.open(path, "w") as archive:
+        for name, colour in {"brick": (200, 90, 70), "grass": (70, 170, 70), "water": (60, 90, 200)}.items():
+            for number in range(24):
+                pixels = noise.normal(colour, 25, (32, 32, 3)).clip(0, 255).astype(np.uint8)
+                content = io.BytesIO()
+                Image.fromarray(pixels).save(content, "PNG")
+                member = tarfile.TarInfo(f"{name}/{number}.png")
+                member.size = len(content.getvalue())
+                content.seek(0)
+                archive.addfile(member, content)

@@ -1,0 +1,99 @@
+"""Every command of README and documentation does what the page says, or can at least be parsed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from paretofit.cli.main import app
+from search.spec import METHODS, Constraint, Objective
+from tests.docs.blocks import LANGUAGES, Block, blocks, pages
+from tests.docs.running import Reader
+
+ALL = [block for page in pages() for block in blocks(page)]
+_INLINE = re.compile(r"`paretofit ([^`]+)`")
+
+
+def ids(block: Block) -> str:
+    return str(block)
+
+
+def test_every_block_says_what_it_is() -> None:
+    assert [str(block) for block in ALL if block.language not in LANGUAGES] == []
+    for page in pages():
+        assert page.read_text().count("```") == 2 * len(blocks(page)), (
+            f"{page}: a fence that is not closed, or indented"
+        )
+
+
+@pytest.mark.parametrize("block", [each for each in ALL if each.language == "sh"], ids=ids)
+def test_shell_is_valid(block: Block) -> None:
+    subprocess.run(["bash", "-n", "-c", block.text], check=True)
+
+
+@pytest.mark.parametrize("block", [each for each in ALL if each.language == "python"], ids=ids)
+def test_python_is_valid(block: Block) -> None:
+    compile(block.text, str(block), "exec")
+
+
+@pytest.mark.parametrize("block", [each for each in ALL if each.language == "yaml"], ids=ids)
+def test_specifications_are_valid(block: Block) -> None:
+    spec = yaml.safe_load(block.text)
+    if "method" in spec:
+        METHODS[spec["method"]["kind"]].params.model_validate(spec["method"])
+    for bound in spec.get("constraints", ()):
+        Constraint.model_validate(bound)
+    for goal in spec.get("objectives", ()):
+        Objective.model_validate(goal)
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """Calls of `paretofit` in the pages' text and in blocks that are not run."""
+    for page in pages():
+        text = page.read_text()
+        for match in _INLINE.finditer(text):
+            yield f"{page.name}:{text.count(chr(10), 0, match.start()) + 1}", match[1]
+    for block in ALL:
+        if block.language == "sh" and not block.is_run:
+            for match in re.finditer(r"^(?:\w+=\S+ )*paretofit (.+)$", block.text, re.MULTILINE):
+                yield str(block), match[1]
+
+
+def test_commands_in_the_text_exist_with_their_options() -> None:
+    group = typer.main.get_command(app)
+    unknown = [f"{place}: paretofit {call}" for place, call in commands() if not _exists(group, call.split())]
+    assert unknown == []
+
+
+def _exists(command: Any, words: list[str]) -> bool:
+    options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    for index, word in enumerate(words):
+        if word.startswith("-"):
+            if word.partition("=")[0] not in options | {"--help"}:
+                return False
+        elif hasattr(command, "commands"):
+            following = command.commands.get(word)
+            return following is not None and _exists(following, words[index + 1 :])
+    return True
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Reader]:
+    reader = Reader(tmp_path)
+    yield reader
+    reader.stop()
+
+
+@pytest.mark.timeout(300)
+def test_every_command_does_what_its_page_says(reader: Reader) -> None:
+    run = [block for block in ALL if block.language in {"sh", "python"} and block.is_run]
+    assert len({block.page for block in run}) > 4
+    failures = [f"{block}: {failure}" for block in run if (failure := reader.follow(block))]
+    assert not failures, "\n\n".join(failures)

@@ -1,0 +1,112 @@
+"""The client in a fresh environment: what `pip install paretofit` brings, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import venv
+from importlib.metadata import Distribution, distribution
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from paretofit import Client
+from tests.docs.blocks import ROOT, blocks
+from tests.launch.service import Service
+from tests.paretofit.stored import Stored
+
+HEAVY = {"torch", "numpy", "fastapi", "sqlalchemy", "celery", "optuna", "pandas"}
+
+
+def _needed(name: str, extras: frozenset[str], found: dict[str, Distribution]) -> None:
+    """Add a distribution and what it requires, by their canonical names."""
+    if canonicalize_name(name) in found and not extras:
+        return
+    found[canonicalize_name(name)] = installed = distribution(name)
+    for requirement in map(Requirement, installed.requires or ()):
+        wanted = requirement.marker is None or any(
+            requirement.marker.evaluate({"extra": extra}) for extra in (extras or {""})
+        )
+        if wanted:
+            _needed(requirement.name, frozenset(requirement.extras), found)
+
+
+@pytest.fixture(scope="module")
+def base() -> dict[str, Distribution]:
+    """The distributions of the base install, as their metadata names them."""
+    found: dict[str, Distribution] = {}
+    _needed("paretofit", frozenset(), found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def python(base: dict[str, Distribution], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment that has the base install alone; its files are those of this environment."""
+    folder = tmp_path_factory.mktemp("fresh")
+    venv.create(folder, with_pip=False, symlinks=True)
+    [packages] = folder.glob("lib/python*/site-packages")
+    for name, each in base.items():
+        if name == "paretofit":
+            continue
+        for top in {file.parts[0] for file in each.files or () if file.parts[0] not in {"..", "__pycache__"}}:
+            target = packages / top
+            if not target.exists():
+                target.symlink_to(Path(str(each.locate_file(top))))
+    (packages / "paretofit.pth").write_text(f"{ROOT}\n")
+    return folder / "bin" / "python"
+
+
+def run(python: Path, code: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return subprocess.run(
+        [python, "-I", "-c", code], cwd=folder, env=bare | environment, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_the_base_install_is_light(base: dict[str, Distribution]) -> None:
+    assert set(base) & HEAVY == set()
+    assert len(base) < 30
+
+
+def test_the_client_and_its_types_need_nothing_else(python: Path, tmp_path: Path) -> None:
+    code = """
+import importlib, pkgutil, sys, json
+import paretofit, paretofit.client, api.schemas
+for module in pkgutil.walk_packages(api.schemas.__path__, "api.schemas."):
+    importlib.import_module(module.name)
+for module in pkgutil.walk_packages(paretofit.__path__, "paretofit."):
+    if module.name != "paretofit.__main__":
+        importlib.import_module(module.name)
+print(json.dumps(sorted(name.partition(".")[0] for name in sys.modules)))
+"""
+    done = run(python, code, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)) & HEAVY == set()
+
+
+def test_the_quick_start_of_the_readme(python: Path, service: Service, tmp_path: Path) -> None:
+    with Client(service.url) as client:
+        source = {"kind": "builtin", "name": "fashion_mnist", "subset": 1000}
+        dataset = client.datasets.create({"name": "quick", "source": source})
+        client.datasets.wait(dataset.id, timeout=60)
+    [code] = [block.text for block in blocks(ROOT / "README.md") if "import Client" in block.text]
+    done = run(python, code.replace("http://127.0.0.1:8000", service.url), tmp_path)
+    assert done.returncode == 0, done.stderr
+    accuracy, path = done.stdout.split()
+    assert 0 < float(accuracy) <= 1
+    assert (tmp_path / path).stat().st_size > 10_000
+
+
+def test_what_is_not_there_is_named(python: Path, service: Service, stored: Stored, tmp_path: Path) -> None:
+    search = f"Client({service.url!r}).searches.get({stored.search_id!r})"
+    for code, named in (
+        (f"{search}.front().to_pandas()", "paretofit[pandas]"),
+        (f"{search}.study('study.db')", "pip install optuna"),
+    ):
+        done = run(python, f"from paretofit import Client; {code}", tmp_path)
+        assert (done.returncode, named in done.stderr) == (1, True), done.stderr
+    assert run(python, f"from paretofit import Client; {search}.study('study.log')", tmp_path).returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["study.log"]
