@@ -6,7 +6,6 @@ In a page, `<!-- methods -->` becomes the table of all methods, `<!-- parameters
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +17,6 @@ _MARKS: Final = {
     "<!-- parameters -->": parameters.sections,
     "<!-- openapi -->": openapi.reference,
 }
-_OUTSIDE: Final = re.compile(r"\]\((\.\./(?!adr/)[^)]*)\)")
 
 
 def on_config(config: Any) -> Any:
@@ -34,11 +32,11 @@ def on_config(config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Fill in what is generated; files outside the documentation are named, not linked."""
+    """Fill in what is generated."""
     for mark, make in _MARKS.items():
         if mark in markdown:
             markdown = markdown.replace(mark, make())
-    return _OUTSIDE.sub(r"](#)", markdown)
+    return markdown
 
 
 def _pages(entries: Any) -> Iterator[str]:

@@ -14,7 +14,7 @@ from paretofit.numbers import format_seconds
 @contextmanager
 def transfer(description: str, size: int, *, shown: bool | None = None) -> Iterator[Progress | None]:
     """A bar for `size` bytes; gives what to call with the bytes that are there, None if nothing is shown."""
-    if not _is_wanted(shown):
+    if not (sys.stderr.isatty() if shown is None else shown):
         yield None
         return
     from rich.console import Console
@@ -30,7 +30,7 @@ def transfer(description: str, size: int, *, shown: bool | None = None) -> Itera
 @contextmanager
 def search(*, shown: bool | None = None) -> Iterator[Callable[[Search], None]]:
     """A bar for a search; gives what to call with the search as it is now."""
-    if not _is_wanted(shown):
+    if not (sys.stderr.isatty() if shown is None else shown):
         yield lambda _: None
         return
     from rich.console import Console
@@ -53,7 +53,3 @@ def search(*, shown: bool | None = None) -> Iterator[Callable[[Search], None]]:
             bar.update(task, completed=found.progress.fraction, description=f"{found.name}: {found.state}", left=left)
 
         yield show
-
-
-def _is_wanted(shown: bool | None) -> bool:  # noqa: FBT001  # as it was given
-    return sys.stderr.isatty() if shown is None else shown

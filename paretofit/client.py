@@ -96,7 +96,7 @@ class Client(Service[Blocking]):
 
 
 class AsyncClient(Service[Concurrent]):
-    """`Client` for asyncio and trio: its methods are awaited, its lists are iterated over by `async for`, and so are those
+    """`Client` for asyncio: its methods are awaited, its lists are iterated over by `async for`, and so are those
     of what it returns."""
 
     def __init__(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, overload
 
 from typing_extensions import TypeVar
@@ -91,14 +91,15 @@ def _bound(function: Callable[..., Any], instance: Speaker[Any], run: Callable[[
     return call
 
 
-def complete(coroutine: Coroutine[Any, Any, R]) -> R:
+def complete(awaitable: Awaitable[R]) -> R:
     """The result of a coroutine that does not suspend."""
+    steps = awaitable.__await__()
     try:
-        coroutine.send(None)
+        next(steps)
     except StopIteration as stop:
         result: R = stop.value
         return result
-    coroutine.close()
+    steps.close()
     raise RuntimeError("this coroutine waits for an event loop")
 
 
@@ -107,7 +108,7 @@ def iterate(items: AsyncIterator[R]) -> Iterator[R]:
     try:
         while True:
             try:
-                item = complete(anext(items))  # type: ignore[arg-type]  # that of a generator is a coroutine's equal
+                item = complete(anext(items))
             except StopAsyncIteration:
                 return
             yield item

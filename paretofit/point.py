@@ -29,7 +29,7 @@ class Point(Bound[M], schemas.FrontPoint):
                 f"point {self.id} has no checkpoint of its own; `paretofit export {self.id} --format safetensors` makes one"
             )
         target = _target(path, f"{_file_name(self.key)}.safetensors")
-        return await _fetch(self._transport, self.artifact.id, self.artifact.size, target, progress)
+        return await _fetch(self._transport, self.artifact.id, self.artifact.size, target, shown=progress)
 
     @method
     async def export(
@@ -47,7 +47,7 @@ class Point(Bound[M], schemas.FrontPoint):
         made = await exports.wait(self._transport, asked.id)
         assert made.artifact is not None
         target = _target(path, made.artifact.name)
-        return await _fetch(self._transport, made.artifact.id, made.artifact.size, target, progress)
+        return await _fetch(self._transport, made.artifact.id, made.artifact.size, target, shown=progress)
 
     @method
     async def card(self) -> str:
@@ -59,8 +59,8 @@ class PointDetail(Point[M], schemas.PointDetail):
     """A network with the whole record that its checkpoint carries."""
 
 
-async def _fetch(transport: Transport, artifact_id: str, size: int, target: Path, progress: bool | None) -> Path:  # noqa: FBT001
-    with bars.transfer("downloading", size, shown=progress) as report:
+async def _fetch(transport: Transport, artifact_id: str, size: int, target: Path, *, shown: bool | None) -> Path:
+    with bars.transfer("downloading", size, shown=shown) as report:
         return await Artifacts.download(Artifacts(transport), artifact_id, target, report)
 
 

@@ -1,4 +1,4 @@
-"""The two kinds of transport: `Blocking`, whose coroutines never suspend, and `Concurrent`, for asyncio and trio."""
+"""The two kinds of transport: `Blocking`, whose coroutines never suspend, and `Concurrent`, for asyncio."""
 
 from __future__ import annotations
 

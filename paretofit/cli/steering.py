@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from api.schemas.searches import SearchDetail
 from paretofit.cli import references
 from paretofit.cli.output import print_json, stdout
 from paretofit.cli.session import AsJson, SearchReference, client
+from paretofit.search import SearchDetail
 
 Name = Annotated[str | None, typer.Option(help="Another name.")]
 Labels = Annotated[

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, Protocol
 
+import optuna
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -209,6 +210,20 @@ def test_a_checkpoint_is_downloaded(run: Run, stored: Stored, name: str, tmp_pat
     assert answer["path"] == "small.safetensors"
     assert (tmp_path / "small.safetensors").read_bytes() == stored.content
     assert run("download", name, "ffffffff").exit_code == 3
+
+
+def test_a_search_is_written_as_a_study(run: Run, stored: Stored, name: str) -> None:
+    journal = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(succeeded(run("study", name, "-o", "study.log")).strip())
+    )
+    # Once more in its place: a study is written whole, never added to.
+    for _ in range(2):
+        succeeded(run("study", name, "-o", "study.db"))
+    for storage in (journal, optuna.storages.RDBStorage("sqlite:///study.db")):
+        study = optuna.load_study(study_name=name, storage=storage)
+        assert study.metric_names == ["selection_top1", "macs"]
+        assert {trial.user_attrs["point_id"] for trial in study.trials} == set(stored.point_ids)
+        assert {trial.user_attrs["point_id"] for trial in study.best_trials} == set(stored.point_ids[:3])
 
 
 def test_processes_exit_as_documented(service: Service, stored: Stored, name: str) -> None:

@@ -131,7 +131,7 @@ def shape(schema: Any, named: dict[str, Any]) -> Any:
     if "$ref" in schema:
         return shape(named[schema["$ref"].rpartition("/")[2]], named)
     said = {"title", "description", "$defs"}
-    found = {}
+    found: dict[str, Any] = {}
     for name, value in schema.items():
         if name == "properties":
             found[name] = {field: shape(each, named) for field, each in value.items()}
