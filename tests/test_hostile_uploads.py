@@ -38,7 +38,7 @@ def test_the_service_refuses_them_and_stays_small(tmp_path: Path, database_url: 
     variables = {name: value for name, value in FAST.items() if name != "PARETOFIT_METHODS"}
     with (
         Fleet(engine, database_url, redis_url, home) as fleet,
-        running(home, database_url, redis_url, **variables) as api,
+        running(home, database_url, redis_url, None, **variables) as api,
     ):
         fleet.start("workers.relay")
         worker = fleet.start("workers", "light", "--processes", "2")

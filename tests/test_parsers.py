@@ -35,7 +35,7 @@ from db import keys
 from db.keyset import Keyset
 from models.architecture import Architecture
 from paretofit.numbers import parse_quantity, parse_seconds
-from paretofit.sse import parse
+from paretofit.sse import Parser
 from search.data.archive import extract
 from search.data.images import BadImageError, decode, inspect
 from search.data.ingest import silent
@@ -272,7 +272,8 @@ def test_architectures(anything: Any, near: dict[str, Any]) -> None:
 @effort(100)
 @given(st.lists(st.text(max_size=30).map(lambda line: line.replace("\n", "")), max_size=8))
 def test_events(lines: list[str]) -> None:
-    assert all(event.type for event in parse(lines))
+    parser = Parser()
+    assert all(event.type for line in lines if (event := parser.take(line)) is not None)
 
 
 SMALL = IngestLimits(max_entries=50, max_decompressed_bytes=2**20, ratio_floor_bytes=2**16, max_file_bytes=2**16)

@@ -56,7 +56,7 @@ def test_an_upload_and_its_validation_are_one_trace(tmp_path: Path, database_url
         fleet.start("workers", "light", "--processes", "1")
         variables = {name: value for name, value in FAST.items() if name != "PARETOFIT_METHODS"}
         traced = {"PARETOFIT_OTLP_URL": url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
-        with running(home, database_url, redis_url, **variables, **traced) as api:
+        with running(home, database_url, redis_url, None, **variables, **traced) as api:
             made = api.http.post("/v1/datasets", json={"name": "d", "source": {"kind": "upload"}}).json()
             content = archive(tmp_path / "a.zip").read_bytes()
             parent = f"00-{TRACE}-b7ad6b7169203331-01"

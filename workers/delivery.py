@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 import signing
 from db import delivering
 from db.delivering import Delivery
+from db.outbox import DELIVER
 from outbound import Outbound, RefusedError
 from workers.job import Answer, run_job
 from workers.runtime import Runtime
@@ -24,10 +25,13 @@ def run(runtime: Runtime, delivery_id: str) -> None:
     """Claim a delivery and make an attempt, if nobody else does."""
     run_job(
         runtime,
+        DELIVER,
+        delivery_id,
         claim=lambda session: delivering.claim(session, delivery_id, seconds=runtime.settings.lease_seconds),
         renew=delivering.renew,
         work=partial(_send, Outbound.to(runtime.settings.outbound_networks)),
         end=_end,
+        is_long=False,
     )
 
 

@@ -52,18 +52,28 @@ def run_job(
     renew: Callable[[Session, J], None],
     work: Callable[[J, Path, Callable[[], None]], Answer],
     end: Callable[[Session, J, Answer], None],
+    *,
+    is_long: bool = True,
 ) -> None:
-    """Claim a job and do it, if nobody else does. A worker that stops claims nothing; one that is busy with others has the
-    wake-up `task(subject)` sent again.
+    """Claim a job and do it, if nobody else does. A worker that stops claims nothing; one that is busy with other long jobs
+    has the wake-up `task(subject)` sent again. Long ones wait while something is measured on this machine.
 
     `work` gets a scratch folder and a `check` to call often, which raises when the work is to end. `end` writes the answer
     under the lease.
     """
     if draining.is_set():
         return
+    if not is_long:
+        _run(runtime, claim, renew, work, end)
+        return
+
+    def unmeasured(job: J, folder: Path, check: Callable[[], None]) -> Answer:
+        with lock.held(runtime.settings.jobs_lock, "shared", check):
+            return work(job, folder, check)
+
     with runtime.places.taken() as has_place:
         if has_place:
-            _run(runtime, claim, renew, work, end)
+            _run(runtime, claim, renew, unmeasured, end)
         else:
             with transaction(runtime.engine) as session:
                 outbox.postpone(session, task, subject, seconds=_BUSY_SECONDS)
@@ -108,10 +118,7 @@ def _run(
         _log.info("claimed")
         answer: Answer | None
         try:
-            with (
-                lock.held(settings.jobs_lock, "shared", check),
-                scratch(settings.home / "scratch", f"{job.subject}-{job.epoch}") as folder,
-            ):
+            with scratch(settings.home / "scratch", f"{job.subject}-{job.epoch}") as folder:
                 answer = work(job, folder, check)
         except StoppedError:
             answer = None if keeper.is_over else {"state": "drained"}

@@ -46,7 +46,7 @@ def locked(home: Path, database_url: str, redis_url: str, **variables: str) -> I
     """An API with a bootstrap key, on loopback."""
     engine = connect(database_url)
     try:
-        with running(home, database_url, redis_url, PARETOFIT_BOOTSTRAP_KEY=BOOTSTRAP, **variables) as api:
+        with running(home, database_url, redis_url, None, PARETOFIT_BOOTSTRAP_KEY=BOOTSTRAP, **variables) as api:
             yield Locked(api, engine)
     finally:
         engine.dispose()

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
@@ -69,6 +70,7 @@ def _over(engine: Engine, dataset: str) -> str:
 def _operations(keyed: Locked) -> Iterator[Any]:
     schema = schemathesis.openapi.from_url(f"{keyed.api.http.base_url}/openapi.json".replace("//openapi", "/openapi"))
     for found in schema.get_all_operations():
+        assert isinstance(found, Ok), found.err()
         yield found.ok()
 
 

@@ -31,7 +31,7 @@ def test_every_row_has_the_tenant_of_its_search(mortal: Fleet) -> None:
     mortal.start_trainer()
     mortal.await_state(search, "succeeded")
     with transaction(mortal.engine) as session:
-        owners = {
+        owners: dict[str, dict[str, int]] = {
             name: dict(
                 session.execute(select(table.c.tenant_id, func.count()).group_by(table.c.tenant_id)).tuples().all()
             )
