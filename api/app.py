@@ -16,6 +16,7 @@ from api.binding import require_key_beyond_loopback
 from api.headers import SecurityHeaders
 from api.limits import BodyLimit, EarlyAnswer
 from api.metrics import Metrics
+from api.pages import router as pages
 from api.principal import COOKIE, Authenticator
 from api.request_log import RequestLog
 from api.security import Guard
@@ -110,6 +111,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(health.router)
     app.include_router(figures.router)
     app.include_router(reference.router)
+    app.include_router(pages.router)
     problems.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(Guard, settings=settings, authenticate=authenticate)

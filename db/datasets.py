@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import delete as sql_delete
@@ -30,6 +30,12 @@ def insert(session: Session, tenant: str, *, name: str, source: dict[str, Any], 
 def get(session: Session, tenant: str, dataset_id: str) -> DatasetRow | None:
     """A dataset of this tenant."""
     return session.scalar(select(DatasetRow).where(DatasetRow.id == dataset_id, DatasetRow.tenant_id == tenant))
+
+
+def names(session: Session, ids: Iterable[str]) -> dict[str, str]:
+    """What datasets are called, by id."""
+    found = session.execute(select(DatasetRow.id, DatasetRow.name).where(DatasetRow.id.in_(set(ids))))
+    return dict(found.tuples().all())
 
 
 def page(session: Session, tenant: str, *, state: str | None, after: Keyset | None, limit: int) -> Sequence[DatasetRow]:

@@ -1,0 +1,71 @@
+"""The files of the pages: scripts, styles, and Plotly from its Python wheel, under a name that changes with them."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from functools import cache
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Header, Response
+
+from api.problems import NotFoundError
+
+router = APIRouter(include_in_schema=False)
+_STATIC: Final = Path(__file__).parent / "static"
+_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_FOREVER: Final = "public, max-age=31536000, immutable"
+PLOTLY: Final = "plotly.min.js"
+
+
+def url(name: str) -> str:
+    """Where a file is. Modules import each other by relative names, so all have one digest in common."""
+    return f"/assets/{_digest()}/{name}"
+
+
+@router.get("/assets/{digest}/{name}")
+def read(digest: str, name: str, accept_encoding: Annotated[str, Header()] = "") -> Response:
+    """A file. Its content never changes under the current digest; under any other it is not kept."""
+    path = _files().get(name)
+    if path is None:
+        raise NotFoundError(f"the pages have no file {name!r}")
+    headers = {
+        "Cache-Control": _FOREVER if digest == _digest() else "no-cache",
+        "Vary": "Accept-Encoding",
+        "X-Content-Type-Options": "nosniff",
+    }
+    content = path.read_bytes()
+    # Plotly is 4.8 MB, and 1.5 MB over the network.
+    if name == PLOTLY and "gzip" in accept_encoding:
+        content = _packed()
+        headers["Content-Encoding"] = "gzip"
+    return Response(content, media_type=f"{_TYPES[path.suffix]}; charset=utf-8", headers=headers)
+
+
+@cache
+def _files() -> dict[str, Path]:
+    return {path.name: path for path in _STATIC.iterdir() if path.suffix in _TYPES} | {PLOTLY: _plotly()}
+
+
+def _plotly() -> Path:
+    # The package itself is not imported: it is large, and its bundle is all that the pages need.
+    found = find_spec("plotly")
+    if found is None or found.origin is None:
+        raise RuntimeError("the package plotly is missing: install Paretofit with [server]")
+    return Path(found.origin).parent / "package_data" / PLOTLY
+
+
+@cache
+def _packed() -> bytes:
+    return gzip.compress(_plotly().read_bytes(), 6, mtime=0)
+
+
+@cache
+def _digest() -> str:
+    digest = hashlib.sha256(version("plotly").encode())
+    for path in sorted(_STATIC.iterdir()):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,76 @@
+"""Several searches on one front."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Query, Response
+
+from api.lookup import found_search
+from api.pages import fronts
+from api.pages.quantities import label
+from api.pages.rendering import page
+from api.pages.route import router as new_router
+from api.pages.visitor import Visitor
+from api.problems import InvalidError
+from api.searches import detail
+from api.services import Db
+from api.v1 import searches as api
+from db import datasets
+from db.tables import SearchRow
+
+router = new_router()
+_MOST = 8
+_OFFERED = 200
+
+
+@router.get("/compare")
+def read(
+    session: Db,
+    tenant: Visitor,
+    search: Annotated[list[str] | None, Query(max_length=_MOST)] = None,
+    x: Annotated[str, Query(max_length=200)] = "macs",
+) -> Response:
+    """The fronts of the searches that are named, over one cost that all of them know."""
+    rows = [found_search(session, tenant, each) for each in dict.fromkeys(search or ())]
+    axes = _common(rows)
+    if x not in axes:
+        raise InvalidError(f"no axis {x!r} that all of these searches have: choose one of {', '.join(axes)}")
+    drawn = [fronts.draw(session, row, x) for row in rows]
+    offered = api.read_list(session, tenant, limit=_OFFERED).data
+    names = datasets.names(session, [each.dataset_id for each in (*offered, *rows)])
+    return page(
+        "compare.html",
+        here="compare",
+        chosen={row.id for row in rows},
+        offered=offered,
+        datasets=names,
+        compared=[(detail(session, row), each) for row, each in zip(rows, drawn, strict=True)],
+        several=len({row.dataset_id for row in rows}) > 1,
+        x=x,
+        axes=[fronts.Axis(each, label(each)) for each in axes],
+        chart=_chart(rows, drawn, label(x)),
+        most=_MOST,
+    )
+
+
+def _common(rows: list[SearchRow]) -> list[str]:
+    """Costs that every search's points have: latencies only on devices that all measured on."""
+    devices = [{each["device"] for each in _named(row) if each.get("device")} for row in rows]
+    shared = sorted(set.intersection(*devices)) if devices else []
+    return [*fronts.COUNTED, *(f"latency_ms:{device}" for device in shared)]
+
+
+def _named(row: SearchRow) -> list[dict[str, Any]]:
+    return [*row.spec["constraints"], *row.spec["objectives"]]
+
+
+def _chart(rows: list[SearchRow], drawn: list[fronts.Drawn], named: str) -> dict[str, Any]:
+    return {
+        "label": named,
+        "searches": [
+            {"name": row.name, "front": each.chart()["front"]} for row, each in zip(rows, drawn, strict=True)
+        ],
+    }
+
+

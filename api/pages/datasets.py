@@ -1,0 +1,69 @@
+"""The datasets: those that are there, a form for others, and what validation found in one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import Query, Request, Response
+
+from api.pages import samples
+from api.pages.rendering import HEADERS, page
+from api.pages.route import router as new_router
+from api.pages.visitor import Visitor
+from api.problems import NotFoundError
+from api.services import Db, Service
+from api.v1 import datasets as api
+from db import datasets
+from db.engine import transaction
+
+router = new_router()
+_LISTED: Final = 50
+_WORKING: Final = frozenset({"uploading", "validating"})
+
+
+@router.get("/datasets")
+def read_list(
+    request: Request,
+    session: Db,
+    tenant: Visitor,
+    service: Service,
+    cursor: Annotated[str | None, Query(max_length=500)] = None,
+) -> Response:
+    """The datasets, newest first."""
+    found = api.read_list(session, tenant, service, limit=_LISTED, cursor=cursor)
+    return page(
+        "datasets.html",
+        here="datasets",
+        found=found,
+        active=any(dataset.state in _WORKING for dataset in found.data),
+        max_bytes=service.settings.max_upload_bytes,
+        following=None if found.next_cursor is None else request.url.include_query_params(cursor=found.next_cursor),
+    )
+
+
+@router.get("/datasets/{dataset_id}")
+def read(dataset_id: str, session: Db, tenant: Visitor, service: Service) -> Response:
+    """A dataset: its state, and what validation found."""
+    dataset = api.read(dataset_id, session, tenant, service)
+    row = datasets.get(session, tenant, dataset_id)
+    shown = samples.draw(service.blobs, row.manifest) if row is not None and row.manifest else []
+    return page(
+        "dataset.html",
+        here="datasets",
+        dataset=dataset,
+        active=dataset.state in {*_WORKING, "pending"},
+        samples=shown,
+        max_bytes=service.settings.max_upload_bytes,
+    )
+
+
+@router.get("/datasets/{dataset_id}/samples/{row}")
+def read_sample(dataset_id: str, row: int, tenant: Visitor, service: Service) -> Response:
+    """An image of the training split, as training gets it before augmentation."""
+    with transaction(service.engine) as session:
+        found = datasets.get(session, tenant, dataset_id)
+    if found is None or not found.manifest:
+        raise NotFoundError(f"no dataset {dataset_id!r} that is ready")
+    content, media_type = samples.picture(service.blobs, found.manifest, row)
+    headers = HEADERS | {"Cache-Control": "private, max-age=86400"}
+    return Response(content, media_type=media_type, headers=headers)

@@ -1,0 +1,99 @@
+"""A front as a page draws it: rows for the table, and the same as compact data for the chart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, get_args
+
+from sqlalchemy.orm import Session
+
+from api import fronts
+from api.fronts import ACCURACY, LATENCY, Found
+from api.pages.quantities import label
+from api.problems import InvalidError
+from api.schemas.points import Cost
+from db import points
+from db.points import FoundPoint
+from db.tables import SearchRow
+
+COUNTED: Final = tuple(cost for cost in get_args(Cost) if cost != LATENCY)
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A cost that a front can be drawn over: as points call it, and as people do."""
+
+    key: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A search's front over one cost. `dominated` are the candidates beside it, feasible or not."""
+
+    axis: Axis
+    axes: list[Axis]
+    points: list[FoundPoint]
+    baselines: list[FoundPoint]
+    dominated: list[FoundPoint]
+    best_under: list[tuple[float, FoundPoint]]
+    bound: float | None
+
+    def chart(self) -> dict[str, Any]:
+        """For `front.js`: points as [id, key, cost, selection_top1, top1]."""
+        key = self.axis.key
+        return {
+            "x": key,
+            "label": self.axis.label,
+            "bound": self.bound,
+            "front": _compact(self.points, key),
+            "baselines": _compact(self.baselines, key),
+            "dominated": _compact(self.dominated, key),
+            "best": [[bound, point.row.id] for bound, point in self.best_under],
+        }
+
+
+def axes(found: Found) -> list[Axis]:
+    """The costs that a search's points have."""
+    return [Axis(key, label(key)) for key in found.costs]
+
+
+def draw(session: Session, row: SearchRow, key: str) -> Drawn:
+    """The front over a cost as points call it. Raises InvalidError for one that they do not have."""
+    found = Found(points.of_search(session, row.id), row.spec)
+    offered = axes(found)
+    axis = next((each for each in offered if each.key == key), None)
+    if axis is None:
+        raise InvalidError(f"no axis {key!r}: choose one of {', '.join(each.key for each in offered)}")
+    front = found.front([key])
+    shown = {point.row.id for point in front}
+    own = {point.row.id: point for point in found.candidates}
+    return Drawn(
+        axis=axis,
+        axes=offered,
+        points=front,
+        baselines=found.baselines,
+        dominated=[point for point in found.candidates if point.row.id not in shown],
+        best_under=[(each.bound, own[each.point_id]) for each in fronts.table(found.front(), key)],
+        bound=_bound(row.spec["constraints"], key),
+    )
+
+
+def _bound(constraints: Sequence[Mapping[str, Any]], key: str) -> float | None:
+    """The least bound that the search has on a cost."""
+    bounds = [
+        float(each["value"])
+        for each in constraints
+        if key == (f"{each['metric']}:{each['device']}" if each.get("device") else each["metric"])
+    ]
+    return min(bounds, default=None)
+
+
+def _compact(found: Sequence[FoundPoint], key: str) -> list[list[Any]]:
+    rows = []
+    for point in found:
+        metrics = point.row.metrics
+        if metrics.get(key) is not None and metrics.get(ACCURACY) is not None:
+            rows.append([point.row.id, point.row.key, metrics[key], metrics[ACCURACY], metrics.get("top1")])
+    return rows

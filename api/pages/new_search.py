@@ -1,0 +1,70 @@
+"""The form of a new search, made from the JSON schema of its method."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from fastapi import Query, Response
+from sqlalchemy.orm import Session
+
+from api.lookup import found_search
+from api.pages import forms, fronts
+from api.pages.quantities import label
+from api.pages.rendering import page
+from api.pages.route import router as new_router
+from api.pages.visitor import Visitor
+from api.problems import NotFoundError
+from api.services import Db, Service
+from api.v1 import datasets, devices
+from search.spec import METHODS, Limits
+
+router = new_router()
+_DATASETS: Final = 200
+_NAME = Annotated[str, Query(max_length=200)]
+
+
+@router.get("/searches/new")
+def read(
+    session: Db,
+    tenant: Visitor,
+    service: Service,
+    method: _NAME = "",
+    preset: _NAME = "",
+    dataset: _NAME = "",
+    origin: Annotated[str, Query(alias="from", max_length=200)] = "",
+) -> Response:
+    """The form for a method: with its defaults, a preset's values, or (`from`) those of a search that is repeated."""
+    begun = _begun(session, tenant, origin) if origin else {}
+    kind = method or begun.get("method", {}).get("kind") or next(iter(METHODS))
+    if kind not in METHODS:
+        raise NotFoundError(f"no method {kind!r}: choose one of {', '.join(sorted(METHODS))}")
+    params = METHODS[kind].params
+    presets = {"tiny": params.tiny, **params.presets}
+    if preset and preset not in presets:
+        raise NotFoundError(f"{kind} has no preset {preset!r}: choose one of {', '.join(presets)}")
+    same = begun.get("method", {}).get("kind") == kind
+    values = presets[preset] if preset else begun["method"] if same else {}
+    return page(
+        "new_search.html",
+        here="new",
+        methods=[METHODS[each].params for each in METHODS],
+        kinds=list(METHODS),
+        kind=kind,
+        params=params,
+        presets=list(presets),
+        preset=preset,
+        begun=begun,
+        origin=origin,
+        dataset=dataset or begun.get("dataset_id", ""),
+        datasets=datasets.read_list(session, tenant, service, state="ready", limit=_DATASETS).data,
+        fields=forms.fields(params.model_json_schema(), values, "/method"),
+        limits=forms.fields(Limits.model_json_schema(), begun.get("limits", {}), "/limits"),
+        costs=[fronts.Axis(cost, label(cost)) for cost in fronts.COUNTED],
+        devices=[device.name for device in devices.read_list(session).data],
+    )
+
+
+def _begun(session: Session, tenant: str, search_id: str) -> dict[str, Any]:
+    """The specification of a search, with the name and limits that it has now."""
+    row = found_search(session, tenant, search_id)
+    return {**row.spec, "name": row.name, "limits": row.limits, "labels": row.labels}

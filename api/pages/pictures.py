@@ -1,0 +1,79 @@
+"""What a method has to show beside its front: images among the files of its trials, and the scales of a ScaleNet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any, Final
+
+from fastapi import Response
+from sqlalchemy.orm import Session
+
+from api.lookup import found_artifact
+from api.pages.rendering import HEADERS
+from api.pages.route import router as new_router
+from api.pages.visitor import Visitor
+from api.problems import NotFoundError
+from api.schemas.artifacts import Artifact
+from api.services import Db, Service
+from db import artifacts, points
+from db.tables import ArtifactRow, SearchRow
+from models.families.structures import SCALES, from_line
+
+router = new_router()
+_TYPES: Final = {".svg": "image/svg+xml", ".png": "image/png"}
+_LARGEST: Final = 4 * 1024**2
+_SHOWN: Final = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image file of a trial."""
+
+    id: str
+    name: str
+    title: str
+
+
+def drawn(artifact: Artifact | ArtifactRow) -> Picture | None:
+    """The picture that a file is, if it is one."""
+    path = PurePath(artifact.name)
+    if path.suffix not in _TYPES or artifact.size > _LARGEST:
+        return None
+    return Picture(artifact.id, artifact.name, path.stem.replace("_", " ").replace(".", ": "))
+
+
+def of_search(session: Session, row: SearchRow) -> dict[str, Any]:
+    """`images` of the trials, and `scales`: the channels of each scale of each block, of every network that has some."""
+    images = artifacts.with_suffix(session, row.id, tuple(_TYPES), limit=_SHOWN)
+    return {
+        "images": [picture for picture in map(drawn, images) if picture is not None],
+        "scales": _scales(session, row) if row.method == "scalenet" else [],
+    }
+
+
+@router.get("/artifacts/{artifact_id}/picture")
+def read(artifact_id: str, session: Db, tenant: Visitor, service: Service) -> Response:
+    """An image file as an image: as a document of its own it could run nothing and load nothing."""
+    row = found_artifact(session, tenant, artifact_id)
+    media_type = _TYPES.get(PurePath(row.name).suffix)
+    if media_type is None or row.size > _LARGEST:
+        raise NotFoundError(f"{row.name} is no picture: GET /v1/artifacts/{artifact_id}/content is the file")
+    headers = HEADERS | {
+        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
+        "Cache-Control": "private, max-age=86400",
+    }
+    return Response(b"".join(service.blobs.stream(row.sha256)), media_type=media_type, headers=headers)
+
+
+def _scales(session: Session, row: SearchRow) -> list[dict[str, Any]]:
+    return [
+        {
+            "key": point.row.key,
+            "id": point.row.id,
+            "role": point.row.role,
+            "blocks": [row[: len(SCALES)] for row in from_line(point.config["structure"])],
+        }
+        for point in points.of_search(session, row.id)
+        if "structure" in point.config
+    ]

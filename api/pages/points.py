@@ -1,0 +1,43 @@
+"""The page of a point: its metrics, its network, its files, how it is loaded and exported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import Response
+
+from api.lookup import found_search
+from api.pages.rendering import page
+from api.pages.route import router as new_router
+from api.pages.visitor import Visitor
+from api.services import Db
+from api.v1 import exports
+from api.v1 import points as api
+from models.architecture import Architecture, ArchitectureError
+from models.trace import Layer
+
+router = new_router()
+
+
+@router.get("/points/{point_id}")
+def read(point_id: str, session: Db, tenant: Visitor) -> Response:
+    """A point with what can be made of it."""
+    point = api.read(point_id, session, tenant)
+    return page(
+        "point.html",
+        here="searches",
+        point=point,
+        search=found_search(session, tenant, point.search_id),
+        exports=exports.read_list(point_id, session, tenant).data,
+        card=bytes(exports.read_card(point_id, session, tenant).body).decode(),
+        layers=_layers(point.record.get("architecture"), point.input_size),
+    )
+
+
+def _layers(described: Any, size: tuple[int, int]) -> Sequence[Layer]:
+    """The network's layers; none for one that this service does not understand."""
+    try:
+        return Architecture.from_json(described).layers(size)
+    except ArchitectureError:
+        return ()

@@ -1,0 +1,70 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_LABELS: Final = {
+    "macs": "MACs",
+    "params": "Parameters",
+    "peak_activation_bytes": "Peak activation memory",
+    "pool_inputs": "Values the last pooling reads",
+    "latency_ms": "Latency",
+    "latency_p95_ms": "Latency, 95th percentile",
+    "selection_top1": "Accuracy, selection split",
+    "top1": "Accuracy, report split",
+}
+
+
+def label(metric: str) -> str:
+    """What a metric is called on pages: `latency_ms:DEVICE` as Latency on DEVICE (ms)."""
+    name, _, device = metric.partition(":")
+    known = _LABELS.get(name, name.replace("_", " ").capitalize())
+    return f"{known} on {device} (ms)" if device else known
+
+
+def quantity(value: float | None) -> str:
+    """Three significant digits with a suffix: 2.96M."""
+    if value is None:
+        return "–"
+    for suffix, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= 0.9995 * factor:
+            return f"{value / factor:#.3g}".rstrip(".") + suffix
+    return f"{value:.3g}"
+
+
+def bytes_(value: float | None) -> str:
+    """Bytes in decimal units: 1.2 MB."""
+    if value is None:
+        return "–"
+    for suffix, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= 0.9995 * factor:
+            return f"{value / factor:.3g} {suffix}"
+    return f"{value:.0f} B"
+
+
+def percent(value: float | None) -> str:
+    """A share as 91.3 %."""
+    return "–" if value is None else f"{100 * value:.2f} %"
+
+
+def duration(seconds: float | None) -> str:
+    """42 s, 3 min 20 s or 2 h 05 min."""
+    if seconds is None:
+        return "unknown"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def cost(value: float | None, metric: str) -> str:
+    """A metric's value in its unit."""
+    name = metric.partition(":")[0]
+    if name.startswith("latency"):
+        return "–" if value is None else f"{value:.3g} ms"
+    if name.endswith("_bytes"):
+        return bytes_(value)
+    return percent(value) if "top1" in name else quantity(value)

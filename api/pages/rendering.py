@@ -1,0 +1,72 @@
+"""Templates into pages that a browser runs nothing of but the service's own files."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from fastapi.responses import HTMLResponse
+
+from api.pages import assets, quantities
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_TEMPLATES: Final = Path(__file__).parent / "templates"
+HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+"""Of every page: scripts and styles are files of the service, never inline, and nothing comes from another host."""
+
+
+def page(template: str, status: int = 200, **context: Any) -> HTMLResponse:
+    """The page (or a part of one) that a template gives with a context."""
+    return HTMLResponse(_environment().get_template(template).render(context), status, HEADERS)
+
+
+@cache
+def _environment() -> Environment:
+    # With the first page: the start of the service need not wait for it.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.globals |= {"asset": assets.url, "now": lambda: datetime.now(UTC)}
+    environment.filters |= {
+        "bytes": quantities.bytes_,
+        "compact": _compact,
+        "cost": quantities.cost,
+        "duration": quantities.duration,
+        "json_text": _json_text,
+        "label": quantities.label,
+        "percent": quantities.percent,
+        "quantity": quantities.quantity,
+    }
+    return environment
+
+
+def _json_text(value: Any) -> str:
+    """JSON for people, two spaces a level."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _compact(value: Any) -> str:
+    """A value of a configuration in a few words: mappings as `name value`, JSON otherwise."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_compact(each)}" for name, each in value.items())
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,18 @@
+"""The dashboard: every page's routes and the files that they use."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.responses import RedirectResponse
+
+from api.pages import assets, compare, datasets, new_search, pictures, points, searches, trials, workers
+
+router = APIRouter(include_in_schema=False)
+for part in (new_search, searches, trials, points, pictures, compare, datasets, workers, assets):
+    router.include_router(part.router)
+
+
+@router.get("/")
+def home() -> RedirectResponse:
+    """The searches are where everything begins."""
+    return RedirectResponse("/searches")

@@ -1,0 +1,117 @@
+"""The list of searches, and the page of one with its parts that change while it runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, cast, get_args
+
+from fastapi import Query, Request, Response
+from sqlalchemy.orm import Session
+
+from api.lookup import found_search
+from api.pages import fronts, pictures
+from api.pages.rendering import page
+from api.pages.route import router as new_router
+from api.pages.visitor import Visitor
+from api.schemas.searches import TERMINAL, SearchDetail, SearchState
+from api.searches import detail
+from api.services import Db
+from api.v1 import searches as api
+from db import datasets, events, trial_views
+from db.tables import SearchRow
+from search.spec import METHODS
+
+router = new_router()
+_LISTED: Final = 50
+_TRIALS: Final = 500
+_EVENTS: Final = 100
+_STATES: Final[tuple[str, ...]] = get_args(SearchState)
+_OPTIONAL = Annotated[str, Query(max_length=401)]
+
+
+@router.get("/searches")
+def read_list(
+    request: Request,
+    session: Db,
+    tenant: Visitor,
+    state: _OPTIONAL = "",
+    method: _OPTIONAL = "",
+    label: _OPTIONAL = "",
+    cursor: Annotated[str | None, Query(max_length=500)] = None,
+) -> Response:
+    """The searches, newest first. An empty filter is none; an unknown state has no searches."""
+    found = api.read_list(
+        session,
+        tenant,
+        state=cast("SearchState", state) if state else None,
+        method=method or None,
+        label=label or None,
+        limit=_LISTED,
+        cursor=cursor,
+    )
+    return page(
+        "searches.html",
+        here="searches",
+        found=found,
+        datasets=datasets.names(session, [search.dataset_id for search in found.data]),
+        filters={"state": state, "method": method, "label": label},
+        filtered=bool(state or method or label),
+        states=_STATES,
+        methods=sorted(METHODS),
+        active=any(search.state not in TERMINAL for search in found.data),
+        following=None if found.next_cursor is None else request.url.include_query_params(cursor=found.next_cursor),
+    )
+
+
+@router.get("/searches/{search_id}")
+def read(search_id: str, session: Db, tenant: Visitor, x: Annotated[str, Query(max_length=200)] = "") -> Response:
+    """A search: how far it came, its front, its trials and what happened."""
+    row = found_search(session, tenant, search_id)
+    drawn = fronts.draw(session, row, x or _first_axis(row))
+    return page("search.html", here="searches", drawn=drawn, chart=drawn.chart(), **_progress(session, row))
+
+
+@router.get("/searches/{search_id}/parts/progress")
+def read_progress(search_id: str, session: Db, tenant: Visitor) -> Response:
+    """What of the page changes with every step: all but the front."""
+    return page("parts/progress.html", **_progress(session, found_search(session, tenant, search_id)))
+
+
+@router.get("/searches/{search_id}/parts/front")
+def read_front(search_id: str, session: Db, tenant: Visitor, x: Annotated[str, Query(max_length=200)] = "") -> Response:
+    """The front over another cost, or as it is now."""
+    row = found_search(session, tenant, search_id)
+    drawn = fronts.draw(session, row, x or _first_axis(row))
+    return page(
+        "parts/front.html",
+        drawn=drawn,
+        chart=drawn.chart(),
+        sequence=row.front_seq,
+        search_id=row.id,
+        over=row.state in TERMINAL,
+    )
+
+
+def _first_axis(row: SearchRow) -> str:
+    """The cost that the search itself minimises first."""
+    costs = [goal for goal in row.spec["objectives"] if goal["metric"] != "selection_top1"]
+    return f"{costs[0]['metric']}:{costs[0]['device']}" if costs[0].get("device") else str(costs[0]["metric"])
+
+
+def _progress(session: Session, row: SearchRow) -> dict[str, Any]:
+    search: SearchDetail = detail(session, row)
+    newest = max(0, row.event_seq - _EVENTS)
+    trials = trial_views.page(session, row.id, state=None, after=-1, limit=_TRIALS)
+    return {
+        "search": search,
+        "search_id": row.id,
+        "sequence": row.front_seq,
+        "over": row.state in TERMINAL,
+        "dataset": datasets.names(session, [row.dataset_id]).get(row.dataset_id, row.dataset_id),
+        "trials": trials,
+        "trial_list": [[trial.id, trial.number, trial.state] for trial in trials],
+        "trials_shown": _TRIALS,
+        "events": list(reversed(events.after(session, row.id, newest, _EVENTS))),
+        "event_seq": row.event_seq,
+        "event_types": list(events.TYPES),
+        "pictures": pictures.of_search(session, row),
+    }

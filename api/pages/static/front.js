@@ -1,0 +1,102 @@
+// The front: chart, budget, axis. The data is in the page (`front-data`), points as [id, key, cost, accuracy, accuracy on
+// the report split].
+
+import {cells, cost, draw, link, parseQuantity, percent} from "./charts.js";
+
+export function setUpFront() {
+  const section = document.getElementById("front");
+  const data = JSON.parse(document.getElementById("front-data").textContent);
+  const chart = document.getElementById("front-chart");
+  const budget = document.getElementById("budget");
+  const dominated = document.getElementById("dominated");
+
+  const show = () => {
+    const bound = parseQuantity(budget.value);
+    budget.setAttribute("aria-invalid", String(budget.value.trim() !== "" && Number.isNaN(bound)));
+    const chosen = choose(data, bound);
+    mark(section, chosen);
+    tell(data, bound, chosen);
+    draw(chart, (colour) => figure(data, colour, bound, chosen, dominated.checked));
+  };
+  budget.addEventListener("input", show);
+  dominated.addEventListener("change", show);
+  show();
+  chart.on("plotly_click", ({points}) => location.assign(`/points/${points[0].customdata[0]}`));
+  document.getElementById("dominated-points")?.addEventListener("toggle", (event) => list(event.target, data), {once: true});
+}
+
+// What `POST .../front/select` would answer for a bound on this cost.
+function choose(data, bound) {
+  let best = null;
+  for (const [least, id] of data.best) if (Number.isNaN(bound) || least <= bound) best = id;
+  return best;
+}
+
+function mark(section, chosen) {
+  for (const row of section.querySelectorAll("tr[data-point]")) row.toggleAttribute("data-chosen", row.dataset.point === chosen);
+}
+
+function tell(data, bound, chosen) {
+  const place = document.getElementById("chosen");
+  if (!data.best.length) return place.replaceChildren();
+  if (chosen === null) {
+    return place.replaceChildren(`No point of the front has at most ${cost(bound, data.x)}; the least has ${cost(data.best[0][0], data.x)}.`);
+  }
+  const point = [...data.front, ...data.dominated].find((each) => each[0] === chosen);
+  const anchor = link(`/points/${chosen}`, point[1]);
+  anchor.id = "chosen-point";
+  const under = Number.isNaN(bound) ? "The most accurate point" : `The most accurate point within ${cost(bound, data.x)}`;
+  return place.replaceChildren(`${under}: `, anchor, `, ${percent(point[3])} at ${cost(point[2], data.x)}.`);
+}
+
+function trace(points, name, rest) {
+  return {
+    type: "scatter",
+    name,
+    x: points.map((each) => each[2]),
+    y: points.map((each) => each[3]),
+    customdata: points,
+    text: points.map((each) => each[1]),
+    hovertemplate: `%{text}<br>%{y:.2%} at %{x:.4s}<extra>${name}</extra>`,
+    ...rest,
+  };
+}
+
+function figure(data, colour, bound, chosen, withDominated) {
+  const traces = [];
+  if (withDominated && data.dominated.length) {
+    traces.push(trace(data.dominated, "dominated", {mode: "markers", marker: {color: colour("faint"), size: 6, opacity: 0.45}}));
+  }
+  traces.push(trace(data.front, "front", {
+    mode: "lines+markers",
+    line: {color: colour("series-1"), shape: "hv", width: 2},
+    marker: {color: colour("series-1"), size: 9},
+  }));
+  if (data.baselines.length) {
+    traces.push(trace(data.baselines, "baselines", {mode: "markers", marker: {color: colour("series-2"), size: 10, symbol: "diamond-open", line: {width: 2}}}));
+  }
+  const point = data.front.find((each) => each[0] === chosen);
+  if (point) {
+    traces.push(trace([point], "chosen", {mode: "markers", marker: {color: "rgba(0,0,0,0)", size: 17, line: {color: colour("series-3"), width: 3}}}));
+  }
+  const line = {type: "line", x0: bound, x1: bound, yref: "paper", y0: 0, y1: 1, line: {color: colour("series-3"), width: 2, dash: "dash"}};
+  return {
+    data: traces,
+    layout: {
+      xaxis: {title: {text: data.label}, type: "log", exponentformat: "SI", minexponent: 3, dtick: undefined},
+      yaxis: {title: {text: "Accuracy, selection split"}, tickformat: ".0%"},
+      shapes: Number.isNaN(bound) ? [] : [line],
+      hovermode: "closest",
+    },
+  };
+}
+
+function list(details, data) {
+  const body = details.querySelector("tbody");
+  const rows = document.createDocumentFragment();
+  for (const [id, key, x, selection, report] of data.dominated) {
+    const row = document.createElement("tr");
+    rows.append(cells(row, [link(`/points/${id}`, key), cost(x, data.x), percent(selection), percent(report)]));
+  }
+  body.replaceChildren(rows);
+}

@@ -1,0 +1,89 @@
+// The page of a search: it follows the search's events and brings its parts up to date, without reloading.
+
+import {showProblem} from "./api.js";
+import {setUpCurves, updateCurves} from "./curves.js";
+import {setUpFront} from "./front.js";
+import {every, refresh} from "./live.js";
+import {setUpScales} from "./scales.js";
+
+const SECONDS = 2;
+const page = document.getElementById("search");
+let busy = false;
+let again = false;
+
+const isOver = () => document.getElementById("summary").hasAttribute("data-over");
+const axis = () => document.getElementById("axis").value;
+
+async function update() {
+  if (busy) {
+    again = true;
+    return;
+  }
+  busy = true;
+  try {
+    do {
+      again = false;
+      const announced = await refresh(page.dataset.progress);
+      if (announced !== null) announce(announced.getElementById("announcement").textContent);
+      const {sequence} = document.getElementById("summary").dataset;
+      if (document.getElementById("front").dataset.sequence !== sequence) await updateFront();
+    } while (again);
+    setUpScales();
+    await updateCurves();
+  } finally {
+    busy = false;
+  }
+}
+
+function announce(text) {
+  const place = document.getElementById("announcement");
+  if (place.textContent !== text) place.textContent = text;
+}
+
+async function updateFront() {
+  const response = await fetch(`${page.dataset.front}?x=${encodeURIComponent(axis())}`, {credentials: "same-origin"});
+  if (!response.ok) throw new Error("The front could not be read: reload the page.");
+  const fresh = new DOMParser().parseFromString(await response.text(), "text/html").getElementById("front");
+  const old = document.getElementById("front");
+  const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
+  const sameAxis = old.querySelector("#axis").value === JSON.parse(fresh.querySelector("#front-data").textContent).x;
+  const kept = {budget: sameAxis && old.dataset.drawnOver === axis() ? old.querySelector("#budget").value : null, dominated: old.querySelector("#dominated").checked};
+  const open = [...old.querySelectorAll("details[open][id]")].map((each) => each.id);
+  old.replaceWith(document.importNode(fresh, true));
+  if (kept.budget !== null) document.getElementById("budget").value = kept.budget;
+  document.getElementById("dominated").checked = kept.dominated;
+  startFront();
+  for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+  if (focused) document.getElementById(focused)?.focus({preventScroll: true});
+}
+
+function startFront() {
+  setUpFront();
+  document.getElementById("front").dataset.drawnOver = axis();
+  document.getElementById("axis").addEventListener("change", () => updateFront().catch(showProblem));
+}
+
+function follow() {
+  const source = new EventSource(`${page.dataset.events}?cursor=${page.dataset.after}`);
+  let waiting = null;
+  const heard = () => {
+    // Many events come at once when a trial ends.
+    waiting ??= setTimeout(async () => {
+      waiting = null;
+      await update().catch(() => {});
+      if (isOver()) source.close();
+    }, 150);
+  };
+  for (const type of page.dataset.types.split(" ")) source.addEventListener(type, heard);
+}
+
+startFront();
+setUpScales();
+setUpCurves();
+if (!isOver()) {
+  follow();
+  // Progress, curves and time left change without an event.
+  every(SECONDS, async () => {
+    if (!isOver()) await update();
+  });
+}

@@ -1,0 +1,35 @@
+"""The page of a trial: its curves, attempts, log and files."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi import Response
+
+from api.lookup import found_search
+from api.pages import pictures
+from api.pages.rendering import page
+from api.pages.route import router as new_router
+from api.pages.visitor import Visitor
+from api.services import Db
+from api.v1 import trials as api
+
+router = new_router()
+_LINES: Final = 500
+_ENDED: Final = frozenset({"completed", "pruned", "infeasible", "failed", "cancelled"})
+
+
+@router.get("/trials/{trial_id}")
+def read(trial_id: str, session: Db, tenant: Visitor) -> Response:
+    """A trial as it is now."""
+    trial = api.read(trial_id, session, tenant)
+    log = api.read_logs(trial_id, session, tenant, limit=_LINES)
+    return page(
+        "trial.html",
+        here="searches",
+        trial=trial,
+        search=found_search(session, tenant, trial.search_id),
+        log=log,
+        active=trial.state not in _ENDED,
+        pictures=[picture for picture in map(pictures.drawn, trial.artifacts) if picture is not None],
+    )
