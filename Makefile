@@ -59,9 +59,12 @@ $(INSTALLED):
 	if [ -z "$$python" ]; then \
 	  echo "Paretofit needs Python 3.11 or newer with venv: 'apt-get install python3-venv', or 'make PYTHON=/path/to/python'" >&2; exit 1; \
 	fi; \
-	if [ ! -d $(FASHION_MNIST) ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  install="timeout 60 apt-get -qq -y -o DPkg::Lock::Timeout=10 install --no-install-recommends dataset-fashion-mnist"; \
-	  { $$install || { timeout 60 apt-get -qq update && $$install; }; } </dev/null >/dev/null 2>&1 || true; \
+	wanted="$$([ -d $(FASHION_MNIST) ] || echo dataset-fashion-mnist) $$(command -v chromium >/dev/null || echo chromium)"; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  install="timeout 150 apt-get -qq -y -o DPkg::Lock::Timeout=10 install --no-install-recommends"; \
+	  for package in $$wanted; do \
+	    { $$install $$package || { timeout 60 apt-get -qq update && $$install $$package; }; } </dev/null >/dev/null 2>&1 || true; \
+	  done; \
 	fi; \
 	echo "installing into $(VENV) (once; a minute or two) ..." >&2; \
 	"$$python" -m venv $(VENV) >&2; \

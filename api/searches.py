@@ -14,8 +14,8 @@ from db import limits, points, searches
 from db.tables import SearchRow
 
 
-def detail(session: Session, row: SearchRow) -> SearchDetail:
-    """A search with its specification and what came of it."""
+def detail(session: Session, row: SearchRow, found: Found | None = None) -> SearchDetail:
+    """A search with its specification and what came of it. `found` are its points, where they are at hand."""
     created = searches.creation(session, row.id)
     spent = searches.spent(session, row.id)
     fields = _fields(row, searches.tallies(session, [row.id])[row.id])
@@ -27,7 +27,7 @@ def detail(session: Session, row: SearchRow) -> SearchDetail:
             wall_seconds=limits.wall_seconds(session, row),
             attempts=spent.attempts,
         ),
-        front=_front(session, row, created),
+        front=_front(found or Found(points.of_search(session, row.id), row.spec), row, created),
         provenance=created,
     )
 
@@ -70,8 +70,8 @@ def _progress(row: SearchRow, tally: searches.Tally) -> Progress:
     return Progress.model_validate({"trials": tally.states, "fraction": fraction, "eta_seconds": eta})
 
 
-def _front(session: Session, row: SearchRow, created: Mapping[str, Any]) -> FrontSummary:
-    front = Found(points.of_search(session, row.id), row.spec).front(["macs"])
+def _front(found: Found, row: SearchRow, created: Mapping[str, Any]) -> FrontSummary:
+    front = found.front(["macs"])
     box = Box.of(row.spec, created)
     chosen = best(front, ())
     return FrontSummary(

@@ -36,7 +36,8 @@ def read(
     axes = _common(rows)
     if x not in axes:
         raise InvalidError(f"no axis {x!r} that all of these searches have: choose one of {', '.join(axes)}")
-    drawn = [fronts.draw(session, row, x) for row in rows]
+    found = [fronts.found_by(session, row) for row in rows]
+    drawn = [fronts.draw(each, row, x) for row, each in zip(rows, found, strict=True)]
     offered = api.read_list(session, tenant, limit=_OFFERED).data
     names = datasets.names(session, [each.dataset_id for each in (*offered, *rows)])
     return page(
@@ -45,7 +46,7 @@ def read(
         chosen={row.id for row in rows},
         offered=offered,
         datasets=names,
-        compared=[(detail(session, row), each) for row, each in zip(rows, drawn, strict=True)],
+        compared=[(detail(session, row, own), each) for row, own, each in zip(rows, found, drawn, strict=True)],
         several=len({row.dataset_id for row in rows}) > 1,
         x=x,
         axes=[fronts.Axis(each, label(each)) for each in axes],

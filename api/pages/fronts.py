@@ -59,9 +59,13 @@ def axes(found: Found) -> list[Axis]:
     return [Axis(key, label(key)) for key in found.costs]
 
 
-def draw(session: Session, row: SearchRow, key: str) -> Drawn:
+def found_by(session: Session, row: SearchRow) -> Found:
+    """The points of a search."""
+    return Found(points.of_search(session, row.id), row.spec)
+
+
+def draw(found: Found, row: SearchRow, key: str) -> Drawn:
     """The front over a cost as points call it. Raises InvalidError for one that they do not have."""
-    found = Found(points.of_search(session, row.id), row.spec)
     offered = axes(found)
     axis = next((each for each in offered if each.key == key), None)
     if axis is None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from fastapi import Response
 from sqlalchemy.orm import Session
 
+from api.fronts import Found
 from api.lookup import found_artifact
 from api.pages.rendering import HEADERS
 from api.pages.route import router as new_router
@@ -16,7 +17,7 @@ from api.pages.visitor import Visitor
 from api.problems import NotFoundError
 from api.schemas.artifacts import Artifact
 from api.services import Db, Service
-from db import artifacts, points
+from db import artifacts
 from db.tables import ArtifactRow, SearchRow
 from models.families.structures import SCALES, from_line
 
@@ -40,15 +41,15 @@ def drawn(artifact: Artifact | ArtifactRow) -> Picture | None:
     path = PurePath(artifact.name)
     if path.suffix not in _TYPES or artifact.size > _LARGEST:
         return None
-    return Picture(artifact.id, artifact.name, path.stem.replace("_", " ").replace(".", ": "))
+    return Picture(artifact.id, artifact.name, path.stem.replace("_", " "))
 
 
-def of_search(session: Session, row: SearchRow) -> dict[str, Any]:
+def of_search(session: Session, row: SearchRow, found: Found) -> dict[str, Any]:
     """`images` of the trials, and `scales`: the channels of each scale of each block, of every network that has some."""
     images = artifacts.with_suffix(session, row.id, tuple(_TYPES), limit=_SHOWN)
     return {
         "images": [picture for picture in map(drawn, images) if picture is not None],
-        "scales": _scales(session, row) if row.method == "scalenet" else [],
+        "scales": _scales(found) if row.method == "scalenet" else [],
     }
 
 
@@ -66,7 +67,7 @@ def read(artifact_id: str, session: Db, tenant: Visitor, service: Service) -> Re
     return Response(b"".join(service.blobs.stream(row.sha256)), media_type=media_type, headers=headers)
 
 
-def _scales(session: Session, row: SearchRow) -> list[dict[str, Any]]:
+def _scales(found: Found) -> list[dict[str, Any]]:
     return [
         {
             "key": point.row.key,
@@ -74,6 +75,6 @@ def _scales(session: Session, row: SearchRow) -> list[dict[str, Any]]:
             "role": point.row.role,
             "blocks": [row[: len(SCALES)] for row in from_line(point.config["structure"])],
         }
-        for point in points.of_search(session, row.id)
+        for point in (*found.candidates, *found.baselines)
         if "structure" in point.config
     ]

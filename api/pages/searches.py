@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, cast, get_args
 from fastapi import Query, Request, Response
 from sqlalchemy.orm import Session
 
+from api.fronts import Found
 from api.lookup import found_search
 from api.pages import fronts, pictures
 from api.pages.rendering import page
@@ -66,21 +67,23 @@ def read_list(
 def read(search_id: str, session: Db, tenant: Visitor, x: Annotated[str, Query(max_length=200)] = "") -> Response:
     """A search: how far it came, its front, its trials and what happened."""
     row = found_search(session, tenant, search_id)
-    drawn = fronts.draw(session, row, x or _first_axis(row))
-    return page("search.html", here="searches", drawn=drawn, chart=drawn.chart(), **_progress(session, row))
+    found = fronts.found_by(session, row)
+    drawn = fronts.draw(found, row, x or _first_axis(row))
+    return page("search.html", here="searches", drawn=drawn, chart=drawn.chart(), **_progress(session, row, found))
 
 
 @router.get("/searches/{search_id}/parts/progress")
 def read_progress(search_id: str, session: Db, tenant: Visitor) -> Response:
     """What of the page changes with every step: all but the front."""
-    return page("parts/progress.html", **_progress(session, found_search(session, tenant, search_id)))
+    row = found_search(session, tenant, search_id)
+    return page("parts/progress.html", **_progress(session, row, fronts.found_by(session, row)))
 
 
 @router.get("/searches/{search_id}/parts/front")
 def read_front(search_id: str, session: Db, tenant: Visitor, x: Annotated[str, Query(max_length=200)] = "") -> Response:
     """The front over another cost, or as it is now."""
     row = found_search(session, tenant, search_id)
-    drawn = fronts.draw(session, row, x or _first_axis(row))
+    drawn = fronts.draw(fronts.found_by(session, row), row, x or _first_axis(row))
     return page(
         "parts/front.html",
         drawn=drawn,
@@ -97,8 +100,8 @@ def _first_axis(row: SearchRow) -> str:
     return f"{costs[0]['metric']}:{costs[0]['device']}" if costs[0].get("device") else str(costs[0]["metric"])
 
 
-def _progress(session: Session, row: SearchRow) -> dict[str, Any]:
-    search: SearchDetail = detail(session, row)
+def _progress(session: Session, row: SearchRow, found: Found) -> dict[str, Any]:
+    search: SearchDetail = detail(session, row, found)
     newest = max(0, row.event_seq - _EVENTS)
     trials = trial_views.page(session, row.id, state=None, after=-1, limit=_TRIALS)
     return {
@@ -113,5 +116,5 @@ def _progress(session: Session, row: SearchRow) -> dict[str, Any]:
         "events": list(reversed(events.after(session, row.id, newest, _EVENTS))),
         "event_seq": row.event_seq,
         "event_types": list(events.TYPES),
-        "pictures": pictures.of_search(session, row),
+        "pictures": pictures.of_search(session, row, found),
     }

@@ -73,7 +73,7 @@ export function cells(row, values, tag = "td") {
     if (tag === "th") cell.scope = "col";
     if (value instanceof Node) cell.append(value);
     else cell.textContent = value;
-    if (tag === "td" && /^[\d–.-]/.test(cell.textContent)) cell.className = "number";
+    if (tag === "td" && row.cells.length > 0) cell.className = "number";
     row.append(cell);
   }
   return row;
@@ -89,6 +89,8 @@ export function link(path, text) {
 export function fillTable(table, heads, rows) {
   const head = document.createElement("thead");
   cells(head.insertRow(), heads, "th");
+  // Numbers are to the right, and what stands above them too.
+  for (const [index, cell] of [...head.rows[0].cells].entries()) if (index > 0) cell.className = "number";
   const body = document.createElement("tbody");
   for (const values of rows) cells(body.insertRow(), values);
   table.replaceChildren(head, body);

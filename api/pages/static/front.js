@@ -9,18 +9,20 @@ export function setUpFront() {
   const chart = document.getElementById("front-chart");
   const budget = document.getElementById("budget");
   const dominated = document.getElementById("dominated");
+  const lines = traces(data);
 
   const show = () => {
     const bound = parseQuantity(budget.value);
-    budget.setAttribute("aria-invalid", String(budget.value.trim() !== "" && Number.isNaN(bound)));
     const chosen = choose(data, bound);
+    budget.setAttribute("aria-invalid", String(budget.value.trim() !== "" && Number.isNaN(bound)));
     mark(section, chosen);
     tell(data, bound, chosen);
-    draw(chart, (colour) => figure(data, colour, bound, chosen, dominated.checked));
+    draw(chart, (colour) => figure(data, lines, colour, {bound, chosen, dominated: dominated.checked}));
   };
   budget.addEventListener("input", show);
   dominated.addEventListener("change", show);
   show();
+  performance.mark("front");
   chart.on("plotly_click", ({points}) => location.assign(`/points/${points[0].customdata[0]}`));
   document.getElementById("dominated-points")?.addEventListener("toggle", (event) => list(event.target, data), {once: true});
 }
@@ -49,8 +51,9 @@ function tell(data, bound, chosen) {
   return place.replaceChildren(`${under}: `, anchor, `, ${percent(point[3])} at ${cost(point[2], data.x)}.`);
 }
 
-function trace(points, name, rest) {
-  return {
+// The arrays are made once: Plotly draws again what is another array, and with a budget only shapes change.
+function traces(data) {
+  const trace = (points, name) => ({
     type: "scatter",
     name,
     x: points.map((each) => each[2]),
@@ -58,37 +61,38 @@ function trace(points, name, rest) {
     customdata: points,
     text: points.map((each) => each[1]),
     hovertemplate: `%{text}<br>%{y:.2%} at %{x:.4s}<extra>${name}</extra>`,
-    ...rest,
+  });
+  return {dominated: trace(data.dominated, "dominated"), front: trace(data.front, "front"), baselines: trace(data.baselines, "baselines")};
+}
+
+function figure(data, {dominated, front, baselines}, colour, shown) {
+  return {
+    data: [
+      {...dominated, visible: shown.dominated && data.dominated.length > 0, mode: "markers", marker: {color: colour("faint"), size: 6, opacity: 0.45}},
+      {...front, mode: "lines+markers", line: {color: colour("series-1"), shape: "hv", width: 2}, marker: {color: colour("series-1"), size: 9}},
+      {...baselines, visible: data.baselines.length > 0, mode: "markers", marker: {color: colour("series-2"), size: 10, symbol: "diamond-open", line: {width: 2}}},
+    ],
+    layout: {
+      xaxis: {title: {text: data.label}, type: "log", exponentformat: "SI", minexponent: 3},
+      yaxis: {title: {text: "Accuracy, selection split"}, tickformat: ".0%"},
+      shapes: shapes(data, colour, shown),
+      hovermode: "closest",
+      showlegend: true,
+    },
   };
 }
 
-function figure(data, colour, bound, chosen, withDominated) {
-  const traces = [];
-  if (withDominated && data.dominated.length) {
-    traces.push(trace(data.dominated, "dominated", {mode: "markers", marker: {color: colour("faint"), size: 6, opacity: 0.45}}));
-  }
-  traces.push(trace(data.front, "front", {
-    mode: "lines+markers",
-    line: {color: colour("series-1"), shape: "hv", width: 2},
-    marker: {color: colour("series-1"), size: 9},
-  }));
-  if (data.baselines.length) {
-    traces.push(trace(data.baselines, "baselines", {mode: "markers", marker: {color: colour("series-2"), size: 10, symbol: "diamond-open", line: {width: 2}}}));
-  }
-  const point = data.front.find((each) => each[0] === chosen);
+// A line at the budget, and a ring around the point that is chosen for it.
+function shapes(data, colour, {bound, chosen}) {
+  const line = {color: colour("series-3"), width: 2};
+  const found = [];
+  if (!Number.isNaN(bound)) found.push({type: "line", x0: bound, x1: bound, yref: "paper", y0: 0, y1: 1, line: {...line, dash: "dash"}});
+  const point = [...data.front, ...data.dominated].find((each) => each[0] === chosen);
   if (point) {
-    traces.push(trace([point], "chosen", {mode: "markers", marker: {color: "rgba(0,0,0,0)", size: 17, line: {color: colour("series-3"), width: 3}}}));
+    const ring = {xsizemode: "pixel", ysizemode: "pixel", x0: -9, x1: 9, y0: -9, y1: 9};
+    found.push({type: "circle", xanchor: point[2], yanchor: point[3], ...ring, line: {...line, width: 3}});
   }
-  const line = {type: "line", x0: bound, x1: bound, yref: "paper", y0: 0, y1: 1, line: {color: colour("series-3"), width: 2, dash: "dash"}};
-  return {
-    data: traces,
-    layout: {
-      xaxis: {title: {text: data.label}, type: "log", exponentformat: "SI", minexponent: 3, dtick: undefined},
-      yaxis: {title: {text: "Accuracy, selection split"}, tickformat: ".0%"},
-      shapes: Number.isNaN(bound) ? [] : [line],
-      hovermode: "closest",
-    },
-  };
+  return found;
 }
 
 function list(details, data) {

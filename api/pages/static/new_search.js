@@ -30,7 +30,7 @@ function body() {
     if (group.querySelector(".opens").checked) put(document_, group.dataset.optional, {});
   }
   document_.name = form.querySelector("#name").value.trim();
-  document_.dataset_id = form.querySelector("#dataset").value;
+  document_.dataset_id = form.querySelector("#dataset-id").value;
   document_.seed = Number(form.querySelector("#seed").value || 0);
   document_.priority = Number(form.querySelector("#priority").value || 0);
   document_.labels = labels(form.querySelector("#labels").value);
@@ -113,12 +113,11 @@ function clear() {
   }
 }
 
-// The union of methods puts the method's kind into its pointers: /method/mutualnet/epochs.
+// An array is one input, so its items' problems are the input's.
 function place(pointer) {
-  const plain = pointer.replace(`/method/${form.dataset.kind}`, "/method");
-  const constraint = /^\/constraints\/(\d+)/.exec(plain);
+  const constraint = /^\/constraints\/(\d+)/.exec(pointer);
   if (constraint) return constraints.children[Number(constraint[1])]?.querySelector(".value");
-  for (let path = plain; path; path = path.slice(0, path.lastIndexOf("/"))) {
+  for (let path = pointer; path; path = path.slice(0, path.lastIndexOf("/"))) {
     const found = form.querySelector(`[data-pointer="${CSS.escape(path)}"], [data-optional="${CSS.escape(path)}"]`);
     if (found) return found;
   }
@@ -165,9 +164,14 @@ async function estimate() {
 function refuse(error) {
   if (error instanceof FieldError) complain([{pointer: error.pointer, detail: error.message}]);
   else if (error.document) complain(error.document.errors ?? []);
-  const message = document.createElement("p");
+  const message = document.createElement("div");
   message.className = "problem";
-  message.textContent = error.message;
+  const problems = error.document?.errors?.length ? error.document.errors : [{detail: error.message}];
+  for (const {pointer, detail} of problems) {
+    const line = document.createElement("p");
+    line.textContent = pointer ? `${pointer.slice(1).replaceAll("/", ", ").replaceAll("_", " ")}: ${detail}` : detail;
+    message.append(line);
+  }
   result.replaceChildren(message);
 }
 
@@ -225,7 +229,7 @@ document.getElementById("start-from").addEventListener("change", (event) => {
   const {elements} = event.currentTarget;
   // A preset is of one method.
   if (event.target === elements.method) elements.preset.value = "";
-  elements.dataset.value = form.querySelector("#dataset").value;
+  elements.dataset.value = form.querySelector("#dataset-id").value;
   event.currentTarget.requestSubmit();
 });
 
