@@ -69,9 +69,5 @@ def _named(row: SearchRow) -> list[dict[str, Any]]:
 def _chart(rows: list[SearchRow], drawn: list[fronts.Drawn], named: str) -> dict[str, Any]:
     return {
         "label": named,
-        "searches": [
-            {"name": row.name, "front": each.chart()["front"]} for row, each in zip(rows, drawn, strict=True)
-        ],
+        "searches": [{"name": row.name, "front": each.chart()["front"]} for row, each in zip(rows, drawn, strict=True)],
     }
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+UNKNOWN: Final = "\N{EN DASH}"
 _LABELS: Final = {
     "macs": "MACs",
     "params": "Parameters",
@@ -26,7 +27,7 @@ def label(metric: str) -> str:
 def quantity(value: float | None) -> str:
     """Three significant digits with a suffix: 2.96M."""
     if value is None:
-        return "–"
+        return UNKNOWN
     for suffix, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(value) >= 0.9995 * factor:
             return f"{value / factor:#.3g}".rstrip(".") + suffix
@@ -36,7 +37,7 @@ def quantity(value: float | None) -> str:
 def bytes_(value: float | None) -> str:
     """Bytes in decimal units: 1.2 MB."""
     if value is None:
-        return "–"
+        return UNKNOWN
     for suffix, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if value >= 0.9995 * factor:
             return f"{value / factor:.3g} {suffix}"
@@ -45,7 +46,7 @@ def bytes_(value: float | None) -> str:
 
 def percent(value: float | None) -> str:
     """A share as 91.3 %."""
-    return "–" if value is None else f"{100 * value:.2f} %"
+    return UNKNOWN if value is None else f"{100 * value:.2f} %"
 
 
 def duration(seconds: float | None) -> str:
@@ -64,7 +65,7 @@ def cost(value: float | None, metric: str) -> str:
     """A metric's value in its unit."""
     name = metric.partition(":")[0]
     if name.startswith("latency"):
-        return "–" if value is None else f"{value:.3g} ms"
+        return UNKNOWN if value is None else f"{value:.3g} ms"
     if name.endswith("_bytes"):
         return bytes_(value)
     return percent(value) if "top1" in name else quantity(value)

@@ -44,7 +44,11 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.globals |= {"asset": assets.url, "plotly_style": assets.plotly_style(), "now": lambda: datetime.now(UTC)}
+    environment.globals |= {
+        "asset": assets.url,
+        "plotly_style": assets.plotly_style(),
+        "now": lambda: datetime.now(UTC),
+    }
     environment.filters |= {
         "bytes": quantities.bytes_,
         "compact": _compact,

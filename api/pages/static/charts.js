@@ -67,13 +67,13 @@ export function percent(value) {
   return value === null || value === undefined ? "–" : `${(100 * value).toFixed(2)} %`;
 }
 
-export function cells(row, values, tag = "td") {
-  for (const value of values) {
-    const cell = document.createElement(tag);
-    if (tag === "th") cell.scope = "col";
-    if (value instanceof Node) cell.append(value);
-    else cell.textContent = value;
-    if (tag === "td" && row.cells.length > 0) cell.className = "number";
+// A row of a table: what it is about, then numbers. As a head its cells are those of columns.
+export function cells(row, values, scope = "row") {
+  for (const [index, value] of values.entries()) {
+    const cell = document.createElement(scope === "col" || index === 0 ? "th" : "td");
+    if (cell.tagName === "TH") cell.scope = scope;
+    if (index > 0) cell.className = "number";
+    cell.append(value);
     row.append(cell);
   }
   return row;
@@ -88,9 +88,7 @@ export function link(path, text) {
 
 export function fillTable(table, heads, rows) {
   const head = document.createElement("thead");
-  cells(head.insertRow(), heads, "th");
-  // Numbers are to the right, and what stands above them too.
-  for (const [index, cell] of [...head.rows[0].cells].entries()) if (index > 0) cell.className = "number";
+  cells(head.insertRow(), heads, "col");
   const body = document.createElement("tbody");
   for (const values of rows) cells(body.insertRow(), values);
   table.replaceChildren(head, body);

@@ -3,6 +3,8 @@
 
 import {cells, cost, draw, link, parseQuantity, percent} from "./charts.js";
 
+const NAME = 24;
+
 export function setUpFront() {
   const section = document.getElementById("front");
   const data = JSON.parse(document.getElementById("front-data").textContent);
@@ -51,7 +53,7 @@ function tell(data, bound, chosen) {
   return place.replaceChildren(`${under}: `, anchor, `, ${percent(point[3])} at ${cost(point[2], data.x)}.`);
 }
 
-// The arrays are made once: Plotly draws again what is another array, and with a budget only shapes change.
+// The arrays are made once: Plotly draws again what is another array, and with a budget only the line and the arrow change.
 function traces(data) {
   const trace = (points, name) => ({
     type: "scatter",
@@ -75,24 +77,43 @@ function figure(data, {dominated, front, baselines}, colour, shown) {
     layout: {
       xaxis: {title: {text: data.label}, type: "log", exponentformat: "SI", minexponent: 3},
       yaxis: {title: {text: "Accuracy, selection split"}, tickformat: ".0%"},
-      shapes: shapes(data, colour, shown),
+      shapes: shapes(colour, shown),
+      annotations: annotations(data, colour, shown),
       hovermode: "closest",
       showlegend: true,
     },
   };
 }
 
-// A line at the budget, and a ring around the point that is chosen for it.
-function shapes(data, colour, {bound, chosen}) {
-  const line = {color: colour("series-3"), width: 2};
-  const found = [];
-  if (!Number.isNaN(bound)) found.push({type: "line", x0: bound, x1: bound, yref: "paper", y0: 0, y1: 1, line: {...line, dash: "dash"}});
-  const point = [...data.front, ...data.dominated].find((each) => each[0] === chosen);
-  if (point) {
-    const ring = {xsizemode: "pixel", ysizemode: "pixel", x0: -9, x1: 9, y0: -9, y1: 9};
-    found.push({type: "circle", xanchor: point[2], yanchor: point[3], ...ring, line: {...line, width: 3}});
-  }
-  return found;
+// A line at the budget.
+function shapes(colour, {bound}) {
+  if (Number.isNaN(bound)) return [];
+  return [{type: "line", x0: bound, x1: bound, yref: "paper", y0: 0, y1: 1, line: {color: colour("series-3"), width: 2, dash: "dash"}}];
+}
+
+// An arrow at the point that is chosen for it. (Circles of a size in pixels are not round on Plotly's logarithmic axes.)
+function annotations(data, colour, {chosen}) {
+  const every = [...data.front, ...data.dominated];
+  const point = every.find((each) => each[0] === chosen);
+  if (!point) return [];
+  const costs = every.map((each) => each[2]);
+  const right = point[2] ** 2 > Math.min(...costs) * Math.max(...costs);
+  return [{
+    x: Math.log10(point[2]),
+    y: point[3],
+    text: point[1].length > NAME ? `${point[1].slice(0, NAME)}…` : point[1],
+    ax: right ? -24 : 24,
+    ay: -28,
+    xanchor: right ? "right" : "left",
+    arrowcolor: colour("series-3"),
+    arrowhead: 2,
+    arrowwidth: 2,
+    standoff: 5,
+    bgcolor: colour("paper"),
+    bordercolor: colour("series-3"),
+    borderpad: 3,
+    font: {color: colour("ink")},
+  }];
 }
 
 function list(details, data) {

@@ -1,0 +1,211 @@
+"""How soon a search of 2,000 points and 200 trials is on the screen, and whether it answers to its user then.
+
+Chromium, 1280 x 900, on the machine that also runs the API: from the start of the navigation until the front is drawn
+(the page marks it), first with an empty cache, then with what a browser keeps. Then a budget is typed into it, and dominated
+points are hidden and shown: each from the key to the next frame on the screen.
+
+Goals: 1 s; 0.2 s for each answer ("good" of Interaction to Next Paint, web.dev/articles/inp).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from statistics import median
+from typing import Any
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from benchmarks.harness import Claim, Report, run
+from db import searches
+from db.engine import connect, transaction
+from db.ids import new_id
+from db.migrate import upgrade
+from db.tables import DatasetRow, EventRow, MetricRow, PointRow, SearchRow, TrialRow
+from launch.postgres import EmbeddedPostgres
+from launch.redis import EmbeddedRedis
+from search.methods.method import DatasetProfile
+from search.spec import SearchSpec
+from settings import Settings
+
+POINTS, TRIALS, STEPS, CURVES = 2000, 200, 300, 8
+VISITS = 7
+BUDGETS = ("200k", "2M", "500k", "5M", "1M", "3M", "800k")
+PROFILE: dict[str, Any] = {
+    "classes": [f"class {number}" for number in range(10)],
+    "channels": 1,
+    "image_size": [32, 32],
+    "images": {"train": 54_000, "selection": 6_000, "report": 10_000},
+    "mean": [0.3],
+    "std": [0.3],
+    "fingerprint": "f" * 64,
+}
+ANSWER = """
+([selector, act]) => new Promise((done) => {
+  const element = document.querySelector(selector);
+  const began = performance.now();
+  if (act === null) element.click();
+  else {
+    element.value = act;
+    element.dispatchEvent(new Event("input", {bubbles: true}));
+  }
+  requestAnimationFrame(() => setTimeout(() => done((performance.now() - began) / 1000)));
+})
+"""
+
+
+def main() -> Report:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        raise SystemExit("there is no Chromium: apt-get install chromium")
+    with (
+        tempfile.TemporaryDirectory() as home,
+        _serving(Path(home)) as (url, search_id),
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"]
+        )
+        cold = [_first_visit(browser, f"{url}/searches/{search_id}") for _ in range(VISITS)]
+        page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+        warm = [_drawn(page, f"{url}/searches/{search_id}") for _ in range(VISITS + 2)][2:]
+        budgets = [float(page.evaluate(ANSWER, ["#budget", budget])) for budget in BUDGETS]
+        faded = [float(page.evaluate(ANSWER, ["#dominated", None])) for _ in range(4)]
+        browser.close()
+    claims = (
+        Claim("first_visit_seconds", median(cold), goal=1.0, better="lower"),
+        Claim("next_visit_seconds", median(warm), goal=1.0, better="lower"),
+        Claim("budget_answers_seconds", max(budgets), goal=0.2, better="lower"),
+        Claim("dominated_answers_seconds", max(faded), goal=0.2, better="lower"),
+    )
+    each = {"cold": cold, "warm": warm, "budgets": budgets, "dominated": faded}
+    return Report("dashboard", claims, {name: [round(value, 3) for value in values] for name, values in each.items()})
+
+
+def _first_visit(browser: Browser, url: str) -> float:
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    try:
+        return _drawn(context.new_page(), url)
+    finally:
+        context.close()
+
+
+def _drawn(page: Page, url: str) -> float:
+    """Seconds from the start of the navigation until the front is drawn."""
+    page.goto(url)
+    page.wait_for_function("performance.getEntriesByName('front').length")
+    shown = page.locator("#front-chart .scatterlayer .point").count()
+    assert shown == POINTS, f"{shown} points are drawn, not {POINTS}"
+    return float(page.evaluate("performance.getEntriesByName('front')[0].startTime")) / 1000
+
+
+@contextmanager
+def _serving(home: Path) -> Iterator[tuple[str, str]]:
+    """An API whose database has the search: its URL and the search's id."""
+    postgres, redis = EmbeddedPostgres(home / "postgres"), EmbeddedRedis(home / "redis")
+    try:
+        environment = {
+            **os.environ,
+            "PARETOFIT_HOME": str(home),
+            "DATABASE_URL": postgres.start(),
+            "REDIS_URL": redis.start(),
+            "PARETOFIT_PORT": "0",
+            "PARETOFIT_LOG_LEVEL": "WARNING",
+        }
+        url = Settings(database_url=environment["DATABASE_URL"]).sqlalchemy_url
+        upgrade(url)
+        search_id = _search(url)
+        process = subprocess.Popen([sys.executable, "-m", "api"], env=environment, stdout=subprocess.PIPE, text=True)
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().split()[-1], search_id
+        finally:
+            process.terminate()
+            process.wait()
+    finally:
+        redis.stop()
+        postgres.stop()
+
+
+def _search(url: str) -> str:
+    """A search that is over, with random points; its id."""
+    random = Random(0)
+    engine = connect(url)
+    began = datetime.now(UTC) - timedelta(hours=1)
+    with transaction(engine) as session:
+        dataset = DatasetRow(id=new_id("ds"), name="images", source={"kind": "upload"}, profile=PROFILE, options={})
+        session.add(dataset)
+        session.flush()
+        body = {"name": "benchmark", "dataset_id": dataset.id, "method": {"kind": "mutualnet"}}
+        spec = SearchSpec.model_validate(body).resolve(DatasetProfile.model_validate(PROFILE))
+        created = {"candidates": {"configurations": POINTS, "feasible": POINTS, "macs": [1e5, 1e7]}}
+        row = searches.insert(
+            session, "default", spec=spec.model_dump(mode="json"), dataset_id=dataset.id, created=created
+        )
+        trials = [_trial(row.id, number, began) for number in range(TRIALS)]
+        session.add_all(trials)
+        session.flush()
+        session.add_all(_point(row.id, trials[number % TRIALS].id, number, random) for number in range(POINTS))
+        session.add_all(
+            MetricRow(trial_id=trial.id, name="loss", step=step, value=2.3 / (1 + step))
+            for trial in trials[-CURVES:]
+            for step in range(STEPS)
+        )
+        first = row.event_seq
+        session.add_all(
+            EventRow(search_id=row.id, seq=first + 1 + number, type="trial.completed", data={"number": number})
+            for number in range(TRIALS)
+        )
+        found = session.get_one(SearchRow, row.id)
+        found.event_seq, found.front_seq = first + TRIALS, POINTS
+        found.state, found.stop_reason, found.started_at = "succeeded", "completed", began
+        found.finished_at = datetime.now(UTC)
+        search_id = row.id
+    engine.dispose()
+    return search_id
+
+
+def _trial(search_id: str, number: int, began: datetime) -> TrialRow:
+    params = {"stage": "train", "width": number / TRIALS, "resolution": 32}
+    ended = began + timedelta(seconds=10)
+    return TrialRow(
+        id=new_id("trl"),
+        search_id=search_id,
+        number=number,
+        state="completed",
+        params=params,
+        progress=1.0,
+        started_at=began,
+        finished_at=ended,
+    )
+
+
+def _point(search_id: str, trial_id: str, number: int, random: Random) -> PointRow:
+    macs = 10 ** random.uniform(5, 7)
+    metrics = {
+        "macs": macs,
+        "params": macs / 30,
+        "peak_activation_bytes": macs / 50,
+        "selection_top1": 0.6 + 0.1 * random.random() * (macs / 1e5) ** 0.2,
+    }
+    record = {"config": {"width": 0.5, "resolution": 32}, "input_size": [32, 32]}
+    return PointRow(
+        id=new_id("pt"),
+        search_id=search_id,
+        trial_id=trial_id,
+        key=f"w0.5-r32-{number}",
+        metrics=metrics,
+        record=record,
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,86 @@
+"""A form from a JSON schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from api.pages.forms import Field, fields
+from search.spec import METHODS, Limits
+
+SCHEMA: dict[str, Any] = {
+    "$defs": {
+        "Inner": {"properties": {"low": {"type": "number", "default": 0.5, "minimum": 0, "maximum": 1}}},
+        "Row": {"properties": {"n": {"type": "integer"}}},
+    },
+    "properties": {
+        "kind": {"const": "example"},
+        "epochs": {"type": "integer", "default": 20, "exclusiveMinimum": 0, "description": "How often."},
+        "flag": {"type": "boolean", "default": True},
+        "schedule": {"enum": ["cosine", "thirds"], "default": "cosine"},
+        "sides": {"anyOf": [{"type": "array", "items": {"type": "integer"}}, {"type": "null"}], "default": None},
+        "rows": {"type": "array", "items": {"$ref": "#/$defs/Row"}, "default": []},
+        "some": {"type": "array", "items": {"enum": ["a", "b"]}, "default": []},
+        "inner": {"$ref": "#/$defs/Inner", "default": {"low": 0.25}},
+        "maybe": {"anyOf": [{"$ref": "#/$defs/Inner"}, {"type": "null"}], "default": None},
+    },
+}
+
+
+def every(found: list[Field]) -> Iterator[Field]:
+    for each in found:
+        yield each
+        yield from every(each.fields)
+
+
+def test_fields_have_the_schema_s_kinds_and_defaults() -> None:
+    found = {each.pointer: each for each in every(fields(SCHEMA, {}, "/method"))}
+    assert {pointer: each.kind for pointer, each in found.items()} == {
+        "/method/epochs": "integer",
+        "/method/flag": "boolean",
+        "/method/schedule": "choice",
+        "/method/sides": "list",
+        "/method/rows": "json",
+        "/method/some": "choices",
+        "/method/inner": "group",
+        "/method/inner/low": "number",
+        "/method/maybe": "group",
+        "/method/maybe/low": "number",
+    }
+    assert found["/method/epochs"].text == found["/method/epochs"].default == "20"
+    assert found["/method/epochs"].minimum == 0
+    assert found["/method/flag"].text == "true"
+    assert found["/method/schedule"].options == ('"cosine"', '"thirds"')
+    assert found["/method/sides"].text == ""
+    assert found["/method/sides"].items == "integer"
+    assert found["/method/inner/low"].default == "0.25"
+    assert found["/method/maybe"].optional
+    assert not found["/method/maybe"].given
+    assert found["/method/maybe/low"].default == "0.5"
+
+
+def test_values_fill_the_inputs_and_leave_the_defaults() -> None:
+    values = {"epochs": 3, "sides": [32, 24], "inner": {"low": 1.0}, "maybe": {"low": 0}, "some": ["b"]}
+    found = {each.pointer: each for each in every(fields(SCHEMA, values))}
+    assert (found["/epochs"].text, found["/epochs"].default) == ("3", "20")
+    assert found["/sides"].text == "32, 24"
+    assert (found["/inner/low"].text, found["/inner/low"].default) == ("1", "0.25")
+    assert found["/maybe"].given
+    assert json.loads(found["/some"].text) == ["b"]
+
+
+@pytest.mark.parametrize("kind", sorted(METHODS))
+def test_every_method_and_preset_has_a_form(kind: str) -> None:
+    params = METHODS[kind].params
+    for preset in ({}, params.tiny, *params.presets.values()):
+        found = list(every(fields(params.model_json_schema(), preset, "/method")))
+        assert len({each.pointer for each in found}) == len(found)
+        assert all(each.help for each in found if each.kind != "group"), "every parameter says what it is"
+        assert len(found) >= len(params.model_fields) - 1
+
+
+def test_limits_have_one_too() -> None:
+    assert fields(Limits.model_json_schema(), {})[0].label == "Max trials"

@@ -1,0 +1,125 @@
+"""The pages as documents: what they say, what their headers allow, how they refuse."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import Engine
+
+from api.pages import assets
+from tests.api import rows
+from tests.api.process import running
+from tests.conftest import Servers
+
+INLINE = re.compile(
+    r"<script(?![^>]*\b(src|type=\"application/json\"))|<style|\sstyle=|\son[a-z]+=|javascript:", re.IGNORECASE
+)
+FOREIGN = re.compile(r"(?:src|href|action)=\"(?:https?:)?//")
+
+
+@pytest.fixture
+def search_id(stored: Engine) -> str:
+    search_id = rows.search(stored, rows.ready_dataset(stored), name="<b>bold</b>", labels={"team": "a&b"})
+    trial_id = rows.trial(stored, search_id)
+    rows.point(stored, search_id, trial_id, "small", macs=1e6, params=1e5, selection_top1=0.7)
+    rows.point(stored, search_id, trial_id, "large", macs=5e6, params=1e5, selection_top1=0.8)
+    return search_id
+
+
+def test_pages_run_their_own_files_only(http: httpx.Client, search_id: str) -> None:
+    for path in ("/searches", "/searches/new", f"/searches/{search_id}", "/compare", "/datasets", "/workers"):
+        answer = http.get(path)
+        assert answer.status_code == 200
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'; script-src 'self'; style-src 'self';" in policy
+        assert "unsafe" not in policy
+        assert not INLINE.search(answer.text), path
+        assert not FOREIGN.search(answer.text), path
+
+
+def test_the_root_leads_to_the_searches(http: httpx.Client) -> None:
+    assert http.get("/").headers["location"] == "/searches"
+
+
+def test_what_users_write_is_text(http: httpx.Client, search_id: str) -> None:
+    for path in ("/searches", f"/searches/{search_id}", f"/searches/new?from={search_id}"):
+        text = http.get(path).text
+        assert "<b>bold</b>" not in text
+        assert "&lt;b&gt;bold&lt;/b&gt;" in text
+
+
+def test_searches_are_filtered(http: httpx.Client, stored: Engine, search_id: str) -> None:
+    other = rows.search(stored, rows.ready_dataset(stored), name="other")
+    rows.set_search(stored, other, state="failed", error={"code": "error", "detail": "broken"})
+    assert other in http.get("/searches?state=failed").text
+    assert search_id not in http.get("/searches?state=failed").text
+    assert search_id in http.get("/searches?label=team:a%26b").text
+    assert "No search fits" in http.get("/searches?label=nobody").text
+    assert "broken" in http.get(f"/searches/{other}").text
+
+
+def test_parts_of_a_search(http: httpx.Client, search_id: str) -> None:
+    progress = http.get(f"/searches/{search_id}/parts/progress").text
+    assert 'id="summary"' in progress
+    assert "<html" not in progress
+    over_macs, over_params = (http.get(f"/searches/{search_id}/parts/front?x={x}").text for x in ("macs", "params"))
+    assert re.findall('data-point="', over_macs) == ['data-point="'] * 2
+    assert len(re.findall('data-point="', over_params)) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "said"),
+    [
+        ("/searches/none", 404, "no search &#39;none&#39;"),
+        ("/points/none", 404, "no point"),
+        ("/trials/none", 404, "no trial"),
+        ("/datasets/none", 404, "no dataset"),
+        ("/searches/new?method=none", 404, "choose one of"),
+        ("/searches/new?preset=none", 404, "choose one of"),
+        ("/compare?x=none", 422, "choose one of"),
+        ("/searches?cursor=none", 422, ""),
+        ("/artifacts/none/picture", 404, "no artifact"),
+        ("/datasets/none/samples/many", 422, "no good value for row"),
+    ],
+)
+def test_refusals_are_pages(http: httpx.Client, path: str, status: int, said: str) -> None:
+    answer = http.get(path)
+    assert answer.status_code == status
+    assert answer.headers["content-type"].startswith("text/html")
+    assert said in answer.text
+
+
+def test_a_front_has_no_other_axes(http: httpx.Client, search_id: str) -> None:
+    answer = http.get(f"/searches/{search_id}?x=latency_ms:none")
+    assert answer.status_code == 422
+    assert "macs, params, peak_activation_bytes" in answer.text
+
+
+def test_assets_are_kept_for_ever_under_their_digest(http: httpx.Client) -> None:
+    answer = http.get(assets.url("style.css"))
+    assert answer.headers["content-type"].startswith("text/css")
+    assert "immutable" in answer.headers["cache-control"]
+    assert http.get("/assets/old/style.css").headers["cache-control"] == "no-cache"
+    assert http.get("/assets/old/../style.css").status_code == 404
+    assert http.get("/assets/old/nothing.css").status_code == 404
+
+
+def test_plotly_comes_from_its_wheel(http: httpx.Client) -> None:
+    with http.stream("GET", assets.url(assets.PLOTLY), headers={"Accept-Encoding": "gzip"}) as answer:
+        packed = b"".join(answer.iter_raw())
+    plain = http.get(assets.url(assets.PLOTLY), headers={"Accept-Encoding": "identity"}).content
+    assert gzip.decompress(packed) == plain
+    assert b"plotly.js v" in plain[:100]
+    assert assets.plotly_style().encode() in plain
+
+
+def test_where_a_key_is_needed_no_page_is_shown(servers: Servers, database_url: str, tmp_path: Any) -> None:
+    with running(tmp_path, database_url, servers.redis_url, PARETOFIT_BOOTSTRAP_KEY="k" * 40) as api:
+        for path in ("/searches", "/searches/new", "/compare", "/datasets", "/workers", "/points/any", "/trials/any"):
+            answer = api.http.get(path)
+            assert answer.status_code == 401, path
+            assert "needs an API key" in answer.text
