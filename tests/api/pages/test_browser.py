@@ -68,7 +68,7 @@ def test_a_keyboard_reaches_the_content_and_the_front(chromium: Browser, api: Ap
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
         assert page.evaluate("document.activeElement.id") == "content"
-        page.get_by_label("Over").focus()
+        page.locator("#axis").focus()
         page.keyboard.press("p")
         page.locator('#front[data-drawn-over="params"]').wait_for()
         assert page.evaluate("document.activeElement.id") == "axis"

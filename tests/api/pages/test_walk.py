@@ -103,7 +103,7 @@ def test_from_images_to_a_checkpoint(visit: Visit, service: Service, tmp_path: P
         f"{service.url}/v1/searches/{search_id}/front/select",
         json={"constraints": [{"metric": "macs", "value": budget}]},
     ).json()
-    page.get_by_label("Budget").fill(str(budget))
+    page.locator("#budget").fill(str(budget))
     chosen = page.locator("#chosen-point")
     expect(chosen).to_have_text(wanted["key"])
     expect(page.locator("#front-chart .shapelayer path")).to_have_count(1)
