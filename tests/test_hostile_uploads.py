@@ -15,19 +15,7 @@ from tests.workers.fleet import FAST, Fleet
 
 MAX_MEMORY = 300 * 1024**2
 # Refused by the service's own limits, which are larger than those that the others exceed.
-CHOSEN = (
-    "slip.zip",
-    "absolute.tar",
-    "link out.tar",
-    "block device.tar",
-    "encrypted.zip",
-    "nested zip.zip",
-    "one file, 200 names.zip",
-    "cut off.tar.gz",
-    "picture and zip",
-    "7z.zip",
-    "nothing.zip",
-)
+CHOSEN = ("slip.zip", "link out.tar", "one file, 200 names.zip", "cut off.tar.gz", "picture and zip")
 
 
 def test_the_service_refuses_them_and_stays_small(tmp_path: Path, database_url: str, redis_url: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from db import searches
 from db.engine import transaction
@@ -31,15 +31,13 @@ def test_every_row_has_the_tenant_of_its_search(mortal: Fleet) -> None:
     mortal.start_trainer()
     mortal.await_state(search, "succeeded")
     with transaction(mortal.engine) as session:
-        owners: dict[str, dict[str, int]] = {
-            name: dict(
-                session.execute(select(table.c.tenant_id, func.count()).group_by(table.c.tenant_id)).tuples().all()
-            )
+        owners = {
+            name: set(session.scalars(select(table.c.tenant_id).distinct()))
             for name, table in Base.metadata.tables.items()
             if "tenant_id" in table.c
         }
     assert {name for name, owned in owners.items() if owned} >= WRITTEN - {"artifacts"}
-    assert all(set(owned) <= {"acme"} for owned in owners.values()), owners
+    assert all(owned <= {"acme"} for owned in owners.values()), owners
 
 
 def test_every_table_has_a_tenant() -> None:
