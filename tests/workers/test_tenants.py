@@ -31,7 +31,7 @@ def test_every_row_has_the_tenant_of_its_search(mortal: Fleet) -> None:
     mortal.start_trainer()
     mortal.await_state(search, "succeeded")
     with transaction(mortal.engine) as session:
-        owners = {
+        owners: dict[str, set[str]] = {
             name: set(session.scalars(select(table.c.tenant_id).distinct()))
             for name, table in Base.metadata.tables.items()
             if "tenant_id" in table.c
