@@ -187,6 +187,7 @@ class NoSpaceError(ProblemError):
 
 
 EVERYWHERE: tuple[type[ProblemError], ...] = (
+    BadRequestError,
     UnauthorizedError,
     ForbiddenError,
     CrossOriginError,

@@ -135,7 +135,7 @@ def world(keyed: Locked) -> World:
     with transaction(engine) as session:
         found = points.get(session, "default", point)
         assert found is not None
-        form = Form("onnx", "fp32", (32, 32))
+        form = Form("onnx", "float32", (32, 32))
         export = exports.request(session, found, Source(blob.sha256, supernet=False), form).row.id
         webhook = webhooks.insert(
             session, "default", url="https://hooks.example/", events=["search.failed"], secret="whsec_AAAA"
