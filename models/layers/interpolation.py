@@ -55,15 +55,12 @@ class Interpolation(nn.Module):
             features, mask = x.float(), mask.float()
             if self.training and mask.requires_grad:
                 mask = mask.clamp_min(FLOOR)
-            total, weight = weighted(features * mask, mask, self.weights(x.device))
-            return (total / weight).to(x.dtype)
-
-
-def weighted(features: Tensor, mask: Tensor, weights: Tensor, border: int = 0) -> tuple[Tensor, Tensor]:
-    """Of the window around every position the sums of masked features [N, C, H, W] and of a mask [N, 1, H, W], by weights
-    [w, w]; where nothing is near, 0 and a tiny number. `border`: pixels that the features have more on each side."""
-    channels, reach = features.shape[1], weights.shape[0] // 2
-    kernels = weights.expand(channels, 1, *weights.shape)
-    total = F.conv2d(features, kernels, padding=reach - border, groups=channels)
-    weight = F.conv2d(mask, weights[None, None], padding=reach)
-    return total, weight.clamp_min(torch.finfo(weight.dtype).tiny)
+            kernels = self.weights(x.device)
+            total = F.conv2d(
+                features * mask,
+                kernels.expand(x.shape[1], 1, *kernels.shape),
+                padding=self.window // 2,
+                groups=x.shape[1],
+            )
+            weight = F.conv2d(mask, kernels[None, None], padding=self.window // 2)
+            return (total / weight.clamp_min(torch.finfo(torch.float32).tiny)).to(x.dtype)

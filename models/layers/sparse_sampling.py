@@ -15,14 +15,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.layers.folded_residual import FoldedResidual, Table
-from models.layers.interpolation import Interpolation, weighted
+from models.layers.interpolation import Interpolation
 from models.layers.noise import logistic
-from models.layers.rows import Convolution, Padded, as_map, rows
+from models.layers.rows import Convolution, Padded, rows
 from models.layers.spatial_sampling import Sampled, Sampling, size_of
 from models.trace import Size
 
 PART: Final = 1024
 """Rows that are gathered at once, by each thread."""
+NEGLIGIBLE: Final = 1e-6
+"""A weight, as a share of the largest in its window, that is left out."""
 
 
 class Masks(nn.Module):
@@ -129,7 +131,7 @@ class SparseBlock(FoldedResidual):
         inner.put(first.positions, values)
         if self.fills is not None:
             missing = (read * (first.mask == 0)).flatten().nonzero()[:, 0]
-            inner.put(missing, _interpolated(inner.map, first, missing, self.fills[0], border=1))
+            inner.put(missing, _interpolated(values, first, missing, self.fills[0]))
         out = self._at(self.second, inner, last)
         settled = self.entry is not None or (self.nonnegative and self.shortcut is None and self.fills is None)
         act = settled and self.entry is None
@@ -173,14 +175,45 @@ class SparseBlock(FoldedResidual):
         total.index_copy_(0, last.positions, found.relu_() if act else found)
         if self.fills is not None:
             missing = (last.mask == 0).flatten().nonzero()[:, 0]
-            made = as_map(torch.zeros_like(total).index_copy_(0, last.positions, values), last.like)
-            total.index_add_(0, missing, _interpolated(made, last, missing, self.fills[1], border=0))
+            made = _interpolated(values, last, missing, self.fills[1])
+            total.index_copy_(0, missing, made.add_(total.index_select(0, missing)))
 
 
-def _interpolated(values: Tensor, active: Active, positions: Tensor, weights: Tensor, border: int) -> Tensor:
-    """[n, C] at positions, from a map [N, C, H, W], with a border, that is 0 where it is not active."""
-    total, weight = weighted(values, (active.mask > 0).float(), weights, border)
-    return rows(total).index_select(0, positions).div_(weight.flatten()[positions, None])
+def _interpolated(values: Tensor, active: Active, positions: Tensor, weights: Tensor) -> Tensor:
+    """Rows [n, C] at the active positions -> [u, C] at others: the mean of what is in the window, by its weights [w, w]; 0 where
+    there is nothing."""
+    reach = weights.shape[0] // 2
+    numbers = torch.full_like(active.mask, -1, dtype=torch.int32)
+    numbers.view(-1)[active.positions] = torch.arange(len(active.positions), dtype=torch.int32, device=numbers.device)
+    numbers = F.pad(numbers, (reach,) * 4, value=-1)
+    # Where one of the eight nearest is active, most of the window weighs nothing.
+    nearest = weights[reach - 1 : reach + 2, reach - 1 : reach + 2].clone()
+    nearest[1, 1] = torch.inf
+    few = torch.where(weights > NEGLIGIBLE * nearest.min(), weights, 0)
+    around = F.max_pool2d((active.mask > 0).float(), 3, 1, 1).flatten().index_select(0, positions) > 0
+    found = values.new_empty(len(positions), values.shape[1])
+    for where, kernel in ((around, few), (~around, weights)):
+        at = where.nonzero()[:, 0]
+        found.index_copy_(0, at, _means(values, numbers, positions.index_select(0, at), kernel))
+    return found
+
+
+def _means(values: Tensor, numbers: Tensor, positions: Tensor, weights: Tensor) -> Tensor:
+    """As `_interpolated`. `numbers`: of the row at each position [N, 1, H + w - 1, W + w - 1], with a border; -1: none."""
+    border = weights.shape[0] - 1
+    high, line = size_of(numbers)
+    height, width = high - border, line - border
+    starts = (positions // (height * width) * high + positions // width % height) * line + positions % width
+    down, across = weights.nonzero(as_tuple=True)
+    inside = (starts[:, None] + (down * line + across)).flatten()
+    neighbours = numbers.flatten().index_select(0, inside).view(len(positions), len(down))
+    shares = weights[down, across] * (neighbours >= 0)
+    shares *= shares > NEGLIGIBLE * shares.amax(1, keepdim=True)
+    shares /= shares.sum(1, keepdim=True).clamp_min(torch.finfo(shares.dtype).tiny)
+    kept = shares > 0
+    ends = kept.sum(1).cumsum(0, dtype=torch.int32)
+    indices, factors = neighbours.masked_select(kept), shares.masked_select(kept)
+    return F.embedding_bag(indices, values, F.pad(ends, (1, 0))[:-1], mode="sum", per_sample_weights=factors)
 
 
 def _parts(number: int) -> Iterator[tuple[int, int]]:
