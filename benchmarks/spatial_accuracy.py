@@ -6,7 +6,7 @@ are on the report split, on which nothing is chosen; MACs count what the masks c
 that computes no more, on one thread.
 
 - `sampled_over_KIND`: percentage points by which stochastic masks are better, mean over the seeds and densities. Goal: 0 over
-  `uniform` (the paper, table 1: at equal accuracy a third fewer MACs), -1 over the others.
+  `uniform` (the paper, detection: at equal accuracy a third fewer MACs), -1 over the others.
 - `macs_over_uniform`: their multiply-accumulates over those of the smaller images, mean. Goal: 1.1.
 
 Searches are kept in PARETOFIT_HOME/cache/benchmarks: an interrupted run goes on, a finished one is told again.

@@ -41,11 +41,12 @@ class Sampled(Block):
     them if there is a single density. A mask's logits are a 3x3 convolution with bias of the block's input; the shortcut is
     computed everywhere.
 
-    `densities` are the shares of positions that are computed, of each mask: what costs are counted by, and of the draw
-    `budget` the share that is taken. `draw`: `stochastic` draws each position with its probability, `deterministic` takes
-    those of one half or more, `budget` the best after a draw, `gated` those above 0, whose features are multiplied by
-    the logit. `fill`: what the other positions get, of a `window` pixels wide. Every `grid`-th row and column meets at a position that is always
-    computed (0: none); `seed` and `place` (which of the network's blocks it is) decide the draws.
+    `densities`: of each mask the share of positions that is computed. Costs are counted by them.
+    `draw`: `stochastic` computes each position with its probability, `deterministic` those of one half or more, `budget` as many
+    of each image as the density says, the best after a draw, `gated` those whose logit is above 0, by which it multiplies them.
+    `fill`: what the other positions get, from a `window` so many pixels wide.
+    `grid`: one position in so many rows and columns is always computed, and first of a budget; 0: none.
+    `seed`, `place`: the draws are a function of them; `place` counts the network's sampled blocks.
     """
 
     kind: ClassVar[str] = "sampled"

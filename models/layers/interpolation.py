@@ -1,4 +1,4 @@
-"""Features at positions that were not computed, from those that were (Xie et al., arXiv 2003.08866, section 3.2)."""
+"""Features at positions that were not computed, from those that were (Xie et al., arXiv 2003.08866)."""
 
 from __future__ import annotations
 

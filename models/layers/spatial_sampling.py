@@ -1,4 +1,4 @@
-"""Residual blocks that are computed where a mask says: Xie et al., ECCV 2020 (arXiv 2003.08866), section 3. This form computes
+"""Residual blocks that are computed where a mask says: Xie et al., ECCV 2020 (arXiv 2003.08866). This form computes
 everything and masks it, which is what training needs and what every other form is held against."""
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from models.layers.noise import logistic
 from models.trace import Size
 
 INITIAL_LOGIT: Final = 3.0
-"""A probability of .953 (section 4.1)."""
+"""A probability of .953, as published."""
 _STREAMS: Final = 8
 """Draws that one block may have."""
 
@@ -41,7 +41,7 @@ class Sampling(nn.Module):
         self.predict = nn.Conv2d(block.in_channels, 1, 3, stride, 1)
         nn.init.zeros_(self.predict.weight)
         assert self.predict.bias is not None
-        nn.init.constant_(self.predict.bias, INITIAL_LOGIT)
+        nn.init.constant_(self.predict.bias, 1.0 if self.draw == "gated" else INITIAL_LOGIT)
 
     def forward(self, x: Tensor) -> Tensor:
         logits = self.predict(x).float()
@@ -52,8 +52,12 @@ class Sampling(nn.Module):
         return mask.to(x.dtype)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """[N, 1, H, W] -> how probable it is that each position is computed."""
-        return self._with_grid(torch.sigmoid(logits))
+        """[N, 1, H, W] -> how probable it is that each position is computed. Without noise that is 0 or 1, and its gradient that
+        of the sigmoid: probabilities near one half would tell nothing of how many are above."""
+        found = torch.sigmoid(logits)
+        if self.draw in ("deterministic", "gated"):
+            found = (logits > 0).float() + found - found.detach()
+        return self._with_grid(found)
 
     @property
     def noisy(self) -> bool:
@@ -129,7 +133,7 @@ class Sampled(nn.Module):
         return cast("Tensor", total)
 
     def _filled(self, index: int, x: Tensor, masks: list[Tensor]) -> Tensor:
-        """Section 3.2: the features that are computed, and where they are not those of the interpolation."""
+        """The features that are computed, and where they are not those of the interpolation."""
         mask = masks[min(index, len(masks) - 1)]
         if self.fills is None:
             return x * mask

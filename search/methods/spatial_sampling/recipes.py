@@ -1,6 +1,6 @@
 """Named parameters to start from: the paper's recipe, and ours for small data. Plain data, torch-free.
 
-Source: Xie et al. (arXiv 2003.08866), section 4.3.
+Source: Xie et al. (arXiv 2003.08866).
 """
 
 from __future__ import annotations

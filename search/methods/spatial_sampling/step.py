@@ -1,6 +1,6 @@
 """The training step: cross-entropy of a network with soft masks, and what keeps them sparse.
 
-Source: Xie et al. (arXiv 2003.08866), sections 3.1 and 3.4.
+Source: Xie et al. (arXiv 2003.08866).
 """
 
 from __future__ import annotations

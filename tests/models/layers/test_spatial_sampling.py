@@ -76,7 +76,7 @@ def masks(found: Network, x: Tensor) -> list[Tensor]:
 
 @pytest.mark.parametrize(("size", "convolutions", "total"), [((992, 1664), 256.58, 289.47), ((480, 832), None, 70.03)])
 def test_published_resnet101(size: tuple[int, int], convolutions: float | None, total: float) -> None:
-    """Xie et al. (arXiv 2003.08866), table 1: convolutions, and as a term of their own the offsets of deformable ones."""
+    """Xie et al. (arXiv 2003.08866): convolutions, and as a term of their own the offsets of deformable ones."""
     backbone = architecture("resnet101")
     macs = sum(layer.macs for layer in backbone.layers(size) if layer.op == "conv")
     offsets = deformable_offsets(backbone, size)
