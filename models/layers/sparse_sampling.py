@@ -51,12 +51,8 @@ class Masks(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """[N, C, H, W] -> of each mask float32 [N, 1, H', W']."""
         count, _, height, width = x.shape
-        products = (
-            (rows(x.contiguous(memory_format=torch.channels_last)) @ self.matrix)
-            .t()
-            .reshape(9, len(self.samplings), count, height, width)
-        )
-        planes = F.pad(products, (1, 1, 1, 1))
+        products = rows(x.contiguous(memory_format=torch.channels_last)) @ self.matrix
+        planes = F.pad(products.t().reshape(9, len(self.samplings), count, height, width), (1, 1, 1, 1))
         found = []
         for i, sampling in enumerate(self.samplings):
             stride = sampling.predict.stride[0]
