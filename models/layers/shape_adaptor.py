@@ -29,7 +29,8 @@ class Resize(nn.Module):
     """[N, C, h, w] -> [N, C, H, W]: bilinear, the corners on the corners."""
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
-        if (x.shape[-2], x.shape[-1]) == size:
+        # A trace has no sizes to compare, and resizing to the same size changes nothing.
+        if not cast("Any", torch.jit).is_tracing() and (x.shape[-2], x.shape[-1]) == size:
             return x
         return F.interpolate(x, size, mode="bilinear", align_corners=True)
 
