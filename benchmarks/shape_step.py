@@ -96,7 +96,7 @@ def measure(family: str) -> tuple[float, dict[str, Any]]:
         return take
 
     seconds = medians(interleaved({"learned": steps(learned), "frozen": steps(frozen)}, repeats=REPEATS))
-    waits = {name: counted(partial(learned, index)) for name, index in (("step", 0), ("alphas", INTERVAL - 1))}
+    waits = {"step": counted(partial(learned, 0)), "alphas": counted(partial(learned, INTERVAL - 1))}
     details = {f"{name}_ms": round(1000 * taken / INTERVAL, 2) for name, taken in seconds.items()}
     return seconds["learned"] / seconds["frozen"], {**details, "sizes": network.sizes, "host_waits": waits}
 
