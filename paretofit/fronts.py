@@ -79,16 +79,17 @@ def bounds(
     """Bounds as the service takes them. Raises ValueError for a device without a latency."""
     if device is not None and max_latency_ms is None:
         raise ValueError("a device is that of a latency: give both, or neither")
-    found = [
-        MetricBound(metric="macs", value=max_macs) if max_macs is not None else None,
-        MetricBound(metric="params", value=max_params) if max_params is not None else None,
-        MetricBound(metric="peak_activation_bytes", value=max_activation_bytes)
-        if max_activation_bytes is not None
-        else None,
-        MetricBound(metric="latency_ms", device=device, value=max_latency_ms) if max_latency_ms is not None else None,
-        MetricBound(metric="selection_top1", op=">=", value=min_accuracy) if min_accuracy is not None else None,
-    ]
-    return [bound for bound in found if bound is not None]
+    upper: dict[Cost, float | None] = {
+        "macs": max_macs,
+        "params": max_params,
+        "peak_activation_bytes": max_activation_bytes,
+    }
+    found = [MetricBound(metric=metric, value=value) for metric, value in upper.items() if value is not None]
+    if max_latency_ms is not None:
+        found.append(MetricBound(metric="latency_ms", device=device, value=max_latency_ms))
+    if min_accuracy is not None:
+        found.append(MetricBound(metric="selection_top1", op=">=", value=min_accuracy))
+    return found
 
 
 async def read(transport: M, search_id: str, *, x: Cost, device: str | None, dominated: bool) -> Front[M]:

@@ -78,7 +78,7 @@ class Reader:
     def stop(self) -> None:
         """End the services as Ctrl-C does."""
         for process in self._services:
-            process.send_signal(signal.SIGINT)
+            os.killpg(process.pid, signal.SIGINT)
             process.wait(_SECONDS)
 
     def _start(self, block: Block) -> str:
@@ -86,14 +86,16 @@ class Reader:
             return ""
         described = Path(self._environment["PARETOFIT_HOME"]) / "service.json"
         command = ["bash", "-c", f"exec {block.text.partition('#')[0].strip()}"]
-        process = subprocess.Popen(
-            command, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=False
-        )
+        # A group of its own is what Ctrl-C reaches.
+        with (self._root / "service.txt").open("wb") as output:
+            process = subprocess.Popen(
+                command, env=self._environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
         self._services.append(process)
         deadline = time.monotonic() + _SECONDS
         while not described.exists():
             if process.poll() is not None or time.monotonic() > deadline:
-                return "it did not start"
+                return f"it did not start\n{(self._root / 'service.txt').read_text()[-4000:]}"
             time.sleep(0.05)
         self.url = json.loads(described.read_text())["url"]
         return ""
