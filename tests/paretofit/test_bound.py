@@ -71,9 +71,9 @@ def test_transfers_that_are_awaited_go_on_where_they_broke(
             sent = await client.datasets.upload(dataset.id, path)
             assert sent.source["sha256"] == hashlib.sha256(large.content).hexdigest()
             proxy.lose_answers_after(0)
-            fields = {"name": name, "dataset_id": large.dataset_id, **SPEC}
+            fields = {"name": "lost " + name, "dataset_id": large.dataset_id, **SPEC}
             search = await client.searches.create(fields)
-            assert [found.id async for found in client.searches.list() if found.name == name] == [search.id]
+            assert [found.id async for found in client.searches.list() if found.name == "lost " + name] == [search.id]
             await search.cancel()
         async with AsyncClient(proxy.url, patience=0) as client:
             await client.ready()
@@ -130,12 +130,17 @@ Client({service.url!r}).searches.front({stored.search_id!r}).to_pandas()
     assert "pip install 'paretofit[pandas]'" in done.stderr
 
 
-def test_waiting_draws_a_bar_on_demand(client: Client, stored: Stored, capsys: pytest.CaptureFixture[str]) -> None:
+def test_waiting_draws_a_bar_where_it_is_seen(
+    client: Client, stored: Stored, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     search = client.searches.get(stored.search_id)
     search.wait()
     assert capsys.readouterr() == ("", ""), "nobody sees it"
+    # As rich takes it for a terminal.
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "150")
     search.wait(progress=True)
-    assert f"{search.name}: succeeded" in capsys.readouterr().err.replace("\n", "")
+    assert f"{search.name}: succeeded" in capsys.readouterr().err
 
 
 def test_a_point_without_weights_is_not_downloaded(client: Client, stored: Stored) -> None:
@@ -144,6 +149,7 @@ def test_a_point_without_weights_is_not_downloaded(client: Client, stored: Store
         point.model_copy(update={"artifact": None}).download()
 
 
-def test_what_a_service_gave_is_not_made_by_hand() -> None:
+def test_what_a_service_gave_is_not_made_by_hand(client: Client, stored: Stored) -> None:
+    document = client.searches.get(stored.search_id).model_dump(mode="json")
     with pytest.raises(TypeError, match="comes from a service"):
-        SearchDetail.model_validate({})
+        SearchDetail.model_validate(document)
