@@ -6,7 +6,6 @@ import io
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import tarfile
@@ -17,6 +16,7 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
+from launch.process import GuardedProcess
 from paretofit import Client
 from tests.docs.blocks import ROOT, Block
 from tests.launch.service import FAST
@@ -31,7 +31,7 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         self._root = folder
-        self._services: list[subprocess.Popen[bytes]] = []
+        self._services: list[GuardedProcess] = []
         self.url = ""
         tools = folder / "bin"
         tools.mkdir()
@@ -76,26 +76,21 @@ class Reader:
         return "" if done.returncode == 0 else f"exit status {done.returncode}\n{done.stdout[-4000:]}"
 
     def stop(self) -> None:
-        """End the services as Ctrl-C does."""
+        """End the services in order."""
         for process in self._services:
-            os.killpg(process.pid, signal.SIGINT)
-            process.wait(_SECONDS)
+            process.stop()
 
     def _start(self, block: Block) -> str:
         if self.url:
             return ""
         described = Path(self._environment["PARETOFIT_HOME"]) / "service.json"
         command = ["bash", "-c", f"exec {block.text.partition('#')[0].strip()}"]
-        # A group of its own is what Ctrl-C reaches.
-        with (self._root / "service.txt").open("wb") as output:
-            process = subprocess.Popen(
-                command, env=self._environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-            )
+        process = GuardedProcess(command, log=self._root / "service.txt", environment=self._environment, grace=_SECONDS)
         self._services.append(process)
         deadline = time.monotonic() + _SECONDS
         while not described.exists():
             if process.poll() is not None or time.monotonic() > deadline:
-                return f"it did not start\n{(self._root / 'service.txt').read_text()[-4000:]}"
+                return f"it did not start\n{process.output()}"
             time.sleep(0.05)
         self.url = json.loads(described.read_text())["url"]
         return ""
