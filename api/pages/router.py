@@ -7,8 +7,10 @@ from fastapi.responses import RedirectResponse
 
 from api.pages import assets, compare, datasets, new_search, pictures, points, searches, trials, workers
 
+PARTS = (new_search, searches, trials, points, pictures, compare, datasets, workers, assets)
+
 router = APIRouter(include_in_schema=False)
-for part in (new_search, searches, trials, points, pictures, compare, datasets, workers, assets):
+for part in PARTS:
     router.include_router(part.router)
 
 
