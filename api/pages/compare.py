@@ -39,7 +39,7 @@ def read(
     found = [fronts.found_by(session, row) for row in rows]
     drawn = [fronts.draw(each, row, x) for row, each in zip(rows, found, strict=True)]
     offered = api.read_list(session, tenant, limit=_OFFERED).data
-    names = datasets.names(session, [each.dataset_id for each in (*offered, *rows)])
+    names = datasets.names(session, [*(each.dataset_id for each in offered), *(row.dataset_id for row in rows)])
     return page(
         "compare.html",
         here="compare",

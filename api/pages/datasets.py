@@ -8,6 +8,7 @@ from fastapi import Query, Request, Response
 
 from api.pages import samples
 from api.pages.rendering import HEADERS, page
+from api.pages.route import following
 from api.pages.route import router as new_router
 from api.pages.visitor import Visitor
 from api.problems import NotFoundError
@@ -37,7 +38,7 @@ def read_list(
         found=found,
         active=any(dataset.state in _WORKING for dataset in found.data),
         max_bytes=service.settings.max_upload_bytes,
-        following=None if found.next_cursor is None else request.url.include_query_params(cursor=found.next_cursor),
+        following=following(request, found.next_cursor),
     )
 
 

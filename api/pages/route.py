@@ -40,5 +40,10 @@ def router() -> APIRouter:
     return APIRouter(route_class=PageRoute, include_in_schema=False)
 
 
+def following(request: Request, cursor: str | None) -> str | None:
+    """Where the next page of a list is, relative to this one; None if there is none."""
+    return None if cursor is None else f"?{request.url.include_query_params(cursor=cursor).query}"
+
+
 def _shown(problem: ProblemError) -> Response:
     return page("error.html", problem.status, problem=problem, here="")

@@ -11,6 +11,7 @@ from api.fronts import Found
 from api.lookup import found_search
 from api.pages import fronts, pictures
 from api.pages.rendering import page
+from api.pages.route import following
 from api.pages.route import router as new_router
 from api.pages.visitor import Visitor
 from api.schemas.searches import TERMINAL, SearchDetail, SearchState
@@ -59,7 +60,7 @@ def read_list(
         states=_STATES,
         methods=sorted(METHODS),
         active=any(search.state not in TERMINAL for search in found.data),
-        following=None if found.next_cursor is None else request.url.include_query_params(cursor=found.next_cursor),
+        following=following(request, found.next_cursor),
     )
 
 

@@ -14,6 +14,13 @@ export const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "
 
 // `make(colour)` returns {data, layout}; colours are named as in style.css, without the dashes.
 export function draw(element, make) {
+  // Parts of the page are replaced while a search runs, their charts with them.
+  for (const former of drawn.keys()) {
+    if (!former.isConnected) {
+      Plotly.purge(former);
+      drawn.delete(former);
+    }
+  }
   drawn.set(element, make);
   const colour = colours();
   const {data, layout} = make(colour);
@@ -37,7 +44,7 @@ export function draw(element, make) {
 }
 
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-  for (const [element, make] of drawn) if (element.isConnected) draw(element, make);
+  for (const [element, make] of [...drawn]) if (element.isConnected) draw(element, make);
 });
 
 const SUFFIXES = [["T", 1e12], ["G", 1e9], ["M", 1e6], ["k", 1e3]];

@@ -37,6 +37,7 @@ async function upload(id, file, tell) {
 }
 
 async function send(form, id, file) {
+  if (file.size === 0) throw new Error("The archive is empty: choose another file.");
   if (file.size > Number(form.dataset.maxBytes)) {
     throw new Error(`The archive has ${megabytes(file.size)}; this service takes ${megabytes(Number(form.dataset.maxBytes))} at most.`);
   }
