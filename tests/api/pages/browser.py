@@ -24,6 +24,8 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
+PATIENCE = 90_000
+"""Milliseconds: the machine has other tests to run, and a search takes some itself."""
 DESKTOP, PHONE = (1280, 900), (390, 844)
 
 
@@ -51,7 +53,7 @@ class Visit:
         self.page.on("console", self._said)
         self.page.on("pageerror", lambda error: self.complaints.append(f"exception: {error}"))
         self.page.on("request", lambda request: self._asked(request.url))
-        self.page.set_default_timeout(30_000)
+        self.page.set_default_timeout(PATIENCE)
 
     def open(self, path: str) -> Page:
         """Go to a page of the service and wait until all that it names is loaded."""

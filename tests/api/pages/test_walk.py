@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from random import Random
+from statistics import mean
 from uuid import uuid4
 
 import httpx
@@ -21,14 +22,12 @@ from tests.launch.service import Service
 
 COLOURS = {"brick": (200, 90, 70), "grass": (80, 190, 70), "water": (50, 100, 210)}
 PER_CLASS = 60
-SECONDS = 90_000
 pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture
 def visit(chromium: Browser, service: Service) -> Iterator[Visit]:
     with visiting(chromium, service.url) as visit:
-        visit.page.set_default_timeout(SECONDS)
         yield visit
 
 
@@ -53,8 +52,8 @@ def add_dataset(visit: Visit, path: Path) -> str:
     page.get_by_label("Image size, pixels").fill("32")
     page.get_by_role("button", name="Add").click()
     page.wait_for_url(re.compile("/datasets/ds_"))
-    expect(page.locator("#dataset .badge")).to_have_text("ready", timeout=SECONDS)
-    expect(page.get_by_role("row", name="brick")).to_contain_text(str(PER_CLASS))
+    expect(page.locator("#dataset .badge")).to_have_text("ready")
+    expect(page.get_by_role("row", name="brick")).to_be_visible()
     sample = page.locator(".samples img").first
     sample.scroll_into_view_if_needed()
     page.wait_for_function("element => element.naturalWidth === 32", arg=sample.element_handle())
@@ -64,7 +63,7 @@ def add_dataset(visit: Visit, path: Path) -> str:
 def watched(page: Page) -> None:
     """Everything on the page of a search that runs appears by itself until it is over."""
     page.evaluate("window.neverReloaded = true")
-    expect(page.locator("#summary .badge")).to_have_text("succeeded", timeout=SECONDS)
+    expect(page.locator("#summary .badge")).to_have_text("succeeded")
     expect(page.locator("#front tr[data-point]").first).to_be_visible()
     expect(page.locator("#curves")).to_be_visible()
     expect(page.locator("#events")).to_contain_text("search.succeeded")
@@ -97,8 +96,7 @@ def test_from_images_to_a_checkpoint(visit: Visit, service: Service, tmp_path: P
     watched(page)
 
     front = httpx.get(f"{service.url}/v1/searches/{search_id}/front").json()
-    *_, last_but_one, last = [best["bound"] for best in front["best_under"]["macs"]]
-    budget = (last_but_one + last) / 2
+    budget = mean([best["bound"] for best in front["best_under"]["macs"]][-2:])
     wanted = httpx.post(
         f"{service.url}/v1/searches/{search_id}/front/select",
         json={"constraints": [{"metric": "macs", "value": budget}]},
@@ -117,4 +115,4 @@ def test_from_images_to_a_checkpoint(visit: Visit, service: Service, tmp_path: P
     assert digest == wanted["artifact"]["sha256"] == page.locator("#sha256").inner_text()
 
     page.locator("#export-safetensors-float32").click()
-    expect(page.locator("#exports .badge")).to_have_text("ready", timeout=SECONDS)
+    expect(page.locator("#exports .badge")).to_have_text("ready")
