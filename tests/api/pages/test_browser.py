@@ -54,7 +54,8 @@ def made(stored: Engine) -> dict[str, str]:
 @pytest.mark.parametrize("path", PAGES)
 def test_pages_are_for_everybody(chromium: Browser, api: Api, made: dict[str, str], path: str) -> None:
     url = str(api.http.base_url).rstrip("/")
-    for size, scheme in ((DESKTOP, "light"), (PHONE, "dark")):
+    looks: tuple[tuple[tuple[int, int], Scheme], ...] = ((DESKTOP, "light"), (PHONE, "dark"))
+    for size, scheme in looks:
         with visiting(chromium, url, size=size, scheme=scheme) as visit:
             page = visit.open(path.format(**made))
             assert violations(page) == []
