@@ -41,17 +41,22 @@ function announce(text) {
 }
 
 async function updateFront() {
-  const response = await fetch(`${page.dataset.front}?x=${encodeURIComponent(axis())}`, {credentials: "same-origin"});
+  const wanted = axis();
+  const response = await fetch(`${page.dataset.front}?x=${encodeURIComponent(wanted)}`, {credentials: "same-origin"});
   if (!response.ok) throw new Error("The front could not be read: reload the page.");
-  const fresh = new DOMParser().parseFromString(await response.text(), "text/html").getElementById("front");
+  const text = await response.text();
+  // Another axis was chosen meanwhile: its own answer is under way.
+  if (axis() !== wanted) return;
+  const fresh = new DOMParser().parseFromString(text, "text/html").getElementById("front");
   const old = document.getElementById("front");
   const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
-  const sameAxis = old.querySelector("#axis").value === JSON.parse(fresh.querySelector("#front-data").textContent).x;
-  const kept = {budget: sameAxis && old.dataset.drawnOver === axis() ? old.querySelector("#budget").value : null, dominated: old.querySelector("#dominated").checked};
   const open = [...old.querySelectorAll("details[open][id]")].map((each) => each.id);
+  // A budget is in the unit of its axis.
+  const budget = old.dataset.drawnOver === wanted ? old.querySelector("#budget").value : null;
+  const dominated = old.querySelector("#dominated").checked;
   old.replaceWith(document.importNode(fresh, true));
-  if (kept.budget !== null) document.getElementById("budget").value = kept.budget;
-  document.getElementById("dominated").checked = kept.dominated;
+  if (budget !== null) document.getElementById("budget").value = budget;
+  document.getElementById("dominated").checked = dominated;
   startFront();
   for (const id of open) document.getElementById(id)?.setAttribute("open", "");
   if (focused) document.getElementById(focused)?.focus({preventScroll: true});
