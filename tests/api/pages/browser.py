@@ -26,6 +26,7 @@ ARGUMENTS = (
 )
 PATIENCE = 90_000
 """Milliseconds: the machine has other tests to run, and a search takes some itself."""
+Scheme = Literal["light", "dark"]
 DESKTOP, PHONE = (1280, 900), (390, 844)
 
 
@@ -72,7 +73,7 @@ class Visit:
 
 @contextmanager
 def visiting(
-    browser: Browser, url: str, *, size: tuple[int, int] = DESKTOP, scheme: Literal["light", "dark"] = "light"
+    browser: Browser, url: str, *, size: tuple[int, int] = DESKTOP, scheme: Scheme = "light"
 ) -> Iterator[Visit]:
     """A tab in a profile of its own. Raises AssertionError at the end if anything was complained about."""
     width, height = size

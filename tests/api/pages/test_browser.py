@@ -11,7 +11,7 @@ from sqlalchemy import Engine, update
 from db.engine import transaction
 from db.tables import PointRow
 from tests.api import rows
-from tests.api.pages.browser import DESKTOP, PHONE, violations, visiting
+from tests.api.pages.browser import DESKTOP, PHONE, Scheme, violations, visiting
 from tests.api.process import Api
 from tests.api.test_exports import RECORD
 
