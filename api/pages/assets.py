@@ -36,7 +36,6 @@ def read(digest: str, name: str, accept_encoding: Annotated[str, Header()] = "")
     headers = {
         "Cache-Control": _FOREVER if digest == _digest() else "no-cache",
         "Vary": "Accept-Encoding",
-        "X-Content-Type-Options": "nosniff",
     }
     content = path.read_bytes()
     # Plotly is 4.8 MB, and 1.5 MB over the network.

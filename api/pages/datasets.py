@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from fastapi import Query, Request, Response
 
 from api.pages import samples
-from api.pages.rendering import HEADERS, page
+from api.pages.rendering import page
 from api.pages.route import following
 from api.pages.route import router as new_router
 from api.pages.visitor import Visitor
@@ -66,5 +66,4 @@ def read_sample(dataset_id: str, row: int, tenant: Visitor, service: Service) ->
     if found is None or not found.manifest:
         raise NotFoundError(f"no dataset {dataset_id!r} that is ready")
     content, media_type = samples.picture(service.blobs, found.manifest, row)
-    headers = HEADERS | {"Cache-Control": "private, max-age=86400"}
-    return Response(content, media_type=media_type, headers=headers)
+    return Response(content, media_type=media_type, headers={"Cache-Control": "private, max-age=86400"})

@@ -11,7 +11,6 @@ from sqlalchemy.orm import Session
 
 from api.fronts import Found
 from api.lookup import found_artifact
-from api.pages.rendering import HEADERS
 from api.pages.route import router as new_router
 from api.pages.visitor import Visitor
 from api.problems import NotFoundError
@@ -60,7 +59,7 @@ def read(artifact_id: str, session: Db, tenant: Visitor, service: Service) -> Re
     media_type = _TYPES.get(PurePath(row.name).suffix)
     if media_type is None or row.size > _LARGEST:
         raise NotFoundError(f"{row.name} is no picture: GET /v1/artifacts/{artifact_id}/content is the file")
-    headers = HEADERS | {
+    headers = {
         "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
         "Cache-Control": "private, max-age=86400",
     }

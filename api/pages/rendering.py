@@ -10,25 +10,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastapi.responses import HTMLResponse
 
+from api.headers import PAGE_POLICY
 from api.pages import assets, quantities
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
-HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
-"""Of every page: scripts and styles are files of the service, never inline, and nothing comes from another host."""
 
 
 def page(template: str, status: int = 200, **context: Any) -> HTMLResponse:
     """The page (or a part of one) that a template gives with a context."""
-    return HTMLResponse(_environment().get_template(template).render(context), status, HEADERS)
+    content = _environment().get_template(template).render(context)
+    return HTMLResponse(content, status, {"Content-Security-Policy": PAGE_POLICY})
 
 
 @cache
