@@ -52,8 +52,10 @@ class Authenticator:
     def __call__(self, headers: Headers) -> Principal:
         """Raises UnauthorizedError, and OperationalError while the database is away."""
         authorization = headers.get("authorization")
-        if authorization is not None:
-            return self._by_key(authorization)
+        return self.by_cookie(headers) if authorization is None else self._by_key(authorization)
+
+    def by_cookie(self, headers: Headers) -> Principal:
+        """Who sent it as a browser does, which sends no key. Raises what a call raises."""
         token = cookie_parser(headers.get("cookie", "")).get(COOKIE)
         found = None if token is None else self._by_session(token)
         if found is not None:

@@ -27,22 +27,23 @@ _OFFERED = 200
 @router.get("/compare")
 def read(
     session: Db,
-    tenant: Visitor,
+    visitor: Visitor,
     search: Annotated[list[str] | None, Query(max_length=_MOST)] = None,
     x: Annotated[str, Query(max_length=200)] = "macs",
 ) -> Response:
     """The fronts of the searches that are named, over one cost that all of them know."""
-    rows = [found_search(session, tenant, each) for each in dict.fromkeys(search or ())]
+    rows = [found_search(session, visitor.tenant, each) for each in dict.fromkeys(search or ())]
     axes = _common(rows)
     if x not in axes:
         raise InvalidError(f"no axis {x!r} that all of these searches have: choose one of {', '.join(axes)}")
     found = [fronts.found_by(session, row) for row in rows]
     drawn = [fronts.draw(each, row, x) for row, each in zip(rows, found, strict=True)]
-    offered = api.read_list(session, tenant, limit=_OFFERED).data
+    offered = api.read_list(session, visitor.tenant, limit=_OFFERED).data
     names = datasets.names(session, [*(each.dataset_id for each in offered), *(row.dataset_id for row in rows)])
     return page(
         "compare.html",
         here="compare",
+        visitor=visitor,
         chosen={row.id for row in rows},
         offered=offered,
         datasets=names,

@@ -26,15 +26,16 @@ _WORKING: Final = frozenset({"uploading", "validating"})
 def read_list(
     request: Request,
     session: Db,
-    tenant: Visitor,
+    visitor: Visitor,
     service: Service,
     cursor: Annotated[str | None, Query(max_length=500)] = None,
 ) -> Response:
     """The datasets, newest first."""
-    found = api.read_list(session, tenant, service, limit=_LISTED, cursor=cursor)
+    found = api.read_list(session, visitor.tenant, service, limit=_LISTED, cursor=cursor)
     return page(
         "datasets.html",
         here="datasets",
+        visitor=visitor,
         found=found,
         active=any(dataset.state in _WORKING for dataset in found.data),
         max_bytes=service.settings.max_upload_bytes,
@@ -43,14 +44,15 @@ def read_list(
 
 
 @router.get("/datasets/{dataset_id}")
-def read(dataset_id: str, session: Db, tenant: Visitor, service: Service) -> Response:
+def read(dataset_id: str, session: Db, visitor: Visitor, service: Service) -> Response:
     """A dataset: its state, and what validation found."""
-    dataset = api.read(dataset_id, session, tenant, service)
-    row = datasets.get(session, tenant, dataset_id)
+    dataset = api.read(dataset_id, session, visitor.tenant, service)
+    row = datasets.get(session, visitor.tenant, dataset_id)
     shown = samples.draw(service.blobs, row.manifest) if row is not None and row.manifest else []
     return page(
         "dataset.html",
         here="datasets",
+        visitor=visitor,
         dataset=dataset,
         active=dataset.state in {*_WORKING, "pending"},
         samples=shown,
@@ -59,10 +61,10 @@ def read(dataset_id: str, session: Db, tenant: Visitor, service: Service) -> Res
 
 
 @router.get("/datasets/{dataset_id}/samples/{row}")
-def read_sample(dataset_id: str, row: int, tenant: Visitor, service: Service) -> Response:
+def read_sample(dataset_id: str, row: int, visitor: Visitor, service: Service) -> Response:
     """An image of the training split, as training gets it before augmentation."""
     with transaction(service.engine) as session:
-        found = datasets.get(session, tenant, dataset_id)
+        found = datasets.get(session, visitor.tenant, dataset_id)
     if found is None or not found.manifest:
         raise NotFoundError(f"no dataset {dataset_id!r} that is ready")
     content, media_type = samples.picture(service.blobs, found.manifest, row)

@@ -26,7 +26,7 @@ _NAME = Annotated[str, Query(max_length=200)]
 @router.get("/searches/new")
 def read(
     session: Db,
-    tenant: Visitor,
+    visitor: Visitor,
     service: Service,
     method: _NAME = "",
     preset: _NAME = "",
@@ -34,7 +34,7 @@ def read(
     origin: Annotated[str, Query(alias="from", max_length=200)] = "",
 ) -> Response:
     """The form for a method: with its defaults, a preset's values, or (`from`) those of a search that is repeated."""
-    begun = _begun(session, tenant, origin) if origin else {}
+    begun = _begun(session, visitor.tenant, origin) if origin else {}
     kind = method or begun.get("method", {}).get("kind") or next(iter(METHODS))
     if kind not in METHODS:
         raise NotFoundError(f"no method {kind!r}: choose one of {', '.join(sorted(METHODS))}")
@@ -47,6 +47,7 @@ def read(
     return page(
         "new_search.html",
         here="new",
+        visitor=visitor,
         methods=[METHODS[each].params for each in METHODS],
         kinds=list(METHODS),
         kind=kind,
@@ -56,7 +57,7 @@ def read(
         begun=begun,
         origin=origin,
         dataset=dataset or begun.get("dataset_id", ""),
-        datasets=datasets.read_list(session, tenant, service, state="ready", limit=_DATASETS).data,
+        datasets=datasets.read_list(session, visitor.tenant, service, state="ready", limit=_DATASETS).data,
         fields=forms.fields(params.model_json_schema(), values, "/method"),
         limits=forms.fields(Limits.model_json_schema(), begun.get("limits", {}), "/limits"),
         costs=[fronts.Axis(cost, label(cost)) for cost in fronts.COUNTED],

@@ -53,9 +53,9 @@ def of_search(session: Session, row: SearchRow, found: Found) -> dict[str, Any]:
 
 
 @router.get("/artifacts/{artifact_id}/picture")
-def read(artifact_id: str, session: Db, tenant: Visitor, service: Service) -> Response:
+def read(artifact_id: str, session: Db, visitor: Visitor, service: Service) -> Response:
     """An image file as an image: as a document of its own it could run nothing and load nothing."""
-    row = found_artifact(session, tenant, artifact_id)
+    row = found_artifact(session, visitor.tenant, artifact_id)
     media_type = _TYPES.get(PurePath(row.name).suffix)
     if media_type is None or row.size > _LARGEST:
         raise NotFoundError(f"{row.name} is no picture: GET /v1/artifacts/{artifact_id}/content is the file")

@@ -21,16 +21,17 @@ router = new_router()
 
 
 @router.get("/points/{point_id}")
-def read(point_id: str, session: Db, tenant: Visitor) -> Response:
+def read(point_id: str, session: Db, visitor: Visitor) -> Response:
     """A point with what can be made of it."""
-    point = api.read(point_id, session, tenant)
+    point = api.read(point_id, session, visitor.tenant)
     return page(
         "point.html",
         here="searches",
+        visitor=visitor,
         point=point,
-        search=found_search(session, tenant, point.search_id),
-        exports=exports.read_list(point_id, session, tenant).data,
-        card=bytes(exports.read_card(point_id, session, tenant).body).decode(),
+        search=found_search(session, visitor.tenant, point.search_id),
+        exports=exports.read_list(point_id, session, visitor.tenant).data,
+        card=bytes(exports.read_card(point_id, session, visitor.tenant).body).decode(),
         layers=_layers(point.record.get("architecture"), point.input_size),
     )
 

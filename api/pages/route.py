@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api.pages.rendering import page
-from api.problems import InvalidError, ProblemError, UnavailableError
+from api.problems import InvalidError, ProblemError, UnauthorizedError, UnavailableError
 
 
 class PageRoute(APIRoute):
@@ -24,13 +24,15 @@ class PageRoute(APIRoute):
         async def handled(request: Request) -> Response:
             try:
                 return await handle(request)
+            except UnauthorizedError as problem:
+                return _sign_in(request, problem)
             except ProblemError as problem:
-                return _shown(problem)
+                return _shown(request, problem)
             except RequestValidationError as error:
                 places = ", ".join(str(found["loc"][-1]) for found in error.errors())
-                return _shown(InvalidError(f"the address has no good value for {places}"))
+                return _shown(request, InvalidError(f"the address has no good value for {places}"))
             except (OperationalError, PoolTimeoutError):
-                return _shown(UnavailableError("the database does not answer: reload the page in a moment"))
+                return _shown(request, UnavailableError("the database does not answer: reload the page in a moment"))
 
         return handled
 
@@ -45,5 +47,15 @@ def following(request: Request, cursor: str | None) -> str | None:
     return None if cursor is None else f"?{request.url.include_query_params(cursor=cursor).query}"
 
 
-def _shown(problem: ProblemError) -> Response:
-    return page("error.html", problem.status, problem=problem, here="")
+def _sign_in(request: Request, problem: UnauthorizedError) -> Response:
+    # Whoever follows a link of another site comes without the cookie, signed in or not.
+    elsewhere = request.headers.get("sec-fetch-site") == "cross-site"
+    answer = page("sign_in.html", problem.status, here="", visitor=None, elsewhere=elsewhere)
+    answer.headers.update(problem.headers)
+    return answer
+
+
+def _shown(request: Request, problem: ProblemError) -> Response:
+    # Nobody, if the database was away when it was asked who this is.
+    visitor = getattr(request.state, "principal", None)
+    return page("error.html", problem.status, problem=problem, here="", visitor=visitor)

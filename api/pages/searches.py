@@ -34,7 +34,7 @@ _OPTIONAL = Annotated[str, Query(max_length=401)]
 def read_list(
     request: Request,
     session: Db,
-    tenant: Visitor,
+    visitor: Visitor,
     state: _OPTIONAL = "",
     method: _OPTIONAL = "",
     label: _OPTIONAL = "",
@@ -43,7 +43,7 @@ def read_list(
     """The searches, newest first. An empty filter is none; an unknown state has no searches."""
     found = api.read_list(
         session,
-        tenant,
+        visitor.tenant,
         state=cast("SearchState", state) if state else None,
         method=method or None,
         label=label or None,
@@ -53,6 +53,7 @@ def read_list(
     return page(
         "searches.html",
         here="searches",
+        visitor=visitor,
         found=found,
         datasets=datasets.names(session, [search.dataset_id for search in found.data]),
         filters={"state": state, "method": method, "label": label},
@@ -65,25 +66,34 @@ def read_list(
 
 
 @router.get("/searches/{search_id}")
-def read(search_id: str, session: Db, tenant: Visitor, x: Annotated[str, Query(max_length=200)] = "") -> Response:
+def read(search_id: str, session: Db, visitor: Visitor, x: Annotated[str, Query(max_length=200)] = "") -> Response:
     """A search: how far it came, its front, its trials and what happened."""
-    row = found_search(session, tenant, search_id)
+    row = found_search(session, visitor.tenant, search_id)
     found = fronts.found_by(session, row)
     drawn = fronts.draw(found, row, x or _first_axis(row))
-    return page("search.html", here="searches", drawn=drawn, chart=drawn.chart(), **_progress(session, row, found))
+    return page(
+        "search.html",
+        here="searches",
+        visitor=visitor,
+        drawn=drawn,
+        chart=drawn.chart(),
+        **_progress(session, row, found),
+    )
 
 
 @router.get("/searches/{search_id}/parts/progress")
-def read_progress(search_id: str, session: Db, tenant: Visitor) -> Response:
+def read_progress(search_id: str, session: Db, visitor: Visitor) -> Response:
     """What of the page changes with every step: all but the front."""
-    row = found_search(session, tenant, search_id)
+    row = found_search(session, visitor.tenant, search_id)
     return page("parts/progress.html", **_progress(session, row, fronts.found_by(session, row)))
 
 
 @router.get("/searches/{search_id}/parts/front")
-def read_front(search_id: str, session: Db, tenant: Visitor, x: Annotated[str, Query(max_length=200)] = "") -> Response:
+def read_front(
+    search_id: str, session: Db, visitor: Visitor, x: Annotated[str, Query(max_length=200)] = ""
+) -> Response:
     """The front over another cost, or as it is now."""
-    row = found_search(session, tenant, search_id)
+    row = found_search(session, visitor.tenant, search_id)
     drawn = fronts.draw(fronts.found_by(session, row), row, x or _first_axis(row))
     return page(
         "parts/front.html",

@@ -20,15 +20,16 @@ _ENDED: Final = frozenset({"completed", "pruned", "infeasible", "failed", "cance
 
 
 @router.get("/trials/{trial_id}")
-def read(trial_id: str, session: Db, tenant: Visitor) -> Response:
+def read(trial_id: str, session: Db, visitor: Visitor) -> Response:
     """A trial as it is now."""
-    trial = api.read(trial_id, session, tenant)
-    log = api.read_logs(trial_id, session, tenant, limit=_LINES)
+    trial = api.read(trial_id, session, visitor.tenant)
+    log = api.read_logs(trial_id, session, visitor.tenant, limit=_LINES)
     return page(
         "trial.html",
         here="searches",
+        visitor=visitor,
         trial=trial,
-        search=found_search(session, tenant, trial.search_id),
+        search=found_search(session, visitor.tenant, trial.search_id),
         log=log,
         active=trial.state not in _ENDED,
         pictures=[picture for picture in map(pictures.drawn, trial.artifacts) if picture is not None],

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import Depends
+from fastapi import Depends, Request
 
-from api.problems import UnauthorizedError
-from api.security import tenant
+from api.principal import Principal
+from api.problems import ForbiddenError
+from api.schemas.access import Scope
 from api.services import Service
 
 
-def visitor(service: Service) -> str:
-    """Whose rows a page may show. Raises UnauthorizedError: browsers send no key, so where one is needed no page is
-    shown."""
-    if service.settings.bootstrap_key is not None:
-        raise UnauthorizedError("this service needs an API key: use the command line or a client with yours")
-    return tenant()
+def _allowed(scope: Scope) -> Callable[[Request, Service], Principal]:
+    def visitor(request: Request, service: Service) -> Principal:
+        """Raises UnauthorizedError, ForbiddenError."""
+        # A key that is sent counts for nothing here: guesses are counted where keys are taken.
+        principal = service.authenticate.by_cookie(request.headers)
+        request.state.principal = principal
+        if scope not in principal.scopes:
+            raise ForbiddenError(f"this page needs a key with the scope {scope!r}: sign out, then in with another key")
+        return principal
+
+    return visitor
 
 
-Visitor = Annotated[str, Depends(visitor)]
+Visitor = Annotated[Principal, Depends(_allowed("read"))]
+Manager = Annotated[Principal, Depends(_allowed("manage"))]

@@ -15,8 +15,9 @@ router = new_router()
 
 
 @router.get("/workers")
-def read(session: Db, tenant: Visitor) -> Response:
+def read(session: Db, visitor: Visitor) -> Response:
     """The workers that were heard of within a day."""
-    del tenant
     workers = sorted(api.read_list(session).data, key=lambda worker: (not worker.alive, worker.name))
-    return page("workers.html", here="workers", workers=workers, devices=devices.read_list(session).data)
+    return page(
+        "workers.html", here="workers", visitor=visitor, workers=workers, devices=devices.read_list(session).data
+    )

@@ -16,7 +16,11 @@ export async function request(method, path, body, options = {}) {
     body = JSON.stringify(body);
   }
   const response = await fetch(path, {method, headers, body, signal: options.signal, credentials: "same-origin"});
-  if (!response.ok) throw new Problem(await response.json().catch(() => ({})), response.status);
+  if (!response.ok) {
+    const document = await response.json().catch(() => ({}));
+    if (response.status === 401) document.detail = "Your session is over: reload the page and sign in again.";
+    throw new Problem(document, response.status);
+  }
   return response.status === 204 ? null : response.json();
 }
 

@@ -7,6 +7,8 @@ const SECONDS = 3;
 
 export async function refresh(path = location.href) {
   const response = await fetch(path, {headers: {Accept: "text/html"}, credentials: "same-origin"});
+  // The session is over: the page to sign in comes instead.
+  if (response.status === 401) location.reload();
   if (!response.ok) return null;
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
   for (const fresh of page.querySelectorAll("[data-live][id]")) swap(document.getElementById(fresh.id), fresh);
