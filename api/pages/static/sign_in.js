@@ -35,6 +35,7 @@ form.addEventListener("submit", async (event) => {
     again();
   } catch (error) {
     button.disabled = false;
-    refuse(error.status === 401 ? "This key is unknown, revoked or expired. Check it, or ask for another one." : error.message);
+    if (error.status === 401) refuse("This key is unknown, revoked or expired. Check it, or ask for another one.");
+    else refused.textContent = error.message;
   }
 });

@@ -1,0 +1,68 @@
+// API keys, made and rotated. The text of a new one is on the page until that is left, and nowhere else.
+
+import {hideProblem, request, showProblem} from "./api.js";
+import {refresh} from "./live.js";
+
+const issued = document.getElementById("issued");
+const text = document.getElementById("issued-key");
+const copied = document.getElementById("copied");
+const fresh = document.getElementById("new-key");
+const dialog = document.getElementById("rotate");
+
+const seconds = (id) => Number(document.getElementById(id).value) || null;
+
+async function issue(path, body) {
+  hideProblem();
+  try {
+    const {name, key} = await request("POST", path, body);
+    document.getElementById("issued-name").textContent = name;
+    text.value = key;
+    copied.textContent = "";
+    issued.hidden = false;
+    await refresh();
+    issued.focus();
+    return true;
+  } catch (error) {
+    showProblem(error);
+    return false;
+  }
+}
+
+fresh.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const scopes = [...fresh.querySelectorAll("input[name=scope]:checked")].map(({value}) => value);
+  if (scopes.length === 0) {
+    showProblem(new Error("Choose a scope at least: a key without any is good for nothing."));
+    return;
+  }
+  const button = fresh.querySelector("button");
+  button.disabled = true;
+  const name = fresh.querySelector("#name").value.trim();
+  if (await issue("/v1/api-keys", {name, scopes, expires_in_seconds: seconds("expires")})) fresh.reset();
+  button.disabled = false;
+});
+
+document.addEventListener("click", ({target}) => {
+  const button = target.closest("button[data-rotate]");
+  if (button === null) return;
+  dialog.dataset.key = button.dataset.rotate;
+  document.getElementById("rotate-name").textContent = button.dataset.name;
+  // Escape leaves it as it is.
+  dialog.returnValue = "";
+  dialog.showModal();
+});
+
+dialog.addEventListener("close", async () => {
+  if (dialog.returnValue !== "rotate") return;
+  const how = {overlap_seconds: Number(document.getElementById("overlap").value), expires_in_seconds: seconds("rotated-expires")};
+  await issue(`/v1/api-keys/${dialog.dataset.key}/rotate`, how);
+});
+
+document.getElementById("copy").addEventListener("click", async () => {
+  text.select();
+  // The clipboard is there in secure contexts only, and a service within a house is often plain HTTP.
+  const done = navigator.clipboard
+    ? await navigator.clipboard.writeText(text.value).then(() => true, () => false)
+    : document.execCommand("copy");
+  copied.textContent = done ? "Copied" : "It is selected: copy it with Ctrl+C.";
+});
