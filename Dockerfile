@@ -11,6 +11,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE cores.py logs.py outbound.
 COPY api api
 COPY benchmarks benchmarks
 COPY db db
+COPY docs docs
 COPY launch launch
 COPY models models
 COPY paretofit paretofit
