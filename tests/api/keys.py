@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 from sqlalchemy import Engine
 
+from api.principal import COOKIE
 from db.engine import connect
 from tests.api.process import Api, running
 
@@ -39,6 +40,12 @@ class Locked:
         assert answer.status_code == 201, answer.text
         document: dict[str, Any] = answer.json()
         return document
+
+    def sign_in(self, key: str) -> dict[str, str]:
+        """A new session of a key: what a browser sends from then on."""
+        token = self.send("POST", "/v1/session", key).cookies[COOKIE]
+        self.api.http.cookies.clear()
+        return {"Cookie": f"{COOKIE}={token}"}
 
 
 @contextmanager

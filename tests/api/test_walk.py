@@ -1,24 +1,32 @@
 """Every route as everybody who may not use it: without a key, with one that is over, of too little scope, of another
-tenant. A route that this file does not list fails it."""
+tenant; the pages in the same way, with sessions. A route that this file does not list fails it."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Literal
 
 import httpx
 import pytest
+from fastapi.routing import iter_route_contexts
 from sqlalchemy import update
 
+from api.app import create_app
+from api.headers import PAGE_POLICY
+from api.principal import COOKIE
 from db import exports, points, webhooks
 from db.blobs import open_store
 from db.engine import transaction
 from db.exports import Form, Source
 from db.tables import ApiKeyRow, PointRow
+from settings import Settings
 from tests.api import rows
-from tests.api.keys import Locked
+from tests.api.keys import BOOTSTRAP, Locked
+from tests.api.pages.test_samples import written_dataset
 from tests.api.test_exports import RECORD
 
 Theirs = Literal["hidden", "empty", "shared", "own"]
@@ -92,7 +100,35 @@ ROUTES: dict[str, Route] = {
     "GET /v1/artifacts/{artifact_id}": Route("read", "hidden"),
     "GET /v1/artifacts/{artifact_id}/content": Route("read", "hidden"),
 }
+"""The API's. Its document lists the same."""
+
+PAGES: dict[str, Route] = {
+    "GET /": Route(None, "shared"),
+    "GET /assets/{digest}/{name}": Route(None, "shared"),
+    "GET /searches": Route("read", "empty"),
+    "GET /searches/new": Route("read", "empty"),
+    "GET /searches/new?from={search_id}": Route("read", "hidden"),
+    "GET /searches/{search_id}": Route("read", "hidden"),
+    "GET /searches/{search_id}/parts/progress": Route("read", "hidden"),
+    "GET /searches/{search_id}/parts/front": Route("read", "hidden"),
+    "GET /trials/{trial_id}": Route("read", "hidden"),
+    "GET /points/{point_id}": Route("read", "hidden"),
+    "GET /artifacts/{artifact_id}/picture": Route("read", "hidden"),
+    "GET /compare": Route("read", "empty"),
+    "GET /compare?search={search_id}": Route("read", "hidden"),
+    "GET /datasets": Route("read", "empty"),
+    "GET /datasets/{dataset_id}": Route("read", "hidden"),
+    "GET /datasets/{dataset_id}/samples/{row}": Route("read", "hidden"),
+    "GET /workers": Route("read", "shared"),
+    "GET /keys": Route("manage", "empty"),
+}
+ID = re.compile(r"\w+")
+OWN_PAGE = {"Sec-Fetch-Site": "same-origin"}
+DOCUMENTS = {"GET /openapi.json", "GET /docs", "GET /docs/style.css"}
+"""The same for everybody, and open to everybody."""
+
 GUARDED = [name for name, route in ROUTES.items() if route.scope is not None]
+GUARDED_PAGES = [name for name, route in PAGES.items() if route.scope is not None]
 EVERY = ("read", "write", "manage", "metrics", "admin")
 
 
@@ -107,6 +143,11 @@ class World:
     expired: str
     revoked: str
 
+    @property
+    def private(self) -> set[str]:
+        """What no other tenant may be told."""
+        return {value for name, value in self.ids.items() if name.endswith("_id") and name != "tenant_id"}
+
     def send(self, name: str, key: str | None) -> httpx.Response:
         method, path = name.split(" ")
         body = ROUTES[name].body
@@ -114,12 +155,18 @@ class World:
             body = {field: self.ids.get(str(value).strip("{}"), value) for field, value in body.items()}
         return self.service.send(method, path.format(**self.ids), key, json=body)
 
+    def look(self, name: str, cookie: dict[str, str]) -> httpx.Response:
+        """A page, as a browser asks for it."""
+        method, path = name.split(" ")
+        return self.service.send(method, path.format(**self.ids), None, headers=cookie)
+
 
 @pytest.fixture(scope="module")
 def world(keyed: Locked) -> World:
     """Of one tenant, one of everything."""
     engine = keyed.engine
-    dataset = rows.ready_dataset(engine)
+    *_, manifest = written_dataset(keyed.api.home, 1, "raw")
+    dataset = rows.ready_dataset(engine, manifest=manifest)
     search = rows.search(engine, dataset)
     trial = rows.trial(engine, search)
     content = b"weights"
@@ -127,7 +174,7 @@ def world(keyed: Locked) -> World:
     path.write_bytes(content)
     blob = open_store((keyed.api.home / "blobs").as_uri()).put(path)
     assert blob.sha256 == hashlib.sha256(content).hexdigest()
-    artifact = rows.artifact(engine, search, trial, name="w", sha256=blob.sha256, size=blob.size)
+    artifact = rows.artifact(engine, search, trial, name="w.png", sha256=blob.sha256, size=blob.size)
     point = rows.point(engine, search, trial, "k", macs=1.0, selection_top1=0.5, artifact_id=artifact)
     with transaction(engine) as session:
         row = session.get_one(PointRow, point)
@@ -162,6 +209,9 @@ def world(keyed: Locked) -> World:
             "point_id": point,
             "export_id": export,
             "artifact_id": artifact,
+            "digest": "old",
+            "name": "style.css",
+            "row": "0",
         },
         full=keyed.issue(*EVERY),
         theirs=keyed.issue(*EVERY, tenant="another"),
@@ -174,10 +224,24 @@ def code(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
 
-def test_every_route_is_listed(keyed: Locked) -> None:
+def test_every_route_is_listed(tmp_path: Path) -> None:
+    # Nothing is connected to before the first request.
+    app = create_app(
+        Settings(home=tmp_path, database_url="postgresql://localhost/none", redis_url="redis://localhost/0")
+    )
+    served = {
+        f"{method} {route.path}"
+        for route in iter_route_contexts(app.routes)
+        for method in (route.methods or {"(any)"}) - {"HEAD"}
+    }
+    listed = set(ROUTES) | {name.partition("?")[0] for name in PAGES} | DOCUMENTS
+    assert served == listed, "list the new route above, with the scope it needs and what other tenants find"
+
+
+def test_every_route_of_the_api_is_documented(keyed: Locked) -> None:
     paths = keyed.send("GET", "/openapi.json", None).json()["paths"]
     served = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
-    assert served == set(ROUTES), "list the new route above, with the scope it needs and what other tenants find"
+    assert served == set(ROUTES)
 
 
 def test_the_document_names_the_scopes(keyed: Locked) -> None:
@@ -230,8 +294,7 @@ def test_with_another_tenants_key(world: World, name: str) -> None:
             assert not set(world.ids.values()) & {str(entry["id"]) for entry in answer.json()["data"]}
         case _:
             assert answer.status_code < 300, answer.text
-    private = {value for name, value in world.ids.items() if name not in {"kind", "tenant_id"}}
-    assert not private & set(answer.text.split('"'))
+    assert not world.private & set(answer.text.split('"'))
 
 
 def test_with_the_right_key_it_is_there(world: World) -> None:
@@ -247,3 +310,54 @@ def test_another_tenants_deed_leaves_everything_as_it_was(world: World) -> None:
     assert code(world.service.send("DELETE", path, world.theirs)) == (404, "not_found")
     assert world.service.send("GET", path, world.full).json()["state"] == "ready"
     assert not (world.service.api.home / "uploads" / world.ids["dataset_id"]).exists()
+
+
+def test_pages_without_a_session(world: World) -> None:
+    over = world.service.sign_in(world.full)
+    assert world.service.send("DELETE", "/v1/session", None, headers=over | OWN_PAGE).status_code == 204
+    for name, route in PAGES.items():
+        for cookie in ({}, over, {"Cookie": f"{COOKIE}=none"}):
+            answer = world.look(name, cookie)
+            if route.scope is None:
+                assert answer.status_code < 400, name
+                continue
+            assert (name, answer.status_code) == (name, 401)
+            assert 'id="sign-in"' in answer.text
+            assert answer.headers["WWW-Authenticate"] == "Bearer"
+            assert answer.headers["Content-Security-Policy"] == PAGE_POLICY
+            assert not world.private & set(ID.findall(answer.text))
+
+
+def test_pages_take_no_key(world: World) -> None:
+    for name in GUARDED_PAGES:
+        assert world.look(name, {"Authorization": f"Bearer {world.full}"}).status_code == 401, name
+
+
+def test_pages_with_every_scope_but_the_one_they_need(world: World) -> None:
+    for scope in ("read", "manage"):
+        lacking = world.service.sign_in(world.service.issue(*(other for other in EVERY if other != scope)))
+        for name in GUARDED_PAGES:
+            if PAGES[name].scope == scope:
+                answer = world.look(name, lacking)
+                assert (name, answer.status_code) == (name, 403)
+                assert f"the scope &#39;{scope}&#39;" in answer.text
+                assert 'id="sign-out"' in answer.text
+                assert not world.private & set(ID.findall(answer.text))
+
+
+def test_pages_with_another_tenants_session(world: World) -> None:
+    theirs, own = world.service.sign_in(world.theirs), world.service.sign_in(world.full)
+    for name in GUARDED_PAGES:
+        assert (name, world.look(name, own).status_code) == (name, 200)
+        answer = world.look(name, theirs)
+        assert (name, answer.status_code) == (name, 404 if PAGES[name].theirs == "hidden" else 200)
+        # What was asked for is told back.
+        asked = {value for field, value in world.ids.items() if f"{{{field}}}" in name}
+        assert not (world.private - asked) & set(ID.findall(answer.text))
+
+
+def test_a_page_says_whose_it_is(world: World) -> None:
+    answer = world.look("GET /searches", world.service.sign_in(world.theirs))
+    assert re.search(r"another <small>key:\w+</small>", answer.text)
+    answer = world.look("GET /searches", world.service.sign_in(BOOTSTRAP))
+    assert "default <small>bootstrap</small>" in answer.text

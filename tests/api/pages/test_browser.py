@@ -26,6 +26,7 @@ PAGES = (
     "/datasets",
     "/datasets/{dataset}",
     "/workers",
+    "/keys",
 )
 
 

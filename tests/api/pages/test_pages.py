@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
-from typing import Any
+from pathlib import Path
 
 import httpx
 import pytest
@@ -12,8 +12,7 @@ from sqlalchemy import Engine
 
 from api.pages import assets
 from tests.api import rows
-from tests.api.process import running
-from tests.conftest import Servers
+from tests.api.keys import Locked, locked
 
 INLINE = re.compile(
     r"<script(?![^>]*\b(src|type=\"application/json\"))|<style|\sstyle=|\son[a-z]+=|javascript:", re.IGNORECASE
@@ -31,7 +30,7 @@ def search_id(stored: Engine) -> str:
 
 
 def test_pages_run_their_own_files_only(http: httpx.Client, search_id: str) -> None:
-    for path in ("/searches", "/searches/new", f"/searches/{search_id}", "/compare", "/datasets", "/workers"):
+    for path in ("/searches", "/searches/new", f"/searches/{search_id}", "/compare", "/datasets", "/workers", "/keys"):
         answer = http.get(path)
         assert answer.status_code == 200
         policy = answer.headers["content-security-policy"]
@@ -117,9 +116,16 @@ def test_plotly_comes_from_its_wheel(http: httpx.Client) -> None:
     assert assets.plotly_style().encode() in plain
 
 
-def test_where_a_key_is_needed_no_page_is_shown(servers: Servers, database_url: str, tmp_path: Any) -> None:
-    with running(tmp_path, database_url, servers.redis_url, PARETOFIT_BOOTSTRAP_KEY="k" * 40) as api:
-        for path in ("/searches", "/searches/new", "/compare", "/datasets", "/workers", "/points/any", "/trials/any"):
-            answer = api.http.get(path)
-            assert answer.status_code == 401, path
-            assert "needs an API key" in answer.text
+def test_whoever_comes_from_another_site_may_be_signed_in(keyed: Locked) -> None:
+    for site, elsewhere in (("cross-site", True), ("same-origin", False), ("none", False)):
+        answer = keyed.send("GET", "/searches", None, headers={"Sec-Fetch-Site": site})
+        assert ("data-elsewhere" in answer.text) == elsewhere
+
+
+def test_without_a_database_pages_say_so(tmp_path: Path, redis_url: str) -> None:
+    with locked(tmp_path, "postgresql+psycopg://nobody@127.0.0.1:1/none", redis_url) as service:
+        assert service.send("GET", "/searches", None).status_code == 401
+        answer = service.send("GET", "/searches", None, headers={"Cookie": "paretofit_session=some"})
+        assert answer.status_code == 503
+        assert answer.headers["content-type"].startswith("text/html")
+        assert "the database does not answer" in answer.text

@@ -23,10 +23,10 @@ IMAGES = 40
 @pytest.fixture(params=[(1, "raw"), (3, "raw"), (3, "encoded")], ids=lambda each: f"{each[0]}-{each[1]}")
 def written(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Dataset, BlobStore, dict[str, Any]]:
     channels, encoding = request.param
-    return _written(tmp_path, channels, encoding)
+    return written_dataset(tmp_path, channels, encoding)
 
 
-def _written(path: Path, channels: int, encoding: Encoding) -> tuple[Dataset, BlobStore, dict[str, Any]]:
+def written_dataset(path: Path, channels: int, encoding: Encoding) -> tuple[Dataset, BlobStore, dict[str, Any]]:
     directory = path / "dataset"
     directory.mkdir()
     noise = np.random.default_rng(0)
