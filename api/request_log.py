@@ -62,8 +62,16 @@ class RequestLog:
                 seconds=round(seconds, 4),
                 **who,
             )
-            route = getattr(scope.get("route"), "path", "(none)")
-            self._metrics.request(_known(scope["method"]), route, status, seconds)
+            self._metrics.request(_known(scope["method"]), _route(scope), status, seconds)
+
+
+def _route(scope: Scope) -> str:
+    """The path with its parameters' names; that of an included router's route comes without the prefix."""
+    route = getattr(scope.get("route"), "path", None)
+    if route is None:
+        return "(none)"
+    prefix = "/v1" if scope["path"].startswith("/v1/") and not route.startswith("/v1/") else ""
+    return f"{prefix}{route}"
 
 
 def _known(method: str) -> str:

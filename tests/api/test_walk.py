@@ -50,6 +50,7 @@ ROUTES: dict[str, Route] = {
     "GET /v1/session": Route("", "own"),
     "POST /v1/session": Route("", "own"),
     "DELETE /v1/session": Route("", "own"),
+    "GET /v1/searches/{search_id}/study": Route("read", "hidden"),
     "GET /v1/usage": Route("read", "own"),
     "GET /v1/methods": Route("read", "shared"),
     "GET /v1/methods/{kind}/schema": Route("read", "shared"),

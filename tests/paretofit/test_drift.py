@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel, TypeAdapter
 
 from api.app import create_app
+from api.schemas.access import ApiKey, Caller, IssuedApiKey
 from api.schemas.artifacts import Artifact
 from api.schemas.datasets import Dataset
 from api.schemas.devices import DeviceList
@@ -58,6 +59,11 @@ READ: dict[str, type[BaseModel] | None] = {
     "list_families": FamilyList,
     "list_workers": WorkerList,
     "list_devices": DeviceList,
+    "get_caller": Caller,
+    "create_api_key": IssuedApiKey,
+    "list_api_keys": Page[ApiKey],
+    "rotate_api_key": IssuedApiKey,
+    "revoke_api_key": None,
     "get_readiness": Readiness,
     # Text, bytes, schemas: no document that has a type.
     "get_model_card": None,
@@ -67,8 +73,15 @@ READ: dict[str, type[BaseModel] | None] = {
 }
 """What the client reads an operation's answer as."""
 
-NOT_FOR_CLIENTS = {"get_health"}
-"""Of the process, for supervisors."""
+NOT_FOR_CLIENTS = {
+    # Of the process, for supervisors.
+    *("get_health", "get_metrics_page"),
+    # Of browsers.
+    *("sign_in", "sign_out"),
+    # Of those who run the service: by its API, its command line or its own commands.
+    *("list_tenants", "set_tenant_quota", "get_usage", "list_audit_entries", "get_api_key"),
+    *("create_webhook", "list_webhooks", "get_webhook", "change_webhook", "delete_webhook", "list_deliveries"),
+}
 
 
 @pytest.fixture(scope="module")
