@@ -72,6 +72,7 @@ class Servers:
             shutil.rmtree(self._folder)
 
 
+LEFT = pytest.StashKey[list[str]]()
 SERVERS = pytest.StashKey[Servers]()
 
 
@@ -108,7 +109,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     left = _left_behind(patience=10.0)
     if left:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        raise pytest.UsageError("processes left behind by the tests:\n" + "\n".join(left))
+        # Not raised: the failures are still to be told.
+        session.config.stash[LEFT] = left
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for line in config.stash.get(LEFT, []):
+        terminalreporter.write_line(f"left behind by the tests: {line}", red=True)
 
 
 def _left_behind(patience: float) -> list[str]:
