@@ -80,3 +80,6 @@ FORMS: dict[str, Architecture] = {
     "wrn_16_4 0.6": architecture("wrn_16_4", width=0.6, slimmable=True, nominal=32, classes=10, channels=1),
     "wrn_28_10": architecture("wrn_28_10", nominal=32, classes=100),
 }
+
+DEEP = {"resnet101", "resnet152", "scalenet101", "scalenet152"}
+"""Forms that only have more blocks than others."""

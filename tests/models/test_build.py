@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models.build import build
 from models.cost import cost
-from tests.models.forms import FORMS, SIZES
+from tests.models.forms import DEEP, FORMS, SIZES
 
 
 class Counter:
@@ -34,7 +34,7 @@ class Counter:
         return count
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in DEEP else ()) for name in FORMS])
 def test_arithmetic_equals_torch(name: str) -> None:
     architecture = FORMS[name]
     network = build(architecture, "meta").eval()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,12 @@ from search.export.parity import ParityError, compare
 from search.export.session import open_session
 from search.export.write import write
 from tests.search.export.networks import DISTINCT, SIDE, network
+
+
+def some(every: Sequence[str], *first: str) -> list[Any]:
+    """All of them, the others than the first being slow."""
+    return [pytest.param(each, marks=() if each in first else pytest.mark.slow) for each in every]
+
 
 EVERY = [(name, precision) for name in ALL for precision in FORMS[name].precisions]
 
@@ -52,7 +58,7 @@ def files(small: Exportable, tmp_path_factory: pytest.TempPathFactory) -> Callab
     return lambda name, precision="float32": once(name, precision)
 
 
-@pytest.mark.parametrize("family", sorted(DISTINCT.values()))
+@pytest.mark.parametrize("family", some(sorted(DISTINCT.values()), "shufflenet_v1", "mobilenet_v2"))
 def test_every_family_in_every_format(family: str, tmp_path: Path) -> None:
     source = exportable(network(family), (SIDE, SIDE), batch=2)
     for name in ALL:
