@@ -204,7 +204,7 @@ def responses(*kinds: type[ProblemError]) -> dict[int | str, dict[str, Any]]:
     """The problems of a route for OpenAPI, with those of every route; routes with the same status share its entry."""
     documented: dict[int | str, dict[str, Any]] = {}
     for status in sorted({kind.status for kind in (*kinds, *EVERYWHERE)}):
-        same = [kind for kind in (*kinds, *EVERYWHERE) if kind.status == status]
+        same = [kind for kind in dict.fromkeys((*kinds, *EVERYWHERE)) if kind.status == status]
         references = [{"$ref": f"#/components/schemas/{kind.__name__}"} for kind in same]
         documented[status] = {
             "description": "; ".join(f"`{kind.code}`: {kind.title}" for kind in same),

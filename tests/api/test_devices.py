@@ -91,6 +91,6 @@ def test_the_device_of_a_front_is_one_of_the_searchs(http: httpx.Client, stored:
     document = problem(
         http.post(f"{path}/select", json={"constraints": [bound | {"value": 0.5}]}), 409, "no_point_fits"
     )
-    assert document["nearest"][0]["value"] == 2.0
+    assert document["nearest"][0]["value"] == 1.0
     document = problem(http.post(f"{path}/select", json={"constraints": [bound | {"device": None}]}), 422, "invalid")
     assert pointers(document) == ["/constraints/0/device"]

@@ -20,14 +20,15 @@ def test_it_is_ready(http: httpx.Client) -> None:
     assert answer.json() == {"status": "ready", "checks": {"postgres": "ok", "migrations": "ok", "redis": "ok"}}
 
 
-def test_it_answers_after_two_seconds_of_work_at_most(tmp_path: Path, database_url: str, redis_url: str) -> None:
-    # Not of the clock, which measures what else the machine does; that slows the work too, so the best of three counts.
+def test_it_answers_after_little_work(tmp_path: Path, database_url: str, redis_url: str) -> None:
+    # Not of the clock, which measures what else the machine does; that slows the work too, so the best of three counts, with
+    # a quarter more than `benchmarks.api_start` allows a machine to itself.
     spent: list[float] = []
-    while len(spent) < 3 and min(spent, default=9.0) > 2:
+    while len(spent) < 3 and min(spent, default=9.0) > 2.5:
         with running(tmp_path, database_url, redis_url) as api:
             times = psutil.Process(api.process.pid).cpu_times()
             spent.append(times.user + times.system)
-    assert min(spent) <= 2, spent
+    assert min(spent) <= 2.5, spent
 
 
 def test_without_a_database_it_answers_that_it_cannot_work(tmp_path: Path, redis_url: str) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 import httpx
 import jsonschema
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, delete
 
+from db.engine import transaction
+from db.tables import DatasetRow
 from tests.api import rows
 from tests.api.process import Api
 
@@ -160,6 +162,9 @@ def test_a_fault_of_the_service_says_no_more_than_its_id(api: Api, stored: Engin
     [request] = [line for line in mine if line["logger"] == "api.request"]
     assert (request["method"], request["path"], request["status"]) == ("POST", "/v1/searches", 500)
     assert any("ValidationError" in json.dumps(line.get("exception", "")) for line in mine)
+    # Other tests look at all datasets.
+    with transaction(stored) as session:
+        session.execute(delete(DatasetRow).where(DatasetRow.id == dataset_id))
 
 
 def test_an_oversize_json_body(http: httpx.Client) -> None:
