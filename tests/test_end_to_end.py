@@ -124,7 +124,9 @@ def evaluate(checkpoint: Path, dataset: str | Path) -> dict[str, Any]:
     return result
 
 
-@pytest.mark.parametrize("kind", sorted(METHODS))
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow if kind == "us_net" else ()) for kind in sorted(METHODS)]
+)
 def test_every_method_from_submission_to_checkpoints(
     client: Client, service: Service, fashion: str, tmp_path: Path, kind: str
 ) -> None:
@@ -152,6 +154,7 @@ def test_every_method_from_submission_to_checkpoints(
     assert (refused.value.status, refused.value.code) == (409, "no_point_fits")
 
 
+@pytest.mark.slow
 def test_three_budgets_give_three_networks_as_accurate_as_reported(
     client: Client, service: Service, fashion: str, tmp_path: Path
 ) -> None:
