@@ -40,7 +40,7 @@ up: $(INSTALLED) ## Run the service in the foreground until Ctrl-C
 
 bench: $(INSTALLED) ## Run the benchmarks, or NAME=one of them
 	@failed=0; \
-	for name in $(or $(NAME),$(filter-out __init__ harness,$(basename $(notdir $(wildcard benchmarks/*.py))))); do \
+	for name in $(or $(NAME),$(filter-out __init__ harness searches,$(basename $(notdir $(wildcard benchmarks/*.py))))); do \
 	  $(BIN)/python -m "benchmarks.$$name" $(ARGS) || failed=1; \
 	done; \
 	exit "$$failed"

@@ -9,37 +9,21 @@ of all with the same bounds:
 - `mutualnet_over_us_net_plus`, `us_net_plus_over_us_net`, `mutualnet_over_singles`: the difference of the hypervolumes,
   mean of the seeds. Goal: above 0.
 
-Beside them stand the spread, and the accuracies of MutualNet and US-Net+ at what the single networks are. As many
-searches run side by side as there are cores, each on one thread. Nothing is trained twice: each is kept in
-PARETOFIT_HOME/cache/benchmarks, and gone on with if it was interrupted.
+Beside them stand the spread, and the accuracies of MutualNet and US-Net+ at what the single networks are. A run
+that was interrupted goes on (`benchmarks.searches`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import multiprocessing
-import os
-import shutil
-import sys
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Final
 
-import torch
-
 from benchmarks.harness import Claim, Report, run
-from search.allocator import keep_freed_memory
-from search.data.ingest import IngestRequest, ingest
-from search.data.store import MANIFEST, Dataset
-from search.local import LocalSearch
+from benchmarks.searches import Asked, Searched, kept
 from search.pareto import hypervolume
-from search.reporter import Point, Stop
-from search.spec import DatasetSpec, SearchSpec
-from settings import get_settings
-from workers import prctl
+from search.reporter import Point
+from search.spec import DatasetSpec
 
 SEEDS: Final = (0, 1, 2)
 DATASET: Final = DatasetSpec.model_validate(
@@ -67,17 +51,12 @@ METHODS: Final[dict[str, dict[str, Any]]] = {
 }
 
 Metrics = Mapping[str, float]
-Searched = tuple[list[Point], float]
-"""The points of a search, and the seconds that all its runs took together."""
 
 
 def main() -> Report:
-    folder = _folder()
-    runs = [(name, seed) for seed in SEEDS for name in METHODS]
-    cores, spawn = len(os.sched_getaffinity(0)), multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(cores, spawn, initializer=_prepare, initargs=(os.getpid(),)) as pool:
-        searched = dict(zip(runs, pool.map(partial(_search, folder), *zip(*runs, strict=True)), strict=True))
-    found = [_compare({name: searched[name, seed] for name in METHODS}, seed) for seed in SEEDS]
+    wanted = {f"{name}-{seed}": Asked(method, seed) for seed in SEEDS for name, method in METHODS.items()}
+    searched = kept("mutual_vs_us", DATASET, METHODS).run(wanted)
+    found = [_compare({name: searched[f"{name}-{seed}"] for name in METHODS}, seed) for seed in SEEDS]
     differences = {
         "mutualnet_over_us_net_plus": [each["mutualnet"] - each["us_net_plus"] for each in found],
         "us_net_plus_over_us_net": [each["us_net_plus"] - each["us_net"] for each in found],
@@ -114,34 +93,6 @@ def _compare(searched: Mapping[str, Searched], seed: int) -> dict[str, Any]:
 def _by_network(points: Iterable[Point]) -> dict[tuple[float, int], Metrics]:
     """By MACs and resolution: several widths are one network."""
     return {(point.metrics["macs"], int(point.config["resolution"])): point.metrics for point in points}
-
-
-def _prepare(parent: int) -> None:
-    """Of a process that searches: it ends with the one that waits for it."""
-    prctl.die_with(parent)
-    torch.set_num_threads(1)
-    keep_freed_memory()
-
-
-def _search(folder: Path, name: str, seed: int) -> Searched:
-    """Run a search as far as it was not before."""
-    dataset = Dataset.open(folder / "dataset").profile
-    body = {"name": name, "dataset_id": "local", "method": METHODS[name], "seed": seed}
-    spec = SearchSpec.model_validate(body).resolve(dataset)
-    search = LocalSearch(spec, folder / "dataset", folder / f"{name}-{seed}")
-    search.run(lambda: Stop.NO, lambda *_: None)
-    sys.stderr.write(f"{name}, seed {seed}: {search.seconds:.0f} s\n")
-    return search.points(), round(search.seconds, 1)
-
-
-def _folder() -> Path:
-    """Of this dataset and these methods, kept from one run to the next."""
-    described = hashlib.sha256(f"{DATASET.model_dump_json()} {METHODS}".encode()).hexdigest()[:12]
-    folder = get_settings().home / "cache" / "benchmarks" / f"mutual_vs_us-{described}"
-    if not (folder / "dataset" / MANIFEST).exists():
-        shutil.rmtree(folder / "dataset", ignore_errors=True)
-        ingest(IngestRequest(spec=DATASET), folder / "dataset")
-    return folder
 
 
 if __name__ == "__main__":

@@ -11,29 +11,18 @@ Accuracies are on the report split, on which nothing is chosen.
 
 In the details, `free` is the unbounded shape, with its cost in those of the human-designed network.
 
-Searches are kept in PARETOFIT_HOME/cache/benchmarks: an interrupted run goes on, a finished one is told again.
+A run that was interrupted goes on (`benchmarks.searches`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import sys
-from pathlib import Path
 from statistics import mean, median
 from typing import Any, Final
 
-import torch
-
 from benchmarks.harness import Claim, Report, run
-from search.allocator import keep_freed_memory
-from search.data.ingest import IngestRequest, ingest
-from search.data.store import Dataset
-from search.local import LocalSearch
-from search.reporter import Point, Stop
-from search.spec import DatasetSpec, SearchSpec
-from settings import get_settings
+from benchmarks.searches import Asked, kept
+from search.reporter import Point
+from search.spec import DatasetSpec
 
 SEEDS: Final = (0, 1, 2)
 RANDOM_SHAPES: Final = 20
@@ -61,19 +50,20 @@ Metrics = dict[str, float]
 
 
 def main() -> Report:
-    # Threads that wait for a core make a training ten times slower, and something else may run for half an hour.
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
-    keep_freed_memory()
-    folder = _folder()
-    dataset = folder / "dataset"
-    if not (folder / "ready").exists():
-        ingest(IngestRequest(spec=DATASET), dataset)
-        (folder / "ready").touch()
-    found: dict[int, dict[str, Metrics]] = {}
+    wanted: dict[str, Asked] = {}
     for seed in SEEDS:
-        shapes = LEARNED | ({"random_shapes": RANDOM_SHAPES} if seed == SEEDS[0] else {})
-        found[seed] = _points(dataset, folder / f"seed-{seed}", METHOD | shapes, seed)
-        found[seed] |= _points(dataset, folder / f"compressed-{seed}", METHOD | COMPRESSED, seed)
+        drawn = {"random_shapes": RANDOM_SHAPES} if seed == SEEDS[0] else {}
+        wanted[f"seed-{seed}"] = Asked(METHOD | LEARNED | drawn, seed)
+        wanted[f"compressed-{seed}"] = Asked(METHOD | COMPRESSED, seed)
+    searched = kept("shape", DATASET, METHOD, LEARNED, COMPRESSED, RANDOM_SHAPES).run(wanted)
+    found = {
+        seed: {
+            _name(point): point.metrics
+            for part in ("seed", "compressed")
+            for point in searched[f"{part}-{seed}"].points
+        }
+        for seed in SEEDS
+    }
     return Report("shape_accuracy", _claims(found), {"seeds": found, **_described(found)})
 
 
@@ -104,17 +94,6 @@ def _top1(found: dict[int, dict[str, Metrics]], name: str) -> float:
     return mean(each[name]["top1"] for each in found.values())
 
 
-def _points(dataset: Path, out: Path, method: dict[str, Any], seed: int) -> dict[str, Metrics]:
-    """Metrics of every network, by what its shape is."""
-    body = {"name": "shapes", "dataset_id": "local", "method": method, "seed": seed}
-    search = LocalSearch(SearchSpec.model_validate(body).resolve(Dataset.open(dataset).profile), dataset, out)
-    search.run(lambda: Stop.NO, lambda trial, done: _say(f"{out.name}, trial {trial}: {done:4.0%}"))
-    _say("\n")
-    trials = json.loads((out / "search.json").read_text())["trials"]
-    points = [Point.model_validate(point) for trial in trials for point in trial["points"].values()]
-    return {_name(point): point.metrics for point in points}
-
-
 def _name(point: Point) -> str:
     match point.config["mode"]:
         case "human":
@@ -125,20 +104,6 @@ def _name(point: Point) -> str:
             return "compressed"
         case _:
             return "learned" if point.config["target"] else "free"
-
-
-def _folder() -> Path:
-    """Of this dataset and method, kept from one run to the next."""
-    described = f"{DATASET.model_dump_json()} {METHOD} {LEARNED} {COMPRESSED} {RANDOM_SHAPES}"
-    folder = (
-        get_settings().home / "cache" / "benchmarks" / f"shape-{hashlib.sha256(described.encode()).hexdigest()[:12]}"
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"\r{text}")
 
 
 if __name__ == "__main__":

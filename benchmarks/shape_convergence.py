@@ -8,32 +8,21 @@ logarithm over the networks, mean over the convolutions.
 - `deep_over_shallow`: mean factor of the deeper half of the adaptors over that of the shallower half; the paper finds that shallow
   layers keep their size. Goal: 1.
 
-The search is kept in PARETOFIT_HOME/cache/benchmarks: an interrupted run goes on, a finished one is told again.
+A run that was interrupted goes on (`benchmarks.searches`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
-import sys
-from pathlib import Path
 from statistics import mean, pstdev
 from typing import Any, Final
 
-import torch
-
 from benchmarks.harness import Claim, Report, run
+from benchmarks.searches import Asked, kept
 from models.families.shapes import HIGH, LOW, Shape, shaped
-from search.allocator import keep_freed_memory
-from search.data.ingest import IngestRequest, ingest
-from search.data.store import Dataset
-from search.local import LocalSearch
 from search.methods.shape_adaptor.params import ShapeAdaptorParams
-from search.reporter import Stop
-from search.spec import DatasetSpec, ResolvedSpec, SearchSpec
-from settings import get_settings
+from search.spec import DatasetSpec, ResolvedSpec
 
 DATASET: Final = DatasetSpec.model_validate(
     {"name": "shapes", "source": {"kind": "builtin", "name": "fashion_mnist", "subset": 2000}, "image_size": 32}
@@ -58,21 +47,11 @@ METHOD: Final[dict[str, Any]] = {
 
 
 def main() -> Report:
-    # Threads that wait for a core make a training ten times slower, and something else may run for half an hour.
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
-    keep_freed_memory()
-    folder = _folder()
-    dataset = folder / "dataset"
-    if not (folder / "ready").exists():
-        ingest(IngestRequest(spec=DATASET), dataset)
-        (folder / "ready").touch()
-    body = {"name": "shapes", "dataset_id": "local", "method": METHOD, "seed": 0}
-    spec = SearchSpec.model_validate(body).resolve(Dataset.open(dataset).profile)
-    search = LocalSearch(spec, dataset, folder / "search")
-    search.run(lambda: Stop.NO, lambda trial, done: _say(f"trial {trial}: {done:4.0%}"))
-    _say("\n")
-    trials = json.loads((folder / "search" / "search.json").read_text())["trials"]
-    return _report(spec, [(each["new"]["params"]["config"], each["outputs"]["shape"]) for each in trials])
+    searches, asked = kept("shape-convergence", DATASET, METHOD), Asked(METHOD, 0)
+    searches.run({"search": asked})
+    trials = json.loads((searches.folder / "search" / "search.json").read_text())["trials"]
+    found = [(each["new"]["params"]["config"], each["outputs"]["shape"]) for each in trials]
+    return _report(searches.resolve(asked), found)
 
 
 def _report(spec: ResolvedSpec, found: list[tuple[dict[str, Any], str]]) -> Report:
@@ -100,18 +79,6 @@ def _report(spec: ResolvedSpec, found: list[tuple[dict[str, Any], str]]) -> Repo
 def _spread(shapes: list[list[int]]) -> float:
     """In doublings of a side."""
     return mean(pstdev(map(math.log2, at)) for at in zip(*shapes, strict=True))
-
-
-def _folder() -> Path:
-    """Of this dataset and method, kept from one run to the next."""
-    described = hashlib.sha256(f"{DATASET.model_dump_json()} {METHOD}".encode()).hexdigest()[:12]
-    folder = get_settings().home / "cache" / "benchmarks" / f"shape-convergence-{described}"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"\r{text}")
 
 
 if __name__ == "__main__":

@@ -9,28 +9,18 @@ that computes no more, on one thread.
   `uniform` (the paper, detection: at equal accuracy a third fewer MACs), -1 over the others.
 - `macs_over_uniform`: their multiply-accumulates over those of the smaller images, mean. Goal: 1.1.
 
-Searches are kept in PARETOFIT_HOME/cache/benchmarks: an interrupted run goes on, a finished one is told again.
+A run that was interrupted goes on (`benchmarks.searches`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import sys
-from pathlib import Path
 from statistics import mean
 from typing import Any, Final
 
-import torch
-
 from benchmarks.harness import Claim, Report, run
-from cores import cores
-from search.allocator import keep_freed_memory
-from search.data.ingest import IngestRequest, ingest
-from search.data.store import Dataset
-from search.local import LocalSearch
-from search.reporter import Point, Stop
-from search.spec import DatasetSpec, SearchSpec
-from settings import get_settings
+from benchmarks.searches import Asked, kept
+from search.reporter import Point
+from search.spec import DatasetSpec
 
 SEEDS: Final = (0, 1, 2)
 GOALS: Final = {"uniform": 0.0, "deterministic": -1.0, "gated": -1.0}
@@ -53,20 +43,11 @@ _COLUMNS: Final = ("top1", "macs", "dense_macs", "sparse_ms", "dense_ms")
 
 
 def main() -> Report:
-    return measured(METHOD, DATASET, SEEDS)
-
-
-def measured(method: dict[str, Any], data: DatasetSpec, seeds: tuple[int, ...]) -> Report:
-    """Train every network that is compared; the claims on what they come to."""
-    keep_freed_memory()
-    # Threads that wait for a core make a training ten times slower, and something else may run for half an hour.
-    torch.set_num_threads(max(1, cores() - 1))
-    folder = _folder(method, data)
-    dataset = folder / "dataset"
-    if not (folder / "ready").exists():
-        ingest(IngestRequest(spec=data), dataset)
-        (folder / "ready").touch()
-    found = {seed: _points(method, dataset, folder / f"seed-{seed}", seed) for seed in seeds}
+    asked = {f"seed-{seed}": Asked(METHOD, seed) for seed in SEEDS}
+    found = {
+        name: [_line(point) for point in searched.points]
+        for name, searched in kept("spatial", DATASET, METHOD).run(asked).items()
+    }
     rows = [row for points in found.values() for row in points]
     sampled = _of(rows, "sampled")
     claims = [
@@ -83,16 +64,6 @@ def measured(method: dict[str, Any], data: DatasetSpec, seeds: tuple[int, ...]) 
     return Report("spatial_accuracy", tuple(claims), {"seeds": found})
 
 
-def _points(method: dict[str, Any], dataset: Path, out: Path, seed: int) -> list[dict[str, Any]]:
-    """A line for each network of a search."""
-    body = {"name": "spatial", "dataset_id": "local", "method": method, "seed": seed}
-    spec = SearchSpec.model_validate(body).resolve(Dataset.open(dataset).profile)
-    search = LocalSearch(spec, dataset, out)
-    search.run(lambda: Stop.NO, lambda trial, done: _say(f"seed {seed}, trial {trial}: {done:4.0%}"))
-    _say("\n")
-    return [_line(point) for point in search.points()]
-
-
 def _line(point: Point) -> dict[str, Any]:
     metrics: dict[str, Any] = {name: point.metrics[name] for name in _COLUMNS if name in point.metrics}
     return {"kind": point.config.get("baseline", "sampled"), "key": point.key, **metrics}
@@ -104,18 +75,6 @@ def _of(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 
 def _mean(rows: list[dict[str, Any]], name: str) -> float:
     return mean([float(row[name]) for row in rows])
-
-
-def _folder(method: dict[str, Any], data: DatasetSpec) -> Path:
-    """Of this dataset and method, kept from one run to the next."""
-    described = hashlib.sha256(f"{data.model_dump_json()} {method}".encode()).hexdigest()[:12]
-    folder = get_settings().home / "cache" / "benchmarks" / f"spatial-{described}"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"\r{text}")
 
 
 if __name__ == "__main__":

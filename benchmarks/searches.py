@@ -1,0 +1,92 @@
+"""Searches that a benchmark runs without the service, side by side, and keeps.
+
+They are in PARETOFIT_HOME/cache/benchmarks, under a digest of their data and methods: one that was interrupted goes on where
+it was, one that is finished is told again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from cores import cores
+from search.allocator import keep_freed_memory
+from search.data.ingest import IngestRequest, ingest
+from search.data.store import MANIFEST, Dataset
+from search.local import LocalSearch
+from search.methods.method import DatasetProfile
+from search.reporter import Point, Stop
+from search.spec import DatasetSpec, ResolvedSpec, SearchSpec
+from settings import get_settings
+from workers import prctl
+
+
+class Asked(NamedTuple):
+    """A method's parameters and a search's seed."""
+
+    method: dict[str, Any]
+    seed: int
+
+
+class Searched(NamedTuple):
+    """The points of a search, and the seconds that all its runs took together."""
+
+    points: list[Point]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Searches:
+    """Those of one benchmark, on one dataset."""
+
+    folder: Path
+
+    @property
+    def profile(self) -> DatasetProfile:
+        return Dataset.open(self.folder / "dataset").profile
+
+    def resolve(self, asked: Asked) -> ResolvedSpec:
+        """The specification of one. Raises pydantic.ValidationError."""
+        body = {"name": "benchmark", "dataset_id": "local", "method": asked.method, "seed": asked.seed}
+        return SearchSpec.model_validate(body).resolve(self.profile)
+
+    def run(self, wanted: Mapping[str, Asked]) -> dict[str, Searched]:
+        """Run each as far as it was not before: as many at a time as there are cores, each on one thread."""
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(cores(), spawn, initializer=_prepare, initargs=(os.getpid(),)) as pool:
+            return dict(zip(wanted, pool.map(self._run, wanted, wanted.values()), strict=True))
+
+    def _run(self, name: str, asked: Asked) -> Searched:
+        search = LocalSearch(self.resolve(asked), self.folder / "dataset", self.folder / name)
+        search.run(lambda: Stop.NO, lambda *_: None)
+        sys.stderr.write(f"{name}: {search.seconds:.0f} s\n")
+        return Searched(search.points(), round(search.seconds, 1))
+
+
+def kept(benchmark: str, data: DatasetSpec, *described: object) -> Searches:
+    """A benchmark's, on this dataset, as long as it is described so. Raises what ingestion raises."""
+    text = " ".join([data.model_dump_json(), *map(str, described)])
+    folder = (
+        get_settings().home / "cache" / "benchmarks" / f"{benchmark}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    )
+    if not (folder / "dataset" / MANIFEST).exists():
+        shutil.rmtree(folder / "dataset", ignore_errors=True)
+        ingest(IngestRequest(spec=data), folder / "dataset")
+    return Searches(folder)
+
+
+def _prepare(parent: int) -> None:
+    """Of a process that searches: it ends with the one that waits for it."""
+    prctl.die_with(parent)
+    torch.set_num_threads(1)
+    keep_freed_memory()
