@@ -225,13 +225,23 @@ constraints.addEventListener("click", (event) => {
   soon();
 });
 
-document.getElementById("start-from").addEventListener("change", (event) => {
-  const {elements} = event.currentTarget;
+const startFrom = document.getElementById("start-from");
+
+function startAgain(changed) {
+  const {elements} = startFrom;
   // A preset is of one method.
-  if (event.target === elements.method) elements.preset.value = "";
+  if (changed === elements.method) elements.preset.value = "";
   elements.dataset.value = form.querySelector("#dataset-id").value;
-  event.currentTarget.requestSubmit();
+  startFrom.requestSubmit();
+}
+
+startFrom.addEventListener("change", (event) => startAgain(event.target));
+// What was chosen before this module ran.
+const early = [...startFrom.querySelectorAll("select")].find(({options, selectedIndex}) => {
+  const first = [...options].findIndex((option) => option.defaultSelected);
+  return selectedIndex !== Math.max(first, 0);
 });
+if (early) startAgain(early);
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Route
 from sqlalchemy import Engine, update
 
 from db.engine import transaction
@@ -77,3 +78,17 @@ def test_a_keyboard_reaches_the_content_and_the_front(chromium: Browser, api: Ap
         page.keyboard.press("Tab")
         page.keyboard.type("100k")
         assert "w0.5" in page.locator("#chosen").inner_text()
+
+
+def test_what_is_chosen_before_the_page_s_module_runs_counts(chromium: Browser, api: Api, made: dict[str, str]) -> None:
+    url = str(api.http.base_url).rstrip("/")
+    held: list[Route] = []
+    with visiting(chromium, url) as visit:
+        visit.page.route(re.compile("new_search.*[.]js"), held.append, times=1)
+        with visit.page.expect_request(re.compile("new_search.*[.]js")):
+            visit.page.goto(f"{url}/searches/new?dataset={made['dataset']}", wait_until="commit")
+        visit.page.get_by_label("Start from").select_option("tiny")
+        [module] = held
+        module.continue_()
+        visit.page.wait_for_url(re.compile("preset=tiny"))
+        assert visit.page.locator("#dataset-id").input_value() == made["dataset"]
