@@ -70,12 +70,12 @@ FIGURES: Final = (
     ),
     Figure(
         "device_seconds",
-        "Seconds that attempts have held devices.",
+        "Seconds that attempts have computed on devices.",
         ("device",),
         text("""
             SELECT split_part(coalesce(device, 'unknown'), ':', 1),
-                   sum(extract(epoch FROM coalesce(ended_at, clock_timestamp()) - started_at))
-            FROM attempts GROUP BY 1
+                   sum(extract(epoch FROM coalesce(ended_at, clock_timestamp()) - computing_at))
+            FROM attempts WHERE computing_at IS NOT NULL GROUP BY 1
         """),
     ),
     Figure(

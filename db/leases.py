@@ -158,6 +158,19 @@ def renew(session: Session, lease: Lease) -> Asked:
     return _asked(session, lease, renewed[0])
 
 
+def begin_computing(session: Session, lease: Lease) -> None:
+    """Say that the attempt has the machine: from now on it takes device time, and has to get on. Raises
+    StaleLeaseError."""
+    renew(session, lease)
+    now = func.clock_timestamp()
+    session.execute(update(TrialRow).where(TrialRow.id == lease.trial_id).values(progressed_at=now))
+    session.execute(
+        update(AttemptRow)
+        .where(AttemptRow.trial_id == lease.trial_id, AttemptRow.epoch == lease.epoch)
+        .values(computing_at=now)
+    )
+
+
 def asked(session: Session, lease: Lease) -> Asked:
     """What is asked of the trial now; writes nothing. Raises StaleLeaseError."""
     held = session.execute(select(_idle_seconds()).where(lease.held())).one_or_none()

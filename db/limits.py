@@ -69,10 +69,10 @@ def wall_seconds(session: Session, search: SearchRow) -> float:
 
 
 def device_seconds(session: Session, search_id: str) -> float:
-    """Seconds that the search's attempts have held a device, those that run and those that failed included."""
+    """Seconds that the search's attempts have computed, those that run and those that failed included."""
     ended = func.coalesce(AttemptRow.ended_at, func.clock_timestamp())
     spent = session.scalar(
-        select(func.sum(extract("epoch", ended - AttemptRow.started_at)))
+        select(func.sum(extract("epoch", ended - AttemptRow.computing_at)))
         .join(TrialRow, TrialRow.id == AttemptRow.trial_id)
         .where(TrialRow.search_id == search_id)
     )

@@ -179,7 +179,8 @@ class TrialRow(_Tenant, _Created, Base):
 
 
 class AttemptRow(_Tenant, Base):
-    """One claim of a trial: what became of it. `outcome` is null while it runs."""
+    """One claim of a trial: what became of it. `outcome` is null while it runs, `computing_at` while it waits for the
+    machine."""
 
     __tablename__ = "attempts"
 
@@ -190,6 +191,7 @@ class AttemptRow(_Tenant, Base):
     outcome: Mapped[str | None]
     error: Mapped[dict[str, Any] | None]
     started_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    computing_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
 
 

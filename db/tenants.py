@@ -148,8 +148,12 @@ def _device_seconds(session: Session, tenant: str) -> float:
     now = func.clock_timestamp()
     since = now - PERIOD
     ended = func.coalesce(AttemptRow.ended_at, now)
-    seconds = func.extract("epoch", ended - func.greatest(AttemptRow.started_at, since))
-    spent = session.scalar(select(func.sum(seconds)).where(AttemptRow.tenant_id == tenant, ended > since))
+    seconds = func.extract("epoch", ended - func.greatest(AttemptRow.computing_at, since))
+    spent = session.scalar(
+        select(func.sum(seconds)).where(
+            AttemptRow.tenant_id == tenant, AttemptRow.computing_at.is_not(None), ended > since
+        )
+    )
     return float(spent or 0)
 
 

@@ -167,6 +167,8 @@ def _attempt(runtime: Runtime, lease: Lease, keeper: Keeper, folder: Path) -> En
             else:
                 locks.enter_context(lock.held(runtime.settings.lock, "alone", wait))
                 locks.enter_context(lock.held(runtime.settings.jobs_lock, "alone", wait))
+            if not keeper.write(partial(leases.begin_computing, lease=lease)):
+                return None
             return _train(runtime, lease, keeper, folder, trial)
     except StoppedError:
         # At a limit there is no time left to do anything.

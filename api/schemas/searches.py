@@ -25,7 +25,7 @@ class Progress(Response):
 class Usage(Response):
     """What a search spent."""
 
-    device_seconds: float = Field(description="Time that its trials held a device, attempts that failed included.")
+    device_seconds: float = Field(description="Time that its trials computed, attempts that failed included.")
     wall_seconds: float = Field(description="Time since its first trial started, without its pauses.")
     attempts: int
 

@@ -40,6 +40,9 @@ class Attempt(Response):
     outcome: str | None
     error: dict[str, Any] | None
     started_at: datetime
+    computing_at: datetime | None = Field(
+        description="When it had the machine: a measurement waits for the trainings on it, and they for that."
+    )
     ended_at: datetime | None
 
 

@@ -118,6 +118,7 @@ def _attempt(row: AttemptRow) -> Attempt:
         outcome=row.outcome,
         error=row.error,
         started_at=row.started_at,
+        computing_at=row.computing_at,
         ended_at=row.ended_at,
     )
 

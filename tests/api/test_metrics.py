@@ -73,8 +73,8 @@ def _happen(engine: Engine) -> None:
     rows.trial(engine, search, 0, state="queued", run_after=now - timedelta(seconds=60))
     trial = rows.trial(engine, search, 1, state="running", lease_expires_at=now - timedelta(seconds=1))
     ended = AttemptRow(trial_id=trial, epoch=1, worker="w", device="cuda:1", outcome="completed")
-    ended.started_at, ended.ended_at = now - timedelta(seconds=100), now
-    runs = AttemptRow(trial_id=trial, epoch=2, worker="w", device="cpu", started_at=now - timedelta(seconds=20))
+    ended.computing_at, ended.ended_at = now - timedelta(seconds=100), now
+    runs = AttemptRow(trial_id=trial, epoch=2, worker="w", device="cpu", computing_at=now - timedelta(seconds=20))
     gone = rows.search(engine, dataset)
     with transaction(engine) as session:
         session.add_all([ended, runs])

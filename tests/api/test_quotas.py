@@ -71,8 +71,8 @@ def test_device_time_of_thirty_days(keyed: Locked) -> None:
     now = datetime.now(UTC)
 
     def attempt(epoch: int, began: timedelta, seconds: float) -> None:
-        row = AttemptRow(trial_id=trial, epoch=epoch, worker="w", tenant_id="busy", started_at=now - began)
-        row.ended_at = row.started_at + timedelta(seconds=seconds)
+        row = AttemptRow(trial_id=trial, epoch=epoch, worker="w", tenant_id="busy", computing_at=now - began)
+        row.ended_at = now - began + timedelta(seconds=seconds)
         with transaction(keyed.engine) as session:
             session.add(row)
 

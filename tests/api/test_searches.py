@@ -118,7 +118,7 @@ def test_expected_time_rests_on_searches_that_ran_to_their_end(
         trial_id = rows.trial(stored, search_id)
         with transaction(stored) as session:
             ended = began + timedelta(seconds=seconds)
-            session.add(AttemptRow(trial_id=trial_id, epoch=1, worker="w", started_at=began, ended_at=ended))
+            session.add(AttemptRow(trial_id=trial_id, epoch=1, worker="w", computing_at=began, ended_at=ended))
         rows.set_search(stored, search_id, state="succeeded", **values)
 
     ran(99999, stop_reason="max_wall_seconds")
@@ -150,7 +150,7 @@ def test_progress_and_usage(http: httpx.Client, stored: Engine, dataset: str) ->
                     trial_id=trial_id,
                     epoch=epoch,
                     worker="w",
-                    started_at=now - timedelta(seconds=begin),
+                    computing_at=now - timedelta(seconds=begin),
                     ended_at=None if end is None else now - timedelta(seconds=end),
                 )
             )

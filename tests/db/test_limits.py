@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import Engine, select, text, update
 
 from db import limits
 from db.cancellation import request_cancel
 from db.engine import transaction
-from db.leases import Lease, asked, assignment
+from db.leases import Lease, StaleLeaseError, asked, assignment, begin_computing
 from db.tables import MetricRow, SearchRow, TrialRow
 from db.trials import OUT_OF_MEMORY, crash, finish
 from tests.db import rows
@@ -49,6 +51,37 @@ def test_wall_limit_ends_a_search_whose_trials_wait(engine: Engine, search_id: s
     search = rows.search(engine, search_id)
     assert (search.state, search.stop_reason) == ("succeeded", "max_wall_seconds")
     assert [trial.state for trial in rows.trials(engine, search_id)] == ["completed", "cancelled", "cancelled"]
+
+
+def test_waiting_for_the_machine_takes_no_device_time_and_is_no_stall(engine: Engine) -> None:
+    search_id = rows.add_search(engine, labels={"trials": "1"}, limits={"max_device_seconds": 100})
+    lease = replace(rows.take(engine, rows.plan(engine, search_id)[0]), stall_seconds=100)
+
+    def passed(seconds: float) -> None:
+        with transaction(engine) as session:
+            earlier = f"clock_timestamp() - interval '{seconds} s'"
+            session.execute(text(f"UPDATE trials SET progressed_at = {earlier} WHERE id = '{lease.trial_id}'"))
+            session.execute(
+                text(
+                    f"UPDATE attempts SET started_at = {earlier}, computing_at = computing_at - interval '{seconds} s'"
+                )
+            )
+
+    passed(200)
+    assert enforce(engine) == []
+    with transaction(engine) as session:
+        begin_computing(session, lease)
+        assert limits.device_seconds(session, search_id) < 50
+        assert not asked(session, lease).stalled
+    passed(101)
+    with transaction(engine) as session:
+        assert limits.device_seconds(session, search_id) > 100
+        assert asked(session, lease).stalled
+        session.execute(
+            update(TrialRow).where(TrialRow.id == lease.trial_id).values(lease_epoch=TrialRow.lease_epoch + 1)
+        )
+        with pytest.raises(StaleLeaseError):
+            begin_computing(session, lease)
 
 
 def test_pauses_are_not_counted(engine: Engine, search_id: str) -> None:

@@ -140,7 +140,7 @@ def test_parallel_trials_are_limited(engine: Engine) -> None:
     ("limit", "past"),
     [
         ("max_wall_seconds", "UPDATE searches SET started_at = clock_timestamp() - interval '1 hour'"),
-        ("max_device_seconds", "UPDATE attempts SET started_at = clock_timestamp() - interval '1 hour'"),
+        ("max_device_seconds", "UPDATE attempts SET computing_at = clock_timestamp() - interval '1 hour'"),
     ],
 )
 def test_time_limits_end_the_search(engine: Engine, limit: str, past: str) -> None:
