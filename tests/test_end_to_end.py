@@ -177,7 +177,7 @@ def test_a_training_that_is_killed_at_random_gives_the_same_networks_bit_for_bit
 ) -> None:
     tiny = METHODS["mutualnet"].params.tiny
     # Long enough that no machine finishes it between two looks at its progress.
-    method = {"kind": "mutualnet", **tiny, "epochs": 6, "resolutions": [24], "widths": {"step": 0.75}}
+    method = {"kind": "mutualnet", **tiny, "epochs": 3, "resolutions": [24], "widths": {"step": 0.75}}
     spec = {"name": "undisturbed", "dataset_id": fashion, "method": method, "seed": 3}
     disturbed = client.searches.create(spec | {"name": "disturbed"})
     trial = wait(lambda: next(iter(client.searches.trials(disturbed.id)), None))

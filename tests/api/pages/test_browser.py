@@ -84,7 +84,7 @@ def test_what_is_chosen_before_the_page_s_module_runs_counts(chromium: Browser, 
     url = str(api.http.base_url).rstrip("/")
     held: list[Route] = []
     with visiting(chromium, url) as visit:
-        visit.page.route(re.compile("new_search.*[.]js"), held.append, times=1)
+        visit.page.route(re.compile("new_search.*[.]js"), lambda route: held.append(route), times=1)
         with visit.page.expect_request(re.compile("new_search.*[.]js")):
             visit.page.goto(f"{url}/searches/new?dataset={made['dataset']}", wait_until="commit")
         visit.page.get_by_label("Start from").select_option("tiny")
