@@ -36,9 +36,9 @@ class Survey:
 def survey(spec: ResolvedSpec) -> Survey:
     """Raises InvalidError for parameters that fit no network and limits that leave no room for one, InfeasibleError for
     constraints that none meets."""
-    least, most = spec.method.least_trials + len(spec.devices), spec.limits.max_trials
+    least, most = spec.least_trials, spec.limits.max_trials
     if most is not None and most < least:
-        measuring = f", {len(spec.devices)} of which measure latencies" if spec.devices else ""
+        measuring = f", {least - spec.method.least_trials} of which measure latencies" if spec.devices else ""
         detail = f"{spec.method.kind} finds nothing with fewer than {least} trials{measuring}: use at least {least}, or no limit"
         raise InvalidError(detail, errors=[FieldProblem(pointer="/limits/max_trials", detail=detail)])
     try:

@@ -132,12 +132,16 @@ class LocalSearch:
         self._device = device
         self._method = METHODS[spec.method.kind]
         self._launch = launch or (lambda run, trial, reporter: run(trial, reporter))
-        least = spec.method.least_trials + len(spec.devices)
+        least = spec.least_trials
         if spec.limits.max_trials is not None and spec.limits.max_trials < least:
             raise LocalSearchError(
                 f"limits.max_trials: {spec.method.kind} finds nothing with fewer than {least} trials: use at least {least}, or "
                 "no limit"
             )
+        try:
+            spec.method.check_devices(spec.devices)
+        except ValueError as error:
+            raise LocalSearchError(str(error)) from error
         if not (candidates := spec.candidates()) or not spec.feasible():
             raise LocalSearchError(_infeasible(spec))
         macs = [candidate.cost["macs"] for candidate in candidates]

@@ -173,6 +173,12 @@ class SearchSpec(_Spec):
         named = [each.device for each in (*self.constraints, *self.objectives) if each.device is not None]
         return list(dict.fromkeys(named))
 
+    @property
+    def least_trials(self) -> int:
+        """Trials without which it finds nothing: the method's, and those that measure."""
+        least: int = self.method.least_trials
+        return least + len(self.devices) * (2 if self.method.learns else 1)
+
     @field_validator("objectives")
     @classmethod
     def _accuracy_against_costs(cls, value: tuple[Objective, ...]) -> tuple[Objective, ...]:

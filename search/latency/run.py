@@ -1,4 +1,4 @@
-"""The work of a trial that measures: how long each candidate takes on a device.
+"""The work of a trial that measures: how long each candidate takes on a device, or each network that a trial learned.
 
 Whoever runs it holds the machine's lock alone (`search.latency.lock`).
 """
@@ -12,21 +12,29 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+import numpy as np
 import torch
 
 from cores import cores
+from models import checkpoint
 from models.architecture import Architecture
+from models.kinds.sampling import sampled_blocks
 from models.trace import Size
+from search import evaluation
+from search.data.store import Dataset
 from search.latency import table
 from search.latency.clock import timed
 from search.latency.devices import DEVICES, Device, describe
-from search.latency.prepare import prepare
-from search.latency.stage import FILE, KNOWN
+from search.latency.prepare import Sample, prepare
+from search.latency.stage import FILE, KNOWN, NETWORKS, OF
 from search.latency.table import BATCH, Latency, Measured, Table
 from search.methods.method import Candidate
-from search.reporter import Reporter, Stop, Trial, TrialEndedError
-from search.spec import ResolvedSpec
+from search.reporter import Point, Reporter, Stop, Trial, TrialEndedError
+from search.spec import ResolvedSpec, metric_key
+from search.training.ranks import current
 
+IMAGES: Final = 4
+"""That a trained network is measured on, in turn."""
 GROUP: Final = 8
 """Networks that are measured in turn."""
 _AT_ONCE: Final = (Stop.CANCEL, Stop.DRAIN)
@@ -37,6 +45,13 @@ class InterruptedMeasurementError(Exception):
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
+    """Measure what the trial's device is to be measured with. Raises what `candidates` and `learned` do. Rank 0 alone does."""
+    if current().rank > 0:
+        return {}
+    return learned(trial, reporter) if OF in trial.params else candidates(trial, reporter)
+
+
+def candidates(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     """Measure the feasible candidates that are not known yet; report each, and the artifact `FILE` with all of them.
 
     Raises TrialEndedError if none keeps within the bounds on this device, LookupError without its runtime.
@@ -68,12 +83,65 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     return outputs
 
 
+def learned(trial: Trial, reporter: Reporter) -> dict[str, Any]:
+    """Measure the networks of the checkpoints that came of another trial, and write these again with their latencies: on the
+    last of the search's devices with their points. Raises LookupError without the device's runtime."""
+    name = trial.params["device"]
+    files = {each: trial.inputs[each] for each in trial.params[NETWORKS]}
+    points = [Point.model_validate(checkpoint.read_record(file)) for file in files.values()]
+    samples = [_sample(trial, file, point) for file, point in zip(files.values(), points, strict=True)]
+    networks = [(Architecture.from_json(point.architecture), point.input_size) for point in points]
+    found: list[Latency] = []
+    try:
+        for start in range(0, len(networks), GROUP):
+            part = slice(start, start + GROUP)
+            found += measure(networks[part], name, trial.work, reporter, samples[part])
+            reporter.metric("progress", len(found), len(found) / len(networks))
+    except InterruptedMeasurementError:
+        return {}
+    for (file, source), point, latency in zip(files.items(), points, found, strict=True):
+        measured = _with_latency(point, name, latency)
+        tensors, _ = checkpoint.read(source)
+        checkpoint.write(trial.work / file, tensors, measured.model_dump(mode="json"))
+        reporter.artifact(file, trial.work / file)
+        if name == trial.spec.devices[-1]:
+            reporter.point(measured)
+    return {"measured": len(found)}
+
+
+def _sample(trial: Trial, file: Path, point: Point) -> Sample | None:
+    """Of a network whose masks decide what it computes."""
+    if not sampled_blocks(Architecture.from_json(point.architecture)):
+        return None
+    dataset = Dataset.open(trial.dataset)
+    rows = np.arange(min(IMAGES, len(dataset.split("selection"))))
+    [(images, _)] = evaluation.inputs(
+        dataset, "selection", point.preprocessing, point.evaluation, point.input_size, device="cpu", rows=rows
+    )
+    return Sample(checkpoint.load(file), images)
+
+
+def _with_latency(point: Point, device: str, latency: Latency) -> Point:
+    metrics = {
+        **point.metrics,
+        metric_key("latency_ms", device): latency.median_ms,
+        metric_key("latency_p95_ms", device): latency.p95_ms,
+    }
+    known = {**point.provenance.get("latency", {}), device: {"batch": BATCH, "machine": describe(device)}}
+    return point.model_copy(update={"metrics": metrics, "provenance": {**point.provenance, "latency": known}})
+
+
 def measure(
-    networks: Sequence[tuple[Architecture, Size]], device: str, work: Path, reporter: Reporter
+    networks: Sequence[tuple[Architecture, Size]],
+    device: str,
+    work: Path,
+    reporter: Reporter,
+    samples: Sequence[Sample | None] | None = None,
 ) -> list[Latency]:
-    """Run networks in turn on a device, and report what they take. Raises InterruptedMeasurementError if the trial is to
-    end at once, LookupError without the device's runtime."""
+    """Run networks in turn on a device, and report what they take; `samples` are of those that were trained. Raises
+    InterruptedMeasurementError if the trial is to end at once, LookupError without the device's runtime."""
     machine = describe(device)
+    given = samples or [None] * len(networks)
 
     def check() -> None:
         if reporter.should_stop() in _AT_ONCE:
@@ -81,10 +149,10 @@ def measure(
 
     with TemporaryDirectory(dir=work) as scratch, _threads(DEVICES[device]):
         runs = []
-        for number, (architecture, size) in enumerate(networks):
+        for number, ((architecture, size), sample) in enumerate(zip(networks, given, strict=True)):
             folder = Path(scratch) / str(number)
             folder.mkdir()
-            runs.append(prepare(architecture, size, BATCH, DEVICES[device], folder))
+            runs.append(prepare(architecture, size, BATCH, DEVICES[device], folder, sample))
             check()
         timings = timed(runs, check)
     found = [Latency(median_ms=each.median_ms, p95_ms=each.p95_ms, runs=each.runs) for each in timings]

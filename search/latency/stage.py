@@ -1,7 +1,8 @@
-"""The trials before a method's own that measure how fast its candidates are. Torch-free, pure.
+"""The trials of a search that measure how fast its networks are. Torch-free, pure.
 
 A search whose constraints or objectives name a device begins with a trial for each of them, one after another; each
-measures what met the bounds before it. The method then sees a specification that knows, and a history without them.
+measures what met the bounds before it. The method then sees a specification that knows, and a history without them. Of a
+method that learns its networks each trial is followed by such trials again, which measure what came of it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,12 @@ KNOWN: Final = "known_latencies"
 """Input of a measuring trial: what the cache has (`search.latency.table.write_known`)."""
 INPUT: Final = "latency-"
 """What the names of inputs begin with that are tables."""
+OF: Final = "of"
+"""Parameter of a trial that measures what came of another: that one's number."""
+NETWORKS: Final = "networks"
+"""Its parameter: their checkpoints, which are its inputs."""
+UNMEASURED: Final = "unmeasured"
+"""Output of a trial: checkpoints of points that it did not report, because a latency of theirs is not known."""
 
 
 def measures(params: dict[str, object]) -> bool:
@@ -38,7 +45,7 @@ def plan(
 ) -> Plan:
     """The next measurement, or once all is measured what the method plans; nothing after a measurement that ended in
     another way, such as `infeasible`."""
-    measuring = [record for record in history if measures(record.params)]
+    measuring = [record for record in history if measures(record.params) and OF not in record.params]
     for record in measuring:
         if record.state in ("queued", "running"):
             return Plan()
@@ -55,9 +62,7 @@ def plan(
     if (most := spec.limits.max_trials) is not None:
         left = spec.limits.model_copy(update={"max_trials": max(1, most - done)})
         informed = informed.model_copy(update={"limits": left})
-    own = [record.model_copy(update={"number": record.number - done}) for record in history[done:]]
-    planned = method(informed, own)
-    return planned.model_copy(update={"trials": tuple(_after(new, done) for new in planned.trials)})
+    return _with_measurements(spec, history, lambda own: method(informed, own))
 
 
 def informed(trial: Trial) -> Trial:
@@ -78,11 +83,78 @@ def with_tables(spec: ResolvedSpec, tables: Iterable[Table]) -> ResolvedSpec:
     return spec.model_copy(update={"latencies": known})
 
 
+def _with_measurements(
+    spec: ResolvedSpec, history: Sequence[TrialRecord], method: Callable[[Sequence[TrialRecord]], Plan]
+) -> Plan:
+    """What the method plans from its own trials, each of which is under way until what came of it is measured; before that
+    the measurements that are due. Of `max_trials` those are kept that will measure."""
+    own = [record for record in history if not measures(record.params)]
+    measured = {record.number: [each for each in history if each.params.get(OF) == record.number] for record in own}
+    due = [new for record in own for new in _due(spec, record, measured[record.number])]
+    seen = [
+        _seen(record, measured[record.number], spec).model_copy(update={"number": number})
+        for number, record in enumerate(own)
+    ]
+    planned = method(seen)
+    trials, cut = planned.trials, False
+    if spec.method.learns and (most := spec.limits.max_trials) is not None:
+        owed = sum(_owed(record, measured[record.number], spec) for record in own)
+        room = max(0, (most - len(history) - owed) // (1 + len(spec.devices)))
+        trials, cut = trials[:room], len(trials) > room
+    before = len(history) - len(own) - sum(map(len, measured.values()))
+    numbers = [record.number for record in own]
+    follow = spec.method.learns and bool(trials or any(record.state in ("queued", "running") for record in seen))
+    return planned.model_copy(
+        update={
+            "trials": (*due, *(_after(new, numbers, before) for new in trials)),
+            "done": (planned.done or cut) and not follow,
+            "stop_reason": "max_trials" if cut else planned.stop_reason,
+        }
+    )
+
+
+def _due(spec: ResolvedSpec, record: TrialRecord, measured: Sequence[TrialRecord]) -> list[NewTrial]:
+    """The measurement on the next device, if there is one: it is given what the one before wrote."""
+    if not _owed(record, measured, spec) or any(each.state != "completed" for each in (record, *measured)):
+        return []
+    device = spec.devices[len(measured)]
+    names = (record.outputs or {})[UNMEASURED]
+    source = (record, *measured)[-1].number
+    return [
+        NewTrial(
+            params={"stage": STAGE, "device": device, OF: record.number, NETWORKS: names},
+            inputs={name: TrialArtifact(trial=source, artifact=name) for name in names},
+            device=device,
+        )
+    ]
+
+
+def _owed(record: TrialRecord, measured: Sequence[TrialRecord], spec: ResolvedSpec) -> int:
+    """Measurements that follow a trial and are not planned yet; one for each device while it is not known."""
+    under_way = record.state in ("queued", "running")
+    if not under_way and not (record.state == "completed" and (record.outputs or {}).get(UNMEASURED)):
+        return 0
+    ended = any(each.state not in ("queued", "running", "completed") for each in measured)
+    return 0 if ended else len(spec.devices) - len(measured)
+
+
+def _seen(record: TrialRecord, measured: Sequence[TrialRecord], spec: ResolvedSpec) -> TrialRecord:
+    """A method's trial with the points of those that measured for it."""
+    if record.state != "completed" or not (record.outputs or {}).get(UNMEASURED):
+        return record
+    for each in measured:
+        if each.state not in ("queued", "running", "completed"):
+            return record.model_copy(update={"state": each.state})
+    if len(measured) < len(spec.devices) or measured[-1].state != "completed":
+        return record.model_copy(update={"state": "running"})
+    return record.model_copy(update={"points": (*record.points, *measured[-1].points)})
+
+
 def _tables(count: int) -> dict[str, TrialArtifact]:
     return {f"{INPUT}{number}": TrialArtifact(trial=number, artifact=FILE) for number in range(count)}
 
 
-def _after(new: NewTrial, done: int) -> NewTrial:
-    """A method's trial among all of a search: those that measure come before its first."""
-    inputs = {name: source.model_copy(update={"trial": source.trial + done}) for name, source in new.inputs.items()}
-    return new.model_copy(update={"inputs": inputs | _tables(done)})
+def _after(new: NewTrial, numbers: Sequence[int], before: int) -> NewTrial:
+    """A method's trial among all of a search: `numbers` are those of its earlier ones; `before` trials measured first."""
+    inputs = {name: source.model_copy(update={"trial": numbers[source.trial]}) for name, source in new.inputs.items()}
+    return new.model_copy(update={"inputs": inputs | _tables(before)})

@@ -62,6 +62,8 @@ class MethodParams(BaseModel):
     """Named parameters to start from, beside `tiny`."""
     least_trials: ClassVar[int] = 1
     """Trials without which a search finds nothing: a lower `max_trials` is refused."""
+    learns: ClassVar[bool] = False
+    """Whether its networks come about in training: points that lack a latency are measured once their trial has ended."""
     exports: ClassVar[tuple[Format, ...]] = ALL
     """Formats that its points can be exported in."""
 
@@ -72,8 +74,9 @@ class MethodParams(BaseModel):
         """Every network this method may find on a dataset. Raises ValueError for parameters that fit no network."""
 
     def measured(self, dataset: DatasetProfile, seed: int) -> list[Candidate]:
-        """The networks that a search with latencies measures before it trains, and finds no others: all, unless those that
-        `candidates` lists are only some. Raises ValueError as that."""
+        """The networks that a search with latencies measures before it trains: all, unless those that `candidates` lists are
+        only some. It finds no others, unless it `learns` them: then these tell what others may take, the least of all
+        among them. Raises ValueError as that."""
         del seed
         return self.candidates(dataset)
 

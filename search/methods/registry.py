@@ -32,7 +32,10 @@ class Method:
         """Do a trial's work and return its outputs (JSON). Imports torch."""
         package = "search.latency" if stage.measures(trial.params) else self.package
         run: Callable[[Trial, Reporter], dict[str, Any]] = import_module(f"{package}.run").run
-        return run(stage.informed(trial), reporter)
+        if not (self.params.learns and trial.spec.devices) or stage.measures(trial.params):
+            return run(stage.informed(trial), reporter)
+        withheld = import_module("search.latency.withheld").Withheld(reporter, trial.spec)
+        return run(stage.informed(trial), withheld) | withheld.outputs
 
 
 def load(packages: Iterable[str]) -> dict[str, Method]:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, get_args
 
 from models.cost import cost
 from models.families.shapes import Rule, Shape, Sizes, shaped
+from search.latency import curve
 from search.methods.method import Config
 from search.methods.shape_adaptor.params import HUMAN, ShapeAdaptorParams
 from search.spec import CostMetric, ResolvedSpec
 
 
 def macs(spec: ResolvedSpec, config: Config) -> float | None:
-    """The most that a network may take: by its target and the constraints; None: any."""
+    """The most that a network may take: by its target and the constraints, those on latencies by what networks with adaptors
+    at the same places were measured to take; None: any."""
     params: ShapeAdaptorParams = spec.method
     target = params.macs(spec.dataset, config)
     bounds = [bound.value for bound in spec.constraints if bound.metric == "macs"]
-    return min([*([] if target is None else [target]), *bounds], default=None)
+    if curve.bounded(spec) and spec.latencies:
+        rule = params.rule(spec.dataset, config)
+        alike = [each for each in spec.candidates() if params.rule(spec.dataset, each.config) == rule]
+        bounds.append(curve.macs_within(spec, alike))
+    most = min([*([] if target is None else [target]), *bounds], default=math.inf)
+    return most if math.isfinite(most) else None
 
 
 def fits(spec: ResolvedSpec, config: Config, rule: Rule) -> Callable[[Sizes], bool]:

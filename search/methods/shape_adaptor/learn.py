@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,8 +15,9 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from models import checkpoint
 from models.architecture import Architecture
 from models.build import build
-from models.families.shapes import Shape
+from models.families.shapes import Rule, Shape, Sizes, TooCostlyError
 from models.layers.shape_adaptor import Adaptive
+from search.latency import curve
 from search.measuring.meter import Meter
 from search.methods.shape_adaptor import report
 from search.methods.shape_adaptor.learner import Learner
@@ -31,7 +35,8 @@ NEGLIGIBLE: Final = 1e-3
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     """Learn the shape of the trial's `config` for its `epochs`; report a point with weights, the history of its shape as data and as a
-    picture, and if wanted the network without its negligible branches. Raises TooCostlyError where no shape fits."""
+    picture, if wanted the network without its negligible branches, and where a latency is bounded smaller ones. Raises
+    TooCostlyError where no shape fits."""
     params: ShapeAdaptorParams = trial.spec.method
     dataset, config, epochs = trial.spec.dataset, trial.params["config"], trial.params["epochs"]
     torch.manual_seed(trial.seed)
@@ -50,6 +55,8 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     shapes = {key(config): network.shape()}
     if params.prune and (pruned := without_negligible(network.shape())) != network.shape():
         shapes[f"{key(config)}-pruned"] = pruned
+    if curve.bounded(trial.spec):
+        shapes |= {f"{key(config)}-x{share:g}": shape for share, shape in _smaller(network)}
     for name, shape in shapes.items():
         point = _measured(trial, reporter, network, name, shape, outputs)
         if point is None:
@@ -68,6 +75,19 @@ def without_negligible(shape: Shape) -> Shape:
             round(blend) * 1.0 if abs(blend - round(blend)) <= NEGLIGIBLE else blend for blend in shape.blends
         ),
     )
+
+
+def _smaller(network: Adaptive) -> Iterator[tuple[float, Shape]]:
+    """The shape with all alphas moved so far that it takes shares of its multiply-accumulates, as far as that goes."""
+    rule, alphas = network.rule, network.alpha.tolist()
+    macs = rule.macs(network.sizes)
+    for share in curve.SMALLER:
+        with suppress(TooCostlyError):
+            yield share, rule.fitted(alphas, partial(_takes, rule, share * macs), grows=True)
+
+
+def _takes(rule: Rule, most: float, sizes: Sizes) -> bool:
+    return rule.macs(sizes) <= most
 
 
 def start_from(path: Path, network: Adaptive) -> None:

@@ -15,7 +15,7 @@ from models.architecture import Architecture
 from models.cost import cost
 from models.families import registry
 from models.families.adaptors import Placement, adapted, places
-from models.families.shapes import Rule, Shape, initial_alpha, shaped
+from models.families.shapes import Rule, Shape, Sizes, initial_alpha, shaped
 from models.trace import Size
 from search.methods.method import Candidate, Config, DatasetProfile
 from search.methods.shape_adaptor import recipes
@@ -47,6 +47,7 @@ class ShapeAdaptorParams(TrainingParams):
     paper: ClassVar[str] = "Liu et al., Shape Adaptor, ECCV 2020 (arXiv 2008.00892)"
     tiny: ClassVar[dict[str, Any]] = recipes.TINY
     presets: ClassVar[dict[str, dict[str, Any]]] = recipes.PRESETS
+    learns: ClassVar[bool] = True
 
     kind: Literal["shape_adaptor"] = "shape_adaptor"
     families: tuple[str, ...] = Field(
@@ -215,7 +216,8 @@ class ShapeAdaptorParams(TrainingParams):
                 return initial_alpha(side, int(config["last_side"]), int(config["adaptors"]))
 
     def network(self, dataset: DatasetProfile, config: Config) -> Architecture:
-        """The human-designed network, or that of the item `shape`, which is learned: a candidate has none."""
+        """The human-designed network, or that of the item `shape`, which is learned: of the candidates those that are measured
+        have one."""
         if config.get("mode") == HUMAN:
             return self.designed(dataset, str(config["family"]))
         if "shape" not in config:
@@ -252,6 +254,24 @@ class ShapeAdaptorParams(TrainingParams):
                 found.setdefault(
                     name, Candidate(key=name, config=described, input_size=self.input_size(dataset), cost=costs)
                 )
+        return list(found.values())
+
+    def measured(self, dataset: DatasetProfile, seed: int) -> list[Candidate]:
+        """The least network of each kind, which is faster than any that may be learned, and of each target one that takes it
+        (without a target that which learning begins with)."""
+        del seed
+        self.candidates(dataset)
+        found: dict[str, Candidate] = {}
+        for config in self.configs(dataset):
+            rule, alpha = self.rule(dataset, config), self.alpha(dataset, config)
+            least = rule.sizes([-EXTREME] * rule.count)
+            for name, described, sizes in (
+                (f"least-{_place(config)}", {**config, "target": 0.0}, least),
+                (f"like-{key(config)}", config, _usual(rule, alpha, self.macs(dataset, config))),
+            ):
+                if name not in found:
+                    given = {**described, "shape": Shape(sizes, (0.5,) * rule.count).written()}
+                    found[name] = self.candidate(dataset, given).model_copy(update={"key": name})
         return list(found.values())
 
     def macs(self, dataset: DatasetProfile, config: Config) -> float | None:
@@ -297,6 +317,13 @@ def _adapted(network: Architecture, count: int, placement: Placement) -> Archite
 @lru_cache(maxsize=1024)
 def _rule(network: Architecture, size: Size, *, in_all: bool, limit: int | None) -> Rule:
     return Rule(network, size, in_all=in_all, limit=limit)
+
+
+@lru_cache(maxsize=1024)
+def _usual(rule: Rule, alpha: float, macs: float | None) -> Sizes:
+    """Of alphas that are all alike: of the largest that take so many multiply-accumulates, or of this one."""
+    alphas = [alpha] * rule.count
+    return rule.sizes(alphas) if macs is None else rule.fitted(alphas, lambda s: rule.macs(s) <= macs, grows=True).sizes
 
 
 @lru_cache(maxsize=4096)

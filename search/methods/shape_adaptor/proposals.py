@@ -104,14 +104,19 @@ class Proposals:
         match record.state:
             case "queued" | "running":
                 state = TrialState.RUNNING
-            case "completed" if record.points:
-                state, values = TrialState.COMPLETE, self._values(record.points[0])
+            case "completed" if (met := self._met(record)) is not None:
+                state, values = TrialState.COMPLETE, self._values(met)
             case _:
                 state = TrialState.FAIL
         params = dict(zip(self._distributions, place, strict=True))
         self._study.add_trial(
             create_trial(state=state, values=values, params=params, distributions=self._distributions)
         )
+
+    def _met(self, record: TrialRecord) -> Mapping[str, float] | None:
+        """The first of its networks that meets the constraints: whether it does on a device is known at last."""
+        met = (metrics for metrics in record.points if all(bound.holds(metrics) for bound in self._spec.constraints))
+        return next(met, None)
 
     def _values(self, metrics: Mapping[str, float]) -> list[float]:
         """Accuracies as they are, costs by their logarithm."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from search.latency import curve
 from search.methods.method import Config
 from search.methods.spatial_sampling.params import SpatialSamplingParams, to_line
 from search.spec import ResolvedSpec
@@ -80,8 +81,10 @@ def affordable_baselines(spec: ResolvedSpec) -> list[dict[str, Any]]:
 
 
 def fitting(spec: ResolvedSpec, config: Config, found: list[float]) -> list[float] | None:
-    """Densities scaled down as far as the constraints on costs ask for; None: no scale meets them."""
+    """Densities scaled down as far as the constraints ask for, those on latencies by what networks of one density take; None: no
+    scale meets them."""
     params: SpatialSamplingParams = spec.method
+    meets = _meets(spec)
 
     def scaled(factor: float) -> list[float]:
         # As they are written, rounded down.
@@ -89,22 +92,28 @@ def fitting(spec: ResolvedSpec, config: Config, found: list[float]) -> list[floa
 
     def fits(factor: float) -> bool:
         line = {**config, "mask_densities": to_line(scaled(factor))}
-        found_cost = params.candidate(spec.dataset, line).cost
-        return all(bound.holds(found_cost) for bound in spec.constraints if bound.device is None)
+        return meets(params.candidate(spec.dataset, line).cost)
 
     factor = _largest(fits)
     return None if factor is None else scaled(factor)
 
 
 def _most(spec: ResolvedSpec, high: float) -> float:
-    """The highest density up to `high` that keeps within the constraints on costs."""
+    """The highest density up to `high` that keeps within the constraints."""
     params: SpatialSamplingParams = spec.method
+    meets = _meets(spec)
 
     def fits(factor: float) -> bool:
-        found = params.cost(spec.dataset, factor * high)
-        return all(bound.holds(found) for bound in spec.constraints if bound.device is None)
+        return meets(params.cost(spec.dataset, factor * high))
 
     return (_largest(fits) or 1.0) * high
+
+
+def _meets(spec: ResolvedSpec) -> Callable[[Mapping[str, float]], bool]:
+    """Whether costs keep within the constraints, as far as they are known."""
+    counted = [bound for bound in spec.constraints if bound.device is None]
+    most = curve.macs_within(spec, spec.candidates()) if spec.latencies else math.inf
+    return lambda costs: costs["macs"] <= most and all(bound.holds(costs) for bound in counted)
 
 
 def _side(spec: ResolvedSpec, density: float) -> int | None:

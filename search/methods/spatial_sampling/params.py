@@ -18,12 +18,15 @@ from models.families import registry
 from models.kinds import sampling
 from models.kinds.sampling import Draw, Fill, Policy
 from search.export.formats import Format
+from search.latency.devices import DEVICES
 from search.methods.method import Candidate, Config, DatasetProfile
 from search.methods.spatial_sampling import recipes
 from search.methods.training import TrainingParams, input_size
 
 Baseline = Literal["uniform", "deterministic", "gated"]
 Density = Annotated[float, Field(gt=0, le=1)]
+MEASURED = (0.25, 0.5)
+"""Densities that latencies are measured at before networks are trained, with 0 and 1."""
 Gamma = Annotated[float, Field(gt=0, le=100)]
 
 
@@ -36,6 +39,7 @@ class SpatialSamplingParams(TrainingParams):
     tiny: ClassVar[dict[str, Any]] = recipes.TINY
     presets: ClassVar[dict[str, dict[str, Any]]] = recipes.PRESETS
     exports: ClassVar[tuple[Format, ...]] = ("safetensors", "torch_export", "onnx")
+    learns: ClassVar[bool] = True
 
     kind: Literal["spatial_sampling"] = "spatial_sampling"
     family: str = Field(
@@ -131,6 +135,14 @@ class SpatialSamplingParams(TrainingParams):
             raise ValueError(f"family: {error}") from error
         return self
 
+    def check_devices(self, devices: Sequence[str]) -> None:
+        for device in devices:
+            if DEVICES[device].runtime == "ncnn":
+                others = ", ".join(name for name, other in DEVICES.items() if other.runtime != "ncnn")
+                raise ValueError(
+                    f"device: {device} cannot run networks with masks, for which ncnn has no operations; use one of {others}"
+                )
+
     def input_size(self, dataset: DatasetProfile) -> tuple[int, int]:
         """Height and width, pixels. Raises ValueError for a side beyond the dataset's image size."""
         return dataset.image_size if self.resolutions is None else input_size(dataset, self.sides(dataset)[0])
@@ -160,12 +172,14 @@ class SpatialSamplingParams(TrainingParams):
         return _sampled(self.plain(dataset), policy)
 
     def network(self, dataset: DatasetProfile, config: Config) -> Architecture:
-        """That of the items `draw`, `mask_seed` and `mask_densities`, which are learned: a candidate has none; the plain
-        network for a `side`."""
+        """That of the items `draw`, `mask_seed` and `mask_densities`, which are learned; the plain network for a `side`. A
+        candidate, of which only the `density` is known, is one of that density everywhere."""
         if "side" in config:
             return self.plain(dataset)
         if "mask_densities" not in config:
-            return super().network(dataset, config)
+            # Without weights a network draws by chance, or nothing at all.
+            draw = "budget" if self.draw == "budget" else "stochastic"
+            return self.masked(dataset, draw, float(config["density"]), 0)
         draw: Any = config["draw"]
         made = self.masked(dataset, draw, 1.0, int(config["mask_seed"]))
         return sampling.with_densities(made, from_line(str(config["mask_densities"])))
@@ -184,9 +198,17 @@ class SpatialSamplingParams(TrainingParams):
         """Densities are learned: the least network, those of the bounds of the range, and the one that computes everything tell
         between what the others are."""
         self.check_batch(dataset)
-        named = {"least": 0.0, "all": 1.0}
-        if self.loss == "density":
-            named |= {f"density-{density:g}": density for density in self.densities if density < 1}
+        return self._of_densities(dataset, self.densities if self.loss == "density" else ())
+
+    def measured(self, dataset: DatasetProfile, seed: int) -> list[Candidate]:
+        """Networks of one density everywhere, from that which computes nothing to that which computes everything: they tell how
+        long others take."""
+        del seed
+        self.check_batch(dataset)
+        return self._of_densities(dataset, MEASURED)
+
+    def _of_densities(self, dataset: DatasetProfile, densities: Sequence[float]) -> list[Candidate]:
+        named = {"least": 0.0, **{f"density-{each:g}": each for each in densities if each < 1}, "all": 1.0}
         size = self.input_size(dataset)
         return [
             Candidate(key=name, config={"density": density}, input_size=size, cost=self.cost(dataset, density))

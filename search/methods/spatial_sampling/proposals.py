@@ -51,9 +51,8 @@ class Proposals:
         state, values = TrialState.FAIL, None
         if record.state in ("queued", "running"):
             state = TrialState.RUNNING
-        elif record.state == "completed" and record.points and self._known(record.points[0]):
-            # The first is the network as it was trained; others have a fixed budget.
-            state, values = TrialState.COMPLETE, self._values(record.points[0])
+        elif record.state == "completed" and (met := self._met(record)) is not None:
+            state, values = TrialState.COMPLETE, self._values(met)
         bounds = self._distributions[self.name]
         assert isinstance(bounds, FloatDistribution)
         self._study.add_trial(
@@ -65,8 +64,11 @@ class Proposals:
             )
         )
 
-    def _known(self, metrics: Mapping[str, float]) -> bool:
-        return all(objective.key in metrics for objective in self._spec.objectives)
+    def _met(self, record: TrialRecord) -> Mapping[str, float] | None:
+        """The network as it was trained, which is the first, or else the first fixed budget that meets the constraints: whether
+        one does on a device is known at last."""
+        met = (metrics for metrics in record.points if all(bound.holds(metrics) for bound in self._spec.constraints))
+        return next(met, None)
 
     def _values(self, metrics: Mapping[str, float]) -> list[float]:
         """Accuracies as they are, costs by their logarithm."""

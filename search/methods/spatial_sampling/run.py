@@ -9,6 +9,7 @@ from typing import Any
 from models.architecture import Architecture
 from models.kinds.sampling import Draw, Sampled, densities, sampled_blocks
 from models.layers.spatial_sampling import set_temperature
+from search.latency import curve
 from search.measuring.meter import Meter
 from search.methods.method import Candidate
 from search.methods.spatial_sampling import budget, masks, speed
@@ -77,7 +78,8 @@ class _Found:
             points += self._measured(self._candidate("budget", fits), outputs)
         else:
             sys.stderr.write("the network meets no constraint: it is not reported\n")
-        shares = () if baseline or fits is None else self._params.shares
+        smaller = curve.SMALLER if curve.bounded(self._trial.spec) else ()
+        shares = () if baseline or fits is None else dict.fromkeys((*self._params.shares, *smaller))
         for share in shares:
             if self._reporter.should_stop() is not Stop.NO:
                 break

@@ -14,6 +14,7 @@ from search.spec import METHODS, ResolvedSpec
 from tests.search.methods.fd_mobilenet.conftest import resolved
 
 ORT, NCNN = "onnxruntime-cpu-1t", "ncnn-cpu-1t"
+DEVICES = ORT, "torch-cpu-1t"
 
 
 def table(spec: ResolvedSpec, device: str, factor: float = 1e-6) -> Table:
@@ -101,3 +102,82 @@ def test_latencies_are_costs_once_they_are_known(stripes: Path) -> None:
     assert informed.candidate(other.config) == other
     assert other.cost[f"latency_p95_ms:{ORT}"] == 2 * other.cost[f"latency_ms:{ORT}"]
     assert ResolvedSpec.model_validate_json(informed.model_dump_json()) == spec
+
+
+def learning(dataset: Path, **changes: Any) -> ResolvedSpec:
+    """A search of a method that learns its networks, on two devices."""
+    objectives = [{"metric": "selection_top1"}, *({"metric": "latency_ms", "device": each} for each in DEVICES)]
+    method = {"kind": "spatial_sampling", "family": "wrn_10_1", "trials": 3, "parallel_trials": 1, "batch_size": 16}
+    asked = resolved(dataset).model_dump() | {"method": method, "objectives": objectives, **changes}
+    return ResolvedSpec.model_validate(asked)
+
+
+class Ended:
+    """The history of a search, trial by trial."""
+
+    def __init__(self, spec: ResolvedSpec) -> None:
+        self.records = [measurement(i, each, "completed", table(spec, each)) for i, each in enumerate(DEVICES)]
+
+    def end(self, new: NewTrial, state: TrialState = "completed", top1: float | None = None) -> None:
+        names = {"unmeasured": ["a.safetensors"]} if stage.OF not in new.params else {}
+        points = () if top1 is None else ({"selection_top1": top1, **{f"latency_ms:{each}": 1.0 for each in DEVICES}},)
+        number = len(self.records)
+        self.records.append(TrialRecord(number=number, state=state, params=new.params, outputs=names, points=points))
+
+
+def test_what_was_learned_is_measured_on_one_device_after_the_other(stripes: Path) -> None:
+    spec = learning(stripes)
+    history = Ended(spec)
+    [first] = plan(spec, history.records).trials
+    history.end(first)
+    [measured] = plan(spec, history.records).trials
+    networks = ["a.safetensors"]
+    assert measured.params == {"stage": "latency", "device": DEVICES[0], "of": 2, "networks": networks}
+    assert (measured.device, measured.inputs) == (
+        DEVICES[0],
+        {networks[0]: TrialArtifact(trial=2, artifact=networks[0])},
+    )
+    # Until it is, the method's trial counts as under way.
+    running = TrialRecord(number=3, state="running", params=measured.params)
+    assert plan(spec, [*history.records, running]) == Plan()
+    history.end(measured)
+    [again] = plan(spec, history.records).trials
+    assert (again.device, again.inputs[networks[0]].trial) == (DEVICES[1], 3)
+    history.end(again, top1=0.5)
+    [second] = plan(spec, history.records).trials
+    assert second.params["config"] != first.params["config"]
+    assert second.inputs.keys() == {"latency-0", "latency-1"}
+
+
+@pytest.mark.parametrize("state", ["failed", "cancelled"])
+def test_what_cannot_be_measured_counts_as_that(stripes: Path, state: TrialState) -> None:
+    spec = learning(stripes)
+    history = Ended(spec)
+    while trials := plan(spec, history.records).trials:
+        [new] = trials
+        history.end(new, state if stage.measures(new.params) else "completed")
+    assert plan(spec, history.records).done
+    assert [record.state for record in history.records[2:]] == ["completed", state] * 3
+
+
+def test_trials_are_left_that_measure(stripes: Path) -> None:
+    with_room = learning(stripes, limits={"max_trials": 9})
+    assert with_room.least_trials == 5
+    history = Ended(with_room)
+    while trials := plan(with_room, history.records).trials:
+        history.end(trials[0], top1=0.5)
+    # Two networks, each measured twice; a third could not be.
+    assert len(history.records) == 2 + 2 * 3
+    assert plan(with_room, history.records) == Plan(done=True, stop_reason="max_trials")
+
+
+def test_artifacts_of_a_methods_own_trials_are_found_among_measurements(stripes: Path) -> None:
+    spec = learning(stripes)
+    method = {"kind": "shape_adaptor", "families": ["wrn_10_1"], "modes": ["autotl"], "targets": [0], "batch_size": 16}
+    spec = ResolvedSpec.model_validate(spec.model_dump() | {"method": method})
+    history = Ended(spec)
+    for _ in range(3):
+        [new] = plan(spec, history.records).trials
+        history.end(new, top1=0.5)
+    [learn] = plan(spec, history.records).trials
+    assert learn.inputs["pretrained"].trial == 2

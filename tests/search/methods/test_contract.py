@@ -16,8 +16,9 @@ from models.architecture import Architecture
 from models.cost import cost
 from search.data.store import Dataset
 from search.evaluation import reevaluate
+from search.latency.table import Latency, Table
 from search.local import LocalSearch
-from search.methods.method import NewTrial, Plan, TrialRecord, TrialState
+from search.methods.method import NewTrial, Plan, TrialArtifact, TrialRecord, TrialState
 from search.methods.registry import Method
 from search.pareto import nondominated
 from search.reporter import Point, Stop
@@ -25,6 +26,7 @@ from search.spec import METHODS, Constraint, ResolvedSpec, SearchSpec
 from tests.search.conftest import write_stripes
 
 MOST_TRIALS = 200
+DEVICE = "torch-cpu-1t"
 
 
 @pytest.fixture(scope="module", params=sorted(METHODS))
@@ -95,6 +97,29 @@ def test_planning_imports_no_torch(method: Method, spec: ResolvedSpec) -> None:
     assert ended.returncode == 0, ended.stderr
     # Another process plans the same.
     assert Plan.model_validate_json(ended.stdout) == method.plan(spec, [])
+
+
+def test_milliseconds_are_an_objective_and_a_constraint(method: Method, spec: ResolvedSpec) -> None:
+    latency = {"metric": "latency_ms", "device": DEVICE}
+    asked = {"objectives": [{"metric": "selection_top1"}, latency], "constraints": [{**latency, "value": 1.0}]}
+    timed = ResolvedSpec.model_validate(spec.model_dump() | asked)
+    method.params.model_validate(timed.method.model_dump()).check_devices(timed.devices)
+    [first] = method.plan(timed, []).trials
+    assert (first.params, first.device) == ({"stage": "latency", "device": DEVICE}, DEVICE)
+    networks = {each.key: timed.method.network(timed.dataset, each.config) for each in timed.candidates()}
+    assert all(networks[each.key].layers(each.input_size) for each in timed.candidates())
+
+    def planned(milliseconds: float) -> Plan:
+        """After all networks were measured to take so long."""
+        found = Latency(median_ms=milliseconds, p95_ms=milliseconds, runs=60)
+        measured = Table(device=DEVICE, machine={}, latencies=dict.fromkeys(networks, found))
+        outputs = {"table": measured.model_dump(mode="json")}
+        return method.plan(timed, [TrialRecord(number=0, state="completed", params=first.params, outputs=outputs)])
+
+    own = planned(0.5).trials
+    assert own
+    assert all(new.inputs["latency-0"] == TrialArtifact(trial=0, artifact="latency.json") for new in own)
+    assert planned(2.0) == Plan(done=True)
 
 
 def test_tiny_search_respects_constraints_and_its_points_rebuild_as_reported(

@@ -122,8 +122,8 @@ def test_a_configuration_is_a_network() -> None:
     assert densities(params.network(DATASET, config)) == (0.25, 0.5) * 6
     assert params.candidate(DATASET, config).key == "gamma-0.02"
     assert params.candidate(DATASET, {**config, "share": 0.5}).key == "gamma-0.02-budget-0.5"
-    with pytest.raises(ValueError, match="learns its networks"):
-        params.network(DATASET, {"density": 0.5})
+    # Before they are learned, one density for all.
+    assert densities(params.network(DATASET, {"density": 0.5})) == (0.5,) * 12
 
 
 @pytest.mark.parametrize(

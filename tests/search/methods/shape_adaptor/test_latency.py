@@ -1,0 +1,122 @@
+"""Shapes under a bound in milliseconds: aimed at by what other shapes take, and measured once they are learned."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models import checkpoint
+from models.families.shapes import Shape
+from search.data.store import Dataset
+from search.evaluation import reevaluate
+from search.latency.stage import with_tables
+from search.latency.table import Latency, Table
+from search.local import LocalSearch, LocalSearchError
+from search.methods.shape_adaptor import budget
+from search.methods.shape_adaptor.plan import plan
+from search.reporter import Point, Stop
+from search.spec import ResolvedSpec, SearchSpec
+from tests.search.methods.shape_adaptor.test_params import DATASET
+from tests.search.methods.shape_adaptor.test_run import METHOD
+
+DEVICE = "torch-cpu-1t"
+METRIC = f"latency_ms:{DEVICE}"
+LATENCY = {"metric": "latency_ms", "device": DEVICE}
+
+
+def resolved(method: dict[str, Any], dataset: Path | None = None, bound: float | None = None) -> ResolvedSpec:
+    submitted = {
+        "name": "fast",
+        "dataset_id": "local",
+        "method": METHOD | method,
+        "objectives": [{"metric": "selection_top1"}, LATENCY],
+        "constraints": [] if bound is None else [{**LATENCY, "value": bound}],
+    }
+    profile = DATASET if dataset is None else Dataset.open(dataset).profile
+    return SearchSpec.model_validate(submitted).resolve(profile)
+
+
+def informed(spec: ResolvedSpec, factor: float = 1e-6) -> ResolvedSpec:
+    """After latencies in proportion to the multiply-accumulates were measured."""
+    latencies = {
+        each.key: Latency(median_ms=factor * each.cost["macs"], p95_ms=factor * each.cost["macs"], runs=60)
+        for each in spec.candidates()
+    }
+    return with_tables(spec, [Table(device=DEVICE, machine={}, latencies=latencies)])
+
+
+def test_the_least_and_the_usual_shape_of_each_target_are_measured() -> None:
+    spec = resolved({"targets": [0, 1, 2], "modes": ["standard", "autosc"]})
+    found = {each.key: each for each in spec.candidates()}
+    assert found.keys() == {
+        "least-vgg16-standard-a4-d4",
+        "like-vgg16-standard-a4-d4-free",
+        "like-vgg16-standard-a4-d4-m1",
+        "like-vgg16-standard-a4-d4-m2",
+        "least-vgg16-autosc-a4",
+        "like-vgg16-autosc-a4-free",
+    }
+    human = spec.method.macs(DATASET, {"family": "vgg16", "target": 1.0})
+    for target in (1, 2):
+        like = found[f"like-vgg16-standard-a4-d4-m{target}"]
+        assert 0.95 * target * human <= like.cost["macs"] <= target * human
+        assert spec.method.network(DATASET, like.config).layers(like.input_size)
+    assert set(Shape.from_line(str(found["least-vgg16-standard-a4-d4"].config["shape"])).blends) == {0.5}
+
+
+def test_a_bound_in_milliseconds_is_one_in_multiply_accumulates() -> None:
+    free = resolved({"targets": [1, 4]})
+    config, dearer = free.method.configs(DATASET)
+    target = free.method.macs(DATASET, config)
+    spec = informed(resolved({"targets": [1, 4]}, bound=2e-6 * target))
+    assert budget.macs(spec, config) == target
+    assert budget.macs(spec, dearer) == pytest.approx(2 * target)
+    # Other adaptors have other latencies; before anything is measured nothing is known.
+    assert budget.macs(spec, {**dearer, "adaptors": 5}) == 4 * target
+    assert budget.macs(resolved({"targets": [1, 4]}, bound=1e-9), dearer) == 4 * target
+    # What not even the least shape meets is not trained.
+    least = min(each.cost["macs"] for each in spec.candidates())
+    assert plan(informed(resolved({}, bound=0.9e-6 * least)), []).trials == ()
+    # Where it makes two targets one, that is learned once.
+    same = informed(resolved({"targets": [2, 4], "random_shapes": 0, "human": False}, bound=1.5e-6 * target))
+    assert [new.params["config"]["target"] for new in plan(same, []).trials] == [2]
+
+
+def test_learned_shapes_are_measured_before_they_are_points(stripes: Path, tmp_path: Path) -> None:
+    spec = resolved({"targets": [2.0]}, stripes, bound=1e5)
+    search = LocalSearch(spec, stripes, tmp_path)
+    front = search.run(lambda: Stop.NO, lambda trial, fraction: None)
+    trials = json.loads((tmp_path / "search.json").read_text())["trials"]
+    stages = [trial["new"]["params"] for trial in trials]
+    assert [(each["stage"], each.get("of")) for each in stages] == [
+        ("latency", None),
+        ("learn", None),
+        ("compare", None),
+        ("compare", None),
+        ("latency", 1),
+        ("latency", 2),
+        ("latency", 3),
+    ]
+    learned, *others = [list(trial["points"]) for trial in trials[4:]]
+    key = "vgg16-standard-a4-d4-m2"
+    # It may have been too slow, so smaller ones are there as well.
+    assert learned == [key, f"{key}-x0.9", f"{key}-x0.75"]
+    assert others == [["human-vgg16"], ["vgg16-random-a4-m2-0"]]
+    assert front.points
+    assert all(point.role == ("candidate" if point.key.startswith(key) else "baseline") for point in search.points())
+    for point in front.points:
+        assert 0 < point.metrics[METRIC] <= point.metrics[f"latency_p95_ms:{DEVICE}"]
+        assert point.provenance["latency"][DEVICE]["machine"]["cores"] >= 1
+        path = tmp_path / "points" / f"{point.key}.safetensors"
+        assert Point.model_validate(checkpoint.read_record(path)) == point
+        assert reevaluate(path, Dataset.open(stripes)).equal
+
+
+def test_what_nothing_meets_is_known_before_anything_is_trained(stripes: Path, tmp_path: Path) -> None:
+    search = LocalSearch(resolved({}, stripes, bound=1e-6), stripes, tmp_path)
+    with pytest.raises(LocalSearchError, match="met by no network; the fastest that was measured is least-vgg16"):
+        search.run(lambda: Stop.NO, lambda trial, fraction: None)
+    assert [trial["state"] for trial in json.loads((tmp_path / "search.json").read_text())["trials"]] == ["infeasible"]

@@ -1,0 +1,109 @@
+"""Masks under a bound in milliseconds: how dense they may be, and what the networks that come of it take."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models import checkpoint
+from search.data.store import Dataset
+from search.evaluation import reevaluate
+from search.latency.stage import with_tables
+from search.latency.table import Latency, Table
+from search.local import LocalSearch, LocalSearchError
+from search.methods.spatial_sampling import budget
+from search.methods.spatial_sampling.params import from_line, to_line
+from search.methods.spatial_sampling.plan import plan
+from search.reporter import Point, Stop
+from search.spec import ResolvedSpec, SearchSpec
+from tests.search.methods.spatial_sampling.test_plan import DATASET
+from tests.search.methods.spatial_sampling.test_run import METHOD
+
+DEVICES = SPARSE, OTHER = "torch-cpu-1t", "torch-cpu-all"
+
+
+def resolved(dataset: Path | None = None, bound: float | None = None, *devices: str, **method: Any) -> ResolvedSpec:
+    named = [{"metric": "latency_ms", "device": device} for device in devices or (SPARSE,)]
+    submitted = {
+        "name": "fast",
+        "dataset_id": "local",
+        "method": METHOD | {"trials": 1} | method,
+        "objectives": [{"metric": "selection_top1"}, *named],
+        "constraints": [] if bound is None else [{**named[0], "value": bound}],
+    }
+    profile = DATASET if dataset is None else Dataset.open(dataset).profile
+    return SearchSpec.model_validate(submitted).resolve(profile)
+
+
+def informed(spec: ResolvedSpec, factor: float = 1e-6) -> ResolvedSpec:
+    """After latencies in proportion to the multiply-accumulates were measured."""
+    latencies = {
+        each.key: Latency(median_ms=factor * each.cost["macs"], p95_ms=factor * each.cost["macs"], runs=60)
+        for each in spec.candidates()
+    }
+    return with_tables(spec, [Table(device=SPARSE, machine={}, latencies=latencies)])
+
+
+def test_networks_of_one_density_tell_how_dense_others_may_be() -> None:
+    free = resolved()
+    assert [each.config["density"] for each in free.candidates()] == [0, 0.25, 0.5, 1]
+    most = free.method.cost(DATASET, 0.4)["macs"]
+    spec = informed(resolved(None, 1e-6 * most))
+    name, low, high = budget.axis(spec)
+    assert (name, low) == ("density", 0.2)
+    assert high == pytest.approx(0.4, abs=1e-3)
+    config: dict[str, Any] = {"density": 0.7, "draw": "budget", "mask_seed": 0}
+    fits = budget.fitting(spec, config, [0.8, 0.6] * 3)
+    assert fits is not None
+    macs = spec.method.candidate(DATASET, {**config, "mask_densities": to_line(fits)}).cost["macs"]
+    assert 0.99 * most <= macs <= most
+    [new] = plan(spec, []).trials
+    assert new.params["config"] == {"density": 0.4}
+    assert plan(informed(resolved(None, 1e-9)), []).trials == ()
+
+
+def test_a_device_that_has_not_the_operations_is_refused(stripes: Path, tmp_path: Path) -> None:
+    with pytest.raises(LocalSearchError, match=r"ncnn-cpu-1t cannot run networks with masks.*use one of onnxruntime"):
+        LocalSearch(resolved(stripes, None, "ncnn-cpu-1t"), stripes, tmp_path)
+
+
+def test_points_have_the_latencies_of_every_device(stripes: Path, tmp_path: Path) -> None:
+    spec = resolved(stripes, 1e5, *DEVICES, densities=[0.3, 0.3], baselines=["uniform"])
+    search = LocalSearch(spec, stripes, tmp_path)
+    front = search.run(lambda: Stop.NO, lambda trial, fraction: None)
+    trials = json.loads((tmp_path / "search.json").read_text())["trials"]
+    measured = [trial["new"]["params"] for trial in trials]
+    assert [(each.get("device"), each.get("of")) for each in measured] == [
+        (SPARSE, None),
+        (OTHER, None),
+        (None, None),
+        (None, None),
+        (SPARSE, 2),
+        (SPARSE, 3),
+        (OTHER, 2),
+        (OTHER, 3),
+    ]
+    # On a bound each network has smaller budgets too.
+    assert [list(trial["points"]) for trial in trials if trial["points"]] == [
+        ["density-0.3", "density-0.3-budget-0.9", "density-0.3-budget-0.75"],
+        [next(point.key for point in search.points() if point.role == "baseline")],
+    ]
+    assert front.points
+    for point in front.points:
+        for device in DEVICES:
+            assert 0 < point.metrics[f"latency_ms:{device}"] <= point.metrics[f"latency_p95_ms:{device}"]
+            assert point.provenance["latency"][device]["batch"] == 1
+        assert len(from_line(str(point.config["mask_densities"]))) == 6
+        path = tmp_path / "points" / f"{point.key}.safetensors"
+        assert Point.model_validate(checkpoint.read_record(path)) == point
+        assert reevaluate(path, Dataset.open(stripes)).equal
+
+
+def test_what_nothing_meets_is_known_before_anything_is_trained(stripes: Path, tmp_path: Path) -> None:
+    search = LocalSearch(resolved(stripes, 1e-6), stripes, tmp_path)
+    with pytest.raises(LocalSearchError, match="met by no network; the fastest that was measured is"):
+        search.run(lambda: Stop.NO, lambda trial, fraction: None)
+    assert [trial["state"] for trial in json.loads((tmp_path / "search.json").read_text())["trials"]] == ["infeasible"]
