@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from search.export.formats import FORMS, Format, file_name
 
@@ -81,11 +82,18 @@ def _summary(record: Mapping[str, Any], spec: Mapping[str, Any]) -> list[str]:
 
 
 def _data(profile: Mapping[str, Any], data: Data) -> list[str]:
-    builtin = data.source.get("name") if data.source.get("kind") == "builtin" else None
-    licence = data.licence or LICENCES.get(builtin or "")
+    licence = data.licence
+    match data.source:
+        case {"kind": "builtin", "name": name}:
+            origin, licence = f"built-in {name}", licence or LICENCES.get(name)
+        case {"kind": "url", "url": url}:
+            # Without its query, which may be a signature.
+            origin = f"fetched from {urlsplit(url).hostname}"
+        case _:
+            origin = "uploaded by its owner"
     images = ", ".join(f"{count} {split}" for split, count in profile["images"].items())
     return [
-        f"- dataset: {data.name} ({f'built-in {builtin}' if builtin else 'uploaded by its owner'})",
+        f"- dataset: {data.name} ({origin})",
         f"- licence: {licence or 'not stated: ask whoever gave the images before you pass the network on'}",
         f"- images: {images}",
         f"- classes: {', '.join(profile['classes'])}",

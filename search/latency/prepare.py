@@ -17,7 +17,9 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from cores import cores
 from models.architecture import Architecture
 from models.build import Network, build
+from models.kinds.aggregation import aggregations
 from models.kinds.sampling import sampled_blocks
+from models.layers.fast_scale_aggregation import fast
 from models.layers.sparse import break_even, sparse
 from models.layers.spatial_sampling import samplings
 from models.trace import Size
@@ -47,13 +49,14 @@ def prepare(
     """Make a pass of a batch: what it returns from has been computed. Normalisation is folded into the convolutions.
 
     A network with masks runs in torch in its sparse form if that is faster, on the images of its `sample`; without one its
-    masks draw as many positions as its densities say. Other runtimes compute all positions.
+    masks draw as many positions as its densities say; one that aggregates scales runs in its faster form if it is that. Other
+    runtimes compute all positions, and the published form, which they run as fast.
 
     `folder` is an empty one for the runtime's files. On torch's CPU the caller sets the threads. Raises what the runtime
     raises for a network that it cannot run.
     """
     if device.runtime == "torch":
-        network, images = sample or _untrained(architecture, size, batch)
+        network, images = sample or untrained(architecture, size, batch)
         return _torch(network.to(device.kind), images.to(device.kind).split(batch))
     source = exportable(build(architecture).eval(), size, batch=batch)
     path = folder / "network"
@@ -63,7 +66,8 @@ def prepare(
     return lambda: session(given)
 
 
-def _untrained(architecture: Architecture, size: Size, batch: int) -> Sample:
+def untrained(architecture: Architecture, size: Size, batch: int) -> Sample:
+    """Weights and images without a meaning; masks that draw as many positions as their densities say."""
     network = build(architecture).eval()
     for mask in samplings(network):
         # The logits are the bias.
@@ -79,6 +83,8 @@ def _torch(network: Network, images: Sequence[Tensor]) -> Run:
     forms = [_pass(dense, batches)]
     if sampled_blocks(network.architecture):
         forms.append(_pass(sparse(network, break_even(network, batches[0])), batches))
+    if aggregations(network.architecture):
+        forms.append(_pass(folded(fast(network, batches[0])), batches))
     return _fastest(forms) if len(forms) > 1 else forms[0]
 
 

@@ -67,7 +67,9 @@ def plan(
 
 def informed(trial: Trial) -> Trial:
     """The trial with a specification that knows what the trials before it measured, as far as that came with it."""
-    files = [file for name, file in trial.inputs.items() if name.startswith(INPUT)]
+    found = [(name.removeprefix(INPUT), file) for name, file in trial.inputs.items() if name.startswith(INPUT)]
+    # What the method measured itself is of the very networks; an input's place does not tell which table is the later.
+    files = [file for _, file in sorted(found, key=lambda each: not each[0].isdecimal())]
     if not files:
         return trial
     inputs = {name: file for name, file in trial.inputs.items() if not name.startswith(INPUT)}

@@ -7,17 +7,19 @@ from search.spec import ResolvedSpec
 
 
 def trainings(spec: ResolvedSpec) -> int:
-    """By `trials`; fewer where `max_epochs` has not one epoch for each."""
+    """By `trials`; fewer where `max_trials` allows fewer, `max_epochs` has not one epoch for each, or there are no more
+    networks to train."""
     params: FdMobileNetParams = spec.method
-    most = spec.limits.max_epochs
-    return params.trials if most is None else min(params.trials, most)
+    limits = [most for most in (spec.limits.max_trials, spec.limits.max_epochs) if most is not None]
+    return min([params.trainings(len(spec.feasible())), *limits])
 
 
 def epochs(spec: ResolvedSpec, index: int) -> int:
     """Of training `index`: by `epochs`, or an equal share of `max_epochs`, the first ones getting the remainder."""
     params: FdMobileNetParams = spec.method
     most = spec.limits.max_epochs
-    if most is None or most >= params.trials * params.epochs:
+    count = trainings(spec)
+    if most is None or most >= count * params.epochs:
         return params.epochs
-    each, over = divmod(most, trainings(spec))
+    each, over = divmod(most, count)
     return each + (index < over)

@@ -72,8 +72,11 @@ class FdMobileNetParams(TrainingParams):
         return tuple(sorted(set(value)))
 
     def planned_epochs(self, dataset: DatasetProfile) -> float:
-        del dataset
-        return self.trials * self.epochs
+        return self.trainings(len(self.candidates(dataset))) * self.epochs
+
+    def trainings(self, networks: int) -> int:
+        """How many there are of so many networks: each is trained once, unless its recipe is searched too."""
+        return self.trials if self.tuning.ranges else min(self.trials, networks)
 
     def network(self, dataset: DatasetProfile, config: Config) -> Architecture:
         return _network(

@@ -49,7 +49,7 @@ class Pruning(BaseModel):
         description="Of the training, when it is compared. Empty: every training goes to its end.",
     )
     images: int = Field(
-        default=1000, ge=100, le=100_000, description="Of the selection split, that networks are compared on."
+        default=1000, ge=100, le=10_000, description="Of the selection split, that networks are compared on."
     )
     errors: float = Field(
         default=2.0, ge=0, le=10, description="Standard errors by which it has to be worse: more ends fewer trainings."

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -29,7 +28,7 @@ FILE: Final = "allocation.json"
 
 
 @dataclass
-class _Clock:
+class Clock:
     """Measures structures on the device of the search; knows the last latency of each network."""
 
     trial: Trial
@@ -61,12 +60,12 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     params: ScaleNetParams = trial.spec.method
     architecture, tensors = seed.read(trial.inputs[SEED_NETWORK])
     sites = importance.sites(params, trial.spec.dataset, architecture, tensors)
-    clock = _Clock(trial, reporter, trial.spec.devices[0]) if trial.spec.devices else None
+    clock = Clock(trial, reporter, trial.spec.devices[0]) if trial.spec.devices else None
     networks: list[dict[str, Any]] = []
     allocations: tuple[Allocation, ...] = ("learned", *params.baselines)
     try:
         for allocation in allocations:
-            networks += _allocated(trial, sites, allocation, clock)
+            networks += allocated(trial, sites, allocation, clock)
         if clock is not None:
             _write_latencies(trial, reporter, clock, networks)
     except InterruptedMeasurementError:
@@ -82,45 +81,61 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     return outputs
 
 
-def _allocated(trial: Trial, sites: list[Site], allocation: Allocation, clock: _Clock | None) -> list[dict[str, Any]]:
+def allocated(trial: Trial, sites: list[Site], allocation: Allocation, clock: Clock | None) -> list[dict[str, Any]]:
     """A configuration for each budget that can be met; of two budgets with one structure, the lower."""
     steps = ladder(allocation, sites, seed=trial.spec.seed)
     found: dict[Structure, dict[str, Any]] = {}
+    least: Allocated | None = None
     for target in budget.targets(trial.spec):
         bounds = budget.bounds(trial.spec, target)
         if clock is not None and found and clock.reporter.should_stop() is Stop.LIMIT:
             break
         try:
-            allocated = _within(trial, steps, bounds, clock, found)
+            least = _within(trial, steps, bounds, clock, least)
         except InfeasibleAllocationError as error:
             sys.stderr.write(f"{allocation}, {budget.metric(trial.spec)} <= {target:g}: {error}\n")
             continue
-        config = {"budget": target, "allocation": allocation, "structure": written(allocated.structure)}
-        found.setdefault(allocated.structure, config)
+        config = {"budget": target, "allocation": allocation, "structure": written(least.structure)}
+        found.setdefault(least.structure, config)
     return list(found.values())
 
 
 def _within(
-    trial: Trial, steps: Ladder, bounds: dict[str, float], clock: _Clock | None, known: Collection[Structure]
+    trial: Trial, steps: Ladder, bounds: dict[str, float], clock: Clock | None, least: Allocated | None
 ) -> Allocated:
-    """The largest structure within the bounds. A latency holds when it is measured a second time, else one is looked for
-    below what it was exceeded by; a `known` one did. Raises InfeasibleAllocationError."""
+    """The largest structure within the bounds, at least that of a lower budget. A latency holds when it is measured again,
+    else one is looked for below what it was exceeded by; of each step that is refused the latency is measured twice, since
+    one spike must not cost half of a budget. Raises InfeasibleAllocationError."""
     params: ScaleNetParams = trial.spec.method
     dataset = trial.spec.dataset
     if clock is None or clock.metric not in bounds:
         return params.allocate(dataset, steps, bounds)
     bound = aimed = bounds[clock.metric]
+    asked: set[int] = set()
     while True:
-        allocated = params.allocate(dataset, steps, bounds | {clock.metric: aimed}, {clock.metric: clock})
-        if allocated.structure in known:
-            return allocated
-        taken = clock.again(params.architecture(dataset, allocated.structure))
+        try:
+            within = params.allocate(dataset, steps, bounds | {clock.metric: aimed}, {clock.metric: clock})
+        except InfeasibleAllocationError:
+            if least is None:
+                raise
+            return least
+        if least is not None and within.step <= least.step:
+            return least
+        above = within.step + 1
+        if above < len(steps) and above not in asked:
+            asked.add(above)
+            if clock.again(params.architecture(dataset, steps[above])) <= aimed:
+                continue
+        network = params.architecture(dataset, within.structure)
+        taken = clock.again(network)
+        if taken > bound:
+            taken = clock.again(network)
         if taken <= bound:
-            return allocated
-        aimed *= 0.99 * bound / taken
+            return within
+        aimed *= max(0.9, 0.99 * bound / taken)
 
 
-def _write_latencies(trial: Trial, reporter: Reporter, clock: _Clock, networks: list[dict[str, Any]]) -> None:
+def _write_latencies(trial: Trial, reporter: Reporter, clock: Clock, networks: list[dict[str, Any]]) -> None:
     """The table of the networks' latencies, by which their trials know them; those that no bound asked for are measured."""
     known: dict[str, Latency] = {}
     for config in networks:

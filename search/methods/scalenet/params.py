@@ -72,8 +72,8 @@ class ScaleNetParams(TrainingParams):
         default=None,
         min_length=1,
         max_length=16,
-        description="A network is trained for each, that takes as much of it as it can. Unset: 25, 50 and 100% of what a "
-        "plain ResNet of the same planes takes (of latency_ms they must be given).",
+        description="A network is trained for each, that takes as much of it as it can. Unset: 25, 50 and 100% of the way "
+        "from the least network to a plain ResNet of the same planes (of latency_ms they must be given).",
     )
     importance: Literal["magnitude", "signed"] = Field(
         default="magnitude", description="Of a channel: |gamma| of the batch normalisation behind it, or gamma itself."
@@ -225,10 +225,10 @@ class ScaleNetParams(TrainingParams):
         """The budgets, growing. Raises ValueError for one that no allocation meets or that none can use up."""
         if self.budgets is not None and self.budget_metric == "latency_ms":
             return self.budgets
+        least, most = self._range(dataset)
         if self.budgets is None:
             plain = self.cost(dataset, tuple((planes, 0, 0, 0) for planes in self.planes))[self.budget_metric]
-            return tuple(float(round(share * plain)) for share in SHARES)
-        least, most = self._range(dataset)
+            return tuple(float(round(least + share * (plain - least))) for share in SHARES)
         if self.budgets[0] < least:
             raise ValueError(
                 f"budgets: {self.budgets[0]:g} {self.budget_metric} is less than the least network takes; use at least "
@@ -259,9 +259,12 @@ class ScaleNetParams(TrainingParams):
         return self.allocate(dataset, ladder("even", self._uniform()), {self.budget_metric: budget}).structure
 
     def _range(self, dataset: DatasetProfile) -> tuple[int, int]:
-        """Of the budget's metric: what no allocation needs to exceed, and what the largest may reach."""
-        least, most = (self.cost(dataset, self._extreme(which)) for which in ("least", "most"))
-        return least[self.budget_metric], most[self.budget_metric]
+        """Of the budget's metric: what no allocation needs to exceed, and what the largest reaches."""
+        # All channels of the seed, at whatever scale they are; but a single scale takes as many where they cost most.
+        all_channels = ladder("even", self._uniform())[-1]
+        largest = self._extreme("most") if "single" in self.baselines else all_channels
+        least, most = (self.cost(dataset, each)[self.budget_metric] for each in (self._extreme("least"), largest))
+        return least, most
 
     def _extreme(self, which: str) -> Structure:
         """One channel, or all that the seed has, at the largest scale, where any cost is highest."""

@@ -15,9 +15,8 @@ from models.families.registry import architecture
 from models.kinds.sampling import Policy, sampled
 from models.layers.spatial_sampling import samplings
 from search.latency import table
-from search.latency.clock import timed
 from search.latency.devices import DEVICES, describe, offered
-from search.latency.prepare import Sample, prepare
+from search.latency.prepare import Sample, prepare, untrained
 from search.latency.run import run
 from search.latency.stage import FILE, KNOWN
 from search.latency.table import Latency, Measured
@@ -51,21 +50,23 @@ def test_every_runtime_runs_a_network(name: str, tmp_path: Path) -> None:
     assert describe(name)["cores"] >= 1
 
 
-def test_masks_save_time_where_that_is_possible(tmp_path: Path) -> None:
-    size = (128, 128)
-    wide = architecture("resnet18", base_width=0.5, nominal=224, classes=5)
-    nothing, everything = (sampled(wide, Policy(density=each, fill="zero", grid=0)) for each in (0.0, 1.0))
-    # Without weights a network draws as many positions as its densities say, else by what it has learned.
-    learned = build(everything).eval()
-    for mask in samplings(learned):
-        torch.nn.init.constant_(mask.get_parameter("predict.bias"), -100)
-    sample = Sample(learned, torch.randn(2, 3, *size))
-    runs = [prepare(each, size, 1, DEVICES[TORCH], tmp_path) for each in (everything, nothing)]
-    runs.append(prepare(everything, size, 1, DEVICES[TORCH], tmp_path, sample))
-    # Other tests use this machine meanwhile: the least is what counts.
-    rounds = [timed(runs, turns=1) for _ in range(4)]
-    slow, *quick = (min(each.median_ms for each in found) for found in zip(*rounds, strict=True))
-    assert max(quick) < 0.8 * slow
+def test_untrained_masks_draw_as_many_positions_as_their_densities_say(tmp_path: Path) -> None:
+    size = (64, 64)
+    network = sampled(
+        architecture("resnet18", base_width=0.25, nominal=224, classes=5), Policy(density=0.3, fill="zero", grid=0)
+    )
+    given = untrained(network, size, 2)
+    assert given.images.shape == (2, 3, *size)
+    for mask in samplings(given.network):
+        logits = mask.predict(torch.randn(1, mask.predict.in_channels, 8, 8))
+        assert torch.allclose(logits.sigmoid(), torch.tensor(0.3), atol=1e-4)
+    # As it is, and with what a network has learned.
+    prepare(network, size, 2, DEVICES[TORCH], tmp_path)()
+    prepare(network, size, 2, DEVICES[TORCH], tmp_path, Sample(build(network).eval(), given.images))()
+
+
+def test_a_scalenet_runs_in_torch_too(tmp_path: Path) -> None:
+    prepare(architecture("scalenet20", base_width=0.5, nominal=32), (32, 24), 1, DEVICES[TORCH], tmp_path)()
 
 
 @pytest.mark.gpu

@@ -56,6 +56,18 @@ def test_parameters_are_documented_and_presets_valid(method: Method) -> None:
         assert method.params.model_validate(preset).kind == method.kind
 
 
+@pytest.mark.parametrize("side", [32, 224])
+def test_presets_can_be_searched(method: Method, spec: ResolvedSpec, side: int) -> None:
+    images = {"train": 60_000, "selection": 5000, "report": 10_000}
+    profile = spec.dataset.model_copy(update={"image_size": (side, side), "images": images, "channels": 3})
+    for name, preset in method.params.presets.items():
+        if name in {32: ("small", "cifar"), 224: ("small", "imagenet")}[side]:
+            body = {"name": name, "dataset_id": "local", "method": {"kind": method.kind, **preset}}
+            found = SearchSpec.model_validate(body).resolve(profile)
+            assert found.feasible(), name
+            assert found.method.planned_epochs(profile) > 0
+
+
 def test_candidates_are_the_same_every_time_and_have_costs(spec: ResolvedSpec) -> None:
     found = spec.candidates()
     assert found

@@ -55,6 +55,16 @@ def test_the_first_are_spread_over_the_costs(stripes: Path) -> None:
     assert macs[-1] == every[-1]
 
 
+def test_limits_on_trials_and_epochs_are_used_up(stripes: Path) -> None:
+    spec = resolved(stripes, method={"trials": 100}, limits={"max_trials": 3})
+    macs = [spec.candidate(record.params["config"]).cost["macs"] for record in searched(spec)]
+    every = sorted(candidate.cost["macs"] for candidate in spec.candidates())
+    assert (len(macs), macs[0], macs[-1]) == (3, every[0], every[-1])
+    few = resolved(stripes, method={"trials": 100, "epochs": 20}, limits={"max_epochs": 84})
+    assert sum(record.params["epochs"] for record in searched(few)) == 84
+    assert few.method.planned_epochs(few.dataset) == 8 * 20
+
+
 def test_it_ends_when_every_network_was_trained(stripes: Path) -> None:
     assert len(searched(resolved(stripes, method={"trials": 100}))) == 8
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from models.families.registry import architecture
+from models.families.scalenet import VARIANTS
 from search.methods.method import DatasetProfile
-from search.methods.scalenet.params import ScaleNetParams
+from search.methods.scalenet.params import BudgetMetric, ScaleNetParams
 
 DATASET = DatasetProfile(
     classes=("a", "b", "c"),
@@ -19,6 +20,8 @@ DATASET = DatasetProfile(
     std=(0.2,),
     fingerprint="x",
 )
+
+IMAGENET = DATASET.model_copy(update={"image_size": (224, 224), "classes": tuple(map(str, range(1000)))})
 
 
 def test_the_seed_has_all_planes_at_every_scale() -> None:
@@ -36,10 +39,21 @@ def test_the_second_of_a_basic_block_keeps_its_channels() -> None:
     assert params.fixed == (None, 8) * 3 + (None, 16) * 3 + (None, 32) * 3
 
 
-def test_budgets_are_shares_of_a_plain_resnet() -> None:
+@pytest.mark.parametrize("metric", ["macs", "params"])
+@pytest.mark.parametrize("family", [name for name in VARIANTS if "_" not in name])
+def test_budgets_are_shares_of_what_a_plain_resnet_takes_more_than_the_least(family: str, metric: BudgetMetric) -> None:
+    params = ScaleNetParams(family=family, budget_metric=metric)
+    least, *found = params.candidates(IMAGENET)
+    plain = params.cost(IMAGENET, tuple((planes, 0, 0, 0) for planes in params.planes))[metric]
+    between = plain - least.cost[metric]
+    assert params.targets(IMAGENET) == tuple(
+        float(round(least.cost[metric] + share * between)) for share in (0.25, 0.5, 1.0)
+    )
+    assert [candidate.cost[metric] for candidate in found] == list(params.targets(IMAGENET))
+
+
+def test_the_blocks_are_those_of_a_resnet() -> None:
     params = ScaleNetParams(family="scalenet50", nominal=224)
-    plain = params.cost(DATASET, tuple((planes, 0, 0, 0) for planes in params.planes))
-    assert params.targets(DATASET) == tuple(float(round(share * plain["macs"])) for share in (0.25, 0.5, 1.0))
     resnet = architecture("resnet50", nominal=224, classes=3, channels=1)
     assert len(params.architecture(DATASET, params.seed_structure()).blocks) == len(resnet.blocks)
 
@@ -86,6 +100,25 @@ def test_what_is_refused(given: dict[str, Any], message: str) -> None:
 def test_what_does_not_fit_a_dataset_is_refused_with_its_field(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ScaleNetParams.model_validate(given).candidates(DATASET)
+
+
+def ceiling(family: str, *baselines: str) -> int:
+    """The largest budget that is not refused."""
+    asked = {"family": family, "baselines": baselines, "budgets": [1e15]}
+    with pytest.raises(ValueError, match="more than all channels of the seed network take; use at most") as refused:
+        ScaleNetParams.model_validate(asked).targets(IMAGENET)
+    most = int(str(refused.value).partition("at most ")[2].partition(",")[0])
+    assert ScaleNetParams.model_validate(asked | {"budgets": [most]}).targets(IMAGENET) == (most,)
+    return most
+
+
+def test_the_largest_budget_can_be_used_up() -> None:
+    bottlenecks, basic = ScaleNetParams(family="scalenet50"), ScaleNetParams(family="scalenet20")
+    assert ceiling("scalenet50") == bottlenecks.cost(IMAGENET, bottlenecks.seed_structure())["macs"]
+    # Of a basic block's second aggregation only so many channels are kept as the residual has.
+    assert ceiling("scalenet20") < basic.cost(IMAGENET, basic.seed_structure())["macs"]
+    assert ceiling("scalenet20", "single") > ceiling("scalenet20")
+    assert ceiling("scalenet50", "even", "single") > ceiling("scalenet50", "even")
 
 
 def test_budgets_and_baselines_are_named_once() -> None:

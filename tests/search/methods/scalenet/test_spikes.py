@@ -1,0 +1,63 @@
+"""Structures under a budget of milliseconds on a machine whose measurements jump."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from models.architecture import Architecture
+from models.cost import cost
+from models.families.structures import from_line
+from search.latency.table import Latency
+from search.methods.scalenet.allocate import Clock, allocated
+from search.methods.scalenet.allocation import Site
+from search.methods.scalenet.params import ScaleNetParams
+from search.reporter import Trial
+from search.spec import SearchSpec
+from tests.search.methods.scalenet.test_latency import ACCURACY, DEVICE, LATENCY
+from tests.search.methods.scalenet.test_params import DATASET
+from tests.search.recorder import Recorder
+
+MACS_OF_A_MILLISECOND = 1e6
+BUDGETS = (3.0, 4.0, 5.0, 7.0, 10.0)
+
+
+@dataclass
+class Jumpy(Clock):
+    """Says by arithmetic how long a network takes; one of ten times half as long again."""
+
+    random: Random = field(default_factory=Random)
+
+    def again(self, architecture: Architecture) -> float:
+        spike = 1.5 if self.random.random() < 0.1 else self.random.uniform(1, 1.03)
+        taken = spike * milliseconds(architecture)
+        self.found[architecture] = Latency(median_ms=taken, p95_ms=taken, runs=1)
+        return taken
+
+
+def milliseconds(architecture: Architecture) -> float:
+    return cost(architecture, DATASET.image_size).macs / MACS_OF_A_MILLISECOND
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_spike_costs_little_of_a_budget_and_a_larger_one_never_gives_less(tmp_path: Path, seed: int) -> None:
+    method = {"kind": "scalenet", "family": "scalenet20", "base_width": 0.5, "budget_metric": "latency_ms"}
+    body = {"name": "x", "dataset_id": "d", "method": {**method, "budgets": BUDGETS}, "objectives": [ACCURACY, LATENCY]}
+    spec = SearchSpec.model_validate(body).resolve(DATASET)
+    params: ScaleNetParams = spec.method
+    trial = Trial(number=1, spec=spec, params={}, dataset=tmp_path, work=tmp_path, seed=seed)
+    random = Random(seed)
+    sites = [
+        Site(planes, tuple(tuple(random.random() for _ in range(width)) for width in row), width=fixed)
+        for planes, row, fixed in zip(params.planes, params.seed_structure(), params.fixed, strict=True)
+    ]
+    configs = allocated(trial, sites, "learned", Jumpy(trial, Recorder(tmp_path), DEVICE, random=random))
+    taken = {
+        config["budget"]: milliseconds(params.architecture(DATASET, from_line(config["structure"])))
+        for config in configs
+    }
+    assert list(taken.values()) == sorted(taken.values())
+    assert all(0.8 * budget <= spent <= budget for budget, spent in taken.items()), taken
