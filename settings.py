@@ -76,6 +76,11 @@ class Settings(BaseSettings):
         default=(),
         description="Networks (10.1.0.0/16,...) that URL sources and webhooks may reach besides the public Internet.",
     )
+    s3_sources: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Where in S3 datasets may come from, separated by commas: s3://bucket or s3://bucket/folder, where "
+        "{tenant} stands for the tenant. Unset: nowhere.",
+    )
     audit_seconds: float = Field(
         default=365 * 24 * 3600, gt=0, description="When entries of the audit log are removed."
     )
@@ -116,7 +121,7 @@ class Settings(BaseSettings):
         description="When files that nothing names, unfinished uploads and answers to Idempotency-Keys are removed.",
     )
 
-    @field_validator("methods", "allowed_hosts", "outbound_networks", mode="before")
+    @field_validator("methods", "allowed_hosts", "outbound_networks", "s3_sources", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -125,6 +130,14 @@ class Settings(BaseSettings):
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(str(ip_network(network)) for network in value)
+
+    @field_validator("s3_sources")
+    @classmethod
+    def _in_s3(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for place in value:
+            if not place.removeprefix("s3://").strip("/") or not place.startswith("s3://"):
+                raise ValueError(f"{place!r} is no place in S3: use s3://bucket or s3://bucket/folder")
+        return tuple(place.rstrip("/") + "/" for place in value)
 
     @field_validator("home", mode="after")
     @classmethod

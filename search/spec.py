@@ -53,14 +53,47 @@ class UploadSource(_Spec):
     kind: Literal["upload"] = "upload"
 
 
-class UrlSource(_Spec):
-    """An archive as for `upload`, fetched from a public https:// address when the dataset is created."""
+class FetchedSource(_Spec):
+    """An archive as for `upload` that the service fetches when the dataset is created."""
 
-    kind: Literal["url"] = "url"
-    url: str = Field(max_length=2048, description="https://...; three redirects at most are followed.")
     sha256: str | None = Field(
         default=None, pattern=r"^[0-9a-f]{64}$", description="Of the archive; unset: whatever is there."
     )
+
+
+class UrlSource(FetchedSource):
+    """An archive at a public https:// address."""
+
+    kind: Literal["url"] = "url"
+    url: str = Field(max_length=2048, description="https://...; three redirects at most are followed.")
+
+
+class S3Source(FetchedSource):
+    """An archive in a bucket that the service may read and that its operator opened to the tenant."""
+
+    kind: Literal["s3"] = "s3"
+    url: str = Field(
+        max_length=2048,
+        pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^/\x00-\x1f\x7f]+)+$",
+        description="s3://BUCKET/KEY, below one of PARETOFIT_S3_SOURCES.",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _one_place(cls, value: str) -> str:
+        if {".", ".."} & set(value.split("/")):
+            raise ValueError("a key has no parts . and ..")
+        return value
+
+    @property
+    def bucket(self) -> str:
+        """The bucket."""
+        return self.url.removeprefix("s3://").partition("/")[0]
+
+    @property
+    def key(self) -> str:
+        """The object's name in it."""
+        return self.url.removeprefix("s3://").partition("/")[2]
 
 
 class Splits(_Spec):
@@ -75,7 +108,7 @@ class DatasetSpec(_Spec):
     """A dataset as a user submits it."""
 
     name: str = Field(min_length=1, max_length=200)
-    source: Annotated[BuiltinSource | UploadSource | UrlSource, Field(discriminator="kind")]
+    source: Annotated[BuiltinSource | UploadSource | UrlSource | S3Source, Field(discriminator="kind")]
     format: Literal["image_folder"] = "image_folder"
     image_size: int | None = Field(
         default=None,

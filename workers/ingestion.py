@@ -13,7 +13,7 @@ from db import ingestion, publication
 from db.ingestion import Ingestion
 from db.outbox import INGEST
 from outbound import Outbound
-from search.spec import UrlSource
+from search.spec import S3Source, UrlSource
 from workers import download
 from workers.download import UnusableError
 from workers.helper import ask
@@ -41,7 +41,7 @@ def _validate(runtime: Runtime, job: Ingestion, folder: Path, check: Callable[[]
     if job.archive is not None:
         archive = folder / "archive"
         runtime.blobs.fetch(job.archive, archive, check)
-    elif isinstance(job.spec.source, UrlSource):
+    elif isinstance(job.spec.source, UrlSource | S3Source):
         archive = folder / "archive"
         try:
             download.fetch(job.spec.source, archive, settings, Outbound.to(settings.outbound_networks), check)

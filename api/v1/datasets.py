@@ -10,19 +10,18 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from api import paging, problems, quotas
+from api import paging, problems, quotas, sources
 from api.idempotency import IdempotentOnce, answer
 from api.schemas.datasets import Dataset, DatasetState
 from api.schemas.pages import Page
 from api.security import Tenant
 from api.services import Db, Service, Services
 from api.uploads import Part
-from api.v1.webhooks import check_url
 from db import datasets, publication
 from db.engine import transaction
 from db.idempotency import Answer
 from db.tables import DatasetRow
-from search.spec import DatasetSpec, UrlSource
+from search.spec import DatasetSpec
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 
@@ -36,9 +35,7 @@ router = APIRouter(prefix="/datasets", tags=["datasets"])
 )
 def create(spec: DatasetSpec, tenant: Tenant, service: Service, once: IdempotentOnce) -> Response:
     """Create a dataset. An uploaded one waits for its content; any other is validated at once."""
-
-    if isinstance(spec.source, UrlSource):
-        check_url(spec.source.url, service.settings, pointer="/source/url")
+    sources.check_source(spec, tenant, service.settings)
 
     def effect(session: Session) -> Answer:
         quotas.admit_bytes(session, tenant, service.settings, more=0)

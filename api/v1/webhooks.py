@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 
 from fastapi import APIRouter, Response
 from sqlalchemy.orm import Session
 
-import outbound
-from api import paging, problems
+from api import paging, problems, sources
 from api.idempotency import IdempotentOnce, answer
 from api.schemas.pages import Page
-from api.schemas.problems import FieldProblem
 from api.schemas.webhooks import IssuedWebhook, NewWebhook, Webhook, WebhookChanges, WebhookDelivery
 from api.security import Tenant
 from api.services import Db, Service
 from db import webhooks
 from db.idempotency import Answer
 from db.tables import DeliveryRow, WebhookRow
-from settings import Settings
 from signing import new_secret
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
@@ -35,7 +31,7 @@ MAX_WEBHOOKS = 50
 )
 def create(wanted: NewWebhook, tenant: Tenant, service: Service, once: IdempotentOnce) -> Response:
     """Have events of searches sent to a URL, signed as Standard Webhooks describes. The secret is shown this once."""
-    check_url(wanted.url, service.settings, pointer="/url")
+    sources.check_url(wanted.url, service.settings, pointer="/url")
 
     def effect(session: Session) -> Answer:
         # Each event is sent to all of them.
@@ -69,7 +65,7 @@ def change(webhook_id: str, changes: WebhookChanges, session: Db, tenant: Tenant
     row = _found(session, tenant, webhook_id)
     values = changes.model_dump(exclude_unset=True, exclude_none=True)
     if "url" in values:
-        check_url(values["url"], service.settings, pointer="/url")
+        sources.check_url(values["url"], service.settings, pointer="/url")
     if "events" in values:
         values["events"] = _ordered(values["events"])
     changed = webhooks.change(session, tenant, webhook_id, **values) if values else row
@@ -102,17 +98,6 @@ def read_deliveries(
     _found(session, tenant, webhook_id)
     rows = webhooks.deliveries(session, webhook_id, after=paging.keyset(cursor), limit=limit + 1)
     return paging.newest_first(rows, limit, _delivery)
-
-
-def check_url(url: str, settings: Settings, *, pointer: str) -> None:
-    """Refuse a URL that may not be asked, as far as that can be told now; names are resolved when they are used.
-
-    Raises InvalidError.
-    """
-    try:
-        outbound.check_url(url, [ipaddress.ip_network(network) for network in settings.outbound_networks])
-    except outbound.RefusedError as error:
-        raise problems.InvalidError(str(error), errors=[FieldProblem(pointer=pointer, detail=str(error))]) from error
 
 
 def _ordered(events: Sequence[str]) -> list[str]:

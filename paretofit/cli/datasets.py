@@ -26,7 +26,10 @@ def add(
     context: typer.Context,
     *,
     source: Annotated[
-        str, typer.Argument(help="An archive (zip or tar) of class/name.png, its https:// URL, or a built-in's name.")
+        str,
+        typer.Argument(
+            help="An archive (zip or tar) of class/name.png, its https:// or s3:// URL, or a built-in's name."
+        ),
     ],
     name: Annotated[str | None, typer.Option(help="What to call it.", show_default="the source's name")] = None,
     subset: Annotated[int | None, typer.Option(help="Training images to draw from a built-in.")] = None,
@@ -36,11 +39,11 @@ def add(
     wait: Annotated[bool, typer.Option(help="Wait until it is validated.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Add a dataset: upload an archive of images (`photos.zip`), have the service fetch it (`https://...`), or draw from
-    a built-in one (`fashion_mnist`)."""
-    if source.startswith(("https://", "http://")):
+    """Add a dataset: upload an archive of images (`photos.zip`), have the service fetch it (`https://...`,
+    `s3://BUCKET/KEY`), or draw from a built-in one (`fashion_mnist`)."""
+    if source.startswith(("https://", "http://", "s3://")):
         archive, uploading = Path(PurePosixPath(urlsplit(source).path).name or "dataset"), False
-        described: dict[str, Any] = {"kind": "url", "url": source}
+        described: dict[str, Any] = {"kind": "s3" if source.startswith("s3://") else "url", "url": source}
     else:
         archive = Path(source).expanduser()
         uploading = archive.is_file()

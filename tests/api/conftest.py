@@ -14,6 +14,7 @@ from tests.api.process import Api, running
 from tests.conftest import Servers, _database, _sqlalchemy
 
 MAX_UPLOAD_BYTES = 300_000
+KEYED = {"PARETOFIT_REQUESTS_PER_SECOND": "0", "PARETOFIT_S3_SOURCES": "s3://imports/{tenant},s3://shared/open/"}
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +48,6 @@ def keyed(servers: Servers, template: str, tmp_path_factory: pytest.TempPathFact
     home = tmp_path_factory.mktemp("keyed")
     with (
         _database(servers, template) as url,
-        locked(home, _sqlalchemy(url), servers.redis_url, PARETOFIT_REQUESTS_PER_SECOND="0") as service,
+        locked(home, _sqlalchemy(url), servers.redis_url, **KEYED) as service,
     ):
         yield service

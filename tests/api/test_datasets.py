@@ -19,8 +19,9 @@ from db.ids import new_id
 from db.tables import DatasetRow, OutboxRow
 from tests.api import rows
 from tests.api.conftest import MAX_UPLOAD_BYTES
+from tests.api.keys import Locked
 from tests.api.process import Api
-from tests.api.test_problems import problem
+from tests.api.test_problems import pointers, problem
 
 ARCHIVE = bytes(range(256)) * 800
 DIGEST = hashlib.sha256(ARCHIVE).hexdigest()
@@ -73,6 +74,51 @@ def test_a_builtin_one_goes_to_validation_and_takes_no_content(http: httpx.Clien
     dataset_id = create(http, source={"kind": "builtin", "name": "fashion_mnist", "subset": 1000})
     assert wakeups(stored, dataset_id) == ["ingest"]
     problem(http.put(f"/v1/datasets/{dataset_id}/content", content=b"x"), 409, "not_uploadable")
+
+
+def from_bucket(keyed: Locked, key: str, url: str) -> httpx.Response:
+    return keyed.send("POST", "/v1/datasets", key, json={"name": "d", "source": {"kind": "s3", "url": url}})
+
+
+def test_a_tenant_reads_what_the_operator_opened_to_it(keyed: Locked) -> None:
+    acme = keyed.issue("write", tenant="acme")
+    for url in ("s3://imports/acme/images.zip", "s3://imports/acme/2026/a b%.zip", "s3://shared/open/images.zip"):
+        answer = from_bucket(keyed, acme, url)
+        assert answer.status_code == 201, answer.text
+        assert answer.json()["state"] == "pending"
+        assert wakeups(keyed.engine, answer.json()["id"]) == ["ingest"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://imports/other/images.zip",
+        "s3://imports/acme2/images.zip",
+        "s3://imports/acme",
+        "s3://imports/acme/",
+        "s3://imports/acme/../other/images.zip",
+        "s3://imports/acme/./images.zip",
+        "s3://imports/acme//images.zip",
+        "s3://imports/{tenant}/images.zip",
+        "s3://imports.evil.example/acme/images.zip",
+        "s3://imports@evil/acme/images.zip",
+        "s3://shared/images.zip",
+        "S3://imports/acme/images.zip",
+        "s3://imports/acme/a\nb",
+        "https://imports/acme/images.zip",
+    ],
+)
+def test_no_tenant_reads_anything_else_in_s3(keyed: Locked, url: str) -> None:
+    acme = keyed.issue("write", tenant="acme")
+    document = problem(from_bucket(keyed, acme, url), 422, "invalid")
+    assert [pointer.rpartition("/")[2] for pointer in pointers(document)] == ["url"]
+
+
+def test_where_nothing_is_opened_nothing_in_s3_is_read(http: httpx.Client) -> None:
+    body = {"name": "d", "source": {"kind": "s3", "url": "s3://imports/default/images.zip"}}
+    document = problem(http.post("/v1/datasets", json=body), 422, "invalid")
+    assert pointers(document) == ["/source/url"]
+    assert "PARETOFIT_S3_SOURCES" in document["detail"]
 
 
 def test_an_archive_in_one_piece(api: Api, stored: Engine) -> None:

@@ -1,4 +1,4 @@
-"""Datasets whose source is a URL."""
+"""Datasets whose source is a URL or in S3."""
 
 from __future__ import annotations
 
@@ -17,11 +17,18 @@ from tests.workers.test_ingestion import archive, ended
 
 
 @contextmanager
-def serving(files: dict[str, bytes]) -> Iterator[str]:
+def serving(files: dict[str, bytes], *, signed_by: str = "") -> Iterator[str]:
+    """A server of these paths, for requests that S3's signature says are of `signed_by`, if that is given."""
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             content = files.get(self.path)
+            signature = self.headers.get("Authorization", "")
+            if signed_by and not signature.startswith(f"AWS4-HMAC-SHA256 Credential={signed_by}/"):
+                content = None
             self.send_response(404 if content is None else 200)
+            self.send_header("ETag", '"an archive"')
+            self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
             self.send_header("Content-Length", str(len(content or b"")))
             self.end_headers()
             self.wfile.write(content or b"")
@@ -39,7 +46,7 @@ def serving(files: dict[str, bytes]) -> Iterator[str]:
 
 def add(fleet: Fleet, url: str, **source: Any) -> str:
     with transaction(fleet.engine) as session:
-        described = {"kind": "url", "url": url, **source}
+        described = {"kind": "s3" if url.startswith("s3://") else "url", "url": url, **source}
         return datasets.insert(session, "default", name="fetched", source=described, options={}).id
 
 
@@ -63,6 +70,36 @@ def test_what_a_url_gives_becomes_a_dataset_or_is_refused_with_the_reason(mortal
         assert (row.state, row.error) == ("ready", None)
         assert row.profile is not None
         assert sum(row.profile["images"].values()) == 24
+        for dataset_id, code in refused.items():
+            row = ended(mortal, dataset_id)
+            assert (row.state, (row.error or {})["code"]) == ("rejected", code)
+
+
+def test_what_is_in_a_bucket_becomes_a_dataset_or_is_refused_with_the_reason(mortal: Fleet, tmp_path: Path) -> None:
+    content = archive(tmp_path / "images.zip").read_bytes()
+    files = {
+        "/imports/acme/images%20of%20%2523.zip": content,
+        "/imports/large.zip": bytes(300_000),
+    }
+    with serving(files, signed_by="AKIDTEST") as endpoint:
+        mortal.environment |= {
+            "PARETOFIT_MAX_UPLOAD_BYTES": "200000",
+            "AWS_ACCESS_KEY_ID": "AKIDTEST",
+            "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-operator",
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_ALLOW_HTTP": "true",
+        }
+        mortal.start("workers.relay")
+        mortal.start("workers", "light", "--processes", "1")
+        right = hashlib.sha256(content).hexdigest()
+        good = add(mortal, "s3://imports/acme/images of %23.zip", sha256=right)
+        refused = {
+            add(mortal, "s3://imports/acme/images of %23.zip", sha256="0" * 64): "sha256_mismatch",
+            add(mortal, "s3://imports/acme/nothing.zip"): "s3_missing",
+            add(mortal, "s3://imports/large.zip"): "archive_too_large",
+        }
+        row = ended(mortal, good)
+        assert (row.state, row.error) == ("ready", None)
         for dataset_id, code in refused.items():
             row = ended(mortal, dataset_id)
             assert (row.state, (row.error or {})["code"]) == ("rejected", code)

@@ -1,0 +1,35 @@
+"""Addresses that users name, refused as far as that can be told when they are named."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import NoReturn
+
+import outbound
+from api import problems
+from api.schemas.problems import FieldProblem
+from search.spec import DatasetSpec, S3Source, UrlSource
+from settings import Settings
+
+
+def check_source(spec: DatasetSpec, tenant: str, settings: Settings) -> None:
+    """Refuse a dataset that the service may not fetch. Raises InvalidError."""
+    match spec.source:
+        case UrlSource(url=url):
+            check_url(url, settings, pointer="/source/url")
+        case S3Source(url=url):
+            # The service's own credentials read it, and may reach more than any one tenant should.
+            if not any(url.startswith(place.replace("{tenant}", tenant)) for place in settings.s3_sources):
+                _refuse("the service reads nothing there: its operator names what it may (PARETOFIT_S3_SOURCES)")
+
+
+def check_url(url: str, settings: Settings, *, pointer: str) -> None:
+    """Refuse a URL that may not be asked; names are resolved when they are used. Raises InvalidError."""
+    try:
+        outbound.check_url(url, [ipaddress.ip_network(network) for network in settings.outbound_networks])
+    except outbound.RefusedError as error:
+        _refuse(str(error), pointer=pointer)
+
+
+def _refuse(detail: str, *, pointer: str = "/source/url") -> NoReturn:
+    raise problems.InvalidError(detail, errors=[FieldProblem(pointer=pointer, detail=detail)])
