@@ -8,20 +8,28 @@ checked like the first request.
 from __future__ import annotations
 
 import http.client
+import io
 import ipaddress
 import re
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urljoin, urlsplit
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 MAX_REDIRECTS = 3
+SLOWEST = 32 * 1024
+"""Bytes per second below which an answer is given up."""
 _MAX_URL = 2048
 _MAX_NAME = 253
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(\.(?!-)[a-z0-9_-]{1,63})*", re.IGNORECASE)
@@ -44,15 +52,18 @@ class Answer:
 
     status: int
     headers: Mapping[str, str]
-    read: Callable[[int], bytes] = field(repr=False)
+    _response: http.client.HTTPResponse = field(repr=False)
 
-    def chunks(self, size: int = 1024**2) -> Iterator[bytes]:
-        """The body. Raises ExchangeError if it ends too early."""
+    def chunks(self, size: int = 64 * 1024) -> Iterator[bytes]:
+        """The body as it arrives, at most `size` bytes at once. Raises ExchangeError if it ends too early or is too slow."""
         try:
-            while chunk := self.read(size):
+            while chunk := self._response.read1(size):
                 yield chunk
         except http.client.HTTPException as error:
             raise ExchangeError(f"the answer broke off: {error!r}") from error
+        # What the standard library takes for the end of a body whose length was announced.
+        if self._response.length:
+            raise ExchangeError(f"the answer broke off: {self._response.length} bytes of it are missing")
 
 
 def is_public(address: Address) -> bool:
@@ -109,10 +120,12 @@ def _dial(address: Address, port: int, timeout: float) -> socket.socket:
 @dataclass(frozen=True, slots=True)
 class Outbound:
     """How users' addresses are asked; `networks` may be reached besides the public Internet. `timeout` is for each
-    operation of a socket, seconds."""
+    operation of a socket, seconds; `patience` for the whole of an answer, besides what its bytes take at `SLOWEST`: who
+    sends one now and then would hold the process otherwise."""
 
     networks: Sequence[Network] = ()
     timeout: float = 15.0
+    patience: float = 60.0
     resolve: Callable[[str, int], Sequence[Address]] = system_resolver
     dial: Callable[[Address, int, float], socket.socket] = _dial
     tls: ssl.SSLContext = field(default_factory=ssl.create_default_context)
@@ -150,12 +163,14 @@ class Outbound:
             connection.default_port = 443
         sock = self._connect(host, port, plain=parts.scheme == "http")
         try:
-            connection.sock = self.tls.wrap_socket(sock, server_hostname=host) if parts.scheme == "https" else sock
+            if parts.scheme == "https":
+                sock = self.tls.wrap_socket(sock, server_hostname=host)
+            connection.sock = _Paced(sock, self.timeout, self.patience)
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             connection.request(method, path, body, {"User-Agent": "paretofit", "Connection": "close", **headers})
             response = connection.getresponse()
             answered = {name.lower(): value for name, value in response.getheaders()}
-            yield Answer(response.status, answered, response.read)
+            yield Answer(response.status, answered, response)
         except http.client.HTTPException as error:
             raise ExchangeError(f"{host} does not answer in HTTP: {error!r}") from error
         finally:
@@ -170,6 +185,45 @@ class Outbound:
         for address in addresses:
             _check_address(address, self.networks, plain=plain)
         return self.dial(addresses[0], port, self.timeout)
+
+
+class _Paced:
+    """A socket as `http.client` uses one. It is closed by whoever made it."""
+
+    def __init__(self, sock: socket.socket, timeout: float, patience: float) -> None:
+        self._sock = sock
+        self._timeout = timeout
+        self._patience = patience
+
+    def sendall(self, content: bytes) -> None:
+        self._sock.sendall(content)
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_Arriving(self._sock, self._timeout, time.monotonic() + self._patience))
+
+    def close(self) -> None:
+        pass
+
+
+class _Arriving(io.RawIOBase):
+    """What a socket receives, until it is too late: each byte that arrives moves that on by 1 / `SLOWEST` seconds."""
+
+    def __init__(self, sock: socket.socket, timeout: float, until: float) -> None:
+        self._sock = sock
+        self._timeout = timeout
+        self._until = until
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer) -> int:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise ExchangeError("the answer takes too long")
+        self._sock.settimeout(min(self._timeout, left))
+        count = self._sock.recv_into(buffer)
+        self._until += count / SLOWEST
+        return count
 
 
 def _check_address(address: Address, networks: Sequence[Network], *, plain: bool) -> None:

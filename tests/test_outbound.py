@@ -6,8 +6,9 @@ import ipaddress
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -301,18 +302,87 @@ def test_networks_that_the_operator_names(world: World) -> None:
     assert world.dialled == [ipaddress.ip_address("127.0.0.1")]
 
 
-def test_an_answer_that_is_no_http(world: World) -> None:
+@contextmanager
+def _answering(parts: Iterable[bytes]) -> Iterator[str]:
+    """A server at loopback that sends these parts to whoever asks first; its URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def babble() -> None:
+        def answer() -> None:
             connection, _ = listener.accept()
-            with connection:
+            with connection, suppress(ConnectionError):
                 connection.recv(1000)
-                connection.sendall(b"what?\r\n\r\n")
+                for part in parts:
+                    connection.sendall(part)
 
-        thread = threading.Thread(target=babble)
+        thread = threading.Thread(target=answer)
         thread.start()
-        local = Outbound([ipaddress.ip_network("127.0.0.0/8")], timeout=5)
-        with pytest.raises(outbound.ExchangeError), local.get(f"http://127.0.0.1:{listener.getsockname()[1]}/"):
-            pass
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
         thread.join()
+
+
+def _body(url: str, patience: float = 60.0) -> bytes:
+    local = Outbound([ipaddress.ip_network("127.0.0.0/8")], patience=patience)
+    with local.get(url) as answer:
+        return b"".join(answer.chunks())
+
+
+def test_an_answer_that_is_no_http() -> None:
+    with _answering([b"what?\r\n\r\n"]) as url, pytest.raises(outbound.ExchangeError):
+        _body(url)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("parts", "body"),
+    [
+        ([HEAD, b"Content-Length: 4\r\n\r\n", b"wh", b"ole"], b"whol"),
+        ([HEAD, b"Content-Length: 0\r\n\r\n"], b""),
+        ([HEAD, b"\r\n", b"to its end"], b"to its end"),
+        ([HEAD, b"Transfer-Encoding: chunked\r\n\r\n", b"3\r\nabc\r\n", b"0\r\n\r\n"], b"abc"),
+    ],
+)
+def test_a_body_arrives_as_it_was_announced(parts: list[bytes], body: bytes) -> None:
+    with _answering(parts) as url:
+        assert _body(url) == body
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [HEAD, b"Content-Length: 100\r\n\r\n", b"only this"],
+        [HEAD, b"Content-Length: 100\r\n\r\n"],
+        [HEAD, b"Transfer-Encoding: chunked\r\n\r\n", b"f\r\nonly this"],
+        [HEAD[:5]],
+    ],
+)
+def test_an_answer_that_breaks_off_is_no_whole_one(parts: list[bytes]) -> None:
+    with _answering(parts) as url, pytest.raises(outbound.ExchangeError):
+        _body(url)
+
+
+@pytest.mark.parametrize("head", [HEAD + b"X-Slow: ", HEAD + b"\r\n"], ids=["head", "body"])
+def test_who_sends_a_byte_now_and_then_is_given_up(head: bytes) -> None:
+    def drip() -> Iterator[bytes]:
+        yield head
+        while True:
+            time.sleep(0.05)
+            yield b"."
+
+    began = time.monotonic()
+    with _answering(drip()) as url:
+        with pytest.raises((outbound.ExchangeError, TimeoutError)):
+            _body(url, patience=0.5)
+        assert 0.4 < time.monotonic() - began < 3
+
+
+def test_who_is_slow_but_goes_on_is_waited_for() -> None:
+    def steady() -> Iterator[bytes]:
+        yield HEAD + b"\r\n"
+        for _ in range(10):
+            time.sleep(0.1)
+            yield bytes(outbound.SLOWEST // 5)
+
+    with _answering(steady()) as url:
+        assert len(_body(url, patience=0.5)) == outbound.SLOWEST // 5 * 10

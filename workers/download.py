@@ -16,13 +16,13 @@ import structlog
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
+from db.blobs import CHUNK
 from outbound import Outbound, RefusedError
 from search.spec import S3Source, UrlSource
 from settings import Settings
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("workers.download")
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
-_CHUNK = 1024**2
 # More are the dataset's, which waits without a worker meanwhile.
 _RETRIES = 2
 _RETRY_TIMEOUT = timedelta(seconds=20)
@@ -75,7 +75,7 @@ def _answer(source: UrlSource, outbound: Outbound) -> Iterator[Iterable[bytes]]:
                 raise OSError(f"the server of the archive answered {answer.status}")
             if answer.status != 200:
                 raise UnusableError("url_status", f"the server answered {answer.status}: check the URL")
-            yield answer.chunks(_CHUNK)
+            yield answer.chunks()
     except RefusedError as error:
         raise UnusableError("url_refused", str(error)) from error
 
@@ -83,10 +83,10 @@ def _answer(source: UrlSource, outbound: Outbound) -> Iterator[Iterable[bytes]]:
 @contextmanager
 def _object(source: S3Source) -> Iterator[Iterable[bytes]]:
     """Endpoint and credentials are the environment's, as those of the blob store are."""
-    retries = {"max_retries": _RETRIES, "retry_timeout": _RETRY_TIMEOUT}
     try:
-        found = obstore.get(S3Store(source.bucket, retry_config=retries), source.key)
-        yield (bytes(chunk) for chunk in found.stream(min_chunk_size=_CHUNK))
+        bucket = S3Store(source.bucket, retry_config={"max_retries": _RETRIES, "retry_timeout": _RETRY_TIMEOUT})
+        found = obstore.get(bucket, source.key)
+        yield (bytes(chunk) for chunk in found.stream(min_chunk_size=CHUNK))
     except FileNotFoundError as error:
         raise UnusableError("s3_missing", f"there is no {source.url}: check the bucket and the key") from error
     except (PermissionDeniedError, UnauthenticatedError) as error:
