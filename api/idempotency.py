@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from api.problems import KeyInFlightError, KeyReusedError
+from api.problems import KeyInFlightError, KeyReusedError, ShownOnceError
 from api.security import Tenant
 from api.services import Service
 from db import idempotency
@@ -34,9 +34,27 @@ class Once:
 
     def __call__(self, effect: Callable[[Session], Answer]) -> Response:
         """The answer of `effect`, or the stored one. Raises KeyInFlightError, KeyReusedError, and what `effect` raises."""
+        given, _ = self._done(effect, lambda answer: answer)
+        return _response(given)
+
+    def with_secret(self, effect: Callable[[Session], Answer]) -> Response:
+        """The answer of `effect`, which shows a secret and is not stored: of the same request again is told what the first
+        one made, which its `Location` names. Raises ShownOnceError, and what a call raises."""
+        given, is_stored = self._done(effect, lambda answer: Answer(answer.status, answer.headers, b""))
+        if is_stored:
+            made = given.headers["Location"]
+            raise ShownOnceError(
+                f"it made {made}, whose secret was in its answer alone: if that is lost, delete what it made and use a "
+                "new Idempotency-Key for another one",
+                location=made,
+            )
+        return _response(given)
+
+    def _done(self, effect: Callable[[Session], Answer], kept: Callable[[Answer], Answer]) -> tuple[Answer, bool]:
+        """What is stored for the key, and True; otherwise the answer of `effect`, of which `kept` is stored from now on."""
         with transaction(self._engine) as session:
             if self._key is None:
-                return _response(effect(session))
+                return effect(session), False
             try:
                 known = idempotency.claim(session, self._key)
             except idempotency.InFlightError as error:
@@ -46,10 +64,10 @@ class Once:
             except idempotency.MismatchError as error:
                 raise KeyReusedError("use a new Idempotency-Key for a new request") from error
             if known is not None:
-                return _response(known)
+                return known, True
             given = effect(session)
-            idempotency.keep(session, self._key, given)
-        return _response(given)
+            idempotency.keep(session, self._key, kept(given))
+        return given, False
 
 
 async def _once(
@@ -75,7 +93,8 @@ def _canonical(body: bytes) -> bytes:
     """The same bytes for the same JSON."""
     try:
         return json.dumps(json.loads(body), sort_keys=True).encode()
-    except ValueError:
+    # The latter for brackets within brackets without end.
+    except (ValueError, RecursionError):
         return body
 
 

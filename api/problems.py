@@ -138,6 +138,10 @@ class KeyInFlightError(ProblemError):
     status, code, title = 409, "idempotency_in_flight", "The first request with this Idempotency-Key is still running"
 
 
+class ShownOnceError(ProblemError):
+    status, code, title = 409, "shown_once", "The request was done, and its answer is shown once"
+
+
 class TooLargeError(ProblemError):
     status, code, title = 413, "too_large", "The body is too large"
 

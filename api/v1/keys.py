@@ -7,30 +7,41 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Response
+from sqlalchemy.orm import Session
 
 from api import paging, problems
+from api.idempotency import IdempotentOnce, answer
 from api.principal import Principal
 from api.schemas.access import ApiKey, IssuedApiKey, NewApiKey, Rotation, Scope
 from api.schemas.pages import Page
 from api.security import Caller, Tenant
 from api.services import Db
 from db import keys
+from db.idempotency import Answer
 from db.tables import ApiKeyRow
 
 router = APIRouter(prefix="/api-keys", tags=["access"])
 
 
-@router.post("", operation_id="create_api_key", status_code=201, responses=problems.responses())
-def create(wanted: NewApiKey, caller: Caller, session: Db, response: Response) -> IssuedApiKey:
-    """Issue a key. It is shown this once, so an `Idempotency-Key` brings no second answer: it brings a second key."""
+@router.post(
+    "",
+    operation_id="create_api_key",
+    status_code=201,
+    response_model=IssuedApiKey,
+    responses=problems.responses(problems.KeyInFlightError, problems.ShownOnceError, problems.KeyReusedError),
+)
+def create(wanted: NewApiKey, caller: Caller, once: IdempotentOnce) -> Response:
+    """Issue a key. It is shown this once: the same request again, by its `Idempotency-Key`, makes no other and shows none."""
     _check_grant(caller, wanted.scopes)
     tenant = wanted.tenant or caller.tenant
     if tenant != caller.tenant and "admin" not in caller.scopes:
         raise problems.ForbiddenError("keys of another tenant need the scope 'admin'", needed="admin")
-    expires_at = _in(wanted.expires_in_seconds)
-    made = keys.issue(session, tenant, name=wanted.name, scopes=wanted.scopes, expires_at=expires_at)
-    response.headers["Location"] = f"/v1/api-keys/{made.row.id}"
-    return _issued(made)
+
+    def effect(session: Session) -> Answer:
+        expires_at = _in(wanted.expires_in_seconds)
+        return _issued(keys.issue(session, tenant, name=wanted.name, scopes=wanted.scopes, expires_at=expires_at))
+
+    return once.with_secret(effect)
 
 
 @router.get("", operation_id="list_api_keys", responses=problems.responses())
@@ -53,23 +64,33 @@ def read(key_id: str, session: Db, tenant: Tenant) -> ApiKey:
     "/{key_id}/rotate",
     operation_id="rotate_api_key",
     status_code=201,
-    responses=problems.responses(problems.NotFoundError, problems.KeyNotUsableError),
+    response_model=IssuedApiKey,
+    responses=problems.responses(
+        problems.NotFoundError,
+        problems.KeyNotUsableError,
+        problems.KeyInFlightError,
+        problems.ShownOnceError,
+        problems.KeyReusedError,
+    ),
 )
 def rotate(
-    key_id: str, caller: Caller, session: Db, response: Response, how: Annotated[Rotation | None, Body()] = None
-) -> IssuedApiKey:
-    """Issue a successor with the same name and scopes. Both keys are valid for the overlap."""
+    key_id: str, caller: Caller, once: IdempotentOnce, how: Annotated[Rotation | None, Body()] = None
+) -> Response:
+    """Issue a successor with the same name and scopes, shown this once. Both keys are valid for the overlap."""
     how = how or Rotation()
-    row = keys.get(session, caller.tenant, key_id)
-    if row is None:
-        raise _unknown(key_id)
-    _check_grant(caller, row.scopes)
-    overlap = timedelta(seconds=how.overlap_seconds)
-    made = keys.rotate(session, row, overlap=overlap, expires_at=_in(how.expires_in_seconds))
-    if made is None:
-        raise problems.KeyNotUsableError("rotate its successor, or create a new key")
-    response.headers["Location"] = f"/v1/api-keys/{made.row.id}"
-    return _issued(made)
+
+    def effect(session: Session) -> Answer:
+        row = keys.get(session, caller.tenant, key_id)
+        if row is None:
+            raise _unknown(key_id)
+        _check_grant(caller, row.scopes)
+        overlap = timedelta(seconds=how.overlap_seconds)
+        made = keys.rotate(session, row, overlap=overlap, expires_at=_in(how.expires_in_seconds))
+        if made is None:
+            raise problems.KeyNotUsableError("rotate its successor, or create a new key")
+        return _issued(made)
+
+    return once.with_secret(effect)
 
 
 @router.delete(
@@ -100,5 +121,6 @@ def _key(row: ApiKeyRow) -> ApiKey:
     return ApiKey.model_validate({**fields, "tenant": row.tenant_id})
 
 
-def _issued(made: keys.Issued) -> IssuedApiKey:
-    return IssuedApiKey(**_key(made.row).model_dump(), key=made.text)
+def _issued(made: keys.Issued) -> Answer:
+    shown = IssuedApiKey(**_key(made.row).model_dump(), key=made.text)
+    return answer(201, shown, {"Location": f"/v1/api-keys/{made.row.id}"})

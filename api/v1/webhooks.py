@@ -27,7 +27,9 @@ MAX_WEBHOOKS = 50
     operation_id="create_webhook",
     status_code=201,
     response_model=IssuedWebhook,
-    responses=problems.responses(problems.QuotaExceededError, problems.KeyInFlightError, problems.KeyReusedError),
+    responses=problems.responses(
+        problems.QuotaExceededError, problems.KeyInFlightError, problems.ShownOnceError, problems.KeyReusedError
+    ),
 )
 def create(wanted: NewWebhook, tenant: Tenant, service: Service, once: IdempotentOnce) -> Response:
     """Have events of searches sent to a URL, signed as Standard Webhooks describes. The secret is shown this once."""
@@ -43,7 +45,7 @@ def create(wanted: NewWebhook, tenant: Tenant, service: Service, once: Idempoten
         shown = IssuedWebhook(**_webhook(row).model_dump(), secret=row.secret)
         return answer(201, shown, {"Location": f"/v1/webhooks/{row.id}"})
 
-    return once(effect)
+    return once.with_secret(effect)
 
 
 @router.get("", operation_id="list_webhooks", responses=problems.responses())

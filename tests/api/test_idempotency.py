@@ -12,8 +12,9 @@ from sqlalchemy import Engine, func, select
 from db import idempotency
 from db.engine import transaction
 from db.ids import new_id
-from db.tables import OutboxRow, SearchRow
+from db.tables import IdempotencyRow, OutboxRow, SearchRow
 from tests.api import rows
+from tests.api.keys import Locked
 from tests.api.test_problems import pointers, problem
 
 
@@ -97,3 +98,37 @@ def test_a_key_has_a_length(http: httpx.Client, value: str) -> None:
     body = {"name": "d", "source": {"kind": "upload"}}
     document = problem(http.post("/v1/datasets", json=body, headers={"Idempotency-Key": value}), 422, "invalid")
     assert [pointer.lower() for pointer in pointers(document)] == ["idempotency-key"]
+
+
+def test_what_shows_a_secret_is_done_once_and_shown_once(keyed: Locked, key: dict[str, str]) -> None:
+    body = {"name": key["Idempotency-Key"], "scopes": ["read"]}
+    made = keyed.send("POST", "/v1/api-keys", json=body, headers=key)
+    assert made.status_code == 201
+    again = keyed.send("POST", "/v1/api-keys", json=body, headers=key)
+    assert problem(again, 409, "shown_once")["location"] == made.headers["Location"]
+    assert made.json()["key"] not in again.text
+    problem(keyed.send("POST", "/v1/api-keys", json={**body, "name": "k"}, headers=key), 422, "idempotency_mismatch")
+    listed = keyed.send("GET", "/v1/api-keys", params={"limit": 200}).json()["data"]
+    assert [each["id"] for each in listed if each["name"] == body["name"]] == [made.json()["id"]]
+
+    rotated, twice = (keyed.send("POST", f"{made.headers['Location']}/rotate", headers=key) for _ in range(2))
+    assert rotated.status_code == 201
+    assert problem(twice, 409, "shown_once")["location"] == rotated.headers["Location"]
+    with transaction(keyed.engine) as session:
+        kept = session.scalars(select(IdempotencyRow.body).where(IdempotencyRow.key == key["Idempotency-Key"])).all()
+    assert kept == [b"", b""]
+
+
+def test_who_may_not_ask_is_told_so_again(keyed: Locked, key: dict[str, str]) -> None:
+    body = {"name": "k", "scopes": ["read", "write"]}
+    assert keyed.send("POST", "/v1/api-keys", json=body, headers=key).status_code == 201
+    weaker = keyed.issue("read", "manage")
+    problem(keyed.send("POST", "/v1/api-keys", weaker, json=body, headers=key), 403, "forbidden")
+
+
+def test_a_body_that_is_not_read_may_be_anything(http: httpx.Client, stored: Engine, key: dict[str, str]) -> None:
+    search_id = http.post("/v1/searches", json=rows.body(rows.ready_dataset(stored))).json()["id"]
+    path = f"/v1/searches/{search_id}/pause"
+    for content in (b"[" * 100_000, b"\xff", b"1" * 10_000):
+        answer = http.post(path, content=content, headers={"Idempotency-Key": new_id("key")})
+        assert answer.status_code == 202, answer.text

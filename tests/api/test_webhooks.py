@@ -34,7 +34,10 @@ def test_a_webhook_is_made_changed_and_removed(http: httpx.Client, stored: Engin
 def test_the_same_request_makes_one_webhook(http: httpx.Client) -> None:
     headers = {"Idempotency-Key": "hook-once"}
     first, second = (http.post("/v1/webhooks", json={"url": "https://b.example/"}, headers=headers) for _ in range(2))
-    assert first.json() == second.json()
+    made = f"/v1/webhooks/{first.json()['id']}"
+    assert first.headers["Location"] == problem(second, 409, "shown_once")["location"] == made
+    listed = http.get("/v1/webhooks", params={"limit": 200}).json()["data"]
+    assert len([each for each in listed if each["url"] == "https://b.example/"]) == 1
 
 
 def test_a_tenant_has_so_many_and_no_more(http: httpx.Client) -> None:
