@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 
 from api import paging, problems
 from api.lookup import found_search
@@ -25,6 +26,8 @@ router = APIRouter(tags=["events"])
 
 _BATCH = 200
 _KEEPALIVE_SECONDS = 15.0
+# How often it is asked whether who follows still may.
+_ADMITTED_SECONDS = 2.0
 _STREAM = "text/event-stream"
 
 
@@ -55,17 +58,25 @@ async def read(
         page = paging.numbered(rows, limit, lambda row: row.seq, _event, follow_from=after)
         return JSONResponse(page.model_dump(mode="json"))
     return StreamingResponse(
-        _follow(service, tenant, search_id, after, rows, over=over),
+        _follow(service, request.headers, tenant, search_id, after, rows, over=over),
         media_type=_STREAM,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
 async def _follow(
-    service: Services, tenant: str, search_id: str, after: int, rows: Sequence[EventRow], *, over: bool
+    service: Services,
+    sent: Headers,
+    tenant: str,
+    search_id: str,
+    after: int,
+    rows: Sequence[EventRow],
+    *,
+    over: bool,
 ) -> AsyncIterator[str]:
-    """The events from `rows` on, as they happen, until the search is over or the service stops."""
-    spoke = time.monotonic()
+    """The events from `rows` on, as they happen, until the search is over, the key or session in the headers `sent` is
+    good no more, or the service stops."""
+    spoke = admitted = time.monotonic()
     with service.metrics.stream(), service.wakeups.following(search_id) as news:
         yield "retry: 1000\n\n"
         while True:
@@ -80,8 +91,11 @@ async def _follow(
                     yield ": still here\n\n"
                     spoke = time.monotonic()
             try:
+                if time.monotonic() - admitted > _ADMITTED_SECONDS:
+                    await run_in_threadpool(service.authenticate, sent)
+                    admitted = time.monotonic()
                 rows, over = await run_in_threadpool(_read, service, tenant, search_id, after, _BATCH)
-            except problems.NotFoundError:
+            except (problems.NotFoundError, problems.UnauthorizedError):
                 return
 
 

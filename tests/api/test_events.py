@@ -17,6 +17,7 @@ from db import events
 from db.engine import transaction
 from db.transitions import move_search
 from tests.api import rows
+from tests.api.keys import Locked
 from tests.api.process import Api
 from tests.api.test_problems import pointers, problem
 from tests.conftest import Servers
@@ -134,3 +135,31 @@ def test_many_follow_at_once_and_hold_no_session(http: httpx.Client, stored: Eng
         for thread in threads:
             thread.join()
     assert seen == [[1, 2, 3, 4]] * count
+
+
+@pytest.mark.parametrize("ended_by", ["revoked", "expired", "signed out"])
+def test_a_stream_ends_soon_after_its_key_or_session(keyed: Locked, ended_by: str) -> None:
+    search_id = rows.search(keyed.engine, rows.ready_dataset(keyed.engine))
+    key = keyed.issued(["read"], expires_in_seconds=3 if ended_by == "expired" else 3600)
+    cookie = keyed.sign_in(key["key"])
+    sent = cookie if ended_by == "signed out" else {"Authorization": f"Bearer {key['key']}"}
+    with stream(keyed.api.http, search_id, **sent) as arriving:
+        assert next(arriving).type == "search.created"
+        if ended_by == "revoked":
+            assert keyed.send("DELETE", f"/v1/api-keys/{key['id']}").status_code == 204
+        if ended_by == "signed out":
+            own = cookie | {"Sec-Fetch-Site": "same-origin"}
+            assert keyed.send("DELETE", "/v1/session", None, headers=own).status_code == 204
+        began = time.monotonic()
+        assert list(arriving) == []
+        assert time.monotonic() - began < 8
+        happen(keyed.engine, search_id, 1)
+
+
+def test_a_stream_goes_on_as_long_as_its_key(keyed: Locked) -> None:
+    search_id = rows.search(keyed.engine, rows.ready_dataset(keyed.engine))
+    with stream(keyed.api.http, search_id, Authorization=f"Bearer {keyed.issue('read')}") as arriving:
+        next(arriving)
+        time.sleep(3)
+        end(keyed.engine, search_id)
+        assert [event.type for event in arriving] == ["search.cancelled"]
