@@ -18,6 +18,7 @@ from api.limits import BodyLimit, EarlyAnswer
 from api.metrics import Metrics
 from api.pages import router as pages
 from api.principal import COOKIE, Authenticator
+from api.rates import Rates
 from api.request_log import RequestLog
 from api.security import Guard
 from api.services import Services
@@ -74,6 +75,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         settings.sqlalchemy_url, pool_size=_CONNECTIONS, application="paretofit-api", waited=metrics.waited
     )
     authenticate = Authenticator(settings, engine)
+    rates = Rates(settings)
     app.state.services = Services(
         settings=settings,
         engine=engine,
@@ -85,6 +87,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         ),
         wakeups=Wakeups(settings.redis_url),
         authenticate=authenticate,
+        rates=rates,
         metrics=metrics,
     )
     for resource in (
@@ -114,7 +117,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(pages.router)
     problems.install(app)
     app.add_middleware(BodyLimit)
-    app.add_middleware(Guard, settings=settings, authenticate=authenticate)
+    app.add_middleware(Guard, settings=settings, authenticate=authenticate, rates=rates)
     app.add_middleware(AuditLog, engine=engine)
     app.add_middleware(EarlyAnswer)
     app.add_middleware(SecurityHeaders)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import math
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -16,14 +15,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import access, problems
 from api.binding import is_loopback
-from api.principal import LOCAL, Authenticator, Principal
+from api.principal import Authenticator, Principal
 from api.problems import ProblemApp, ProblemError
-from api.rates import Rate
+from api.rates import Rates
 from settings import Settings
-
-_BURST_SECONDS = 10
-# Of one address, without a good key.
-_FAILURES_PER_SECOND, _FAILURES = 1.0, 30
 
 
 def caller(request: Request) -> Principal:
@@ -49,13 +44,11 @@ class Guard:
     page of another origin changes anything.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, authenticate: Authenticator) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, authenticate: Authenticator, rates: Rates) -> None:
         self._app = app
         self._hosts = Hosts(settings)
         self._authenticate = authenticate
-        rate = settings.requests_per_second
-        self._rate = Rate(rate, rate * _BURST_SECONDS)
-        self._failures = Rate(min(rate, _FAILURES_PER_SECOND), _FAILURES)
+        self._rates = rates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self._app
@@ -76,12 +69,9 @@ class Guard:
             raise problems.NotFoundError("no resource has a NUL in its name")
         if not access.guarded(path):
             return
-        principal = await self._who(scope, headers)
-        scope["state"]["principal"] = principal
+        principal = await run_in_threadpool(self._who, scope, headers)
         if principal.by_cookie and method not in access.SAFE and not _of_the_same_origin(headers):
             raise problems.CrossOriginError("a session changes things from the service's own pages only: use a key")
-        if principal is not LOCAL:
-            _check_rate(self._rate.take(principal.actor))
         scope_needed = access.needed(method, path)
         if scope_needed is not None and scope_needed not in principal.scopes:
             raise problems.ForbiddenError(
@@ -90,15 +80,18 @@ class Guard:
                 scopes=sorted(principal.scopes),
             )
 
-    async def _who(self, scope: Scope, headers: Headers) -> Principal:
+    def _who(self, scope: Scope, headers: Headers) -> Principal:
         try:
-            return await run_in_threadpool(self._authenticate, headers)
+            principal = self._authenticate(headers)
         except problems.UnauthorizedError:
             # Who has a good key is let in whatever others at the same address send.
-            _check_rate(self._failures.take((scope.get("client") or ("",))[0]))
+            self._rates.refuse((scope.get("client") or ("",))[0])
             raise
         except (OperationalError, PoolTimeoutError) as error:
             raise problems.database_away() from error
+        scope["state"]["principal"] = principal
+        self._rates.admit(principal)
+        return principal
 
 
 class Hosts:
@@ -141,15 +134,6 @@ def _is_own(origin: str, headers: Headers) -> bool:
     except ValueError:
         return False
     return given.scheme in {"http", "https"} and given.netloc.lower() == headers.get("host", "").lower()
-
-
-def _check_rate(seconds: float) -> None:
-    """Raises TooManyRequestsError."""
-    if seconds > 0:
-        raise problems.TooManyRequestsError(
-            "more requests than this key or address may send: wait, then send it again",
-            headers={"Retry-After": str(math.ceil(seconds))},
-        )
 
 
 def _is_address(host: str) -> bool:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from api.metrics import Metrics
 from api.principal import Authenticator
+from api.rates import Rates
 from api.uploads import Uploads
 from api.wakeups import Wakeups
 from db.blobs import BlobStore
@@ -21,7 +22,8 @@ from settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The settings, the database, the files, the wake-ups of event streams, who is who, and what is counted."""
+    """The settings, the database, the files, the wake-ups of event streams, who is who and may ask how often, and what is
+    counted."""
 
     settings: Settings
     engine: Engine
@@ -29,6 +31,7 @@ class Services:
     uploads: Uploads
     wakeups: Wakeups
     authenticate: Authenticator
+    rates: Rates
     metrics: Metrics
 
 

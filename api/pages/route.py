@@ -58,4 +58,6 @@ def _sign_in(request: Request, problem: UnauthorizedError) -> Response:
 def _shown(request: Request, problem: ProblemError) -> Response:
     # Nobody, if the database was away when it was asked who this is.
     visitor = getattr(request.state, "principal", None)
-    return page("error.html", problem.status, problem=problem, here="", visitor=visitor)
+    answer = page("error.html", problem.status, problem=problem, here="", visitor=visitor)
+    answer.headers.update(problem.headers)
+    return answer

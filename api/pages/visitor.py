@@ -15,10 +15,11 @@ from api.services import Service
 
 def _allowed(scope: Scope) -> Callable[[Request, Service], Principal]:
     def visitor(request: Request, service: Service) -> Principal:
-        """Raises UnauthorizedError, ForbiddenError."""
+        """Raises UnauthorizedError, ForbiddenError, TooManyRequestsError."""
         # A key that is sent counts for nothing here: guesses are counted where keys are taken.
         principal = service.authenticate.by_cookie(request.headers)
         request.state.principal = principal
+        service.rates.admit(principal)
         if scope not in principal.scopes:
             raise ForbiddenError(f"this page needs a key with the scope {scope!r}: sign out, then in with another key")
         return principal

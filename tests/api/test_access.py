@@ -13,7 +13,6 @@ import httpx
 import pytest
 from sqlalchemy import select, update
 
-from api.rates import Rate
 from db import keys
 from db.engine import transaction
 from db.tables import ApiKeyRow, SessionRow
@@ -248,19 +247,6 @@ def test_a_key_may_not_ask_too_often(tmp_path: Path, database_url: str, redis_ur
         assert wrong[-1] == 429
         # Whoever has a good key is not kept out by others at the same address.
         assert service.send("GET", "/v1/usage", other).status_code == 200
-
-
-def test_a_rate_is_kept_on_average() -> None:
-    now = 0.0
-    rate = Rate(2, 4, clock=lambda: now)
-    assert [rate.take("a") for _ in range(4)] == [0.0] * 4
-    assert rate.take("a") == pytest.approx(0.5)
-    now = 0.5
-    assert rate.take("a") == 0.0
-    assert rate.take("a") > 0
-    now = 100.0
-    assert [rate.take("a") == 0 for _ in range(5)] == [True] * 4 + [False]
-    assert all(Rate(0, 0).take("b") == 0 for _ in range(100))
 
 
 def test_what_could_change_something_is_in_the_audit_log(keyed: Locked) -> None:
