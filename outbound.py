@@ -36,6 +36,8 @@ _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(\.(?!-)[a-z0-9_-]{1,63})*", re.IGNORE
 _HTTPS_ONLY = "only https:// is asked"
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# Where the addresses of the Internet are; outside of it are some that Python calls global, such as site-local ones.
+_UNICAST = ipaddress.ip_network("2000::/3")
 
 
 class RefusedError(ValueError):
@@ -72,7 +74,9 @@ def is_public(address: Address) -> bool:
         stands_for = address.ipv4_mapped or _nat64(address)
         if stands_for is not None:
             return is_public(stands_for)
-        if not all(is_public(inner) for inner in (address.sixtofour, *(address.teredo or ())) if inner is not None):
+        if address not in _UNICAST or not all(
+            is_public(inner) for inner in (address.sixtofour, *(address.teredo or ())) if inner is not None
+        ):
             return False
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
