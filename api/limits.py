@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BYTES = 1024**2
+_UPLOAD = re.compile(r"/v1/datasets/[^/]+/content")
 _WORTH_READING = 64 * 1024
 # To close a connection with unread bytes resets it, and drops what of the answer is not at the client yet.
 _ARRIVAL_SECONDS = 0.5
 
 
 class BodyLimit:
-    """Refuses bodies above `MAX_BYTES` with 413, whether their length is announced or not. PUT is an upload's: it is
-    streamed and has a cap of its own."""
+    """Refuses bodies above `MAX_BYTES` with 413, whether their length is announced or not. An upload's is streamed and has
+    a cap of its own."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] == "PUT":
+        if scope["type"] != "http" or _UPLOAD.fullmatch(scope["path"]):
             await self._app(scope, receive, send)
             return
         announced = Headers(scope=scope).get("content-length", "")

@@ -169,6 +169,7 @@ def test_a_fault_of_the_service_says_no_more_than_its_id(api: Api, stored: Engin
 
 def test_an_oversize_json_body(http: httpx.Client) -> None:
     problem(http.post("/v1/searches", json={"name": "x" * 2_000_000}), 413, "too_large")
+    problem(http.put("/v1/tenants/large", json={"name": "x" * 2_000_000}), 413, "too_large")
 
 
 @pytest.mark.parametrize(
