@@ -42,6 +42,8 @@ def connect(
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,
+        # Errors are logged, and values may be secret.
+        hide_parameters=True,
         connect_args={
             "application_name": application,
             "connect_timeout": 10,
