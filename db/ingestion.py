@@ -19,9 +19,10 @@ from search.spec import DatasetSpec
 
 @dataclass(frozen=True, slots=True)
 class Ingestion:
-    """The right to validate a dataset. `spec` is what was asked for; `archive` the SHA-256 of what was uploaded."""
+    """The right to validate a dataset of a tenant. `spec` is what was asked for; `archive` the SHA-256 of what was uploaded."""
 
     dataset_id: str
+    tenant: str
     epoch: int
     seconds: float
     spec: DatasetSpec
@@ -71,7 +72,7 @@ def claim(session: Session, dataset_id: str, *, seconds: float) -> Ingestion | N
     archive = row.source.get("sha256") if row.source["kind"] == "upload" else None
     source = {"kind": "upload"} if row.source["kind"] == "upload" else row.source
     spec = DatasetSpec.model_validate({"name": row.name, "source": source, **row.options})
-    return Ingestion(dataset_id, epoch, seconds, spec, archive)
+    return Ingestion(dataset_id, row.tenant_id, epoch, seconds, spec, archive)
 
 
 def waiting() -> ColumnElement[bool]:

@@ -6,14 +6,17 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.orm import Session
 
-from db import ingestion, publication
+from db import ingestion, publication, tenants
 from db.ingestion import Ingestion
 from db.outbox import INGEST
+from db.tenants import Quota, QuotaError
 from outbound import Outbound
 from search.spec import S3Source, UrlSource
+from settings import Settings
 from workers import download
 from workers.download import UnusableError
 from workers.helper import ask
@@ -64,6 +67,8 @@ def _validate(runtime: Runtime, job: Ingestion, folder: Path, check: Callable[[]
 def _end(runtime: Runtime, session: Session, job: Ingestion, answer: Answer) -> None:
     settings = runtime.settings
     match answer["state"]:
+        case "ready" if (over := _over_quota(session, job, answer["manifest"], settings)) is not None:
+            ingestion.reject(session, job, over | {"errors": [over]}, answer["report"])
         case "ready":
             publication.confirm(session, runtime.blobs, (file["sha256"] for file in answer["manifest"].values()))
             ingestion.ready(
@@ -84,3 +89,16 @@ def _end(runtime: Runtime, session: Session, job: Ingestion, answer: Answer) -> 
                 max_crashes=settings.max_crashes,
                 back_off=settings.retry_seconds,
             )
+
+
+def _over_quota(
+    session: Session, job: Ingestion, manifest: dict[str, Any], settings: Settings
+) -> dict[str, Any] | None:
+    """Why the tenant may not keep these files. Of what is fetched nobody knew the size before."""
+    size = sum(file["size"] for file in manifest.values())
+    try:
+        tenants.admit_bytes(session, job.tenant, Quota(None, None, settings.max_stored_bytes), more=size)
+    except QuotaError as error:
+        detail = f"{error}, {size} more are too many: delete datasets or searches that are not needed"
+        return {"code": "quota_exceeded", "detail": detail}
+    return None

@@ -10,8 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from db import datasets
+from db import datasets, tenants
 from db.engine import transaction
+from db.tenants import Quota
 from tests.workers.fleet import Fleet
 from tests.workers.test_ingestion import archive, ended
 
@@ -44,10 +45,10 @@ def serving(files: dict[str, bytes], *, signed_by: str = "") -> Iterator[str]:
         thread.join()
 
 
-def add(fleet: Fleet, url: str, **source: Any) -> str:
+def add(fleet: Fleet, url: str, tenant: str = "default", **source: Any) -> str:
     with transaction(fleet.engine) as session:
         described = {"kind": "s3" if url.startswith("s3://") else "url", "url": url, **source}
-        return datasets.insert(session, "default", name="fetched", source=described, options={}).id
+        return datasets.insert(session, tenant, name="fetched", source=described, options={}).id
 
 
 def test_what_a_url_gives_becomes_a_dataset_or_is_refused_with_the_reason(mortal: Fleet, tmp_path: Path) -> None:
@@ -58,7 +59,10 @@ def test_what_a_url_gives_becomes_a_dataset_or_is_refused_with_the_reason(mortal
     with serving({"/images.zip": content, "/large.zip": bytes(300_000)}) as url:
         right = hashlib.sha256(content).hexdigest()
         good = add(mortal, f"{url}/images.zip", sha256=right)
+        with transaction(mortal.engine) as session:
+            tenants.set_quota(session, "small", Quota(None, None, 1000))
         refused = {
+            add(mortal, f"{url}/images.zip", "small"): "quota_exceeded",
             add(mortal, f"{url}/images.zip", sha256="0" * 64): "sha256_mismatch",
             add(mortal, f"{url}/nothing.zip"): "url_status",
             add(mortal, f"{url}/large.zip"): "archive_too_large",
