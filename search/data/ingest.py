@@ -136,7 +136,8 @@ def main() -> int:
     sandbox.limit(request.limits)
     if request.archive is not None:
         # Built-in data sets may have to be fetched.
-        sandbox.confine()
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        sandbox.confine(written=arguments.out, read=request.archive)
     warnings.filterwarnings("ignore", module="PIL")
     answer: dict[str, Any]
     try:

@@ -11,6 +11,7 @@ import struct
 from pathlib import Path
 from typing import Final
 
+from search.data import landlock
 from search.data.limits import IngestLimits
 
 _SET_NO_NEW_PRIVS: Final = 38
@@ -95,9 +96,10 @@ def limit(limits: IngestLimits) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def confine() -> None:
+def confine(*, written: Path, read: Path) -> None:
     """From now on this process and its threads reach no network, start no program and touch no other process: the kernel
-    answers EPERM (seccomp). Raises OSError where the kernel cannot do that.
+    answers EPERM (seccomp). Of files this thread reaches those in the folder `written`, `read`, and what programs are made
+    of, where the kernel has Landlock. Raises OSError where it cannot do the former.
     """
     if platform.machine() not in _REFUSED:
         raise OSError(f"no list of system calls for {platform.machine()}: uploads are not read without one")
@@ -118,6 +120,7 @@ def confine() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     nothing = ctypes.c_ulong(0)
     _checked(libc.prctl(_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), nothing, nothing, nothing))
+    landlock.reach_only(written=[written], read=[read])
     _checked(libc.syscall(ctypes.c_long(seccomp), _SET_FILTER, _ALL_THREADS, ctypes.byref(loaded)))
 
 

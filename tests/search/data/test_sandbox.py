@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 CODE = """
-import os, socket, subprocess, threading
-from search.data import sandbox
+import os, socket, subprocess, sys, threading
+from pathlib import Path
+from search.data import landlock, sandbox
 from search.data.limits import IngestLimits
 
 inside = []
@@ -27,7 +29,9 @@ def refused(what):
 
 threading.Thread(target=before).start()
 sandbox.limit(IngestLimits(max_memory_bytes=2**28, max_cpu_seconds=60))
-sandbox.confine()
+folder = Path(sys.argv[1])
+archive, out = folder / "archive", folder / "out"
+sandbox.confine(written=out, read=archive)
 assert refused(socket.socket)
 assert refused(lambda: socket.create_connection(("127.0.0.1", 9)))
 assert refused(lambda: subprocess.run(["true"]))
@@ -38,6 +42,21 @@ waiting.set()
 done.wait()
 assert inside == [True]
 open(os.devnull).close()
+if landlock.version() > 0:
+    assert archive.read_text() == "an archive"
+    assert refused(lambda: archive.write_text("other"))
+    (out / "made").write_text("x" * 10)
+    (out / "made").write_text("y")
+    (out / "made").rename(out / "moved")
+    (out / "within").mkdir()
+    assert [path.name for path in sorted(out.iterdir())] == ["moved", "within"]
+    for other in (folder / "other", f"/proc/{os.getppid()}/environ", f"/proc/{os.getppid()}/mem"):
+        assert refused(lambda: open(other).close()), other
+    assert refused(lambda: os.listdir(folder))
+    assert refused(lambda: open(folder / "new", "w").close())
+    assert refused(lambda: os.unlink(folder / "other"))
+    import xml.dom.minidom, PIL.WebPImagePlugin
+    assert "xml" in Path(xml.dom.minidom.__file__).read_text()
 try:
     bytearray(2**30)
 except MemoryError:
@@ -45,7 +64,11 @@ except MemoryError:
 """
 
 
-def test_no_network_no_programs_no_other_processes_and_little_memory() -> None:
-    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=60, check=False)
+def test_no_network_no_programs_no_other_processes_or_files_and_little_memory(tmp_path: Path) -> None:
+    (tmp_path / "archive").write_text("an archive")
+    (tmp_path / "other").write_text("another tenant's")
+    (tmp_path / "out").mkdir()
+    command = [sys.executable, "-c", CODE, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "confined\n"
