@@ -158,6 +158,17 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _blobs_are_no_source(self) -> Self:
+        blobs = f"{(self.blob_url or '').rstrip('/')}/"
+        for place in self.s3_sources:
+            opened = place.partition("{")[0]
+            if blobs.startswith(opened) or opened.startswith(blobs):
+                raise ValueError(
+                    f"s3_sources {place} and blob_url {self.blob_url} overlap: everybody's files would be everybody's source"
+                )
+        return self
+
     @cached_property
     def sqlalchemy_url(self) -> str:
         """The database as SQLAlchemy names it (psycopg 3). Raises RuntimeError when no server is known."""

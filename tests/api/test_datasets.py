@@ -17,6 +17,7 @@ from db.blobs import open_store
 from db.engine import transaction
 from db.ids import new_id
 from db.tables import DatasetRow, OutboxRow
+from settings import Settings
 from tests.api import rows
 from tests.api.conftest import MAX_UPLOAD_BYTES
 from tests.api.keys import Locked
@@ -119,6 +120,18 @@ def test_where_nothing_is_opened_nothing_in_s3_is_read(http: httpx.Client) -> No
     document = problem(http.post("/v1/datasets", json=body), 422, "invalid")
     assert pointers(document) == ["/source/url"]
     assert "PARETOFIT_S3_SOURCES" in document["detail"]
+
+
+@pytest.mark.parametrize(
+    "place", ["s3://bucket", "s3://bucket/blobs", "s3://bucket/blobs/acme", "s3://bucket/{tenant}"]
+)
+def test_no_place_of_the_blob_store_can_be_opened(place: str) -> None:
+    with pytest.raises(ValueError, match="overlap"):
+        Settings(blob_url="s3://bucket/blobs", s3_sources=(place,))
+    Settings(blob_url="file:///blobs", s3_sources=(place,))
+    Settings(blob_url="s3://bucket/blobs", s3_sources=("s3://bucket/blobs2/", "s3://other/{tenant}"))
+    with pytest.raises(ValueError, match="no place in S3"):
+        Settings(s3_sources=("s3://",))
 
 
 def test_an_archive_in_one_piece(api: Api, stored: Engine) -> None:
