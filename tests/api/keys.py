@@ -26,9 +26,11 @@ class Locked:
     engine: Engine
 
     def send(self, method: str, path: str, key: str | None = BOOTSTRAP, **options: Any) -> httpx.Response:
-        """A request with this key, if any."""
+        """A request with this key, if any, and no session but one that `headers` name."""
         sent = {"Authorization": f"Bearer {key}"} if key is not None else {}
-        return self.api.http.request(method, path, headers=sent | options.pop("headers", {}), **options)
+        answer = self.api.http.request(method, path, headers=sent | options.pop("headers", {}), **options)
+        self.api.http.cookies.clear()
+        return answer
 
     def issue(self, *scopes: str, **fields: object) -> str:
         """A new key."""
@@ -44,7 +46,6 @@ class Locked:
     def sign_in(self, key: str) -> dict[str, str]:
         """A new session of a key: what a browser sends from then on."""
         token = self.send("POST", "/v1/session", key).cookies[COOKIE]
-        self.api.http.cookies.clear()
         return {"Cookie": f"{COOKIE}={token}"}
 
 

@@ -84,7 +84,6 @@ def test_a_browser_signs_in_and_out(keyed: Locked) -> None:
     cookie = signed.headers["Set-Cookie"]
     assert {"httponly", "samesite=strict", "path=/"} <= {part.strip().lower() for part in cookie.split(";")}
     token = cookie.partition("=")[2].partition(";")[0]
-    keyed.api.http.cookies.clear()
     with_cookie = {"Cookie": f"paretofit_session={token}"}
     assert keyed.send("GET", "/v1/session", None, headers=with_cookie).json()["actor"] == f"key:{key['id']}"
     body = {"name": "d", "source": {"kind": "upload"}}
@@ -102,7 +101,6 @@ def test_a_browser_signs_in_and_out(keyed: Locked) -> None:
 def test_a_session_ends_with_its_key(keyed: Locked) -> None:
     key = keyed.issued(["read"])
     token = keyed.send("POST", "/v1/session", key["key"]).cookies["paretofit_session"]
-    keyed.api.http.cookies.clear()
     with_cookie = {"Cookie": f"paretofit_session={token}"}
     assert keyed.send("GET", "/v1/usage", None, headers=with_cookie).status_code == 200
     assert keyed.send("DELETE", f"/v1/api-keys/{key['id']}").status_code == 204
@@ -111,14 +109,12 @@ def test_a_session_ends_with_its_key(keyed: Locked) -> None:
 
 def test_a_session_ends_by_itself_and_with_the_bootstrap_key(keyed: Locked) -> None:
     token = keyed.send("POST", "/v1/session").cookies["paretofit_session"]
-    keyed.api.http.cookies.clear()
     with_cookie = {"Cookie": f"paretofit_session={token}"}
     assert keyed.send("GET", "/v1/session", None, headers=with_cookie).json()["actor"] == "bootstrap"
     with transaction(keyed.engine) as session:
         session.execute(update(SessionRow).where(SessionRow.key_id.is_(None)).values(bootstrap=b"another key's"))
     problem(keyed.send("GET", "/v1/session", None, headers=with_cookie), 401, "unauthorized")
     token = keyed.send("POST", "/v1/session").cookies["paretofit_session"]
-    keyed.api.http.cookies.clear()
     with transaction(keyed.engine) as session:
         session.execute(update(SessionRow).values(expires_at=datetime.now(UTC)))
     with_cookie = {"Cookie": f"paretofit_session={token}"}
@@ -128,7 +124,6 @@ def test_a_session_ends_by_itself_and_with_the_bootstrap_key(keyed: Locked) -> N
 def test_behind_tls_the_cookie_is_secure(keyed: Locked) -> None:
     host = {"Origin": "https://127.0.0.1", "Host": "127.0.0.1"}
     assert "secure" in keyed.send("POST", "/v1/session", headers=host).headers["Set-Cookie"].lower()
-    keyed.api.http.cookies.clear()
 
 
 def test_on_loopback_no_key_is_needed_and_a_wrong_one_is_refused(http: httpx.Client) -> None:
@@ -281,7 +276,6 @@ def test_no_secret_is_in_a_log(tmp_path: Path, database_url: str, redis_url: str
         secret = issued["key"].rpartition("_")[2]
         hook = service.send("POST", "/v1/webhooks", json={"url": "https://hooks.example/"}).json()["secret"]
         token = service.send("POST", "/v1/session").cookies["paretofit_session"]
-        service.api.http.cookies.clear()
         for text in (issued["key"], BOOTSTRAP, hook):
             service.send("GET", f"/v1/searches/{text}", text)
             service.send("GET", f"/v1/searches?label={text}")
