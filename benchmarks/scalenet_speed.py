@@ -5,8 +5,8 @@ by turns, so in one interleaved run. ResNeXt-50 takes 4.23 GMACs, ScaleNet-50 3.
 
 - `nchw_speedup_*`, `channels_last_speedup_*`: the faster form over the published one, both given images of that format.
   Goals: 1.2 and 1.1.
-- `resnext_*`: the faster form over ResNeXt-50, its normalisations folded too, given images of the same format. Goals: 1.1 on one thread, 1.25 on all. The
-  paper has 147 against 93 ms on one GPU (Li et al., arXiv 1904.09460, table 5).
+- `resnext_*`: the faster form over ResNeXt-50, its normalisations folded too, given images of the same format.
+  Goals: 1.1 on one thread, 1.25 on all. The paper has 147 against 93 ms on one GPU (Li et al., arXiv 1904.09460, table 5).
 - `onnx_speedup_*`, `resnext_onnx_*`: the same in ONNX Runtime, whose graph optimiser folds the normalisations of all; there
   each block has the form that ONNX Runtime runs fastest.
 

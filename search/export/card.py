@@ -89,6 +89,8 @@ def _data(profile: Mapping[str, Any], data: Data) -> list[str]:
         case {"kind": "url", "url": url}:
             # Without its query, which may be a signature.
             origin = f"fetched from {urlsplit(url).hostname}"
+        case {"kind": "s3", "url": url}:
+            origin = f"read from {url}"
         case _:
             origin = "uploaded by its owner"
     images = ", ".join(f"{count} {split}" for split, count in profile["images"].items())

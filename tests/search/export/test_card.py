@@ -63,3 +63,11 @@ def test_licences() -> None:
     assert "licence: MIT" in card(Data("clothes", builtin, None))
     assert "licence: CC0" in card(Data("clothes", builtin, "CC0"))
     assert "licence: not stated" in card(Data("mine", {"kind": "upload"}, None))
+
+
+def test_origins() -> None:
+    signed = {"kind": "url", "url": "https://data.example/pets.zip?signature=secret"}
+    found = card(Data("pets", signed, None))
+    assert "dataset: pets (fetched from data.example)" in found
+    assert "secret" not in found
+    assert "(read from s3://bucket/pets.zip)" in card(Data("pets", {"kind": "s3", "url": "s3://bucket/pets.zip"}, None))

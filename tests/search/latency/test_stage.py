@@ -10,6 +10,7 @@ import pytest
 from search.latency import stage
 from search.latency.table import Latency, Table
 from search.methods.method import NewTrial, Plan, TrialArtifact, TrialRecord, TrialState
+from search.reporter import Trial
 from search.spec import METHODS, ResolvedSpec
 from tests.search.methods.fd_mobilenet.conftest import resolved
 
@@ -181,3 +182,18 @@ def test_artifacts_of_a_methods_own_trials_are_found_among_measurements(stripes:
         history.end(new, top1=0.5)
     [learn] = plan(spec, history.records).trials
     assert learn.inputs["pretrained"].trial == 2
+
+
+@pytest.mark.parametrize("first", ["latency-0", "latency-learned"])
+def test_what_a_method_measured_of_its_own_networks_counts(stripes: Path, tmp_path: Path, first: str) -> None:
+    spec = bounded(stripes, (ORT, 1e6))
+    files = {}
+    for name, factor in {"latency-0": 1e-6, "latency-learned": 3e-6}.items():
+        files[name] = tmp_path / name
+        files[name].write_text(table(spec, ORT, factor).model_dump_json())
+    inputs = dict(sorted(files.items(), key=lambda each: each[0] != first)) | {"seed": tmp_path}
+    given = Trial(number=2, spec=spec, params={}, dataset=stripes, work=tmp_path, inputs=inputs)
+    found = stage.informed(given)
+    assert found.inputs == {"seed": tmp_path}
+    for candidate in found.spec.candidates():
+        assert candidate.cost[f"latency_ms:{ORT}"] == pytest.approx(3e-6 * candidate.cost["macs"])
