@@ -16,6 +16,7 @@ from paretofit import ApiError, Client
 from search.latency.clock import timed
 from search.latency.devices import DEVICES
 from search.latency.prepare import prepare
+from search.spec import METHODS
 from tests.launch.service import Service
 from tests.test_end_to_end import SECONDS, finish, wait
 
@@ -125,3 +126,24 @@ def test_points_keep_within_the_bound_when_they_are_measured_again(
         again = prepare(Architecture.from_json(record["architecture"]), point.input_size, 1, DEVICES[DEVICE], folder)
         # Other tests use this machine meanwhile: one quiet moment is enough.
         assert any(timed([again])[0].median_ms <= 1.1 * most for _ in range(60))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", sorted(kind for kind, method in METHODS.items() if method.params.learns))
+def test_what_is_learned_is_measured_once_it_is_there(
+    client: Client, service: Service, spec: dict[str, Any], tmp_path: Path, kind: str
+) -> None:
+    device = "torch-cpu-1t"
+    objectives = [{"metric": "selection_top1"}, {"metric": "latency_ms", "device": device}]
+    method = {"kind": kind, **METHODS[kind].params.tiny, "trials": 1}
+    bounds = [bound(1e6) | {"device": device}]
+    search = finish(client, service, spec | {"method": method, "objectives": objectives, "constraints": bounds})
+    trials = sorted(client.searches.trials(search.id), key=lambda trial: trial.number)
+    assert [trial.params.get("of") for trial in trials if trial.params.get("stage") == "latency"] == [None, 1]
+    front = client.searches.front(search.id, dominated=True)
+    points = [*front.points, *(front.dominated or [])]
+    assert len(points) == client.searches.get(search.id).summary.points >= 3
+    for point in points:
+        assert point.artifact is not None
+        record = read_record(client.artifacts.download(point.artifact.id, tmp_path / f"{point.id}.safetensors"))
+        assert record["metrics"][f"latency_ms:{device}"] == point.metrics[f"latency_ms:{device}"]

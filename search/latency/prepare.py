@@ -57,7 +57,7 @@ def prepare(
     """
     if device.runtime == "torch":
         network, images = sample or untrained(architecture, size, batch)
-        return _torch(network.to(device.kind), images.to(device.kind).split(batch))
+        return _torch(network.to(device.kind), torch.split(images.to(device.kind), batch))
     source = exportable(build(architecture).eval(), size, batch=batch)
     path = folder / "network"
     write(source, _FORMATS[device.runtime], path)

@@ -35,7 +35,8 @@ class Method:
         if not (self.params.learns and trial.spec.devices) or stage.measures(trial.params):
             return run(stage.informed(trial), reporter)
         withheld = import_module("search.latency.withheld").Withheld(reporter, trial.spec)
-        return run(stage.informed(trial), withheld) | withheld.outputs
+        outputs = run(stage.informed(trial), withheld)
+        return {**outputs, **withheld.outputs}
 
 
 def load(packages: Iterable[str]) -> dict[str, Method]:

@@ -178,8 +178,8 @@ class SpatialSamplingParams(TrainingParams):
             return self.plain(dataset)
         if "mask_densities" not in config:
             # Without weights a network draws by chance, or nothing at all.
-            draw = "budget" if self.draw == "budget" else "stochastic"
-            return self.masked(dataset, draw, float(config["density"]), 0)
+            untrained: Draw = "budget" if self.draw == "budget" else "stochastic"
+            return self.masked(dataset, untrained, float(config["density"]), 0)
         draw: Any = config["draw"]
         made = self.masked(dataset, draw, 1.0, int(config["mask_seed"]))
         return sampling.with_densities(made, from_line(str(config["mask_densities"])))
