@@ -136,6 +136,8 @@ class SpatialSamplingParams(TrainingParams):
         return self
 
     def check_devices(self, devices: Sequence[str]) -> None:
+        """A latency is that of the form which is deployed: in torch the sparse one, or the one that computes everything and masks
+        it where that is faster; in ONNX Runtime the latter. Raises ValueError for ncnn, which has neither."""
         for device in devices:
             if DEVICES[device].runtime == "ncnn":
                 others = ", ".join(name for name, other in DEVICES.items() if other.runtime != "ncnn")
