@@ -119,7 +119,8 @@ class _StderrProgress:
     def __call__(self, stage: str, done: int, total: int) -> None:
         now = time.monotonic()
         if now >= self._next or done in (0, total):
-            print(json.dumps({"stage": stage, "done": done, "total": total}), file=sys.stderr, flush=True)  # noqa: T201
+            sys.stderr.write(json.dumps({"stage": stage, "done": done, "total": total}) + "\n")
+            sys.stderr.flush()
             self._next = now + 1
 
 
@@ -131,7 +132,7 @@ def main() -> int:
     try:
         request = IngestRequest.model_validate_json(arguments.request.read_bytes())
     except ValidationError as error:
-        print(f"{arguments.request}: {error}", file=sys.stderr)  # noqa: T201
+        sys.stderr.write(f"{arguments.request}: {error}\n")
         return 2
     sandbox.limit(request.limits)
     if request.archive is not None:
@@ -154,7 +155,7 @@ def main() -> int:
             "errors": [asdict(reason) for reason in rejected.reasons],
             "report": rejected.report,
         }
-    print(json.dumps(answer))  # noqa: T201
+    sys.stdout.write(json.dumps(answer) + "\n")
     return 0
 
 

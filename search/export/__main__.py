@@ -91,7 +91,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="the file to write")
     arguments = parser.parse_args()
     request = ExportRequest.model_validate_json(arguments.request.read_bytes())
-    print(json.dumps(export(request, arguments.out)), file=sys.stdout, flush=True)  # noqa: T201
+    sys.stdout.write(json.dumps(export(request, arguments.out)) + "\n")
     return 0
 
 
