@@ -65,6 +65,15 @@ def test_the_figures_are_those_of_the_database(
     assert found["paretofit_pool_wait_seconds_count"][()] > 0
 
 
+def test_all_of_them_are_documented(http: httpx.Client) -> None:
+    families = text_string_to_metric_families(http.get("/metrics").text)
+    names = {family.name + ("_total" if family.type == "counter" else "") for family in families}
+    page = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
+    documented = set(re.findall(r"`(paretofit_\w+)`(?=.* \| (?:gauge|counter|histogram) \|)", page))
+    # prometheus_client tells with each counter when it was made.
+    assert documented == {name for name in names if not name.endswith("_created")}
+
+
 def _happen(engine: Engine) -> None:
     dataset = rows.ready_dataset(engine)
     search = rows.search(engine, dataset)
