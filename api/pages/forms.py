@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 Kind = Literal["number", "integer", "text", "boolean", "choice", "choices", "list", "json", "group"]
 Schema = Mapping[str, Any]
+_ACRONYMS = frozenset({"ema", "pca"})
 _SIMPLE: dict[str, Kind] = {"number": "number", "integer": "integer", "string": "text", "boolean": "boolean"}
 
 
@@ -52,15 +53,16 @@ def _object(
         if "const" in each:
             continue
         default = defaults.get(name, each.get("default"))
-        found.append(_field(each, known, default, values.get(name, default), name in values, f"{pointer}/{name}"))
+        value, place = values.get(name, default), f"{pointer}/{name}"
+        found.append(_field(each, known, default, value, given=name in values, pointer=place))
     return found
 
 
-def _field(schema: Schema, known: Schema, default: Any, value: Any, given: bool, pointer: str) -> Field:  # noqa: FBT001
+def _field(schema: Schema, known: Schema, default: Any, value: Any, *, given: bool, pointer: str) -> Field:
     name = pointer.rpartition("/")[2]
     about = {
         "pointer": pointer,
-        "label": name.replace("_", " ").capitalize(),
+        "label": _label(name),
         "help": schema.get("description", ""),
         "given": given,
     }
@@ -83,6 +85,11 @@ def _field(schema: Schema, known: Schema, default: Any, value: Any, given: bool,
         minimum=schema.get("minimum", schema.get("exclusiveMinimum")),
         maximum=schema.get("maximum", schema.get("exclusiveMaximum")),
     )
+
+
+def _label(name: str) -> str:
+    words = name.capitalize().split("_")
+    return " ".join(word.upper() if word.lower() in _ACRONYMS else word for word in words)
 
 
 def _resolved(schema: Schema, known: Schema) -> tuple[Schema, bool]:

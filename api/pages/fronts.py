@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from api import fronts
 from api.fronts import ACCURACY, LATENCY, Found
-from api.pages.quantities import label
+from api.pages.quantities import axis_label, label
 from api.problems import InvalidError
 from api.schemas.points import Cost
 from db import points
@@ -45,7 +45,7 @@ class Drawn:
         key = self.axis.key
         return {
             "x": key,
-            "label": self.axis.label,
+            "label": axis_label(key),
             "bound": self.bound,
             "front": _compact(self.points, key),
             "baselines": _compact(self.baselines, key),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 UNKNOWN: Final = "\N{EN DASH}"
+_SUFFIXES: Final = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
+_FIRST: Final = ("selection_top1", "top1", "macs", "params", "peak_activation_bytes", "latency_ms", "latency_p95_ms")
 _LABELS: Final = {
     "macs": "MACs",
     "params": "Parameters",
@@ -24,14 +26,38 @@ def label(metric: str) -> str:
     return f"{known} on {device} (ms)" if device else known
 
 
+def axis_label(metric: str) -> str:
+    """The same beside numbers that have no unit of their own."""
+    return f"{label(metric)} (bytes)" if metric.endswith("_bytes") else label(metric)
+
+
+def order(metric: str) -> tuple[int, str]:
+    """To sort metrics by: those that everybody asks for first."""
+    name = metric.partition(":")[0]
+    return (_FIRST.index(name) if name in _FIRST else len(_FIRST), metric)
+
+
 def quantity(value: float | None) -> str:
     """Three significant digits with a suffix: 2.96M."""
     if value is None:
         return UNKNOWN
-    for suffix, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+    for suffix, factor in _SUFFIXES:
         if abs(value) >= 0.9995 * factor:
             return f"{value / factor:#.3g}".rstrip(".") + suffix
     return f"{value:.3g}"
+
+
+def short(value: float) -> str:
+    """As axes write it, without zeros at its end: 3M."""
+    for suffix, factor in _SUFFIXES:
+        if value >= 0.9995 * factor:
+            return f"{value / factor:.3g}{suffix}"
+    return f"{value:.3g}"
+
+
+def typed(value: float) -> str:
+    """As people would type it, in full: 6M, 1234567."""
+    return min((f"{value / factor:.15g}{suffix}" for suffix, factor in (("", 1.0), *_SUFFIXES)), key=len)
 
 
 def bytes_(value: float | None) -> str:

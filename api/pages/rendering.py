@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -15,6 +17,7 @@ from api.pages import assets, quantities
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 
@@ -50,8 +53,11 @@ def _environment() -> Environment:
         "duration": quantities.duration,
         "json_text": _json_text,
         "label": quantities.label,
+        "labels": _labels,
         "percent": quantities.percent,
+        "prose": _prose,
         "quantity": quantities.quantity,
+        "typed": quantities.typed,
     }
     return environment
 
@@ -59,6 +65,18 @@ def _environment() -> Environment:
 def _json_text(value: Any) -> str:
     """JSON for people, two spaces a level."""
     return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _prose(text: str) -> Markup:
+    """Text in which backticks mark code, as in descriptions of fields."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - it is escaped
+
+
+def _labels(value: Mapping[str, str]) -> str:
+    """Labels as people write them."""
+    return ", ".join(f"{name}={each}" for name, each in value.items())
 
 
 def _compact(value: Any) -> str:

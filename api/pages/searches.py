@@ -9,10 +9,11 @@ from sqlalchemy.orm import Session
 
 from api.fronts import Found
 from api.lookup import found_search
-from api.pages import fronts, pictures
+from api.pages import forms, fronts, pictures
 from api.pages.rendering import page
 from api.pages.route import following
 from api.pages.route import router as new_router
+from api.pages.sketch import SIDE, sketch
 from api.pages.visitor import Visitor
 from api.schemas.searches import TERMINAL, SearchDetail, SearchState
 from api.searches import detail
@@ -20,7 +21,7 @@ from api.services import Db
 from api.v1 import searches as api
 from db import datasets, events, trial_views
 from db.tables import SearchRow
-from search.spec import METHODS
+from search.spec import METHODS, Limits
 
 router = new_router()
 _LISTED: Final = 50
@@ -70,13 +71,12 @@ def read(search_id: str, session: Db, visitor: Visitor, x: Annotated[str, Query(
     """A search: how far it came, its front, its trials and what happened."""
     row = found_search(session, visitor.tenant, search_id)
     found = fronts.found_by(session, row)
-    drawn = fronts.draw(found, row, x or _first_axis(row))
     return page(
         "search.html",
         here="searches",
         visitor=visitor,
-        drawn=drawn,
-        chart=drawn.chart(),
+        limits=_changeable(row),
+        **_front(fronts.draw(found, row, x or _first_axis(row))),
         **_progress(session, row, found),
     )
 
@@ -94,11 +94,9 @@ def read_front(
 ) -> Response:
     """The front over another cost, or as it is now."""
     row = found_search(session, visitor.tenant, search_id)
-    drawn = fronts.draw(fronts.found_by(session, row), row, x or _first_axis(row))
     return page(
         "parts/front.html",
-        drawn=drawn,
-        chart=drawn.chart(),
+        **_front(fronts.draw(fronts.found_by(session, row), row, x or _first_axis(row))),
         sequence=row.front_seq,
         search_id=row.id,
         over=row.state in TERMINAL,
@@ -109,6 +107,17 @@ def _first_axis(row: SearchRow) -> str:
     """The cost that the search itself minimises first."""
     costs = [goal for goal in row.spec["objectives"] if goal["metric"] != "selection_top1"]
     return f"{costs[0]['metric']}:{costs[0]['device']}" if costs[0].get("device") else str(costs[0]["metric"])
+
+
+def _changeable(row: SearchRow) -> list[forms.Field]:
+    """The limits that may still be changed: the schedule of training follows from its epochs."""
+    limits = forms.fields(Limits.model_json_schema(), row.limits, "/limits")
+    return [field for field in limits if row.started_at is None or field.pointer != "/limits/max_epochs"]
+
+
+def _front(drawn: fronts.Drawn) -> dict[str, Any]:
+    chart = drawn.chart()
+    return {"drawn": drawn, "chart": chart, "sketch": sketch(chart), "side": SIDE}
 
 
 def _progress(session: Session, row: SearchRow, found: Found) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 // A new dataset: made first, then its archive sent in parts, each of which may be sent again.
 
-import {hideProblem, request, showProblem} from "./api.js";
+import {request} from "./api.js";
+import {onSubmit} from "./forms.js";
 import "./live.js";
 
 const PART = 4 * 1024 ** 2;
@@ -59,38 +60,38 @@ function specification({elements}) {
   if (kind === "builtin") {
     wanted.source.name = "fashion_mnist";
     if (elements.subset.value) wanted.source.subset = Number(elements.subset.value);
-  } else if (elements.image_size.value) {
-    wanted.image_size = Number(elements.image_size.value);
+  } else {
+    if (kind === "url") wanted.source.url = elements.url.value.trim();
+    if (kind === "url" && elements.sha256.value) wanted.source.sha256 = elements.sha256.value.toLowerCase();
+    if (elements.image_size.value) wanted.image_size = Number(elements.image_size.value);
   }
   if (elements.licence.value.trim()) wanted.licence = elements.licence.value.trim();
   return wanted;
 }
 
-async function working(form, work) {
-  const button = form.querySelector("button");
-  button.disabled = true;
-  hideProblem();
-  try {
-    location.assign(`/datasets/${await work()}`);
-  } catch (error) {
-    showProblem(error);
-    button.disabled = false;
+const fresh = document.getElementById("new-dataset");
+
+// What belongs to another source is not asked for, nor checked.
+function choose() {
+  const kind = fresh.elements.source.value;
+  for (const element of fresh.querySelectorAll("[data-source]")) {
+    element.hidden = !element.dataset.source.split(" ").includes(kind);
+    for (const input of element.querySelectorAll("input")) input.disabled = element.hidden;
   }
+  fresh.elements.url.required = kind === "url";
+  fresh.elements.archive.required = kind === "upload";
 }
 
-const fresh = document.getElementById("new-dataset");
 fresh?.addEventListener("change", ({target}) => {
-  if (target.name !== "source") return;
-  for (const element of fresh.querySelectorAll("[data-source]")) element.hidden = element.dataset.source !== target.value;
+  if (target.name === "source") choose();
 });
-fresh?.addEventListener("submit", (event) => {
-  event.preventDefault();
-  working(fresh, async () => {
-    const wanted = specification(fresh);
+if (fresh !== null) {
+  // One may have been chosen before this module came.
+  choose();
+  onSubmit(fresh, async () => {
+    const {id} = await request("POST", "/v1/datasets", specification(fresh));
     const [file] = fresh.elements.archive.files;
-    if (wanted.source.kind === "upload" && file === undefined) throw new Error("Choose the archive of its images first.");
-    const {id} = await request("POST", "/v1/datasets", wanted);
-    if (wanted.source.kind === "upload") {
+    if (fresh.elements.source.value === "upload") {
       try {
         await send(fresh, id, file);
       } catch (error) {
@@ -98,15 +99,14 @@ fresh?.addEventListener("submit", (event) => {
         throw error;
       }
     }
-    return id;
+    location.assign(`/datasets/${id}`);
   });
-});
+}
 
 const resumed = document.getElementById("resume-upload");
-resumed?.addEventListener("submit", (event) => {
-  event.preventDefault();
-  working(resumed, async () => {
+if (resumed !== null) {
+  onSubmit(resumed, async () => {
     await send(resumed, resumed.dataset.dataset, resumed.elements.archive.files[0]);
-    return resumed.dataset.dataset;
+    location.assign(`/datasets/${resumed.dataset.dataset}`);
   });
-});
+}

@@ -1,6 +1,7 @@
 // API keys, made and rotated. The text of a new one is on the page until that is left, and nowhere else.
 
 import {hideProblem, request, showProblem} from "./api.js";
+import {onSubmit} from "./forms.js";
 import {refresh} from "./live.js";
 
 const issued = document.getElementById("issued");
@@ -12,34 +13,22 @@ const dialog = document.getElementById("rotate");
 const seconds = (id) => Number(document.getElementById(id).value) || null;
 
 async function issue(path, body) {
-  hideProblem();
-  try {
-    const {name, key} = await request("POST", path, body);
-    document.getElementById("issued-name").textContent = name;
-    text.value = key;
-    copied.textContent = "";
-    issued.hidden = false;
-    await refresh();
-    issued.focus();
-    return true;
-  } catch (error) {
-    showProblem(error);
-    return false;
-  }
+  const {name, key} = await request("POST", path, body);
+  document.getElementById("issued-name").textContent = name;
+  text.value = key;
+  copied.textContent = "";
+  issued.hidden = false;
+  await refresh();
+  issued.focus();
 }
 
-fresh.addEventListener("submit", async (event) => {
-  event.preventDefault();
+onSubmit(fresh, async () => {
   const scopes = [...fresh.querySelectorAll("input[name=scope]:checked")].map(({value}) => value);
-  if (scopes.length === 0) {
-    showProblem(new Error("Choose a scope at least: a key without any is good for nothing."));
-    return;
-  }
-  const button = fresh.querySelector("button");
-  button.disabled = true;
+  if (scopes.length === 0) throw new Error("Choose a scope at least: a key without any is good for nothing.");
   const name = fresh.querySelector("#name").value.trim();
-  if (await issue("/v1/api-keys", {name, scopes, expires_in_seconds: seconds("expires")})) fresh.reset();
-  button.disabled = false;
+  await issue("/v1/api-keys", {name, scopes, expires_in_seconds: seconds("expires")});
+  fresh.reset();
+  fresh.querySelector("button").disabled = false;
 });
 
 document.addEventListener("click", ({target}) => {
@@ -55,7 +44,8 @@ document.addEventListener("click", ({target}) => {
 dialog.addEventListener("close", async () => {
   if (dialog.returnValue !== "rotate") return;
   const how = {overlap_seconds: Number(document.getElementById("overlap").value), expires_in_seconds: seconds("rotated-expires")};
-  await issue(`/v1/api-keys/${dialog.dataset.key}/rotate`, how);
+  hideProblem();
+  await issue(`/v1/api-keys/${dialog.dataset.key}/rotate`, how).catch(showProblem);
 });
 
 document.getElementById("copy").addEventListener("click", async () => {

@@ -1,8 +1,9 @@
 // The form of a new search. Every input says by `data-pointer` where its value belongs in the body; a value that is the
 // default is left out. Problems of the API name such pointers, so they appear at their inputs.
 
-import {hideProblem, request, showProblem} from "./api.js";
-import {parseQuantity, quantity} from "./charts.js";
+import {request, showProblem} from "./api.js";
+import {clear, complain, FieldError, labels, onSubmit, place} from "./forms.js";
+import {cost, parseQuantity} from "./numbers.js";
 
 const PAUSE = 400;
 const form = document.getElementById("search");
@@ -10,13 +11,6 @@ const result = document.getElementById("estimate-result");
 const constraints = document.getElementById("constraints");
 let pending = null;
 let timer = null;
-
-class FieldError extends Error {
-  constructor(pointer, message) {
-    super(message);
-    this.pointer = pointer;
-  }
-}
 
 function body() {
   const document_ = {method: {kind: form.dataset.kind}};
@@ -95,49 +89,9 @@ function metric(value) {
   return device === undefined ? {metric: name} : {metric: name, device};
 }
 
-function labels(text) {
-  const pairs = text.split(",").map((each) => each.trim()).filter(Boolean).map((each) => each.split("="));
-  const wrong = pairs.find((pair) => pair.length !== 2);
-  if (wrong) throw new FieldError("/labels", `Write ${wrong.join("=")} as name=value.`);
-  return Object.fromEntries(pairs.map(([name, value]) => [name.trim(), value.trim()]));
-}
-
-// -- problems at their inputs
-
-function clear() {
-  hideProblem();
-  for (const message of form.querySelectorAll(".message")) message.remove();
-  for (const input of form.querySelectorAll("[aria-invalid]")) {
-    input.removeAttribute("aria-invalid");
-    input.removeAttribute("aria-errormessage");
-  }
-}
-
-// An array is one input, so its items' problems are the input's.
-function place(pointer) {
+function inputOf(pointer) {
   const constraint = /^\/constraints\/(\d+)/.exec(pointer);
-  if (constraint) return constraints.children[Number(constraint[1])]?.querySelector(".value");
-  for (let path = pointer; path; path = path.slice(0, path.lastIndexOf("/"))) {
-    const found = form.querySelector(`[data-pointer="${CSS.escape(path)}"], [data-optional="${CSS.escape(path)}"]`);
-    if (found) return found;
-  }
-  return null;
-}
-
-function complain(errors) {
-  let count = 0;
-  for (const {pointer, detail} of errors) {
-    const input = place(pointer ?? "");
-    if (!input) continue;
-    const message = document.createElement("p");
-    message.className = "message";
-    message.id = `message-${(count += 1)}`;
-    message.textContent = detail;
-    input.setAttribute("aria-invalid", "true");
-    input.setAttribute("aria-errormessage", message.id);
-    if (input.tagName === "FIELDSET") input.append(message);
-    else (input.closest(".field, .constraint") ?? input.parentElement).append(message);
-  }
+  return constraint ? constraints.children[Number(constraint[1])]?.querySelector(".value") : place(form, pointer);
 }
 
 // -- the estimate
@@ -150,7 +104,7 @@ function soon() {
 async function estimate() {
   pending?.abort();
   pending = new AbortController();
-  clear();
+  clear(form);
   try {
     const wanted = body();
     if (!wanted.dataset_id) return;
@@ -162,8 +116,7 @@ async function estimate() {
 }
 
 function refuse(error) {
-  if (error instanceof FieldError) complain([{pointer: error.pointer, detail: error.message}]);
-  else if (error.document) complain(error.document.errors ?? []);
+  complain(form, error, inputOf);
   const message = document.createElement("div");
   message.className = "problem";
   const problems = error.document?.errors?.length ? error.document.errors : [{detail: error.message}];
@@ -193,13 +146,13 @@ function tell(found) {
   add("That meet the constraints", found.feasible.toLocaleString("en"));
   const names = {macs: "MACs", params: "Parameters", peak_activation_bytes: "Peak activation memory"};
   for (const [name, title] of Object.entries(names)) {
-    if (found.cost[name]) add(title, `${quantity(found.cost[name].min)} to ${quantity(found.cost[name].max)}${name.endsWith("bytes") ? " bytes" : ""}`);
+    if (found.cost[name]) add(title, `${cost(found.cost[name].min, name)} to ${cost(found.cost[name].max, name)}`);
   }
   for (const [device, known] of Object.entries(found.latency)) {
     add(`Latency on ${device}`, known.measured ? `${known.min_ms} to ${known.max_ms} ms, of ${known.measured} networks; it measures the others` : "unknown: it measures first");
   }
   add("Device time", duration(found.expected_seconds));
-  if (found.based_on) add("From earlier searches", String(found.based_on));
+  if (found.based_on) add("Which is told from", found.based_on === 1 ? "one earlier search" : `${found.based_on} earlier searches`);
   result.replaceChildren(list);
 }
 
@@ -207,11 +160,13 @@ function tell(found) {
 
 form.addEventListener("input", soon);
 form.addEventListener("change", (event) => {
-  if (event.target.classList.contains("opens")) {
-    event.target.closest("fieldset").querySelector(":scope > .fields").hidden = !event.target.checked;
-  }
+  if (event.target.classList.contains("opens")) unfold(event.target);
   soon();
 });
+
+function unfold(opens) {
+  opens.closest("fieldset").querySelector(":scope > .fields").hidden = !opens.checked;
+}
 
 document.getElementById("add-constraint").addEventListener("click", () => {
   constraints.append(document.getElementById("constraint").content.cloneNode(true));
@@ -243,22 +198,20 @@ const early = [...startFrom.querySelectorAll("select")].find(({options, selected
 });
 if (early) startAgain(early);
 
-form.addEventListener("submit", async (event) => {
-  event.preventDefault();
+async function submit() {
   clearTimeout(timer);
   pending?.abort();
-  clear();
-  const button = document.getElementById("submit");
-  button.disabled = true;
-  try {
-    const made = await request("POST", "/v1/searches", body());
-    location.assign(`/searches/${made.id}`);
-  } catch (error) {
-    button.disabled = false;
-    refuse(error);
-    showProblem(error);
-    form.querySelector("[aria-invalid]")?.focus();
-  }
+  clear(form);
+  const made = await request("POST", "/v1/searches", body());
+  location.assign(`/searches/${made.id}`);
+}
+
+onSubmit(form, submit, (error) => {
+  refuse(error);
+  showProblem(error);
+  form.querySelector("[aria-invalid]")?.focus();
 });
 
+// What was ticked before this module came.
+for (const opens of form.querySelectorAll(".opens")) unfold(opens);
 estimate();

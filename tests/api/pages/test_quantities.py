@@ -2,7 +2,19 @@ from __future__ import annotations
 
 import pytest
 
-from api.pages.quantities import UNKNOWN, bytes_, cost, duration, label, percent, quantity
+from api.pages.quantities import (
+    UNKNOWN,
+    axis_label,
+    bytes_,
+    cost,
+    duration,
+    label,
+    order,
+    percent,
+    quantity,
+    short,
+    typed,
+)
 
 
 @pytest.mark.parametrize(
@@ -24,8 +36,21 @@ from api.pages.quantities import UNKNOWN, bytes_, cost, duration, label, percent
         (cost(2e6, "peak_activation_bytes"), "2 MB"),
         (cost(0.5, "top1"), "50.00 %"),
         (label("latency_ms:onnxruntime-cpu-1t"), "Latency on onnxruntime-cpu-1t (ms)"),
+        (axis_label("peak_activation_bytes"), "Peak activation memory (bytes)"),
+        (axis_label("macs"), "MACs"),
+        (typed(6e6), "6M"),
+        (typed(1_234_567), "1234567"),
+        (typed(2.5), "2.5"),
+        (short(3e6), "3M"),
+        (short(0.25), "0.25"),
         (label("something_else"), "Something else"),
     ],
 )
 def test_numbers_as_people_read_them(shown: str, wanted: str) -> None:
     assert shown == wanted
+
+
+def test_what_everybody_asks_for_comes_first() -> None:
+    given = ["macs", "pool_inputs", "latency_ms:b", "latency_ms:a", "selection_top1", "dense_macs"]
+    wanted = ["selection_top1", "macs", "latency_ms:a", "latency_ms:b", "dense_macs", "pool_inputs"]
+    assert sorted(given, key=order) == wanted

@@ -26,6 +26,7 @@ def visit(chromium: Browser, keyed: Locked) -> Iterator[Visit]:
 
 def sign_in(visit: Visit, key: str) -> None:
     """With the keyboard alone: the focus is where the key goes."""
+    expect(visit.page.get_by_role("button", name="Sign in")).to_be_enabled()
     expect(visit.page.get_by_label("API key", exact=True)).to_be_focused()
     visit.page.keyboard.type(key)
     visit.page.keyboard.press("Enter")

@@ -1,0 +1,115 @@
+"""The front as a small drawing that comes with the page: there before the scripts, and where none run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from api.pages.quantities import short
+
+SIDE: Final = 1000
+"""Of the square that the plot is drawn in, which the browser stretches; from its upper left corner."""
+_MARGIN: Final = 0.05
+_HEADROOM: Final = 0.15
+_TICKS: Final = 6
+_STEPS: Final = (1, 2, 5)
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A value on an axis: its place in percent of the axis, and how it is written."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """What an axis shows: from `least` to `most`, of a cost its logarithm."""
+
+    least: float
+    most: float
+    ticks: list[Tick]
+
+
+@dataclass(frozen=True, slots=True)
+class Sketch:
+    """Accuracy over the logarithm of a cost as paths of SVG: points are lines without length, which round caps make dots;
+    `line` is the front's stairs."""
+
+    dominated: str
+    baselines: str
+    front: str
+    line: str
+    x: Axis
+    y: Axis
+
+
+def sketch(chart: Mapping[str, Any]) -> Sketch | None:
+    """Of a chart's data (`fronts.Drawn.chart`); None if it has no points."""
+    groups = {name: _pairs(chart[name]) for name in ("dominated", "baselines", "front")}
+    every = [pair for pairs in groups.values() for pair in pairs]
+    if not every:
+        return None
+    left, right = _range([x for x, _ in every])
+    # Above there is room for the name of the point that is chosen.
+    bottom, top = _range([y for _, y in every], above=_HEADROOM)
+    across, up = SIDE / (right - left), SIDE / (top - bottom)
+    places = {
+        name: [(round((x - left) * across), round((top - y) * up)) for x, y in pairs] for name, pairs in groups.items()
+    }
+    costs, accuracies = _costs(10**left, 10**right), [y for y in _even(bottom, top) if 0 <= y <= 1]
+    return Sketch(
+        dominated=_dots(places["dominated"]),
+        baselines=_dots(places["baselines"]),
+        front=_dots(places["front"]),
+        line=_stairs(places["front"]),
+        x=Axis(left, right, [Tick(_percent((math.log10(cost) - left) * across), short(cost)) for cost in costs]),
+        y=Axis(bottom, top, [Tick(_percent((top - y) * up), f"{100 * y:g}%") for y in accuracies]),
+    )
+
+
+def _range(values: Sequence[float], above: float = _MARGIN) -> tuple[float, float]:
+    extent = max(values) - min(values) or 1.0
+    return min(values) - _MARGIN * extent, max(values) + above * extent
+
+
+def _percent(place: float) -> float:
+    return round(100 * place / SIDE, 2)
+
+
+def _pairs(rows: Iterable[Sequence[Any]]) -> list[tuple[float, float]]:
+    # A logarithm has no place for what costs nothing.
+    return [(math.log10(row[2]), row[3]) for row in rows if row[2] > 0]
+
+
+def _dots(places: Iterable[tuple[int, int]]) -> str:
+    return "".join(f"M{x} {y}h0" for x, y in dict.fromkeys(places))
+
+
+def _stairs(places: Sequence[tuple[int, int]]) -> str:
+    if not places:
+        return ""
+    (x, y), *others = places
+    return f"M{x} {y}" + "".join(f"H{x}V{y}" for x, y in others)
+
+
+def _costs(least: float, most: float) -> list[float]:
+    """Round values between two costs, as few as are legible: decades, with halves and fifths of them, or even steps."""
+    decades = range(math.floor(math.log10(least)), math.ceil(math.log10(most)))
+    for steps in ((1,), (1, 3), _STEPS):
+        values = [step * 10.0**decade for decade in decades for step in steps]
+        shown = [value for value in values if least <= value <= most]
+        if 3 <= len(shown) <= _TICKS:
+            return shown
+    return _even(least, most) if most < 10 * least else [10.0**decade for decade in decades if least <= 10.0**decade]
+
+
+def _even(least: float, most: float) -> list[float]:
+    """The multiples of a round step between two values, at most `_TICKS` of them."""
+    scale = 10.0 ** math.floor(math.log10((most - least) / _TICKS))
+    step = next(step * scale for step in (*_STEPS, 10) if (most - least) / (step * scale) < _TICKS)
+    first, last = math.ceil(least / step), math.floor(most / step)
+    return [round(number * step, 12) for number in range(first, last + 1)]

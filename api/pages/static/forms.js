@@ -1,0 +1,77 @@
+// Forms that only their modules can send, and problems at the inputs that they are about: an input says by `data-pointer`
+// where its value belongs in the body, and the API's problems name such pointers.
+
+import {hideProblem, showProblem} from "./api.js";
+
+export class FieldError extends Error {
+  constructor(pointer, message) {
+    super(message);
+    this.pointer = pointer;
+  }
+
+  get document() {
+    return {errors: [{pointer: this.pointer, detail: this.message}]};
+  }
+}
+
+// The button comes disabled, so that nothing is sent, and lost, before somebody listens. It is again while `send` works
+// and, if that goes well, until the next page is there.
+export function onSubmit(form, send, refuse = showProblem) {
+  const button = form.querySelector("button:not([type=button])");
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    hideProblem();
+    button.disabled = true;
+    try {
+      await send();
+    } catch (error) {
+      button.disabled = false;
+      refuse(error);
+    }
+  });
+  // Back from the next page.
+  addEventListener("pageshow", ({persisted}) => {
+    if (persisted) button.disabled = false;
+  });
+  button.disabled = false;
+}
+
+export function labels(text) {
+  const pairs = text.split(",").map((each) => each.trim()).filter(Boolean).map((each) => each.split("="));
+  const wrong = pairs.find((pair) => pair.length !== 2);
+  if (wrong) throw new FieldError("/labels", `Write ${wrong.join("=")} as name=value.`);
+  return Object.fromEntries(pairs.map(([name, value]) => [name.trim(), value.trim()]));
+}
+
+// An array is one input, so its items' problems are the input's.
+export function place(form, pointer) {
+  for (let path = pointer; path; path = path.slice(0, path.lastIndexOf("/"))) {
+    const found = form.querySelector(`[data-pointer="${CSS.escape(path)}"], [data-optional="${CSS.escape(path)}"]`);
+    if (found) return found;
+  }
+  return null;
+}
+
+export function clear(form) {
+  hideProblem();
+  for (const message of form.querySelectorAll(".message")) message.remove();
+  for (const input of form.querySelectorAll("[aria-invalid]")) {
+    input.removeAttribute("aria-invalid");
+    input.removeAttribute("aria-errormessage");
+  }
+}
+
+export function complain(form, {document: about}, find = (pointer) => place(form, pointer)) {
+  for (const [index, {pointer, detail}] of (about?.errors ?? []).entries()) {
+    const input = find(pointer ?? "");
+    if (!input) continue;
+    const message = document.createElement("p");
+    message.className = "message";
+    message.id = `${form.id}-message-${index}`;
+    message.textContent = detail;
+    input.setAttribute("aria-invalid", "true");
+    input.setAttribute("aria-errormessage", message.id);
+    if (input.tagName === "FIELDSET") input.append(message);
+    else (input.closest(".field, .constraint") ?? input.parentElement).append(message);
+  }
+}
