@@ -54,6 +54,7 @@ class Found:
         self.devices = list(dict.fromkeys(devices))
         self.candidates = [point for point in points if point.row.role == "candidate"]
         self.baselines = [point for point in points if point.row.role == "baseline"]
+        self._fronts: dict[tuple[str, ...], list[FoundPoint]] = {}
 
     def key(self, metric: str, device: str | None) -> str:
         """What points call a metric; without a device latency_ms is that of the search's, if it has one only.
@@ -97,7 +98,12 @@ class Found:
     def front(self, costs: Sequence[str] = ()) -> list[FoundPoint]:
         """The feasible candidates that no other one dominates, by growing first cost; over the search's own objectives
         if no costs are named."""
-        costs = costs or self._costs
+        costs = tuple(costs or self._costs)
+        if costs not in self._fronts:
+            self._fronts[costs] = self._front(costs)
+        return self._fronts[costs]
+
+    def _front(self, costs: tuple[str, ...]) -> list[FoundPoint]:
         measured = [
             point
             for point in self.candidates

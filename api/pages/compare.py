@@ -8,7 +8,7 @@ from fastapi import Query, Response
 
 from api.lookup import found_search
 from api.pages import fronts
-from api.pages.quantities import label
+from api.pages.quantities import axis_label, label
 from api.pages.rendering import page
 from api.pages.route import router as new_router
 from api.pages.visitor import Visitor
@@ -51,7 +51,7 @@ def read(
         several=len({row.dataset_id for row in rows}) > 1,
         x=x,
         axes=[fronts.Axis(each, label(each)) for each in axes],
-        chart=_chart(rows, drawn, label(x)),
+        chart=_chart(rows, drawn, x),
         most=_MOST,
     )
 
@@ -67,8 +67,9 @@ def _named(row: SearchRow) -> list[dict[str, Any]]:
     return [*row.spec["constraints"], *row.spec["objectives"]]
 
 
-def _chart(rows: list[SearchRow], drawn: list[fronts.Drawn], named: str) -> dict[str, Any]:
+def _chart(rows: list[SearchRow], drawn: list[fronts.Drawn], x: str) -> dict[str, Any]:
     return {
-        "label": named,
+        "x": x,
+        "label": axis_label(x),
         "searches": [{"name": row.name, "front": each.chart()["front"]} for row, each in zip(rows, drawn, strict=True)],
     }

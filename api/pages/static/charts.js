@@ -1,28 +1,50 @@
-// Charts with Plotly in the page's colours, drawn again when these change. Under the Content-Security-Policy of the pages
-// Plotly adds no styles of its own (`plotly.css` has those that it needs), and only traces drawn as SVG are used: those on
-// WebGL compile code.
+// Charts with Plotly in the page's colours, drawn again when these change. Plotly takes a second to start, in which the page
+// stands still, so it comes when a chart is seen; one that came with a picture of itself waits until somebody points at it.
+// Under the Content-Security-Policy of the pages Plotly adds no styles of its own (`plotly.css` has those that it needs), and
+// only traces drawn as SVG are used: those on WebGL compile code.
 
-const drawn = new Map();
+import {showProblem} from "./api.js";
 
-function colours() {
-  const style = getComputedStyle(document.documentElement);
-  return (name) => style.getPropertyValue(`--${name}`).trim();
-}
+const charts = new Map();
+let loading = null;
 
 export const SERIES = ["series-1", "series-2", "series-3", "series-4", "series-5", "series-6", "series-7", "series-8"];
 export const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "x", "star", "pentagon"];
 
-// `make(colour)` returns {data, layout}; colours are named as in style.css, without the dashes.
-export function draw(element, make) {
-  // Parts of the page are replaced while a search runs, their charts with them.
-  for (const former of drawn.keys()) {
-    if (!former.isConnected) {
-      Plotly.purge(former);
-      drawn.delete(former);
-    }
+// `make(colour)` returns {data, layout}; colours are named as in style.css, without the dashes. `open` is told the
+// `customdata` of a point that is clicked.
+export function draw(element, make, open = null) {
+  const chart = charts.get(element);
+  if (chart !== undefined) {
+    chart.make = make;
+    if (chart.drawn) react(element, chart);
+  } else {
+    const fresh = {make, drawn: false};
+    charts.set(element, fresh);
+    if (window.Plotly) begin(element, fresh, open);
+    else wanted(element).then(plotly).then(() => begin(element, fresh, open)).catch(showProblem);
   }
-  drawn.set(element, make);
-  const colour = colours();
+}
+
+function begin(element, chart, open) {
+  // Parts of the page are replaced while a search runs, their charts with them.
+  for (const [former, {drawn}] of charts) {
+    if (former.isConnected) continue;
+    if (drawn) Plotly.purge(former);
+    charts.delete(former);
+  }
+  if (!element.isConnected) return;
+  react(element, chart);
+  chart.drawn = true;
+  // The picture that the page came with.
+  element.querySelector(":scope > .picture")?.remove();
+  if (open !== null) element.on("plotly_click", ({points}) => open(points[0].customdata));
+  performance.mark(element.id);
+}
+
+function react(element, {make}) {
+  const style = getComputedStyle(document.documentElement);
+  const colour = (name) => style.getPropertyValue(`--${name}`).trim();
   const {data, layout} = make(colour);
   const axis = {gridcolor: colour("line"), linecolor: colour("line"), zeroline: false, automargin: true, fixedrange: false};
   Plotly.react(
@@ -32,7 +54,7 @@ export function draw(element, make) {
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       font: {family: "system-ui, sans-serif", size: 13, color: colour("ink")},
-      margin: {l: 56, r: 12, t: 12, b: 48},
+      margin: {l: 56, r: 12, t: 12, b: 56},
       hoverlabel: {bgcolor: colour("paper"), bordercolor: colour("line"), font: {color: colour("ink")}},
       legend: {orientation: "h", y: 1.02, yanchor: "bottom", x: 0},
       ...layout,
@@ -43,36 +65,40 @@ export function draw(element, make) {
   );
 }
 
+// A cost on a logarithmic axis: few ticks, each a whole number with its suffix.
+export function costAxis(label, metric) {
+  return {title: {text: label}, type: "log", nticks: 3, tickformat: metric.startsWith("latency") ? "~g" : "~s"};
+}
+
+function wanted(element) {
+  return new Promise((done) => {
+    if (element.querySelector(":scope > .picture")) {
+      element.addEventListener("pointerenter", done, {once: true});
+      return;
+    }
+    const observer = new IntersectionObserver((entries) => {
+      if (!entries.some(({isIntersecting}) => isIntersecting)) return;
+      observer.disconnect();
+      done();
+    });
+    observer.observe(element);
+  });
+}
+
+function plotly() {
+  loading ??= new Promise((done, failed) => {
+    const script = document.createElement("script");
+    script.src = new URL("plotly.min.js", import.meta.url).href;
+    script.addEventListener("load", done);
+    script.addEventListener("error", () => failed(new Error("The charts could not be loaded: reload the page.")));
+    document.head.append(script);
+  });
+  return loading;
+}
+
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-  for (const [element, make] of [...drawn]) if (element.isConnected) draw(element, make);
+  for (const [element, chart] of charts) if (chart.drawn && element.isConnected) react(element, chart);
 });
-
-const SUFFIXES = [["T", 1e12], ["G", 1e9], ["M", 1e6], ["k", 1e3]];
-
-// 5M, 300k, 2.5e6 and 1,000 as people write them; NaN for what is no positive number.
-export function parseQuantity(text) {
-  const match = /^(\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+)\s*([kmgbt]?)$/i.exec(text.replaceAll(/[,_]/g, "").trim());
-  if (match === null) return NaN;
-  const factor = {"": 1, k: 1e3, m: 1e6, g: 1e9, b: 1e9, t: 1e12}[match[2].toLowerCase()];
-  const value = Number(match[1]) * factor;
-  return value > 0 && Number.isFinite(value) ? value : NaN;
-}
-
-export function quantity(value) {
-  for (const [suffix, factor] of SUFFIXES) if (Math.abs(value) >= 0.9995 * factor) return `${(value / factor).toPrecision(3)}${suffix}`;
-  return String(Number(value.toPrecision(3)));
-}
-
-export function cost(value, metric) {
-  if (value === null || value === undefined) return "–";
-  if (metric.startsWith("latency")) return `${Number(value.toPrecision(3))} ms`;
-  if (metric.endsWith("_bytes")) return `${quantity(value).replace(/([kMGT])$/, " $1")}B`;
-  return quantity(value);
-}
-
-export function percent(value) {
-  return value === null || value === undefined ? "–" : `${(100 * value).toFixed(2)} %`;
-}
 
 // A row of a table: what it is about, then numbers. As a head its cells are those of columns.
 export function cells(row, values, scope = "row") {

@@ -1,12 +1,12 @@
 // Several fronts in one chart.
 
-import {draw, SERIES, SYMBOLS} from "./charts.js";
+import {costAxis, draw, SERIES, SYMBOLS} from "./charts.js";
+import {cost, percent} from "./numbers.js";
 
 const block = document.getElementById("compare-data");
 if (block !== null) {
-  const {label, searches} = JSON.parse(block.textContent);
-  const chart = document.getElementById("compare-chart");
-  draw(chart, (colour) => ({
+  const {label, searches, x} = JSON.parse(block.textContent);
+  const make = (colour) => ({
     data: searches.map(({name, front}, index) => ({
       type: "scatter",
       mode: "lines+markers",
@@ -14,17 +14,17 @@ if (block !== null) {
       x: front.map((point) => point[2]),
       y: front.map((point) => point[3]),
       customdata: front,
-      text: front.map((point) => point[1]),
-      hovertemplate: "%{text}<br>%{y:.2%} at %{x:.4s}",
+      text: front.map(([, key, value, accuracy]) => `${key}<br>${percent(accuracy)} at ${cost(value, x)}`),
+      hovertemplate: "%{text}",
       line: {color: colour(SERIES[index]), shape: "hv", width: 2},
       marker: {color: colour(SERIES[index]), symbol: SYMBOLS[index], size: 9},
     })),
     layout: {
-      xaxis: {title: {text: label}, type: "log", exponentformat: "SI", minexponent: 3},
-      yaxis: {title: {text: "Accuracy, selection split"}, tickformat: ".0%"},
+      xaxis: costAxis(label, x),
+      yaxis: {title: {text: "Accuracy, selection split"}, tickformat: "~%"},
       hovermode: "closest",
       showlegend: true,
     },
-  }));
-  chart.on("plotly_click", ({points}) => location.assign(`/points/${points[0].customdata[0]}`));
+  });
+  draw(document.getElementById("compare-chart"), make, ([id]) => location.assign(`/points/${id}`));
 }

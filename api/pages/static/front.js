@@ -1,7 +1,8 @@
 // The front: chart, budget, axis. The data is in the page (`front-data`), points as [id, key, cost, accuracy, accuracy on
 // the report split].
 
-import {cells, cost, draw, link, parseQuantity, percent} from "./charts.js";
+import {cells, costAxis, draw, link} from "./charts.js";
+import {cost, parseQuantity, percent} from "./numbers.js";
 
 const NAME = 24;
 
@@ -12,6 +13,7 @@ export function setUpFront() {
   const budget = document.getElementById("budget");
   const dominated = document.getElementById("dominated");
   const lines = traces(data);
+  const view = viewOf(chart.querySelector(".plot"));
 
   const show = () => {
     const bound = parseQuantity(budget.value);
@@ -19,13 +21,16 @@ export function setUpFront() {
     budget.setAttribute("aria-invalid", String(budget.value.trim() !== "" && Number.isNaN(bound)));
     mark(section, chosen);
     tell(data, bound, chosen);
-    draw(chart, (colour) => figure(data, lines, colour, {bound, chosen, dominated: dominated.checked}));
+    chart.classList.toggle("plain", !dominated.checked);
+    sketch(chart.querySelector(".plot"), bound, pointOf(data, chosen));
+    const make = (colour) => figure(data, lines, view, colour, {bound, chosen, dominated: dominated.checked});
+    draw(chart, make, ([id]) => location.assign(`/points/${id}`));
   };
   budget.addEventListener("input", show);
   dominated.addEventListener("change", show);
   show();
-  performance.mark("front");
-  chart.on("plotly_click", ({points}) => location.assign(`/points/${points[0].customdata[0]}`));
+  // After the next frame all of it is on the screen.
+  requestAnimationFrame(() => setTimeout(() => performance.mark("front")));
   document.getElementById("dominated-points")?.addEventListener("toggle", (event) => list(event.target, data), {once: true});
 }
 
@@ -34,6 +39,32 @@ function choose(data, bound) {
   let best = null;
   for (const [least, id] of data.best) if (Number.isNaN(bound) || least <= bound) best = id;
   return best;
+}
+
+function pointOf(data, id) {
+  return data.front.find((each) => each[0] === id) ?? data.dominated.find((each) => each[0] === id);
+}
+
+// The axes are those of the picture, so that nothing jumps when Plotly takes its place.
+function viewOf(plot) {
+  if (plot === null) return {};
+  const {left, right, bottom, top} = plot.dataset;
+  return {x: {range: [Number(left), Number(right)]}, y: {range: [Number(bottom), Number(top)]}};
+}
+
+// The budget and what is chosen for it, in the picture that came with the page.
+function sketch(plot, bound, point) {
+  if (plot === null) return;
+  const {left, right, bottom, top} = plot.dataset;
+  const across = (value) => `${(100 * (Math.log10(value) - left)) / (right - left)}%`;
+  const [line, circle] = plot.querySelectorAll(".bound, .chosen");
+  const inSight = Math.log10(bound) >= Number(left) && Math.log10(bound) <= Number(right);
+  line.toggleAttribute("hidden", !inSight);
+  if (inSight) for (const name of ["x1", "x2"]) line.setAttribute(name, across(bound));
+  circle.toggleAttribute("hidden", point === undefined);
+  if (point === undefined) return;
+  circle.setAttribute("cx", across(point[2]));
+  circle.setAttribute("cy", `${(100 * (top - point[3])) / (top - bottom)}%`);
 }
 
 function mark(section, chosen) {
@@ -46,7 +77,7 @@ function tell(data, bound, chosen) {
   if (chosen === null) {
     return place.replaceChildren(`No point of the front has at most ${cost(bound, data.x)}; the least has ${cost(data.best[0][0], data.x)}.`);
   }
-  const point = [...data.front, ...data.dominated].find((each) => each[0] === chosen);
+  const point = pointOf(data, chosen);
   const anchor = link(`/points/${chosen}`, point[1]);
   anchor.id = "chosen-point";
   const under = Number.isNaN(bound) ? "The most accurate point" : `The most accurate point within ${cost(bound, data.x)}`;
@@ -54,6 +85,7 @@ function tell(data, bound, chosen) {
 }
 
 // The arrays are made once: Plotly draws again what is another array, and with a budget only the line and the arrow change.
+// Of thousands of dominated points it draws one path, by far sooner than a marker each; their trace is there to be pointed at.
 function traces(data) {
   const trace = (points, name) => ({
     type: "scatter",
@@ -61,42 +93,51 @@ function traces(data) {
     x: points.map((each) => each[2]),
     y: points.map((each) => each[3]),
     customdata: points,
-    text: points.map((each) => each[1]),
-    hovertemplate: `%{text}<br>%{y:.2%} at %{x:.4s}<extra>${name}</extra>`,
+    text: points.map(([, key, x, y]) => `${key}<br>${percent(y)} at ${cost(x, data.x)}`),
+    hovertemplate: `%{text}<extra>${name}</extra>`,
   });
-  return {dominated: trace(data.dominated, "dominated"), front: trace(data.front, "front"), baselines: trace(data.baselines, "baselines")};
+  return {
+    dominated: trace(data.dominated, "dominated"),
+    cloud: data.dominated.map(([, , x, y]) => `M${x},${y}Z`).join(""),
+    front: trace(data.front, "front"),
+    baselines: trace(data.baselines, "baselines"),
+  };
 }
 
-function figure(data, {dominated, front, baselines}, colour, shown) {
+function figure(data, {dominated, cloud, front, baselines}, view, colour, shown) {
   return {
     data: [
-      {...dominated, visible: shown.dominated && data.dominated.length > 0, mode: "markers", marker: {color: colour("faint"), size: 6, opacity: 0.45}},
+      {...dominated, visible: data.dominated.length > 0, hoverinfo: shown.dominated ? "all" : "skip", mode: "none"},
       {...front, mode: "lines+markers", line: {color: colour("series-1"), shape: "hv", width: 2}, marker: {color: colour("series-1"), size: 9}},
       {...baselines, visible: data.baselines.length > 0, mode: "markers", marker: {color: colour("series-2"), size: 10, symbol: "diamond-open", line: {width: 2}}},
     ],
     layout: {
-      xaxis: {title: {text: data.label}, type: "log", exponentformat: "SI", minexponent: 3},
-      yaxis: {title: {text: "Accuracy, selection split"}, tickformat: ".0%"},
-      shapes: shapes(colour, shown),
+      xaxis: {...costAxis(data.label, data.x), ...view.x},
+      yaxis: {title: {text: "Accuracy, selection split"}, tickformat: "~%", ...view.y},
+      shapes: shapes(colour, cloud, shown),
       annotations: annotations(data, colour, shown),
       hovermode: "closest",
-      showlegend: true,
+      showlegend: false,
     },
   };
 }
 
-// A line at the budget.
-function shapes(colour, {bound}) {
-  if (Number.isNaN(bound)) return [];
-  return [{type: "line", x0: bound, x1: bound, yref: "paper", y0: 0, y1: 1, line: {color: colour("series-3"), width: 2, dash: "dash"}}];
+// The dominated points, which round caps make dots (style.css), and a line at the budget.
+function shapes(colour, cloud, {bound, dominated}) {
+  const found = [];
+  if (cloud && dominated) found.push({type: "path", layer: "between", path: cloud, opacity: 0.45, line: {color: colour("faint"), width: 6}});
+  if (!Number.isNaN(bound)) {
+    const line = {color: colour("series-3"), width: 2, dash: "dash"};
+    found.push({type: "line", x0: bound, x1: bound, yref: "paper", y0: 0, y1: 1, line});
+  }
+  return found;
 }
 
 // An arrow at the point that is chosen for it. (Circles of a size in pixels are not round on Plotly's logarithmic axes.)
 function annotations(data, colour, {chosen}) {
-  const every = [...data.front, ...data.dominated];
-  const point = every.find((each) => each[0] === chosen);
+  const point = pointOf(data, chosen);
   if (!point) return [];
-  const costs = every.map((each) => each[2]);
+  const costs = [...data.front, ...data.dominated].map((each) => each[2]);
   const right = point[2] ** 2 > Math.min(...costs) * Math.max(...costs);
   return [{
     x: Math.log10(point[2]),

@@ -64,7 +64,6 @@ async function updateFront() {
 
 function startFront() {
   setUpFront();
-  document.getElementById("front").dataset.drawnOver = axis();
   document.getElementById("axis").addEventListener("change", () => updateFront().catch(showProblem));
 }
 
@@ -83,6 +82,8 @@ function follow() {
 }
 
 startFront();
+// Another axis may have been chosen before this module came.
+if (axis() !== document.getElementById("front").dataset.drawnOver) updateFront().catch(showProblem);
 setUpScales();
 setUpCurves();
 if (!isOver()) {

@@ -71,13 +71,23 @@ class Visit:
             self.complaints.append(f"request to another host: {url}")
 
 
+def drawn(page: Page) -> None:
+    """See every chart of a page and point at it, and wait until Plotly has drawn it."""
+    for chart in page.locator(".chart:visible").all():
+        chart.hover()
+        chart.locator(".main-svg").first.wait_for()
+
+
 @contextmanager
 def visiting(
-    browser: Browser, url: str, *, size: tuple[int, int] = DESKTOP, scheme: Scheme = "light"
+    browser: Browser, url: str, *, size: tuple[int, int] = DESKTOP, scheme: Scheme = "light", scripts: bool = True
 ) -> Iterator[Visit]:
-    """A tab in a profile of its own. Raises AssertionError at the end if anything was complained about."""
+    """A tab in a profile of its own; without `scripts` a page is as it comes. Raises AssertionError at the end if anything
+    was complained about."""
     width, height = size
-    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme=scheme, java_script_enabled=scripts
+    )
     visit = Visit(context.new_page(), url)
     try:
         yield visit

@@ -6,13 +6,15 @@ import re
 from datetime import UTC, datetime
 
 import pytest
-from playwright.sync_api import Browser, Route
+from playwright.sync_api import Browser, Route, expect
+
+
 from sqlalchemy import Engine, update
 
 from db.engine import transaction
 from db.tables import PointRow
 from tests.api import rows
-from tests.api.pages.browser import DESKTOP, PHONE, Scheme, violations, visiting
+from tests.api.pages.browser import DESKTOP, PHONE, Scheme, drawn, violations, visiting
 from tests.api.process import Api
 from tests.api.test_exports import RECORD
 
@@ -60,6 +62,7 @@ def test_pages_are_for_everybody(chromium: Browser, api: Api, made: dict[str, st
     for size, scheme in looks:
         with visiting(chromium, url, size=size, scheme=scheme) as visit:
             page = visit.open(path.format(**made))
+            drawn(page)
             assert violations(page) == []
             too_wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
             assert page.evaluate(too_wide) == 0, f"{path} is wider than {size[0]} pixels"
@@ -92,3 +95,92 @@ def test_what_is_chosen_before_the_page_s_module_runs_counts(chromium: Browser, 
         module.continue_()
         visit.page.wait_for_url(re.compile("preset=tiny"))
         assert visit.page.locator("#dataset-id").input_value() == made["dataset"]
+
+
+def test_the_front_is_there_before_its_scripts(chromium: Browser, api: Api, made: dict[str, str]) -> None:
+    url = str(api.http.base_url).rstrip("/")
+    with visiting(chromium, url, scripts=False) as visit:
+        page = visit.open(f"/searches/{made['search']}")
+        expect(page.locator("#front-chart .plot")).to_be_visible()
+        assert [page.locator(f".plot path.{name}").get_attribute("d") != "" for name in ("dominated", "front")] == [
+            True
+        ] * 2
+    with visiting(chromium, url) as visit:
+        page = visit.open(f"/searches/{made['search']}")
+        page.locator("#budget").fill("2M")
+        expect(page.locator("#front-chart .bound:not([hidden])")).to_have_count(1)
+        expect(page.locator("#front-chart .chosen")).to_be_visible()
+        page.locator("#dominated").uncheck()
+        expect(page.locator("#front-chart path.dominated")).to_be_hidden()
+        expect(page.locator("#front-chart path.front")).to_be_visible()
+        drawn(page)
+        expect(page.locator("#front-chart .picture")).to_have_count(0)
+        dots = page.locator("#front-chart .layer-between .shapelayer path")
+        expect(dots).to_have_count(0)
+        page.locator("#dominated").check()
+        expect(dots).to_have_count(1)
+        assert (dots.get_attribute("d") or "").count("M") == 1
+        # It is pointed at like the others.
+        box = dots.bounding_box()
+        assert box is not None
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        expect(page.locator("#front-chart .hovertext")).to_contain_text("worse")
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [("/searches/new?dataset={dataset}", "#name"), ("/datasets", "[name=name]"), ("/keys", "#name")],
+)
+def test_nothing_is_sent_before_a_form_is_ready(
+    chromium: Browser, api: Api, made: dict[str, str], path: str, field: str
+) -> None:
+    with visiting(chromium, str(api.http.base_url).rstrip("/"), scripts=False) as visit:
+        page = visit.open(path.format(**made))
+        before = page.url
+        page.locator(field).fill("early")
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(100)
+        assert page.url == before
+        assert page.locator(field).input_value() == "early"
+
+
+def test_a_search_is_changed(chromium: Browser, api: Api, stored: Engine, made: dict[str, str]) -> None:
+    search = rows.search(stored, made["dataset"], name="before", labels={"team": "vision", "old": "1"})
+    with visiting(chromium, str(api.http.base_url).rstrip("/")) as visit:
+        page = visit.open(f"/searches/{search}")
+        page.get_by_text("Change them").click()
+        page.get_by_label("Name", exact=True).fill("after")
+        page.get_by_role("textbox", name="Labels").fill("team=vision, new=a b")
+        page.get_by_label("Max wall seconds").fill("3600")
+        page.get_by_role("button", name="Change", exact=True).click()
+        expect(page.get_by_role("heading", name="after")).to_be_visible()
+        found = api.http.get(f"/v1/searches/{search}").json()
+        assert found["labels"] == {"team": "vision", "new": "a b"}
+        assert found["limits"]["max_wall_seconds"] == 3600
+        assert found["limits"]["max_trials"] is None
+
+        # A limit is taken away; a wrong one is told where it is.
+        page.get_by_text("Change them").click()
+        page.get_by_label("Max wall seconds").fill("")
+        page.get_by_role("textbox", name="Labels").fill("team")
+        page.get_by_role("button", name="Change", exact=True).click()
+        expect(page.locator("#change .message")).to_have_text("Write team as name=value.")
+        page.get_by_role("textbox", name="Labels").fill("team=vision")
+        page.get_by_role("button", name="Change", exact=True).click()
+        expect(page.locator("body")).not_to_contain_text("new: a b")
+        assert api.http.get(f"/v1/searches/{search}").json()["limits"]["max_wall_seconds"] is None
+
+
+def test_a_dataset_comes_from_an_address(chromium: Browser, api: Api) -> None:
+    with visiting(chromium, str(api.http.base_url).rstrip("/")) as visit:
+        page = visit.open("/datasets")
+        page.get_by_label("An archive at an address").check()
+        expect(page.get_by_label("Archive (zip or tar)", exact=True)).to_be_hidden()
+        page.get_by_label("Name", exact=True).fill("from afar")
+        page.get_by_label("Address of the archive").fill("https://images.example/some.zip")
+        page.get_by_label("SHA-256").fill("AB" * 32)
+        page.get_by_role("button", name="Add").click()
+        page.wait_for_url("**/datasets/ds_*")
+        expect(page.locator("#dataset")).to_contain_text("https://images.example/some.zip")
+        made = api.http.get(f"/v1/datasets/{page.url.rpartition('/')[2]}").json()
+        assert made["source"] == {"kind": "url", "url": "https://images.example/some.zip", "sha256": "ab" * 32}

@@ -107,6 +107,12 @@ def test_assets_are_kept_for_ever_under_their_digest(http: httpx.Client) -> None
     assert http.get("/assets/old/nothing.css").status_code == 404
 
 
+def test_assets_are_packed(http: httpx.Client) -> None:
+    answer = http.get(assets.url("style.css"), headers={"Accept-Encoding": "gzip"})
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.text == http.get(assets.url("style.css"), headers={"Accept-Encoding": "identity"}).text
+
+
 def test_plotly_comes_from_its_wheel(http: httpx.Client) -> None:
     with http.stream("GET", assets.url(assets.PLOTLY), headers={"Accept-Encoding": "gzip"}) as answer:
         packed = b"".join(answer.iter_raw())

@@ -101,10 +101,13 @@ def test_from_images_to_a_checkpoint(visit: Visit, service: Service, tmp_path: P
         f"{service.url}/v1/searches/{search_id}/front/select",
         json={"constraints": [{"metric": "macs", "value": budget}]},
     ).json()
+    expect(page.locator("#front-chart .plot .front")).to_be_visible()
     page.locator("#budget").fill(str(budget))
+    expect(page.locator("#front-chart .plot .bound:not([hidden])")).to_have_count(1)
+    page.locator("#front-chart").hover()
     chosen = page.locator("#chosen-point")
     expect(chosen).to_have_text(wanted["key"])
-    expect(page.locator("#front-chart .shapelayer path")).to_have_count(1)
+    expect(page.locator("#front-chart .layer-above .shapelayer path")).to_have_count(1)
     expect(page.locator("#front-chart .annotation")).to_contain_text(wanted["key"])
     chosen.click()
     page.wait_for_url(re.compile(wanted["id"]))
