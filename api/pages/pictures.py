@@ -22,6 +22,11 @@ from models.families.structures import SCALES, from_line
 
 router = new_router()
 _TYPES: Final = {".svg": "image/svg+xml", ".png": "image/png"}
+_KINDS: Final = {
+    "masks": "images, and where each layer computes (white)",
+    "scales": "channels at each scale",
+    "shape": "sizes over the training",
+}
 _LARGEST: Final = 4 * 1024**2
 _SHOWN: Final = 24
 
@@ -40,7 +45,8 @@ def drawn(artifact: Artifact | ArtifactRow) -> Picture | None:
     path = PurePath(artifact.name)
     if path.suffix not in _TYPES or artifact.size > _LARGEST:
         return None
-    return Picture(artifact.id, artifact.name, path.stem.replace("_", " "))
+    key, _, kind = path.stem.rpartition(".")
+    return Picture(artifact.id, artifact.name, f"{key}: {_KINDS.get(kind, kind)}" if key else kind)
 
 
 def of_search(session: Session, row: SearchRow, found: Found) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import Response
 
 from api.lookup import found_search
+from api.pages.quantities import order
 from api.pages.rendering import page
 from api.pages.route import router as new_router
 from api.pages.visitor import Visitor
@@ -29,6 +30,7 @@ def read(point_id: str, session: Db, visitor: Visitor) -> Response:
         here="searches",
         visitor=visitor,
         point=point,
+        metrics=sorted(point.metrics.items(), key=lambda metric: order(metric[0])),
         search=found_search(session, visitor.tenant, point.search_id),
         exports=exports.read_list(point_id, session, visitor.tenant).data,
         card=bytes(exports.read_card(point_id, session, visitor.tenant).body).decode(),
