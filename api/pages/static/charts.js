@@ -46,7 +46,14 @@ function react(element, {make}) {
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(`--${name}`).trim();
   const {data, layout} = make(colour);
-  const axis = {gridcolor: colour("line"), linecolor: colour("line"), zeroline: false, automargin: true, fixedrange: false};
+  const axis = ({title, ...given}) => ({
+    gridcolor: colour("line"),
+    linecolor: colour("line"),
+    zeroline: false,
+    automargin: true,
+    title: {standoff: 8, font: {size: 13}, ...title},
+    ...given,
+  });
   Plotly.react(
     element,
     data,
@@ -58,8 +65,8 @@ function react(element, {make}) {
       hoverlabel: {bgcolor: colour("paper"), bordercolor: colour("line"), font: {color: colour("ink")}},
       legend: {orientation: "h", y: 1.02, yanchor: "bottom", x: 0},
       ...layout,
-      xaxis: {...axis, ...layout.xaxis},
-      yaxis: {...axis, ...layout.yaxis},
+      xaxis: axis(layout.xaxis),
+      yaxis: axis(layout.yaxis),
     },
     {displayModeBar: false, responsive: true, doubleClick: "reset"},
   );

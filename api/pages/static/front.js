@@ -107,7 +107,7 @@ function traces(data) {
 function figure(data, {dominated, cloud, front, baselines}, view, colour, shown) {
   return {
     data: [
-      {...dominated, visible: data.dominated.length > 0, hoverinfo: shown.dominated ? "all" : "skip", mode: "none"},
+      {...dominated, visible: shown.dominated && data.dominated.length > 0, mode: "none"},
       {...front, mode: "lines+markers", line: {color: colour("series-1"), shape: "hv", width: 2}, marker: {color: colour("series-1"), size: 9}},
       {...baselines, visible: data.baselines.length > 0, mode: "markers", marker: {color: colour("series-2"), size: 10, symbol: "diamond-open", line: {width: 2}}},
     ],

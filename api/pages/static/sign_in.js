@@ -1,7 +1,7 @@
 // A key is sent once; the answer sets a cookie, with which the page that was asked for is loaded again.
 
 import {request} from "./api.js";
-import {onSubmit} from "./forms.js";
+import {FieldError, onSubmit} from "./forms.js";
 
 const form = document.getElementById("sign-in");
 const input = document.getElementById("key");
@@ -26,14 +26,13 @@ onSubmit(
     refused.textContent = "";
     input.removeAttribute("aria-invalid");
     // Others cannot be in a header.
-    if (!/^[\x20-\x7e]+$/.test(key)) throw new Error("This is no API key: a character in it cannot be part of one.");
+    if (!/^[\x20-\x7e]+$/.test(key)) throw new FieldError("/key", "This is no API key: a character in it cannot be part of one.");
     await request("POST", "/v1/session", undefined, {headers: {Authorization: `Bearer ${key}`}});
     again();
   },
   (error) => {
-    // Without a status it is this form's own word, or the network's.
     if (error.status === 401) refuse("This key is unknown, revoked or expired. Check it, or ask for another one.");
-    else if (error.status === undefined) refuse(error.message);
+    else if (error instanceof FieldError) refuse(error.message);
     else refused.textContent = error.message;
   },
 );

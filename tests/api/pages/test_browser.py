@@ -116,15 +116,20 @@ def test_the_front_is_there_before_its_scripts(chromium: Browser, api: Api, made
         drawn(page)
         expect(page.locator("#front-chart .picture")).to_have_count(0)
         dots = page.locator("#front-chart .layer-between .shapelayer path")
+        told = page.locator("#front-chart .hovertext")
         expect(dots).to_have_count(0)
         page.locator("#dominated").check()
         expect(dots).to_have_count(1)
         assert (dots.get_attribute("d") or "").count("M") == 1
-        # It is pointed at like the others.
+        # It is pointed at like the others, while it is to be seen.
         box = dots.bounding_box()
         assert box is not None
-        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-        expect(page.locator("#front-chart .hovertext")).to_contain_text("worse")
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        page.mouse.move(x, y)
+        expect(told).to_contain_text("worse")
+        page.locator("#dominated").uncheck()
+        page.mouse.move(x, y)
+        expect(told).to_have_count(0)
 
 
 @pytest.mark.parametrize(
