@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from api.lookup import found_search
 from api.pages import forms, fronts
-from api.pages.quantities import label
+from api.pages.quantities import axis_label
 from api.pages.rendering import page
 from api.pages.route import router as new_router
 from api.pages.visitor import Visitor
@@ -60,7 +60,7 @@ def read(
         datasets=datasets.read_list(session, visitor.tenant, service, state="ready", limit=_DATASETS).data,
         fields=forms.fields(params.model_json_schema(), values, "/method"),
         limits=forms.fields(Limits.model_json_schema(), begun.get("limits", {}), "/limits"),
-        costs=[fronts.Axis(cost, label(cost)) for cost in fronts.COUNTED],
+        costs=[fronts.Axis(cost, axis_label(cost)) for cost in fronts.COUNTED],
         devices=[device.name for device in devices.read_list(session).data],
     )
 
