@@ -23,6 +23,8 @@ export function setUpFront() {
     tell(data, bound, chosen);
     chart.classList.toggle("plain", !dominated.checked);
     sketch(chart.querySelector(".plot"), bound, pointOf(data, chosen));
+    // Without a point there is nothing to draw.
+    if (view === null) return;
     const make = (colour) => figure(data, lines, view, colour, {bound, chosen, dominated: dominated.checked});
     draw(chart, make, ([id]) => location.assign(`/points/${id}`));
   };
@@ -47,7 +49,7 @@ function pointOf(data, id) {
 
 // The axes are those of the picture, so that nothing jumps when Plotly takes its place.
 function viewOf(plot) {
-  if (plot === null) return {};
+  if (plot === null) return null;
   const {left, right, bottom, top} = plot.dataset;
   return {x: {range: [Number(left), Number(right)]}, y: {range: [Number(bottom), Number(top)]}};
 }

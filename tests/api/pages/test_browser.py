@@ -107,6 +107,7 @@ def test_the_front_is_there_before_its_scripts(chromium: Browser, api: Api, made
         ] * 2
     with visiting(chromium, url) as visit:
         page = visit.open(f"/searches/{made['search']}")
+        assert violations(page) == []
         page.locator("#budget").fill("2M")
         expect(page.locator("#front-chart .bound:not([hidden])")).to_have_count(1)
         expect(page.locator("#front-chart .chosen")).to_be_visible()
