@@ -20,11 +20,25 @@ _STATIC: Final = Path(__file__).parent / "static"
 _TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _FOREVER: Final = "public, max-age=31536000, immutable"
 PLOTLY: Final = "plotly.min.js"
+_IMPORT: Final = re.compile(r"^import (?:\{.*\} from )?\"\./([a-z_]+\.js)\";$", re.MULTILINE)
 
 
 def url(name: str) -> str:
     """Where a file is. Modules import each other by relative names, so all have one digest in common."""
     return f"/assets/{_digest()}/{name}"
+
+
+@cache
+def imports(name: str) -> tuple[str, ...]:
+    """The modules that a module needs, theirs too: a page that names them gets all at once, not one after the other."""
+    found: dict[str, None] = {}
+    wanted = [name]
+    while wanted:
+        text = (_STATIC / wanted.pop()).read_text()
+        fresh = [each for each in _IMPORT.findall(text) if each not in found]
+        found |= dict.fromkeys(fresh)
+        wanted += fresh
+    return tuple(found)
 
 
 @router.get("/assets/{digest}/{name}")

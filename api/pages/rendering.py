@@ -43,6 +43,7 @@ def _environment() -> Environment:
     )
     environment.globals |= {
         "asset": assets.url,
+        "imports": assets.imports,
         "plotly_style": assets.plotly_style(),
         "now": lambda: datetime.now(UTC),
     }

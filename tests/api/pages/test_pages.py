@@ -107,6 +107,13 @@ def test_assets_are_kept_for_ever_under_their_digest(http: httpx.Client) -> None
     assert http.get("/assets/old/nothing.css").status_code == 404
 
 
+def test_a_page_names_every_module_at_once(http: httpx.Client, search_id: str) -> None:
+    text = http.get(f"/searches/{search_id}").text
+    for name in ("api", "charts", "curves", "forms", "front", "live", "numbers", "scales"):
+        assert f'<link rel="modulepreload" href="{assets.url(f"{name}.js")}">' in text
+    assert assets.imports("api.js") == ()
+
+
 def test_assets_are_packed(http: httpx.Client) -> None:
     answer = http.get(assets.url("style.css"), headers={"Accept-Encoding": "gzip"})
     assert answer.headers["content-encoding"] == "gzip"
