@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 
 import pytest
 from playwright.sync_api import Browser, Route, expect
-
-
 from sqlalchemy import Engine, update
 
 from db.engine import transaction
