@@ -36,11 +36,9 @@ class Survey:
 def survey(spec: ResolvedSpec) -> Survey:
     """Raises InvalidError for parameters that fit no network and limits that leave no room for one, InfeasibleError for
     constraints that none meets."""
-    least, most = spec.least_trials, spec.limits.max_trials
-    if most is not None and most < least:
-        measuring = f", {least - spec.method.least_trials} of which measure latencies" if spec.devices else ""
-        detail = f"{spec.method.kind} finds nothing with fewer than {least} trials{measuring}: use at least {least}, or no limit"
-        raise InvalidError(detail, errors=[FieldProblem(pointer="/limits/max_trials", detail=detail)])
+    if (low := spec.low_limit()) is not None:
+        field, detail = low
+        raise InvalidError(detail, errors=[FieldProblem(pointer=pointer(["limits", field]), detail=detail)])
     try:
         spec.method.check_devices(spec.devices)
         candidates = spec.candidates()

@@ -132,12 +132,9 @@ class LocalSearch:
         self._device = device
         self._method = METHODS[spec.method.kind]
         self._launch = launch or (lambda run, trial, reporter: run(trial, reporter))
-        least = spec.least_trials
-        if spec.limits.max_trials is not None and spec.limits.max_trials < least:
-            raise LocalSearchError(
-                f"limits.max_trials: {spec.method.kind} finds nothing with fewer than {least} trials: use at least {least}, or "
-                "no limit"
-            )
+        if (low := spec.low_limit()) is not None:
+            field, detail = low
+            raise LocalSearchError(f"limits.{field}: {detail}")
         try:
             spec.method.check_devices(spec.devices)
         except ValueError as error:

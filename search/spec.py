@@ -208,9 +208,23 @@ class SearchSpec(_Spec):
 
     @property
     def least_trials(self) -> int:
-        """Trials without which it finds nothing: the method's, and those that measure."""
+        """Trials without which it finds nothing: the method's, and those that measure, before them and if it learns its
+        networks after each."""
         least: int = self.method.least_trials
-        return least + len(self.devices) * (2 if self.method.learns else 1)
+        return least + len(self.devices) * (1 + least if self.method.learns else 1)
+
+    def low_limit(self) -> tuple[str, str] | None:
+        """A limit with which it finds nothing: its field, and what to do."""
+        kind, measuring = self.method.kind, self.least_trials - self.method.least_trials
+        trials = "trials" + (f", {measuring} of which measure latencies" if measuring else "")
+        least = {
+            "max_trials": (self.limits.max_trials, self.least_trials, trials),
+            "max_epochs": (self.limits.max_epochs, self.method.least_epochs, "epochs"),
+        }
+        for field, (most, count, what) in least.items():
+            if most is not None and most < count:
+                return field, f"{kind} finds nothing with fewer than {count} {what}: use at least {count}, or no limit"
+        return None
 
     @field_validator("objectives")
     @classmethod

@@ -60,14 +60,22 @@ class MethodParams(BaseModel):
     """Parameters of a preset that runs in <= 20 s on 2 cores: the contract tests' and the tutorials'."""
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     """Named parameters to start from, beside `tiny`."""
-    least_trials: ClassVar[int] = 1
-    """Trials without which a search finds nothing: a lower `max_trials` is refused."""
     learns: ClassVar[bool] = False
     """Whether its networks come about in training: points that lack a latency are measured once their trial has ended."""
     exports: ClassVar[tuple[Format, ...]] = ALL
     """Formats that its points can be exported in."""
 
     kind: str
+
+    @property
+    def least_trials(self) -> int:
+        """Trials without which a search finds nothing: a lower `max_trials` is refused."""
+        return 1
+
+    @property
+    def least_epochs(self) -> int:
+        """Epochs without which it finds nothing: a lower `max_epochs` is refused."""
+        return 1
 
     @abstractmethod
     def candidates(self, dataset: DatasetProfile) -> list[Candidate]:

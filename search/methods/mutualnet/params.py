@@ -68,7 +68,6 @@ class SlimmableParams(TrainingParams):
         "calibration_images": 256,
         "augmentation": {"kind": "none"},
     }
-    least_trials: ClassVar[int] = 2
 
     family: str = Field(
         default="fd_mobilenet", description="Network family, one that can be narrowed (`GET /v1/families`)."
@@ -124,6 +123,10 @@ class SlimmableParams(TrainingParams):
         if self.goal == "front" and self.granularity == "stage" and self.sweep.mode == "grid":
             raise ValueError("sweep.mode: a width for each stage gives too many networks for a grid; use adaptive")
         return self
+
+    @property
+    def least_trials(self) -> int:
+        return 2
 
     def planned_epochs(self, dataset: DatasetProfile) -> float:
         """With baselines: as many for each, or with their budget `compute` as many for all."""

@@ -35,7 +35,6 @@ class ScaleNetParams(TrainingParams):
     paper: ClassVar[str] = "Li et al., ScaleNet, CVPR 2019 (arXiv 1904.09460)"
     tiny: ClassVar[dict[str, Any]] = recipes.TINY
     presets: ClassVar[dict[str, dict[str, Any]]] = recipes.PRESETS
-    least_trials: ClassVar[int] = 3
 
     kind: Literal["scalenet"] = "scalenet"
     family: str = Field(
@@ -131,6 +130,10 @@ class ScaleNetParams(TrainingParams):
         if self.budget_metric == "latency_ms" and self.budgets is None:
             raise ValueError("budgets: give the milliseconds that networks may take, as budget_metric is latency_ms")
         return self
+
+    @property
+    def least_trials(self) -> int:
+        return 3
 
     def planned_epochs(self, dataset: DatasetProfile) -> float:
         networks = len(self.targets(dataset)) * (1 + len(self.baselines))

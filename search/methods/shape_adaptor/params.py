@@ -159,6 +159,16 @@ class ShapeAdaptorParams(TrainingParams):
             raise ValueError("human: mode autotl starts from the human-designed network's weights; leave it on")
         return self
 
+    @property
+    def least_trials(self) -> int:
+        """One, after those whose weights are needed."""
+        return 1 + (len(self.families) if "autotl" in self.modes else 0)
+
+    @property
+    def least_epochs(self) -> int:
+        """One for each of these trials."""
+        return self.least_trials
+
     def input_size(self, dataset: DatasetProfile) -> tuple[int, int]:
         """Height and width, pixels. Raises ValueError for a side beyond the dataset's image size."""
         return dataset.image_size if self.resolutions is None else input_size(dataset, self.sides(dataset)[0])

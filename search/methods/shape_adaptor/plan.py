@@ -40,15 +40,17 @@ def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
         epochs = budget.epochs(spec, learned, number)
         trials.append(NewTrial(params={"stage": stage, "epochs": epochs, "config": config}, inputs=inputs))
 
+    def full() -> bool:
+        return len(history) + len(trials) >= budget.trainings(spec, learned)
+
     def room() -> bool:
-        made = len(history) + len(trials)
-        return active + len(trials) < params.parallel_trials and made < budget.trainings(spec, learned)
+        return active + len(trials) < params.parallel_trials and not full()
 
     for config in first:
         if room():
             add(COMPARE, config)
     if first or any(record.state in _ACTIVE for record in pretrained.values() if "autotl" in params.modes):
-        return Plan(trials=tuple(trials))
+        return Plan(trials=tuple(trials), done=full())
     for record in pretrained.values():
         if record.state != "completed":
             proposals.drop(record.params["config"]["family"], "autotl")
@@ -66,8 +68,7 @@ def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
                 found = wanted if wanted["mode"] == HUMAN else random_shapes.drawn(spec, wanted)
                 if found is not None:
                     add(COMPARE, found)
-    made = len(history) + len(trials)
-    return Plan(trials=tuple(trials), done=room() or made >= budget.trainings(spec, learned))
+    return Plan(trials=tuple(trials), done=room() or full())
 
 
 def _without_shape(config: dict[str, Any]) -> dict[str, Any]:

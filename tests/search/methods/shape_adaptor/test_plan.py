@@ -114,6 +114,35 @@ def test_transfer_waits_for_the_weights_it_starts_from() -> None:
     assert inputs == {"vgg16-standard-a4-d8-free": {}, "resnet18-standard-a4-d8-free": {}}
 
 
+@pytest.mark.parametrize("most", [1, 2, 3, 4])
+@pytest.mark.parametrize("ends", ["completed", "failed"])
+def test_a_transfer_ends_with_its_epochs(most: int, ends: TrialState) -> None:
+    """Two networks are trained first, each for an epoch."""
+    method = {"modes": ["autotl"], "families": ["vgg16", "resnet18"], "targets": [0], "trials": 2}
+    spec = resolved(method, limits={"max_epochs": most})
+    history = searched(spec, ends)
+    learned = [record for record in history if record.params["stage"] == "learn"]
+    assert len(history) - len(learned) == min(most, 2)
+    assert len(learned) == (max(0, most - 2) if ends == "completed" else 0)
+
+
+@pytest.mark.parametrize(
+    ("method", "least"),
+    [({}, 1), ({"modes": ["autotl"]}, 2), ({"modes": ["standard", "autotl"], "families": ["vgg16", "resnet18"]}, 3)],
+)
+def test_limits_that_leave_nothing_learned_are_refused(method: dict[str, Any], least: int) -> None:
+    for field, what in (("max_trials", "trials"), ("max_epochs", "epochs")):
+        assert resolved(method, limits={field: least}).low_limit() is None
+        if least > 1:
+            assert resolved(method, limits={field: least - 1}).low_limit() == (
+                field,
+                f"shape_adaptor finds nothing with fewer than {least} {what}: use at least {least}, or no limit",
+            )
+    measured = resolved(method, constraints=[{"metric": "latency_ms", "device": "onnxruntime-cpu-1t", "value": 1}])
+    # Each is measured after it was trained, and the first trial of all measures.
+    assert measured.least_trials == 1 + 2 * least
+
+
 @pytest.mark.parametrize(
     ("most", "expected"), [(None, [4, 4, 4, 4]), (16, [4, 4, 4, 4]), (10, [3, 3, 2, 2]), (3, [1, 1, 1])]
 )
