@@ -94,24 +94,34 @@ class Learner(nn.Module):
         over = (self.network.macs(alpha) / self._most).log()
         return loss + self._params.penalty * (over if self._grows else over.clamp(min=0)).square()
 
+    @torch.no_grad()
+    def move(self, gradient: Tensor, index: int, *, skips: bool) -> None:
+        """Change the alphas by their gradient [adaptors] at step `index`. `skips`: one that is not finite is the overflow of a scaled
+        loss, and changes nothing, not by the momentum either. The host does not wait."""
+        rate = cosine(self._params.alpha_learning_rate, index, self._steps)
+        velocity = MOMENTUM * self.velocity + gradient
+        alpha = self.network.alpha - rate * (gradient + MOMENTUM * velocity)
+        if skips:
+            finite = gradient.isfinite().all()
+            velocity, alpha = (
+                torch.where(finite, velocity, self.velocity),
+                torch.where(finite, alpha, self.network.alpha),
+            )
+        self.velocity.copy_(velocity)
+        self.network.alpha.copy_(alpha)
+
     def _learn(self, index: int, batch: Batch) -> None:
         """Change the alphas, and plan the sizes anew: the host waits for the device once."""
         images = resize(batch.images, self.network.rule.size, antialias=self._params.antialias)
         images = images.contiguous(memory_format=torch.channels_last)
         half = precision.resolve(self._params.precision, images.device) is torch.float16
+        scale = _HALF_SCALE if half else 1.0
         alpha = self.network.alpha.detach().clone().requires_grad_()
-        loss = self.loss(images, batch.labels, alpha) * (_HALF_SCALE if half else 1.0)
+        loss = self.loss(images, batch.labels, alpha) * scale
         (gradient,) = torch.autograd.grad(loss, [alpha])
-        if half:
-            # An overflow changes nothing.
-            gradient = torch.nan_to_num(gradient / _HALF_SCALE, nan=0.0, posinf=0.0, neginf=0.0)
         ranks = current()
         ranks.sum([gradient])
-        rate = cosine(self._params.alpha_learning_rate, index, self._steps)
-        with torch.no_grad():
-            gradient /= ranks.count
-            self.velocity.mul_(MOMENTUM).add_(gradient)
-            self.network.alpha.sub_(rate * (gradient + MOMENTUM * self.velocity))
+        self.move(gradient / (scale * ranks.count), index, skips=half)
         ranks.align([self.network.alpha])
         before = self.network.sizes
         alphas = self.network.plan(_agree)

@@ -252,6 +252,22 @@ def test_the_target_pulls_at_the_alphas(stripes: Path, tmp_path: Path) -> None:
         assert torch.equal(found.sign(), torch.full_like(found, sign))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_overflow_changes_nothing_on_any_adaptor(learner: Learner, value: float) -> None:
+    alpha = learner.network.alpha
+    learner.move(torch.ones_like(alpha), 0, skips=True)
+    before, velocity = alpha.clone(), learner.velocity.clone()
+    assert velocity.all()
+    overflow = torch.tensor([1.0, value, 1.0, 1.0])
+    assert waits(lambda: learner.move(overflow, 1, skips=True)) == []
+    assert torch.equal(learner.network.alpha, before)
+    assert torch.equal(learner.velocity, velocity)
+    # Without a scale it is no overflow, and `plan` says that the alphas diverged.
+    learner.move(overflow, 1, skips=False)
+    with pytest.raises(ValueError, match="diverged"):
+        learner.network.plan()
+
+
 def test_a_step_in_parts_teaches_the_alphas_once(learner: Learner) -> None:
     learner.passes(1, batch(), lambda loss: loss)
     once = learner.network.alpha.clone()
