@@ -115,7 +115,7 @@ def initial_alpha(side: int, last: int, count: int) -> float:
 class Rule:
     """How factors become sizes, in a network with adaptors and for one input size.
 
-    Each side is that of the map before it times the factor, cut off (local type); with `in_all` it is that of the network without
+    Each side is that of the map before it times the factor, cut off (local type; a factor within 1e-4 of 1 is 1); with `in_all` it is that of the network without
     adaptors times all factors up to there, rounded (global type). `limit`: of the last map's shorter side, to which all factors shrink in
     one ratio.
     """
@@ -215,7 +215,8 @@ class Rule:
                 continue
             at = len(found)
             overall *= factors[at]
-            real = [side * overall + 0.5 for side in human] if self.in_all else [side * factors[at] for side in size]
+            own = HIGH if factors[at] >= self._keeps else factors[at]
+            real = [side * overall + 0.5 for side in human] if self.in_all else [side * own for side in size]
             known = (None, None) if before is None else before[at]
             planned = [_side(wanted, side) for wanted, side in zip(real, known, strict=True)]
             height, width = (
@@ -232,6 +233,12 @@ class Rule:
             layers = self.network.blocks[i].layers(size)
             self._known[i, size] = sum(layer.macs for layer in layers), layers[-1].output.size
         return self._known[i, size]
+
+    @cached_property
+    def _keeps(self) -> float:
+        """The least factor that keeps a side, so that nothing is cut off where the last side is to be the input's. Under a limit
+        that is less than that, every factor counts."""
+        return HIGH - _OFFSET if self.limit is None or min(self.size) <= self.limit else HIGH
 
     @cached_property
     def _known(self) -> dict[tuple[int, Size], tuple[int, Size]]:

@@ -64,6 +64,16 @@ def test_initial_sizes_come_to_the_wanted_side(side: int) -> None:
     assert 5 <= sizes[-1][0] <= 8
 
 
+@pytest.mark.parametrize("side", [32, 33, 512])
+@pytest.mark.parametrize("limit", [None, 512])
+def test_sides_that_are_to_stay_do(side: int, limit: int | None) -> None:
+    found = rule(4, (side, side), limit)
+    assert found.sizes([initial_alpha(side, side, 4)] * 4) == ((side, side),) * 4
+    assert found.sizes([alpha(0.9998)] * 4)[-1] == (side - 4, side - 4)
+    # A limit a pixel below them holds.
+    assert rule(4, (side, side), side - 1).sizes([12.0] * 4)[-1][0] < side
+
+
 def test_in_all_the_factors_are_multiplied_before_they_are_rounded() -> None:
     """Global type: what one adaptor cuts off, the next does not lose."""
     compressed = Rule(adapted(VGG, 4, "add"), (32, 32), in_all=True)
@@ -142,7 +152,7 @@ def test_fitted_sizes_use_a_budget_up(family: str, share: float) -> None:
 def test_a_shape_that_fits_is_left_alone_unless_it_is_to_grow() -> None:
     found, alphas = rule(), [0.5, 0.2, -0.2, -0.5]
     assert found.fitted(alphas, lambda sizes: True, grows=False) == found.shape(alphas)
-    assert found.fitted(alphas, lambda sizes: True, grows=True).sizes == ((31, 31), (30, 30), (29, 29), (28, 28))
+    assert found.fitted(alphas, lambda sizes: True, grows=True).sizes == ((32, 32),) * 4
     with pytest.raises(TooCostlyError, match="the smallest sizes"):
         found.fitted(alphas, lambda sizes: False, grows=False)
 
