@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from sqlalchemy.orm import Session
 
-from api import devices, feasibility, problems, quotas
+from api import devices, feasibility, problems, quotas, starts
 from api.schemas.problems import FieldProblem
 from db import datasets, searches
 from db.tables import SearchRow
@@ -34,6 +34,7 @@ def accept(session: Session, tenant: str, spec: SearchSpec, settings: Settings, 
     """A new search. Raises what `resolve` does, InfeasibleError and QuotaExceededError."""
     resolved = resolve(session, tenant, spec)
     survey = feasibility.survey(resolved)
+    initial = starts.found(session, tenant, resolved)
     quotas.admit_search(session, tenant, settings)
     return searches.insert(
         session,
@@ -41,6 +42,7 @@ def accept(session: Session, tenant: str, spec: SearchSpec, settings: Settings, 
         spec=resolved.model_dump(mode="json"),
         dataset_id=spec.dataset_id,
         created={"candidates": survey.as_json(), "versions": _versions(), **provenance},
+        initial=initial,
     )
 
 

@@ -196,15 +196,18 @@ def _asked(session: Session, lease: Lease, idle_seconds: float | None) -> Asked:
 
 
 def _digest(session: Session, search_id: str, wanted: dict[str, Any]) -> str:
+    number, name = wanted["trial"], wanted["artifact"]
     digest = session.scalar(
         select(ArtifactRow.sha256)
-        .join(TrialRow, TrialRow.id == ArtifactRow.trial_id)
+        .outerjoin(TrialRow, TrialRow.id == ArtifactRow.trial_id)
         .where(
-            TrialRow.search_id == search_id,
-            TrialRow.number == wanted["trial"],
-            ArtifactRow.name == wanted["artifact"],
+            ArtifactRow.search_id == search_id,
+            # An artifact of the search itself has no trial.
+            TrialRow.number.is_not_distinct_from(number),
+            ArtifactRow.name == name,
         )
     )
     if digest is None:
-        raise LookupError(f"trial {wanted['trial']} of search {search_id} has no artifact {wanted['artifact']!r}")
+        owner = f"search {search_id}" if number is None else f"trial {number} of search {search_id}"
+        raise LookupError(f"{owner} has no artifact {name!r}")
     return digest

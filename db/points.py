@@ -38,3 +38,12 @@ def get(session: Session, tenant: str, point_id: str) -> FoundPoint | None:
     query = _FOUND.where(PointRow.id == point_id, PointRow.tenant_id == tenant)
     found = session.execute(query).one_or_none()
     return None if found is None else FoundPoint(*found)
+
+
+def checkpoint(session: Session, point: FoundPoint) -> ArtifactRow | None:
+    """The file with a point's weights, which nobody removes or replaces until the transaction ends; None: it has none of its own, or they
+    were just removed."""
+    if point.artifact is None:
+        return None
+    kept = select(ArtifactRow).where(ArtifactRow.id == point.artifact.id)
+    return session.scalar(kept.with_for_update(read=True).execution_options(populate_existing=True))

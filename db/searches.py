@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session, defer
 from db import events, outbox, states
 from db.ids import new_id
 from db.keyset import Keyset, newest_first
-from db.tables import AttemptRow, EventRow, SearchRow, TrialRow
+from db.tables import ArtifactRow, AttemptRow, EventRow, SearchRow, TrialRow
+from search.methods.method import INITIAL
 
 CREATED = "search.created"
 
@@ -44,11 +45,18 @@ class Past:
 
 
 def insert(
-    session: Session, tenant: str, *, spec: Mapping[str, Any], dataset_id: str, created: dict[str, Any]
+    session: Session,
+    tenant: str,
+    *,
+    spec: Mapping[str, Any],
+    dataset_id: str,
+    created: dict[str, Any],
+    initial: ArtifactRow | None = None,
 ) -> SearchRow:
     """A new search in state `queued`, with its first event (`created` is its data) and a wake-up of its planner.
 
-    `spec` is the resolved specification as JSON.
+    `spec` is the resolved specification as JSON. `initial` is the file that its trials start from: it gets an artifact of its
+    own for it, so that it does not matter what becomes of the other's search.
     """
     row = SearchRow(
         id=new_id("srch"),
@@ -63,6 +71,9 @@ def insert(
     )
     session.add(row)
     session.flush()
+    if initial is not None:
+        content = {"sha256": initial.sha256, "size": initial.size, "media_type": initial.media_type}
+        session.add(ArtifactRow(id=new_id("art"), tenant_id=tenant, search_id=row.id, name=INITIAL, **content))
     events.append(session, row.id, CREATED, created)
     outbox.enqueue(session, outbox.ADVANCE, row.id, priority=row.priority)
     session.flush()

@@ -137,7 +137,8 @@ class SearchRow(_Tenant, _Created, Base):
 
 
 class TrialRow(_Tenant, _Created, Base):
-    """`number` counts from 0 in its search; `inputs` {name: {trial, artifact}} name artifacts of earlier trials.
+    """`number` counts from 0 in its search; `inputs` {name: {trial, artifact}} name artifacts of earlier trials, or with no
+    trial of the search itself.
 
     `checkpoint` is {step, files: {name: {sha256, size}}} of the last one; `run_after` is when it may be claimed;
     `batch_scale` is what its batch sizes are multiplied by, less than 1 after it ran out of memory. `device` is what it
@@ -217,7 +218,8 @@ class LogRow(_Tenant, Base):
 
 
 class ArtifactRow(_Tenant, _Created, Base):
-    """A blob by its SHA-256, and what it is to the trial (or dataset upload) that made it."""
+    """A blob by its SHA-256, and what it is to the trial (or dataset upload) that made it, or to the search that starts from
+    it."""
 
     __tablename__ = "artifacts"
 

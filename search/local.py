@@ -17,8 +17,10 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
+from models import checkpoint
+from models.architecture import Architecture
 from search.latency.table import Measured
-from search.methods.method import NewTrial, TrialRecord
+from search.methods.method import NewTrial, TrialArtifact, TrialRecord
 from search.pareto import hypervolume, nondominated
 from search.reporter import Point, Reporter, Stop, Trial, TrialEndedError
 from search.seeds import trial_seed
@@ -137,7 +139,10 @@ class LocalSearch:
             raise LocalSearchError(f"limits.{field}: {detail}")
         try:
             spec.method.check_devices(spec.devices)
-        except ValueError as error:
+            if spec.method.start is not None:
+                record = checkpoint.read_record(spec.method.start)
+                spec.method.check_start(spec.dataset, Architecture.from_json(record.get("architecture", {})))
+        except (ValueError, OSError) as error:
             raise LocalSearchError(str(error)) from error
         if not (candidates := spec.candidates()) or not spec.feasible():
             raise LocalSearchError(_infeasible(spec))
@@ -194,7 +199,7 @@ class LocalSearch:
         work = folder / "work"
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
-        checkpoint = folder / "checkpoint"
+        saved = folder / "checkpoint"
         reporter = LocalReporter(
             folder=folder,
             curves=self.out / "metrics.jsonl",
@@ -203,10 +208,7 @@ class LocalSearch:
             stop=lambda: self._limited(stop()),
             on_progress=on_progress,
         )
-        inputs = {
-            name: artifact_file(self.out / "trials" / str(source.trial), source.artifact)
-            for name, source in done.new.inputs.items()
-        }
+        inputs = {name: self._input(source) for name, source in done.new.inputs.items()}
         trial = Trial(
             number=number,
             spec=self.spec,
@@ -216,7 +218,7 @@ class LocalSearch:
             device=self._device,
             seed=trial_seed(self.spec.seed, number),
             inputs=inputs,
-            checkpoint=checkpoint if checkpoint.exists() else None,
+            checkpoint=saved if saved.exists() else None,
         )
         state = "completed"
         try:
@@ -226,10 +228,15 @@ class LocalSearch:
         interrupted = reporter.told in (Stop.CANCEL, Stop.DRAIN)
         if not interrupted:
             done.state, done.outputs = state, outputs
-            shutil.rmtree(checkpoint, ignore_errors=True)
+            shutil.rmtree(saved, ignore_errors=True)
         shutil.rmtree(work, ignore_errors=True)
         self._save()
         return not interrupted
+
+    def _input(self, source: TrialArtifact) -> Path:
+        if source.trial is None:
+            return Path(self.spec.method.start)
+        return artifact_file(self.out / "trials" / str(source.trial), source.artifact)
 
     def _require_feasible(self) -> None:
         for trial in self._state.trials:

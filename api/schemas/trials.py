@@ -21,7 +21,9 @@ class Trial(Response):
     number: int = Field(description="Counts from 0 within its search.")
     state: TrialState
     params: dict[str, Any]
-    inputs: dict[str, Any] = Field(description="By name: the artifact of an earlier trial that it starts from.")
+    inputs: dict[str, Any] = Field(
+        description="By name: the artifact that it starts from, of an earlier trial or (no trial) the search."
+    )
     progress: float = Field(description="Done fraction in [0, 1], as the trainer reports it.")
     worker: str | None = Field(description="Who runs it now.")
     crash_count: int

@@ -158,5 +158,8 @@ def _tables(count: int) -> dict[str, TrialArtifact]:
 
 def _after(new: NewTrial, numbers: Sequence[int], before: int) -> NewTrial:
     """A method's trial among all of a search: `numbers` are those of its earlier ones; `before` trials measured first."""
-    inputs = {name: source.model_copy(update={"trial": numbers[source.trial]}) for name, source in new.inputs.items()}
+    inputs = {
+        name: source if source.trial is None else source.model_copy(update={"trial": numbers[source.trial]})
+        for name, source in new.inputs.items()
+    }
     return new.model_copy(update={"inputs": inputs | _tables(before)})

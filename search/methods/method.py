@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,6 +17,8 @@ from models.architecture import Architecture
 from search.export.formats import ALL, Format
 
 TrialState = Literal["queued", "running", "completed", "pruned", "infeasible", "failed", "cancelled"]
+INITIAL: Final = "initial.safetensors"
+"""Artifact of a search: the checkpoint that its method starts from (`MethodParams.start`)."""
 Config = Mapping[str, float | int | str]
 """What a method varies, of one network: such as its width and its resolution."""
 
@@ -77,6 +79,15 @@ class MethodParams(BaseModel):
         """Epochs without which it finds nothing: a lower `max_epochs` is refused."""
         return 1
 
+    @property
+    def start(self) -> str | None:
+        """Id of the point whose checkpoint its trials may have as an input, the artifact `INITIAL` of the search; of a search
+        without a service the path of that file."""
+        return None
+
+    def check_start(self, dataset: DatasetProfile, architecture: Architecture) -> None:
+        """Raises ValueError if it cannot start from the weights of this network."""
+
     @abstractmethod
     def candidates(self, dataset: DatasetProfile) -> list[Candidate]:
         """Every network this method may find on a dataset. Raises ValueError for parameters that fit no network."""
@@ -105,9 +116,9 @@ class MethodParams(BaseModel):
 
 
 class TrialArtifact(_Frozen):
-    """An artifact of an earlier trial of the same search."""
+    """An artifact of an earlier trial of the same search, or (no trial) of the search itself."""
 
-    trial: int
+    trial: int | None
     artifact: str
 
 

@@ -152,6 +152,9 @@ def test_missing_input_is_named(engine: Engine, trial_id: str) -> None:
         session.execute(update(TrialRow).values(inputs={"net": {"trial": 7, "artifact": "supernet"}}))
         with pytest.raises(LookupError, match=r"trial 7 .* no artifact 'supernet'"):
             assignment(session, lease)
+        session.execute(update(TrialRow).values(inputs={"net": {"trial": None, "artifact": "initial"}}))
+        with pytest.raises(LookupError, match=r"^search srch_\S+ has no artifact 'initial'"):
+            assignment(session, lease)
 
 
 def test_assignment_has_the_limits_of_now(engine: Engine, trial_id: str) -> None:

@@ -52,7 +52,7 @@ def humans(spec: ResolvedSpec) -> list[dict[str, Any]]:
     return [
         config
         for config in configs
-        if "autotl" in params.modes or all(bound.holds(params.candidate(spec.dataset, config).cost) for bound in known)
+        if params.trains_start or all(bound.holds(params.candidate(spec.dataset, config).cost) for bound in known)
     ]
 
 

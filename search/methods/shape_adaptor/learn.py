@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -42,7 +42,7 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     torch.manual_seed(trial.seed)
     network = Adaptive(params.rule(dataset, config), params.alpha(dataset, config), trial.device)
     if PRETRAINED in trial.inputs:
-        start_from(trial.inputs[PRETRAINED], network)
+        start_from(trial.inputs[PRETRAINED], network, dataset.classes)
     batch_size = max(2, int(params.batch_size * trial.batch_scale))
     steps = epochs * (dataset.images["train"] // batch_size)
     learner = Learner(network, trial.spec, config, steps, reporter)
@@ -90,13 +90,16 @@ def _takes(rule: Rule, most: float, sizes: Sizes) -> bool:
     return rule.macs(sizes) <= most
 
 
-def start_from(path: Path, network: Adaptive) -> None:
-    """Give a network the weights of a checkpoint of the human-designed one, whose parameters are the same in the same order.
-    Raises ValueError if they are not."""
+def start_from(path: Path, network: Adaptive, classes: Sequence[str]) -> None:
+    """Give a network the weights of a checkpoint of the human-designed one, whose parameters are the same in the same order; the
+    classifier keeps its own if `classes` are not those of the checkpoint. Raises ValueError if it is another's."""
     tensors, record = checkpoint.read(path)
     human = build(Architecture.from_json(record["architecture"]), "meta")
     given = [tensors[name] for name, _ in human.named_parameters()]
     own = list(network.parameters())
+    if list(record["classes"]) != list(classes):
+        last = len(list(human.blocks[-1].parameters()))
+        given, own = given[:-last], own[:-last]
     if [each.shape for each in given] != [each.shape for each in own]:
         raise ValueError(f"{path.name} has not the parameters of {network.rule.network.family} with adaptors")
     with torch.no_grad():

@@ -69,7 +69,7 @@ class ShapeAdaptorParams(TrainingParams):
         max_length=4,
         description="standard: adaptors take the place of all resizing; memory_bounded: and the last map is never larger than the "
         "last side; autosc: adaptors beside the human-designed resizing, for compression; autotl: adaptors where the network "
-        "resizes, from the weights of the trained human-designed network.",
+        "resizes, from the weights of the human-designed network (`init_from`).",
     )
     adaptors: tuple[Annotated[int, Field(ge=1, le=32)], ...] | None = Field(
         default=None,
@@ -127,6 +127,14 @@ class ShapeAdaptorParams(TrainingParams):
         le=1000,
         description="Random shapes of each family to train for each target, at its cost, beside the front.",
     )
+    init_from: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        description="autotl: id of a point with weights, of any search of yours, that is the human-designed network of the family "
+        "(`human-FAMILY`), at any number of classes. Unset: the search trains that network first. Without a service: the path of "
+        "its checkpoint.",
+    )
     trials: int = Field(default=8, ge=1, le=10_000, description="Networks whose shape is learned.")
     parallel_trials: int = Field(
         default=4,
@@ -155,19 +163,49 @@ class ShapeAdaptorParams(TrainingParams):
 
     @model_validator(mode="after")
     def _pretrained(self) -> Self:
-        if "autotl" in self.modes and not self.human:
-            raise ValueError("human: mode autotl starts from the human-designed network's weights; leave it on")
+        if self.init_from is None:
+            if "autotl" in self.modes and not self.human:
+                raise ValueError(
+                    "human: mode autotl starts from the human-designed network's weights; leave it on, or give init_from"
+                )
+        elif "autotl" not in self.modes:
+            raise ValueError(f"init_from: {', '.join(self.modes)} start untrained; add autotl to modes")
+        elif len(self.families) > 1:
+            raise ValueError(
+                f"init_from: it is of one family, not of {', '.join(self.families)}; search for each by itself"
+            )
         return self
+
+    @property
+    def trains_start(self) -> bool:
+        """Whether its first trials are the human-designed networks, whose weights others start from."""
+        return "autotl" in self.modes and self.init_from is None
 
     @property
     def least_trials(self) -> int:
         """One, after those whose weights are needed."""
-        return 1 + (len(self.families) if "autotl" in self.modes else 0)
+        return 1 + (len(self.families) if self.trains_start else 0)
 
     @property
     def least_epochs(self) -> int:
         """One for each of these trials."""
         return self.least_trials
+
+    @property
+    def start(self) -> str | None:
+        return self.init_from
+
+    def check_start(self, dataset: DatasetProfile, architecture: Architecture) -> None:
+        """The classifier may be another's."""
+        family = self.families[0]
+        wanted = self.designed(dataset, family)
+        if _weights(architecture) != _weights(wanted):
+            raise ValueError(
+                f"init_from: {self.init_from} is a {architecture.family} for {architecture.channels} channels and nominal size "
+                f"{architecture.nominal}, without the weights of the human-designed {family} for {wanted.channels} and "
+                f"{wanted.nominal} at base_width {self.base_width:g}: take the point human-{family} of a search with these, or "
+                "change families, nominal or base_width"
+            )
 
     def input_size(self, dataset: DatasetProfile) -> tuple[int, int]:
         """Height and width, pixels. Raises ValueError for a side beyond the dataset's image size."""
@@ -309,6 +347,16 @@ def key(config: Config) -> str:
 def _place(config: Config) -> str:
     side = f"-d{config['last_side']}" if "last_side" in config else ""
     return f"{config['family']}-{config['mode']}-a{config['adaptors']}{side}"
+
+
+def _weights(network: Architecture) -> list[tuple[Any, ...]]:
+    """What tells the shapes of all weights but the classifier's."""
+    layers = network.layers((network.nominal, network.nominal))
+    return [
+        (layer.op, layer.input.channels, layer.output.channels, layer.kernel, layer.groups)
+        for layer in layers
+        if layer.params and layer.op != "linear"
+    ]
 
 
 @lru_cache(maxsize=1024)

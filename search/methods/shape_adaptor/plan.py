@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from search.methods.method import NewTrial, Plan, TrialArtifact, TrialRecord
+from search.methods.method import INITIAL, NewTrial, Plan, TrialArtifact, TrialRecord
 from search.methods.shape_adaptor import budget, random_shapes
 from search.methods.shape_adaptor.params import HUMAN, ShapeAdaptorParams, key
 from search.methods.shape_adaptor.proposals import Proposals
@@ -28,7 +28,7 @@ def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
         record.params["config"]["family"]: record for record in history if record.params["config"]["mode"] == HUMAN
     }
     left = [config for config in humans if config["family"] not in pretrained]
-    first = left if "autotl" in params.modes else []
+    first = left if params.trains_start else []
     active = sum(record.state in _ACTIVE for record in history)
     learned = min(params.trials, proposals.count)
     if not learned:
@@ -49,17 +49,15 @@ def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
     for config in first:
         if room():
             add(COMPARE, config)
-    if first or any(record.state in _ACTIVE for record in pretrained.values() if "autotl" in params.modes):
+    if first or any(record.state in _ACTIVE for record in pretrained.values() if params.trains_start):
         return Plan(trials=tuple(trials), done=full())
-    for record in pretrained.values():
+    for record in pretrained.values() if params.trains_start else ():
         if record.state != "completed":
             proposals.drop(record.params["config"]["family"], "autotl")
     while room() and proposals.told < learned and (asked := proposals.ask(len(history) + len(trials))) is not None:
         inputs = {}
         if asked["mode"] == "autotl":
-            source = pretrained[asked["family"]]
-            artifact = f"{key(source.params['config'])}.safetensors"
-            inputs[PRETRAINED] = TrialArtifact(trial=source.number, artifact=artifact)
+            inputs[PRETRAINED] = _start(None if params.init_from else pretrained[asked["family"]])
         add(LEARN, asked, **inputs)
     if room() or proposals.told >= learned:
         compared = [_without_shape(record.params["config"]) for record in history]
@@ -69,6 +67,13 @@ def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
                 if found is not None:
                     add(COMPARE, found)
     return Plan(trials=tuple(trials), done=room() or full())
+
+
+def _start(human: TrialRecord | None) -> TrialArtifact:
+    """The weights of the human-designed network that was trained, or those that the search was given."""
+    if human is None:
+        return TrialArtifact(trial=None, artifact=INITIAL)
+    return TrialArtifact(trial=human.number, artifact=f"{key(human.params['config'])}.safetensors")
 
 
 def _without_shape(config: dict[str, Any]) -> dict[str, Any]:

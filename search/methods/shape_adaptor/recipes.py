@@ -80,5 +80,24 @@ COMPRESSION: Final[Recipe] = {
     "weight_decay": 5e-4,
     "augmentation": {"kind": "pad_crop", "padding": 4, "padding_mode": "zeros"},
 }
+TRANSFER: Final[Recipe] = {
+    "families": ["resnet50"],
+    "modes": ["autotl"],
+    "targets": [0.0],
+    "trials": 1,
+    "settle": 1.0,
+    "epochs": 80,
+    "batch_size": 8,
+    "learning_rate": 0.001,
+    "weight_decay": 5e-4,
+    "decay": "all",
+}
+"""Give it `init_from`: otherwise the human-designed network is trained by this recipe too."""
 
-PRESETS: Final[dict[str, Recipe]] = {"small": SMALL, "cifar": CIFAR, "imagenet": IMAGENET, "compression": COMPRESSION}
+PRESETS: Final[dict[str, Recipe]] = {
+    "small": SMALL,
+    "cifar": CIFAR,
+    "imagenet": IMAGENET,
+    "compression": COMPRESSION,
+    "transfer": TRANSFER,
+}

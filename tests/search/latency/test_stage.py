@@ -183,6 +183,10 @@ def test_artifacts_of_a_methods_own_trials_are_found_among_measurements(stripes:
     [learn] = plan(spec, history.records).trials
     assert learn.inputs["pretrained"].trial == 2
 
+    given = ResolvedSpec.model_validate(spec.model_dump() | {"method": method | {"init_from": "pt_x", "human": False}})
+    [learn] = plan(given, Ended(given).records).trials
+    assert learn.inputs["pretrained"] == TrialArtifact(trial=None, artifact="initial.safetensors")
+
 
 @pytest.mark.parametrize("first", ["latency-0", "latency-learned"])
 def test_what_a_method_measured_of_its_own_networks_counts(stripes: Path, tmp_path: Path, first: str) -> None:

@@ -114,12 +114,36 @@ def test_every_family_with_places_has_candidates(family: str) -> None:
     assert places(params.designed(DATASET, family), "replace") >= 4
 
 
+def test_the_networks_it_can_start_from() -> None:
+    params = ShapeAdaptorParams(families=("resnet18",), base_width=0.25, modes=("autotl",), init_from="x", human=False)
+    given = {"base_width": 0.25, "nominal": 32, "channels": 1}
+    params.check_start(DATASET, architecture("resnet18", classes=1000, **given))
+    for family, other in (("resnet34", {}), ("resnet18", {"base_width": 0.5}), ("resnet18", {"nominal": 224})):
+        with pytest.raises(ValueError, match=f"init_from: x is a {family} .* take the point human-resnet18"):
+            params.check_start(DATASET, architecture(family, classes=3, **{**given, **other}))
+
+
+def test_the_paper_s_recipe_of_transfer() -> None:
+    """Liu et al. (arXiv 2008.00892): the five resizing layers of a pretrained ResNet-50, alphas of -2.19, lr .001, batch 8, 80
+    epochs."""
+    params = ShapeAdaptorParams.model_validate(ShapeAdaptorParams.presets["transfer"] | {"init_from": "pt_x"})
+    [config] = params.configs(LARGE)
+    assert (config["family"], config["mode"], config["adaptors"], config["target"]) == ("resnet50", "autotl", 5, 0)
+    assert params.alpha(LARGE, config) == -2.19
+    assert (params.learning_rate, params.batch_size, params.epochs) == (0.001, 8, 80)
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
         ({"families": ["scalenet50"]}, "families: scalenet50 has no places for shape adaptors"),
         ({"families": ["no_such"]}, "unknown family 'no_such'"),
         ({"modes": ["autotl"], "human": False}, "human: mode autotl starts from the human-designed network's weights"),
+        ({"init_from": "pt_x"}, "init_from: standard start untrained; add autotl to modes"),
+        (
+            {"init_from": "pt_x", "modes": ["autotl"], "families": ["vgg16", "resnet50"]},
+            "init_from: it is of one family, not of vgg16, resnet50",
+        ),
         ({"modes": ["fast"]}, "Input should be 'standard', 'memory_bounded', 'autosc' or 'autotl'"),
         ({"last_sides": [1]}, "greater than or equal to 2"),
         ({"targets": [-1]}, "greater than or equal to 0"),

@@ -114,6 +114,17 @@ def test_transfer_waits_for_the_weights_it_starts_from() -> None:
     assert inputs == {"vgg16-standard-a4-d8-free": {}, "resnet18-standard-a4-d8-free": {}}
 
 
+def test_transfer_from_given_weights_trains_none_first() -> None:
+    spec = resolved({"modes": ["autotl", "standard"], "targets": [0], "trials": 2, "init_from": "pt_x"})
+    planned = {key(new.params["config"]): new.inputs for new in plan(spec, []).trials}
+    given = planned.pop("vgg16-autotl-a5-free")["pretrained"]
+    assert (given.trial, given.artifact) == (None, "initial.safetensors")
+    # To compare with, as in any mode.
+    assert planned == {"vgg16-standard-a4-d8-free": {}, "human-vgg16": {}}
+    assert len(searched(spec, "failed")) == 3
+    assert spec.least_trials == spec.method.least_epochs == 1
+
+
 @pytest.mark.parametrize("most", [1, 2, 3, 4])
 @pytest.mark.parametrize("ends", ["completed", "failed"])
 def test_a_transfer_ends_with_its_epochs(most: int, ends: TrialState) -> None:

@@ -12,12 +12,15 @@ import torch
 
 from models import checkpoint
 from models.architecture import Architecture
+from models.build import build
 from models.cost import cost
+from models.families.registry import architecture
 from models.families.shapes import Shape, TooCostlyError, shape
 from models.layers.shape_adaptor import Adaptive
 from search.data.loader import Batch
 from search.data.store import Dataset
 from search.evaluation import reevaluate
+from search.local import LocalSearch, LocalSearchError
 from search.methods.method import NewTrial
 from search.methods.shape_adaptor import learn
 from search.methods.shape_adaptor.learner import Learner
@@ -181,7 +184,7 @@ def test_what_it_is_compared_with_and_what_it_starts_from(stripes: Path, tmp_pat
     assert (human.role, human.key) == ("baseline", "human-vgg16")
     network = Adaptive(spec.method.rule(spec.dataset, spec.method.configs(spec.dataset)[0]), -2.19)
     source = recorder.artifacts["human-vgg16.safetensors"]
-    learn.start_from(source, network)
+    learn.start_from(source, network, spec.dataset.classes)
     tensors, _ = checkpoint.read(source)
     weights = [tensors[name] for name in tensors if name.endswith("conv.weight")]
     assert {tuple(w.shape) for w in weights} == {tuple(p.shape) for p in network.parameters() if p.dim() == 4}
@@ -193,7 +196,7 @@ def test_what_it_is_compared_with_and_what_it_starts_from(stripes: Path, tmp_pat
         resolved(stripes).method.rule(spec.dataset, {"family": "resnet18", "mode": "random", "adaptors": 2}), 0
     )
     with pytest.raises(ValueError, match="has not the parameters of resnet18"):
-        learn.start_from(source, other)
+        learn.start_from(source, other, spec.dataset.classes)
 
     spec = resolved(stripes)
     drawn = next(new for new in plan(spec, []).trials if new.params["config"]["mode"] == "random")
@@ -201,6 +204,37 @@ def test_what_it_is_compared_with_and_what_it_starts_from(stripes: Path, tmp_pat
     point = recorder.points[-1]
     assert (point.role, point.key) == ("baseline", "vgg16-random-a4-m2-0")
     assert shape(Architecture.from_json(point.architecture)).written() == point.config["shape"]
+
+
+def test_a_classifier_for_other_classes_is_not_transferred(stripes: Path, tmp_path: Path) -> None:
+    """A search by itself, from a network of five classes."""
+    torch.manual_seed(0)
+    given = build(architecture("vgg16", base_width=0.125, nominal=16, channels=1, classes=5))
+    source, record = (
+        tmp_path / "given.safetensors",
+        {"architecture": given.architecture.to_json(), "classes": [*"abcde"]},
+    )
+    checkpoint.save(source, given, record)
+    spec = resolved(
+        stripes, modes=["autotl"], targets=[0], epochs=1, random_shapes=0, human=False, init_from=str(source)
+    )
+    config = spec.method.configs(spec.dataset)[0]
+    network = Adaptive(spec.method.rule(spec.dataset, config), -2.19)
+    own = [parameter.clone() for parameter in network.parameters()]
+    learn.start_from(source, network, spec.dataset.classes)
+    weights = list(given.parameters())
+    for i, parameter in enumerate(network.parameters()):
+        assert torch.equal(parameter, own[i] if i >= len(own) - 2 else weights[i])
+
+    front = LocalSearch(spec, stripes, tmp_path / "search").run(lambda: Stop.NO, lambda number, done: None)
+    assert [point.key for point in front.points] == ["vgg16-autotl-a5-free"]
+    other = resolved(stripes, modes=["autotl"], families=["resnet18"], init_from=str(source))
+    for wrong, said in (
+        (other, "is a vgg16 "),
+        (resolved(stripes, modes=["autotl"], init_from="/no/file"), "/no/file"),
+    ):
+        with pytest.raises(LocalSearchError, match=said):
+            LocalSearch(wrong, stripes, tmp_path / "other")
 
 
 def teacher(stripes: Path, tmp_path: Path, device: str = "cpu", **changes: Any) -> Learner:
