@@ -41,7 +41,8 @@ def write(folder: Path, point: Point, history: Sequence[dict[str, Any]], steps: 
 
 
 def draw(path: Path, data: dict[str, Any]) -> None:
-    """The height that each adaptor makes, over the steps; the darker, the nearer to the input."""
+    """The height that each adaptor makes, over the steps; the darker, the nearer to the input. A dot is what the network was
+    frozen with: that of the last change, unless it was settled at the end or made smaller afterwards."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -55,21 +56,42 @@ def draw(path: Path, data: dict[str, Any]) -> None:
     count = len(data["adaptors"])
     for i, adaptor in enumerate(data["adaptors"]):
         heights = [entry["sizes"][i][0] for entry in history]
+        shade = shades(0.85 * i / max(1, count - 1))
         axes.step(
             steps,
             [*heights, heights[-1]],
             where="post",
-            color=shades(0.85 * i / max(1, count - 1)),
+            color=shade,
+            # Where two make the same height, the wider line is seen on both sides of the other.
+            linewidth=1.5 + 2.5 * (count - 1 - i) / count,
             label=f"{i + 1}: {'x'.join(map(str, adaptor['size']))}",
         )
-    axes.axhline(data["input_size"][0], color=_INK, linewidth=0.8, linestyle=":")
-    axes.set_ylim(0, 1.05 * data["input_size"][0])
+        axes.plot(steps[-1], adaptor["size"][0], "o", color=shade, markersize=5, clip_on=False, zorder=3)
+    side = data["input_size"][0]
+    axes.axhline(side, color=_INK, linewidth=0.8, linestyle=":")
+    axes.annotate(
+        f"input, {side}",
+        (0, side),
+        (4, 2),
+        textcoords="offset points",
+        fontsize=8,
+        color=_INK,
+        verticalalignment="bottom",
+    )
+    axes.set_ylim(0, 1.1 * side)
     axes.set_xlim(0, max(1, data["steps"]))
     axes.set_xlabel("steps", color=_INK)
     axes.set_ylabel("height of the map, pixels", color=_INK)
     axes.set_title(data["point"], loc="left", fontsize=11, fontweight="bold", color=_INK)
     axes.tick_params(colors=_INK, labelsize=8)
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, title="adaptor", fontsize=8, labelcolor=_INK)
+    axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(1, 1),
+        frameon=False,
+        title="adaptor: frozen size",
+        fontsize=8,
+        labelcolor=_INK,
+    )
     # The same data gives the same file.
     with mpl.rc_context({"svg.hashsalt": data["point"]}):
         figure.savefig(path, metadata={"Date": None})

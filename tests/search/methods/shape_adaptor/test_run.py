@@ -95,7 +95,8 @@ def test_a_learned_network_becomes_a_point_with_weights_and_a_report(stripes: Pa
     assert history[-1]["macs"] == recorder.metrics["shape_macs", 9] == point.metrics["macs"]
     picture = recorder.artifacts[f"{point.key}.shape.svg"].read_text()
     assert picture.startswith("<?xml")
-    assert point.key in picture
+    for text in (point.key, "input, 16", f"1: {'x'.join(map(str, report['adaptors'][0]['size']))}"):
+        assert f"<!-- {text} -->" in picture
 
 
 @pytest.mark.parametrize("at", [5, 11], ids=["while it learns", "once it is settled"])
