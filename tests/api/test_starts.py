@@ -33,9 +33,8 @@ def human(engine: Engine, dataset: str, *, weights: bool = True, **shape: Any) -
     name = "human-vgg16.safetensors"
     file = rows.artifact(engine, search_id, trial_id, name=name, sha256=SHA256, size=9) if weights else None
     point_id = rows.point(engine, search_id, trial_id, "human-vgg16", artifact_id=file, role="baseline")
-    network = architecture(
-        **{"family": "vgg16", "nominal": 32, "classes": 7, "channels": 1, "base_width": 0.25} | shape
-    )
+    asked: dict[str, Any] = {"family": "vgg16", "nominal": 32, "classes": 7, "channels": 1, "base_width": 0.25}
+    network = architecture(**asked | shape)
     with transaction(engine) as session:
         record = session.get_one(PointRow, point_id).record | {"architecture": network.to_json()}
         session.execute(update(PointRow).where(PointRow.id == point_id).values(record=record))
@@ -43,8 +42,8 @@ def human(engine: Engine, dataset: str, *, weights: bool = True, **shape: Any) -
 
 
 def body(dataset: str, start: str) -> dict[str, Any]:
-    method = {"kind": "shape_adaptor", "modes": ["autotl"], "base_width": 0.25, "targets": [0], "init_from": start}
-    return rows.body(dataset, method=method)
+    method = {"kind": "shape_adaptor", "modes": ["autotl"], "base_width": 0.25, "targets": [0], "human": False}
+    return rows.body(dataset, method=method | {"init_from": start})
 
 
 def test_the_first_trial_gets_the_weights_and_keeps_them(http: httpx.Client, stored: Engine, dataset: str) -> None:

@@ -116,7 +116,7 @@ def test_every_family_with_places_has_candidates(family: str) -> None:
 
 def test_the_networks_it_can_start_from() -> None:
     params = ShapeAdaptorParams(families=("resnet18",), base_width=0.25, modes=("autotl",), init_from="x", human=False)
-    given = {"base_width": 0.25, "nominal": 32, "channels": 1}
+    given: dict[str, Any] = {"base_width": 0.25, "nominal": 32, "channels": 1}
     params.check_start(DATASET, architecture("resnet18", classes=1000, **given))
     for family, other in (("resnet34", {}), ("resnet18", {"base_width": 0.5}), ("resnet18", {"nominal": 224})):
         with pytest.raises(ValueError, match=f"init_from: x is a {family} .* take the point human-resnet18"):
