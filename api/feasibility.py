@@ -33,12 +33,17 @@ class Survey:
         return {"configurations": len(self.candidates), "feasible": len(self.feasible), "macs": list(self.macs)}
 
 
-def survey(spec: ResolvedSpec) -> Survey:
-    """Raises InvalidError for parameters that fit no network and limits that leave no room for one, InfeasibleError for
-    constraints that none meets."""
+def check_limits(spec: ResolvedSpec) -> None:
+    """Raises InvalidError for limits with which nothing can be found."""
     if (low := spec.low_limit()) is not None:
         field, detail = low
         raise InvalidError(detail, errors=[FieldProblem(pointer=pointer(["limits", field]), detail=detail)])
+
+
+def survey(spec: ResolvedSpec) -> Survey:
+    """Raises InvalidError for parameters that fit no network and limits that leave no room for one, InfeasibleError for
+    constraints that none meets."""
+    check_limits(spec)
     try:
         spec.method.check_devices(spec.devices)
         candidates = spec.candidates()

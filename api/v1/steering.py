@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from api import problems, submission
 from api.changes import CloneChanges, SearchChanges
+from api.feasibility import check_limits
 from api.idempotency import IdempotentOnce, answer
 from api.lookup import found_search
 from api.schemas.searches import SearchDetail
@@ -21,6 +22,7 @@ from db import searches, states, steering
 from db.idempotency import Answer
 from db.tables import SearchRow
 from db.transitions import lock_search
+from search.spec import ResolvedSpec
 
 router = APIRouter(prefix="/searches", tags=["searches"])
 _STEERED = problems.responses(
@@ -96,6 +98,8 @@ def change(search_id: str, changes: SearchChanges, session: Db, tenant: Tenant) 
             raise problems.SearchStartedError(
                 "its schedule of training follows from max_epochs: clone it with another one, or set another limit"
             )
+        if row.started_at is None:
+            check_limits(ResolvedSpec.model_validate(row.spec | {"limits": limits.model_dump(mode="json")}))
         steering.set_limits(session, search_id, limits.model_dump(mode="json"))
     if changes.priority is not None:
         steering.set_priority(session, search_id, changes.priority)

@@ -126,7 +126,7 @@ def test_changes_leave_the_rest_as_it_is(http: httpx.Client, search_id: str) -> 
     assert event_types(http, search_id) == ["search.created", "search.changed", "search.changed"]
 
 
-def test_wrong_changes_are_refused_as_a_whole(http: httpx.Client, search_id: str) -> None:
+def test_wrong_changes_are_refused_as_a_whole(http: httpx.Client, stored: Engine, search_id: str) -> None:
     before = http.get(f"/v1/searches/{search_id}").json()
     wrong: dict[str, dict[str, Any]] = {
         "/name": {"name": ""},
@@ -138,7 +138,12 @@ def test_wrong_changes_are_refused_as_a_whole(http: httpx.Client, search_id: str
     for place, changes in wrong.items():
         answer = http.patch(f"/v1/searches/{search_id}", json=changes)
         assert pointers(problem(answer, 422, "invalid")) == [place]
+    # Nothing could be found with it; once it has begun, it only ends what there is.
+    low = http.patch(f"/v1/searches/{search_id}", json={"limits": {"max_trials": 1}})
+    assert pointers(problem(low, 422, "invalid")) == ["/limits/max_trials"]
     assert http.get(f"/v1/searches/{search_id}").json() == before
+    rows.set_search(stored, search_id, state="running", started_at=datetime.now(UTC))
+    assert change(http, search_id, limits={"max_trials": 1}).limits["max_trials"] == 1
 
 
 def test_one_that_is_over_keeps_its_limits(http: httpx.Client, stored: Engine, search_id: str) -> None:
