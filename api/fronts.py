@@ -78,6 +78,11 @@ class Found:
         counted = [cost for cost in get_args(Cost) if cost != LATENCY]
         return [*counted, *(metric_key(LATENCY, device) for device in self.devices)]
 
+    @property
+    def bounds(self) -> list[KeyedBound]:
+        """The search's constraints."""
+        return [KeyedBound(bound.key, bound.op, bound.value) for bound in self._constraints]
+
     def feasible(self, point: FoundPoint) -> bool:
         """Whether a point is known to meet the search's constraints."""
         metrics = point.row.metrics

@@ -23,7 +23,9 @@ def found(session: Session, tenant: str, spec: ResolvedSpec) -> ArtifactRow | No
     artifact = None if point is None else points.checkpoint(session, point)
     if point is None or artifact is None:
         missing = "no such point of yours" if point is None else "the point has no weights of its own"
-        raise _refused(f"init_from: {wanted}: {missing}; GET /v1/searches/{{id}}/points lists a search's")
+        raise _refused(
+            f"init_from: {wanted}: {missing}; GET /v1/searches/{{id}}/front?include=dominated lists a search's"
+        )
     try:
         spec.method.check_start(spec.dataset, Architecture.from_json(point.row.record["architecture"]))
     except ValueError as error:

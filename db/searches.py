@@ -190,4 +190,4 @@ def succeeded(session: Session, tenant: str, method: str, *, limit: int) -> list
 
 
 def _seconds() -> Any:
-    return func.extract("epoch", func.coalesce(AttemptRow.ended_at, func.clock_timestamp()) - AttemptRow.started_at)
+    return func.extract("epoch", func.coalesce(AttemptRow.ended_at, func.clock_timestamp()) - AttemptRow.computing_at)

@@ -216,7 +216,7 @@ class SearchSpec(_Spec):
     def low_limit(self) -> tuple[str, str] | None:
         """A limit with which it finds nothing: its field, and what to do."""
         kind, measuring = self.method.kind, self.least_trials - self.method.least_trials
-        trials = "trials" + (f", {measuring} of which measure latencies" if measuring else "")
+        trials = "trials" + (f", {measuring} of them to measure latencies" if measuring else "")
         least = {
             "max_trials": (self.limits.max_trials, self.least_trials, trials),
             "max_epochs": (self.limits.max_epochs, self.method.least_epochs, "epochs"),

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import obstore
 import structlog
@@ -78,6 +80,11 @@ def _answer(source: UrlSource, outbound: Outbound) -> Iterator[Iterable[bytes]]:
             yield answer.chunks()
     except RefusedError as error:
         raise UnusableError("url_refused", str(error)) from error
+    except socket.gaierror as error:
+        if error.errno != socket.EAI_NONAME:
+            raise
+        host = urlsplit(source.url).hostname
+        raise UnusableError("url_unknown_host", f"no host is called {host}: check the URL") from error
 
 
 @contextmanager

@@ -58,7 +58,7 @@ class Search(Response):
     dataset_id: str
     labels: dict[str, str]
     priority: int
-    limits: dict[str, float | None] = Field(description="What it may spend now; null: without limit.")
+    limits: dict[str, int | float | None] = Field(description="What it may spend now; null: without limit.")
     cancel_requested: bool
     pause_requested: bool = Field(description="It is paused, or will be once its running trials saved their work.")
     progress: Progress

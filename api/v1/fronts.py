@@ -18,9 +18,10 @@ from api.schemas.problems import FieldProblem
 from api.security import Tenant
 from api.services import Db
 from api.v1.points import front_point
-from db import points, searches
+from db import points, searches, states
 from db.idempotency import Answer
 from db.points import FoundPoint
+from db.tables import SearchRow
 
 router = APIRouter(prefix="/searches/{search_id}/front", tags=["fronts"])
 
@@ -94,7 +95,7 @@ def select(search_id: str, selection: Selection, tenant: Tenant, once: Idempoten
         measured, bounds = found.measured(), _keyed(found, selection)
         chosen = fronts.best(measured, bounds)
         if chosen is None:
-            raise _none_fits(measured, selection, bounds)
+            raise _none_fits(measured, selection, bounds) if measured else _none_found(row, found)
         return answer(200, _point(found, chosen))
 
     return once(effect)
@@ -115,9 +116,23 @@ def _keyed(found: Found, selection: Selection) -> list[KeyedBound]:
     return bounds
 
 
-def _none_fits(points: list[FoundPoint], selection: Selection, bounds: list[KeyedBound]) -> problems.NoSuchPointError:
-    if not points:
+def _none_found(row: SearchRow, found: Found) -> problems.NoSuchPointError:
+    if row.state not in states.terminal(states.SEARCH):
         return problems.NoSuchPointError("the front has no point yet: wait for the search to report some", nearest=[])
+    bounds = found.bounds
+    misses = [(bounds[index], value, point) for index, value, point in fronts.nearest(found.candidates, bounds)]
+    said = [
+        f"{bound.key} {bound.op} {bound.value:g} is met by no network; the nearest has {value:g}"
+        for bound, value, _ in misses
+    ]
+    hints = [{"metric": bound.key, "value": value, "point_id": point.row.id} for bound, value, point in misses]
+    reasons = "; ".join(said) or "it ended before it had trained a network"
+    return problems.NoSuchPointError(
+        f"the search is {row.state} without a point on its front: {reasons}", nearest=hints
+    )
+
+
+def _none_fits(points: list[FoundPoint], selection: Selection, bounds: list[KeyedBound]) -> problems.NoSuchPointError:
     errors, hints = [], []
     for index, value, point in fronts.nearest(points, bounds):
         bound = selection.constraints[index]

@@ -135,6 +135,11 @@ class ScaleNetParams(TrainingParams):
     def least_trials(self) -> int:
         return 3
 
+    @property
+    def least_epochs(self) -> int:
+        """One of the seed network and one of another."""
+        return 2
+
     def planned_epochs(self, dataset: DatasetProfile) -> float:
         networks = len(self.targets(dataset)) * (1 + len(self.baselines))
         return (self.seed_epochs or self.epochs) + networks * self.epochs

@@ -81,9 +81,14 @@ def _smaller(network: Adaptive) -> Iterator[tuple[float, Shape]]:
     """The shape with all alphas moved so far that it takes shares of its multiply-accumulates, as far as that goes."""
     rule, alphas = network.rule, network.alpha.tolist()
     macs = rule.macs(network.sizes)
+    found = {network.shape()}
     for share in curve.SMALLER:
         with suppress(TooCostlyError):
-            yield share, rule.fitted(alphas, partial(_takes, rule, share * macs), grows=True)
+            shape = rule.fitted(alphas, partial(_takes, rule, share * macs), grows=True)
+            # Sizes are whole: a share may be met by what met the one before.
+            if shape not in found:
+                found.add(shape)
+                yield share, shape
 
 
 def _takes(rule: Rule, most: float, sizes: Sizes) -> bool:
@@ -91,11 +96,17 @@ def _takes(rule: Rule, most: float, sizes: Sizes) -> bool:
 
 
 def start_from(path: Path, network: Adaptive, classes: Sequence[str]) -> None:
-    """Give a network the weights of a checkpoint of the human-designed one, whose parameters are the same in the same order; the
-    classifier keeps its own if `classes` are not those of the checkpoint. Raises ValueError if it is another's."""
+    """Give a network the weights of a checkpoint of the human-designed one, whose parameters are the same in the same order, but
+    for shortcuts, which are last of a block; the classifier keeps its own if `classes` are not those of the checkpoint. Raises
+    ValueError if it is another's."""
     tensors, record = checkpoint.read(path)
     human = build(Architecture.from_json(record["architecture"]), "meta")
-    given = [tensors[name] for name, _ in human.named_parameters()]
+    names = [
+        f"blocks.{i}.{name}"
+        for i, block in enumerate(human.blocks)
+        for name in sorted(dict(block.named_parameters()), key=lambda name: name.startswith("shortcut"))
+    ]
+    given = [tensors[name] for name in names]
     own = list(network.parameters())
     if list(record["classes"]) != list(classes):
         last = len(list(human.blocks[-1].parameters()))
