@@ -176,6 +176,21 @@ def test_what_nothing_meets_is_refused_with_the_nearest(
 def test_an_empty_front_has_nothing_to_select(http: httpx.Client, stored: Engine) -> None:
     search_id = rows.search(stored, rows.ready_dataset(stored))
     assert "no point yet" in problem(select(http, search_id), 409, "no_point_fits")["detail"]
+    rows.set_search(stored, search_id, state="succeeded", stop_reason="max_epochs")
+    detail = problem(select(http, search_id), 409, "no_point_fits")["detail"]
+    assert detail.endswith("without a point on its front: it ended before it had trained a network")
+
+
+def test_a_search_that_is_over_says_how_near_it_came(http: httpx.Client, stored: Engine) -> None:
+    bound = {"metric": "macs", "op": "<=", "value": 2e5}
+    search_id = rows.search(stored, rows.ready_dataset(stored), constraints=[bound])
+    trial = rows.trial(stored, search_id)
+    for macs in (4e5, 3e5):
+        rows.point(stored, search_id, trial, f"w{macs}", macs=macs, selection_top1=0.5)
+    rows.set_search(stored, search_id, state="succeeded", stop_reason="completed")
+    document = problem(select(http, search_id), 409, "no_point_fits")
+    assert "macs <= 200000 is met by no network; the nearest has 300000" in document["detail"]
+    assert [hint["value"] for hint in document["nearest"]] == [3e5]
 
 
 def test_a_bound_that_makes_no_sense(http: httpx.Client, search_id: str) -> None:

@@ -207,6 +207,25 @@ def test_what_it_is_compared_with_and_what_it_starts_from(stripes: Path, tmp_pat
     assert shape(Architecture.from_json(point.architecture)).written() == point.config["shape"]
 
 
+@pytest.mark.parametrize("family", ["wrn_10_1", "resnet18", "mobilenet_v2"])
+def test_weights_are_transferred_to_what_they_are_of(stripes: Path, tmp_path: Path, family: str) -> None:
+    spec = resolved(stripes, modes=["autotl"], families=[family], targets=[0], human=False, init_from="a")
+    given = build(spec.method.designed(spec.dataset, family))
+    for i, parameter in enumerate(given.parameters()):
+        torch.nn.init.constant_(parameter, i)
+    source = tmp_path / "given.safetensors"
+    checkpoint.save(source, given, {"architecture": given.architecture.to_json(), "classes": spec.dataset.classes})
+    network = Adaptive(spec.method.rule(spec.dataset, spec.method.configs(spec.dataset)[0]), -2.19)
+    learn.start_from(source, network, spec.dataset.classes)
+    # As many of a shape, each filled by another number: of equal shapes the order is that of the network.
+    shortcuts = {i for i, (name, _) in enumerate(given.named_parameters()) if "shortcut" in name}
+    filled = [int(parameter.flatten()[0]) for parameter in network.parameters()]
+    assert sorted(filled) == list(range(len(filled)))
+    assert [i for i in filled if i not in shortcuts] == sorted(set(filled) - shortcuts)
+    shapes = [parameter.shape for parameter in given.parameters()]
+    assert [parameter.shape for parameter in network.parameters()] == [shapes[i] for i in filled]
+
+
 def test_a_classifier_for_other_classes_is_not_transferred(stripes: Path, tmp_path: Path) -> None:
     """A search by itself, from a network of five classes."""
     torch.manual_seed(0)
