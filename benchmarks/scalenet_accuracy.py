@@ -22,16 +22,16 @@ from search.spec import DatasetSpec
 SEEDS: Final = (0, 1, 2)
 RIVALS: Final = ("even", "random", "single")
 DATASET: Final = DatasetSpec.model_validate(
-    {"name": "scalenet", "source": {"kind": "builtin", "name": "fashion_mnist", "subset": 6000}}
+    {"name": "scalenet", "source": {"kind": "builtin", "name": "fashion_mnist", "subset": 3600}}
 )
 METHOD: Final[dict[str, Any]] = {
     "kind": "scalenet",
     "family": "scalenet20",
     "base_width": 0.5,
-    "seed_epochs": 4,
-    "epochs": 8,
-    "batch_size": 128,
-    "learning_rate": 0.2,
+    "seed_epochs": 3,
+    "epochs": 6,
+    "batch_size": 64,
+    "learning_rate": 0.1,
     "augmentation": {"kind": "pad_crop", "padding": 2},
     "baselines": list(RIVALS),
 }
