@@ -51,7 +51,7 @@ def front(
     elif result.points:
         stdout().print(front_table(result))
         if result.hypervolume is not None:
-            stdout().print(f"{len(result.points)} points, hypervolume {result.hypervolume:.4f}")
+            stdout().print(f"{len(result.points)} points, hypervolume over MACs {result.hypervolume:.4f}")
     else:
         ended = "" if found.stop_reason is None else f", by {found.stop_reason}"
         over = found.finished_at is not None

@@ -138,7 +138,7 @@ def measure(
     reporter: Reporter,
     samples: Sequence[Sample | None] | None = None,
 ) -> list[Latency]:
-    """Run networks in turn on a device, and report what they take; `samples` are of those that were trained. Raises
+    """Run networks in turn on a device, and report what architectures take; `samples` are of those whose weights count. Raises
     InterruptedMeasurementError if the trial is to end at once, LookupError without the device's runtime."""
     machine = describe(device)
     given = samples or [None] * len(networks)
@@ -156,10 +156,14 @@ def measure(
             check()
         timings = timed(runs, check)
     found = [Latency(median_ms=each.median_ms, p95_ms=each.p95_ms, runs=each.runs) for each in timings]
-    for (architecture, size), latency in zip(networks, found, strict=True):
-        reporter.latency(
-            Measured(architecture=architecture.key, input_size=size, device=device, machine=machine, latency=latency)
-        )
+    for (architecture, size), sample, latency in zip(networks, given, found, strict=True):
+        # What depends on weights holds for no other network of the architecture.
+        if sample is None:
+            reporter.latency(
+                Measured(
+                    architecture=architecture.key, input_size=size, device=device, machine=machine, latency=latency
+                )
+            )
     return found
 
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+import pytest
 
 from db import datasets, tenants
 from db.engine import transaction
 from db.tenants import Quota
+from outbound import Outbound
+from search.spec import UrlSource
+from settings import Settings
 from tests.workers.fleet import Fleet
 from tests.workers.test_ingestion import archive, ended
+from workers.download import UnusableError, fetch
 
 
 @contextmanager
@@ -77,6 +84,23 @@ def test_what_a_url_gives_becomes_a_dataset_or_is_refused_with_the_reason(mortal
         for dataset_id, code in refused.items():
             row = ended(mortal, dataset_id)
             assert (row.state, (row.error or {})["code"]) == ("rejected", code)
+
+
+@pytest.mark.parametrize(
+    ("number", "raised", "said"),
+    [
+        (socket.EAI_NONAME, UnusableError, "no host is called images.example: check the URL"),
+        # Its server may answer the next time.
+        (socket.EAI_AGAIN, socket.gaierror, "not now"),
+    ],
+)
+def test_a_host_without_an_address(tmp_path: Path, number: int, raised: type[Exception], said: str) -> None:
+    def resolve(host: str, port: int) -> NoReturn:
+        raise socket.gaierror(number, "not now")
+
+    source = UrlSource(url="https://images.example/a.zip")
+    with pytest.raises(raised, match=said):
+        fetch(source, tmp_path / "archive", Settings(), Outbound(resolve=resolve), lambda: None)
 
 
 def test_what_is_in_a_bucket_becomes_a_dataset_or_is_refused_with_the_reason(mortal: Fleet, tmp_path: Path) -> None:

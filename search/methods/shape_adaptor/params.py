@@ -305,7 +305,7 @@ class ShapeAdaptorParams(TrainingParams):
         return list(found.values())
 
     def measured(self, dataset: DatasetProfile, seed: int) -> list[Candidate]:
-        """The least network of each kind, which is faster than any that may be learned, and of each target one that takes it
+        """The least network of each kind, than which none that may be learned takes less, and of each target one that takes it
         (without a target that which learning begins with)."""
         del seed
         self.candidates(dataset)
