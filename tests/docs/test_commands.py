@@ -91,7 +91,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     reader.stop()
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_every_command_does_what_its_page_says(reader: Reader) -> None:
     run = [block for block in ALL if block.language in {"sh", "python"} and block.is_run]
     assert len({block.page for block in run}) > 4
