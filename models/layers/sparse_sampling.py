@@ -6,6 +6,7 @@ measured table, is computed everywhere. The result is that of `models.layers.spa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final, NamedTuple, cast
@@ -25,6 +26,8 @@ PART: Final = 1024
 """Rows that are gathered at once, by each thread."""
 NEGLIGIBLE: Final = 1e-6
 """A weight, as a share of the largest in its window, that is left out."""
+_NONE: Final = -1e30
+"""An exponent below all others."""
 
 
 class Masks(nn.Module):
@@ -110,7 +113,9 @@ class SparseBlock(FoldedResidual):
         self.masks = Masks(samplings)
         self.gated = samplings[0].draw == "gated"
         fills, device = module.fills, samplings[0].predict.weight.device
-        self.fills = None if fills is None else [cast("Interpolation", each).weights(device).detach() for each in fills]
+        self.fills = (
+            None if fills is None else [cast("Interpolation", each).exponents(device).detach() for each in fills]
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) if self.masks.constant else self.on(x, self.masks(x))
@@ -175,36 +180,37 @@ class SparseBlock(FoldedResidual):
             total.index_copy_(0, missing, made.add_(total.index_select(0, missing)))
 
 
-def _interpolated(values: Tensor, active: Active, positions: Tensor, weights: Tensor) -> Tensor:
-    """Rows [n, C] at the active positions -> [u, C] at others: the mean of what is in the window, by its weights [w, w]; 0 where
-    there is nothing."""
-    reach = weights.shape[0] // 2
+def _interpolated(values: Tensor, active: Active, positions: Tensor, exponents: Tensor) -> Tensor:
+    """Rows [n, C] at the active positions -> [u, C] at others: the mean of what is in the window, by the exponents [w, w] of its
+    weights; 0 where there is nothing."""
+    reach = exponents.shape[0] // 2
     numbers = torch.full_like(active.mask, -1, dtype=torch.int32)
     numbers.view(-1)[active.positions] = torch.arange(len(active.positions), dtype=torch.int32, device=numbers.device)
     numbers = F.pad(numbers, (reach,) * 4, value=-1)
     # Where one of the eight nearest is active, most of the window weighs nothing.
-    nearest = weights[reach - 1 : reach + 2, reach - 1 : reach + 2].clone()
+    nearest = exponents[reach - 1 : reach + 2, reach - 1 : reach + 2].clone()
     nearest[1, 1] = torch.inf
-    few = torch.where(weights > NEGLIGIBLE * nearest.min(), weights, 0)
+    few = exponents.masked_fill(exponents <= nearest.min() + math.log(NEGLIGIBLE), -torch.inf)
     around = F.max_pool2d((active.mask > 0).float(), 3, 1, 1).flatten().index_select(0, positions) > 0
     found = values.new_empty(len(positions), values.shape[1])
-    for where, kernel in ((around, few), (~around, weights)):
+    for where, kernel in ((around, few), (~around, exponents)):
         at = where.nonzero()[:, 0]
         found.index_copy_(0, at, _means(values, numbers, positions.index_select(0, at), kernel))
     return found
 
 
-def _means(values: Tensor, numbers: Tensor, positions: Tensor, weights: Tensor) -> Tensor:
+def _means(values: Tensor, numbers: Tensor, positions: Tensor, exponents: Tensor) -> Tensor:
     """As `_interpolated`. `numbers`: of the row at each position [N, 1, H + w - 1, W + w - 1], with a border; -1: none."""
-    border = weights.shape[0] - 1
+    border = exponents.shape[0] - 1
     high, line = size_of(numbers)
     height, width = high - border, line - border
     starts = (positions // (height * width) * high + positions // width % height) * line + positions % width
-    down, across = weights.nonzero(as_tuple=True)
+    down, across = (exponents > -torch.inf).nonzero(as_tuple=True)
     inside = (starts[:, None] + (down * line + across)).flatten()
     neighbours = numbers.flatten().index_select(0, inside).view(len(positions), len(down))
-    shares = weights[down, across] * (neighbours >= 0)
-    shares *= shares > NEGLIGIBLE * shares.amax(1, keepdim=True)
+    shares = exponents[down, across].expand_as(neighbours).masked_fill(neighbours < 0, -torch.inf)
+    shares = shares.sub_(shares.amax(1, keepdim=True).clamp_min(_NONE)).exp_()
+    shares *= shares > NEGLIGIBLE
     shares /= shares.sum(1, keepdim=True).clamp_min(torch.finfo(shares.dtype).tiny)
     kept = shares > 0
     ends = kept.sum(1).cumsum(0, dtype=torch.int32)

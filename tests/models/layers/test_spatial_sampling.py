@@ -201,7 +201,7 @@ def test_the_grid_is_always_computed() -> None:
             assert bool((mask[:, :, ::3, ::3] == 1).all())
 
 
-def _nearest(values: Tensor, mask: Tensor, steepness: float) -> Tensor:
+def _nearest(values: Tensor, mask: Tensor, steepness: float, reach: int = 3) -> Tensor:
     """By the definition, in double precision."""
     values, mask = values.double(), mask.double()
     height, width = mask.shape[-2:]
@@ -209,8 +209,8 @@ def _nearest(values: Tensor, mask: Tensor, steepness: float) -> Tensor:
     for y in range(height):
         for x in range(width):
             total, weight = torch.zeros_like(values[0, :, 0, 0]), 0.0
-            for v in range(max(0, y - 3), min(height, y + 4)):
-                for u in range(max(0, x - 3), min(width, x + 4)):
+            for v in range(max(0, y - reach), min(height, y + reach + 1)):
+                for u in range(max(0, x - reach), min(width, x + reach + 1)):
                     share = float(mask[0, 0, v, u]) * 2.718281828459045 ** (
                         -steepness * ((v - y) ** 2 + (u - x) ** 2) / 2
                     )
@@ -231,6 +231,23 @@ def test_interpolation_is_the_weighted_mean_of_what_is_near() -> None:
     values = torch.randn(1, 2, 7, 7)
     assert torch.allclose(Interpolation("rbf", 7)(values, alone)[0, :, 3, 3], values[0, :, 3, 5])
     assert not Interpolation("rbf", 7)(values, torch.zeros_like(alone)).any()
+
+
+@pytest.mark.parametrize(("window", "sigma"), [(7, 4.5), (9, 3.0), (11, 3.0), (11, 1.0)])
+def test_sigma_counts_in_any_window(window: int, sigma: float) -> None:
+    torch.manual_seed(0)
+    values, mask = torch.randn(1, 2, 12, 13), (torch.rand(1, 1, 12, 13) < 0.05).float()
+    fill = Interpolation("rbf", window)
+    assert fill.sigma is not None
+    nn.init.constant_(fill.sigma, sigma)
+    found = fill(values, mask)
+    missing = mask.expand_as(values) == 0
+    expected = _nearest(values, mask, sigma**2, window // 2).float()
+    assert torch.allclose(found[missing], expected[missing], rtol=1e-4, atol=1e-5)
+    soft = torch.rand(1, 1, 12, 13).mul_(0.9).add_(0.1)
+    fill(values, soft).square().sum().backward()
+    assert fill.sigma.grad is not None
+    assert float(fill.sigma.grad.abs()) > 1e-6
 
 
 @pytest.mark.parametrize("fill", ["rbf", "learned", "average", "zero"])
@@ -255,6 +272,7 @@ POLICIES: dict[str, dict[str, Any]] = {
     "rbf of a budget": {"draw": "budget", "density": 0.3},
     "learned, one mask": {"fill": "learned", "draw": "deterministic", "shared": True},
     "average": {"fill": "average", "window": 5, "grid": 4},
+    "rbf, wide": {"window": 11, "grid": 0},
     "gated": {"fill": "zero", "draw": "gated", "grid": 0},
 }
 
