@@ -46,6 +46,7 @@ class Sampled(Block):
     of each image as the density says, the best after a draw, `gated` those whose logit is above 0, by which it multiplies them.
     `fill`: what the other positions get, from a `window` so many pixels wide.
     `grid`: one position in so many rows and columns is always computed, and first of a budget; 0: none.
+    `tile`: masks are drawn for squares so many pixels wide, by the mean of their logits, and so are budget and grid.
     `seed`, `place`: the draws are a function of them; `place` counts the network's sampled blocks.
     """
 
@@ -62,6 +63,7 @@ class Sampled(Block):
     grid: int
     seed: int
     place: int
+    tile: int = 1
 
     def layers(self, size: Size) -> tuple[Layer, ...]:
         self._check()
@@ -137,6 +139,8 @@ class Sampled(Block):
             raise ValueError(f"window must be an odd number of pixels from 3 on, not {self.window}")
         if self.grid < 0:
             raise ValueError(f"grid must be 0 (none) or more pixels, not {self.grid}")
+        if self.tile < 1:
+            raise ValueError(f"tile must be 1 (each position by itself) or more pixels, not {self.tile}")
         if self.draw == "gated" and self.fill != "zero":
             raise ValueError("fill must be zero for the draw gated")
 
@@ -151,6 +155,7 @@ class Policy:
     fill: Fill = "rbf"
     window: int = 7
     grid: int = 7
+    tile: int = 1
     seed: int = 0
     shared: bool = False
 
@@ -176,6 +181,7 @@ def sampled(architecture: Architecture, policy: Policy) -> Architecture:
                 grid=policy.grid,
                 seed=policy.seed,
                 place=place,
+                tile=policy.tile,
             )
         )
         place += 1

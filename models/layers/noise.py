@@ -1,4 +1,8 @@
-"""Noise that is a function of a seed and a position: the same on every device, in every process and for every image."""
+"""Noise that is a function of a seed and a position: the same on every device, in every process and for every image.
+
+So an image's mask is a function of the image and the seed, at any place of any batch, and an exported network has the noise as a
+constant.
+"""
 
 from __future__ import annotations
 

@@ -17,7 +17,6 @@ from torch.nn import functional as F
 
 from models.layers.folded_residual import FoldedResidual, Table
 from models.layers.interpolation import Interpolation
-from models.layers.noise import logistic
 from models.layers.rows import Convolution, Padded, rows
 from models.layers.spatial_sampling import Sampled, Sampling, size_of
 from models.trace import Size
@@ -44,7 +43,6 @@ class Masks(nn.Module):
         # [masks, C, 3, 3] -> [C, 9 masks], the masks innermost.
         self.register_buffer("matrix", weights.permute(1, 2, 3, 0).flatten(1).contiguous())
         self.register_buffer("bias", torch.cat([cast("Tensor", each.predict.bias).detach() for each in samplings]))
-        self._noise: dict[tuple[int, Size, torch.device], Tensor] = {}
 
     @property
     def constant(self) -> bool:
@@ -63,17 +61,8 @@ class Masks(nn.Module):
             for k in range(9):
                 top, left = divmod(k, 3)
                 logits = logits + planes[k, i, :, top : top + height : stride, left : left + width : stride]
-            found.append(sampling.hard(logits[:, None], self._noise_of(i, size_of(logits), x.device)))
+            found.append(sampling.hard(logits[:, None]))
         return found
-
-    def _noise_of(self, index: int, size: Size, device: torch.device) -> Tensor | None:
-        sampling = self.samplings[index]
-        if not sampling.noisy:
-            return None
-        key = index, size, device
-        if key not in self._noise:
-            self._noise[key] = logistic(sampling.seed, sampling.stream, size, device)
-        return self._noise[key]
 
 
 class Active(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Final, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from models import build
 from models.blocks import PreactivationBasic, ResidualBasic, ResidualBottleneck
@@ -36,8 +37,9 @@ class Sampling(nn.Module):
         super().__init__()
         self.draw = block.draw
         self.density = block.densities[index]
-        self.grid = block.grid
+        self.grid, self.tile = block.grid, block.tile
         self.seed, self.stream = block.seed, block.place * _STREAMS + index
+        self._kept: dict[tuple[Size, torch.device], Tensor] = {}
         self.predict = nn.Conv2d(block.in_channels, 1, 3, stride, 1)
         nn.init.zeros_(self.predict.weight)
         assert self.predict.bias is not None
@@ -45,33 +47,42 @@ class Sampling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         logits = self.predict(x).float()
-        if self.tau is not None:
-            return self._soft(logits, self.tau).to(x.dtype)
-        noise = logistic(self.seed, self.stream, size_of(logits), logits.device) if self.noisy else None
-        mask = self.hard(logits, noise)
+        mask = self.hard(logits) if self.tau is None else self._soft(logits, self.tau)
         return mask.to(x.dtype)
+
+    def sigmoids(self, logits: Tensor) -> Tensor:
+        """[N, 1, H, W] -> of each position's logit, or of its tile's."""
+        return self._everywhere(torch.sigmoid(self._of_tiles(logits)), logits)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """[N, 1, H, W] -> how probable it is that each position is computed. Without noise that is 0 or 1, and its gradient that
         of the sigmoid: probabilities near one half would tell nothing of how many are above."""
-        found = torch.sigmoid(logits)
+        tiles = self._of_tiles(logits)
+        found = torch.sigmoid(tiles)
         if self.draw in ("deterministic", "gated"):
-            found = (logits > 0).float() + found - found.detach()
-        return self._with_grid(found)
+            found = (tiles > 0).float() + found - found.detach()
+        return self._everywhere(self._with_grid(found), logits)
 
-    @property
-    def noisy(self) -> bool:
-        """Whether hard masks need noise."""
-        return self.draw in ("stochastic", "budget")
+    def hard(self, logits: Tensor) -> Tensor:
+        """[N, 1, H, W] -> float32 of 0 and 1; of the draw `gated` the factors of what is computed. The same logits give the same
+        mask."""
+        return self._everywhere(self._drawn(self._of_tiles(logits)), logits)
 
-    def hard(self, logits: Tensor, noise: Tensor | None) -> Tensor:
-        """[N, 1, H, W] -> float32 of 0 and 1; of the draw `gated` the factors of what is computed. `noise`: logistic [1, 1, H,
-        W]. The same logits give the same mask."""
+    def noise(self, size: Size, device: torch.device) -> Tensor:
+        """Logistic [1, 1, height, width], kept on the device; a program that is exported has its own."""
+        if torch.compiler.is_compiling():
+            return logistic(self.seed, self.stream, size, device)
+        if (size, device) not in self._kept:
+            with torch.inference_mode(mode=False):
+                self._kept[size, device] = logistic(self.seed, self.stream, size, device)
+        return self._kept[size, device]
+
+    def _drawn(self, logits: Tensor) -> Tensor:
         if self.draw == "gated":
             return logits.relu()
         if self.draw == "deterministic":
             return self._with_grid((logits >= 0).float())
-        ranked = logits if noise is None else logits + noise
+        ranked = logits + self.noise(size_of(logits), logits.device)
         if self.draw == "stochastic":
             return self._with_grid((ranked > 0).float())
         positions = ranked.shape[-2] * ranked.shape[-1]
@@ -82,19 +93,41 @@ class Sampling(nn.Module):
 
     def _soft(self, logits: Tensor, tau: float) -> Tensor:
         """Gumbel-softmax of two classes is a sigmoid with logistic noise."""
+        tiles = self._of_tiles(logits)
         if self.draw == "gated":
-            return logits.relu()
-        if self.draw == "deterministic":
-            return self._with_grid(torch.sigmoid(logits / tau))
-        uniform = torch.rand_like(logits).clamp_(1e-6, 1 - 1e-6)
-        return self._with_grid(torch.sigmoid((logits + torch.logit(uniform)) / tau))
+            return self._everywhere(tiles.relu(), logits)
+        if self.draw != "deterministic":
+            tiles = tiles + torch.logit(torch.rand_like(tiles).clamp_(1e-6, 1 - 1e-6))
+        return self._everywhere(self._with_grid(torch.sigmoid(tiles / tau)), logits)
+
+    def _of_tiles(self, logits: Tensor) -> Tensor:
+        """[N, 1, H, W] -> the mean of each tile, of those at the border the mean of what they hold."""
+        if self.tile == 1:
+            return logits
+        height, width = size_of(logits)
+        border = (0, -width % self.tile, 0, -height % self.tile)
+        sums = F.avg_pool2d(F.pad(logits, border), self.tile)
+        return sums / F.avg_pool2d(F.pad(torch.ones_like(logits[:1]), border), self.tile)
+
+    def _everywhere(self, tiles: Tensor, like: Tensor) -> Tensor:
+        """What holds for tiles, at each of their positions."""
+        if self.tile == 1:
+            return tiles
+        height, width = size_of(like)
+        return tiles.repeat_interleave(self.tile, 2).repeat_interleave(self.tile, 3)[:, :, :height, :width]
 
     def _with_grid(self, mask: Tensor) -> Tensor:
         return torch.maximum(mask, self._grid(mask)) if self.grid and self.draw != "gated" else mask
 
     def _grid(self, mask: Tensor) -> Tensor:
-        rows, columns = (torch.arange(side, device=mask.device) % self.grid == 0 for side in mask.shape[-2:])
+        rows, columns = (self._line(side, mask.device) for side in size_of(mask))
         return (rows[:, None] & columns).to(mask.dtype)
+
+    def _line(self, side: int, device: torch.device) -> Tensor:
+        """The middle of each `grid` positions; of fewer at the border, the last if they lack the middle."""
+        at = torch.arange(side, device=device)
+        within = at % self.grid
+        return (within == self.grid // 2) | ((at == side - 1) & (within < self.grid // 2))
 
 
 def chosen(density: float, positions: int) -> int:

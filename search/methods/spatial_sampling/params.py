@@ -97,6 +97,13 @@ class SpatialSamplingParams(TrainingParams):
         le=64,
         description="Step of a grid of positions that are always computed (published: 11); 0: none. With fill zero none is needed.",
     )
+    tile: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Masks are drawn for squares of so many pixels a side; 1: for each position, which is for CPUs. GPUs save time "
+        "with 8.",
+    )
     shared_mask: bool = Field(default=False, description="Basic blocks have one mask for both convolutions, not two.")
     final_temperature: float = Field(
         default=0.03,
@@ -168,6 +175,7 @@ class SpatialSamplingParams(TrainingParams):
             fill=fill,
             window=self.window,
             grid=0 if draw == "gated" or fill == "zero" else self.grid,
+            tile=self.tile,
             seed=seed,
             shared=self.shared_mask,
         )

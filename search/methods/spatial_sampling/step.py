@@ -49,7 +49,7 @@ class Sparsity:
         density = (expected * self._macs).sum()
         if self._gamma is None:
             return self._params.density_weight * (density - self._density).square(), density
-        means = torch.stack([torch.sigmoid(found).mean() for found in logits])
+        means = torch.stack([mask.sigmoids(found).mean() for mask, found in zip(masks, logits, strict=True)])
         return self._gamma * (self._shares * means).sum(), density
 
 

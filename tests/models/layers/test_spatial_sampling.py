@@ -31,6 +31,7 @@ from models.layers.interpolation import Interpolation
 from models.layers.noise import logistic
 from models.layers.sparse import Form, break_even, sparse
 from models.layers.spatial_sampling import samplings, set_temperature
+from models.layers.tiled_sampling import Tiles
 
 BACKBONES = {
     "resnet50": architecture("resnet50", base_width=0.125, nominal=32, classes=5),
@@ -132,6 +133,7 @@ def test_data_is_the_network(name: str, fill: Fill, shared: bool) -> None:
         ({"densities": (0.5, 1.5)}, "from 0 to 1, not 1.5"),
         ({"window": 4}, "window must be an odd"),
         ({"grid": -1}, "grid must be 0"),
+        ({"tile": 0}, "tile must be 1"),
         ({"draw": "gated"}, "fill must be zero"),
         ({"in_channels": 3}, "channels must be the body's"),
         ({"body": BACKBONES["resnet50"].blocks[0]}, "body must be a residual block"),
@@ -198,7 +200,50 @@ def test_the_grid_is_always_computed() -> None:
             assert each.predict.bias is not None
             nn.init.constant_(each.predict.bias, -9.0)
         for mask in masks(found, images(1)):
-            assert bool((mask[:, :, ::3, ::3] == 1).all())
+            assert bool((mask[:, :, 1::3, 1::3] == 1).all())
+
+
+@pytest.mark.parametrize("grid", [1, 3, 4, 7])
+def test_every_position_has_a_neighbour_on_the_grid(grid: int) -> None:
+    sampling = next(samplings(network("resnet18", draw="deterministic", grid=grid)))
+    for side in range(1, 20):
+        mask = sampling.hard(torch.full((1, 1, side, 2 * side), -9.0))
+        assert bool((nn.functional.max_pool2d(mask, 2 * (grid // 2) + 1, 1, grid // 2) == 1).all())
+
+
+@pytest.mark.parametrize("draw", ["stochastic", "deterministic", "budget"])
+def test_masks_of_tiles(draw: Draw) -> None:
+    found = network("resnet18", draw=draw, density=0.5, grid=0, tile=4)
+    sampling = next(samplings(found))
+    logits = torch.randn(2, 1, 10, 13, generator=torch.Generator().manual_seed(0)) - 0.2
+    mask = sampling.hard(logits)
+    tiles = mask[:, :, ::4, ::4]
+    assert tiles.shape[-2:] == (3, 4)
+    assert torch.equal(mask, tiles.repeat_interleave(4, 2).repeat_interleave(4, 3)[:, :, :10, :13])
+    assert 0 < float(tiles.mean()) < 1
+    if draw == "deterministic":
+        means = torch.stack([part.mean((2, 3)) for row in logits.split(4, 2) for part in row.split(4, 3)], 2)
+        assert torch.equal(tiles.flatten(2) > 0, means >= 0)
+    if draw == "budget":
+        assert tiles.flatten(1).sum(1).tolist() == [6, 6]
+    assert sampling.probabilities(logits).shape == logits.shape
+    assert sampling.sigmoids(logits)[0, 0, :4, :4].unique().numel() == 1
+
+
+def test_tiles_of_a_mask_are_what_the_tiled_form_computes() -> None:
+    """Of masks by positions almost every tile has one."""
+    shares = []
+    for tile in (1, 8):
+        each = next(samplings(network("resnet18", draw="budget", density=0.1, grid=0, tile=tile)))
+        shares.append(Tiles.of(each.hard(torch.zeros(1, 1, 56, 56)), 8).density)
+    assert shares[0] > 0.9
+    assert shares[1] == round(0.1 * 49) / 49
+
+
+def test_noise_is_kept_on_the_device() -> None:
+    sampling = next(samplings(network("resnet18", draw="stochastic")))
+    first = sampling.noise((8, 8), torch.device("cpu"))
+    assert sampling.noise((8, 8), torch.device("cpu")) is first
 
 
 def _nearest(values: Tensor, mask: Tensor, steepness: float, reach: int = 3) -> Tensor:
@@ -272,6 +317,8 @@ POLICIES: dict[str, dict[str, Any]] = {
     "rbf of a budget": {"draw": "budget", "density": 0.3},
     "learned, one mask": {"fill": "learned", "draw": "deterministic", "shared": True},
     "average": {"fill": "average", "window": 5, "grid": 4},
+    "zero, tiles": {"fill": "zero", "draw": "budget", "density": 0.4, "grid": 0, "tile": 4},
+    "gated tiles": {"fill": "zero", "draw": "gated", "grid": 0, "tile": 4},
     "rbf, wide": {"window": 11, "grid": 0},
     "gated": {"fill": "zero", "draw": "gated", "grid": 0},
 }

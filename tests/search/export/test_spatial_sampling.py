@@ -37,9 +37,10 @@ def source(**policy: Any) -> Exportable:
     [
         ({"draw": "stochastic", "fill": "rbf"}, "onnx"),
         ({"draw": "budget", "fill": "zero", "density": 0.4, "grid": 3}, "onnx"),
+        ({"draw": "stochastic", "fill": "zero", "tile": 3}, "onnx"),
         ({"draw": "stochastic", "fill": "learned"}, "torch_export"),
     ],
-    ids=["stochastic", "budget", "program"],
+    ids=["stochastic", "budget", "tiles", "program"],
 )
 def test_parity(policy: dict[str, Any], file_format: Format, tmp_path: Path) -> None:
     found = source(**policy)
