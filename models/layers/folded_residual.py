@@ -27,7 +27,9 @@ class Choice:
 
 Key = tuple[int, int, int, int, int, int, int]
 """Of a convolution: input and output channels, kernel, stride; images, height and width of its input."""
-Table = Mapping[Key, Choice]
+BlockKey = tuple[Key, ...]
+"""Of a block: its convolutions, each with the block's input."""
+Table = Mapping[Key | BlockKey, Choice]
 USUAL = Choice()
 
 
@@ -87,6 +89,14 @@ class FoldedResidual(nn.Module):
             out = self.everywhere(self.third, F.relu_(out))
         return self.left(total.add_(out))
 
+    def masked(self, x: Tensor, masks: list[Tensor]) -> Tensor:
+        """The block with zeros where masks [N, 1, H', W'] are 0, computed everywhere."""
+        active, total = self.entered(x)
+        out = self.everywhere(self.second, F.relu_(self.everywhere(self.first, active)).mul_(masks[0]))
+        if self.third is not None:
+            out = self.everywhere(self.third, F.relu_(out))
+        return self.left(total.addcmul_(out, masks[-1]))
+
     def entered(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What the first convolution reads, and the shortcut's output, which may be changed. Both are channels last."""
         x = x.contiguous(memory_format=torch.channels_last)
@@ -108,6 +118,10 @@ class FoldedResidual(nn.Module):
     def choice(self, conv: Convolution, like: tuple[int, int, int]) -> Choice:
         """For an input of so many images, rows and columns."""
         return self.table.get(key(conv, like), USUAL)
+
+    def key(self, like: tuple[int, int, int]) -> BlockKey:
+        """For an input of so many images, rows and columns."""
+        return tuple(key(conv, like) for conv in self.convolutions())
 
     def convolutions(self) -> tuple[Convolution, ...]:
         """In the order they run, the shortcut's last."""

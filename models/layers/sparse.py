@@ -5,26 +5,37 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Final, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from models.blocks import ConvUnit, MaxPool
 from models.build import Network
-from models.layers.folded_residual import RESIDUAL, Choice, FoldedResidual, FoldedUnit, Key, Table, key
-from models.layers.rows import Convolution, Padded, rows
+from models.layers.folded_residual import (
+    RESIDUAL,
+    BlockKey,
+    Choice,
+    FoldedResidual,
+    FoldedUnit,
+    Key,
+    Table,
+    key,
+)
+from models.layers.masked_residual import MaskedBlock
+from models.layers.rows import Convolution
 from models.layers.sparse_sampling import SparseBlock
-from models.layers.spatial_sampling import Sampled
-from models.layers.tiled_sampling import SIDE, TiledBlock, Tiles
+from models.layers.spatial_sampling import Sampled, size_of
+from models.layers.tiled_sampling import TiledBlock
 
 Form = Literal["positions", "tiles"]
 NO_TABLE: Final[Table] = MappingProxyType({})
-DENSITIES: Final = (0.2, 0.8)
-"""That a convolution is measured at: its time is a line between them."""
+DENSITIES: Final = (0.2, 0.5, 0.8)
+"""That convolutions and blocks are measured at."""
 REPEATS: Final = 5
 
 
@@ -33,10 +44,13 @@ def sparse(network: Network, table: Table = NO_TABLE, form: Form | None = None) 
     Unset, `form` is `tiles` for a network on a GPU, else `positions`. `table` tells up to which density a convolution is faster
     so than everywhere (`break_even` measures it; unset: .9).
 
-    Blocks whose convolutions have groups stay as they are. Raises ValueError for a network in training mode.
+    Blocks whose convolutions have groups stay as they are. Raises ValueError for a network in training mode or of another
+    precision than float32.
     """
     if network.training:
         raise ValueError("a network in training mode has no sparse form: call eval() first")
+    if others := {each.dtype for each in network.parameters()} - {torch.float32}:
+        raise ValueError(f"the sparse form is for float32 only, not {others.pop()}: call float() first")
     form = form or _usual(next(network.parameters()))
     found: list[nn.Module] = []
     nonnegative = False
@@ -75,22 +89,16 @@ def _is_nonnegative(block: nn.Module, *, before: bool) -> bool:
 
 
 @torch.inference_mode()
-def break_even(network: Network, images: Tensor, form: Form | None = None) -> dict[Key, Choice]:
-    """For each convolution of the residual blocks on what reaches it of `images` [N, C, H, W], with torch's present threads:
-    up to which density it is faster at random places than everywhere, and which dense form is faster. `form` as in `sparse`."""
-    found: dict[Key, Choice] = {}
-    form = form or _usual(images)
+def break_even(network: Network, images: Tensor, form: Form | None = None) -> dict[Key | BlockKey, Choice]:
+    """For each convolution of the residual blocks and each block with masks, on what reaches it of `images` [N, C, H, W], with
+    torch's present threads: up to which density it is faster at random places (tiles, if masks are drawn so) than everywhere, and
+    which dense form is faster. `form` as in `sparse`."""
+    found: dict[Key | BlockKey, Choice] = {}
     x = images.contiguous(memory_format=torch.channels_last)
-    for block in sparse(network, form=form).blocks:
+    # Its blocks read what was found before.
+    for block in sparse(network, found, form or _usual(images)).blocks:
         if isinstance(block, FoldedResidual):
-            height, width = x.shape[-2:]
-            for conv in block.convolutions():
-                if conv is block.shortcut:
-                    height, width = x.shape[-2:]
-                like = len(x), height, width
-                if key(conv, like) not in found:
-                    found[key(conv, like)] = _measured(conv, like, form)
-                height, width = -(-height // conv.stride), -(-width // conv.stride)
+            _measure(block, x, found)
         x = block(x)
     return found
 
@@ -99,43 +107,63 @@ def _usual(reference: Tensor) -> Form:
     return "tiles" if reference.is_cuda else "positions"
 
 
-def _measured(conv: Convolution, like: tuple[int, int, int], form: Form) -> Choice:
-    count, height, width = like
-    x = conv.matrix.new_empty(count, conv.weight.shape[1], height, width).uniform_()
-    x = x.contiguous(memory_format=torch.channels_last)
-    runs = [
-        partial(conv.everywhere, x, product=product) for product in ((False, True) if conv.kernel == 1 else (False,))
-    ]
-    at = _at_tiles if form == "tiles" else _at_positions
-    *dense, low, high = _least([*runs, *(at(conv, x, density) for density in DENSITIES)], cuda=x.is_cuda)
-    slope = max((high - low) / (DENSITIES[1] - DENSITIES[0]), 1e-12)
-    even = DENSITIES[0] + (min(dense) - low) / slope
-    return Choice(break_even=min(1.0, max(0.0, even)), product=len(dense) > 1 and dense[1] <= dense[0])
+def _measure(block: FoldedResidual, x: Tensor, found: dict[Key | BlockKey, Choice]) -> None:
+    """Add to `found` what it lacks of a block with input `x`."""
+    given = x
+    for index, conv in enumerate(block.convolutions()):
+        if conv is block.shortcut:
+            given = x
+        name = key(conv, (len(given), *size_of(given)))
+        if name not in found:
+            found[name] = Choice(product=conv.kernel == 1 and _product(conv, given))
+            if isinstance(block, MaskedBlock) and index < 2:
+                even = _of_convolution(block, index, given)
+                found[name] = replace(found[name], break_even=even)
+        given = torch.rand_like(block.everywhere(conv, given))
+    name_of_block = block.key((len(x), *size_of(x)))
+    if isinstance(block, MaskedBlock) and block.zero and name_of_block not in found:
+        found[name_of_block] = Choice(break_even=_of_block(block, x))
 
 
-def _at_positions(conv: Convolution, x: Tensor, density: float) -> Callable[[], object]:
-    like = len(x), x.shape[-2], x.shape[-1]
-    number = round(density * len(rows(x)) / conv.stride**2)
-    positions = torch.randperm(len(rows(x)), device=x.device)[:number].sort().values
-    padded, target = Padded(like, x, x.shape[1]), Padded(like, x, conv.weight.shape[0])
-
-    def run() -> None:
-        gathered = rows(x).index_select(0, positions) if conv.kernel == 1 else padded.neighbours(positions)
-        target.put(positions, F.relu_(conv.of(gathered)))
-
-    return run
+def _product(conv: Convolution, x: Tensor) -> bool:
+    """Whether a 1 x 1 convolution is faster as a product of matrices."""
+    plain, product = _least([partial(conv.everywhere, x, product=each) for each in (False, True)], cuda=x.is_cuda)
+    return product <= plain
 
 
-def _at_tiles(conv: Convolution, x: Tensor, density: float) -> Callable[[], object]:
-    height, width = (-(-side // conv.stride) for side in x.shape[-2:])
-    chosen = x.new_empty(len(x), 1, -(-height // SIDE), -(-width // SIDE)).uniform_() < density
-    mask = F.interpolate(chosen.to(x.dtype), scale_factor=SIDE, mode="nearest")[:, :, :height, :width]
+def _of_convolution(block: MaskedBlock, index: int, x: Tensor) -> float:
+    """Of the first (0) or the second (1) convolution, of its input."""
+    masks = [_mask(block, index, x, density) for density in DENSITIES]
+    sparse_ways, dense_ways = zip(*(block.ways(index, x, mask) for mask in masks), strict=True)
+    *taken, dense = _least([*sparse_ways, dense_ways[-1]], cuda=x.is_cuda)
+    return _crossing(taken, dense)
 
-    def run() -> None:
-        tiles = Tiles.of(mask, SIDE)
-        tiles.scatter(F.relu_(conv.everywhere(tiles.gather(x, conv), product=False, padding=0)))
 
-    return run
+def _of_block(block: MaskedBlock, x: Tensor) -> float:
+    inner = torch.empty(len(x), 1, *(-(-side // block.first.stride) for side in size_of(x)), device=x.device)
+    drawn = [[_mask(block, 0, x, density), _mask(block, 1, inner, density)] for density in DENSITIES]
+    # Blocks change their input.
+    runs = [lambda masks=masks: block.on(x.clone(), masks) for masks in drawn]
+    *taken, dense = _least([*runs, lambda: block.masked(x.clone(), drawn[0])], cuda=x.is_cuda)
+    return _crossing(taken, dense)
+
+
+def _mask(block: MaskedBlock, index: int, x: Tensor, density: float) -> Tensor:
+    """A random mask of the output of the first (0) or the second (1) convolution, of its input."""
+    drawing = copy.copy(block.masks.samplings[0])
+    drawing.draw, drawing.density, drawing.grid = "budget", density, 0
+    stride = block.convolutions()[index].stride
+    return drawing.hard(torch.randn(len(x), 1, *(-(-side // stride) for side in size_of(x)), device=x.device))
+
+
+def _crossing(taken: Sequence[float], dense: float) -> float:
+    """The density from which on `dense` is less than what is taken at `DENSITIES`, on the lines between them."""
+    even = 0.0
+    for (low, fast), (high, slow) in pairwise(zip(DENSITIES, taken, strict=True)):
+        even = low + (dense - fast) * (high - low) / max(slow - fast, 1e-12)
+        if slow >= dense:
+            break
+    return min(1.0, max(0.0, even))
 
 
 def _least(runs: Sequence[Callable[[], object]], *, cuda: bool) -> list[float]:

@@ -1,24 +1,26 @@
 """Sampled blocks in evaluation that compute what their masks say and nothing else: on CPUs.
 
 The rows of active positions are gathered, multiplied and put back. A convolution that takes longer so than everywhere, by a
-measured table, is computed everywhere. The result is that of `models.layers.spatial_sampling` on the same masks, to rounding.
+measured table, is computed everywhere, and so is a block as a whole. The result is that of `models.layers.spatial_sampling` on the same masks, to rounding.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from typing import Final, NamedTuple, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from models.layers.folded_residual import FoldedResidual, Table
+from models.layers.folded_residual import Table
 from models.layers.interpolation import Interpolation
+from models.layers.masked_residual import MaskedBlock
 from models.layers.rows import Convolution, Padded, rows
-from models.layers.spatial_sampling import Sampled, Sampling, size_of
+from models.layers.spatial_sampling import Sampled, size_of
 from models.trace import Size
 
 PART: Final = 1024
@@ -27,42 +29,6 @@ NEGLIGIBLE: Final = 1e-6
 """A weight, as a share of the largest in its window, that is left out."""
 _NONE: Final = -1e30
 """An exponent below all others."""
-
-
-class Masks(nn.Module):
-    """All masks of a block by one product: a 3 x 3 convolution to one channel is 9 products with each pixel, which are added
-    where they meet."""
-
-    matrix: Tensor
-    bias: Tensor
-
-    def __init__(self, samplings: list[Sampling]) -> None:
-        super().__init__()
-        self.samplings = samplings
-        weights = torch.stack([each.predict.weight.detach()[0] for each in samplings])
-        # [masks, C, 3, 3] -> [C, 9 masks], the masks innermost.
-        self.register_buffer("matrix", weights.permute(1, 2, 3, 0).flatten(1).contiguous())
-        self.register_buffer("bias", torch.cat([cast("Tensor", each.predict.bias).detach() for each in samplings]))
-
-    @property
-    def constant(self) -> bool:
-        """Whether every position is computed whatever the image."""
-        return all(each.draw == "budget" and each.density >= 1 for each in self.samplings)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """[N, C, H, W] -> of each mask float32 [N, 1, H', W']."""
-        count, _, height, width = x.shape
-        products = rows(x.contiguous(memory_format=torch.channels_last)) @ self.matrix
-        planes = F.pad(products.t().reshape(9, len(self.samplings), count, height, width), (1, 1, 1, 1))
-        found = []
-        for i, sampling in enumerate(self.samplings):
-            stride = sampling.predict.stride[0]
-            logits = self.bias[i].expand(1)
-            for k in range(9):
-                top, left = divmod(k, 3)
-                logits = logits + planes[k, i, :, top : top + height : stride, left : left + width : stride]
-            found.append(sampling.hard(logits[:, None]))
-        return found
 
 
 class Active(NamedTuple):
@@ -91,23 +57,30 @@ class Active(NamedTuple):
         return values if self.factors is None else values.mul_(self.factors)
 
 
-class SparseBlock(FoldedResidual):
+class SparseBlock(MaskedBlock):
     """A `Sampled` block."""
 
     def __init__(self, module: Sampled, table: Table, *, nonnegative: bool) -> None:
         """`nonnegative`: whether no input has anything below 0. Raises ValueError for convolutions with groups."""
-        super().__init__(module.body, table)
+        super().__init__(module, table)
         self.nonnegative = nonnegative
-        samplings = [cast("Sampling", each) for each in module.masks]
-        self.masks = Masks(samplings)
-        self.gated = samplings[0].draw == "gated"
-        fills, device = module.fills, samplings[0].predict.weight.device
+        self.gated = self.masks.samplings[0].draw == "gated"
+        fills, device = module.fills, self.masks.matrix.device
         self.fills = (
             None if fills is None else [cast("Interpolation", each).exponents(device).detach() for each in fills]
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) if self.masks.constant else self.on(x, self.masks(x))
+    @property
+    def zero(self) -> bool:
+        return self.fills is None
+
+    def ways(self, index: int, x: Tensor, mask: Tensor) -> tuple[Callable[[], object], Callable[[], object]]:
+        active = Active.of(mask, gated=False)
+        if index == 0:
+            return partial(self._gathered, self.first, x, active), partial(self._picked, self.first, x, active)
+        padded = Padded((len(x), *size_of(x)), x, x.shape[1])
+        padded.fill(x)
+        return partial(self._gathered, self.second, padded, active), partial(self._picked, self.second, padded, active)
 
     def on(self, x: Tensor, masks: list[Tensor]) -> Tensor:
         """The block with these masks [N, 1, H', W']."""
@@ -135,12 +108,18 @@ class SparseBlock(FoldedResidual):
 
     def _at(self, conv: Convolution, x: Tensor | Padded, active: Active) -> Tensor:
         """A convolution of a map at the active positions: [n, C']."""
-        like = (x.count, x.height, x.width) if isinstance(x, Padded) else (len(x), *size_of(x))
-        if active.density > self.choice(conv, like).break_even:
-            made = (
-                conv.everywhere(x.map, product=False, padding=0) if isinstance(x, Padded) else self.everywhere(conv, x)
-            )
-            return rows(made).index_select(0, active.positions)
+        if active.density > self.choice(conv, _like(x)).break_even:
+            return self._picked(conv, x, active)
+        return self._gathered(conv, x, active)
+
+    def _picked(self, conv: Convolution, x: Tensor | Padded, active: Active) -> Tensor:
+        """As `_at`, from a convolution everywhere."""
+        made = conv.everywhere(x.map, product=False, padding=0) if isinstance(x, Padded) else self.everywhere(conv, x)
+        return rows(made).index_select(0, active.positions)
+
+    def _gathered(self, conv: Convolution, x: Tensor | Padded, active: Active) -> Tensor:
+        """As `_at`, from the rows that it reads."""
+        like = _like(x)
         positions = _of_input(active, conv.stride, like)
         if conv.kernel > 1 and isinstance(x, Tensor):
             source, x = x, Padded(like, x, x.shape[1])
@@ -205,6 +184,10 @@ def _means(values: Tensor, numbers: Tensor, positions: Tensor, exponents: Tensor
     ends = kept.sum(1).cumsum(0, dtype=torch.int32)
     indices, factors = neighbours.masked_select(kept), shares.masked_select(kept)
     return F.embedding_bag(indices, values, F.pad(ends, (1, 0))[:-1], mode="sum", per_sample_weights=factors)
+
+
+def _like(x: Tensor | Padded) -> tuple[int, int, int]:
+    return (x.count, x.height, x.width) if isinstance(x, Padded) else (len(x), *size_of(x))
 
 
 def _parts(number: int) -> Iterator[tuple[int, int]]:

@@ -4,19 +4,20 @@ convolutions run on a batch of tiles as fast as on a map. The result is that of 
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, cast
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers.folded_residual import FoldedResidual, Table
+from models.layers.folded_residual import Table
+from models.layers.masked_residual import MaskedBlock
 from models.layers.rows import Convolution
-from models.layers.sparse_sampling import Masks
-from models.layers.spatial_sampling import Sampled, Sampling, size_of
+from models.layers.spatial_sampling import Sampled, size_of
 
 SIDE: Final = 8
-"""Pixels of a tile, at the size of a convolution's output."""
+"""Pixels of a tile, at the size of a convolution's output, where masks are drawn by positions."""
 
 
 class Tiles(NamedTuple):
@@ -63,41 +64,57 @@ class Tiles(NamedTuple):
         return whole[:, :, :height, :width].contiguous(memory_format=torch.channels_last)
 
 
-class TiledBlock(FoldedResidual):
-    """A `Sampled` block."""
+class TiledBlock(MaskedBlock):
+    """A `Sampled` block. Its tiles are those of its masks, or of 8 pixels if these are drawn by positions."""
 
-    def __init__(self, module: Sampled, table: Table, side: int = SIDE) -> None:
+    def __init__(self, module: Sampled, table: Table) -> None:
         """Raises ValueError for convolutions with groups."""
-        super().__init__(module.body, table)
-        self.side = side
-        self.masks = Masks([cast("Sampling", each) for each in module.masks])
+        super().__init__(module, table)
+        tile = self.masks.samplings[0].tile
+        self.side = tile if tile > 1 else SIDE
         self.fills: nn.ModuleList | None = module.fills
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) if self.masks.constant else self.on(x, self.masks(x))
+    @property
+    def zero(self) -> bool:
+        return self.fills is None
 
     def on(self, x: Tensor, masks: list[Tensor]) -> Tensor:
-        """The block with these masks [N, 1, H', W']."""
         active, total = self.entered(x)
-        first, last = Tiles.of(masks[0], self.side), Tiles.of(masks[-1], self.side)
-        inner = self._filled(0, self._computed([self.first], active, first, act=True), first.mask)
-        rest = [self.second] if self.third is None else [self.second, self.third]
-        return self.left(total.add_(self._filled(1, self._computed(rest, inner, last, act=False), last.mask)))
+        inner = self._filled(0, self._computed(0, active, masks[0]), masks[0])
+        return self.left(total.add_(self._filled(1, self._computed(1, inner, masks[-1]), masks[-1])))
 
-    def _computed(self, convs: list[Convolution], x: Tensor, tiles: Tiles, *, act: bool) -> Tensor:
-        """Convolutions with activations between them, of which the others than the first are 1 x 1, at least in the tiles."""
-        whole = tiles.density > self.choice(convs[0], (len(x), *size_of(x))).break_even
-        found = self.everywhere(convs[0], x) if whole else _unpadded(convs[0], tiles.gather(x, convs[0]))
-        for conv in convs[1:]:
+    def ways(self, index: int, x: Tensor, mask: Tensor) -> tuple[Callable[[], object], Callable[[], object]]:
+        # Finding the tiles is a part of it.
+        return (
+            lambda: self._in_tiles(index, x, Tiles.of(mask, self.side)),
+            lambda: self._chain(index, self.everywhere(self._group(index)[0], x)),
+        )
+
+    def _group(self, index: int) -> list[Convolution]:
+        """The convolutions of a mask, of which the others than the first are 1 x 1."""
+        if index == 0:
+            return [self.first]
+        return [self.second] if self.third is None else [self.second, self.third]
+
+    def _computed(self, index: int, x: Tensor, mask: Tensor) -> Tensor:
+        """The convolutions of a mask, at least in its tiles."""
+        first, tiles = self._group(index)[0], Tiles.of(mask, self.side)
+        if tiles.density > self.choice(first, (len(x), *size_of(x))).break_even:
+            return self._chain(index, self.everywhere(first, x))
+        return self._in_tiles(index, x, tiles)
+
+    def _in_tiles(self, index: int, x: Tensor, tiles: Tiles) -> Tensor:
+        first = self._group(index)[0]
+        made = first.everywhere(tiles.gather(x, first), product=False, padding=0)
+        return tiles.scatter(self._chain(index, made))
+
+    def _chain(self, index: int, found: Tensor) -> Tensor:
+        """What follows the first convolution of a mask."""
+        for conv in self._group(index)[1:]:
             found = self.everywhere(conv, F.relu_(found))
-        found = F.relu_(found) if act else found
-        return found if whole else tiles.scatter(found)
+        return F.relu_(found) if index == 0 else found
 
     def _filled(self, index: int, x: Tensor, mask: Tensor) -> Tensor:
         if self.fills is None:
-            return x * mask
+            return x.mul_(mask)
         return torch.lerp(self.fills[index](x, mask), x, mask)
-
-
-def _unpadded(conv: Convolution, x: Tensor) -> Tensor:
-    return conv.everywhere(x, product=False, padding=0)

@@ -28,6 +28,7 @@ from models.kinds.sampling import (
 )
 from models.layers.folded_residual import Choice
 from models.layers.interpolation import Interpolation
+from models.layers.masked_residual import MaskedBlock
 from models.layers.noise import logistic
 from models.layers.sparse import Form, break_even, sparse
 from models.layers.spatial_sampling import samplings, set_temperature
@@ -383,11 +384,37 @@ def test_groups_stay_as_they_are_and_training_is_refused() -> None:
 
 @pytest.mark.parametrize("form", ["positions", "tiles"])
 @torch.inference_mode()
-def test_break_even_is_a_share_for_every_convolution(form: Form) -> None:
-    found = network("resnet18", fill="zero")
-    table = break_even(found, images(1), form)
+def test_break_even_is_a_share_for_every_convolution_and_block(form: Form) -> None:
+    found = network("resnet18", fill="zero", tile=2)
+    x = images(1)
+    table = break_even(found, x, form)
     assert all(0 <= choice.break_even <= 1 for choice in table.values())
-    assert {key[2] for key in table} == {1, 3}
+    assert sum(isinstance(name[0], int) for name in table) == 10
+    for block in sparse(found, form=form).blocks:
+        if isinstance(block, MaskedBlock):
+            assert block.key((len(x), *x.shape[-2:])) in table
+        x = block(x)
+
+
+@pytest.mark.parametrize("form", ["positions", "tiles"])
+@torch.inference_mode()
+def test_a_block_beyond_its_break_even_is_computed_everywhere(form: Form) -> None:
+    found = network("resnet50", fill="zero", draw="budget", density=0.5, grid=0)
+    block = next(each for each in sparse(found, form=form).blocks if isinstance(each, MaskedBlock))
+    x = torch.rand(2, block.first.weight.shape[1], 8, 8).contiguous(memory_format=torch.channels_last)
+    masks = block.masks(x)
+    assert abs(block.density(masks) - 0.5) < 0.02
+    assert torch.allclose(block.masked(x.clone(), masks), block.on(x.clone(), masks), rtol=1e-4, atol=1e-5)
+    block.table = {block.key((2, 8, 8)): Choice(break_even=0.6)}
+    placed = block(x.clone())
+    block.table = {block.key((2, 8, 8)): Choice(break_even=0.4)}
+    assert torch.equal(block(x.clone()), block.masked(x.clone(), masks))
+    assert torch.allclose(block(x.clone()), placed, rtol=1e-4, atol=1e-5)
+
+
+def test_other_precisions_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"for float32 only, not torch\.bfloat16: call float"):
+        sparse(network("resnet18").bfloat16())
 
 
 def test_blocks_are_told_apart_by_their_place() -> None:
