@@ -57,10 +57,21 @@ def baselines(spec: ResolvedSpec) -> list[dict[str, Any]]:
     return [config for i, config in enumerate(found) if config not in found[:i]]
 
 
+def values(spec: ResolvedSpec) -> list[float]:
+    """All that can be chosen, ascending: the range to three digits, as bounds are rounded too."""
+    _, low, high = axis(spec)
+    low, high = rounded(low), rounded(high)
+    found = [low]
+    while found[-1] < high:
+        step = 10.0 ** (math.floor(math.log10(found[-1])) - 2)
+        found.append(rounded(found[-1] + step))
+    return found
+
+
 def trainings(spec: ResolvedSpec) -> int:
-    """By `trials`; fewer where `max_epochs` has not one epoch for each."""
+    """By `trials`; fewer where the range has not a value for each, or `max_epochs` not one epoch."""
+    trials = min(spec.method.trials, len(values(spec)))
     most = spec.limits.max_epochs
-    trials: int = spec.method.trials
     return trials if most is None else min(trials, most)
 
 

@@ -31,6 +31,7 @@ class Proposals:
             self.name: FloatDistribution(min(low, budget.rounded(low)), max(high, budget.rounded(high)), log=True)
         }
         self._first = budget.first(spec)
+        self._left = budget.values(spec)
         self._study = optuna.create_study(
             directions=["maximize" if o.key == "selection_top1" else "minimize" for o in spec.objectives]
         )
@@ -38,16 +39,19 @@ class Proposals:
             self._tell(record)
 
     def ask(self, number: int) -> float:
-        """The value for trial `number`."""
+        """The value for trial `number`: of those that are left the nearest to what is proposed."""
         seed = trial_seed(self._spec.seed, number)
         if self._first:
             self._study.enqueue_trial({self.name: self._first.pop(0)})
         self._study.sampler = TPESampler(n_startup_trials=budget.STARTUP, seed=seed)
-        return budget.rounded(self._study.ask(self._distributions).params[self.name])
+        asked = self._study.ask(self._distributions).params[self.name]
+        value = min(self._left, key=lambda each: abs(math.log(each / asked)))
+        self._left.remove(value)
+        return value
 
     def _tell(self, record: TrialRecord) -> None:
         value = record.params["config"][self.name]
-        self._first = [each for each in self._first if each != value]
+        self._first, self._left = ([each for each in values if each != value] for values in (self._first, self._left))
         state, values = TrialState.FAIL, None
         if record.state in ("queued", "running"):
             state = TrialState.RUNNING

@@ -63,6 +63,26 @@ def test_weights_of_sparsity_on_a_logarithmic_scale() -> None:
     assert all(0.02 <= value <= 0.2 for value in chosen)
 
 
+@pytest.mark.parametrize(
+    ("axis", "low", "high", "expected"),
+    [
+        ("density", 0.4, 0.4, {0.4}),
+        ("density", 0.4, 0.403, {0.4, 0.401, 0.402, 0.403}),
+        ("gamma", 0.0998, 0.101, {0.0998, 0.0999, 0.1, 0.101}),
+    ],
+)
+def test_no_value_is_trained_twice(axis: str, low: float, high: float, expected: set[float]) -> None:
+    ranges = {"density": "densities", "gamma": "gammas"}
+    found = spec({"loss": axis, ranges[axis]: [low, high], "trials": 8})
+    chosen = [record.params["config"][axis] for record in histories(found)]
+    assert set(chosen) == expected
+    assert len(chosen) == len(expected)
+    assert len(histories(found)) == budget.trainings(found)
+    # Nothing is chosen twice by several at once, either.
+    at_once = spec({"loss": axis, ranges[axis]: [low, high], "trials": 8, "parallel_trials": 8})
+    assert len(plan(at_once, []).trials) == len(expected)
+
+
 def test_baselines_follow_once() -> None:
     found = spec({"baselines": ["uniform", "deterministic", "gated"], "trials": 2})
     history = histories(found)
