@@ -13,8 +13,10 @@ from models.kinds.sampling import Fill
 INITIAL_SIGMA: Final = 3.0
 FLOOR: Final = 1e-12
 """The least weight of a soft mask: gradients stay finite where it has none."""
-_FAR: Final = 1e6
-"""A squared distance that nothing in a window has."""
+_WIDTH: Final = 5
+"""Of a band of squared distances."""
+_STEEPEST: Final = 16.0
+"""Squared distances differ by 1 at least: from here on what is nearest is all that float32 tells from nothing."""
 _TINY: Final = torch.finfo(torch.float32).tiny
 
 
@@ -46,52 +48,44 @@ class Interpolation(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             features, mask = x.float(), mask.float()
-            if self.training and mask.requires_grad:
+            soft = self.training and mask.requires_grad
+            if soft:
                 mask = mask.clamp_min(FLOOR)
-            if self.sigma is not None:
-                return self._radial(features, mask, self._steepness(self.sigma)).to(x.dtype)
-            others = (self._squares(x.device) > 0).float()
-            kernel = others if self.kernel is None else others * self.kernel.float().abs()
-            total = F.conv2d(
-                features * mask,
-                kernel.expand(x.shape[1], 1, *kernel.shape),
-                padding=self.window // 2,
-                groups=x.shape[1],
-            )
+            if self.sigma is not None and not soft:
+                return self._radial(features * mask, mask, self._steepness(self.sigma)).to(x.dtype)
+            exponents = self.exponents(x.device)
+            # Of soft masks what is nearest is always there: it weighs 1.
+            kernel = torch.exp(exponents if self.sigma is None else exponents + self._steepness(self.sigma))
             weight = F.conv2d(mask, kernel[None, None], padding=self.window // 2)
-            return (total / weight.clamp_min(_TINY)).to(x.dtype)
+            return (self._sums(features * mask, kernel) / weight.clamp_min(_TINY)).to(x.dtype)
 
     def _radial(self, features: Tensor, mask: Tensor, steepness: Tensor) -> Tensor:
-        """The weights are products of one for the line and one for the column: means along lines, then of these means."""
+        """By bands of distances, in each of which all weights are normal numbers; the largest exponent that is taken away is
+        that of the nearest band with a position."""
+        squares = self._squares(features.device)
+        lowest = _bands(self.window)
+        ends = (*lowest[1:], self.window**2)
+        inside = torch.stack(
+            [(squares >= low) & (squares < end) for low, end in zip(lowest, ends, strict=True)]
+        ).float()
+        starts = torch.tensor(lowest, dtype=torch.float32, device=features.device)[:, None, None]
+        steepness = steepness.clamp(max=_STEEPEST)
+        kernels = inside * torch.exp(_WIDTH * _STEEPEST / 2 - steepness * (squares - starts).clamp(0, _WIDTH))
         reach = self.window // 2
-        sides = [offset for offset in range(-reach, reach + 1) if offset]
-        # Squared distances to the nearest that is there: in the line, but for the position itself; with it; in the window.
-        own = torch.where(mask > 0, 0.0, _FAR)
-        lines = _shifted(own, sides, dim=3, beyond=_FAR)
-        beside = torch.stack([line + offset**2 for offset, line in zip(sides, lines, strict=True)]).amin(0)
-        line = torch.minimum(own, beside)
-        above = _shifted(line, sides, dim=2, beyond=_FAR)
-        nearest = torch.stack([beside, *(each + offset**2 for offset, each in zip(sides, above, strict=True))]).amin(0)
-
-        def weight(squares: Tensor) -> Tensor:
-            # Below 0 is only what the mask leaves out.
-            return torch.exp(-steepness * squares.clamp_min(0))
-
-        weights = [
-            values * weight(offset**2 - beside)
-            for offset, values in zip(sides, _shifted(mask, sides, dim=3), strict=True)
-        ]
-        in_line = _sum(_shifted(features, sides, dim=3), weights), torch.stack(weights).sum(0)
-        to_line = weight(beside - line)
-        with_middle = features * mask + in_line[0] * to_line, mask + in_line[1] * to_line
-        weights = [weight(beside - nearest)] + [
-            weight(each + offset**2 - nearest) for offset, each in zip(sides, above, strict=True)
-        ]
-        total, whole = (
-            _sum([inner, *_shifted(outer, sides, dim=2)], weights)
-            for inner, outer in zip(in_line, with_middle, strict=True)
+        found = F.conv2d((mask > 0).float(), inside[:, None], padding=reach) > 0.5
+        nearest = torch.where(found, starts, self.window**2).amin(1, keepdim=True)
+        factors = torch.exp(-steepness * (starts - nearest).clamp_min(0))
+        weight = (factors * F.conv2d(mask, kernels[:, None], padding=reach)).sum(1, keepdim=True)
+        total = sum(
+            (factors[:, i : i + 1] * self._sums(features, kernel) for i, kernel in enumerate(kernels)),
+            torch.zeros_like(features),
         )
-        return total / whole.clamp_min(_TINY)
+        return total / weight.clamp_min(_TINY)
+
+    def _sums(self, features: Tensor, kernel: Tensor) -> Tensor:
+        channels = features.shape[1]
+        kernels = kernel.expand(channels, 1, *kernel.shape)
+        return F.conv2d(features, kernels, padding=self.window // 2, groups=channels)
 
     def _squares(self, device: torch.device | None = None) -> Tensor:
         """Of the distances from the middle, pixels."""
@@ -103,17 +97,11 @@ class Interpolation(nn.Module):
         return sigma.float().square() / 2
 
 
-def _shifted(x: Tensor, offsets: list[int], *, dim: int, beyond: float = 0.0) -> list[Tensor]:
-    """Of a map [N, C, H, W] for each offset what is so far on along a dimension; `beyond` its border this value."""
-    reach = max(offsets)
-    border = (reach, reach, 0, 0) if dim == 3 else (0, 0, reach, reach)
-    padded = F.pad(x, border, value=beyond)
-    return [padded.narrow(dim, reach + offset, x.shape[dim]) for offset in offsets]
-
-
-def _sum(maps: list[Tensor], weights: list[Tensor]) -> Tensor:
-    """Of maps [N, C, H, W] by weights [N, 1, H, W]."""
-    total = maps[0] * weights[0]
-    for each, weight in zip(maps[1:], weights[1:], strict=True):
-        total = torch.addcmul(total, each, weight)
-    return total
+def _bands(window: int) -> list[int]:
+    """The least squared distances of bands that are at most `_WIDTH` wide."""
+    reach = window // 2
+    found: list[int] = []
+    for square in sorted({i * i + j * j for i in range(reach + 1) for j in range(reach + 1)} - {0}):
+        if not found or square > found[-1] + _WIDTH:
+            found.append(square)
+    return found
