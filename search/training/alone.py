@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -33,6 +34,8 @@ class Alone(NamedTuple):
     file: str
     """Name of the artifact that its weights become."""
     role: Literal["candidate", "baseline"] = "candidate"
+    further: Callable[[Point], dict[str, float]] | None = None
+    """Metrics of the trained network, beside those that all points have."""
 
 
 def initial(trial: Trial, architecture: Architecture) -> Slimmable:
@@ -64,7 +67,8 @@ def report(trial: Trial, reporter: Reporter, alone: Alone, meter: Meter, outputs
     if reporter.should_stop() in _AT_ONCE:
         return None
     provenance = {**point.provenance, "epochs": outputs["epochs"]}
-    point = point.model_copy(update={"role": alone.role, "provenance": provenance})
+    metrics = point.metrics if alone.further is None else {**point.metrics, **alone.further(point)}
+    point = point.model_copy(update={"role": alone.role, "provenance": provenance, "metrics": metrics})
     point = meter.publish(point, alone.file)
     reporter.artifact(alone.file, trial.work / alone.file)
     reporter.point(point)

@@ -130,8 +130,15 @@ def _uniform(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     params: SpatialSamplingParams = trial.spec.method
     candidate = params.candidate(trial.spec.dataset, trial.params["config"])
     network = alone.initial(trial, params.plain(trial.spec.dataset))
-    asked = Alone(network, candidate, trial.params["epochs"], f"{candidate.key}.safetensors", role="baseline")
-    meter = Meter(trial, network, candidate.input_size)
+    size = candidate.input_size
+    meter = Meter(trial, network, size)
+
+    def timed(point: Point) -> dict[str, float]:
+        images = next(iter(meter.images_of("selection", size))).images
+        return speed.measure(network.extract(Architecture.from_json(point.architecture), size), images)
+
+    name = f"{candidate.key}.safetensors"
+    asked = Alone(network, candidate, trial.params["epochs"], name, role="baseline", further=timed)
     outputs, _ = alone.run(trial, reporter, asked, meter)
     return outputs | {"planned_epochs": params.epochs}
 

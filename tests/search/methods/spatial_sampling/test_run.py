@@ -124,6 +124,9 @@ def test_smaller_images_are_a_baseline(stripes: Path, tmp_path: Path) -> None:
     [point] = recorder.points
     assert (point.role, point.key, point.input_size) == ("baseline", "uniform-12", (12, 12))
     assert not sampled_blocks(Architecture.from_json(point.architecture))
+    assert point.metrics["sparse_ms"] == point.metrics["dense_ms"] > 0
+    path = recorder.artifacts["uniform-12.safetensors"]
+    assert Point.model_validate(checkpoint.read_record(path)) == point
 
 
 @pytest.mark.parametrize("draw", ["budget", "deterministic"])
