@@ -70,7 +70,8 @@ def values(spec: ResolvedSpec) -> list[float]:
 
 def trainings(spec: ResolvedSpec) -> int:
     """By `trials`; fewer where the range has not a value for each, or `max_epochs` not one epoch."""
-    trials = min(spec.method.trials, len(values(spec)))
+    params: SpatialSamplingParams = spec.method
+    trials = min(params.trials, len(values(spec)))
     most = spec.limits.max_epochs
     return trials if most is None else min(trials, most)
 
