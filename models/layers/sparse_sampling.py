@@ -1,16 +1,16 @@
 """Sampled blocks in evaluation that compute what their masks say and nothing else: on CPUs.
 
 The rows of active positions are gathered, multiplied and put back. A convolution that takes longer so than everywhere, by a
-measured table, is computed everywhere, and so is a block as a whole. The result is that of `models.layers.spatial_sampling` on the same masks, to rounding.
+measured table, is computed everywhere, and so is a block as a whole. The result is that of `models.layers.spatial_sampling` on
+the same masks, to rounding.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
 
 import torch
 from torch import Tensor
@@ -19,42 +19,13 @@ from torch.nn import functional as F
 from models.layers.folded_residual import Table
 from models.layers.interpolation import Interpolation
 from models.layers.masked_residual import MaskedBlock
-from models.layers.rows import Convolution, Padded, rows
+from models.layers.rows import Convolution, Padded, as_map, rows
+from models.layers.sparse_interpolation import Active, SparseInterpolation
 from models.layers.spatial_sampling import Sampled, size_of
 from models.trace import Size
 
 PART: Final = 1024
 """Rows that are gathered at once, by each thread."""
-NEGLIGIBLE: Final = 1e-6
-"""A weight, as a share of the largest in its window, that is left out."""
-_NONE: Final = -1e30
-"""An exponent below all others."""
-
-
-class Active(NamedTuple):
-    """Where a mask [N, 1, H, W] is not 0: positions [n] in [0, N * H * W), and with the draw `gated` the factors [n, 1]."""
-
-    mask: Tensor
-    positions: Tensor
-    factors: Tensor | None
-
-    @classmethod
-    def of(cls, mask: Tensor, *, gated: bool) -> Active:
-        flat = mask.flatten()
-        positions = flat.nonzero()[:, 0]
-        return cls(mask, positions, flat.index_select(0, positions)[:, None] if gated else None)
-
-    @property
-    def like(self) -> tuple[int, int, int]:
-        return len(self.mask), *size_of(self.mask)
-
-    @property
-    def density(self) -> float:
-        return len(self.positions) / max(1, self.mask.numel())
-
-    def scaled(self, values: Tensor) -> Tensor:
-        """Rows [n, C] by the factors, in place."""
-        return values if self.factors is None else values.mul_(self.factors)
 
 
 class SparseBlock(MaskedBlock):
@@ -67,7 +38,7 @@ class SparseBlock(MaskedBlock):
         self.gated = self.masks.samplings[0].draw == "gated"
         fills, device = module.fills, self.masks.matrix.device
         self.fills = (
-            None if fills is None else [cast("Interpolation", each).exponents(device).detach() for each in fills]
+            None if fills is None else [SparseInterpolation(cast("Interpolation", each), device) for each in fills]
         )
 
     @property
@@ -93,8 +64,7 @@ class SparseBlock(MaskedBlock):
         inner = Padded(first.like, x, values.shape[1])
         inner.put(first.positions, values)
         if self.fills is not None:
-            missing = (read * (first.mask == 0)).flatten().nonzero()[:, 0]
-            inner.put(missing, _interpolated(values, first, missing, self.fills[0]))
+            self.fills[0].fill(inner.map, values, first, border=1)
         out = self._at(self.second, inner, last)
         settled = self.entry is not None or (self.nonnegative and self.shortcut is None and self.fills is None)
         act = settled and self.entry is None
@@ -140,50 +110,13 @@ class SparseBlock(MaskedBlock):
 
     def _added(self, total: Tensor, values: Tensor, last: Active, *, act: bool) -> None:
         """Add rows [n, C'] to those of `total`, and to the others what is interpolated."""
-        found = total.index_select(0, last.positions).add_(values)
-        total.index_copy_(0, last.positions, found.relu_() if act else found)
-        if self.fills is not None:
-            missing = (last.mask == 0).flatten().nonzero()[:, 0]
-            made = _interpolated(values, last, missing, self.fills[1])
-            total.index_copy_(0, missing, made.add_(total.index_select(0, missing)))
-
-
-def _interpolated(values: Tensor, active: Active, positions: Tensor, exponents: Tensor) -> Tensor:
-    """Rows [n, C] at the active positions -> [u, C] at others: the mean of what is in the window, by the exponents [w, w] of its
-    weights; 0 where there is nothing."""
-    reach = exponents.shape[0] // 2
-    numbers = torch.full_like(active.mask, -1, dtype=torch.int32)
-    numbers.view(-1)[active.positions] = torch.arange(len(active.positions), dtype=torch.int32, device=numbers.device)
-    numbers = F.pad(numbers, (reach,) * 4, value=-1)
-    # Where one of the eight nearest is active, most of the window weighs nothing.
-    nearest = exponents[reach - 1 : reach + 2, reach - 1 : reach + 2].clone()
-    nearest[1, 1] = torch.inf
-    few = exponents.masked_fill(exponents <= nearest.min() + math.log(NEGLIGIBLE), -torch.inf)
-    around = F.max_pool2d((active.mask > 0).float(), 3, 1, 1).flatten().index_select(0, positions) > 0
-    found = values.new_empty(len(positions), values.shape[1])
-    for where, kernel in ((around, few), (~around, exponents)):
-        at = where.nonzero()[:, 0]
-        found.index_copy_(0, at, _means(values, numbers, positions.index_select(0, at), kernel))
-    return found
-
-
-def _means(values: Tensor, numbers: Tensor, positions: Tensor, exponents: Tensor) -> Tensor:
-    """As `_interpolated`. `numbers`: of the row at each position [N, 1, H + w - 1, W + w - 1], with a border; -1: none."""
-    border = exponents.shape[0] - 1
-    high, line = size_of(numbers)
-    height, width = high - border, line - border
-    starts = (positions // (height * width) * high + positions // width % height) * line + positions % width
-    down, across = (exponents > -torch.inf).nonzero(as_tuple=True)
-    inside = (starts[:, None] + (down * line + across)).flatten()
-    neighbours = numbers.flatten().index_select(0, inside).view(len(positions), len(down))
-    shares = exponents[down, across].expand_as(neighbours).masked_fill(neighbours < 0, -torch.inf)
-    shares = shares.sub_(shares.amax(1, keepdim=True).clamp_min(_NONE)).exp_()
-    shares *= shares > NEGLIGIBLE
-    shares /= shares.sum(1, keepdim=True).clamp_min(torch.finfo(shares.dtype).tiny)
-    kept = shares > 0
-    ends = kept.sum(1).cumsum(0, dtype=torch.int32)
-    indices, factors = neighbours.masked_select(kept), shares.masked_select(kept)
-    return F.embedding_bag(indices, values, F.pad(ends, (1, 0))[:-1], mode="sum", per_sample_weights=factors)
+        if self.fills is None:
+            found = total.index_select(0, last.positions).add_(values)
+            total.index_copy_(0, last.positions, found.relu_() if act else found)
+            return
+        found = torch.zeros_like(total).index_copy_(0, last.positions, values)
+        self.fills[1].fill(as_map(found, last.like), values, last)
+        total.add_(found)
 
 
 def _like(x: Tensor | Padded) -> tuple[int, int, int]:
