@@ -32,6 +32,7 @@ def source(**policy: Any) -> Exportable:
     return exportable(found, (16, 16))
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("policy", "file_format"),
     [
