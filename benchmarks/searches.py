@@ -66,8 +66,14 @@ class Searches:
         with ProcessPoolExecutor(cores(), spawn, initializer=_prepare, initargs=(os.getpid(),)) as pool:
             return dict(zip(wanted, pool.map(self._run, wanted, wanted.values()), strict=True))
 
+    def search(self, name: str, asked: Asked) -> LocalSearch:
+        """One of them, as far as it was run. Under another version, whose defaults are others, it is another search."""
+        spec = self.resolve(asked)
+        digest = hashlib.sha256(spec.model_dump_json().encode()).hexdigest()[:12]
+        return LocalSearch(spec, self.folder / "dataset", self.folder / f"{name}-{digest}")
+
     def _run(self, name: str, asked: Asked) -> Searched:
-        search = LocalSearch(self.resolve(asked), self.folder / "dataset", self.folder / name)
+        search = self.search(name, asked)
         search.run(lambda: Stop.NO, lambda *_: None)
         sys.stderr.write(f"{name}: {search.seconds:.0f} s\n")
         return Searched(search.points(), round(search.seconds, 1))

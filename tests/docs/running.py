@@ -87,7 +87,9 @@ class Reader:
             return ""
         described = Path(self._environment["PARETOFIT_HOME"]) / "service.json"
         command = ["bash", "-c", f"exec {block.text.partition('#')[0].strip()}"]
-        process = GuardedProcess(command, log=self._root / "service.txt", environment=self._environment, grace=_START_SECONDS)
+        process = GuardedProcess(
+            command, log=self._root / "service.txt", environment=self._environment, grace=_START_SECONDS
+        )
         self._services.append(process)
         deadline = time.monotonic() + _START_SECONDS
         while not described.exists():
