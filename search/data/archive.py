@@ -12,6 +12,7 @@ import io
 import lzma
 import re
 import stat
+import struct
 import tarfile
 import unicodedata
 import zipfile
@@ -30,6 +31,28 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MAX_NAME = 1024
 
 _CHUNK = 1024 * 1024
+_MAX_TAR_HEADER = 16 * 1024  # of names and attributes that have a header of their own
+_TAR_HEADERS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+# What tarfile and zipfile raise for one that somebody damaged with care.
+_BROKEN = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    IndexError,
+    NotImplementedError,
+    OverflowError,
+    RecursionError,
+    ValueError,
+)
 _ZIP_END = 22  # bytes of a zip's last record
 _HEAD = 262  # as far as tar's magic number
 _ARCHIVES = re.compile(
@@ -134,7 +157,7 @@ def extract(archive: Path, spool: Path, limits: IngestLimits, progress: Progress
                 seen.add(entry.path)
                 _take(entry, out, limits, found)
                 progress("extract", min(entry.position, size - 1), size)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
+    except _BROKEN as error:
         raise reject("corrupt_archive", f"cannot be read to its end ({error}): make and send it again") from error
     except MemoryError as error:
         raise reject("archive_memory", "reading its headers takes more memory than allowed") from error
@@ -194,10 +217,13 @@ def _entries(file: IO[bytes], limits: IngestLimits, budget: _Budget) -> Iterator
         if count > limits.max_entries:
             raise reject("too_many_entries", f"has more than {limits.max_entries:,} files and folders: send fewer")
         if entry is not None:
+            if not entry.path:
+                raise reject("unsafe_name", "a file has no name: give it one")
             yield entry
 
 
 def _zip_entries(file: IO[bytes], budget: _Budget) -> Iterator[_Entry | None]:
+    size = file.seek(0, io.SEEK_END)
     with zipfile.ZipFile(file) as archive:
         entries = sorted(archive.infolist(), key=lambda info: info.header_offset)
         # Before any is opened: some versions of zipfile call such an archive damaged.
@@ -207,6 +233,8 @@ def _zip_entries(file: IO[bytes], budget: _Budget) -> Iterator[_Entry | None]:
                 raise reject("overlapping_entries", f"{over} lies over another file: make the archive again")
         for info in entries:
             path = _safe_path(info.orig_filename)
+            if not 0 <= info.header_offset < size:
+                raise zipfile.BadZipFile(f"{_shown(path)} lies outside of it")
             if info.flag_bits & 0x1:
                 raise reject("encrypted_entry", f"{_shown(path)} is encrypted: make the archive without a password")
             kind = stat.S_IFMT(info.external_attr >> 16)
@@ -236,16 +264,20 @@ def _ends_as_zip(file: IO[bytes]) -> bool:
 
 
 class _StrictTarInfo(tarfile.TarInfo):
-    """tarfile takes a damaged header for the archive's end; here only the end is one."""
+    """tarfile takes a damaged header for the archive's end; here only the end is one. Long headers are refused: older
+    versions of tarfile look through one in time that grows with the square of its size."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         try:
-            return super().frombuf(buf, encoding, errors)
+            info = super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
             if len(buf) == tarfile.BLOCKSIZE and not any(buf):
                 raise
             raise tarfile.ReadError(f"a header is damaged or missing: {error}") from error
+        if info.size < 0 or (info.type in _TAR_HEADERS and info.size > _MAX_TAR_HEADER):
+            raise tarfile.ReadError(f"a header says that {info.size} bytes follow it")
+        return info
 
 
 class _TarStream(tarfile.TarFile):
@@ -274,8 +306,18 @@ def _tar_entries(file: IO[bytes], head: bytes, budget: _Budget) -> Iterator[_Ent
                 return member
 
             yield _Entry(path, file.tell(), opened)
+            _skip(archive)
     while stream.read(_CHUNK):  # to the checksum at the end
         pass
+
+
+def _skip(archive: _TarStream) -> None:
+    """Go to the next header. tarfile would look for it as far behind the end as the last one says, block by block."""
+    stream = archive.fileobj
+    assert stream is not None
+    while (left := archive.offset - stream.tell()) > 0:
+        if not stream.read(min(left, _CHUNK)):
+            raise tarfile.ReadError("unexpected end of data")
 
 
 def _decompressed(file: IO[bytes], head: bytes) -> _Readable:

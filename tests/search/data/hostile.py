@@ -145,6 +145,23 @@ def _long_name(size: int) -> bytes:
     return gzip.compress(info.tobuf(tarfile.GNU_FORMAT) + b"n" * size + bytes(1024))
 
 
+def _headers(*headers: tuple[bytes, bytes]) -> bytes:
+    """A tar whose first member has these headers before its own: type and content."""
+    made = b""
+    for kind, content in headers:
+        info = tarfile.TarInfo("header")
+        info.type, info.size = kind, len(content)
+        made += info.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % tarfile.BLOCKSIZE)
+    return made + _files({"cat/1.png": PICTURE})
+
+
+def _endless() -> bytes:
+    """Its last header says that 2^80 bytes follow."""
+    info = tarfile.TarInfo("cat/1.jpg.txt")
+    info.size = 2**80
+    return _files({"cat/0.png": PICTURE})[: 3 * tarfile.BLOCKSIZE] + info.tobuf(tarfile.GNU_FORMAT) + bytes(20_000)
+
+
 def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
@@ -186,7 +203,7 @@ def _bombs() -> dict[str, Hostile]:
         "more folders than allowed.tar": Hostile(
             _tar(*(_member(f"f{number}", b"", type=tarfile.DIRTYPE) for number in range(301))), "too_many_entries"
         ),
-        "a name of 12 MiB": Hostile(_long_name(12 * 1024**2), "compression_ratio"),
+        "a name of 12 MiB": Hostile(_long_name(12 * 1024**2), "corrupt_archive"),
         "a size that lies": Hostile(_lying_size(), "corrupt_images"),
     }
 
@@ -222,6 +239,8 @@ def archives() -> dict[str, Hostile]:
     twice = _zip(("cat/e\u0301.png", PICTURE), ("cat/\u00e9.png", PICTURE))
     whole_zip, whole_tar = _zip(*GOOD.items()), _files(GOOD)
     nul = _named_zip("cat/evil_.png").replace(b"evil_", b"evil\0")
+    directory = whole_zip.index(b"PK\x01\x02")
+    sparse = b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n"
     cases = {
         "slip.zip": Hostile(_named_zip("../evil.png"), "unsafe_name"),
         "slip within.zip": Hostile(_named_zip("cat/../../evil.png"), "unsafe_name"),
@@ -262,6 +281,18 @@ def archives() -> dict[str, Hostile]:
         "cut off.tar": Hostile(whole_tar[: len(whole_tar) // 2], "corrupt_archive"),
         "cut off.tar.gz": Hostile(gzip.compress(whole_tar)[:-2000], "corrupt_archive"),
         "damaged header.tar": Hostile(_damaged_header(), "corrupt_archive"),
+        "name in no encoding.zip": Hostile(
+            _named_zip("cat/\u00e9.png").replace(b"\xc3\xa9", b"\xff\xff"), "corrupt_archive"
+        ),
+        "newer than any.zip": Hostile(_patched(whole_zip, directory + 6, b"\xc8"), "corrupt_archive"),
+        "file outside.zip": Hostile(_patched(whole_zip, len(whole_zip) - 6, b"\xff\xff\xff\x7f"), "corrupt_archive"),
+        "file without a name.tar": Hostile(_files({".": PICTURE}), "unsafe_name"),
+        "a thousand names for one file.tar": Hostile(
+            _headers(*[(tarfile.GNUTYPE_LONGNAME, b"cat/1.png\0")] * 1000), "corrupt_archive"
+        ),
+        "attributes of digits.tar": Hostile(_headers((tarfile.XHDTYPE, b"1" * 500_000)), "corrupt_archive"),
+        "sparse without a map.tar": Hostile(_headers((tarfile.XHDTYPE, sparse)), "corrupt_archive"),
+        "a size without end.tar": Hostile(_endless(), "corrupt_archive"),
         "PNG.zip": Hostile(PICTURE, "corrupt_archive"),
         "7z.zip": Hostile(b"7z\xbc\xaf\x27\x1c" + bytes(500), "corrupt_archive"),
         "rar.zip": Hostile(b"Rar!\x1a\x07\x01\x00" + bytes(500), "corrupt_archive"),
