@@ -148,7 +148,10 @@ class Outbound:
                 if answer.status not in _REDIRECTS or location is None:
                     yield answer
                     return
-            url = urljoin(url, location)
+            try:
+                url = urljoin(url, location)
+            except ValueError as error:
+                raise RefusedError(f"it redirects to what is no URL: {error}") from error
         raise RefusedError(f"it redirects more than {MAX_REDIRECTS} times")
 
     @contextmanager

@@ -221,6 +221,7 @@ def test_redirects_are_followed_and_each_is_checked(world: World) -> None:
         "ftp://other.example/",
         "file:///etc/passwd",
         "//127.0.0.1/",
+        "https://[",
         "https://data.example/to?https://inside.example/",
     ],
 )
