@@ -38,9 +38,13 @@ def keyset(cursor: str | None) -> Keyset | None:
         return None
     try:
         created_at, identifier = json.loads(base64.urlsafe_b64decode(cursor))
-        return Keyset(datetime.fromisoformat(created_at), str(identifier))
+        place = Keyset(datetime.fromisoformat(created_at), str(identifier))
     except (binascii.Error, ValueError, TypeError) as error:
         raise _bad_cursor() from error
+    # No id has other characters, and not every one can be sent to the database.
+    if not (place.id.isascii() and place.id.isprintable()):
+        raise _bad_cursor()
+    return place
 
 
 def position(cursor: str | None, *, start: int) -> int:

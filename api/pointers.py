@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from api.schemas.problems import FieldProblem
@@ -16,6 +16,21 @@ def field_problems(errors: Sequence[Mapping[str, Any]], body: object) -> list[Fi
 def pointer(path: Sequence[str | int]) -> str:
     """The JSON pointer of a path; empty for the whole document."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def paths_to(text: str, document: object) -> Iterator[list[str | int]]:
+    """Where in a document there are strings that contain `text`, names of fields too."""
+    parts: Iterable[tuple[str | int, object]] = ()
+    match document:
+        case str() if text in document:
+            yield []
+        case dict():
+            yield from ([name] for name in document if text in name)
+            parts = document.items()
+        case list():
+            parts = enumerate(document)
+    for part, inner in parts:
+        yield from ([part, *path] for path in paths_to(text, inner))
 
 
 def _field_problem(error: Mapping[str, Any], body: object) -> FieldProblem:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import DataError, OperationalError
@@ -16,13 +18,15 @@ from starlette.types import Receive, Scope, Send
 
 from api.headers import HEADERS
 from api.limits import MAX_BYTES
-from api.pointers import field_problems
+from api.pointers import field_problems, paths_to, pointer
 from api.schemas.problems import FieldProblem, Problem
 from db.blobs import BlobCorruptError, BlobMissingError
 
 MEDIA_TYPE = "application/problem+json"
 REQUEST_ID = "X-Request-Id"
 _TYPE = "urn:paretofit:problem:"
+_NUL: Final = "\0"
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("api.problems")
 
 
 class ProblemError(Exception):
@@ -295,8 +299,14 @@ def _allowed(request: Request) -> list[str]:
 
 async def _not_storable(request: Request, error: Exception) -> Response:
     assert isinstance(error, DataError)
-    problem = InvalidError(f"a value of the request cannot be stored: {error.orig}")
-    return problem.response(request.scope)
+    places = [f"?{name}" for name, value in request.query_params.multi_items() if _NUL in value]
+    # Elsewhere it could not be in a body: JSON writes it so.
+    if "json" in request.headers.get("content-type", "") and b"\\u0000" in (body := await request.body()):
+        places += map(pointer, paths_to(_NUL, json.loads(body)))
+    _log.warning("not storable", error=type(error.orig).__name__, places=places)
+    errors = [FieldProblem(pointer=place, detail="no text here has a NUL character: remove it") for place in places]
+    what = ", ".join(places) or "a value that is out of its range"
+    return InvalidError(f"correct {what} and send the request again", errors=errors).response(request.scope)
 
 
 def database_away() -> UnavailableError:

@@ -134,9 +134,22 @@ def test_a_body_that_is_no_json_object(http: httpx.Client, content: bytes, kind:
 def test_text_that_cannot_be_stored(http: httpx.Client, text: str) -> None:
     content = f'{{"name": "{text}", "source": {{"kind": "upload"}}}}'
     headers = {"Content-Type": "application/json"}
-    problem(http.post("/v1/datasets", content=content, headers=headers), 422, "invalid")
-    problem(http.get("/v1/searches?label=%00"), 422, "invalid")
+    document = problem(http.post("/v1/datasets", content=content, headers=headers), 422, "invalid")
+    assert pointers(document) == ["/name"]
     problem(http.get("/v1/searches/%00"), 404, "not_found")
+
+
+def test_a_nul_in_a_search_is_pointed_to(http: httpx.Client, stored: Engine) -> None:
+    dataset = rows.ready_dataset(stored)
+    for changes, pointer in (
+        ({"name": "a\0b"}, "/name"),
+        ({"dataset_id": "\0"}, "/dataset_id"),
+        ({"labels": {"owner": "\0"}}, "/labels/owner"),
+        ({"labels": {"a\0": "b"}}, "/labels/a\0"),
+    ):
+        document = problem(http.post("/v1/searches", json=rows.body(dataset) | changes), 422, "invalid")
+        assert pointers(document) == [pointer]
+        assert "PostgreSQL" not in json.dumps(document)
 
 
 def test_a_number_that_cannot_be_stored(http: httpx.Client, stored: Engine) -> None:
@@ -179,6 +192,10 @@ def test_an_oversize_json_body(http: httpx.Client) -> None:
         ("/v1/searches?limit=many", "?limit"),
         ("/v1/searches?cursor=zzz", "?cursor"),
         ("/v1/searches?cursor=bnVsbA==", "?cursor"),
+        # A place and, as an id, half of a surrogate pair.
+        ("/v1/searches?cursor=WyIyMDI2LTAxLTAxVDAwOjAwOjAwKzAwOjAwIiwiXHVkODAwIl0=", "?cursor"),
+        ("/v1/searches?label=%00", "?label"),
+        ("/v1/searches?method=a%00b", "?method"),
         ("/v1/searches?state=sleeping", "?state"),
         ("/v1/datasets?state=sleeping", "?state"),
     ],
