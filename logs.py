@@ -22,6 +22,7 @@ _SECRETS: Final = re.compile(
     r"|(?P<word>(?i:bearer)\s+)[^\s\"\\]+"
 )
 _VARIABLES: Final = ("PARETOFIT_BOOTSTRAP_KEY", "PARETOFIT_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_URLS: Final = ("DATABASE_URL", "PARETOFIT_DATABASE_URL", "REDIS_URL", "PARETOFIT_REDIS_URL")
 _SHORTEST: Final = 8
 """Of a secret that is looked for by itself: shorter ones would hide half of every line."""
 
@@ -74,5 +75,5 @@ def _render(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
 @lru_cache(maxsize=1)
 def _known_secrets() -> tuple[str, ...]:
     found = [os.environ.get(name) for name in _VARIABLES]
-    found += [urlsplit(os.environ.get(name, "")).password for name in ("DATABASE_URL", "REDIS_URL")]
+    found += [urlsplit(os.environ.get(name, "")).password for name in _URLS]
     return tuple(secret for secret in found if secret is not None and len(secret) >= _SHORTEST)

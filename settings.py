@@ -31,7 +31,14 @@ def default_home() -> Path:
 class Settings(BaseSettings):
     """Environment variables `PARETOFIT_<NAME>`; the two server URLs also by their customary names."""
 
-    model_config = SettingsConfigDict(env_prefix="PARETOFIT_", frozen=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="PARETOFIT_",
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        # Values may be secret: what is wrong with one is said without it.
+        hide_input_in_errors=True,
+    )
 
     home: Path = Field(default_factory=default_home, description="Where embedded services, blobs and caches are kept.")
     database_url: str | None = Field(
@@ -51,7 +58,11 @@ class Settings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", description="Address the API binds.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port the API binds; 0 picks a free one.")
-    bootstrap_key: SecretStr | None = Field(default=None, description="API key; needed to bind beyond loopback.")
+    bootstrap_key: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="API key, long and random; needed to bind beyond loopback.",
+    )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Names, separated by commas, that the API answers for besides loopback's and (beyond loopback) plain "

@@ -51,9 +51,9 @@ def main() -> int:
     # Uvicorn ends in order at a signal and then raises it again, for whoever handled it before.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    settings = get_settings()
-    logs.configure(settings.log_level)
     try:
+        settings = get_settings()
+        logs.configure(settings.log_level)
         listener = binding.listen(settings)
         tracing.configure("api", settings.otlp_url)
         app = _create_app(settings)

@@ -81,6 +81,16 @@ def test_beyond_loopback_it_needs_a_key(tmp_path: Path, database_url: str, redis
     assert "Traceback" not in done.stderr
 
 
+def test_a_key_that_could_be_guessed_is_refused_and_not_told(tmp_path: Path, database_url: str, redis_url: str) -> None:
+    for key in ("", "hunter2"):
+        arguments, environment = command(tmp_path, database_url, redis_url, PARETOFIT_BOOTSTRAP_KEY=key)
+        done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2
+        assert "bootstrap_key" in done.stderr
+        assert "hunter2" not in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_a_taken_port_is_named(api: Api, tmp_path: Path, redis_url: str) -> None:
     port = str(httpx.URL(str(api.http.base_url)).port)
     arguments, environment = command(tmp_path, api.database_url, redis_url, PARETOFIT_PORT=port)

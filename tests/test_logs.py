@@ -1,0 +1,26 @@
+"""What is cut out of every line that a process logs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+CANARY = "canary0123456789"
+
+
+@pytest.mark.parametrize("variable", ["DATABASE_URL", "PARETOFIT_DATABASE_URL", "REDIS_URL", "PARETOFIT_REDIS_URL"])
+def test_the_password_of_a_server_is_cut_out_wherever_it_stands(variable: str) -> None:
+    program = f"import logging, logs; logs.configure('INFO'); logging.warning('it said {CANARY}')"
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment | {variable: f"scheme://user:{CANARY}@host/0"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "it said [secret]" in done.stderr
+    assert CANARY not in done.stderr
