@@ -72,6 +72,11 @@ class Settings(BaseSettings):
     requests_per_second: float = Field(
         default=50, ge=0, description="Of one API key, on average; ten seconds of it may come at once. 0: no limit."
     )
+    max_event_streams: int = Field(
+        default=100,
+        ge=0,
+        description="Event streams of one API key that may be open at once, in each process of the API. 0: no limit.",
+    )
     max_searches: int | None = Field(
         default=None, ge=0, description="Searches of one tenant that are not over, unless its own quota says otherwise."
     )

@@ -22,6 +22,7 @@ from api.rates import Rates
 from api.request_log import RequestLog
 from api.security import Guard
 from api.services import Services
+from api.streams import Streams
 from api.uploads import Uploads
 from api.v1 import (
     artifacts,
@@ -88,6 +89,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         wakeups=Wakeups(settings.redis_url),
         authenticate=authenticate,
         rates=rates,
+        streams=Streams(settings.max_event_streams),
         metrics=metrics,
     )
     for resource in (

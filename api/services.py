@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from api.metrics import Metrics
 from api.principal import Authenticator
 from api.rates import Rates
+from api.streams import Streams
 from api.uploads import Uploads
 from api.wakeups import Wakeups
 from db.blobs import BlobStore
@@ -22,8 +23,8 @@ from settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The settings, the database, the files, the wake-ups of event streams, who is who and may ask how often, and what is
-    counted."""
+    """The settings, the database, the files, the wake-ups of event streams, who is who, may ask how often and
+    follow how much, and what is counted."""
 
     settings: Settings
     engine: Engine
@@ -32,6 +33,7 @@ class Services:
     wakeups: Wakeups
     authenticate: Authenticator
     rates: Rates
+    streams: Streams
     metrics: Metrics
 
 

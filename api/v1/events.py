@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import nullcontext
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
@@ -16,7 +17,7 @@ from api.lookup import found_search
 from api.schemas.events import Event
 from api.schemas.pages import Page
 from api.schemas.searches import TERMINAL
-from api.security import Tenant
+from api.security import Caller, Tenant
 from api.services import Service, Services
 from db import events
 from db.engine import transaction
@@ -31,10 +32,21 @@ _ADMITTED_SECONDS = 2.0
 _STREAM = "text/event-stream"
 
 
+def _is_stream(request: Request) -> bool:
+    return _STREAM in request.headers.get("accept", "")
+
+
+async def _place(request: Request, caller: Caller, service: Service) -> AsyncIterator[None]:
+    """A stream's place among those of its key, until the answer has been sent."""
+    with service.streams.place(caller) if _is_stream(request) else nullcontext():
+        yield
+
+
 @router.get(
     "/searches/{search_id}/events",
     operation_id="get_events",
     response_model=Page[Event],
+    dependencies=[Depends(_place)],
     responses={
         200: {"content": {_STREAM: {"schema": {"type": "string"}}}},
         **problems.responses(problems.NotFoundError),
@@ -51,7 +63,7 @@ async def read(
 ) -> Response:
     """What happened in a search, oldest first. With `Accept: text/event-stream` a stream of Server-Sent Events: it
     replays what came after `Last-Event-ID` (or `cursor`), follows, and ends with the search."""
-    streams = _STREAM in request.headers.get("accept", "")
+    streams = _is_stream(request)
     after = paging.position(last_event_id if streams and last_event_id else cursor, start=0)
     rows, over = await run_in_threadpool(_read, service, tenant, search_id, after, _BATCH if streams else limit + 1)
     if not streams:

@@ -14,7 +14,12 @@ from tests.api.process import Api, running
 from tests.conftest import Servers, _database, _sqlalchemy
 
 MAX_UPLOAD_BYTES = 300_000
-KEYED = {"PARETOFIT_REQUESTS_PER_SECOND": "0", "PARETOFIT_S3_SOURCES": "s3://imports/{tenant},s3://shared/open/"}
+MAX_EVENT_STREAMS = 8
+KEYED = {
+    "PARETOFIT_REQUESTS_PER_SECOND": "0",
+    "PARETOFIT_MAX_EVENT_STREAMS": str(MAX_EVENT_STREAMS),
+    "PARETOFIT_S3_SOURCES": "s3://imports/{tenant},s3://shared/open/",
+}
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import httpx
 import pytest
@@ -17,6 +17,7 @@ from db import events
 from db.engine import transaction
 from db.transitions import move_search
 from tests.api import rows
+from tests.api.conftest import MAX_EVENT_STREAMS
 from tests.api.keys import Locked
 from tests.api.process import Api
 from tests.api.test_problems import pointers, problem
@@ -154,6 +155,30 @@ def test_a_stream_ends_soon_after_its_key_or_session(keyed: Locked, ended_by: st
         assert list(arriving) == []
         assert time.monotonic() - began < 8
         happen(keyed.engine, search_id, 1)
+
+
+def test_a_key_has_so_many_streams_and_no_more(keyed: Locked) -> None:
+    search_id = rows.search(keyed.engine, rows.ready_dataset(keyed.engine))
+    path, accept = f"/v1/searches/{search_id}/events", {"Accept": "text/event-stream"}
+    key, other = keyed.issue("read"), keyed.issue("read")
+    with ExitStack() as open_streams:
+        for _ in range(MAX_EVENT_STREAMS):
+            arriving = open_streams.enter_context(stream(keyed.api.http, search_id, Authorization=f"Bearer {key}"))
+            assert next(arriving).type == "search.created"
+        refused = problem(keyed.send("GET", path, key, headers=accept), 429, "too_many_requests")
+        assert "PARETOFIT_MAX_EVENT_STREAMS" in refused["detail"]
+        assert keyed.send("GET", path, key).status_code == 200
+        with stream(keyed.api.http, search_id, Authorization=f"Bearer {other}") as arriving:
+            assert next(arriving).type == "search.created"
+    end(keyed.engine, search_id)
+    deadline = time.monotonic() + 10
+    while (answer := keyed.send("GET", path, key, headers=accept)).status_code == 429:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    # What was closed gave its place back, and what is refused takes none.
+    assert answer.status_code == 200
+    for _ in range(MAX_EVENT_STREAMS + 1):
+        assert keyed.send("GET", "/v1/searches/none/events", key, headers=accept).status_code == 404
 
 
 def test_a_stream_goes_on_as_long_as_its_key(keyed: Locked) -> None:
