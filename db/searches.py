@@ -10,7 +10,7 @@ from sqlalchemy import case, func, select, update
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.orm import Session, defer
 
-from db import events, outbox, states
+from db import events, outbox, states, tenants
 from db.ids import new_id
 from db.keyset import Keyset, newest_first
 from db.tables import ArtifactRow, AttemptRow, EventRow, SearchRow, TrialRow
@@ -121,7 +121,9 @@ def describe(session: Session, search_id: str, *, name: str, labels: dict[str, s
 
 
 def delete(session: Session, tenant: str, search_id: str) -> bool:
-    """Remove a search that is over, with all that hangs on it. False: there is none, or it is not over."""
+    """Remove a search that is over, with all that hangs on it. False: there is none, or it is not over, and the transaction
+    is to be rolled back."""
+    tenants.keep_spent(session, search_id)
     gone = session.execute(
         sql_delete(SearchRow)
         .where(

@@ -196,6 +196,18 @@ class AttemptRow(_Tenant, Base):
     ended_at: Mapped[datetime | None]
 
 
+class SpentRow(_Tenant, Base):
+    """When an attempt computed whose search was deleted: a tenant's device time stays what it was."""
+
+    __tablename__ = "spent"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    computing_at: Mapped[datetime]
+    ended_at: Mapped[datetime]
+
+    __table_args__ = (Index(None, "tenant_id", "ended_at"),)
+
+
 class MetricRow(_Tenant, Base):
     __tablename__ = "metrics"
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import Double, cast, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db import states
-from db.tables import AttemptRow, SearchRow, TenantRow
+from db.tables import AttemptRow, SearchRow, SpentRow, TenantRow, TrialRow
 
 PERIOD: Final = timedelta(days=30)
 """Over how long device time is counted."""
@@ -99,6 +99,8 @@ def admit_search(session: Session, tenant: str, default: Quota) -> None:
         _check("max_searches", _searches(session, tenant), quota.max_searches, more=1)
     if quota.max_device_seconds is not None:
         _check("max_device_seconds", _device_seconds(session, tenant), quota.max_device_seconds)
+    if quota.max_stored_bytes is not None:
+        _check("max_stored_bytes", _stored_bytes(session, tenant), quota.max_stored_bytes)
 
 
 def admit_bytes(session: Session, tenant: str, default: Quota, *, more: int) -> None:
@@ -106,6 +108,36 @@ def admit_bytes(session: Session, tenant: str, default: Quota, *, more: int) -> 
     quota = _locked(session, tenant, default)
     if quota.max_stored_bytes is not None:
         _check("max_stored_bytes", _stored_bytes(session, tenant), quota.max_stored_bytes, more=more)
+
+
+def lock(session: Session, tenant: str) -> TenantRow:
+    """A tenant's row, made if it is not there: transactions that call this take turns until their commits."""
+    ensure(session, tenant)
+    return session.scalars(
+        select(TenantRow)
+        .where(TenantRow.id == tenant)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    ).one()
+
+
+def keep_spent(session: Session, search_id: str) -> None:
+    """To be called before a search is deleted: what its attempts took goes on to count."""
+    took = (
+        select(AttemptRow.tenant_id, AttemptRow.computing_at, AttemptRow.ended_at)
+        .join(TrialRow, TrialRow.id == AttemptRow.trial_id)
+        .where(
+            TrialRow.search_id == search_id,
+            AttemptRow.computing_at.is_not(None),
+            AttemptRow.ended_at > func.clock_timestamp() - PERIOD,
+        )
+    )
+    session.execute(insert(SpentRow).from_select(["tenant_id", "computing_at", "ended_at"], took))
+
+
+def forget(session: Session) -> None:
+    """Remove what is too long ago to count."""
+    session.execute(delete(SpentRow).where(SpentRow.ended_at < func.clock_timestamp() - PERIOD))
 
 
 def _check(name: str, used: float, most: float, *, more: float = 0) -> None:
@@ -118,14 +150,7 @@ def _locked(session: Session, tenant: str, default: Quota) -> Quota:
     row = session.get(TenantRow, tenant)
     if _effective(row, default) == Quota(None, None, None):
         return Quota(None, None, None)
-    ensure(session, tenant)
-    row = session.scalars(
-        select(TenantRow)
-        .where(TenantRow.id == tenant)
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
-    ).one()
-    return _effective(row, default)
+    return _effective(lock(session, tenant), default)
 
 
 def _effective(row: TenantRow | None, default: Quota) -> Quota:
@@ -147,14 +172,16 @@ def _searches(session: Session, tenant: str) -> int:
 def _device_seconds(session: Session, tenant: str) -> float:
     now = func.clock_timestamp()
     since = now - PERIOD
-    ended = func.coalesce(AttemptRow.ended_at, now)
-    seconds = func.extract("epoch", ended - func.greatest(AttemptRow.computing_at, since))
-    spent = session.scalar(
-        select(func.sum(seconds)).where(
-            AttemptRow.tenant_id == tenant, AttemptRow.computing_at.is_not(None), ended > since
+    spent = 0.0
+    for table in (AttemptRow, SpentRow):
+        ended = func.coalesce(table.ended_at, now)
+        seconds = func.extract("epoch", ended - func.greatest(table.computing_at, since))
+        spent += session.scalar(
+            select(func.coalesce(cast(func.sum(seconds), Double), 0.0)).where(
+                table.tenant_id == tenant, table.computing_at.is_not(None), ended > since
+            )
         )
-    )
-    return float(spent or 0)
+    return spent
 
 
 def _stored_bytes(session: Session, tenant: str) -> int:

@@ -25,7 +25,7 @@ from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 
 import logs
 import tracing
-from db import audit, delivering, events, limits, outbox, reaping, sessions, workers
+from db import audit, delivering, events, limits, outbox, reaping, sessions, tenants, workers
 from db.engine import connect, transaction
 from settings import Settings, get_settings
 from workers.app import QUEUES, app, send
@@ -166,6 +166,7 @@ class Relay:
             sessions.forget(session)
             audit.forget(session, self._settings.audit_seconds)
             delivering.forget(session, _DELIVERED_SECONDS)
+            tenants.forget(session)
 
     def _listen(self, seconds: float) -> None:
         """Wait until there are new wake-ups or events, at most so long."""

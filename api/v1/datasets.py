@@ -147,8 +147,24 @@ def _begin(service: Services, tenant: str, dataset_id: str, part: Part) -> None:
 
 
 def _keep(service: Services, tenant: str, dataset_id: str) -> None:
+    """What has arrived counts from now on. Nothing of it stays, if it is more than the tenant may have: others were quicker,
+    or nobody had said how much it is."""
+    arrived = service.uploads.arrived(dataset_id)
+    try:
+        with transaction(service.engine) as session:
+            row = datasets.get(session, tenant, dataset_id)
+            if row is not None and arrived > row.uploaded_bytes:
+                quotas.admit_bytes(session, tenant, service.settings, more=arrived - row.uploaded_bytes)
+            datasets.keep_upload(session, tenant, dataset_id, arrived)
+    except problems.QuotaExceededError:
+        _discard(service, tenant, dataset_id)
+        raise
+
+
+def _discard(service: Services, tenant: str, dataset_id: str) -> None:
+    service.uploads.discard(dataset_id)
     with transaction(service.engine) as session:
-        datasets.keep_upload(session, tenant, dataset_id, service.uploads.arrived(dataset_id))
+        datasets.keep_upload(session, tenant, dataset_id, 0)
 
 
 def _finish(service: Services, tenant: str, dataset_id: str) -> Dataset:
@@ -165,8 +181,7 @@ def _finish(service: Services, tenant: str, dataset_id: str) -> Dataset:
             if not datasets.finish_upload(session, tenant, dataset_id, sha256=blob.sha256, size=blob.size):
                 raise gone
     except problems.QuotaExceededError:
-        service.uploads.discard(dataset_id)
-        _keep(service, tenant, dataset_id)
+        _discard(service, tenant, dataset_id)
         raise
     service.uploads.discard(dataset_id)
     return _current(service, tenant, dataset_id)

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 from sqlalchemy.orm import Session
 
-from api import problems
+from api import problems, quotas
 from api.idempotency import IdempotentOnce, answer
 from api.lookup import found_export, found_point, found_search
 from api.schemas.exports import MAX_SIDE, Export, ExportForm, ExportList, ExportRequest
 from api.schemas.problems import FieldProblem
 from api.security import Tenant
-from api.services import Db
+from api.services import Db, Service
 from api.v1.artifacts import artifact
 from db import datasets, exports
 from db.exports import Form, FoundExport
@@ -36,10 +36,14 @@ _SECONDS = "2"
     status_code=202,
     response_model=Export,
     responses=problems.responses(
-        problems.NotFoundError, problems.NoWeightsError, problems.KeyInFlightError, problems.KeyReusedError
+        problems.NotFoundError,
+        problems.NoWeightsError,
+        problems.QuotaExceededError,
+        problems.KeyInFlightError,
+        problems.KeyReusedError,
     ),
 )
-def create(point_id: str, wanted: ExportRequest, tenant: Tenant, once: IdempotentOnce) -> Response:
+def create(point_id: str, wanted: ExportRequest, tenant: Tenant, service: Service, once: IdempotentOnce) -> Response:
     """Have a point's network written in a format, run there and compared with PyTorch. A failed one is tried again."""
 
     def effect(session: Session) -> Answer:
@@ -49,6 +53,8 @@ def create(point_id: str, wanted: ExportRequest, tenant: Tenant, once: Idempoten
         if weights is None:
             raise problems.NoWeightsError("its trial has not reported the weights: wait for the trial's end")
         made = exports.request(session, point, weights, form)
+        if made.artifact is None:
+            quotas.admit_bytes(session, tenant, service.settings, more=0)
         headers = {"Location": f"/v1/exports/{made.row.id}"}
         return answer(202, _export(made, point), headers if made.artifact else headers | {"Retry-After": _SECONDS})
 

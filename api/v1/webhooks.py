@@ -13,7 +13,7 @@ from api.schemas.pages import Page
 from api.schemas.webhooks import IssuedWebhook, NewWebhook, Webhook, WebhookChanges, WebhookDelivery
 from api.security import Tenant
 from api.services import Db, Service
-from db import webhooks
+from db import tenants, webhooks
 from db.idempotency import Answer
 from db.tables import DeliveryRow, WebhookRow
 from signing import new_secret
@@ -37,6 +37,7 @@ def create(wanted: NewWebhook, tenant: Tenant, service: Service, once: Idempoten
 
     def effect(session: Session) -> Answer:
         # Each event is sent to all of them.
+        tenants.lock(session, tenant)
         if webhooks.count(session, tenant) >= MAX_WEBHOOKS:
             raise problems.QuotaExceededError(
                 f"a tenant has {MAX_WEBHOOKS} webhooks at most: delete one", headers={"Retry-After": "60"}

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from db.engine import transaction
-from db.tables import AttemptRow, SearchRow
+from db.tables import ArtifactRow, AttemptRow, PointRow, SearchRow, TrialRow
 from tests.api import rows
 from tests.api.keys import Locked
 from tests.api.test_problems import problem
@@ -83,6 +83,12 @@ def test_device_time_of_thirty_days(keyed: Locked) -> None:
     assert keyed.send("GET", "/v1/usage", key).json()["device_seconds"] == pytest.approx(101)
     refused = problem(keyed.send("POST", "/v1/searches", key, json=body), 429, "quota_exceeded")
     assert refused["quota"] == "max_device_seconds"
+    # What was spent stays spent when its search is deleted.
+    with transaction(keyed.engine) as session:
+        session.execute(update(SearchRow).where(SearchRow.id == search).values(state="cancelled"))
+    assert keyed.send("DELETE", f"/v1/searches/{search}", key).status_code == 204
+    assert keyed.send("GET", "/v1/usage", key).json()["device_seconds"] == pytest.approx(99, abs=1)
+    problem(keyed.send("POST", "/v1/searches", key, json=body), 429, "quota_exceeded")
 
 
 def test_bytes_of_uploads(keyed: Locked) -> None:
@@ -102,6 +108,42 @@ def test_bytes_of_uploads(keyed: Locked) -> None:
     assert sent == [200] + [429] * 7
     assert keyed.send("GET", "/v1/usage", key).json()["stored_bytes"] == 1500
     problem(keyed.send("POST", "/v1/datasets", key, json=body), 429, "quota_exceeded")
+    # A search would make files, too.
+    search = rows.body(rows.ready_dataset(keyed.engine, tenant_id="full"))
+    refused = problem(keyed.send("POST", "/v1/searches", key, json=search), 429, "quota_exceeded")
+    assert refused["quota"] == "max_stored_bytes"
+
+
+def test_bytes_of_unfinished_uploads(keyed: Locked) -> None:
+    key = _tenant(keyed, "parts", max_stored_bytes=1500)
+    body = {"name": "d", "source": {"kind": "upload"}}
+    made = [keyed.send("POST", "/v1/datasets", key, json=body).json()["id"] for _ in range(4)]
+
+    def begin(dataset: str) -> httpx.Response:
+        part = {"Content-Range": "bytes 0-999/*"}
+        return keyed.send("PUT", f"/v1/datasets/{dataset}/content", key, content=b"x" * 1000, headers=part)
+
+    with ThreadPoolExecutor(4) as pool:
+        sent = sorted(answer.status_code for answer in pool.map(begin, made))
+    assert sent == [200, 429, 429, 429]
+    assert keyed.send("GET", "/v1/usage", key).json()["stored_bytes"] == 1000
+
+
+def test_bytes_of_exports(keyed: Locked) -> None:
+    search = rows.search(keyed.engine, rows.ready_dataset(keyed.engine, tenant_id="exporting"))
+    trial = rows.trial(keyed.engine, search)
+    weights = rows.artifact(keyed.engine, search, trial, name="p", sha256="b" * 64, size=1000)
+    point = rows.point(keyed.engine, search, trial, "p", artifact_id=weights, macs=1.0)
+    with transaction(keyed.engine) as session:
+        for table, row in ((SearchRow, search), (TrialRow, trial), (ArtifactRow, weights), (PointRow, point)):
+            session.execute(update(table).where(table.id == row).values(tenant_id="exporting"))
+    path, body = f"/v1/points/{point}/exports", {"format": "safetensors"}
+    key = _tenant(keyed, "exporting", max_stored_bytes=1000)
+    refused = problem(keyed.send("POST", path, key, json=body), 429, "quota_exceeded")
+    assert refused["quota"] == "max_stored_bytes"
+    assert keyed.send("GET", path, key).json()["data"] == []
+    _tenant(keyed, "exporting", max_stored_bytes=1001)
+    assert keyed.send("POST", path, key, json=body).status_code == 202
 
 
 def test_bytes_that_are_not_announced_are_counted_when_they_are_there(keyed: Locked) -> None:
