@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import exists, func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from db import outbox
 from db.ids import new_id
@@ -39,8 +39,10 @@ def names(session: Session, ids: Iterable[str]) -> dict[str, str]:
 
 
 def page(session: Session, tenant: str, *, state: str | None, after: Keyset | None, limit: int) -> Sequence[DatasetRow]:
-    """At most `limit` datasets, newest first."""
-    query = select(DatasetRow).where(DatasetRow.tenant_id == tenant)
+    """At most `limit` datasets, newest first; their manifests and reports, which may be large, are not loaded."""
+    large = (DatasetRow.manifest, DatasetRow.report)
+    query = select(DatasetRow).options(*(defer(column, raiseload=True) for column in large))
+    query = query.where(DatasetRow.tenant_id == tenant)
     if state is not None:
         query = query.where(DatasetRow.state == state)
     return session.scalars(newest_first(query, DatasetRow.created_at, DatasetRow.id, after).limit(limit)).all()

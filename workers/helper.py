@@ -56,5 +56,8 @@ def ask(
         name = signal.Signals(-status).name if status < 0 else f"status {status}"
         said = b"\n".join(lines["stderr"][-_LAST_LINES:]).decode(errors="replace")
         raise HelperCrashedError(f"{module} ended by {name}: {said}")
-    answer: dict[str, Any] = json.loads(lines["stdout"][-1])
+    try:
+        answer: dict[str, Any] = json.loads(lines["stdout"][-1])
+    except ValueError as error:
+        raise HelperCrashedError(f"{module} gave no answer that can be read: {error}") from error
     return answer

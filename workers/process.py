@@ -21,7 +21,7 @@ from workers.messages import Lines, encode
 REPORT: Final = "{report}"
 """In a command: becomes the number of the descriptor for messages, the output "report"."""
 
-_LONGEST: Final = {"report": 64 * 1024**2, "stdout": 1 << 20, "stderr": 8_192}
+_LONGEST: Final = {"report": 64 * 1024**2, "stdout": 4 * 1024**2, "stderr": 8_192}
 _CONFIRM_SECONDS: Final = 10.0
 
 

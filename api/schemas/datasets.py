@@ -23,7 +23,7 @@ class Dataset(Response):
     uploaded_bytes: int = Field(description="Bytes of the archive that have arrived: where an upload goes on.")
     profile: dict[str, Any] | None = Field(description="Once ready: classes, channels, image_size, images, mean, std.")
     report: dict[str, Any] | None = Field(
-        description="What validation found: counts, sizes, corrupt files, duplicates."
+        description="What validation found: counts, sizes, corrupt files, duplicates; null in lists of datasets."
     )
     fingerprint: str | None
     error: dict[str, Any] | None = Field(description="Why it was rejected.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from sqlalchemy.exc import IntegrityError
@@ -57,7 +57,7 @@ def read_list(
 ) -> Page[Dataset]:
     """The datasets, newest first."""
     rows = datasets.page(session, tenant, state=state, after=paging.keyset(cursor), limit=limit + 1)
-    return paging.newest_first(rows, limit, lambda row: _dataset(row, service))
+    return paging.newest_first(rows, limit, lambda row: _dataset(row, service, report=None))
 
 
 @router.get("/{dataset_id}", operation_id="get_dataset", responses=problems.responses(problems.NotFoundError))
@@ -199,8 +199,10 @@ def _found(session: Session, tenant: str, dataset_id: str) -> DatasetRow:
     return row
 
 
-def _dataset(row: DatasetRow, service: Services) -> Dataset:
+def _dataset(row: DatasetRow, service: Services, **others: Any) -> Dataset:
+    """A dataset as the API shows it, with other values where some are named."""
     # While it is uploaded the file knows better than the row, which is written when a request ends.
     arrived = service.uploads.arrived(row.id) if row.state == "uploading" else row.uploaded_bytes
-    fields = {name: getattr(row, name) for name in Dataset.model_fields}
-    return Dataset.model_validate(fields | {"uploaded_bytes": arrived})
+    others = {"uploaded_bytes": arrived, **others}
+    fields = {name: getattr(row, name) for name in Dataset.model_fields if name not in others}
+    return Dataset.model_validate(fields | others)

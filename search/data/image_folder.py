@@ -5,6 +5,8 @@ One folder around everything is tolerated. A single bad image is left out and li
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import statistics
 from collections import Counter
@@ -34,6 +36,8 @@ STORED_SHARE = 1.143
 
 _GIVEN = ("train", "val")
 _LISTED = 1000
+_LISTED_BYTES = 64 * 1024
+_REASONS = 20
 _PER_THREAD = 32
 
 
@@ -57,12 +61,22 @@ class _Findings:
 
     def report(self) -> dict[str, Any]:
         return {
-            "corrupt": [{"name": name, "reason": reason} for name, reason in sorted(self.corrupt)[:_LISTED]],
+            "corrupt": _first([{"name": name, "reason": reason} for name, reason in sorted(self.corrupt)[:_LISTED]]),
             "corrupt_images": len(self.corrupt),
-            "ignored": sorted(self.ignored)[:_LISTED],
+            "ignored": _first(sorted(self.ignored)[:_LISTED]),
             "ignored_files": len(self.ignored),
             "sizes": {"height": _spread(self.heights), "width": _spread(self.widths)} if self.heights else None,
         }
+
+
+def _first(listed: Sequence[Any]) -> list[Any]:
+    """As many as a report has room for: archives may have long names."""
+    sizes = itertools.accumulate(_size(each) for each in listed)
+    return [each for each, size in zip(listed, sizes, strict=True) if size <= _LISTED_BYTES]
+
+
+def _size(value: object) -> int:
+    return len(json.dumps(value))
 
 
 def _spread(sides: Sequence[int]) -> dict[str, float]:
@@ -117,6 +131,11 @@ def _ingest(
             findings.report(),
         )
     classes = sorted({item.label for item in items})
+    if _size(classes) > limits.max_class_bytes:
+        raise reject(
+            "class_names",
+            f"the names of {len(classes)} classes have more than {limits.max_class_bytes:,} bytes: shorten them",
+        )
     items, headers = _inspect(items, spool, limits, findings)
     _check_corrupt(findings, total, limits)
 
@@ -239,7 +258,7 @@ def _check_classes(classes: Sequence[str], kept: Sequence[_Item], findings: _Fin
     if reasons:
         counts = Counter(item.label for item in kept)
         report = {"images": len(kept), "classes": list(classes), "class_counts": {"all": dict(sorted(counts.items()))}}
-        raise RejectedError(reasons, {**report, **findings.report()})
+        raise RejectedError(reasons[:_REASONS], {**report, **findings.report()})
 
 
 def _split(labels: Rows, is_val: NDArray[np.bool_], share: Splits, seed: int) -> dict[str, Rows]:

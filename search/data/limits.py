@@ -22,6 +22,9 @@ class IngestLimits(BaseModel):
     max_corrupt_share: float = Field(
         default=0.05, ge=0, lt=1, description="Of the image files; above it the archive is rejected as a whole."
     )
+    max_class_bytes: int = Field(
+        default=512 * 1024, gt=0, description="Of the classes' names as JSON; every answer about the dataset has them."
+    )
     max_raw_bytes: int = Field(
         default=4 * GIB, ge=0, description="Decoded bytes that are stored as they are; above it images stay encoded."
     )

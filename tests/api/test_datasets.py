@@ -54,6 +54,14 @@ def wait_for(http: httpx.Client, dataset_id: str, condition: Callable[[dict[str,
     return dict(dataset)
 
 
+def test_lists_have_no_reports(http: httpx.Client, stored: Engine) -> None:
+    dataset = rows.ready_dataset(stored, report={"corrupt": []})
+    assert http.get(f"/v1/datasets/{dataset}").json()["report"] == {"corrupt": []}
+    listed = {each["id"]: each for each in http.get("/v1/datasets?limit=200").json()["data"]}
+    assert listed[dataset]["report"] is None
+    assert listed[dataset]["profile"] == rows.PROFILE
+
+
 def test_a_new_one_waits_for_its_content(http: httpx.Client, stored: Engine) -> None:
     splits = {"selection": 0.2}
     dataset = http.get(f"/v1/datasets/{create(http, image_size=24, splits=splits, seed=7)}").json()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
@@ -200,6 +201,21 @@ def test_the_least_that_can_be_split(tmp_path: Path) -> None:
 def test_every_reason_is_given_at_once(tmp_path: Path) -> None:
     rejected = refusal(zipped(tmp_path / "a.zip", pictures({"a": 1, "b": 9, "c": 2})), tmp_path / "out")
     assert [reason.detail.split()[0] for reason in rejected.reasons] == ["'a'", "'c'"]
+    many = refusal(zipped(tmp_path / "b.zip", pictures({f"{number}": 1 for number in range(30)})), tmp_path / "out")
+    assert len(many.reasons) == 20
+
+
+def test_a_report_stays_small_however_long_the_names_are(tmp_path: Path) -> None:
+    good = pictures({"cat": 10, "dog": 10})
+    # Each letter takes six bytes of JSON.
+    long = "\u00e9" * 900
+    notes = {f"notes/{number:03}{long}": b"" for number in range(100)}
+    ready, _ = add(zipped(tmp_path / "a.zip", good | notes), tmp_path / "out")
+    assert ready.report["ignored_files"] == 100
+    assert 0 < len(ready.report["ignored"]) < 20
+    assert len(json.dumps(ready.report)) < 70_000
+    names = refusal(zipped(tmp_path / "b.zip", good), tmp_path / "none", limits={"max_class_bytes": 10})
+    assert codes(names) == ["class_names"]
 
 
 def test_an_archive_without_images(tmp_path: Path) -> None:
