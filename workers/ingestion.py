@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from search.spec import S3Source, UrlSource
 from settings import Settings
 from workers import download
 from workers.download import UnusableError
-from workers.helper import ask
+from workers.helper import HelperCrashedError, ask
 from workers.job import Answer, run_job
 from workers.messages import storable
 from workers.runtime import Runtime
@@ -59,9 +60,18 @@ def _validate(runtime: Runtime, job: Ingestion, folder: Path, check: Callable[[]
         answer["manifest"] = {}
         for name in answer["files"]:
             check()
-            blob = runtime.blobs.put(out / name)
+            blob = runtime.blobs.put(made(out, name))
             answer["manifest"][name] = {"sha256": blob.sha256, "size": blob.size}
     return answer
+
+
+def made(folder: Path, name: str) -> Path:
+    """A file that the process says it made. It has read a stranger's images and is not trusted: it could name another file,
+    which it cannot read itself. Raises HelperCrashedError."""
+    path = folder / name
+    if path.name != name or not stat.S_ISREG(path.lstat().st_mode):
+        raise HelperCrashedError(f"it names {name!r}, which is no file of its own")
+    return path
 
 
 def _end(runtime: Runtime, session: Session, job: Ingestion, answer: Answer) -> None:

@@ -7,6 +7,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from db import datasets
@@ -16,10 +17,11 @@ from db.tables import DatasetRow
 from search.data.store import Dataset
 from tests.db import rows
 from tests.workers.fleet import Fleet
-from workers import materialise
+from workers import ingestion, materialise
+from workers.helper import HelperCrashedError
 
 
-def archive(path: Path, *, classes: int = 2, images: int = 12) -> Path:
+def archive(path: Path, *, classes: int = 2, images: int = 12, prefix: str = "class") -> Path:
     """A zip of `class/name.png`, 16 x 16 grey images."""
     rng = np.random.default_rng(0)
     with zipfile.ZipFile(path, "w") as file:
@@ -27,7 +29,7 @@ def archive(path: Path, *, classes: int = 2, images: int = 12) -> Path:
             for number in range(images):
                 content = BytesIO()
                 Image.fromarray(rng.integers(0, 255, (16, 16), dtype=np.uint8)).save(content, "png")
-                file.writestr(f"class{kind}/{number}.png", content.getvalue())
+                file.writestr(f"{prefix}{kind}/{number}.png", content.getvalue())
     return path
 
 
@@ -49,6 +51,19 @@ def ended(fleet: Fleet, dataset_id: str) -> DatasetRow:
     return fleet.wait(row, "end of the validation")
 
 
+def test_a_process_that_reads_archives_names_no_other_files(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (tmp_path / "secret").write_text("x")
+    (folder / "own").write_text("x")
+    (folder / "link").symlink_to(tmp_path / "secret")
+    (folder / "inner").mkdir()
+    assert ingestion.made(folder, "own") == folder / "own"
+    for name in ("../secret", str(tmp_path / "secret"), "link", "inner", "..", "", "inner/../own"):
+        with pytest.raises(HelperCrashedError, match="no file of its own"):
+            ingestion.made(folder, name)
+
+
 def test_uploaded_archive_becomes_a_dataset(station: Fleet, tmp_path: Path) -> None:
     row = ended(station, upload(station, archive(tmp_path / "images.zip")))
     assert (row.state, row.error) == ("ready", None)
@@ -60,6 +75,13 @@ def test_uploaded_archive_becomes_a_dataset(station: Fleet, tmp_path: Path) -> N
     folder = materialise.dataset(blobs, tmp_path / "cache", row.id, row.manifest, partial=tmp_path / "partial")
     assert Dataset.open(folder).profile.model_dump(mode="json") == row.profile
     assert list((station.home / "scratch").iterdir()) == []
+
+
+def test_many_classes_with_long_names(station: Fleet, tmp_path: Path) -> None:
+    row = ended(station, upload(station, archive(tmp_path / "a.zip", classes=300, images=3, prefix="c" * 900)))
+    assert (row.state, row.error) == ("ready", None)
+    assert row.profile is not None
+    assert len(row.profile["classes"]) == 300
 
 
 def test_bad_archive_is_rejected_with_reasons(station: Fleet, tmp_path: Path) -> None:
