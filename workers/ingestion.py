@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from db import ingestion, publication, tenants
+from db.engine import transaction
 from db.ingestion import Ingestion
 from db.outbox import INGEST
 from db.tenants import Quota, QuotaError
@@ -57,10 +58,16 @@ def _validate(runtime: Runtime, job: Ingestion, folder: Path, check: Callable[[]
     arguments = ("--request", str(request), "--out", str(out))
     answer = ask("search.data.ingest", *arguments, directory=folder, threads=runtime.slot.threads, check=check)
     if answer["state"] == "ready":
+        paths = {name: made(out, name) for name in answer["files"]}
+        # Before they are in the blob store, which would have them for a day.
+        with transaction(runtime.engine) as session:
+            over = _over_quota(session, job, sum(path.stat().st_size for path in paths.values()), settings)
+        if over is not None:
+            return {"state": "rejected", "errors": [over], "report": answer["report"]}
         answer["manifest"] = {}
-        for name in answer["files"]:
+        for name, path in paths.items():
             check()
-            blob = runtime.blobs.put(made(out, name))
+            blob = runtime.blobs.put(path)
             answer["manifest"][name] = {"sha256": blob.sha256, "size": blob.size}
     return answer
 
@@ -76,8 +83,9 @@ def made(folder: Path, name: str) -> Path:
 
 def _end(runtime: Runtime, session: Session, job: Ingestion, answer: Answer) -> None:
     settings = runtime.settings
+    size = sum(file["size"] for file in answer.get("manifest", {}).values())
     match answer["state"]:
-        case "ready" if (over := _over_quota(session, job, answer["manifest"], settings)) is not None:
+        case "ready" if (over := _over_quota(session, job, size, settings)) is not None:
             ingestion.reject(session, job, over | {"errors": [over]}, answer["report"])
         case "ready":
             publication.confirm(session, runtime.blobs, (file["sha256"] for file in answer["manifest"].values()))
@@ -101,11 +109,8 @@ def _end(runtime: Runtime, session: Session, job: Ingestion, answer: Answer) -> 
             )
 
 
-def _over_quota(
-    session: Session, job: Ingestion, manifest: dict[str, Any], settings: Settings
-) -> dict[str, Any] | None:
-    """Why the tenant may not keep these files. Of what is fetched nobody knew the size before."""
-    size = sum(file["size"] for file in manifest.values())
+def _over_quota(session: Session, job: Ingestion, size: int, settings: Settings) -> dict[str, Any] | None:
+    """Why the tenant may not keep files of `size` bytes. Of what is fetched nobody knew it before."""
     try:
         tenants.admit_bytes(session, job.tenant, Quota(None, None, settings.max_stored_bytes), more=size)
     except QuotaError as error:

@@ -169,20 +169,17 @@ def _discard(service: Services, tenant: str, dataset_id: str) -> None:
 
 def _finish(service: Services, tenant: str, dataset_id: str) -> Dataset:
     gone = problems.NotFoundError(f"dataset {dataset_id!r} was deleted meanwhile")
+    # Before it is in the blob store, which would have it for a day. (Of nothing, the dataset would be as before.)
+    if service.uploads.arrived(dataset_id):
+        _keep(service, tenant, dataset_id)
     try:
         blob = service.blobs.put(service.uploads.path(dataset_id))
     except FileNotFoundError as error:
         raise gone from error
-    try:
-        with transaction(service.engine) as session:
-            row = _found(session, tenant, dataset_id)
-            quotas.admit_bytes(session, tenant, service.settings, more=max(blob.size - row.uploaded_bytes, 0))
-            publication.confirm(session, service.blobs, [blob.sha256])
-            if not datasets.finish_upload(session, tenant, dataset_id, sha256=blob.sha256, size=blob.size):
-                raise gone
-    except problems.QuotaExceededError:
-        _discard(service, tenant, dataset_id)
-        raise
+    with transaction(service.engine) as session:
+        publication.confirm(session, service.blobs, [blob.sha256])
+        if not datasets.finish_upload(session, tenant, dataset_id, sha256=blob.sha256, size=blob.size):
+            raise gone
     service.uploads.discard(dataset_id)
     return _current(service, tenant, dataset_id)
 

@@ -154,6 +154,8 @@ def test_bytes_that_are_not_announced_are_counted_when_they_are_there(keyed: Loc
         yield b"x" * 2000
 
     problem(keyed.send("PUT", f"/v1/datasets/{made['id']}/content", key, content=stream()), 429, "quota_exceeded")
+    blobs = keyed.api.home / "blobs"
+    assert [path for path in blobs.rglob("*") if path.is_file() and path.stat().st_size == 2000] == []
     again = keyed.send("GET", f"/v1/datasets/{made['id']}", key).json()
     assert (again["state"], again["uploaded_bytes"]) == ("pending", 0)
     assert keyed.send("PUT", f"/v1/datasets/{made['id']}/content", key, content=b"x" * 1500).status_code == 200
