@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -61,3 +62,12 @@ def ask(
     except ValueError as error:
         raise HelperCrashedError(f"{module} gave no answer that can be read: {error}") from error
     return answer
+
+
+def own_file(folder: Path, name: str) -> Path:
+    """A file that a process says it made in its folder. One that has read a stranger's images is not trusted: it could name
+    another file, which it cannot read itself. Raises HelperCrashedError."""
+    path = folder / name
+    if path.name != name or not stat.S_ISREG(path.lstat().st_mode):
+        raise HelperCrashedError(f"it names {name!r}, which is no file of its own")
+    return path

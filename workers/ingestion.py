@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import stat
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from search.spec import S3Source, UrlSource
 from settings import Settings
 from workers import download
 from workers.download import UnusableError
-from workers.helper import HelperCrashedError, ask
+from workers.helper import ask, own_file
 from workers.job import Answer, run_job
 from workers.messages import storable
 from workers.runtime import Runtime
@@ -58,7 +57,7 @@ def _validate(runtime: Runtime, job: Ingestion, folder: Path, check: Callable[[]
     arguments = ("--request", str(request), "--out", str(out))
     answer = ask("search.data.ingest", *arguments, directory=folder, threads=runtime.slot.threads, check=check)
     if answer["state"] == "ready":
-        paths = {name: made(out, name) for name in answer["files"]}
+        paths = {name: own_file(out, name) for name in answer["files"]}
         # Before they are in the blob store, which would have them for a day.
         with transaction(runtime.engine) as session:
             over = _over_quota(session, job, sum(path.stat().st_size for path in paths.values()), settings)
@@ -70,15 +69,6 @@ def _validate(runtime: Runtime, job: Ingestion, folder: Path, check: Callable[[]
             blob = runtime.blobs.put(path)
             answer["manifest"][name] = {"sha256": blob.sha256, "size": blob.size}
     return answer
-
-
-def made(folder: Path, name: str) -> Path:
-    """A file that the process says it made. It has read a stranger's images and is not trusted: it could name another file,
-    which it cannot read itself. Raises HelperCrashedError."""
-    path = folder / name
-    if path.name != name or not stat.S_ISREG(path.lstat().st_mode):
-        raise HelperCrashedError(f"it names {name!r}, which is no file of its own")
-    return path
 
 
 def _end(runtime: Runtime, session: Session, job: Ingestion, answer: Answer) -> None:

@@ -14,6 +14,7 @@ from db.engine import transaction
 from db.tables import ArtifactRow, AttemptRow, PointRow, SearchRow, TrialRow
 from tests.api import rows
 from tests.api.keys import Locked
+from tests.api.test_exports import RECORD
 from tests.api.test_problems import problem
 
 QUOTA = 5
@@ -84,8 +85,7 @@ def test_device_time_of_thirty_days(keyed: Locked) -> None:
     refused = problem(keyed.send("POST", "/v1/searches", key, json=body), 429, "quota_exceeded")
     assert refused["quota"] == "max_device_seconds"
     # What was spent stays spent when its search is deleted.
-    with transaction(keyed.engine) as session:
-        session.execute(update(SearchRow).where(SearchRow.id == search).values(state="cancelled"))
+    rows.set_search(keyed.engine, search, state="cancelled")
     assert keyed.send("DELETE", f"/v1/searches/{search}", key).status_code == 204
     assert keyed.send("GET", "/v1/usage", key).json()["device_seconds"] == pytest.approx(99, abs=1)
     problem(keyed.send("POST", "/v1/searches", key, json=body), 429, "quota_exceeded")
@@ -137,6 +137,7 @@ def test_bytes_of_exports(keyed: Locked) -> None:
     with transaction(keyed.engine) as session:
         for table, row in ((SearchRow, search), (TrialRow, trial), (ArtifactRow, weights), (PointRow, point)):
             session.execute(update(table).where(table.id == row).values(tenant_id="exporting"))
+        session.execute(update(PointRow).where(PointRow.id == point).values(record=RECORD))
     path, body = f"/v1/points/{point}/exports", {"format": "safetensors"}
     key = _tenant(keyed, "exporting", max_stored_bytes=1000)
     refused = problem(keyed.send("POST", path, key, json=body), 429, "quota_exceeded")

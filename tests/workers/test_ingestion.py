@@ -17,8 +17,8 @@ from db.tables import DatasetRow
 from search.data.store import Dataset
 from tests.db import rows
 from tests.workers.fleet import Fleet
-from workers import ingestion, materialise
-from workers.helper import HelperCrashedError
+from workers import materialise
+from workers.helper import HelperCrashedError, own_file
 
 
 def archive(path: Path, *, classes: int = 2, images: int = 12, prefix: str = "class") -> Path:
@@ -58,10 +58,10 @@ def test_a_process_that_reads_archives_names_no_other_files(tmp_path: Path) -> N
     (folder / "own").write_text("x")
     (folder / "link").symlink_to(tmp_path / "secret")
     (folder / "inner").mkdir()
-    assert ingestion.made(folder, "own") == folder / "own"
+    assert own_file(folder, "own") == folder / "own"
     for name in ("../secret", str(tmp_path / "secret"), "link", "inner", "..", "", "inner/../own"):
         with pytest.raises(HelperCrashedError, match="no file of its own"):
-            ingestion.made(folder, name)
+            own_file(folder, name)
 
 
 def test_uploaded_archive_becomes_a_dataset(station: Fleet, tmp_path: Path) -> None:
