@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from types import MappingProxyType
 from typing import Final, Literal
 
 import torch
@@ -33,7 +32,7 @@ from models.layers.spatial_sampling import Sampled, size_of
 from models.layers.tiled_sampling import TiledBlock
 
 Form = Literal["positions", "tiles"]
-NO_TABLE: Final[Table] = MappingProxyType({})
+NO_TABLE: Final[Table] = {}
 DENSITIES: Final = (0.2, 0.5, 0.8)
 """That convolutions and blocks are measured at."""
 REPEATS: Final = 5
@@ -62,7 +61,8 @@ def sparse(network: Network, table: Table = NO_TABLE, form: Form | None = None) 
         found[0].changes_input = False
     made = Network(network.architecture, found)
     made.record = network.record
-    return made.eval()
+    # What changes in place has no gradients.
+    return made.eval().requires_grad_(requires_grad=False)
 
 
 def _faster(block: nn.Module, table: Table, form: Form, *, nonnegative: bool) -> nn.Module:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -372,6 +374,19 @@ def test_masks_of_ones_give_the_plain_network(name: str, draw: Draw, form: Form 
     assert torch.allclose(made(x), expected, rtol=1e-4, atol=1e-5)
     # The plain network has such a form too.
     assert torch.allclose(sparse(unmasked)(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("form", ["positions", "tiles"])
+def test_it_runs_anywhere_and_can_be_copied_and_kept(name: str, form: Form, tmp_path: Path) -> None:
+    found, x = network(name, fill="rbf"), images(2)
+    quick = sparse(found, form=form)
+    expected = quick(x)
+    assert not expected.requires_grad
+    assert torch.equal(copy.deepcopy(quick)(x), expected)
+    torch.save(quick, tmp_path / "quick.pt")
+    assert torch.equal(torch.load(tmp_path / "quick.pt", weights_only=False)(x), expected)
+    assert all(parameter.requires_grad for parameter in found.parameters())
 
 
 @torch.inference_mode()
