@@ -3,6 +3,7 @@ elsewhere."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -41,7 +42,8 @@ class Sampled(Block):
     them if there is a single density. A mask's logits are a 3x3 convolution with bias of the block's input; the shortcut is
     computed everywhere.
 
-    `densities`: of each mask the share of positions that is computed. Costs are counted by them.
+    `densities`: of each mask the share of positions that is computed. Costs are counted by them; of a budget by the whole
+    positions (or tiles) that they come to.
     `draw`: `stochastic` computes each position with its probability, `deterministic` those of one half or more, `budget` as many
     of each image as the density says, the best after a draw, `gated` those whose logit is above 0, by which it multiplies them.
     `fill`: what the other positions get, from a `window` so many pixels wide.
@@ -74,13 +76,14 @@ class Sampled(Block):
             made = conv(f"masks.{i}.predict", x, 1, kernel=3, stride=stride, held=sum(m.output.elements for m in masks))
             masks.append(replace(made, params=made.params + 1))
         kept = sum(mask.output.elements for mask in masks)
+        shares = [self._share(each, mask.output.size) for each, mask in zip(self.densities, masks, strict=True)]
         found = list(masks)
         for layer in body:
             mask = self._mask_of(layer.name)
-            counted = layer.macs if mask is None else round(layer.macs * self.densities[mask])
+            counted = layer.macs if mask is None else round(layer.macs * shares[mask])
             found.append(replace(layer, macs=counted, held=layer.held + kept))
             if self.fill != "zero" and (filled := self._fill_of(layer.name)) is not None:
-                found.append(self._interpolation(filled, found[-1]))
+                found.append(self._interpolation(filled, shares[min(filled, len(shares) - 1)], found[-1]))
         return tuple(found)
 
     @property
@@ -101,9 +104,15 @@ class Sampled(Block):
             found[min(i, len(found) - 1)] += sum(by_name[name].macs for name in names)
         return tuple(found)
 
-    def _interpolation(self, mask: int, layer: Layer) -> Layer:
+    def _share(self, density: float, size: Size) -> float:
+        """What is computed of a mask of (height, width)."""
+        if self.draw != "budget":
+            return density
+        tiles = math.prod(-(-side // self.tile) for side in size)
+        return chosen(density, tiles) / tiles
+
+    def _interpolation(self, mask: int, density: float, layer: Layer) -> Layer:
         """A weighted sum of the window at the positions that are not computed, over those that are."""
-        density = self.densities[min(mask, len(self.densities) - 1)]
         macs = round(self.window**2 * layer.output.elements * density * (1 - density))
         params = {"rbf": 1, "learned": self.window**2}.get(self.fill, 0)
         return Layer(
@@ -188,6 +197,11 @@ def sampled(architecture: Architecture, policy: Policy) -> Architecture:
     if not place:
         raise ValueError(f"{architecture.family} has no residual blocks to sample: choose a ResNet or a WideResNet")
     return replace(architecture, blocks=tuple(blocks))
+
+
+def chosen(density: float, positions: int) -> int:
+    """How many of the positions a fixed budget takes."""
+    return min(positions, round(density * positions))
 
 
 def sampled_blocks(architecture: Architecture) -> list[Sampled]:

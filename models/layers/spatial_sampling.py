@@ -21,6 +21,8 @@ from models.trace import Size
 
 INITIAL_LOGIT: Final = 3.0
 """A probability of .953, as published."""
+_FIRST: Final = 1e3
+"""More than any logit, and little enough that float32 tells those that it is added to from one another."""
 _STREAMS: Final = 8
 """Draws that one block may have."""
 
@@ -87,8 +89,9 @@ class Sampling(nn.Module):
             return self._with_grid((ranked > 0).float())
         positions = ranked.shape[-2] * ranked.shape[-1]
         if self.grid:
-            ranked = ranked.masked_fill(self._grid(ranked) > 0, torch.inf)
-        taken = ranked.flatten(1).topk(chosen(self.density, positions), sorted=False).indices
+            # Above all others, and by their logits where a budget is less than the grid.
+            ranked = ranked + _FIRST * self._grid(ranked)
+        taken = ranked.flatten(1).topk(sampling.chosen(self.density, positions), sorted=False).indices
         return torch.zeros_like(ranked).flatten(1).scatter(1, taken, 1.0).view_as(ranked)
 
     def _soft(self, logits: Tensor, tau: float) -> Tensor:
@@ -128,11 +131,6 @@ class Sampling(nn.Module):
         at = torch.arange(side, device=device)
         within = at % self.grid
         return (within == self.grid // 2) | ((at == side - 1) & (within < self.grid // 2))
-
-
-def chosen(density: float, positions: int) -> int:
-    """How many of the positions a fixed budget takes."""
-    return min(positions, round(density * positions))
 
 
 class Sampled(nn.Module):

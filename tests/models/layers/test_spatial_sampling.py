@@ -110,6 +110,17 @@ def test_cost_of_a_bottleneck() -> None:
     assert half.dense_macs((8, 8)) == (outer * planes * pixels, (9 * planes + outer) * planes * pixels)
 
 
+@pytest.mark.parametrize(("tile", "density"), [(1, 0.3), (1, 0.01), (4, 0.3), (4, 0.6)])
+def test_a_budget_costs_what_its_masks_compute(tile: int, density: float) -> None:
+    """Of few positions no share can be computed exactly."""
+    made = network("resnet18", draw="budget", density=density, fill="zero", grid=0, tile=tile)
+    shares = [float(mask.mean()) for mask in masks(made, images(2))]
+    assert max(abs(share - density) for share in shares) > 0.05 or tile == 1
+    x = images(1).shape[-2:]
+    exact = with_densities(made.architecture, shares, draw="stochastic")
+    assert cost(made.architecture, x).macs == pytest.approx(cost(exact, x).macs, rel=1e-6)
+
+
 @pytest.mark.parametrize("name", BACKBONES)
 @pytest.mark.parametrize("fill", ["rbf", "learned", "average", "zero"])
 @pytest.mark.parametrize("shared", [False, True])
@@ -204,6 +215,17 @@ def test_the_grid_is_always_computed() -> None:
             nn.init.constant_(each.predict.bias, -9.0)
         for mask in masks(found, images(1)):
             assert bool((mask[:, :, 1::3, 1::3] == 1).all())
+
+
+def test_a_budget_less_than_the_grid_takes_the_best_of_it() -> None:
+    sampling = next(samplings(network("resnet18", draw="budget", density=0.1, grid=2)))
+    logits = 3 * torch.randn(2, 1, 16, 20, generator=torch.Generator().manual_seed(0))
+    mask, ranked = sampling.hard(logits), logits + sampling.noise((16, 20), logits.device)
+    grid = torch.zeros_like(mask)
+    grid[:, :, 1::2, 1::2] = 1
+    for i in range(2):
+        least = ranked[i][grid[i] > 0].topk(32).values[-1]
+        assert torch.equal(mask[i], grid[i] * (ranked[i] >= least))
 
 
 @pytest.mark.parametrize("grid", [1, 3, 4, 7])
