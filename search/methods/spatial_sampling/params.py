@@ -24,10 +24,10 @@ from search.methods.spatial_sampling import recipes
 from search.methods.training import TrainingParams, input_size
 
 Baseline = Literal["uniform", "deterministic", "gated"]
-Density = Annotated[float, Field(gt=0, le=1)]
+Density = Annotated[float, Field(ge=0.001, le=1)]
 MEASURED = (0.25, 0.5)
 """Densities that latencies are measured at before networks are trained, with 0 and 1."""
-Gamma = Annotated[float, Field(gt=0, le=100)]
+Gamma = Annotated[float, Field(ge=1e-6, le=100)]
 
 
 class SpatialSamplingParams(TrainingParams):

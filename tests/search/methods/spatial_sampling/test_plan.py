@@ -152,6 +152,9 @@ def test_a_configuration_is_a_network() -> None:
         ({"family": "mobilenet_v1"}, "family: mobilenet_v1 has no residual blocks"),
         ({"densities": [0.7, 0.2]}, "the range must grow, not go from 0.7 to 0.2"),
         ({"densities": [0.2, 1.5]}, "less than or equal to 1"),
+        # Below what floats can be counted by the search would look for the next value without end.
+        ({"densities": [1e-322, 0.5]}, "greater than or equal to 0.001"),
+        ({"loss": "gamma", "gammas": [1e-322, 0.5]}, "greater than or equal to 0.000001"),
         ({"draw": "gated"}, "stochastic"),
         ({"baselines": ["resize"]}, "uniform"),
         ({"shares": [1.0]}, "less than 1"),
