@@ -57,7 +57,7 @@ class Interpolation(nn.Module):
             # Of soft masks what is nearest is always there: it weighs 1.
             kernel = torch.exp(exponents if self.sigma is None else exponents + self._steepness(self.sigma))
             weight = F.conv2d(mask, kernel[None, None], padding=self.window // 2)
-            return (self._sums(features * mask, kernel) / weight.clamp_min(_TINY)).to(x.dtype)
+            return _mean(self._sums(features * mask, kernel), weight).to(x.dtype)
 
     def _radial(self, features: Tensor, mask: Tensor, steepness: Tensor) -> Tensor:
         """By bands of distances, in each of which all weights are normal numbers; the largest exponent that is taken away is
@@ -80,7 +80,7 @@ class Interpolation(nn.Module):
             (factors[:, i : i + 1] * self._sums(features, kernel) for i, kernel in enumerate(kernels)),
             torch.zeros_like(features),
         )
-        return total / weight.clamp_min(_TINY)
+        return _mean(total, weight)
 
     def _sums(self, features: Tensor, kernel: Tensor) -> Tensor:
         channels = features.shape[1]
@@ -95,6 +95,11 @@ class Interpolation(nn.Module):
     @staticmethod
     def _steepness(sigma: Tensor) -> Tensor:
         return sigma.float().square() / 2
+
+
+def _mean(total: Tensor, weight: Tensor) -> Tensor:
+    """Where nothing weighs it is 0 and so are its gradients, as on a map of one position."""
+    return total / weight.masked_fill(weight < _TINY, 1.0)
 
 
 def _bands(window: int) -> list[int]:

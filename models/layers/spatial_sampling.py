@@ -21,8 +21,6 @@ from models.trace import Size
 
 INITIAL_LOGIT: Final = 3.0
 """A probability of .953, as published."""
-_FIRST: Final = 1e3
-"""More than any logit, and little enough that float32 tells those that it is added to from one another."""
 _STREAMS: Final = 8
 """Draws that one block may have."""
 
@@ -89,8 +87,9 @@ class Sampling(nn.Module):
             return self._with_grid((ranked > 0).float())
         positions = ranked.shape[-2] * ranked.shape[-1]
         if self.grid:
-            # Above all others, and by their logits where a budget is less than the grid.
-            ranked = ranked + _FIRST * self._grid(ranked)
+            # Above all others, and as before among each other: a budget may be less than the grid.
+            span = ranked.amax((2, 3), keepdim=True) - ranked.amin((2, 3), keepdim=True)
+            ranked = ranked + (2 * span + 1) * self._grid(ranked)
         taken = ranked.flatten(1).topk(sampling.chosen(self.density, positions), sorted=False).indices
         return torch.zeros_like(ranked).flatten(1).scatter(1, taken, 1.0).view_as(ranked)
 

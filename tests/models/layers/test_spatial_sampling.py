@@ -217,9 +217,10 @@ def test_the_grid_is_always_computed() -> None:
             assert bool((mask[:, :, 1::3, 1::3] == 1).all())
 
 
-def test_a_budget_less_than_the_grid_takes_the_best_of_it() -> None:
+@pytest.mark.parametrize("scale", [3, 1e6])
+def test_a_budget_less_than_the_grid_takes_the_best_of_it(scale: float) -> None:
     sampling = next(samplings(network("resnet18", draw="budget", density=0.1, grid=2)))
-    logits = 3 * torch.randn(2, 1, 16, 20, generator=torch.Generator().manual_seed(0))
+    logits = scale * torch.randn(2, 1, 16, 20, generator=torch.Generator().manual_seed(0))
     mask, ranked = sampling.hard(logits), logits + sampling.noise((16, 20), logits.device)
     grid = torch.zeros_like(mask)
     grid[:, :, 1::2, 1::2] = 1
@@ -320,6 +321,20 @@ def test_sigma_counts_in_any_window(window: int, sigma: float) -> None:
     fill(values, soft).square().sum().backward()
     assert fill.sigma.grad is not None
     assert float(fill.sigma.grad.abs()) > 1e-6
+
+
+@pytest.mark.parametrize("fill", ["rbf", "learned", "average"])
+def test_a_map_of_one_position_has_finite_gradients(fill: Fill) -> None:
+    """There is nothing to interpolate from."""
+    made = Interpolation(fill, 7).train()
+    values, mask = torch.randn(8, 16, 1, 1, requires_grad=True), torch.rand(8, 1, 1, 1, requires_grad=True)
+    found = made(values, mask)
+    assert not found.any()
+    # As losses are scaled for float16.
+    (found * 2**16).sum().backward()
+    for each in (values, mask, *made.parameters()):
+        assert each.grad is not None
+        assert each.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("fill", ["rbf", "learned", "average", "zero"])
