@@ -94,9 +94,11 @@ def break_even(network: Network, images: Tensor, form: Form | None = None) -> di
     torch's present threads: up to which density it is faster at random places (tiles, if masks are drawn so) than everywhere, and
     which dense form is faster. `form` as in `sparse`."""
     found: dict[Key | BlockKey, Choice] = {}
-    x = images.contiguous(memory_format=torch.channels_last)
+    x = images
     # Its blocks read what was found before.
     for block in sparse(network, found, form or _usual(images)).blocks:
+        # Of one channel both memory formats are the same: what a convolution makes of it may be in either.
+        x = x.contiguous(memory_format=torch.channels_last)
         if isinstance(block, FoldedResidual):
             _measure(block, x, found)
         x = block(x)

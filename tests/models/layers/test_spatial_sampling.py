@@ -452,6 +452,16 @@ def test_break_even_is_a_share_for_every_convolution_and_block(form: Form) -> No
 
 @pytest.mark.parametrize("form", ["positions", "tiles"])
 @torch.inference_mode()
+def test_break_even_of_grey_images(form: Form) -> None:
+    plain_grey = architecture("resnet50", base_width=0.125, nominal=32, classes=5, channels=1)
+    found = trained(build(sampled(plain_grey, Policy(fill="zero", grid=0))).eval())
+    x = torch.randn(2, 1, 20, 20)
+    quick = sparse(found, break_even(found, x, form), form)
+    assert torch.allclose(quick(x), found(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["positions", "tiles"])
+@torch.inference_mode()
 def test_a_block_beyond_its_break_even_is_computed_everywhere(form: Form) -> None:
     found = network("resnet50", fill="zero", draw="budget", density=0.5, grid=0)
     block = next(each for each in sparse(found, form=form).blocks if isinstance(each, MaskedBlock))
