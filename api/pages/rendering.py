@@ -76,8 +76,14 @@ def _prose(text: str) -> Markup:
 
 
 def _labels(value: Mapping[str, str]) -> str:
-    """Labels as people write them."""
-    return ", ".join(f"{name}={each}" for name, each in value.items())
+    """Labels as people write them, which `forms.js` reads again: name=value with commas between them."""
+    return ", ".join(f"{_quoted(name, ',=')}={_quoted(each, ',')}" for name, each in value.items())
+
+
+def _quoted(text: str, marks: str) -> str:
+    """Text as it is, or as JSON if it would be taken for something else."""
+    plain = text == text.strip() and text.isprintable() and text[:1] not in {"", '"'} and not set(text) & set(marks)
+    return text if plain else json.dumps(text, ensure_ascii=False)
 
 
 def _compact(value: Any) -> str:

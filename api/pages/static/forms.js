@@ -36,11 +36,31 @@ export function onSubmit(form, send, refuse = showProblem) {
   button.disabled = false;
 }
 
+// A label: name=value. What has a comma, a name with =, is in quotes as JSON.
+const QUOTED = String.raw`"(?:[^"\\]|\\.)*"`;
+const LABEL = new RegExp(String.raw`[\s,]*(${QUOTED}|[^\s",=][^,=]*?)\s*=\s*(${QUOTED}|[^\s",][^,]*?|)\s*(?:,|$)`, "y");
+
 export function labels(text) {
-  const pairs = text.split(",").map((each) => each.trim()).filter(Boolean).map((each) => each.split("="));
-  const wrong = pairs.find((pair) => pair.length !== 2);
-  if (wrong) throw new FieldError("/labels", `Write ${wrong.join("=")} as name=value.`);
-  return Object.fromEntries(pairs.map(([name, value]) => [name.trim(), value.trim()]));
+  const pairs = [];
+  for (let at = 0; /[^\s,]/.test(text.slice(at)); at = LABEL.lastIndex) {
+    LABEL.lastIndex = at;
+    const pair = LABEL.exec(text)?.slice(1).map(unquoted) ?? [undefined];
+    if (pair.includes(undefined)) {
+      const [wrong] = text.slice(at).match(/[^\s,][^,]*/);
+      throw new FieldError("/labels", `Write ${wrong.trim()} as name=value, and what has a comma in quotes: name="a, b".`);
+    }
+    pairs.push(pair);
+  }
+  return Object.fromEntries(pairs);
+}
+
+function unquoted(text) {
+  if (!text.startsWith('"')) return text;
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }
 
 // An array is one input, so its items' problems are the input's.
