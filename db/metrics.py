@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import ARRAY, String, func, literal, or_, select
 from sqlalchemy.orm import Session
 
 from db.tables import MetricRow
@@ -19,6 +19,27 @@ class Sample:
     step: int
     value: float
     at: datetime
+
+
+def names(session: Session, trial_ids: Sequence[str]) -> dict[str, list[str]]:
+    """What each of these trials has measured, in the order of the names; trials without anything are absent.
+
+    A look into the primary key for each name: trials may have a hundred thousand values.
+    """
+    trial = func.unnest(literal(list(trial_ids), ARRAY(String))).column_valued("wanted")
+    first = select(func.min(MetricRow.name)).where(MetricRow.trial_id == trial).scalar_subquery()
+    found = select(trial.label("trial_id"), first.label("name")).cte("found", recursive=True)
+    following = (
+        select(func.min(MetricRow.name))
+        .where(MetricRow.trial_id == found.c.trial_id, MetricRow.name > found.c.name)
+        .scalar_subquery()
+    )
+    found = found.union_all(select(found.c.trial_id, following).where(found.c.name.is_not(None)))
+    rows = session.execute(select(found).where(found.c.name.is_not(None)).order_by(found.c.trial_id, found.c.name))
+    known: dict[str, list[str]] = {}
+    for trial_id, name in rows:
+        known.setdefault(trial_id, []).append(name)
+    return known
 
 
 def totals(session: Session, trial_id: str, *, since_step: int) -> dict[str, int]:

@@ -19,7 +19,7 @@ from api.schemas.searches import TERMINAL, SearchDetail, SearchState
 from api.searches import detail
 from api.services import Db
 from api.v1 import searches as api
-from db import datasets, events, trial_views
+from db import datasets, events, metrics, trial_views
 from db.tables import SearchRow
 from search.spec import METHODS, Limits
 
@@ -124,6 +124,7 @@ def _progress(session: Session, row: SearchRow, found: Found) -> dict[str, Any]:
     search: SearchDetail = detail(session, row, found)
     newest = max(0, row.event_seq - _EVENTS)
     trials = trial_views.page(session, row.id, state=None, after=-1, limit=_TRIALS)
+    measured = metrics.names(session, [trial.id for trial in trials])
     return {
         "search": search,
         "search_id": row.id,
@@ -131,7 +132,7 @@ def _progress(session: Session, row: SearchRow, found: Found) -> dict[str, Any]:
         "over": row.state in TERMINAL,
         "dataset": datasets.names(session, [row.dataset_id]).get(row.dataset_id, row.dataset_id),
         "trials": trials,
-        "trial_list": [[trial.id, trial.number, trial.state] for trial in trials],
+        "trial_list": [[trial.id, trial.number, trial.state, measured.get(trial.id, [])] for trial in trials],
         "trials_shown": _TRIALS,
         "events": list(reversed(events.after(session, row.id, newest, _EVENTS))),
         "event_seq": row.event_seq,

@@ -1,44 +1,48 @@
-// Curves of a search's trials, a metric at a time: the latest trials that have it.
+// Curves of a search's trials, a metric at a time: the latest trials that have it. The page says which trial has which.
 
-import {request} from "./api.js";
+import {request, showProblem} from "./api.js";
 import {draw, fillTable, link, SERIES} from "./charts.js";
 
 const LINES = SERIES.length;
 const VALUES = 300;
-const curves = new Map();
-const ended = new Set();
-
-const trials = () => JSON.parse(document.getElementById("trial-list").textContent);
+const GROWING = ["queued", "running"];
+const ended = new Map();
 
 export function setUpCurves() {
-  document.getElementById("curves-metric").addEventListener("change", show);
+  document.getElementById("curves-metric").addEventListener("change", () => updateCurves().catch(showProblem));
   updateCurves().catch(() => {});
 }
 
 export async function updateCurves() {
-  const latest = trials().filter(([, , state]) => state !== "queued").slice(-LINES);
-  await Promise.all(latest.map(async ([id, , state]) => {
-    if (ended.has(id)) return;
-    const found = await request("GET", `/v1/trials/${id}/metrics?max_points=${VALUES}`);
-    curves.set(id, new Map(found.curves.map(({name, points}) => [name, points.filter(({value}) => value !== null)])));
-    if (state !== "running") ended.add(id);
-  }));
-  show();
+  const trials = JSON.parse(document.getElementById("trial-list").textContent);
+  const select = document.getElementById("curves-metric");
+  offer(select, [...new Set(trials.flatMap(([, , , names]) => names))].sort());
+  const metric = select.value;
+  if (metric === "") return;
+  const latest = trials.filter(([, , , names]) => names.includes(metric)).slice(-LINES);
+  const lines = await Promise.all(latest.map(async ([id, number, state]) => ({id, number, points: await curve(id, metric, state)})));
+  // Another metric was chosen meanwhile: its own curves are under way.
+  if (select.value === metric) show(lines.filter(({points}) => points.length), metric);
 }
 
-function show() {
-  const known = trials().filter(([id]) => curves.has(id)).slice(-LINES);
-  const names = [...new Set(known.flatMap(([id]) => [...curves.get(id).keys()]))].sort();
+function offer(select, names) {
   document.getElementById("curves").hidden = names.length === 0;
-  if (names.length === 0) return;
-  const select = document.getElementById("curves-metric");
-  if ([...select.options].map((option) => option.value).join() !== names.join()) {
-    const before = select.value;
-    select.replaceChildren(...names.map((name) => new Option(name)));
-    select.value = names.includes(before) ? before : names.find((name) => /loss|top1|accuracy/.test(name)) ?? names[0];
-  }
-  const metric = select.value;
-  const lines = known.map(([id, number]) => ({id, number, points: curves.get(id).get(metric) ?? []})).filter(({points}) => points.length);
+  if ([...select.options].map((option) => option.value).join() === names.join()) return;
+  const before = select.value;
+  select.replaceChildren(...names.map((name) => new Option(name)));
+  if (names.length) select.value = names.includes(before) ? before : names.find((name) => /loss|top1|accuracy/.test(name)) ?? names[0];
+}
+
+async function curve(id, metric, state) {
+  const key = `${id} ${metric}`;
+  if (ended.has(key)) return ended.get(key);
+  const found = await request("GET", `/v1/trials/${id}/metrics?name=${encodeURIComponent(metric)}&max_points=${VALUES}`);
+  const points = found.curves.flatMap((each) => each.points).filter(({value}) => value !== null);
+  if (!GROWING.includes(state)) ended.set(key, points);
+  return points;
+}
+
+function show(lines, metric) {
   draw(document.getElementById("curves-chart"), (colour) => figure(lines, metric, colour));
   fillTable(
     document.getElementById("curves-table"),

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Route, expect
 from sqlalchemy import Engine, update
 
 from db.engine import transaction
-from db.tables import PointRow
+from db.tables import MetricRow, PointRow
 from tests.api import rows
 from tests.api.pages.browser import DESKTOP, PHONE, Scheme, drawn, violations, visiting
 from tests.api.process import Api
@@ -190,3 +190,22 @@ def test_a_dataset_comes_from_an_address(chromium: Browser, api: Api) -> None:
         expect(page.locator("#dataset")).to_contain_text("https://images.example/some.zip")
         made = api.http.get(f"/v1/datasets/{page.url.rpartition('/')[2]}").json()
         assert made["source"] == {"kind": "url", "url": "https://images.example/some.zip", "sha256": "ab" * 32}
+
+
+def test_the_curves_of_every_trial_can_be_chosen(
+    chromium: Browser, api: Api, stored: Engine, made: dict[str, str]
+) -> None:
+    search = rows.search(stored, made["dataset"])
+    early, *later = [rows.trial(stored, search, number) for number in range(11)]
+    with transaction(stored) as session:
+        session.add_all(MetricRow(trial_id=early, name="stretch", step=step, value=step) for step in range(5))
+        session.add_all(MetricRow(trial_id=trial, name="loss", step=1, value=0.5) for trial in (early, *later))
+    with visiting(chromium, str(api.http.base_url).rstrip("/")) as visit:
+        page = visit.open(f"/searches/{search}")
+        chooser, lines = page.get_by_label("Metric", exact=True), page.locator("#curves-table tbody tr")
+        expect(chooser).to_have_value("loss")
+        expect(lines).to_have_count(8)
+        expect(lines.first).to_contain_text("Trial 3")
+        chooser.select_option("stretch")
+        expect(lines).to_have_count(1)
+        expect(lines).to_contain_text("Trial 0")

@@ -1,0 +1,26 @@
+"""Which trial has measured what."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Engine
+
+from db import metrics
+from db.engine import transaction
+from db.tables import MetricRow
+from tests.db import rows
+
+pytestmark = pytest.mark.usefixtures("scripted")
+
+
+def test_trials_have_names_of_metrics(engine: Engine) -> None:
+    [first, second, third] = [rows.plan(engine, rows.add_search(engine))[0] for _ in range(3)]
+    with transaction(engine) as session:
+        for trial, names in ((first, ("top1", "loss", "Loss")), (second, ("loss",))):
+            session.add_all(
+                MetricRow(trial_id=trial, name=name, step=step, value=0.5) for name in names for step in range(3)
+            )
+    with transaction(engine) as session:
+        found = metrics.names(session, [first, third])
+        assert {trial: set(names) for trial, names in found.items()} == {first: {"loss", "Loss", "top1"}}
+        assert metrics.names(session, []) == {}
