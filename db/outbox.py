@@ -46,6 +46,12 @@ def postpone(session: Session, task: str, subject: str, *, seconds: float, prior
         enqueue(session, task, subject, priority=priority, send_after=due)
 
 
+def postponed(session: Session, task: str) -> int:
+    """How many wake-ups of a task are to be sent later."""
+    waits = OutboxRow.send_after > func.clock_timestamp()
+    return session.scalars(select(func.count()).where(OutboxRow.task == task, waits)).one()
+
+
 def request_advance(session: Session, search_id: str) -> None:
     """Something happened that planning has to see: mark the search and wake the planner."""
     priority = session.execute(

@@ -6,6 +6,7 @@ visibility timeout), holds no result and no schedule, and may be lost or doubled
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Final
 
 from celery import Celery
@@ -81,6 +82,9 @@ def send(task: str, subject: str, priority: int) -> None:
 
 def _configure_logging(**_: Any) -> None:
     logs.configure(get_settings().log_level)
+    # Two lines for every message: most are wake-ups that change nothing, and what is done has lines of its own.
+    for name in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 setup_logging.connect(_configure_logging)

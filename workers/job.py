@@ -24,6 +24,7 @@ from workers.scratch import scratch
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 _BUSY_SECONDS: Final = 1.0
+"""Until a wake-up is sent again, for each that waits like it: however many there are, about one comes each second."""
 Answer = dict[str, Any]
 """`state` says what became of the work: one of its own, `drained` (it is to begin anew), or `crashed` with a `detail`."""
 
@@ -76,7 +77,8 @@ def run_job(
             _run(runtime, claim, renew, unmeasured, end)
         else:
             with transaction(runtime.engine) as session:
-                outbox.postpone(session, task, subject, seconds=_BUSY_SECONDS)
+                waiting = max(1, outbox.postponed(session, task))
+                outbox.postpone(session, task, subject, seconds=_BUSY_SECONDS * waiting)
 
 
 def _run(

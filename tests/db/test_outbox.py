@@ -19,5 +19,7 @@ def test_a_wake_up_is_postponed_once(engine: Engine) -> None:
     with transaction(engine) as session:
         rows = session.scalars(select(OutboxRow).where(OutboxRow.subject == "art_1")).all()
         due = sorted(row.send_after for row in rows)
+        assert outbox.postponed(session, outbox.EXPORT) == 1
+        assert outbox.postponed(session, outbox.INGEST) == 0
     assert len(due) == 2
     assert due[0] <= datetime.now(UTC) < due[1] - timedelta(seconds=30)
