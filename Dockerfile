@@ -7,7 +7,7 @@ RUN groupadd --gid 10001 paretofit \
  && useradd --uid 10001 --gid 10001 --home-dir /var/lib/paretofit --shell /usr/sbin/nologin paretofit \
  && install -d -o paretofit -g paretofit -m 0750 /var/lib/paretofit
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE cores.py logs.py outbound.py settings.py signing.py tracing.py ./
+COPY pyproject.toml constraints.txt README.md LICENSE cores.py legible.py logs.py outbound.py settings.py signing.py tracing.py ./
 COPY api api
 COPY benchmarks benchmarks
 COPY db db

@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse
 
 from api.headers import PAGE_POLICY
 from api.pages import assets, quantities
+from legible import legible
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -90,6 +91,4 @@ def _compact(value: Any) -> str:
     """A value of a configuration in a few words: mappings as `name value`, JSON otherwise."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {_compact(each)}" for name, each in value.items())
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False)
+    return legible(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))

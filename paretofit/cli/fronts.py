@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from api.schemas.points import Cost, Front, FrontPoint
+from legible import legible
 from paretofit.cli import references
 from paretofit.cli.output import accuracy, print_json, say, short, stdout, table
 from paretofit.cli.session import PATIENT, AsJson, SearchReference, client
@@ -195,7 +196,7 @@ def _milliseconds(point: FrontPoint, name: str) -> str:
 
 
 def _value(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else legible(str(value))
 
 
 def _file_name(name: str) -> str:

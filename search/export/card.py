@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from legible import legible
 from search.export.formats import FORMS, Format, file_name
 
 LICENCES: Final = {"fashion_mnist": "MIT, Zalando Research (github.com/zalandoresearch/fashion-mnist)"}
@@ -169,4 +170,4 @@ def _values(values: Sequence[float]) -> str:
 
 
 def _value(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else legible(str(value))
