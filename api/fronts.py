@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from api.schemas.points import BestUnder, Corner, Cost
+from api.schemas.searches import UnmetBound
 from db.points import FoundPoint
 from search import pareto
 from search.spec import Constraint, Objective, metric_key
@@ -78,11 +79,6 @@ class Found:
         counted = [cost for cost in get_args(Cost) if cost != LATENCY]
         return [*counted, *(metric_key(LATENCY, device) for device in self.devices)]
 
-    @property
-    def bounds(self) -> list[KeyedBound]:
-        """The search's constraints."""
-        return [KeyedBound(bound.key, bound.op, bound.value) for bound in self._constraints]
-
     def feasible(self, point: FoundPoint) -> bool:
         """Whether a point is known to meet the search's constraints."""
         metrics = point.row.metrics
@@ -92,6 +88,18 @@ class Found:
         """The feasible candidates whose accuracy is known, dominated or not: a bound may be on a cost that is no objective."""
         return [
             point for point in self.candidates if self.feasible(point) and point.row.metrics.get(ACCURACY) is not None
+        ]
+
+    def unmet(self) -> list[UnmetBound]:
+        """What keeps every candidate from the front."""
+        if self.measured():
+            return []
+        bounds = [KeyedBound(bound.key, bound.op, bound.value) for bound in self._constraints]
+        return [
+            UnmetBound(
+                metric=bounds[index].key, op="<=", value=bounds[index].value, nearest=value, point_id=point.row.id
+            )
+            for index, value, point in nearest(self.candidates, bounds)
         ]
 
     def excesses(self, point: FoundPoint) -> list[float]:

@@ -82,4 +82,5 @@ def _front(found: Found, row: SearchRow, created: Mapping[str, Any]) -> FrontSum
         macs_min=front[0].row.metrics["macs"] if front else None,
         macs_max=front[-1].row.metrics["macs"] if front else None,
         hypervolume=None if box is None else box.hypervolume(front),
+        unmet=found.unmet(),
     )

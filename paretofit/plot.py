@@ -9,7 +9,7 @@ from pathlib import Path
 
 from paretofit.numbers import format_tick
 
-_FRONT, _REPORT, _FADED, _INK = "#1b6ca8", "#d1495b", "#9aa5b1", "#1f2933"
+_FRONT, _REPORT, _FADED, _MISSED, _INK = "#1b6ca8", "#d1495b", "#9aa5b1", "#c08552", "#1f2933"
 _COSTS = {
     "macs": "multiply-accumulates",
     "params": "parameters",
@@ -32,11 +32,12 @@ def draw_front(
     path: Path,
     front: Sequence[PlotPoint],
     dominated: Sequence[PlotPoint] = (),
+    infeasible: Sequence[PlotPoint] = (),
     *,
     title: str,
     cost: str = "macs",
 ) -> Path:
-    """Write a picture (PNG, SVG or PDF by the suffix of `path`) of the front, with the dominated points faded.
+    """Write a picture (PNG, SVG or PDF by the suffix of `path`) of the front, with the dominated points and those that miss a bound faded.
 
     Raises ImportError without matplotlib and ValueError for an unknown suffix or an empty front.
     """
@@ -51,17 +52,22 @@ def draw_front(
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
 
-    if dominated:
-        axes.scatter(
-            [point.cost for point in dominated],
-            [point.accuracy for point in dominated],
-            s=20,
-            color=_FADED,
-            alpha=0.55,
-            linewidths=0,
-            label=f"dominated ({len(dominated)})",
-            zorder=1,
-        )
+    for name, others, colour, marker in (
+        ("dominated", dominated, _FADED, "o"),
+        ("misses a bound", infeasible, _MISSED, "s"),
+    ):
+        if others:
+            axes.scatter(
+                [point.cost for point in others],
+                [point.accuracy for point in others],
+                s=20,
+                color=colour,
+                marker=marker,
+                alpha=0.55,
+                linewidths=0,
+                label=f"{name} ({len(others)})",
+                zorder=1,
+            )
     costs = [point.cost for point in front]
     accuracies = [point.accuracy for point in front]
     axes.step(costs, accuracies, where="post", color=_FRONT, linewidth=1.4, alpha=0.5, zorder=2)

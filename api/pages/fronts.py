@@ -30,13 +30,15 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A search's front over one cost. `dominated` are the candidates beside it, feasible or not."""
+    """A search's front over one cost. Beside it are the candidates that are `dominated` and those that are `infeasible`: not
+    known to meet the constraints."""
 
     axis: Axis
     axes: list[Axis]
     points: list[FoundPoint]
     baselines: list[FoundPoint]
     dominated: list[FoundPoint]
+    infeasible: list[FoundPoint]
     best_under: list[tuple[float, FoundPoint]]
     bound: float | None
 
@@ -50,6 +52,7 @@ class Drawn:
             "front": _compact(self.points, key),
             "baselines": _compact(self.baselines, key),
             "dominated": _compact(self.dominated, key),
+            "infeasible": _compact(self.infeasible, key),
             "best": [[bound, point.row.id] for bound, point in self.best_under],
         }
 
@@ -73,12 +76,14 @@ def draw(found: Found, row: SearchRow, key: str) -> Drawn:
     front = found.front([key])
     shown = {point.row.id for point in front}
     own = {point.row.id: point for point in found.candidates}
+    others = [point for point in found.candidates if point.row.id not in shown and _is_known(point, key)]
     return Drawn(
         axis=axis,
         axes=offered,
         points=front,
         baselines=found.baselines,
-        dominated=[point for point in found.candidates if point.row.id not in shown],
+        dominated=[point for point in others if found.feasible(point)],
+        infeasible=[point for point in others if not found.feasible(point)],
         best_under=[(each.bound, own[each.point_id]) for each in fronts.table(found.front(), key)],
         bound=_bound(row.spec["constraints"], key),
     )
@@ -94,10 +99,15 @@ def _bound(constraints: Sequence[Mapping[str, Any]], key: str) -> float | None:
     return min(bounds, default=None)
 
 
+def _is_known(point: FoundPoint, key: str) -> bool:
+    """Whether a point has a place in the drawing."""
+    return point.row.metrics.get(key) is not None and point.row.metrics.get(ACCURACY) is not None
+
+
 def _compact(found: Sequence[FoundPoint], key: str) -> list[list[Any]]:
     rows = []
     for point in found:
-        metrics = point.row.metrics
-        if metrics.get(key) is not None and metrics.get(ACCURACY) is not None:
+        if _is_known(point, key):
+            metrics = point.row.metrics
             rows.append([point.row.id, point.row.key, metrics[key], metrics[ACCURACY], metrics.get("top1")])
     return rows

@@ -39,6 +39,7 @@ class Sketch:
     """Accuracy over the logarithm of a cost as paths of SVG: points are lines without length, which round caps make dots;
     `line` is the front's stairs."""
 
+    infeasible: str
     dominated: str
     baselines: str
     front: str
@@ -49,7 +50,7 @@ class Sketch:
 
 def sketch(chart: Mapping[str, Any]) -> Sketch | None:
     """Of a chart's data (`fronts.Drawn.chart`); None if it has no points."""
-    groups = {name: _pairs(chart[name]) for name in ("dominated", "baselines", "front")}
+    groups = {name: _pairs(chart[name]) for name in ("infeasible", "dominated", "baselines", "front")}
     every = [pair for pairs in groups.values() for pair in pairs]
     if not every:
         return None
@@ -62,6 +63,7 @@ def sketch(chart: Mapping[str, Any]) -> Sketch | None:
     }
     costs, accuracies = _costs(10**left, 10**right), [y for y in _even(bottom, top) if 0 <= y <= 1]
     return Sketch(
+        infeasible=_dots(places["infeasible"]),
         dominated=_dots(places["dominated"]),
         baselines=_dots(places["baselines"]),
         front=_dots(places["front"]),

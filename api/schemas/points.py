@@ -73,7 +73,10 @@ class Front(Response):
     baselines: Sequence[FrontPoint] = Field(
         description="For comparison: never in the front, `select` or the hypervolume."
     )
-    dominated: Sequence[FrontPoint] | None = Field(description="The remaining candidates, if asked for.")
+    dominated: Sequence[FrontPoint] | None = Field(
+        description="The remaining candidates, if asked for: those that are dominated, and those that miss a bound of the "
+        "search (`feasible` is false)."
+    )
     best_under: dict[str, list[BestUnder]] = Field(
         description="By cost (`latency_ms:DEVICE` for those of a device), growing: what `select` answers for a bound on it. Of the front over the search's own "
         "objectives."

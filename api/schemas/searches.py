@@ -30,6 +30,17 @@ class Usage(Response):
     attempts: int
 
 
+class UnmetBound(Response):
+    """A bound of the search that no network meets, and how near the best of them came: of those that meet the other
+    bounds, if any do."""
+
+    metric: str = Field(description="As points call it: `latency_ms:DEVICE`.")
+    op: Literal["<="]
+    value: float
+    nearest: float
+    point_id: str
+
+
 class FrontSummary(Response):
     """The front in figures."""
 
@@ -42,6 +53,9 @@ class FrontSummary(Response):
     macs_min: float | None
     macs_max: float | None
     hypervolume: float | None = Field(description="log10(MACs) x selection_top1, normalised to [0, 1].")
+    unmet: list[UnmetBound] = Field(
+        default_factory=list, description="What keeps every network from the front; empty if none is kept from it."
+    )
 
 
 class Search(Response):

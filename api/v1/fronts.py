@@ -119,13 +119,12 @@ def _keyed(found: Found, selection: Selection) -> list[KeyedBound]:
 def _none_found(row: SearchRow, found: Found) -> problems.NoSuchPointError:
     if row.state not in states.terminal(states.SEARCH):
         return problems.NoSuchPointError("the front has no point yet: wait for the search to report some", nearest=[])
-    bounds = found.bounds
-    misses = [(bounds[index], value, point) for index, value, point in fronts.nearest(found.candidates, bounds)]
+    unmet = found.unmet()
     said = [
-        f"{bound.key} {bound.op} {bound.value:g} is met by no network; the nearest has {value:g}"
-        for bound, value, _ in misses
+        f"{bound.metric} {bound.op} {bound.value:g} is met by no network; the nearest has {bound.nearest:g}"
+        for bound in unmet
     ]
-    hints = [{"metric": bound.key, "value": value, "point_id": point.row.id} for bound, value, point in misses]
+    hints = [{"metric": bound.metric, "value": bound.nearest, "point_id": bound.point_id} for bound in unmet]
     reasons = "; ".join(said) or "it ended before it had trained a network"
     return problems.NoSuchPointError(
         f"the search is {row.state} without a point on its front: {reasons}", nearest=hints

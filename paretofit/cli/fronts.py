@@ -14,6 +14,7 @@ from legible import legible
 from paretofit.cli import references
 from paretofit.cli.output import accuracy, print_json, say, short, stdout, table
 from paretofit.cli.session import PATIENT, AsJson, SearchReference, client
+from paretofit.cli.unmet import unmet
 from paretofit.errors import UsageError
 from paretofit.fronts import bounds
 from paretofit.numbers import format_bytes, format_quantity, parse_quantity
@@ -57,6 +58,8 @@ def front(
         ended = "" if found.stop_reason is None else f", by {found.stop_reason}"
         over = found.finished_at is not None
         say(f"the front has no points{'' if over else ' yet'}: the search is {found.state}{ended}")
+        for bound in unmet(found):
+            say(bound)
     if plot is not None:
         say(f"drawn in {picture(result, plot, title=f'{found.name}: {found.method}')}")
 
@@ -154,11 +157,13 @@ def describe(point: FrontPoint) -> str:
 
 def picture(front: Front, path: Path, *, title: str) -> Path:
     """Draw a front. Raises UsageError without matplotlib, for an unknown kind of file or an empty front."""
+    known = [point for point in front.dominated or () if None not in map(point.metrics.get, (_name(front), front.y))]
+    dominated = [point for point in known if point.feasible]
+    infeasible = [point for point in known if not point.feasible]
     try:
         return draw_front(
             path,
-            [_plotted(point, _name(front)) for point in front.points],
-            [_plotted(point, _name(front)) for point in front.dominated or ()],
+            *([_plotted(point, _name(front)) for point in group] for group in (front.points, dominated, infeasible)),
             title=title,
             cost=_name(front),
         )

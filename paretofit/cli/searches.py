@@ -13,6 +13,7 @@ from api.schemas.trials import Trial
 from paretofit.cli import references, specs
 from paretofit.cli.output import accuracy, facts, print_json, say, short, state, stdout, table
 from paretofit.cli.session import PATIENT, AsJson, SearchReference, client
+from paretofit.cli.unmet import unmet
 from paretofit.cli.watch import follow
 from paretofit.numbers import format_quantity, format_seconds
 from paretofit.search import SearchDetail
@@ -149,6 +150,7 @@ def _facts(search: SearchDetail) -> list[tuple[str, object]]:
                 f"{accuracy(front.best_top1)} top-1 ({accuracy(front.best_selection_top1)} on the selection split)",
             ),
         ]
+    rows += [("unmet", bound) for bound in unmet(search)]
     if front.hypervolume is not None:
         rows.append(("hypervolume", f"{front.hypervolume:.4f}"))
     return rows

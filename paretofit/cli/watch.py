@@ -17,8 +17,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 from api.schemas.events import Event
 from paretofit.cli import references
 from paretofit.cli.exits import Exit
-from paretofit.cli.output import complain, stdout
+from paretofit.cli.output import complain, say, stdout
 from paretofit.cli.session import PATIENT, AsJson, SearchReference, client
+from paretofit.cli.unmet import unmet
 from paretofit.client import Client
 from paretofit.errors import ParetofitError
 from paretofit.numbers import format_quantity, format_seconds
@@ -51,6 +52,8 @@ def follow(service: Client, search_id: str, *, as_json: bool = False) -> None:
         search = service.searches.get(search_id)
     else:
         search = show_progress(service, search_id, stdout())
+        for bound in unmet(search):
+            say(bound)
     if search.state != "succeeded":
         error = search.error or {}
         complain(f"search {search_id} {search.state}: {error.get('detail') or error.get('code') or 'see its trials'}")

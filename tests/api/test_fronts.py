@@ -109,6 +109,7 @@ def test_the_hypervolume_is_that_of_the_definition(http: httpx.Client, search_id
         "macs_min": 1e5,
         "macs_max": 4e6,
         "hypervolume": found.hypervolume,
+        "unmet": [],
     }
 
 
@@ -191,6 +192,12 @@ def test_a_search_that_is_over_says_how_near_it_came(http: httpx.Client, stored:
     document = problem(select(http, search_id), 409, "no_point_fits")
     assert "macs <= 200000 is met by no network; the nearest has 300000" in document["detail"]
     assert [hint["value"] for hint in document["nearest"]] == [3e5]
+    [unmet] = http.get(f"/v1/searches/{search_id}").json()["front"]["unmet"]
+    assert (unmet["metric"], unmet["value"], unmet["nearest"]) == ("macs", 2e5, 3e5)
+    page = http.get(f"/searches/{search_id}").text
+    assert "No network meets the bound MACs ≤ 200k" in page
+    assert f'<a href="/points/{unmet["point_id"]}">the nearest</a> has 300k' in page
+    assert "misses a bound" in page
 
 
 def test_a_bound_that_makes_no_sense(http: httpx.Client, search_id: str) -> None:

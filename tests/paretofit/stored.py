@@ -47,8 +47,11 @@ class Stored:
     content: bytes
 
 
-def store(service: Service, *, name: str, state: str = "succeeded", size: int = 10_000) -> Stored:
-    """A dataset and a search called `name`, with one trial, the points above and a checkpoint of `size` bytes."""
+def store(
+    service: Service, *, name: str, state: str = "succeeded", size: int = 10_000, max_macs: float | None = None
+) -> Stored:
+    """A dataset and a search called `name`, with one trial, the points above and a checkpoint of `size` bytes; `max_macs` is
+    its bound, which need not be met."""
     content = random.Random(name).randbytes(size)
     dataset_id, search_id, trial_id = new_id("ds"), new_id("srch"), new_id("trl")
     with tempfile.TemporaryDirectory() as folder:
@@ -57,6 +60,7 @@ def store(service: Service, *, name: str, state: str = "succeeded", size: int = 
         blob = blobs.open_store((service.home / "blobs").as_uri()).put(file)
     spec = SearchSpec.model_validate({"name": name, "dataset_id": dataset_id, "method": {"kind": "mutualnet"}})
     resolved = spec.resolve(PROFILE)
+    bounds = [] if max_macs is None else [{"metric": "macs", "value": max_macs}]
     engine = connect(service.database_url.replace("postgresql://", "postgresql+psycopg://", 1))
     with transaction(engine) as session:
         session.add(
@@ -79,7 +83,7 @@ def store(service: Service, *, name: str, state: str = "succeeded", size: int = 
                 name=name,
                 state=state,
                 method="mutualnet",
-                spec=resolved.model_dump(mode="json"),
+                spec=resolved.model_dump(mode="json") | {"constraints": bounds},
                 dataset_id=dataset_id,
                 front_seq=1,
                 error={"code": "error", "detail": "the trial ran out of luck"} if state == "failed" else None,

@@ -195,6 +195,16 @@ def test_a_front_is_shown_and_drawn(run: Run, stored: Stored, name: str, tmp_pat
     assert run("front", name, "--plot", "front.xyz").exit_code == 2
 
 
+def test_a_bound_that_nothing_meets_is_told(run: Run, service: Service, name: str) -> None:
+    tight = store(service, name=name, max_macs=100e3)
+    told = f"the bound macs <= 100k: the nearest, {tight.point_ids[0][-8:]}, has 200k"
+    assert told in succeeded(run("show", name))
+    for command in ("watch", "front"):
+        answer = run(command, name)
+        assert answer.exit_code == 0
+        assert f"no network meets {told}" in answer.stderr
+
+
 def test_the_best_point_under_a_budget(run: Run, stored: Stored, name: str) -> None:
     chosen = parsed(run("select", name, "--max-macs", "1M", "--max-params", "50k", "--json"))
     assert chosen["id"] == stored.point_ids[1]

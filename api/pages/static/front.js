@@ -5,6 +5,8 @@ import {cells, costAxis, draw, link} from "./charts.js";
 import {cost, parseQuantity, percent} from "./numbers.js";
 
 const NAME = 24;
+// Candidates beside the front: the latter miss a bound of the search.
+const OTHERS = ["dominated", "infeasible"];
 
 export function setUpFront() {
   const section = document.getElementById("front");
@@ -33,7 +35,9 @@ export function setUpFront() {
   show();
   // After the next frame all of it is on the screen.
   requestAnimationFrame(() => setTimeout(() => performance.mark("front")));
-  document.getElementById("dominated-points")?.addEventListener("toggle", (event) => list(event.target, data), {once: true});
+  for (const kind of OTHERS) {
+    document.getElementById(`${kind}-points`)?.addEventListener("toggle", (event) => list(event.target, data[kind], data.x), {once: true});
+  }
 }
 
 // What `POST .../front/select` would answer for a bound on this cost.
@@ -87,7 +91,7 @@ function tell(data, bound, chosen) {
 }
 
 // The arrays are made once: Plotly draws again what is another array, and with a budget only the line and the arrow change.
-// Of thousands of dominated points it draws one path, by far sooner than a marker each; their trace is there to be pointed at.
+// Of thousands of points beside the front it draws one path, by far sooner than a marker each; their trace is there to be pointed at.
 function traces(data) {
   const trace = (points, name) => ({
     type: "scatter",
@@ -99,24 +103,24 @@ function traces(data) {
     hovertemplate: `%{text}<extra>${name}</extra>`,
   });
   return {
-    dominated: trace(data.dominated, "dominated"),
-    cloud: data.dominated.map(([, , x, y]) => `M${x},${y}Z`).join(""),
+    others: [trace(data.dominated, "dominated"), trace(data.infeasible, "misses a bound")],
+    clouds: OTHERS.map((kind) => data[kind].map(([, , x, y]) => `M${x},${y}Z`).join("")),
     front: trace(data.front, "front"),
     baselines: trace(data.baselines, "baselines"),
   };
 }
 
-function figure(data, {dominated, cloud, front, baselines}, view, colour, shown) {
+function figure(data, {others, clouds, front, baselines}, view, colour, shown) {
   return {
     data: [
-      {...dominated, visible: shown.dominated && data.dominated.length > 0, mode: "none"},
+      ...others.map((trace) => ({...trace, visible: shown.dominated && trace.x.length > 0, mode: "none"})),
       {...front, mode: "lines+markers", line: {color: colour("series-1"), shape: "hv", width: 2}, marker: {color: colour("series-1"), size: 9}},
       {...baselines, visible: data.baselines.length > 0, mode: "markers", marker: {color: colour("series-2"), size: 10, symbol: "diamond-open", line: {width: 2}}},
     ],
     layout: {
       xaxis: {...costAxis(data.label, data.x), ...view.x},
       yaxis: {title: {text: "Accuracy, selection split"}, tickformat: "~%", ...view.y},
-      shapes: shapes(colour, cloud, shown),
+      shapes: shapes(colour, clouds, shown),
       annotations: annotations(data, colour, shown),
       hovermode: "closest",
       showlegend: false,
@@ -124,10 +128,11 @@ function figure(data, {dominated, cloud, front, baselines}, view, colour, shown)
   };
 }
 
-// The dominated points, which round caps make dots (style.css), and a line at the budget.
-function shapes(colour, cloud, {bound, dominated}) {
+// The points beside the front, which round and square caps make dots (style.css), and a line at the budget.
+function shapes(colour, [cloud, missed], {bound, dominated}) {
   const found = [];
   if (cloud && dominated) found.push({type: "path", layer: "between", path: cloud, opacity: 0.45, line: {color: colour("faint"), width: 6}});
+  if (missed && dominated) found.push({type: "path", layer: "below", path: missed, opacity: 0.45, line: {color: colour("bad"), width: 5}});
   if (!Number.isNaN(bound)) {
     const line = {color: colour("series-3"), width: 2, dash: "dash"};
     found.push({type: "line", x0: bound, x1: bound, yref: "paper", y0: 0, y1: 1, line});
@@ -159,12 +164,12 @@ function annotations(data, colour, {chosen}) {
   }];
 }
 
-function list(details, data) {
+function list(details, points, metric) {
   const body = details.querySelector("tbody");
   const rows = document.createDocumentFragment();
-  for (const [id, key, x, selection, report] of data.dominated) {
+  for (const [id, key, x, selection, report] of points) {
     const row = document.createElement("tr");
-    rows.append(cells(row, [link(`/points/${id}`, key), cost(x, data.x), percent(selection), percent(report)]));
+    rows.append(cells(row, [link(`/points/${id}`, key), cost(x, metric), percent(selection), percent(report)]));
   }
   body.replaceChildren(rows);
 }

@@ -13,7 +13,7 @@ from api.pages.sketch import SIDE, Sketch, sketch
 def chart(*front: tuple[float, float], **more: Any) -> dict[str, Any]:
     """As `fronts.Drawn.chart` gives it."""
     rows = [[str(number), str(number), *point, None] for number, point in enumerate(front)]
-    return {"front": rows, "baselines": [], "dominated": [], **more}
+    return {"front": rows, "baselines": [], "dominated": [], "infeasible": [], **more}
 
 
 def drawn(**given: Any) -> Sketch:
