@@ -6,6 +6,7 @@ Torch-free; pydantic only. A wrong field is refused with its place and the value
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Mapping
 from functools import reduce
 from typing import Annotated, Any, Final, Literal, Self
@@ -22,6 +23,8 @@ CostMetric = Literal["macs", "params", "peak_activation_bytes"]
 LatencyMetric = Literal["latency_ms"]
 RESERVE: Final = 0.15
 """Share of the time that trials keep for evaluating and reporting what they have once they are told of the limit."""
+_SHA256: Final = re.compile(r"^[0-9a-f]{64}$")
+_S3_URL: Final = re.compile(r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^/\x00-\x1f\x7f]+)+$")
 Label = Annotated[str, Field(max_length=200)]
 
 METHODS = registry.load(get_settings().methods)
@@ -57,8 +60,17 @@ class FetchedSource(_Spec):
     """An archive as for `upload` that the service fetches when the dataset is created."""
 
     sha256: str | None = Field(
-        default=None, pattern=r"^[0-9a-f]{64}$", description="Of the archive; unset: whatever is there."
+        default=None,
+        json_schema_extra={"pattern": _SHA256.pattern},
+        description="Of the archive; unset: whatever is there.",
     )
+
+    @field_validator("sha256")
+    @classmethod
+    def _a_digest(cls, value: str | None) -> str | None:
+        if value is not None and not _SHA256.fullmatch(value):
+            raise ValueError("is no SHA-256: write its 64 hexadecimal digits in lower case, or leave it out")
+        return value
 
 
 class UrlSource(FetchedSource):
@@ -74,13 +86,15 @@ class S3Source(FetchedSource):
     kind: Literal["s3"] = "s3"
     url: str = Field(
         max_length=2048,
-        pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^/\x00-\x1f\x7f]+)+$",
+        json_schema_extra={"pattern": _S3_URL.pattern},
         description="s3://BUCKET/KEY, below one of PARETOFIT_S3_SOURCES.",
     )
 
     @field_validator("url")
     @classmethod
     def _one_place(cls, value: str) -> str:
+        if not _S3_URL.fullmatch(value):
+            raise ValueError("is no object in a bucket: write s3://BUCKET/KEY, such as s3://imports/clothes.zip")
         if {".", ".."} & set(value.split("/")):
             raise ValueError("a key has no parts . and ..")
         return value

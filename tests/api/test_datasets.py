@@ -121,6 +121,15 @@ def test_no_tenant_reads_anything_else_in_s3(keyed: Locked, url: str) -> None:
     acme = keyed.issue("write", tenant="acme")
     document = problem(from_bucket(keyed, acme, url), 422, "invalid")
     assert [pointer.rpartition("/")[2] for pointer in pointers(document)] == ["url"]
+    assert "^s3:" not in document["detail"]
+
+
+def test_what_is_no_address_in_s3_is_refused_with_its_form(http: httpx.Client) -> None:
+    source = {"kind": "s3", "url": "s3://clothes.zip", "sha256": "A" * 64}
+    document = problem(http.post("/v1/datasets", json={"name": "d", "source": source}), 422, "invalid")
+    told = {each["pointer"]: each["detail"] for each in document["errors"]}
+    assert "write s3://BUCKET/KEY" in told["/source/url"]
+    assert "64 hexadecimal digits" in told["/source/sha256"]
 
 
 def test_where_nothing_is_opened_nothing_in_s3_is_read(http: httpx.Client) -> None:
