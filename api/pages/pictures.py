@@ -45,8 +45,13 @@ def drawn(artifact: Artifact | ArtifactRow) -> Picture | None:
     path = PurePath(artifact.name)
     if path.suffix not in _TYPES or artifact.size > _LARGEST:
         return None
-    key, _, kind = path.stem.rpartition(".")
+    key, kind = _key(artifact.name), path.stem.rpartition(".")[2]
     return Picture(artifact.id, artifact.name, f"{key}: {_KINDS.get(kind, kind)}" if key else kind)
+
+
+def _key(name: str) -> str:
+    """The point that a file `KEY.KIND.SUFFIX` is about."""
+    return PurePath(name).stem.rpartition(".")[0]
 
 
 def of_search(session: Session, row: SearchRow, found: Found) -> dict[str, Any]:
@@ -56,6 +61,12 @@ def of_search(session: Session, row: SearchRow, found: Found) -> dict[str, Any]:
         "images": [picture for picture in map(drawn, images) if picture is not None],
         "scales": _scales(found) if row.method == "scalenet" else [],
     }
+
+
+def of_point(session: Session, trial_id: str, key: str) -> list[Picture]:
+    """The pictures that a point's trial made of it."""
+    files = artifacts.of_trial(session, trial_id)
+    return [picture for file in files if _key(file.name) == key and (picture := drawn(file)) is not None]
 
 
 @router.get("/artifacts/{artifact_id}/picture")

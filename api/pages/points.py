@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import Response
 
 from api.lookup import found_search
+from api.pages import pictures
 from api.pages.quantities import order
 from api.pages.rendering import page
 from api.pages.route import router as new_router
@@ -34,6 +35,7 @@ def read(point_id: str, session: Db, visitor: Visitor) -> Response:
         search=found_search(session, visitor.tenant, point.search_id),
         exports=exports.read_list(point_id, session, visitor.tenant).data,
         card=bytes(exports.read_card(point_id, session, visitor.tenant).body).decode(),
+        pictures=pictures.of_point(session, point.trial_id, point.key),
         layers=_layers(point.record.get("architecture"), point.input_size),
     )
 

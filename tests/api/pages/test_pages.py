@@ -8,11 +8,14 @@ from pathlib import Path
 
 import httpx
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 
 from api.pages import assets
+from db.engine import transaction
+from db.tables import PointRow
 from tests.api import rows
 from tests.api.keys import Locked, locked
+from tests.api.test_exports import RECORD
 
 INLINE = re.compile(
     r"<script(?![^>]*\b(src|type=\"application/json\"))|<style|\sstyle=|\son[a-z]+=|javascript:", re.IGNORECASE
@@ -70,6 +73,20 @@ def test_parts_of_a_search(http: httpx.Client, search_id: str) -> None:
     assert len(re.findall('data-point="', over_params)) == 1
 
 
+def test_a_point_shows_the_pictures_of_itself(http: httpx.Client, stored: Engine, search_id: str) -> None:
+    trial, key = rows.trial(stored, search_id, 1), RECORD["key"]
+    point = rows.point(stored, search_id, trial, key, **RECORD["metrics"])
+    with transaction(stored) as session:
+        session.execute(update(PointRow).where(PointRow.id == point).values(record=RECORD))
+    shown, *others = [
+        rows.artifact(stored, search_id, trial, name=name, sha256="5" * 64, size=9)
+        for name in (f"{key}.shape.svg", f"{key}.shape.json", f"{key}b.shape.svg")
+    ]
+    text = http.get(f"/points/{point}").text
+    assert f'src="/artifacts/{shown}/picture" alt="{key}: sizes over the training"' in text
+    assert not any(other in text for other in others)
+
+
 @pytest.mark.parametrize(
     ("path", "status", "said"),
     [
@@ -118,6 +135,17 @@ def test_assets_are_packed(http: httpx.Client) -> None:
     answer = http.get(assets.url("style.css"), headers={"Accept-Encoding": "gzip"})
     assert answer.headers["content-encoding"] == "gzip"
     assert answer.text == http.get(assets.url("style.css"), headers={"Accept-Encoding": "identity"}).text
+
+
+def test_pages_are_packed_and_the_api_is_not(http: httpx.Client, search_id: str) -> None:
+    packed, plain = (
+        http.get(f"/searches/{search_id}", headers={"Accept-Encoding": name}) for name in ("gzip", "identity")
+    )
+    assert (packed.headers["vary"], packed.text) == ("Accept-Encoding", plain.text)
+    assert packed.headers["content-encoding"] == "gzip"
+    assert 2 * int(packed.headers["content-length"]) < int(plain.headers["content-length"])
+    assert "content-encoding" not in plain.headers
+    assert "content-encoding" not in http.get(f"/v1/searches/{search_id}/front").headers
 
 
 def test_plotly_comes_from_its_wheel(http: httpx.Client) -> None:
