@@ -155,7 +155,7 @@ def test_a_search_is_changed(chromium: Browser, api: Api, stored: Engine, made: 
         page.get_by_text("Change them").click()
         page.get_by_label("Name", exact=True).fill("after")
         labels = page.get_by_role("textbox", name="Labels")
-        expect(labels).to_have_value('team=vision, "a=b"="x, y", old=1')
+        expect(labels).to_have_value('"a=b"="x, y", old=1, team=vision')
         labels.fill('team=vision, "a=b"="x, y", new=a=b c')
         page.get_by_label("Max wall seconds").fill("3600")
         page.get_by_role("button", name="Change", exact=True).click()
@@ -202,7 +202,7 @@ def test_the_curves_of_every_trial_can_be_chosen(
         session.add_all(MetricRow(trial_id=trial, name="loss", step=1, value=0.5) for trial in (early, *later))
     with visiting(chromium, str(api.http.base_url).rstrip("/")) as visit:
         page = visit.open(f"/searches/{search}")
-        chooser, lines = page.get_by_label("Metric", exact=True), page.locator("#curves-table tbody tr")
+        chooser, lines = page.locator("#curves-metric"), page.locator("#curves-table tbody tr")
         expect(chooser).to_have_value("loss")
         expect(lines).to_have_count(8)
         expect(lines.first).to_contain_text("Trial 3")
