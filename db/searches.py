@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import case, func, or_, select, update
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.orm import Session, defer
 
@@ -92,21 +92,21 @@ def page(
     *,
     state: str | None,
     method: str | None,
-    label: tuple[str, str | None] | None,
+    label: str | None,
     after: Keyset | None,
     limit: int,
 ) -> Sequence[SearchRow]:
-    """At most `limit` searches, newest first, their specifications not loaded. `label` is a name with a value, or None for any value."""
+    """At most `limit` searches, newest first, their specifications not loaded. `label` is a name, or `name:value`."""
     query = select(SearchRow).options(defer(SearchRow.spec, raiseload=True)).where(SearchRow.tenant_id == tenant)
     if state is not None:
         query = query.where(SearchRow.state == state)
     if method is not None:
         query = query.where(SearchRow.method == method)
-    match label:
-        case (name, None):
-            query = query.where(SearchRow.labels.has_key(name))
-        case (name, value):
-            query = query.where(SearchRow.labels.contains({name: value}))
+    if label is not None:
+        # Names have colons too.
+        colons = [at for at, letter in enumerate(label) if letter == ":"]
+        pairs = [SearchRow.labels.contains({label[:at]: label[at + 1 :]}) for at in colons]
+        query = query.where(or_(SearchRow.labels.has_key(label), *pairs))
     return session.scalars(newest_first(query, SearchRow.created_at, SearchRow.id, after).limit(limit)).all()
 
 

@@ -91,7 +91,7 @@ def read_list(
         tenant,
         state=state,
         method=method,
-        label=None if label is None else _label(label),
+        label=label,
         after=paging.keyset(cursor),
         limit=limit + 1,
     )
@@ -149,8 +149,3 @@ def accepted(session: Session, row: SearchRow) -> Answer:
 def _ranges(candidates: Sequence[Candidate]) -> dict[str, CostRange]:
     costs = {name: [int(candidate.cost[name]) for candidate in candidates] for name in candidates[0].cost}
     return {name: CostRange(min=min(values), max=max(values)) for name, values in costs.items()}
-
-
-def _label(given: str) -> tuple[str, str | None]:
-    name, separator, value = given.partition(":")
-    return name, value if separator else None
