@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from fastapi import Query, Response
@@ -61,8 +62,16 @@ def read(
         fields=forms.fields(params.model_json_schema(), values, "/method"),
         limits=forms.fields(Limits.model_json_schema(), begun.get("limits", {}), "/limits"),
         costs=[fronts.Axis(cost, axis_label(cost)) for cost in fronts.COUNTED],
-        devices=[device.name for device in devices.read_list(session).data],
+        devices=_devices(session, begun),
     )
+
+
+def _devices(session: Session, begun: Mapping[str, Any]) -> list[str]:
+    """What latencies can be measured on now, and what the search that is repeated named."""
+    named = [
+        each["device"] for each in (*begun.get("constraints", ()), *begun.get("objectives", ())) if each.get("device")
+    ]
+    return list(dict.fromkeys([*(device.name for device in devices.read_list(session).data), *named]))
 
 
 def _begun(session: Session, tenant: str, search_id: str) -> dict[str, Any]:

@@ -149,7 +149,7 @@ function tell(found) {
     if (found.cost[name]) add(title, `${cost(found.cost[name].min, name)} to ${cost(found.cost[name].max, name)}`);
   }
   for (const [device, known] of Object.entries(found.latency)) {
-    add(`Latency on ${device}`, known.measured ? `${known.min_ms} to ${known.max_ms} ms, of ${known.measured} networks; it measures the others` : "unknown: it measures first");
+    add(`Latency on ${device}`, known.measured ? `${cost(known.min_ms, "latency_ms")} to ${cost(known.max_ms, "latency_ms")}, of ${known.measured} networks; it measures the others` : "unknown: it measures first");
   }
   add("Device time", duration(found.expected_seconds));
   if (found.based_on) add("Which is told from", found.based_on === 1 ? "one earlier search" : `${found.based_on} earlier searches`);

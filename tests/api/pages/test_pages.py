@@ -54,6 +54,16 @@ def test_what_users_write_is_text(http: httpx.Client, search_id: str) -> None:
         assert "&lt;b&gt;bold&lt;/b&gt;" in text
 
 
+def test_a_search_is_repeated_with_its_device(http: httpx.Client, stored: Engine) -> None:
+    # No worker is there to offer it.
+    bound = {"metric": "latency_ms", "device": "onnxruntime-cpu-1t", "value": 2.5}
+    search = rows.search(stored, rows.ready_dataset(stored), constraints=[bound], labels={"a=b": 'c, "d"'})
+    text = http.get(f"/searches/new?from={search}").text
+    assert '<option value="latency_ms:onnxruntime-cpu-1t" selected>' in text
+    assert 'value="2.5"' in text
+    assert 'value="&#34;a=b&#34;=&#34;c, \\&#34;d\\&#34;&#34;"' in text
+
+
 def test_searches_are_filtered(http: httpx.Client, stored: Engine, search_id: str) -> None:
     other = rows.search(stored, rows.ready_dataset(stored), name="other")
     rows.set_search(stored, other, state="failed", error={"code": "error", "detail": "broken"})
@@ -61,6 +71,10 @@ def test_searches_are_filtered(http: httpx.Client, stored: Engine, search_id: st
     assert search_id not in http.get("/searches?state=failed").text
     assert search_id in http.get("/searches?label=team:a%26b").text
     assert "No search fits" in http.get("/searches?label=nobody").text
+    colons = rows.search(stored, rows.ready_dataset(stored), labels={"k8s:app": "v:1"})
+    for label in ("k8s:app", "k8s:app:v:1"):
+        assert colons in http.get("/searches", params={"label": label}).text
+    assert colons not in http.get("/searches?label=k8s:app:v").text
     assert "broken" in http.get(f"/searches/{other}").text
 
 
