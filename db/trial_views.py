@@ -38,3 +38,9 @@ def log_lines(session: Session, trial_id: str, *, after: int, limit: int) -> Seq
     return session.scalars(
         select(LogRow).where(LogRow.trial_id == trial_id, LogRow.seq > after).order_by(LogRow.seq).limit(limit)
     ).all()
+
+
+def last_lines(session: Session, trial_id: str, limit: int) -> Sequence[LogRow]:
+    """The last lines, at most `limit`, oldest first."""
+    query = select(LogRow).where(LogRow.trial_id == trial_id).order_by(LogRow.seq.desc()).limit(limit)
+    return session.scalars(query).all()[::-1]

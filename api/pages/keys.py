@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 from fastapi import Query, Request, Response
 
 from api.pages.rendering import page
+from api.pages.route import following
 from api.pages.route import router as new_router
 from api.pages.visitor import Manager
 from api.schemas.access import SCOPES, ApiKey
@@ -39,7 +40,7 @@ def read(
         keys=[(key, _state(key, now)) for key in found.data],
         # A key grants no scope that it does not have.
         scopes={scope: _MEANINGS[scope] for scope in SCOPES if scope in visitor.scopes},
-        following=None if found.next_cursor is None else request.url.include_query_params(cursor=found.next_cursor),
+        following=following(request, found.next_cursor),
     )
 
 

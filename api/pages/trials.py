@@ -13,6 +13,7 @@ from api.pages.route import router as new_router
 from api.pages.visitor import Visitor
 from api.services import Db
 from api.v1 import trials as api
+from db import trial_views
 
 router = new_router()
 _LINES: Final = 500
@@ -23,14 +24,15 @@ _ENDED: Final = frozenset({"completed", "pruned", "infeasible", "failed", "cance
 def read(trial_id: str, session: Db, visitor: Visitor) -> Response:
     """A trial as it is now."""
     trial = api.read(trial_id, session, visitor.tenant)
-    log = api.read_logs(trial_id, session, visitor.tenant, limit=_LINES)
+    lines = trial_views.last_lines(session, trial_id, _LINES)
     return page(
         "trial.html",
         here="searches",
         visitor=visitor,
         trial=trial,
         search=found_search(session, visitor.tenant, trial.search_id),
-        log=log,
+        lines=lines,
+        lines_shown=_LINES,
         active=trial.state not in _ENDED,
         pictures=[picture for picture in map(pictures.drawn, trial.artifacts) if picture is not None],
     )

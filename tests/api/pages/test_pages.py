@@ -12,7 +12,7 @@ from sqlalchemy import Engine, update
 
 from api.pages import assets
 from db.engine import transaction
-from db.tables import PointRow
+from db.tables import LogRow, PointRow
 from tests.api import rows
 from tests.api.keys import Locked, locked
 from tests.api.test_exports import RECORD
@@ -85,6 +85,16 @@ def test_parts_of_a_search(http: httpx.Client, search_id: str) -> None:
     over_macs, over_params = (http.get(f"/searches/{search_id}/parts/front?x={x}").text for x in ("macs", "params"))
     assert re.findall('data-point="', over_macs) == ['data-point="'] * 2
     assert len(re.findall('data-point="', over_params)) == 1
+
+
+def test_a_trial_shows_the_end_of_its_log(http: httpx.Client, stored: Engine, search_id: str) -> None:
+    trial = rows.trial(stored, search_id, 2)
+    with transaction(stored) as session:
+        session.add_all(LogRow(trial_id=trial, epoch=1, stream="stderr", line=f"line {n}.") for n in range(501))
+    text = http.get(f"/trials/{trial}").text
+    assert "line 0." not in text
+    assert text.index("line 1.") < text.index("line 500.")
+    assert "The last 500 lines" in text
 
 
 def test_a_point_shows_the_pictures_of_itself(http: httpx.Client, stored: Engine, search_id: str) -> None:
