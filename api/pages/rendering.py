@@ -90,5 +90,5 @@ def _quoted(text: str, marks: str) -> str:
 def _compact(value: Any) -> str:
     """A value of a configuration in a few words: mappings as `name value`, JSON otherwise."""
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_compact(each)}" for name, each in value.items())
+        return ", ".join(f"{name} {_compact(each)}" for name, each in value.items()) or quantities.UNKNOWN
     return legible(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))

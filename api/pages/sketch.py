@@ -54,7 +54,9 @@ def sketch(chart: Mapping[str, Any]) -> Sketch | None:
     every = [pair for pairs in groups.values() for pair in pairs]
     if not every:
         return None
-    left, right = _range([x for x, _ in every])
+    # A bound that nothing meets is to be seen, however far it is.
+    missed = [] if chart["front"] or chart["bound"] is None else [math.log10(chart["bound"])]
+    left, right = _range([*missed, *(x for x, _ in every)])
     # Above there is room for the name of the point that is chosen.
     bottom, top = _range([y for _, y in every], above=_HEADROOM)
     across, up = SIDE / (right - left), SIDE / (top - bottom)

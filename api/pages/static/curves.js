@@ -30,7 +30,7 @@ function offer(select, names) {
   if ([...select.options].map((option) => option.value).join() === names.join()) return;
   const before = select.value;
   select.replaceChildren(...names.map((name) => new Option(name)));
-  if (names.length) select.value = names.includes(before) ? before : names.find((name) => /loss|top1|accuracy/.test(name)) ?? names[0];
+  if (names.length) select.value = [before, "loss"].find((name) => names.includes(name)) ?? names.find((name) => /loss|top1|accuracy/.test(name)) ?? names[0];
 }
 
 async function curve(id, metric, state) {

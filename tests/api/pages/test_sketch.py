@@ -13,7 +13,7 @@ from api.pages.sketch import SIDE, Sketch, sketch
 def chart(*front: tuple[float, float], **more: Any) -> dict[str, Any]:
     """As `fronts.Drawn.chart` gives it."""
     rows = [[str(number), str(number), *point, None] for number, point in enumerate(front)]
-    return {"front": rows, "baselines": [], "dominated": [], "infeasible": [], **more}
+    return {"front": rows, "baselines": [], "dominated": [], "infeasible": [], "bound": None, **more}
 
 
 def drawn(**given: Any) -> Sketch:
@@ -32,6 +32,14 @@ def test_points_are_dots_in_a_square_and_the_front_is_their_stairs() -> None:
 
 def test_points_at_one_place_are_one_dot() -> None:
     assert drawn(dominated=[["d", "d", 1e6, 0.6, None]] * 9).dominated.count("M") == 1
+
+
+def test_a_bound_that_nothing_meets_is_in_the_drawing() -> None:
+    missed = {"infeasible": [["m", "m", 1e6, 0.6, None], ["n", "n", 1e7, 0.7, None]], "bound": 1e5}
+    found = sketch(chart(**missed))
+    assert found is not None
+    assert 4 < found.x.least < 5
+    assert drawn(**missed | {"bound": 1e3}).x.least > 4
 
 
 def test_axes_have_round_values() -> None:
