@@ -54,7 +54,8 @@ class FrontSummary(Response):
     macs_max: float | None
     hypervolume: float | None = Field(description="log10(MACs) x selection_top1, normalised to [0, 1].")
     unmet: list[UnmetBound] = Field(
-        default_factory=list, description="What keeps every network from the front; empty if none is kept from it."
+        default_factory=list,
+        description="While there is no point: the constraints that keep every network from the front.",
     )
 
 

@@ -9,9 +9,10 @@ from paretofit.search import SearchDetail
 
 def unmet(search: SearchDetail) -> list[str]:
     """A sentence for each bound that no network meets; none once the front has a point."""
+    network = "network within the other bounds" if len(search.spec["constraints"]) > 1 else "network"
     verb = "meets" if search.finished_at is not None else "has yet met"
     return [
-        f"no network {verb} the bound {bound.metric} {bound.op} {_amount(bound.value)}: "
+        f"no {network} {verb} the bound {bound.metric} {bound.op} {_amount(bound.value)}: "
         f"the nearest, {short(bound.point_id)}, has {_amount(bound.nearest)}"
         for bound in search.summary.unmet
     ]
