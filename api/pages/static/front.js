@@ -132,7 +132,7 @@ function figure(data, {others, clouds, front, baselines}, view, colour, shown) {
 function shapes(colour, [cloud, missed], {bound, dominated}) {
   const found = [];
   if (cloud && dominated) found.push({type: "path", layer: "between", path: cloud, opacity: 0.45, line: {color: colour("faint"), width: 6}});
-  if (missed && dominated) found.push({type: "path", layer: "below", path: missed, opacity: 0.45, line: {color: colour("bad"), width: 5}});
+  if (missed && dominated) found.push({type: "path", layer: "below", path: missed, opacity: 0.65, line: {color: colour("bad"), width: 5}});
   if (!Number.isNaN(bound)) {
     const line = {color: colour("series-3"), width: 2, dash: "dash"};
     found.push({type: "line", x0: bound, x1: bound, yref: "paper", y0: 0, y1: 1, line});
