@@ -121,7 +121,7 @@ function figure(data, {others, clouds, front, baselines}, view, colour, shown) {
       xaxis: {...costAxis(data.label, data.x), ...view.x},
       yaxis: {title: {text: "Accuracy, selection split"}, tickformat: "~%", ...view.y},
       shapes: shapes(colour, clouds, shown),
-      annotations: annotations(data, colour, shown),
+      annotations: annotations(data, view, colour, shown),
       hovermode: "closest",
       showlegend: false,
     },
@@ -141,11 +141,11 @@ function shapes(colour, [cloud, missed], {bound, dominated}) {
 }
 
 // An arrow at the point that is chosen for it. (Circles of a size in pixels are not round on Plotly's logarithmic axes.)
-function annotations(data, colour, {chosen}) {
+function annotations(data, view, colour, {chosen}) {
   const point = pointOf(data, chosen);
   if (!point) return [];
-  const costs = [...data.front, ...data.dominated].map((each) => each[2]);
-  const right = point[2] ** 2 > Math.min(...costs) * Math.max(...costs);
+  const [least, most] = view.x.range;
+  const right = 2 * Math.log10(point[2]) > least + most;
   return [{
     x: Math.log10(point[2]),
     y: point[3],
