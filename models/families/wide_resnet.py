@@ -10,13 +10,15 @@ from models.kinds.basic import Classifier, Conv, Norm
 from models.kinds.preactivation import PreactivationBasic
 
 PATTERN = re.compile(r"wrn_([1-9]\d{0,2})_([1-9]\d?)")
+DEEPEST = 100
+"""Layers; published ones have 40 at most. What a network costs is computed for thousands of its widths and sizes."""
 STEM = 16
 STAGES = (16, 32, 64)
 """Channels at widening factor 1; the second and third stage begin with stride 2 at any nominal size."""
 
 
 def wide_resnet(family: str, scale: Scale) -> Architecture:
-    """`wrn_D_K`: D = 6 n + 4 layers, K times as wide. Raises ValueError for another depth.
+    """`wrn_D_K`: D = 6 n + 4 layers, K times as wide. Raises ValueError for another depth, or one above `DEEPEST`.
 
     A stage has a width of its own, the first convolution that of the first: with K = 1 their channels are added.
     """
@@ -25,8 +27,8 @@ def wide_resnet(family: str, scale: Scale) -> Architecture:
         raise ValueError(f"{family}: a WideResNet is wrn_D_K, D and K being its depth and widening factor")
     depth, widening = int(match[1]), int(match[2])
     per_stage, rest = divmod(depth - 4, 6)
-    if rest or per_stage < 1:
-        raise ValueError(f"{family}: the depth must be 6 n + 4, such as 10, 16, 22, 28 or 40")
+    if rest or per_stage < 1 or depth > DEEPEST:
+        raise ValueError(f"{family}: the depth must be 6 n + 4 and at most {DEEPEST}, such as 10, 16, 22, 28 or 40")
 
     widths = scale.widths(len(STAGES))
 

@@ -23,6 +23,8 @@ INITIAL_LOGIT: Final = 3.0
 """A probability of .953, as published."""
 _STREAMS: Final = 8
 """Draws that one block may have."""
+GATE_RATE: Final = 0.1
+"""The share of a gate's gradient that its predictor gets."""
 
 
 class Sampling(nn.Module):
@@ -79,7 +81,8 @@ class Sampling(nn.Module):
 
     def _drawn(self, logits: Tensor) -> Tensor:
         if self.draw == "gated":
-            return logits.relu()
+            # What a gate multiplies is what later gates are made of: without an upper bound they grow without end.
+            return F.relu6(logits)
         if self.draw == "deterministic":
             return self._with_grid((logits >= 0).float())
         ranked = logits + self.noise(size_of(logits), logits.device)
@@ -97,7 +100,8 @@ class Sampling(nn.Module):
         """Gumbel-softmax of two classes is a sigmoid with logistic noise."""
         tiles = self._of_tiles(logits)
         if self.draw == "gated":
-            return self._everywhere(tiles.relu(), logits)
+            # The gradient is that of all channels: at the network's rate gates jump to where they have none.
+            return self._everywhere(F.relu6(torch.lerp(tiles.detach(), tiles, GATE_RATE)), logits)
         if self.draw != "deterministic":
             tiles = tiles + torch.logit(torch.rand_like(tiles).clamp_(1e-6, 1 - 1e-6))
         return self._everywhere(self._with_grid(torch.sigmoid(tiles / tau)), logits)

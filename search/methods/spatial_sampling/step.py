@@ -6,6 +6,7 @@ Source: Xie et al. (arXiv 2003.08866).
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -43,12 +44,12 @@ class Sparsity:
         self._gamma: float | None = config.get("gamma")
         self._density: float = config.get("density", 1.0)
 
-    def __call__(self, masks: list[Sampling], logits: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """The loss, and the expected share of the sampled convolutions' multiply-accumulates."""
+    def __call__(self, masks: list[Sampling], logits: list[Tensor], progress: float) -> tuple[Tensor, Tensor]:
+        """The loss after a share of the training, and the expected share of the sampled convolutions' multiply-accumulates."""
         expected = torch.stack([mask.probabilities(found).mean() for mask, found in zip(masks, logits, strict=True)])
         density = (expected * self._macs).sum()
         if self._gamma is None:
-            return self._params.density_weight * (density - self._density).square(), density
+            return self._params.density_weight * (density - target(self._density, progress)).square(), density
         means = torch.stack([mask.sigmoids(found).mean() for mask, found in zip(masks, logits, strict=True)])
         return self._gamma * (self._shares * means).sum(), density
 
@@ -78,7 +79,7 @@ class Step:
         with _logits(self._masks) as found, torch.autocast(images.device.type, dtype, enabled=dtype is not None):
             out = self._network(images)
         loss = F.cross_entropy(out.to(images.dtype), batch.labels, label_smoothing=params.label_smoothing)
-        sparsity, density = self._sparsity(self._masks, found)
+        sparsity, density = self._sparsity(self._masks, found, index / max(1, self._steps))
         torch.autograd.backward(scale(loss + sparsity))
         return {"loss": loss.detach(), "sparsity_loss": sparsity.detach(), "density": density.detach()}
 
@@ -93,6 +94,15 @@ class Step:
 def temperature(index: int, steps: int, last: float) -> float:
     """From 1 at step 0 by a constant factor to `last` at `steps`."""
     return float(last ** (index / max(1, steps)))
+
+
+def target(density: float, progress: float) -> float:
+    """What the expected density is led to after a share of the training: from 1 to `density` in its first half, by a cosine.
+
+    Asked for from the first step it closes the masks of the last blocks before anything depends on them, and a closed mask has
+    no gradient. Verelst & Tuytelaars (CVPR 2020, arXiv 1912.03203) lead bounds of the blocks so.
+    """
+    return density + (1 - density) * (1 + math.cos(math.pi * min(1.0, 2 * progress))) / 2
 
 
 @contextmanager

@@ -265,7 +265,7 @@ def test_an_unknown_name_lists_those_there_are(family: str) -> None:
         architecture(family)
 
 
-@pytest.mark.parametrize("family", ["wrn_27_10", "wrn_4_1", "wrn_6_2"])
+@pytest.mark.parametrize("family", ["wrn_27_10", "wrn_4_1", "wrn_6_2", "wrn_994_1"])
 def test_a_depth_that_makes_no_wide_resnet_is_refused(family: str) -> None:
     with pytest.raises(ValueError, match=f"{family}: the depth must be 6 n \\+ 4"):
         architecture(family)

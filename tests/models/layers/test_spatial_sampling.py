@@ -33,7 +33,7 @@ from models.layers.interpolation import Interpolation
 from models.layers.masked_residual import MaskedBlock
 from models.layers.noise import logistic
 from models.layers.sparse import Form, break_even, sparse
-from models.layers.spatial_sampling import samplings, set_temperature
+from models.layers.spatial_sampling import GATE_RATE, samplings, set_temperature
 from models.layers.tiled_sampling import Tiles
 
 BACKBONES = {
@@ -352,6 +352,21 @@ def test_training_has_finite_gradients_for_everything(fill: Fill, draw: Draw, ta
         assert parameter.grad.isfinite().all(), name
     set_temperature(found, None)
     assert all(bool(((mask == 0) | (mask == 1)).all()) for mask in masks(found, images()))
+
+
+def test_gates_learn_slower_than_what_they_multiply() -> None:
+    gate = next(samplings(network("resnet18", fill="zero", draw="gated", grid=0).train()))
+    assert gate.predict.bias is not None
+    nn.init.constant_(gate.predict.bias, 3.0)
+    nn.init.zeros_(gate.predict.weight)
+    x = torch.rand(1, gate.predict.in_channels, 8, 8)
+    logits = gate.predict(x)
+    gate.tau = 1.0
+    made = gate(x)
+    assert torch.equal(made, logits.clamp(0, 6))
+    (slow,) = torch.autograd.grad(made.sum(), gate.predict.weight)
+    (whole,) = torch.autograd.grad(logits.sum(), gate.predict.weight)
+    assert torch.allclose(slow, GATE_RATE * whole)
 
 
 POLICIES: dict[str, dict[str, Any]] = {

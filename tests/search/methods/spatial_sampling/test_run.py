@@ -21,7 +21,7 @@ from search.data.store import Dataset
 from search.evaluation import reevaluate
 from search.methods.spatial_sampling import masks
 from search.methods.spatial_sampling.run import run
-from search.methods.spatial_sampling.step import temperature
+from search.methods.spatial_sampling.step import target, temperature
 from search.reporter import Point, Stop, Trial
 from search.spec import ResolvedSpec, SearchSpec
 from tests.search.recorder import Recorder
@@ -53,6 +53,11 @@ def test_the_temperature_falls_by_a_constant_factor() -> None:
     assert temperature(0, 100, 0.03) == 1
     assert temperature(100, 100, 0.03) == pytest.approx(0.03)
     assert temperature(50, 100, 0.03) == pytest.approx(0.03**0.5)
+
+
+def test_the_density_is_led_to_its_value_in_the_first_half() -> None:
+    assert [target(0.2, progress) for progress in (0.0, 0.5, 0.7, 1.0)] == pytest.approx([1.0, 0.2, 0.2, 0.2])
+    assert target(0.2, 0.25) == pytest.approx(0.6)
 
 
 def test_a_network_becomes_points_with_weights_densities_and_pictures(stripes: Path, tmp_path: Path) -> None:
