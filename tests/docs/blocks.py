@@ -1,7 +1,8 @@
 """The fenced blocks of README and documentation, and what is to be done with each.
 
-`sh` and `python` blocks are run, in the order of their page, in one folder for each page. One whose first line is
-`# not run here: REASON` is only parsed. A `python` block whose first line is `# FOLDER/NAME.py` is written to that file.
+`sh` and `python` blocks are run, in the order of their page, in one folder for each page; one whose first line begins with
+`# a service of its own` apart from the others, in or as such a service. One whose first line is `# not run here: REASON` is
+only parsed. A `python` block whose first line is `# FOLDER/NAME.py` is written to that file.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 LANGUAGES: Final = frozenset({"sh", "python", "yaml", "text", "ini", "mermaid"})
 _FENCE: Final = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NOT_RUN: Final = re.compile(r"# not run here: \S.{5,}\n")
+_APART: Final = re.compile(r"# a service of its own\b.*\n")
 _FILE: Final = re.compile(r"# (\w+/\w+\.py)\n")
 _ELSEWHERE: Final = re.compile(r"(make (test|check|demo)\b.*\n)+")
 """What has tests of its own, or is the tests."""
-_FOREGROUND: Final = re.compile(r"(make up|paretofit up)\b")
+_FOREGROUND: Final = re.compile(r"(\w+=\S+ )*(make up|paretofit up)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +41,18 @@ class Block:
         return not (_NOT_RUN.match(self.text) or _ELSEWHERE.fullmatch(self.text))
 
     @property
+    def is_apart(self) -> bool:
+        return _APART.match(self.text) is not None
+
+    @property
+    def command(self) -> str:
+        """Its text without the line that says how it is run."""
+        return _APART.sub("", self.text, count=1)
+
+    @property
     def starts_a_service(self) -> bool:
         """Whether it runs until Ctrl-C."""
-        return _FOREGROUND.match(self.text) is not None
+        return _FOREGROUND.match(self.command) is not None
 
     @property
     def file(self) -> str | None:

@@ -31,7 +31,7 @@ _BLOCK_SECONDS: Final = 600.0
 class Reader:
     """Does what a page says, in a folder; `url` is the service that it has started."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **environment: str) -> None:
         self._root = folder
         self._services: list[GuardedProcess] = []
         self.url = ""
@@ -40,7 +40,7 @@ class Reader:
         # The reader types `make` in the clone.
         (tools / "make").write_text(f'#!/bin/sh\nexec "$(PATH=/usr/bin:/bin command -v make)" -C {ROOT} "$@"\n')
         (tools / "make").chmod(0o755)
-        self._environment = os.environ | FAST | {"PATH": f"{tools}:{BIN}:{os.environ['PATH']}"}
+        self._environment = os.environ | FAST | {"PATH": f"{tools}:{BIN}:{os.environ['PATH']}"} | environment
         self._environment["PARETOFIT_HOME"] = str(folder / "home")
 
     def folder(self, page: str) -> Path:
@@ -60,7 +60,7 @@ class Reader:
             path.write_text(block.text)
             return ""
         if block.starts_a_service:
-            return self._start(block)
+            return self.start(block.command, folder)
         text = self._filled_in(block.text)
         command = (
             ["bash", "-eu", "-o", "pipefail", "-c", text] if block.language == "sh" else [sys.executable, "-c", text]
@@ -82,13 +82,15 @@ class Reader:
         for process in self._services:
             process.stop()
 
-    def _start(self, block: Block) -> str:
+    def start(self, command: str, folder: Path | None = None) -> str:
+        """Start a service if there is none. Returns what went wrong, or nothing."""
         if self.url:
             return ""
         described = Path(self._environment["PARETOFIT_HOME"]) / "service.json"
-        command = ["bash", "-c", f"exec {block.text.partition('#')[0].strip()}"]
+        command = ["bash", "-c", f"exec env {command.partition('#')[0].strip()}"]
+        log = self._root / "service.txt"
         process = GuardedProcess(
-            command, log=self._root / "service.txt", environment=self._environment, grace=_START_SECONDS
+            command, log=log, environment=self._environment, grace=_START_SECONDS, directory=folder
         )
         self._services.append(process)
         deadline = time.monotonic() + _START_SECONDS
@@ -104,7 +106,9 @@ class Reader:
         text = _SERVED.sub(lambda match: self.url if match[1] else self.url.removeprefix("http://"), text)
         if not re.search(r"\b[A-Z]+_ID\b", text):
             return text
-        with Client(self.url) as client:
+        with Client(self.url, self._environment.get("PARETOFIT_KEY")) as client:
+            if re.search(r"\bKEY_ID\b", text):
+                return text.replace("KEY_ID", next(client.keys.list()).id)
             search = next(client.searches.list())
             found = {"SEARCH_ID": search.id, "DATASET_ID": search.dataset_id}
             succeeded = next(client.searches.list(state="succeeded"))

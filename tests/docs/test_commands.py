@@ -18,6 +18,7 @@ from tests.docs.blocks import LANGUAGES, Block, blocks, pages
 from tests.docs.running import Reader
 
 ALL = [block for page in pages() for block in blocks(page)]
+RUN = [block for block in ALL if block.language in {"sh", "python"} and block.is_run]
 _INLINE = re.compile(r"`paretofit ([^`]+)`")
 
 
@@ -93,7 +94,22 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 @pytest.mark.timeout(900)
 def test_every_command_does_what_its_page_says(reader: Reader) -> None:
-    run = [block for block in ALL if block.language in {"sh", "python"} and block.is_run]
+    run = [block for block in RUN if not block.is_apart]
     assert len({block.page for block in run}) > 4
     failures = [f"{block}: {failure}" for block in run if (failure := reader.follow(block))]
     assert not failures, "\n\n".join(failures)
+
+
+@pytest.mark.parametrize("page", sorted({block.page for block in RUN if block.is_apart}))
+def test_what_wants_a_service_of_its_own(page: str, tmp_path: Path) -> None:
+    key = "a-key-of-the-tests-alone"
+    reader = Reader(tmp_path, PARETOFIT_BOOTSTRAP_KEY=key, PARETOFIT_KEY=key)
+    followed = [block for block in RUN if block.page == page and (block.is_apart or block.file)]
+    try:
+        if not any(block.starts_a_service for block in followed):
+            assert not reader.start("paretofit up")
+        assert [failure for block in followed if (failure := reader.follow(block))] == []
+        if page == "docs/writing_a_method.md":
+            assert not reader.follow(Block(page, 0, "sh", "paretofit methods | grep every_width"))
+    finally:
+        reader.stop()
