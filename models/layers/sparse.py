@@ -35,7 +35,7 @@ Form = Literal["positions", "tiles"]
 NO_TABLE: Final[Table] = {}
 DENSITIES: Final = (0.2, 0.5, 0.8)
 """That convolutions and blocks are measured at."""
-REPEATS: Final = 5
+REPEATS: Final = 9
 
 
 def sparse(network: Network, table: Table = NO_TABLE, form: Form | None = None) -> Network:
