@@ -23,7 +23,7 @@ from tests.launch.service import FAST
 
 BIN: Final = Path(sys.executable).parent
 _SERVED: Final = re.compile(r"(http://)?(localhost|127\.0\.0\.1):8000")
-_START_SECONDS: Final = 60.0
+_START_SECONDS: Final = 180.0
 # A block may train a network beside all other tests; only what hangs is over this.
 _BLOCK_SECONDS: Final = 600.0
 
@@ -87,11 +87,9 @@ class Reader:
         if self.url:
             return ""
         described = Path(self._environment["PARETOFIT_HOME"]) / "service.json"
-        command = ["bash", "-c", f"exec env {command.partition('#')[0].strip()}"]
+        words = ["bash", "-c", f"exec env {command.partition('#')[0].strip()}"]
         log = self._root / "service.txt"
-        process = GuardedProcess(
-            command, log=log, environment=self._environment, grace=_START_SECONDS, directory=folder
-        )
+        process = GuardedProcess(words, log=log, environment=self._environment, grace=_START_SECONDS, directory=folder)
         self._services.append(process)
         deadline = time.monotonic() + _START_SECONDS
         while not described.exists():

@@ -96,7 +96,11 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 def test_every_command_does_what_its_page_says(reader: Reader) -> None:
     run = [block for block in RUN if not block.is_apart]
     assert len({block.page for block in run}) > 4
-    failures = [f"{block}: {failure}" for block in run if (failure := reader.follow(block))]
+    failures = []
+    for block in run:
+        if failure := reader.follow(block):
+            failures.append(f"{block}: {failure}")
+            assert reader.url, failure
     assert not failures, "\n\n".join(failures)
 
 

@@ -68,6 +68,11 @@ def test_golden_file_still_loads(name: str) -> None:
     assert GOLDEN_FORMS[name].key == stored["key"]
 
 
+def test_masks_written_before_there_were_tiles_are_by_positions() -> None:
+    stored = json.loads((GOLDEN / "sampled_resnet18_by_positions.json").read_text())
+    assert Architecture.from_json(stored["architecture"]) == GOLDEN_FORMS["sampled_resnet18"]
+
+
 def test_key_is_the_same_in_another_process() -> None:
     program = "from models.families.registry import architecture as a; print(a('fd_mobilenet', width=.5).key)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -70,14 +70,17 @@ class _Found:
         static = self._meter.network.extract(self._architecture(trained), self._size)
         found = masks.densities(static, self._meter.images_of("train", self._size))
         fits = budget.fitting(self._trial.spec, {**self._config, "draw": counted}, found)
+        as_drawn = asked == counted and fits == _rounded(found)
+        if not as_drawn:
+            # A constraint that the masks by themselves do not meet is met by a fixed budget, whose positions are whole.
+            fits = None if baseline else budget.fitting(self._trial.spec, {**self._config, "draw": "budget"}, found)
         points: list[str] = []
-        if fits is not None and asked == counted and fits == _rounded(found):
-            points += self._publish(self._meter.point(self._candidate(asked, fits), top1), outputs)
-        elif fits is not None and not baseline:
-            # A constraint that the masks by themselves do not meet is met by a fixed budget.
-            points += self._measured(self._candidate("budget", fits), outputs)
-        else:
+        if fits is None:
             sys.stderr.write("the network meets no constraint: it is not reported\n")
+        elif as_drawn:
+            points += self._publish(self._meter.point(self._candidate(asked, fits), top1), outputs)
+        else:
+            points += self._measured(self._candidate("budget", fits), outputs)
         smaller = curve.SMALLER if curve.bounded(self._trial.spec) else ()
         shares = () if baseline or fits is None else dict.fromkeys((*self._params.shares, *smaller))
         for share in shares:
