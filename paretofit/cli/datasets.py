@@ -140,8 +140,8 @@ def _describe(dataset: Dataset) -> None:
             ("trains at", f"{height} x {width} px, {profile['channels']} channel(s)"),
             ("classes", f"{len(profile['classes'])}: {', '.join(profile['classes'][:20])}"),
         ]
-    if report.get("corrupt"):
-        rows.append(("corrupt", f"{len(report['corrupt'])} files were left out; --json lists them"))
+    if corrupt := report.get("corrupt_images"):
+        rows.append(("corrupt", f"{corrupt} files were left out; --json names the first"))
     if report.get("cross_split_duplicates"):
         rows.append(("duplicates", f"{report['cross_split_duplicates']} across splits"))
     if dataset.fingerprint:
