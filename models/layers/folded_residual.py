@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.blocks import ConvUnit, PreactivationBasic, ResidualBasic, ResidualBottleneck
-from models.layers.rows import Convolution, folded
+from models.layers.rows import Convolution, folded, parts, rows
 
 RESIDUAL = (ResidualBottleneck, ResidualBasic, PreactivationBasic)
 
@@ -84,18 +84,32 @@ class FoldedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         active, total = self.entered(x)
-        out = self.everywhere(self.second, F.relu_(self.everywhere(self.first, active)))
-        if self.third is not None:
-            out = self.everywhere(self.third, F.relu_(out))
-        return self.left(total.add_(out))
+        return self._summed(total, self.everywhere(self.second, F.relu_(self.everywhere(self.first, active))))
 
     def masked(self, x: Tensor, masks: list[Tensor]) -> Tensor:
         """The block with zeros where masks [N, 1, H', W'] are 0, computed everywhere."""
         active, total = self.entered(x)
-        out = self.everywhere(self.second, F.relu_(self.everywhere(self.first, active)).mul_(masks[0]))
-        if self.third is not None:
-            out = self.everywhere(self.third, F.relu_(out))
-        return self.left(total.addcmul_(out, masks[-1]))
+        inner = F.relu_(self.everywhere(self.first, active)).mul_(masks[0])
+        return self._summed(total, self.everywhere(self.second, inner), masks[-1])
+
+    def _summed(self, total: Tensor, out: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The block's output from the shortcut's and the second convolution's, with a mask on what is added."""
+        if self.third is None:
+            return self.left(total.add_(out) if mask is None else total.addcmul_(out, mask))
+        return self.expanded(total, F.relu_(out), mask, product=self.choice(self.third, extent(out)).product)
+
+    def expanded(self, total: Tensor, inner: Tensor, mask: Tensor | None, *, product: bool) -> Tensor:
+        """`total` with the last of three convolutions added where a mask is not 0, activated. All but the convolution is in
+        place."""
+        assert self.third is not None
+        if not product:
+            made = self.third.everywhere(inner, product=False)
+            return F.relu_(total.add_(made) if mask is None else total.addcmul_(made, mask))
+        sums, found = rows(total), rows(inner if mask is None else inner.mul_(mask))
+        factors = None if mask is None else mask.reshape(-1, 1)
+        for part in parts(sums):
+            self.third.onto(sums[part], found[part], None if factors is None else factors[part]).relu_()
+        return total
 
     def entered(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What the first convolution reads, and the shortcut's output, which may be changed. Both are channels last."""
@@ -113,7 +127,7 @@ class FoldedResidual(nn.Module):
         return F.relu_(total) if self.entry is None else total
 
     def everywhere(self, conv: Convolution, x: Tensor) -> Tensor:
-        return conv.everywhere(x, product=self.choice(conv, (x.shape[0], x.shape[2], x.shape[3])).product)
+        return conv.everywhere(x, product=self.choice(conv, extent(x)).product)
 
     def choice(self, conv: Convolution, like: tuple[int, int, int]) -> Choice:
         """For an input of so many images, rows and columns."""
@@ -133,6 +147,11 @@ def key(conv: Convolution, like: tuple[int, int, int]) -> Key:
     """Of a convolution whose input has so many images, rows and columns."""
     channels, inputs = conv.weight.shape[:2]
     return inputs, channels, conv.kernel, conv.stride, *like
+
+
+def extent(x: Tensor) -> tuple[int, int, int]:
+    """Images, rows and columns of a map."""
+    return len(x), x.shape[2], x.shape[3]
 
 
 def _of_unit(unit: ConvUnit) -> Convolution:

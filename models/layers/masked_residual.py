@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers.folded_residual import USUAL, FoldedResidual, Table
-from models.layers.rows import rows
-from models.layers.spatial_sampling import Sampled, Sampling, size_of
+from models.layers.folded_residual import USUAL, FoldedResidual, Table, extent
+from models.layers.rows import Convolution, rows
+from models.layers.spatial_sampling import Sampled, Sampling
 
 
 class Masks(nn.Module):
@@ -25,30 +25,35 @@ class Masks(nn.Module):
     def __init__(self, samplings: list[Sampling]) -> None:
         super().__init__()
         self.samplings = samplings
-        weights = torch.stack([each.predict.weight.detach()[0] for each in samplings])
-        # [masks, C, 3, 3] -> [C, 9 masks], the masks innermost.
-        self.register_buffer("matrix", weights.permute(1, 2, 3, 0).flatten(1).contiguous())
+        weights = torch.cat([each.predict.weight.detach() for each in samplings])
+        # [masks, C, 3, 3] -> [C, 9 masks]. What is added to a neighbour is for its other side.
+        self.register_buffer("matrix", weights.flip(2, 3).permute(1, 0, 2, 3).flatten(1).contiguous())
         self.register_buffer("bias", torch.cat([cast("Tensor", each.predict.bias).detach() for each in samplings]))
+
+    @property
+    def budgets(self) -> list[float] | None:
+        """The density of each, if no image changes them."""
+        return [each.density for each in self.samplings] if self.samplings[0].draw == "budget" else None
 
     @property
     def constant(self) -> bool:
         """Whether every position is computed whatever the image."""
-        return all(each.draw == "budget" and each.density >= 1 for each in self.samplings)
+        return min(self.budgets or [0.0]) >= 1
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """[N, C, H, W] -> of each mask float32 [N, 1, H', W']."""
-        count, _, height, width = x.shape
-        products = rows(x.contiguous(memory_format=torch.channels_last)) @ self.matrix
-        planes = F.pad(products.t().reshape(9, len(self.samplings), count, height, width), (1, 1, 1, 1))
-        found = []
-        for i, sampling in enumerate(self.samplings):
-            stride = sampling.predict.stride[0]
-            logits = self.bias[i].expand(1)
-            for k in range(9):
-                top, left = divmod(k, 3)
-                logits = logits + planes[k, i, :, top : top + height : stride, left : left + width : stride]
-            found.append(sampling.hard(logits[:, None]))
-        return found
+        return self.drawn(rows(x.contiguous(memory_format=torch.channels_last)) @ self.matrix, extent(x))
+
+    def drawn(self, products: Tensor, like: tuple[int, int, int]) -> list[Tensor]:
+        """The same, of rows [N * H * W, C] times `matrix`. `like`: N, H and W."""
+        count, height, width = like
+        found = products.view(count, height * width, -1).transpose(1, 2)
+        logits = F.fold(found, (height, width), kernel_size=3, padding=1) + self.bias[:, None, None]
+        strides = (each.predict.stride[0] for each in self.samplings)
+        return [
+            each.hard(logits[:, i : i + 1, ::stride, ::stride])
+            for i, (each, stride) in enumerate(zip(self.samplings, strides, strict=True))
+        ]
 
 
 class MaskedBlock(FoldedResidual):
@@ -58,14 +63,31 @@ class MaskedBlock(FoldedResidual):
         """Raises ValueError for convolutions with groups."""
         super().__init__(module.body, table)
         self.masks = Masks([cast("Sampling", each) for each in module.masks])
+        fits = self.entry is None and self.first.kernel == 1 and module.fills is None
+        self.joint = _joint(self.first, self.masks) if fits and self.masks.budgets else None
 
     def forward(self, x: Tensor) -> Tensor:
         if self.masks.constant:
             return super().forward(x)
+        if not self.zero:
+            return self.on(x, self.masks(x))
+        even = self.table.get(self.key(extent(x)), USUAL).break_even
+        if (budgets := self.masks.budgets) is not None:
+            return self.whole(x) if self.density(budgets) > even else self.on(x, self.masks(x))
         masks = self.masks(x)
-        if self.zero and self.density(masks) > self.table.get(self.key((len(x), *size_of(x))), USUAL).break_even:
-            return self.masked(x, masks)
-        return self.on(x, masks)
+        shares = [int(mask.count_nonzero()) / max(1, mask.numel()) for mask in masks]
+        return self.masked(x, masks) if self.density(shares) > even else self.on(x, masks)
+
+    def whole(self, x: Tensor) -> Tensor:
+        """The block with zeros where its masks are 0, computed everywhere."""
+        if self.joint is None:
+            return self.masked(x, self.masks(x))
+        active, total = self.entered(x)
+        made = self.everywhere(self.joint, active)
+        features, columns = len(self.first.bias), self.masks.matrix.shape[1]
+        masks = self.masks.drawn(rows(made)[:, features : features + columns], extent(x))
+        inner = F.relu(made[:, :features]).mul_(masks[0])
+        return self._summed(total, self.everywhere(self.second, inner), masks[-1])
 
     @property
     @abstractmethod
@@ -80,11 +102,26 @@ class MaskedBlock(FoldedResidual):
     def ways(self, index: int, x: Tensor, mask: Tensor) -> tuple[Callable[[], object], Callable[[], object]]:
         """To compute the first convolution (0) or the second (1) of its input `x`: where the mask says, and everywhere."""
 
-    def density(self, masks: list[Tensor]) -> float:
-        """The share of the convolutions' multiply-accumulates."""
-        computed = whole = 0
-        for conv, mask in zip(self.convolutions(), (masks[0], masks[-1], masks[-1]), strict=False):
+    def density(self, shares: list[float]) -> float:
+        """The share of the convolutions' multiply-accumulates, of those of the masks that are computed."""
+        computed = whole = 0.0
+        positions = 1.0
+        for conv, share in zip(self.convolutions(), (shares[0], shares[-1], shares[-1]), strict=False):
             if conv is not self.shortcut:
-                computed += conv.matrix.numel() * int(mask.count_nonzero())
-                whole += conv.matrix.numel() * mask.numel()
-        return computed / max(1, whole)
+                positions /= conv.stride**2
+                computed += conv.matrix.numel() * positions * share
+                whole += conv.matrix.numel() * positions
+        return computed / whole
+
+
+def _joint(first: Convolution, masks: Masks) -> Convolution:
+    """The first convolution and after it the masks' products, by one: what both read is read once."""
+    inputs, columns = masks.matrix.shape
+    # Libraries are slow with other numbers of channels than multiples of 8.
+    padding = -(len(first.bias) + columns) % 8
+    joint = nn.Conv2d(inputs, len(first.bias) + columns + padding, 1, device=first.weight.device)
+    assert joint.bias is not None
+    parts = [first.weight.flatten(1), masks.matrix.t(), masks.matrix.new_zeros(padding, inputs)]
+    joint.weight.data = torch.cat(parts)[:, :, None, None]
+    joint.bias.data = F.pad(first.bias, (0, columns + padding))
+    return Convolution(joint, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,6 +24,7 @@ from models.layers.folded_residual import (
     FoldedUnit,
     Key,
     Table,
+    extent,
     key,
 )
 from models.layers.masked_residual import MaskedBlock
@@ -35,7 +37,7 @@ Form = Literal["positions", "tiles"]
 NO_TABLE: Final[Table] = {}
 DENSITIES: Final = (0.2, 0.5, 0.8)
 """That convolutions and blocks are measured at."""
-REPEATS: Final = 9
+REPEATS: Final = 11
 
 
 def sparse(network: Network, table: Table = NO_TABLE, form: Form | None = None) -> Network:
@@ -115,39 +117,43 @@ def _measure(block: FoldedResidual, x: Tensor, found: dict[Key | BlockKey, Choic
     for index, conv in enumerate(block.convolutions()):
         if conv is block.shortcut:
             given = x
-        name = key(conv, (len(given), *size_of(given)))
+        name = key(conv, extent(given))
         if name not in found:
-            found[name] = Choice(product=conv.kernel == 1 and _product(conv, given))
+            found[name] = Choice(product=conv.kernel == 1 and _product(block, conv, given))
             if isinstance(block, MaskedBlock) and index < 2:
                 even = _of_convolution(block, index, given)
                 found[name] = replace(found[name], break_even=even)
         given = torch.rand_like(block.everywhere(conv, given))
-    name_of_block = block.key((len(x), *size_of(x)))
-    if isinstance(block, MaskedBlock) and block.zero and name_of_block not in found:
-        found[name_of_block] = Choice(break_even=_of_block(block, x))
+    if isinstance(block, MaskedBlock) and block.zero and block.key(extent(x)) not in found:
+        if block.joint is not None:
+            found[key(block.joint, extent(x))] = Choice(product=_product(block, block.joint, x))
+        found[block.key(extent(x))] = Choice(break_even=_of_block(block, x))
 
 
-def _product(conv: Convolution, x: Tensor) -> bool:
-    """Whether a 1 x 1 convolution is faster as a product of matrices."""
-    plain, product = _least([partial(conv.everywhere, x, product=each) for each in (False, True)], cuda=x.is_cuda)
-    return product <= plain
+def _product(block: FoldedResidual, conv: Convolution, x: Tensor) -> bool:
+    """Whether a 1 x 1 convolution is faster as a product of matrices; a third one with what it is added to."""
+    if conv is block.third:
+        total = torch.zeros_like(block.everywhere(conv, x))
+        runs = [partial(block.expanded, total, x, None, product=each) for each in (False, True)]
+    else:
+        runs = [partial(conv.everywhere, x, product=each) for each in (False, True)]
+    plain, _ = _relative(runs, cuda=x.is_cuda)
+    return plain >= 1
 
 
 def _of_convolution(block: MaskedBlock, index: int, x: Tensor) -> float:
     """Of the first (0) or the second (1) convolution, of its input."""
     masks = [_mask(block, index, x, density) for density in DENSITIES]
     sparse_ways, dense_ways = zip(*(block.ways(index, x, mask) for mask in masks), strict=True)
-    *taken, dense = _least([*sparse_ways, dense_ways[-1]], cuda=x.is_cuda)
-    return _crossing(taken, dense)
+    return _crossing(_relative([*sparse_ways, dense_ways[-1]], cuda=x.is_cuda))
 
 
 def _of_block(block: MaskedBlock, x: Tensor) -> float:
     inner = torch.empty(len(x), 1, *(-(-side // block.first.stride) for side in size_of(x)), device=x.device)
     drawn = [[_mask(block, 0, x, density), _mask(block, 1, inner, density)] for density in DENSITIES]
-    # Blocks change their input.
-    runs = [lambda masks=masks: block.on(x.clone(), masks) for masks in drawn]
-    *taken, dense = _least([*runs, lambda: block.masked(x.clone(), drawn[0])], cuda=x.is_cuda)
-    return _crossing(taken, dense)
+    # Blocks change their input. The masks that are computed have another density.
+    runs = [lambda masks=masks: (block.masks(x), block.on(x.clone(), masks)) for masks in drawn]
+    return _crossing(_relative([*runs, lambda: block.whole(x.clone())], cuda=x.is_cuda))
 
 
 def _mask(block: MaskedBlock, index: int, x: Tensor, density: float) -> Tensor:
@@ -158,25 +164,27 @@ def _mask(block: MaskedBlock, index: int, x: Tensor, density: float) -> Tensor:
     return drawing.hard(torch.randn(len(x), 1, *(-(-side // stride) for side in size_of(x)), device=x.device))
 
 
-def _crossing(taken: Sequence[float], dense: float) -> float:
-    """The density from which on `dense` is less than what is taken at `DENSITIES`, on the lines between them."""
+def _crossing(taken: Sequence[float]) -> float:
+    """The density from which on what is taken at `DENSITIES`, on the lines between them, is more than 1."""
     even = 0.0
-    for (low, fast), (high, slow) in pairwise(zip(DENSITIES, taken, strict=True)):
-        even = low + (dense - fast) * (high - low) / max(slow - fast, 1e-12)
-        if slow >= dense:
+    for (low, fast), (high, slow) in pairwise(zip(DENSITIES, taken, strict=False)):
+        even = low + (1 - fast) * (high - low) / max(slow - fast, 1e-12)
+        if slow >= 1:
             break
     return min(1.0, max(0.0, even))
 
 
-def _least(runs: Sequence[Callable[[], object]], *, cuda: bool) -> list[float]:
-    """Seconds, by turns."""
-    seconds: list[list[float]] = [[] for _ in runs]
-    for turn in range(REPEATS + 1):
-        for run, taken in zip(runs, seconds, strict=True):
+def _relative(runs: Sequence[Callable[[], object]], *, cuda: bool) -> list[float]:
+    """The time of each over the last one's of the same turn, the median: a machine's speed changes from turn to turn."""
+    turns: list[list[float]] = []
+    for _ in range(REPEATS + 1):
+        seconds: list[float] = []
+        for run in runs:
             began = time.perf_counter()
             run()
             if cuda:
                 torch.cuda.synchronize()
-            if turn:
-                taken.append(time.perf_counter() - began)
-    return [min(each) for each in seconds]
+            seconds.append(time.perf_counter() - began)
+        turns.append([each / seconds[-1] for each in seconds])
+    # The first turn is for warming up.
+    return [statistics.median(each) for each in zip(*turns[1:], strict=True)]

@@ -6,7 +6,7 @@ import math
 from typing import Final, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.layers.interpolation import Interpolation
@@ -51,7 +51,7 @@ class Active(NamedTuple):
         return values if self.factors is None else values.mul_(self.factors)
 
 
-class SparseInterpolation:
+class SparseInterpolation(nn.Module):
     """Of one `Interpolation`.
 
     Radial basis functions and means are products of a column's and a line's weights: two convolutions of all channels by
@@ -59,25 +59,29 @@ class SparseInterpolation:
     almost nothing, it is gathered; so are the windows of learned kernels.
     """
 
+    exponents: Tensor
+    line: Tensor | None
+
     def __init__(self, module: Interpolation, device: torch.device) -> None:
-        self._exponents = module.exponents(device).detach()
-        self._line: Tensor | None = None
+        super().__init__()
+        self.register_buffer("exponents", module.exponents(device).detach())
+        self.register_buffer("line", None)
         if module.kernel is None:
-            middle = self._exponents.shape[0] // 2
-            column = self._exponents[:, middle].clone()
+            middle = self.exponents.shape[0] // 2
+            column = self.exponents[:, middle].clone()
             column[middle] = 0
             shifted = column + (_TOP if module.sigma is not None else 0)
-            self._line = torch.exp(shifted) * (shifted >= _LEAST)
+            self.line = torch.exp(shifted) * (shifted >= _LEAST)
 
-    def fill(self, x: Tensor, values: Tensor, active: Active, border: int = 0) -> None:
+    def forward(self, x: Tensor, values: Tensor, active: Active, border: int = 0) -> None:
         """Set what a map [N, C, H + 2 border, W + 2 border], channels last, lacks: it has rows `values` [n, C] at the active
         positions, and 0 elsewhere. The border stays."""
         missing = F.pad((active.mask == 0).to(x.dtype), (border,) * 4)
-        if self._line is None:
+        if self.line is None:
             self._gather(x, values, active, missing, border)
             return
-        weight = _blurred(F.pad((active.mask > 0).to(x.dtype), (border,) * 4), self._line)
-        sums = _blurred(x, self._line)
+        weight = _blurred(F.pad((active.mask > 0).to(x.dtype), (border,) * 4), self.line)
+        sums = _blurred(x, self.line)
         enough = weight > _ENOUGH
         x.addcmul_(sums, missing * enough / weight.clamp_min(_ENOUGH))
         few = missing * ~enough
@@ -90,7 +94,7 @@ class SparseInterpolation:
         image, line, column = at // (height * width), at // width % height, at % width
         _, inner, across = active.like
         positions = (image * inner + line - border) * across + column - border
-        rows(x).index_copy_(0, at, _interpolated(values, active, positions, self._exponents))
+        rows(x).index_copy_(0, at, _interpolated(values, active, positions, self.exponents))
 
 
 def _blurred(x: Tensor, line: Tensor) -> Tensor:

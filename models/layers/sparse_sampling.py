@@ -7,25 +7,21 @@ the same masks, to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
-from typing import Final, cast
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers.folded_residual import Table
+from models.layers.folded_residual import Table, extent
 from models.layers.interpolation import Interpolation
 from models.layers.masked_residual import MaskedBlock
-from models.layers.rows import Convolution, Padded, as_map, rows
+from models.layers.rows import Convolution, Padded, as_map, parts, rows
 from models.layers.sparse_interpolation import Active, SparseInterpolation
 from models.layers.spatial_sampling import Sampled, size_of
 from models.trace import Size
-
-PART: Final = 1024
-"""Rows that are gathered at once, by each thread."""
 
 
 class SparseBlock(MaskedBlock):
@@ -36,10 +32,12 @@ class SparseBlock(MaskedBlock):
         super().__init__(module, table)
         self.nonnegative = nonnegative
         self.gated = self.masks.samplings[0].draw == "gated"
-        fills, device = module.fills, self.masks.matrix.device
-        self.fills = (
-            None if fills is None else [SparseInterpolation(cast("Interpolation", each), device) for each in fills]
-        )
+        self.fills: nn.ModuleList | None = None
+        if module.fills is not None:
+            device = self.masks.matrix.device
+            self.fills = nn.ModuleList(
+                SparseInterpolation(cast("Interpolation", each), device) for each in module.fills
+            )
 
     @property
     def zero(self) -> bool:
@@ -64,7 +62,7 @@ class SparseBlock(MaskedBlock):
         inner = Padded(first.like, x, values.shape[1])
         inner.put(first.positions, values)
         if self.fills is not None:
-            self.fills[0].fill(inner.map, values, first, border=1)
+            self.fills[0](inner.map, values, first, border=1)
         out = self._at(self.second, inner, last)
         settled = self.entry is not None or (self.nonnegative and self.shortcut is None and self.fills is None)
         act = settled and self.entry is None
@@ -95,17 +93,17 @@ class SparseBlock(MaskedBlock):
             source, x = x, Padded(like, x, x.shape[1])
             x.fill(source)
         found = conv.matrix.new_empty(len(positions), conv.matrix.shape[1])
-        for start, end in _parts(len(positions)):
-            part = positions[start:end]
-            gathered = x.neighbours(part) if isinstance(x, Padded) else rows(x).index_select(0, part)
-            conv.of(gathered, found[start:end])
+        for part in parts(positions):
+            at = positions[part]
+            gathered = x.neighbours(at) if isinstance(x, Padded) else rows(x).index_select(0, at)
+            conv.of(gathered, found[part])
         return found
 
     def _expanded(self, conv: Convolution, total: Tensor, inner: Tensor, last: Active, *, act: bool) -> None:
         """Add the last convolution of rows [n, C] to those of `total`, and activate them if nothing else needs it."""
-        for start, end in _parts(len(inner)):
-            positions = last.positions[start:end]
-            found = conv.onto(total.index_select(0, positions), inner[start:end])
+        for part in parts(inner):
+            positions = last.positions[part]
+            found = conv.onto(total.index_select(0, positions), inner[part])
             total.index_copy_(0, positions, found.relu_() if act else found)
 
     def _added(self, total: Tensor, values: Tensor, last: Active, *, act: bool) -> None:
@@ -115,19 +113,12 @@ class SparseBlock(MaskedBlock):
             total.index_copy_(0, last.positions, found.relu_() if act else found)
             return
         found = torch.zeros_like(total).index_copy_(0, last.positions, values)
-        self.fills[1].fill(as_map(found, last.like), values, last)
+        self.fills[1](as_map(found, last.like), values, last)
         total.add_(found)
 
 
 def _like(x: Tensor | Padded) -> tuple[int, int, int]:
-    return (x.count, x.height, x.width) if isinstance(x, Padded) else (len(x), *size_of(x))
-
-
-def _parts(number: int) -> Iterator[tuple[int, int]]:
-    """Ranges of rows, of about `PART` for each thread: what is gathered stays in the cache."""
-    parts = max(1, round(number / (PART * torch.get_num_threads())))
-    ends = [number * i // parts for i in range(parts + 1)]
-    return pairwise(ends)
+    return (x.count, x.height, x.width) if isinstance(x, Padded) else extent(x)
 
 
 def _of_input(active: Active, stride: int, like: tuple[int, int, int]) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers.folded_residual import Table
+from models.layers.folded_residual import Table, extent
 from models.layers.masked_residual import MaskedBlock
 from models.layers.rows import Convolution
 from models.layers.spatial_sampling import Sampled, size_of
@@ -99,7 +99,7 @@ class TiledBlock(MaskedBlock):
     def _computed(self, index: int, x: Tensor, mask: Tensor) -> Tensor:
         """The convolutions of a mask, at least in its tiles."""
         first, tiles = self._group(index)[0], Tiles.of(mask, self.side)
-        if tiles.density > self.choice(first, (len(x), *size_of(x))).break_even:
+        if tiles.density > self.choice(first, extent(x)).break_even:
             return self._chain(index, self.everywhere(first, x))
         return self._in_tiles(index, x, tiles)
 

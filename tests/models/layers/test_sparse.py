@@ -1,0 +1,181 @@
+"""The forms of sampled blocks that save time."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from models.build import build
+from models.families.registry import architecture
+from models.kinds.sampling import (
+    Draw,
+    Policy,
+    plain,
+    sampled,
+)
+from models.layers.folded_residual import Choice
+from models.layers.masked_residual import MaskedBlock
+from models.layers.sparse import Form, break_even, sparse
+from models.layers.spatial_sampling import samplings
+from models.layers.tiled_sampling import Tiles
+from tests.models.layers.spatial import BACKBONES, images, network, trained
+
+POLICIES: dict[str, dict[str, Any]] = {
+    "zero": {"fill": "zero", "grid": 0},
+    "rbf of a budget": {"draw": "budget", "density": 0.3},
+    "learned, one mask": {"fill": "learned", "draw": "deterministic", "shared": True},
+    "average": {"fill": "average", "window": 5, "grid": 4},
+    "zero, tiles": {"fill": "zero", "draw": "budget", "density": 0.4, "grid": 0, "tile": 4},
+    "gated tiles": {"fill": "zero", "draw": "gated", "grid": 0, "tile": 4},
+    "rbf, wide": {"window": 11, "grid": 0},
+    "gated": {"fill": "zero", "draw": "gated", "grid": 0},
+}
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("form", ["positions", "tiles"])
+@torch.inference_mode()
+def test_what_saves_time_computes_the_same(name: str, policy: str, form: Form) -> None:
+    found = network(name, **POLICIES[policy])
+    quick = sparse(found, form=form)
+    for size in ((32, 32), (23, 37)):
+        x = images(2, size)
+        before = x.clone()
+        expected = found(x)
+        assert float((quick(x) - expected).abs().max()) <= 1e-4 * float(expected.abs().max())
+        assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("form", ["positions", "tiles"])
+@pytest.mark.parametrize("policy", ["zero", "rbf of a budget"])
+@torch.inference_mode()
+def test_where_everything_is_faster_the_result_is_the_same(form: Form, policy: str) -> None:
+    found = network("resnet50", **POLICIES[policy])
+    x = images(2)
+    for choice in (Choice(break_even=0.0, product=False), Choice(break_even=1.0, product=True)):
+        table = dict.fromkeys(break_even(found, x), choice)
+        assert len(table) >= 8
+        assert torch.allclose(sparse(found, table, form)(x), found(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", [None, "positions", "tiles"])
+@pytest.mark.parametrize("draw", ["budget", "stochastic"])
+@pytest.mark.parametrize("name", BACKBONES)
+@torch.inference_mode()
+def test_masks_of_ones_give_the_plain_network(name: str, draw: Draw, form: Form | None) -> None:
+    found = network(name, draw=draw, density=1.0)
+    for each in samplings(found):
+        assert each.predict.bias is not None
+        nn.init.constant_(each.predict.bias, 100.0)
+    weights = {key.replace(".body.", "."): value for key, value in found.state_dict().items()}
+    unmasked = build(plain(found.architecture)).eval()
+    unmasked.load_state_dict({key: weights[key] for key in unmasked.state_dict()})
+    x = images(2)
+    expected = unmasked(x)
+    made = found if form is None else sparse(found, form=form)
+    assert torch.allclose(made(x), expected, rtol=1e-4, atol=1e-5)
+    # The plain network has such a form too.
+    assert torch.allclose(sparse(unmasked)(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("form", ["positions", "tiles"])
+def test_it_runs_anywhere_and_can_be_copied_and_kept(name: str, form: Form, tmp_path: Path) -> None:
+    found, x = network(name, fill="rbf"), images(2)
+    quick = sparse(found, form=form)
+    expected = quick(x)
+    assert not expected.requires_grad
+    assert torch.equal(copy.deepcopy(quick)(x), expected)
+    torch.save(quick, tmp_path / "quick.pt")
+    assert torch.equal(torch.load(tmp_path / "quick.pt", weights_only=False)(x), expected)
+    assert all(parameter.requires_grad for parameter in found.parameters())
+    # What it computes with follows it to a device.
+    assert not [module for module in quick.modules() for value in vars(module).values() if torch.is_tensor(value)]
+
+
+@torch.inference_mode()
+def test_groups_stay_as_they_are_and_training_is_refused() -> None:
+    found = trained(
+        build(sampled(architecture("resnext50_32x4d", width=0.125, nominal=32, classes=5), Policy())).eval()
+    )
+    assert torch.allclose(sparse(found)(images()), found(images()), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="training mode"):
+        sparse(found.train())
+
+
+@pytest.mark.parametrize("form", ["positions", "tiles"])
+@torch.inference_mode()
+def test_break_even_is_a_share_for_every_convolution_and_block(form: Form) -> None:
+    found = network("resnet18", fill="zero", tile=2)
+    x = images(1)
+    table = break_even(found, x, form)
+    assert all(0 <= choice.break_even <= 1 for choice in table.values())
+    assert sum(isinstance(name[0], int) for name in table) == 10
+    for block in sparse(found, form=form).blocks:
+        if isinstance(block, MaskedBlock):
+            assert block.key((len(x), *x.shape[-2:])) in table
+        x = block(x)
+
+
+@pytest.mark.parametrize("form", ["positions", "tiles"])
+@torch.inference_mode()
+def test_break_even_of_grey_images(form: Form) -> None:
+    plain_grey = architecture("resnet50", base_width=0.125, nominal=32, classes=5, channels=1)
+    found = trained(build(sampled(plain_grey, Policy(fill="zero", grid=0))).eval())
+    x = torch.randn(2, 1, 20, 20)
+    quick = sparse(found, break_even(found, x, form), form)
+    assert torch.allclose(quick(x), found(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("product", [False, True])
+@pytest.mark.parametrize("draw", ["budget", "stochastic", "gated"])
+@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("form", ["positions", "tiles"])
+@torch.inference_mode()
+def test_a_block_beyond_its_break_even_is_computed_everywhere(form: Form, name: str, draw: Draw, product: bool) -> None:
+    found = network(name, fill="zero", draw=draw, density=0.5, grid=0)
+    x = images(2)
+    placed = dict.fromkeys(break_even(found, x, form), Choice(break_even=1.0))
+    everywhere = dict.fromkeys(placed, Choice(break_even=0.0, product=product))
+    expected = sparse(found, placed, form)(x)
+    assert torch.allclose(sparse(found, everywhere, form)(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("draw", ["budget", "stochastic"])
+@pytest.mark.parametrize("form", ["positions", "tiles"])
+@torch.inference_mode()
+def test_the_density_of_masks_decides(form: Form, draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = network("resnet50", fill="zero", draw=draw, density=0.5, grid=0)
+    block = next(each for each in sparse(found, form=form).blocks if isinstance(each, MaskedBlock))
+    x = torch.rand(2, block.first.weight.shape[1], 8, 8).contiguous(memory_format=torch.channels_last)
+    density = block.density([float(mask.mean()) for mask in block.masks(x)])
+    assert 0.1 < density < 0.9
+    monkeypatch.setattr(type(block), "on", lambda *given: "where masks say")
+    monkeypatch.setattr(type(block), "masked", lambda *given: "everywhere")
+    monkeypatch.setattr(type(block), "whole", lambda *given: "everywhere")
+    found_ways = []
+    for even in (density + 0.05, density - 0.05):
+        block.table = {block.key((2, 8, 8)): Choice(break_even=even)}
+        found_ways.append(block(x))
+    assert found_ways == ["where masks say", "everywhere"]
+
+
+def test_other_precisions_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"for float32 only, not torch\.bfloat16: call float"):
+        sparse(network("resnet18").bfloat16())
+
+
+def test_tiles_of_a_mask_are_what_the_tiled_form_computes() -> None:
+    """Of masks by positions almost every tile has one."""
+    shares = []
+    for tile in (1, 8):
+        each = next(samplings(network("resnet18", draw="budget", density=0.1, grid=0, tile=tile)))
+        shares.append(Tiles.of(each.hard(torch.zeros(1, 1, 56, 56)), 8).density)
+    assert shares[0] > 0.9
+    assert shares[1] == round(0.1 * 49) / 49
