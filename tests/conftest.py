@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -94,11 +95,22 @@ def pytest_configure_node(node: Any) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") is not None and _no_gpu():
         pytest.skip("torch sees no CUDA device here")
+    if item.get_closest_marker("docker") is not None and _no_docker():
+        pytest.skip("there is no Docker with compose here")
 
 
 @cache
 def _no_gpu() -> bool:
     return cuda_devices() == 0
+
+
+@cache
+def _no_docker() -> bool:
+    docker = shutil.which("docker")
+    if docker is None:
+        return True
+    answers = (subprocess.run([docker, *words], capture_output=True) for words in (("info",), ("compose", "version")))
+    return any(done.returncode for done in answers)
 
 
 @pytest.hookimpl(trylast=True)

@@ -1,8 +1,9 @@
 """The fenced blocks of README and documentation, and what is to be done with each.
 
 `sh` and `python` blocks are run, in the order of their page, in one folder for each page; one whose first line begins with
-`# a service of its own` apart from the others, in or as such a service. One whose first line is `# not run here: REASON` is
-only parsed. A `python` block whose first line is `# FOLDER/NAME.py` is written to that file.
+`# a service of its own` apart from the others, in or as such a service. `# on another machine` is said of a worker, whose
+settings are all that it shares with a service; `# with Docker` of what is run where Docker is. A `python` block whose first
+line is `# FOLDER/NAME.py` is written to that file.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[2]
 LANGUAGES: Final = frozenset({"sh", "python", "yaml", "text", "ini", "mermaid"})
 _FENCE: Final = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_NOT_RUN: Final = re.compile(r"# not run here: \S.{5,}\n")
-_APART: Final = re.compile(r"# a service of its own\b.*\n")
+_APART: Final = re.compile(r"# (a service of its own|on another machine|with Docker)\b.*\n")
 _FILE: Final = re.compile(r"# (\w+/\w+\.py)\n")
 _ELSEWHERE: Final = re.compile(r"(make (test|check|demo)\b.*\n)+")
 """What has tests of its own, or is the tests."""
@@ -38,11 +38,13 @@ class Block:
 
     @property
     def is_run(self) -> bool:
-        return not (_NOT_RUN.match(self.text) or _ELSEWHERE.fullmatch(self.text))
+        return not _ELSEWHERE.fullmatch(self.text)
 
     @property
-    def is_apart(self) -> bool:
-        return _APART.match(self.text) is not None
+    def apart(self) -> str | None:
+        """How it is run if not in its page's order: what its first line says."""
+        match = _APART.match(self.text)
+        return match[1] if match else None
 
     @property
     def command(self) -> str:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,7 @@ class Reader:
     def __init__(self, folder: Path, **environment: str) -> None:
         self._root = folder
         self._services: list[GuardedProcess] = []
+        self._removals: list[str] = []
         self.url = ""
         tools = folder / "bin"
         tools.mkdir()
@@ -78,19 +80,18 @@ class Reader:
         return "" if done.returncode == 0 else f"exit status {done.returncode}\n{done.stdout[-4000:]}"
 
     def stop(self) -> None:
-        """End the services in order."""
-        for process in self._services:
+        """End what was started, the last first."""
+        for process in reversed(self._services):
             process.stop()
+        for command in self._removals:
+            subprocess.run(["bash", "-c", command], cwd=ROOT, env=self._environment, check=True)
 
     def start(self, command: str, folder: Path | None = None) -> str:
         """Start a service if there is none. Returns what went wrong, or nothing."""
         if self.url:
             return ""
         described = Path(self._environment["PARETOFIT_HOME"]) / "service.json"
-        words = ["bash", "-c", f"exec env {command.partition('#')[0].strip()}"]
-        log = self._root / "service.txt"
-        process = GuardedProcess(words, log=log, environment=self._environment, grace=_START_SECONDS, directory=folder)
-        self._services.append(process)
+        process = self._started(command.partition("#")[0], "service", self._environment, folder)
         deadline = time.monotonic() + _START_SECONDS
         while not described.exists():
             if process.poll() is not None or time.monotonic() > deadline:
@@ -98,6 +99,33 @@ class Reader:
             time.sleep(0.05)
         self.url = json.loads(described.read_text())["url"]
         return ""
+
+    def work(self, command: str) -> GuardedProcess:
+        """Start a worker that shares with the service what its page says: database, Redis and blob store."""
+        home = Path(self._environment["PARETOFIT_HOME"])
+        described = json.loads((home / "service.json").read_text())
+        shared = {
+            "DATABASE_URL": described["database_url"],
+            "REDIS_URL": described["redis_url"],
+            "PARETOFIT_BLOB_URL": (home / "blobs").as_uri(),
+        }
+        elsewhere = self._environment | shared | {"PARETOFIT_HOME": str(self._root / "other")}
+        return self._started(command, "worker", elsewhere)
+
+    def compose(self, command: str) -> GuardedProcess:
+        """Start containers from the clone; they, their volumes and their images are removed at the end."""
+        self._environment["PARETOFIT_BOOTSTRAP_KEY"] = "for docker-compose.yml to be read"
+        self._removals.append("docker compose down --volumes --rmi local")
+        return self._started(command, "compose", self._environment, directory=ROOT)
+
+    def _started(
+        self, command: str, name: str, environment: Mapping[str, str], directory: Path | None = None
+    ) -> GuardedProcess:
+        words = ["bash", "-c", f"exec env {command.strip()}"]
+        log = self._root / f"{name}.txt"
+        process = GuardedProcess(words, log=log, environment=environment, grace=_START_SECONDS, directory=directory)
+        self._services.append(process)
+        return process
 
     def _filled_in(self, text: str) -> str:
         """A block with this service's address, and ids where it has their names in capitals."""

@@ -1,21 +1,28 @@
-"""Every command of README and documentation does what the page says, or can at least be parsed."""
+"""Every command of README and documentation does what the page says."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import httpx
 import pytest
 import typer
 import yaml
 
+from api.schemas.workers import Worker
+from launch.ports import free_port
+from paretofit import Client
 from paretofit.cli.main import app
 from search.spec import METHODS, Constraint, Objective
 from tests.docs.blocks import LANGUAGES, Block, blocks, pages
 from tests.docs.running import Reader
+from tests.launch.processes import eventually
 
 ALL = [block for page in pages() for block in blocks(page)]
 RUN = [block for block in ALL if block.language in {"sh", "python"} and block.is_run]
@@ -56,15 +63,11 @@ def test_specifications_are_valid(block: Block) -> None:
 
 
 def commands() -> Iterator[tuple[str, str]]:
-    """Calls of `paretofit` in the pages' text and in blocks that are not run."""
+    """Calls of `paretofit` in the pages' text."""
     for page in pages():
         text = page.read_text()
         for match in _INLINE.finditer(text):
             yield f"{page.name}:{text.count(chr(10), 0, match.start()) + 1}", match[1]
-    for block in ALL:
-        if block.language == "sh" and not block.is_run:
-            for match in re.finditer(r"^(?:\w+=\S+ )*paretofit (.+)$", block.text, re.MULTILINE):
-                yield str(block), match[1]
 
 
 def test_commands_in_the_text_exist_with_their_options() -> None:
@@ -94,7 +97,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 @pytest.mark.timeout(900)
 def test_every_command_does_what_its_page_says(reader: Reader) -> None:
-    run = [block for block in RUN if not block.is_apart]
+    run = [block for block in RUN if block.apart is None]
     assert len({block.page for block in run}) > 4
     failures = []
     for block in run:
@@ -104,11 +107,15 @@ def test_every_command_does_what_its_page_says(reader: Reader) -> None:
     assert not failures, "\n\n".join(failures)
 
 
-@pytest.mark.parametrize("page", sorted({block.page for block in RUN if block.is_apart}))
+def apart(way: str) -> list[Block]:
+    return [block for block in RUN if block.apart == way]
+
+
+@pytest.mark.parametrize("page", sorted({block.page for block in apart("a service of its own")}))
 def test_what_wants_a_service_of_its_own(page: str, tmp_path: Path) -> None:
     key = "a-key-of-the-tests-alone"
     reader = Reader(tmp_path, PARETOFIT_BOOTSTRAP_KEY=key, PARETOFIT_KEY=key)
-    followed = [block for block in RUN if block.page == page and (block.is_apart or block.file)]
+    followed = [block for block in RUN if block.page == page and (block.apart == "a service of its own" or block.file)]
     try:
         if not any(block.starts_a_service for block in followed):
             assert not reader.start("paretofit up")
@@ -117,3 +124,42 @@ def test_what_wants_a_service_of_its_own(page: str, tmp_path: Path) -> None:
             assert not reader.follow(Block(page, 0, "sh", "paretofit methods | grep every_width"))
     finally:
         reader.stop()
+
+
+@pytest.mark.parametrize("block", apart("on another machine"), ids=ids)
+def test_a_worker_on_another_machine(block: Block, tmp_path: Path) -> None:
+    reader = Reader(tmp_path)
+    try:
+        assert not reader.start("paretofit up")
+        with Client(reader.url) as client:
+            before = {each.name for each in client.workers()}
+            process = reader.work(block.command)
+
+            def joined() -> list[Worker]:
+                return [each for each in client.workers() if each.name not in before]
+
+            assert eventually(lambda: process.poll() is not None or bool(joined()), within=60), process.output()
+            assert [(each.queue, each.alive) for each in joined()] == [("train", True)], process.output()
+    finally:
+        reader.stop()
+
+
+@pytest.mark.docker
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("block", apart("with Docker"), ids=ids)
+def test_containers(block: Block, tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    reader = Reader(tmp_path, COMPOSE_PROJECT_NAME=f"paretofit-{uuid4().hex}", PARETOFIT_PUBLISH=address)
+    try:
+        process = reader.compose(block.command)
+        ready = f"http://{address}/readyz"
+        assert eventually(lambda: process.poll() is not None or _answers(ready), within=1500), process.output()
+        assert _answers(ready), process.output()
+    finally:
+        reader.stop()
+
+
+def _answers(url: str) -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(url).is_success
+    return False
