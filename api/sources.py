@@ -19,8 +19,13 @@ def check_source(spec: DatasetSpec, tenant: str, settings: Settings) -> None:
             check_url(url, settings, pointer="/source/url")
         case S3Source(url=url):
             # The service's own credentials read it, and may reach more than any one tenant should.
-            if not any(url.startswith(place.replace("{tenant}", tenant)) for place in settings.s3_sources):
+            if not any(url.startswith(place) for place in opened(settings, tenant)):
                 _refuse("the service reads nothing there: its operator names what it may (PARETOFIT_S3_SOURCES)")
+
+
+def opened(settings: Settings, tenant: str) -> list[str]:
+    """Where in S3 a tenant's datasets may come from."""
+    return [place.replace("{tenant}", tenant) for place in settings.s3_sources]
 
 
 def check_url(url: str, settings: Settings, *, pointer: str) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 from fastapi import Query, Request, Response
 
+from api import sources
 from api.pages import samples
 from api.pages.rendering import page
 from api.pages.route import following
@@ -39,6 +40,7 @@ def read_list(
         found=found,
         active=any(dataset.state in _WORKING for dataset in found.data),
         max_bytes=service.settings.max_upload_bytes,
+        buckets=sources.opened(service.settings, visitor.tenant),
         following=following(request, found.next_cursor),
     )
 

@@ -12,8 +12,12 @@ _LABELS: Final = {
     "params": "Parameters",
     "peak_activation_bytes": "Peak activation memory",
     "pool_inputs": "Values the last pooling reads",
+    "dense_macs": "MACs without masks",
+    "dense_ms": "Time of every position",
+    "fast_macs": "MACs of the fast form",
     "latency_ms": "Latency",
     "latency_p95_ms": "Latency, 95th percentile",
+    "sparse_ms": "Time of the sparse form",
     "selection_top1": "Accuracy, selection split",
     "top1": "Accuracy, report split",
 }
@@ -90,7 +94,7 @@ def duration(seconds: float | None) -> str:
 def cost(value: float | None, metric: str) -> str:
     """A metric's value in its unit."""
     name = metric.partition(":")[0]
-    if name.startswith("latency"):
+    if name.startswith("latency") or name.endswith("_ms"):
         return UNKNOWN if value is None else f"{value:.3g} ms"
     if name.endswith("_bytes"):
         return bytes_(value)

@@ -56,6 +56,7 @@ def _environment() -> Environment:
         "json_text": _json_text,
         "label": quantities.label,
         "labels": _labels,
+        "machine": _machine,
         "percent": quantities.percent,
         "prose": _prose,
         "quantity": quantities.quantity,
@@ -85,6 +86,17 @@ def _quoted(text: str, marks: str) -> str:
     """Text as it is, or as JSON if it would be taken for something else."""
     plain = text == text.strip() and text.isprintable() and text[:1] not in {"", '"'} and not set(text) & set(marks)
     return text if plain else json.dumps(text, ensure_ascii=False)
+
+
+def _machine(described: Mapping[str, Any]) -> str:
+    """What a worker says of itself or of a device's machine: AMD EPYC 9V74, 2 cores, torch 2.9."""
+    found = {name: _compact(each) for name, each in described.items() if name != "devices" and each is not None}
+    counted = {"cores", "threads"}
+    named = {"host", "machine", "processor"}
+    return ", ".join(
+        each if name in named else f"{each} {name}" if name in counted else f"{name} {each}"
+        for name, each in found.items()
+    )
 
 
 def _compact(value: Any) -> str:

@@ -62,7 +62,8 @@ function specification({elements}) {
     if (elements.subset.value) wanted.source.subset = Number(elements.subset.value);
   } else {
     if (kind === "url") wanted.source.url = elements.url.value.trim();
-    if (kind === "url" && elements.sha256.value) wanted.source.sha256 = elements.sha256.value.toLowerCase();
+    if (kind === "s3") wanted.source.url = elements.place.value.trim();
+    if (kind !== "upload" && elements.sha256.value) wanted.source.sha256 = elements.sha256.value.toLowerCase();
     if (elements.image_size.value) wanted.image_size = Number(elements.image_size.value);
   }
   if (elements.licence.value.trim()) wanted.licence = elements.licence.value.trim();
@@ -80,6 +81,8 @@ function choose() {
   }
   fresh.elements.url.required = kind === "url";
   fresh.elements.archive.required = kind === "upload";
+  // Where no bucket was opened there is no field for one.
+  if (fresh.elements.place) fresh.elements.place.required = kind === "s3";
 }
 
 fresh?.addEventListener("change", ({target}) => {

@@ -5,6 +5,9 @@ import {cells, costAxis, draw, link} from "./charts.js";
 import {cost, parseQuantity, percent} from "./numbers.js";
 
 const NAME = 24;
+// Pixels of a letter in the chart, and of what is beside the name in its half of it.
+const LETTER = 7.2;
+const BESIDE = 75;
 // Candidates beside the front: the latter miss a bound of the search.
 const OTHERS = ["dominated", "infeasible"];
 
@@ -27,7 +30,10 @@ export function setUpFront() {
     sketch(chart.querySelector(".plot"), bound, pointOf(data, chosen));
     // Without a point there is nothing to draw.
     if (view === null) return;
-    const make = (colour) => figure(data, lines, view, colour, {bound, chosen, dominated: dominated.checked});
+    const make = (colour) => {
+      const letters = Math.min(NAME, Math.floor((chart.clientWidth / 2 - BESIDE) / LETTER));
+      return figure(data, lines, view, colour, {bound, chosen, letters, dominated: dominated.checked});
+    };
     draw(chart, make, ([id]) => location.assign(`/points/${id}`));
   };
   budget.addEventListener("input", show);
@@ -141,7 +147,7 @@ function shapes(colour, [cloud, missed], {bound, dominated}) {
 }
 
 // An arrow at the point that is chosen for it. (Circles of a size in pixels are not round on Plotly's logarithmic axes.)
-function annotations(data, view, colour, {chosen}) {
+function annotations(data, view, colour, {chosen, letters}) {
   const point = pointOf(data, chosen);
   if (!point) return [];
   const [least, most] = view.x.range;
@@ -149,7 +155,7 @@ function annotations(data, view, colour, {chosen}) {
   return [{
     x: Math.log10(point[2]),
     y: point[3],
-    text: point[1].length > NAME ? `${point[1].slice(0, NAME)}…` : point[1],
+    text: point[1].length > letters ? `${point[1].slice(0, letters)}…` : point[1],
     ax: right ? -24 : 24,
     ay: -28,
     xanchor: right ? "right" : "left",

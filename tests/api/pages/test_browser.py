@@ -192,6 +192,19 @@ def test_a_dataset_comes_from_an_address(chromium: Browser, api: Api) -> None:
         assert made["source"] == {"kind": "url", "url": "https://images.example/some.zip", "sha256": "ab" * 32}
 
 
+def test_a_dataset_comes_from_a_bucket(chromium: Browser, api: Api) -> None:
+    with visiting(chromium, str(api.http.base_url).rstrip("/")) as visit:
+        page = visit.open("/datasets")
+        page.get_by_label("An archive in a bucket").check()
+        expect(page.locator("#archive-help")).to_contain_text("Below s3://shared/open/.")
+        page.get_by_label("Name", exact=True).fill("from a bucket")
+        page.get_by_label("Place of the archive").fill("s3://shared/open/some.zip")
+        page.get_by_role("button", name="Add").click()
+        page.wait_for_url("**/datasets/ds_*")
+        made = api.http.get(f"/v1/datasets/{page.url.rpartition('/')[2]}").json()
+        assert (made["source"]["kind"], made["source"]["url"]) == ("s3", "s3://shared/open/some.zip")
+
+
 def test_the_curves_of_every_trial_can_be_chosen(
     chromium: Browser, api: Api, stored: Engine, made: dict[str, str]
 ) -> None:

@@ -27,6 +27,8 @@ from api.pages.quantities import (
         (bytes_(1_234_000), "1.23 MB"),
         (bytes_(12), "12 B"),
         (percent(0.9134), "91.34 %"),
+        (cost(0.5182, "dense_ms"), "0.518 ms"),
+        (label("dense_macs"), "MACs without masks"),
         (duration(42.4), "42 s"),
         (duration(200), "3 min 20 s"),
         (duration(7500), "2 h 05 min"),
