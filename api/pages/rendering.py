@@ -90,13 +90,19 @@ def _quoted(text: str, marks: str) -> str:
 
 def _machine(described: Mapping[str, Any]) -> str:
     """What a worker says of itself or of a device's machine: AMD EPYC 9V74, 2 cores, torch 2.9."""
-    found = {name: _compact(each) for name, each in described.items() if name != "devices" and each is not None}
-    counted = {"cores", "threads"}
-    named = {"host", "machine", "processor"}
+    order = ("processor", "cores", "host", "machine", "threads")
+    first = {name: described[name] for name in order if name in described}
     return ", ".join(
-        each if name in named else f"{each} {name}" if name in counted else f"{name} {each}"
-        for name, each in found.items()
+        _said(name, each) for name, each in (first | dict(described)).items() if name != "devices" and each
     )
+
+
+def _said(name: str, value: Any) -> str:
+    if name in {"processor", "host", "machine"}:
+        return _compact(value)
+    if name in {"cores", "threads"}:
+        return f"{value} {name if value != 1 else name.removesuffix('s')}"
+    return f"{name} {_compact(value)}"
 
 
 def _compact(value: Any) -> str:

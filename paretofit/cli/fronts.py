@@ -104,7 +104,9 @@ def download(
     *,
     search: SearchReference,
     point: Annotated[str, typer.Argument(metavar="POINT", help="Id, its end, key, `best` or `smallest`.")],
-    out: Annotated[Path | None, typer.Option(help="File or folder.", show_default="./NAME-POINT.safetensors")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File or folder.", show_default="./NAME-POINT.safetensors")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Download a point's checkpoint; an interrupted download goes on, and the digest is checked."""
