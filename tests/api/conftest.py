@@ -32,7 +32,7 @@ def api(servers: Servers, template: str, tmp_path_factory: pytest.TempPathFactor
     home = tmp_path_factory.mktemp("api")
     with (
         _database(servers, template) as url,
-        running(home, _sqlalchemy(url), servers.redis_url, **OPEN) as process,
+        running(home, _sqlalchemy(url), servers.redis_url, None, **OPEN) as process,
     ):
         yield process
 
