@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     )
 
     devices: str = Field(
-        default="auto", description="Device slots of the train workers: auto | cpu | cpu:N | cuda:i,j."
+        default="auto", description="Device slots of the train workers: auto | cpu | cpu:N | cuda:i,j | none."
     )
     machine_lock: Path | None = Field(
         default=None,

@@ -29,11 +29,13 @@ class Slot:
 
 
 def slots(devices: str) -> list[Slot]:
-    """The slots that `auto | cpu | cpu:N | cuda:i,j` names: auto is every CUDA device, else one slot. CPU
+    """The slots that `auto | cpu | cpu:N | cuda:i,j | none` names: auto is every CUDA device, else one slot. CPU
     threads are shared out evenly, but for one core that stays with the service.
 
     Raises LaunchError for another form or a device that is not there.
     """
+    if devices == "none":
+        return []
     if devices == "auto":
         found = cuda_devices()
         names = [f"cuda:{index}" for index in range(found)] or ["cpu"]
@@ -51,7 +53,7 @@ def slots(devices: str) -> list[Slot]:
         names = [f"cuda:{index}" for index in indices]
     else:
         raise LaunchError(
-            f"PARETOFIT_DEVICES={devices}: must be auto, cpu, cpu:N (N slots) or cuda:i,j (device numbers)"
+            f"PARETOFIT_DEVICES={devices}: must be auto, cpu, cpu:N (N slots), cuda:i,j (device numbers) or none"
         )
     threads = max(1, (cores() - _OWN_CORES) // len(names))
     return [

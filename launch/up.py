@@ -121,7 +121,7 @@ class _Service:
             self._await_ready(url, stopping)
             if not stopping.is_set():
                 self._describe(url, variables)
-                devices = ", ".join(slot.device for slot in plan)
+                devices = ", ".join(slot.device for slot in plan) or "none"
                 sys.stdout.write(f"Paretofit is ready at {url} (devices: {devices}; home: {self.home})\n")
                 sys.stdout.flush()
             while not stopping.wait(0.2):

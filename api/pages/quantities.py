@@ -13,7 +13,7 @@ _LABELS: Final = {
     "peak_activation_bytes": "Peak activation memory",
     "pool_inputs": "Values the last pooling reads",
     "dense_macs": "MACs without masks",
-    "dense_ms": "Time of every position",
+    "dense_ms": "Time without masks",
     "fast_macs": "MACs of the fast form",
     "latency_ms": "Latency",
     "latency_p95_ms": "Latency, 95th percentile",

@@ -98,6 +98,8 @@ def _machine(described: Mapping[str, Any]) -> str:
 
 
 def _said(name: str, value: Any) -> str:
+    if isinstance(value, list):
+        return " and ".join(map(_compact, value))
     if name in {"processor", "host", "machine"}:
         return _compact(value)
     if name in {"cores", "threads"}:

@@ -106,10 +106,7 @@ class Sampled(Block):
 
     def _share(self, density: float, size: Size) -> float:
         """What is computed of a mask of (height, width)."""
-        if self.draw != "budget":
-            return density
-        tiles = math.prod(-(-side // self.tile) for side in size)
-        return chosen(density, tiles) / tiles
+        return taken(density, size, self.tile) if self.draw == "budget" else density
 
     def _interpolation(self, mask: int, density: float, layer: Layer) -> Layer:
         """A weighted sum of the window at the positions that are not computed, over those that are."""
@@ -202,6 +199,12 @@ def sampled(architecture: Architecture, policy: Policy) -> Architecture:
 def chosen(density: float, positions: int) -> int:
     """How many of the positions a fixed budget takes."""
     return min(positions, round(density * positions))
+
+
+def taken(density: float, size: Size, tile: int) -> float:
+    """The share of the tiles of a mask of (height, width) that a fixed budget takes."""
+    tiles = math.prod(-(-side // tile) for side in size)
+    return chosen(density, tiles) / max(1, tiles)
 
 
 def sampled_blocks(architecture: Architecture) -> list[Sampled]:

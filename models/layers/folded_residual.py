@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.blocks import ConvUnit, PreactivationBasic, ResidualBasic, ResidualBottleneck
-from models.layers.rows import Convolution, folded, parts, rows
+from models.layers.rows import Convolution, Role, folded, parts, rows
 
 RESIDUAL = (ResidualBottleneck, ResidualBasic, PreactivationBasic)
 
@@ -25,8 +25,8 @@ class Choice:
     product: bool = True
 
 
-Key = tuple[int, int, int, int, int, int, int]
-"""Of a convolution: input and output channels, kernel, stride; images, height and width of its input."""
+Key = tuple[Role, int, int, int, int, int, int, int]
+"""Of a convolution: role, input and output channels, kernel, stride; images, height and width of its input."""
 BlockKey = tuple[Key, ...]
 """Of a block: its convolutions, each with the block's input."""
 Table = Mapping[Key | BlockKey, Choice]
@@ -67,20 +67,21 @@ class FoldedResidual(nn.Module):
         self.third: Convolution | None = None
         match body:
             case ResidualBottleneck():
-                self.first, self.second = _of_unit(body.reduce), _of_unit(body.spatial)
-                self.third = _of_unit(body.expand)
+                self.first, self.second = _of_unit(body.reduce, "first"), _of_unit(body.spatial, "second")
+                self.third = _of_unit(body.expand, "third")
             case ResidualBasic():
-                self.first, self.second = _of_unit(body.first), _of_unit(body.second)
+                self.first, self.second = _of_unit(body.first, "first"), _of_unit(body.second, "second")
             case PreactivationBasic():
                 self.entry = body.norm1
-                self.first, self.second = Convolution(body.conv1, body.norm2), Convolution(body.conv2, None)
+                self.first = Convolution(body.conv1, body.norm2, "first")
+                self.second = Convolution(body.conv2, None, "second")
             case _:
                 raise TypeError(f"{type(body).__name__} is no residual block")
         shortcut = body.shortcut
         if isinstance(shortcut, ConvUnit):
-            self.shortcut: Convolution | None = _of_unit(shortcut)
+            self.shortcut: Convolution | None = _of_unit(shortcut, "shortcut")
         else:
-            self.shortcut = None if shortcut is None else Convolution(shortcut, None)
+            self.shortcut = None if shortcut is None else Convolution(shortcut, None, "shortcut")
 
     def forward(self, x: Tensor) -> Tensor:
         active, total = self.entered(x)
@@ -146,7 +147,7 @@ class FoldedResidual(nn.Module):
 def key(conv: Convolution, like: tuple[int, int, int]) -> Key:
     """Of a convolution whose input has so many images, rows and columns."""
     channels, inputs = conv.weight.shape[:2]
-    return inputs, channels, conv.kernel, conv.stride, *like
+    return conv.role, inputs, channels, conv.kernel, conv.stride, *like
 
 
 def extent(x: Tensor) -> tuple[int, int, int]:
@@ -154,5 +155,5 @@ def extent(x: Tensor) -> tuple[int, int, int]:
     return len(x), x.shape[2], x.shape[3]
 
 
-def _of_unit(unit: ConvUnit) -> Convolution:
-    return Convolution(unit.conv, unit.norm)
+def _of_unit(unit: ConvUnit, role: Role) -> Convolution:
+    return Convolution(unit.conv, unit.norm, role)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.kinds.sampling import taken
 from models.layers.folded_residual import USUAL, FoldedResidual, Table, extent
 from models.layers.rows import Convolution, rows
 from models.layers.spatial_sampling import Sampled, Sampling
@@ -31,14 +32,14 @@ class Masks(nn.Module):
         self.register_buffer("bias", torch.cat([cast("Tensor", each.predict.bias).detach() for each in samplings]))
 
     @property
-    def budgets(self) -> list[float] | None:
-        """The density of each, if no image changes them."""
-        return [each.density for each in self.samplings] if self.samplings[0].draw == "budget" else None
+    def budgets(self) -> bool:
+        """Whether no image changes their densities."""
+        return self.samplings[0].draw == "budget"
 
     @property
     def constant(self) -> bool:
         """Whether every position is computed whatever the image."""
-        return min(self.budgets or [0.0]) >= 1
+        return self.budgets and all(each.density >= 1 for each in self.samplings)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """[N, C, H, W] -> of each mask float32 [N, 1, H', W']."""
@@ -65,6 +66,7 @@ class MaskedBlock(FoldedResidual):
         self.masks = Masks([cast("Sampling", each) for each in module.masks])
         fits = self.entry is None and self.first.kernel == 1 and module.fills is None
         self.joint = _joint(self.first, self.masks) if fits and self.masks.budgets else None
+        """For masks whose densities are known before they are."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.masks.constant:
@@ -72,11 +74,10 @@ class MaskedBlock(FoldedResidual):
         if not self.zero:
             return self.on(x, self.masks(x))
         even = self.table.get(self.key(extent(x)), USUAL).break_even
-        if (budgets := self.masks.budgets) is not None:
-            return self.whole(x) if self.density(budgets) > even else self.on(x, self.masks(x))
+        if self.joint is not None:
+            return self.whole(x) if self.density(self.budgets(extent(x))) > even else self.on(x, self.masks(x))
         masks = self.masks(x)
-        shares = [int(mask.count_nonzero()) / max(1, mask.numel()) for mask in masks]
-        return self.masked(x, masks) if self.density(shares) > even else self.on(x, masks)
+        return self.masked(x, masks) if self.density([share(each) for each in masks]) > even else self.on(x, masks)
 
     def whole(self, x: Tensor) -> Tensor:
         """The block with zeros where its masks are 0, computed everywhere."""
@@ -94,6 +95,11 @@ class MaskedBlock(FoldedResidual):
     def zero(self) -> bool:
         """Whether what is not computed is 0."""
 
+    @property
+    @abstractmethod
+    def grain(self) -> int:
+        """The side of squares of positions that are computed as a whole."""
+
     @abstractmethod
     def on(self, x: Tensor, masks: list[Tensor]) -> Tensor:
         """The block with these masks [N, 1, H', W'], computed where they say."""
@@ -101,6 +107,14 @@ class MaskedBlock(FoldedResidual):
     @abstractmethod
     def ways(self, index: int, x: Tensor, mask: Tensor) -> tuple[Callable[[], object], Callable[[], object]]:
         """To compute the first convolution (0) or the second (1) of its input `x`: where the mask says, and everywhere."""
+
+    def budgets(self, like: tuple[int, int, int]) -> list[float]:
+        """The densities of masks that are budgets, for an input of so many images, rows and columns."""
+        found = []
+        for each in self.masks.samplings:
+            stride = each.predict.stride[0]
+            found.append(taken(each.density, (-(-like[1] // stride), -(-like[2] // stride)), each.tile))
+        return found
 
     def density(self, shares: list[float]) -> float:
         """The share of the convolutions' multiply-accumulates, of those of the masks that are computed."""
@@ -114,14 +128,18 @@ class MaskedBlock(FoldedResidual):
         return computed / whole
 
 
+def share(mask: Tensor) -> float:
+    """Of a mask's positions, those that are computed."""
+    return int(mask.count_nonzero()) / max(1, mask.numel())
+
+
 def _joint(first: Convolution, masks: Masks) -> Convolution:
     """The first convolution and after it the masks' products, by one: what both read is read once."""
     inputs, columns = masks.matrix.shape
     # Libraries are slow with other numbers of channels than multiples of 8.
     padding = -(len(first.bias) + columns) % 8
-    joint = nn.Conv2d(inputs, len(first.bias) + columns + padding, 1, device=first.weight.device)
-    assert joint.bias is not None
     parts = [first.weight.flatten(1), masks.matrix.t(), masks.matrix.new_zeros(padding, inputs)]
-    joint.weight.data = torch.cat(parts)[:, :, None, None]
-    joint.bias.data = F.pad(first.bias, (0, columns + padding))
-    return Convolution(joint, None)
+    joint = nn.Conv2d(inputs, len(first.bias) + columns + padding, 1, device="meta")
+    joint.weight = nn.Parameter(torch.cat(parts)[:, :, None, None], requires_grad=False)
+    joint.bias = nn.Parameter(F.pad(first.bias, (0, columns + padding)), requires_grad=False)
+    return Convolution(joint, None, "joint")

@@ -6,13 +6,16 @@ Maps are channels last, so the rows [N * H * W, C] are a view of one, and three 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Final
+from typing import Final, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+Role = Literal["first", "second", "third", "shortcut", "joint"]
+"""Of a block's convolution: what is fastest for it depends on what it is used for. `joint` is the first one together with the
+masks' predictors."""
 PART: Final = 1024
 """Rows that are computed at once, by each thread."""
 
@@ -76,9 +79,10 @@ class Convolution(nn.Module):
     matrix: Tensor
     bias: Tensor
 
-    def __init__(self, conv: nn.Conv2d, norm: nn.Module | None) -> None:
+    def __init__(self, conv: nn.Conv2d, norm: nn.Module | None, role: Role) -> None:
         """Raises ValueError for a convolution with groups, and for a normalisation without statistics."""
         super().__init__()
+        self.role = role
         if conv.groups != 1:
             raise ValueError("a convolution with groups is no single product of matrices")
         weight, bias = folded(conv, norm)
@@ -92,7 +96,9 @@ class Convolution(nn.Module):
         """[N, C, H, W] -> [N, C', H', W'], channels last; `product`: 1 x 1 kernels as a product of matrices. `padding`: unset,
         what keeps the size."""
         if self.kernel > 1 or not product:
-            return F.conv2d(x, self.weight, self.bias, self.stride, self.kernel // 2 if padding is None else padding)
+            found = F.conv2d(x, self.weight, self.bias, self.stride, self.kernel // 2 if padding is None else padding)
+            # Of an input of one channel, whose format cannot be told, it is not.
+            return found.contiguous(memory_format=torch.channels_last)
         if self.stride > 1:
             x = x[:, :, :: self.stride, :: self.stride].contiguous(memory_format=torch.channels_last)
         return as_map(self.of(rows(x)), (x.shape[0], x.shape[2], x.shape[3]))

@@ -27,7 +27,7 @@ from models.layers.folded_residual import (
     extent,
     key,
 )
-from models.layers.masked_residual import MaskedBlock
+from models.layers.masked_residual import MaskedBlock, share
 from models.layers.rows import Convolution
 from models.layers.sparse_sampling import SparseBlock
 from models.layers.spatial_sampling import Sampled, size_of
@@ -94,7 +94,7 @@ def _is_nonnegative(block: nn.Module, *, before: bool) -> bool:
 def break_even(network: Network, images: Tensor, form: Form | None = None) -> dict[Key | BlockKey, Choice]:
     """For each convolution of the residual blocks and each block with masks, on what reaches it of `images` [N, C, H, W], with
     torch's present threads: up to which density it is faster at random places (tiles, if masks are drawn so) than everywhere, and
-    which dense form is faster. `form` as in `sparse`."""
+    which dense form is faster; of a first convolution together with its masks' predictors the latter alone. `form` as in `sparse`."""
     found: dict[Key | BlockKey, Choice] = {}
     x = images
     # Its blocks read what was found before.
@@ -143,9 +143,10 @@ def _product(block: FoldedResidual, conv: Convolution, x: Tensor) -> bool:
 
 def _of_convolution(block: MaskedBlock, index: int, x: Tensor) -> float:
     """Of the first (0) or the second (1) convolution, of its input."""
-    masks = [_mask(block, index, x, density) for density in DENSITIES]
+    masks = [_mask(block, index, x, density, block.grain) for density in DENSITIES]
     sparse_ways, dense_ways = zip(*(block.ways(index, x, mask) for mask in masks), strict=True)
-    return _crossing(_relative([*sparse_ways, dense_ways[-1]], cuda=x.is_cuda))
+    *seconds, _ = _relative([*sparse_ways, dense_ways[-1]], cuda=x.is_cuda)
+    return _crossing([share(mask) for mask in masks], seconds)
 
 
 def _of_block(block: MaskedBlock, x: Tensor) -> float:
@@ -153,22 +154,25 @@ def _of_block(block: MaskedBlock, x: Tensor) -> float:
     drawn = [[_mask(block, 0, x, density), _mask(block, 1, inner, density)] for density in DENSITIES]
     # Blocks change their input. The masks that are computed have another density.
     runs = [lambda masks=masks: (block.masks(x), block.on(x.clone(), masks)) for masks in drawn]
-    return _crossing(_relative([*runs, lambda: block.whole(x.clone())], cuda=x.is_cuda))
+    *seconds, _ = _relative([*runs, lambda: block.whole(x.clone())], cuda=x.is_cuda)
+    return _crossing([block.density([share(mask) for mask in masks]) for masks in drawn], seconds)
 
 
-def _mask(block: MaskedBlock, index: int, x: Tensor, density: float) -> Tensor:
-    """A random mask of the output of the first (0) or the second (1) convolution, of its input."""
+def _mask(block: MaskedBlock, index: int, x: Tensor, density: float, grain: int = 1) -> Tensor:
+    """A random mask of the output of the first (0) or the second (1) convolution, of its input, by squares of `grain` or more."""
     drawing = copy.copy(block.masks.samplings[0])
-    drawing.draw, drawing.density, drawing.grid = "budget", density, 0
+    drawing.draw, drawing.density, drawing.grid, drawing.tile = "budget", density, 0, max(grain, drawing.tile)
     stride = block.convolutions()[index].stride
     return drawing.hard(torch.randn(len(x), 1, *(-(-side // stride) for side in size_of(x)), device=x.device))
 
 
-def _crossing(taken: Sequence[float]) -> float:
-    """The density from which on what is taken at `DENSITIES`, on the lines between them, is more than 1."""
+def _crossing(densities: Sequence[float], seconds: Sequence[float]) -> float:
+    """The density from which on `seconds` are 1 or more, on the lines between what was measured; beyond it on the last line."""
     even = 0.0
-    for (low, fast), (high, slow) in pairwise(zip(DENSITIES, taken, strict=False)):
-        even = low + (1 - fast) * (high - low) / max(slow - fast, 1e-12)
+    for (low, fast), (high, slow) in pairwise(zip(densities, seconds, strict=True)):
+        # Of few tiles two densities take the same number.
+        if high > low:
+            even = low + (1 - fast) * (high - low) / max(slow - fast, 1e-12)
         if slow >= 1:
             break
     return min(1.0, max(0.0, even))

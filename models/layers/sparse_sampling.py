@@ -43,6 +43,10 @@ class SparseBlock(MaskedBlock):
     def zero(self) -> bool:
         return self.fills is None
 
+    @property
+    def grain(self) -> int:
+        return 1
+
     def ways(self, index: int, x: Tensor, mask: Tensor) -> tuple[Callable[[], object], Callable[[], object]]:
         active = Active.of(mask, gated=False)
         if index == 0:

@@ -78,6 +78,10 @@ class TiledBlock(MaskedBlock):
     def zero(self) -> bool:
         return self.fills is None
 
+    @property
+    def grain(self) -> int:
+        return self.side
+
     def on(self, x: Tensor, masks: list[Tensor]) -> Tensor:
         active, total = self.entered(x)
         inner = self._filled(0, self._computed(0, active, masks[0]), masks[0])

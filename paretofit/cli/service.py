@@ -16,7 +16,8 @@ _PARTS = {"server": ("fastapi", "sqlalchemy", "celery", "uvicorn"), "worker": ("
 
 def up(
     devices: Annotated[
-        str | None, typer.Option(help="Slots of the train workers: auto | cpu | cpu:N | cuda:i,j.", show_default="auto")
+        str | None,
+        typer.Option(help="Slots of the train workers: auto | cpu | cpu:N | cuda:i,j | none.", show_default="auto"),
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0: a free one.", show_default="8000")] = None,

@@ -15,10 +15,6 @@ from tests.conftest import Servers, _database, _sqlalchemy
 
 MAX_UPLOAD_BYTES = 300_000
 MAX_EVENT_STREAMS = 8
-OPEN = {
-    "PARETOFIT_MAX_UPLOAD_BYTES": str(MAX_UPLOAD_BYTES),
-    "PARETOFIT_S3_SOURCES": "s3://shared/open/",
-}
 KEYED = {
     "PARETOFIT_REQUESTS_PER_SECOND": "0",
     "PARETOFIT_MAX_EVENT_STREAMS": str(MAX_EVENT_STREAMS),
@@ -32,7 +28,7 @@ def api(servers: Servers, template: str, tmp_path_factory: pytest.TempPathFactor
     home = tmp_path_factory.mktemp("api")
     with (
         _database(servers, template) as url,
-        running(home, _sqlalchemy(url), servers.redis_url, None, **OPEN) as process,
+        running(home, _sqlalchemy(url), servers.redis_url, PARETOFIT_MAX_UPLOAD_BYTES=str(MAX_UPLOAD_BYTES)) as process,
     ):
         yield process
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -100,22 +100,23 @@ class Reader:
         self.url = json.loads(described.read_text())["url"]
         return ""
 
-    def work(self, command: str) -> GuardedProcess:
-        """Start a worker that shares with the service what its page says: database, Redis and blob store."""
+    def work(self, command: str, shared: Iterable[str]) -> GuardedProcess:
+        """Start a worker that shares with the service what is named: database, Redis and blob store."""
         home = Path(self._environment["PARETOFIT_HOME"])
         described = json.loads((home / "service.json").read_text())
-        shared = {
+        places = {
             "DATABASE_URL": described["database_url"],
             "REDIS_URL": described["redis_url"],
             "PARETOFIT_BLOB_URL": (home / "blobs").as_uri(),
         }
-        elsewhere = self._environment | shared | {"PARETOFIT_HOME": str(self._root / "other")}
+        elsewhere = self._environment | {name: places[name] for name in shared}
+        elsewhere["PARETOFIT_HOME"] = str(self._root / "other")
         return self._started(command, "worker", elsewhere)
 
     def compose(self, command: str) -> GuardedProcess:
-        """Start containers from the clone; they, their volumes and their images are removed at the end."""
+        """Start containers from the clone; they and their volumes are removed at the end, the images they came from stay."""
         self._environment["PARETOFIT_BOOTSTRAP_KEY"] = "for docker-compose.yml to be read"
-        self._removals.append("docker compose down --volumes --rmi local")
+        self._removals.append("docker compose down --volumes")
         return self._started(command, "compose", self._environment, directory=ROOT)
 
     def _started(

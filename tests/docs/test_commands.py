@@ -125,20 +125,27 @@ def test_what_wants_a_service_of_its_own(page: str, tmp_path: Path) -> None:
         reader.stop()
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("block", apart("on another machine"), ids=ids)
 def test_a_worker_on_another_machine(block: Block, tmp_path: Path) -> None:
-    reader = Reader(tmp_path, PARETOFIT_DEVICES="cpu")
+    # The settings that the page says it needs, from the block before it.
+    *_, settings = [
+        each for each in ALL if each.page == block.page and each.line < block.line and each.language == "ini"
+    ]
+    shared = re.findall(r"^(\w+)=", settings.text, re.MULTILINE)
+    assert len(shared) == 3
+    reader = Reader(tmp_path)
     try:
-        assert not reader.start("paretofit up")
+        assert not reader.start("paretofit up --devices none")
+        worker = reader.work(block.command, shared)
         with Client(reader.url) as client:
-
-            def trainers() -> list[bool]:
-                return [each.alive for each in client.workers() if each.queue == "train"]
-
-            assert eventually(lambda: len(trainers()) == 1, within=60), "the service's own"
-            process = reader.work(block.command)
-            assert eventually(lambda: process.poll() is not None or len(trainers()) > 1, within=60), process.output()
-            assert trainers() == [True, True], process.output()
+            assert not reader.follow(Block(block.page, 0, "sh", "paretofit datasets add photos.tar --name photos"))
+            dataset = client.datasets.wait(next(client.datasets.list()).id, timeout=120)
+            tiny = METHODS["mutualnet"].params.tiny
+            made = client.searches.create(dataset_id=dataset.id, method={"kind": "mutualnet", **tiny, "batch_size": 16})
+            found = client.searches.wait(made.id, timeout=400)
+            assert (found.state, found.progress.trials) == ("succeeded", {"completed": 2}), worker.output()
+            assert sorted(each.queue for each in client.workers()) == ["light", "train"]
     finally:
         reader.stop()
 

@@ -13,6 +13,10 @@ def test_cpu_is_one_slot_with_all_cores_but_the_service_s_own() -> None:
     assert slots("cpu") == [Slot("cpu-0", "cpu", max(1, cores() - 1))]
 
 
+def test_none_has_no_slots() -> None:
+    assert slots("none") == []
+
+
 def test_cpu_slots_share_the_cores() -> None:
     shared = slots(f"cpu:{cores()}")
     assert len(shared) == cores()

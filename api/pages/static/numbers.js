@@ -18,7 +18,7 @@ export function quantity(value) {
 
 export function cost(value, metric) {
   if (value === null || value === undefined) return "–";
-  if (metric.startsWith("latency")) return `${Number(value.toPrecision(3))} ms`;
+  if (metric.startsWith("latency") || metric.endsWith("_ms")) return `${Number(value.toPrecision(3))} ms`;
   if (metric.endsWith("_bytes")) return `${quantity(value).replace(/([kMGT])$/, " $1")}B`;
   return quantity(value);
 }

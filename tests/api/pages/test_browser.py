@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Route, expect
@@ -13,7 +14,7 @@ from db.engine import transaction
 from db.tables import MetricRow, PointRow
 from tests.api import rows
 from tests.api.pages.browser import DESKTOP, PHONE, Scheme, drawn, violations, visiting
-from tests.api.process import Api
+from tests.api.process import Api, running
 from tests.api.test_exports import RECORD
 
 PAGES = (
@@ -192,17 +193,24 @@ def test_a_dataset_comes_from_an_address(chromium: Browser, api: Api) -> None:
         assert made["source"] == {"kind": "url", "url": "https://images.example/some.zip", "sha256": "ab" * 32}
 
 
-def test_a_dataset_comes_from_a_bucket(chromium: Browser, api: Api) -> None:
+def test_a_dataset_comes_from_a_bucket(
+    chromium: Browser, api: Api, tmp_path: Path, database_url: str, redis_url: str
+) -> None:
     with visiting(chromium, str(api.http.base_url).rstrip("/")) as visit:
+        expect(visit.open("/datasets").get_by_label("An archive in a bucket")).to_have_count(0)
+    with (
+        running(tmp_path, database_url, redis_url, PARETOFIT_S3_SOURCES="s3://shared/{tenant}/") as opened,
+        visiting(chromium, str(opened.http.base_url).rstrip("/")) as visit,
+    ):
         page = visit.open("/datasets")
         page.get_by_label("An archive in a bucket").check()
-        expect(page.locator("#archive-help")).to_contain_text("Below s3://shared/open/.")
+        expect(page.locator("#archive-help")).to_contain_text("Below s3://shared/default/.")
         page.get_by_label("Name", exact=True).fill("from a bucket")
-        page.get_by_label("Place of the archive").fill("s3://shared/open/some.zip")
+        page.get_by_label("Place of the archive").fill("s3://shared/default/some.zip")
         page.get_by_role("button", name="Add").click()
         page.wait_for_url("**/datasets/ds_*")
-        made = api.http.get(f"/v1/datasets/{page.url.rpartition('/')[2]}").json()
-        assert (made["source"]["kind"], made["source"]["url"]) == ("s3", "s3://shared/open/some.zip")
+        made = opened.http.get(f"/v1/datasets/{page.url.rpartition('/')[2]}").json()
+        assert (made["source"]["kind"], made["source"]["url"]) == ("s3", "s3://shared/default/some.zip")
 
 
 def test_the_curves_of_every_trial_can_be_chosen(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import re
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import Engine, update
 
 from api.pages import assets
+from api.pages.rendering import _machine
 from db.engine import transaction
 from db.tables import LogRow, PointRow
 from tests.api import rows
@@ -21,6 +23,18 @@ INLINE = re.compile(
     r"<script(?![^>]*\b(src|type=\"application/json\"))|<style|\sstyle=|\son[a-z]+=|javascript:", re.IGNORECASE
 )
 FOREIGN = re.compile(r"(?:src|href|action)=\"(?:https?:)?//")
+
+
+@pytest.mark.parametrize(
+    ("described", "said"),
+    [
+        ({"torch": "2.9", "cores": 1, "processor": "AMD EPYC"}, "AMD EPYC, 1 core, torch 2.9"),
+        ({"host": "box", "threads": 2, "devices": {"torch-cpu-1t": {}}}, "box, 2 threads"),
+        ({"gpus": ["L4", "T4"], "threads": None}, "L4 and T4"),
+    ],
+)
+def test_a_machine_in_a_few_words(described: dict[str, Any], said: str) -> None:
+    assert _machine(described) == said
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,15 @@ import pytest
 import torch
 from torch import nn
 
+from models.architecture import Architecture
 from models.build import build
 from models.families.registry import architecture
-from models.kinds.sampling import (
-    Draw,
-    Policy,
-    plain,
-    sampled,
-)
-from models.layers.folded_residual import Choice
+from models.kinds.basic import Classifier
+from models.kinds.residual import ResidualBottleneck
+from models.kinds.sampling import Draw, Policy, plain, sampled
+from models.layers.folded_residual import Choice, extent
 from models.layers.masked_residual import MaskedBlock
-from models.layers.sparse import Form, break_even, sparse
+from models.layers.sparse import Form, _crossing, break_even, sparse
 from models.layers.spatial_sampling import samplings
 from models.layers.tiled_sampling import Tiles
 from tests.models.layers.spatial import BACKBONES, images, network, trained
@@ -95,8 +94,10 @@ def test_it_runs_anywhere_and_can_be_copied_and_kept(name: str, form: Form, tmp_
     torch.save(quick, tmp_path / "quick.pt")
     assert torch.equal(torch.load(tmp_path / "quick.pt", weights_only=False)(x), expected)
     assert all(parameter.requires_grad for parameter in found.parameters())
-    # What it computes with follows it to a device.
-    assert not [module for module in quick.modules() for value in vars(module).values() if torch.is_tensor(value)]
+    # What interpolates follows it to a device.
+    assert {"positions": "exponents", "tiles": "sigma"}[form] in {
+        name.rpartition(".")[2] for name in quick.state_dict()
+    }
 
 
 @torch.inference_mode()
@@ -116,7 +117,9 @@ def test_break_even_is_a_share_for_every_convolution_and_block(form: Form) -> No
     x = images(1)
     table = break_even(found, x, form)
     assert all(0 <= choice.break_even <= 1 for choice in table.values())
-    assert sum(isinstance(name[0], int) for name in table) == 10
+    # By role: the first and the second of each stage's blocks, and the shortcuts.
+    roles = Counter(name[0] for name in table if isinstance(name[0], str))
+    assert roles == {"first": 7, "second": 4, "shortcut": 3}
     for block in sparse(found, form=form).blocks:
         if isinstance(block, MaskedBlock):
             assert block.key((len(x), *x.shape[-2:])) in table
@@ -164,6 +167,65 @@ def test_the_density_of_masks_decides(form: Form, draw: Draw, monkeypatch: pytes
         block.table = {block.key((2, 8, 8)): Choice(break_even=even)}
         found_ways.append(block(x))
     assert found_ways == ["where masks say", "everywhere"]
+
+
+@pytest.mark.parametrize(("density", "computed"), [(0.4, 0.0), (0.6, 1.0)])
+@torch.inference_mode()
+def test_a_budget_of_few_tiles_is_what_it_draws(density: float, computed: float) -> None:
+    found = network("resnet50", fill="zero", draw="budget", density=density, grid=0, tile=8)
+    block = next(each for each in sparse(found).blocks if isinstance(each, MaskedBlock))
+    x = torch.rand(2, block.first.weight.shape[1], 7, 7).contiguous(memory_format=torch.channels_last)
+    assert block.budgets(extent(x)) == [computed] * 2 == [float(mask.mean()) for mask in block.masks(x)]
+
+
+@pytest.mark.parametrize("form", ["positions", "tiles"])
+@torch.inference_mode()
+def test_budgets_come_from_the_first_convolutions_product(form: Form) -> None:
+    found, x = network("resnet50", fill="zero", draw="budget", density=0.5, grid=0), images(2)
+    before = torch.get_rng_state()
+    table = break_even(found, x, form)
+    made = sparse(found, {name: Choice(break_even=0.0) for name in table}, form)
+    blocks = [each for each in made.blocks if isinstance(each, MaskedBlock)]
+    assert all(block.joint is not None for block in blocks)
+    assert Counter(name[0] for name in table)["joint"] == 8
+    for block in blocks:
+        block.masks.forward = None  # type: ignore[assignment]
+    assert torch.allclose(made(x), found(x), rtol=1e-4, atol=1e-5)
+    torch.set_rng_state(before)
+    sparse(found, form=form)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("form", ["positions", "tiles"])
+@torch.inference_mode()
+def test_maps_of_one_channel(form: Form) -> None:
+    torch.manual_seed(0)
+    body = ResidualBottleneck(1, 4, 16, stride=1, groups=1, projection=True)
+    plain_one = Architecture("one", 32, 1, 5, (body, Classifier(16, 5)))
+    found = trained(build(sampled(plain_one, Policy(density=0.5, draw="budget", fill="zero", grid=0))).eval())
+    x = torch.randn(3, 1, 9, 9)
+    for role in ("first", "third", "shortcut"):
+        for even in (0.0, 1.0):
+            table = {name: Choice(break_even=even, product=name[0] == role) for name in break_even(found, x, form)}
+            assert torch.allclose(sparse(found, table, form)(x), found(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("densities", "seconds", "even"),
+    [
+        ((0.2, 0.5, 0.8), (0.4, 0.8, 1.2), 0.65),
+        ((0.2, 0.5, 0.8), (0.6, 1.2, 1.3), 0.4),
+        ((0.2, 0.5, 0.8), (0.4, 0.6, 0.8), 1.0),
+        ((0.2, 0.5, 0.8), (1.1, 1.2, 1.3), 0.0),
+        ((0.2, 0.5, 0.8), (0.5, 0.5, 0.5), 1.0),
+        ((0.0, 0.0, 1.0), (0.5, 0.6, 1.4), 0.5),
+        ((0.0, 1.0, 1.0), (0.5, 1.5, 1.4), 0.5),
+    ],
+)
+def test_break_even_is_where_the_lines_cross(
+    densities: tuple[float, ...], seconds: tuple[float, ...], even: float
+) -> None:
+    assert _crossing(densities, seconds) == pytest.approx(even)
 
 
 def test_other_precisions_are_refused() -> None:
