@@ -142,7 +142,9 @@ def test_a_worker_on_another_machine(block: Block, tmp_path: Path) -> None:
             assert not reader.follow(Block(block.page, 0, "sh", "paretofit datasets add photos.tar --name photos"))
             dataset = client.datasets.wait(next(client.datasets.list()).id, timeout=120)
             tiny = METHODS["mutualnet"].params.tiny
-            made = client.searches.create(dataset_id=dataset.id, method={"kind": "mutualnet", **tiny, "batch_size": 16})
+            made = client.searches.create(
+                name="elsewhere", dataset_id=dataset.id, method={"kind": "mutualnet", **tiny, "batch_size": 16}
+            )
             found = client.searches.wait(made.id, timeout=400)
             assert (found.state, found.progress.trials) == ("succeeded", {"completed": 2}), worker.output()
             assert sorted(each.queue for each in client.workers()) == ["light", "train"]
