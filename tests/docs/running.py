@@ -42,7 +42,9 @@ class Reader:
         # The reader types `make` in the clone.
         (tools / "make").write_text(f'#!/bin/sh\nexec "$(PATH=/usr/bin:/bin command -v make)" -C {ROOT} "$@"\n')
         (tools / "make").chmod(0o755)
-        self._environment = os.environ | FAST | {"PATH": f"{tools}:{BIN}:{os.environ['PATH']}"} | environment
+        # What `make test` was told is not for the `make` that a page names.
+        own = {name: value for name, value in os.environ.items() if name not in {"ARGS", "MAKEFLAGS", "MAKEOVERRIDES"}}
+        self._environment = own | FAST | {"PATH": f"{tools}:{BIN}:{os.environ['PATH']}"} | environment
         self._environment["PARETOFIT_HOME"] = str(folder / "home")
 
     def folder(self, page: str) -> Path:

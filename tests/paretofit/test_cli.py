@@ -175,11 +175,16 @@ def test_an_interrupt_ends_watching(service: Service, name: str) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell has what it starts in the background ignore interrupts, and so have its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    assert watching.stdout is not None
-    assert "search created" in watching.stdout.readline()
-    watching.send_signal(signal.SIGINT)
-    _, errors = watching.communicate(timeout=30)
+    try:
+        assert watching.stdout is not None
+        assert "search created" in watching.stdout.readline()
+        watching.send_signal(signal.SIGINT)
+        _, errors = watching.communicate(timeout=30)
+    finally:
+        watching.kill()
     assert watching.returncode == 130
     assert "interrupted" in errors
     assert "Traceback" not in errors
