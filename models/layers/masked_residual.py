@@ -32,14 +32,14 @@ class Masks(nn.Module):
         self.register_buffer("bias", torch.cat([cast("Tensor", each.predict.bias).detach() for each in samplings]))
 
     @property
-    def budgets(self) -> bool:
-        """Whether no image changes their densities."""
+    def fixed(self) -> bool:
+        """Whether their densities are the same for all images."""
         return self.samplings[0].draw == "budget"
 
     @property
     def constant(self) -> bool:
         """Whether every position is computed whatever the image."""
-        return self.budgets and all(each.density >= 1 for each in self.samplings)
+        return self.fixed and all(each.density >= 1 for each in self.samplings)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """[N, C, H, W] -> of each mask float32 [N, 1, H', W']."""
@@ -65,8 +65,8 @@ class MaskedBlock(FoldedResidual):
         super().__init__(module.body, table)
         self.masks = Masks([cast("Sampling", each) for each in module.masks])
         fits = self.entry is None and self.first.kernel == 1 and module.fills is None
-        self.joint = _joint(self.first, self.masks) if fits and self.masks.budgets else None
-        """For masks whose densities are known before they are."""
+        self.joint = _joint(self.first, self.masks) if fits and self.masks.fixed else None
+        """Of masks whose densities are known before they are drawn."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.masks.constant:
@@ -120,10 +120,10 @@ class MaskedBlock(FoldedResidual):
         """The share of the convolutions' multiply-accumulates, of those of the masks that are computed."""
         computed = whole = 0.0
         positions = 1.0
-        for conv, share in zip(self.convolutions(), (shares[0], shares[-1], shares[-1]), strict=False):
+        for conv, of_mask in zip(self.convolutions(), (shares[0], shares[-1], shares[-1]), strict=False):
             if conv is not self.shortcut:
                 positions /= conv.stride**2
-                computed += conv.matrix.numel() * positions * share
+                computed += conv.matrix.numel() * positions * of_mask
                 whole += conv.matrix.numel() * positions
         return computed / whole
 
