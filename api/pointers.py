@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from api.schemas.problems import FieldProblem
+from legible import legible
 
 
 def field_problems(errors: Sequence[Mapping[str, Any]], body: object) -> list[FieldProblem]:
     """One entry for each of pydantic's errors: `/field/0` within the body, `?name` or the header's name elsewhere."""
-    return [_field_problem(error, body) for error in errors]
+    return [_field_problem(error, body) for error in errors if not _follows(error, errors)]
 
 
 def pointer(path: Sequence[str | int]) -> str:
@@ -31,6 +32,13 @@ def paths_to(text: str, document: object) -> Iterator[list[str | int]]:
             parts = enumerate(document)
     for part, inner in parts:
         yield from ([part, *path] for path in paths_to(text, inner))
+
+
+def _follows(error: Mapping[str, Any], errors: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a list is only too short because items with errors of their own were not counted."""
+    place = tuple(error["loc"])
+    within = (tuple(each["loc"]) for each in errors if each is not error)
+    return error["type"] == "too_short" and any(each[: len(place)] == place for each in within)
 
 
 def _field_problem(error: Mapping[str, Any], body: object) -> FieldProblem:
@@ -76,6 +84,8 @@ def _detail(error: Mapping[str, Any]) -> str:
             return "missing: it says which of the alternatives is meant"
         case "missing":
             return "missing"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"must be an object of fields, {{...}}, not {legible(repr(error['input']))[:100]}"
         case "value_error":
             return str(context.get("error", error["msg"]))
         case _:

@@ -94,14 +94,15 @@ class FoldedResidual(nn.Module):
         return self._summed(total, self.everywhere(self.second, inner), masks[-1])
 
     def _summed(self, total: Tensor, out: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The block's output from the shortcut's and the second convolution's, with a mask on what is added."""
+        """The block's output from the shortcut's and the second convolution's, both [N, C, H', W'] and changed, with a mask
+        [N, 1, H', W'] on what is added."""
         if self.third is None:
             return self.left(total.add_(out) if mask is None else total.addcmul_(out, mask))
         return self.expanded(total, F.relu_(out), mask, product=self.choice(self.third, extent(out)).product)
 
     def expanded(self, total: Tensor, inner: Tensor, mask: Tensor | None, *, product: bool) -> Tensor:
-        """`total` with the last of three convolutions added where a mask is not 0, activated. All but the convolution is in
-        place."""
+        """`total` [N, C', H', W'], activated after the last of three convolutions of `inner` [N, C, H', W'], times `mask`
+        [N, 1, H', W'] if there is one, was added. It is changed; with `product`, which tells how it is computed, so is `inner`."""
         assert self.third is not None
         if not product:
             made = self.third.everywhere(inner, product=False)

@@ -46,7 +46,7 @@ class Masks(nn.Module):
         return self.drawn(rows(x.contiguous(memory_format=torch.channels_last)) @ self.matrix, extent(x))
 
     def drawn(self, products: Tensor, like: tuple[int, int, int]) -> list[Tensor]:
-        """The same, of rows [N * H * W, C] times `matrix`. `like`: N, H and W."""
+        """The same, of `products` [N * H * W, 9 masks], an input's rows times `matrix`. `like`: N, H and W."""
         count, height, width = like
         found = products.view(count, height * width, -1).transpose(1, 2)
         logits = F.fold(found, (height, width), kernel_size=3, padding=1) + self.bias[:, None, None]
@@ -117,7 +117,7 @@ class MaskedBlock(FoldedResidual):
         return found
 
     def density(self, shares: list[float]) -> float:
-        """The share of the convolutions' multiply-accumulates, of those of the masks that are computed."""
+        """The share of the convolutions' multiply-accumulates that is computed, from that of each mask's positions."""
         computed = whole = 0.0
         positions = 1.0
         for conv, of_mask in zip(self.convolutions(), (shares[0], shares[-1], shares[-1]), strict=False):

@@ -94,7 +94,7 @@ def _is_nonnegative(block: nn.Module, *, before: bool) -> bool:
 def break_even(network: Network, images: Tensor, form: Form | None = None) -> dict[Key | BlockKey, Choice]:
     """For each convolution of the residual blocks and each block with masks, on what reaches it of `images` [N, C, H, W], with
     torch's present threads: up to which density it is faster at random places (tiles, if masks are drawn so) than everywhere, and
-    which dense form is faster; of a first convolution together with its masks' predictors the latter alone. `form` as in `sparse`."""
+    which dense form is faster; of a first convolution together with its masks' predictors only the form. `form` as in `sparse`."""
     found: dict[Key | BlockKey, Choice] = {}
     x = images
     # Its blocks read what was found before.

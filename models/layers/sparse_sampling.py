@@ -51,7 +51,7 @@ class SparseBlock(MaskedBlock):
         active = Active.of(mask, gated=False)
         if index == 0:
             return partial(self._gathered, self.first, x, active), partial(self._picked, self.first, x, active)
-        padded = Padded((len(x), *size_of(x)), x, x.shape[1])
+        padded = Padded(extent(x), x, x.shape[1])
         padded.fill(x)
         return partial(self._gathered, self.second, padded, active), partial(self._picked, self.second, padded, active)
 

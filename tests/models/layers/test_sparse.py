@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from models.architecture import Architecture
 from models.build import build
@@ -159,14 +160,23 @@ def test_the_density_of_masks_decides(form: Form, draw: Draw, monkeypatch: pytes
     x = torch.rand(2, block.first.weight.shape[1], 8, 8).contiguous(memory_format=torch.channels_last)
     density = block.density([float(mask.mean()) for mask in block.masks(x)])
     assert 0.1 < density < 0.9
-    monkeypatch.setattr(type(block), "on", lambda *given: "where masks say")
-    monkeypatch.setattr(type(block), "masked", lambda *given: "everywhere")
-    monkeypatch.setattr(type(block), "whole", lambda *given: "everywhere")
-    found_ways = []
+    ways: list[str] = []
+
+    def noted(way: str, run: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def run_and_note(*given: Tensor) -> Tensor:
+            ways.append(way)
+            return run(*given)
+
+        return run_and_note
+
+    for way in ("on", "masked", "whole"):
+        monkeypatch.setattr(block, way, noted(way, getattr(block, way)))
+    made = []
     for even in (density + 0.05, density - 0.05):
         block.table = {block.key((2, 8, 8)): Choice(break_even=even)}
-        found_ways.append(block(x))
-    assert found_ways == ["where masks say", "everywhere"]
+        made.append(block(x.clone()))
+    assert ways == ["on", "whole" if draw == "budget" else "masked"]
+    assert torch.allclose(made[0], made[1], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("density", "computed"), [(0.4, 0.0), (0.6, 1.0)])
@@ -188,9 +198,11 @@ def test_budgets_come_from_the_first_convolutions_product(form: Form) -> None:
     blocks = [each for each in made.blocks if isinstance(each, MaskedBlock)]
     assert all(block.joint is not None for block in blocks)
     assert Counter(name[0] for name in table)["joint"] == 8
+    alone: list[nn.Module] = []
     for block in blocks:
-        block.masks.forward = None  # type: ignore[assignment]
+        block.masks.register_forward_hook(lambda module, given, masks: alone.append(module))
     assert torch.allclose(made(x), found(x), rtol=1e-4, atol=1e-5)
+    assert alone == []
     torch.set_rng_state(before)
     sparse(found, form=form)
     assert torch.equal(torch.get_rng_state(), before)
