@@ -35,6 +35,9 @@ class Block(ABC):
     kind: ClassVar[str]
     module: ClassVar[str]
     """The torch module that computes it, as `package.module:Class`; it is made with the block as its argument."""
+    permutable: ClassVar[bool] = False
+    """Whether its layers declare what they read (`Layer.reads`), so that `models.channel_groups` may reorder its channels;
+    otherwise the order of its channels is fixed."""
 
     in_channels: int
     out_channels: int

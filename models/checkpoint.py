@@ -6,34 +6,43 @@ Reading the record needs no torch.
 from __future__ import annotations
 
 import json
+import operator
 import os
 import secrets
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.architecture import Architecture
+from models.finite import NonFiniteError
+from models.header import METADATA_KEY, read_header
+from models.header import CheckpointError as CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from models.build import Network
 
-METADATA_KEY = "paretofit"
-MAX_HEADER_BYTES = 100_000_000
-"""The safetensors format's own limit."""
-
-
-class CheckpointError(ValueError):
-    """The file is no checkpoint of Paretofit's, or a damaged one."""
-
 
 def save(path: Path | str, network: Network, record: Mapping[str, Any]) -> None:
     """Write a network and its record, whole or not at all. Raises ValueError if the record's `architecture` is
-    another's."""
+    another's, NonFiniteError for a tensor with infinite or NaN values."""
     if record.get("architecture") != network.architecture.to_json():
         raise ValueError("the record's architecture is not the network's")
+    if (name := first_nonfinite(network)) is not None:
+        raise NonFiniteError(f"{name} has infinite or NaN values: the network is not saved")
     write(path, network.state_dict(), record)
+
+
+def first_nonfinite(network: Network) -> str | None:
+    """The name of the network's first tensor with an infinite or NaN value, None if there is none. The host waits for the
+    device once if all are finite."""
+    tensors = {name: tensor for name, tensor in network.state_dict().items() if tensor.is_floating_point()}
+    flags = {name: tensor.isfinite().all() for name, tensor in tensors.items()}
+    if reduce(operator.and_, flags.values()):
+        return None
+    return next(name for name, finite in flags.items() if not finite)
 
 
 def write(path: Path | str, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
@@ -58,14 +67,9 @@ def write(path: Path | str, tensors: Mapping[str, Tensor], record: Mapping[str, 
 def read_record(path: Path | str) -> dict[str, Any]:
     """A checkpoint's record, from the header alone. Raises CheckpointError, and OSError where there is no file."""
     source = Path(path)
-    with source.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        room = source.stat().st_size - 8
-        if not 2 <= length <= min(room, MAX_HEADER_BYTES):
-            raise CheckpointError(f"{source.name} is no safetensors file, or cut short: its header is not all there")
-        header = file.read(length)
+    header, _ = read_header(source)
     try:
-        record = json.loads(json.loads(header)["__metadata__"][METADATA_KEY])
+        record = json.loads(header["__metadata__"][METADATA_KEY])
     except (ValueError, KeyError, TypeError, RecursionError):
         record = None
     if not isinstance(record, dict):

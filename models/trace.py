@@ -6,9 +6,13 @@ Torch-free. A layer's name is that of its torch module, so that `name + ".weight
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 Size = tuple[int, int]
 """Height and width, pixels."""
+
+INPUT: Final = ""
+"""The input of a block, among the `reads` of its layers."""
 
 
 class TooSmallError(ValueError):
@@ -46,7 +50,9 @@ class Layer:
 
     `held` counts the elements of tensors that must be kept while this layer runs, beside its output and (unless it is
     `in_place`) its input: a shortcut, or an input that a later layer reads again. `in_parts` tells the channels of a
-    convolution's input that is a concatenation: narrowing cuts each part for itself.
+    convolution's input that is a concatenation: narrowing cuts each part for itself. `reads` names the layers of the same
+    block (or `INPUT`) whose outputs it takes; empty: the layer before it, the block's input for the first. Only blocks that
+    are `permutable` have to declare it.
     """
 
     name: str
@@ -61,6 +67,7 @@ class Layer:
     held: int = 0
     in_place: bool = False
     in_parts: tuple[int, ...] = ()
+    reads: tuple[str, ...] = ()
 
     @property
     def live_elements(self) -> int:
@@ -78,6 +85,7 @@ def conv(
     groups: int = 1,
     held: int = 0,
     in_parts: tuple[int, ...] = (),
+    reads: tuple[str, ...] = (),
 ) -> Layer:
     """A convolution without bias, square odd kernel, padded by kernel // 2. Raises ValueError for numbers that fit none."""
     if kernel < 1 or kernel % 2 == 0:
@@ -102,6 +110,7 @@ def conv(
         params=params,
         held=held,
         in_parts=in_parts,
+        reads=reads,
     )
 
 
@@ -115,11 +124,11 @@ def activation(name: str, x: Shape, kind: str, *, held: int = 0) -> Layer:
     return Layer(name, kind, x, x, held=held, in_place=True)
 
 
-def add(name: str, x: Shape, other: Shape) -> Layer:
+def add(name: str, x: Shape, other: Shape, *, reads: tuple[str, ...] = ()) -> Layer:
     """The sum of two tensors of one shape."""
     if x != other:
         raise ValueError(f"cannot add {other} to {x}")
-    return Layer(name, "add", x, x, held=other.elements, in_place=True)
+    return Layer(name, "add", x, x, held=other.elements, in_place=True, reads=reads)
 
 
 def concat(name: str, x: Shape, other: Shape) -> Layer:

@@ -129,13 +129,16 @@ def architecture(
     channels: int = 3,
     groups: int | None = None,
     structure: Structure | None = None,
+    keep_last_channels: bool = False,
 ) -> Architecture:
     """A network of a family by name.
 
     `base_width` multiplies the family's table: the channels of the full network. `width` narrows (or widens) it, by
     multiples of 8 if `slimmable`; then it may be one number for each of the family's `stages`. `nominal` is the input
     side in pixels that the strides are chosen for. `groups` is that of ShuffleNet's convolutions (unset: 3), `structure`
-    ScaleNet's channels by scale (unset: the published ones, or equal parts). Raises ValueError for an unknown name, listing those there are, and for numbers that make no network.
+    ScaleNet's channels by scale (unset: the published ones, or equal parts). `keep_last_channels` leaves MobileNetV2's
+    last 1280 channels at a `base_width` below 1, as in published weights. Raises ValueError for an unknown name, listing
+    those there are, and for numbers that make no network.
     """
     known = _known(family)
     if slimmable and not known.slimmable:
@@ -157,6 +160,7 @@ def architecture(
         channels=channels,
         groups=groups,
         structure=structure,
+        keep_last_channels=keep_last_channels,
     )
     return known.build(family, scale)
 

@@ -137,7 +137,8 @@ def _channels(stage: Stage, table: Table, scale: Scale, width: float) -> int:
             return slimmable(base, width)
         return truncated(base, width) if divisor is None else make_divisible(base * width, divisor)
 
-    full = rounded(stage.out, scale.base_width)
+    kept = stage.keeps and scale.keep_last_channels
+    full = rounded(stage.out, max(1.0, scale.base_width) if kept else scale.base_width)
     if not stage.keeps:
         return rounded(full, width)
     return full if scale.slimmable else rounded(full, max(1.0, width))

@@ -32,6 +32,7 @@ class Conv(Block):
 
     kind: ClassVar[str] = "conv"
     module: ClassVar[str] = "models.blocks:ConvUnit"
+    permutable: ClassVar[bool] = True
 
     in_channels: int
     out_channels: int
@@ -55,6 +56,7 @@ class Norm(Block):
 
     kind: ClassVar[str] = "norm"
     module: ClassVar[str] = "models.blocks:Norm"
+    permutable: ClassVar[bool] = True
 
     in_channels: int
     out_channels: int
@@ -74,6 +76,7 @@ class Classifier(Block):
 
     kind: ClassVar[str] = "classifier"
     module: ClassVar[str] = "models.blocks:Classifier"
+    permutable: ClassVar[bool] = True
 
     in_channels: int
     out_channels: int

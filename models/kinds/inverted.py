@@ -19,6 +19,7 @@ class InvertedResidual(Block):
 
     kind: ClassVar[str] = "inverted_residual"
     module: ClassVar[str] = "models.blocks:InvertedResidual"
+    permutable: ClassVar[bool] = True
 
     in_channels: int
     mid_channels: int

@@ -17,6 +17,7 @@ class MaxPool(Block):
 
     kind: ClassVar[str] = "max_pool"
     module: ClassVar[str] = "models.blocks:MaxPool"
+    permutable: ClassVar[bool] = True
 
     in_channels: int
     out_channels: int

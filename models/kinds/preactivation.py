@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from models.architecture import Block, register
-from models.trace import Layer, Shape, Size, activation, add, batch_norm, conv
+from models.trace import INPUT, Layer, Shape, Size, activation, add, batch_norm, conv
 
 
 @register
@@ -16,6 +16,7 @@ class PreactivationBasic(Block):
 
     kind: ClassVar[str] = "preactivation_basic"
     module: ClassVar[str] = "models.blocks:PreactivationBasic"
+    permutable: ClassVar[bool] = True
 
     in_channels: int
     mid_channels: int
@@ -34,9 +35,14 @@ class PreactivationBasic(Block):
         if self.projection:
             shortcut = (conv("shortcut", x, self.out_channels, stride=self.stride),)
             kept = shortcut[0].output.elements
-        first = conv("conv1", x, self.mid_channels, kernel=3, stride=self.stride, held=kept)
+        first = conv("conv1", x, self.mid_channels, kernel=3, stride=self.stride, held=kept, reads=("act1",))
         norm = batch_norm("norm2", first.output, held=kept)
         act = activation("act2", first.output, "relu", held=kept)
         second = conv("conv2", act.output, self.out_channels, kernel=3, held=kept)
-        total = add("add", second.output, shortcut[0].output if shortcut else x)
+        total = add(
+            "add",
+            second.output,
+            shortcut[0].output if shortcut else x,
+            reads=("conv2", "shortcut" if shortcut else INPUT),
+        )
         return (*entry, *shortcut, first, norm, act, second, total)

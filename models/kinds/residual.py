@@ -7,18 +7,22 @@ from typing import ClassVar
 
 from models.architecture import Block, register
 from models.kinds.basic import conv_unit
-from models.trace import Layer, Shape, Size, activation, add
+from models.trace import INPUT, Layer, Shape, Size, activation, add
 
 
 def with_shortcut(x: Shape, body: tuple[Layer, ...], shortcut: tuple[Layer, ...] = ()) -> tuple[Layer, ...]:
     """The body on `x`, then the shortcut (none: `x` itself), then their sum. `x` is kept until then."""
     first, *rest = body
     out = body[-1].output
+    beside = tuple(
+        replace(layer, held=out.elements, reads=layer.reads if i else (INPUT,)) for i, layer in enumerate(shortcut)
+    )
+    name, other = (beside[-1].name, beside[-1].output) if beside else (INPUT, x)
     return (
         first,
         *(replace(layer, held=x.elements) for layer in rest),
-        *(replace(layer, held=out.elements) for layer in shortcut),
-        add("add", out, shortcut[-1].output if shortcut else x),
+        *beside,
+        add("add", out, other, reads=(body[-1].name, name)),
     )
 
 
@@ -32,6 +36,7 @@ class ResidualBasic(Block):
 
     kind: ClassVar[str] = "residual_basic"
     module: ClassVar[str] = "models.blocks:ResidualBasic"
+    permutable: ClassVar[bool] = True
 
     in_channels: int
     mid_channels: int
@@ -54,6 +59,7 @@ class ResidualBottleneck(Block):
 
     kind: ClassVar[str] = "residual_bottleneck"
     module: ClassVar[str] = "models.blocks:ResidualBottleneck"
+    permutable: ClassVar[bool] = True
 
     in_channels: int
     mid_channels: int

@@ -17,6 +17,7 @@ class Separable(Block):
 
     kind: ClassVar[str] = "separable"
     module: ClassVar[str] = "models.blocks:Separable"
+    permutable: ClassVar[bool] = True
 
     in_channels: int
     out_channels: int

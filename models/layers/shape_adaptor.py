@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from models.blocks import activation
 from models.build import module
 from models.families.shapes import HIGH, LOW, Rule, Shape, Sizes, shaped
+from models.finite import NonFiniteError
 from models.kinds import shape_adaptor
 from models.layers.slimmable import Slimmable
 from models.trace import Size
@@ -145,12 +146,12 @@ class Adaptive(nn.Module):
         """Make sizes and blends those of the alphas, which are returned. The host reads them all at once: the only time that it
         waits for the device. `agree` may change the sizes (int64, on the CPU) to those of another rank.
 
-        Raises ValueError for alphas that are no numbers.
+        Raises NonFiniteError for alphas that are not finite.
         """
         before = self.sizes
         alphas = self.alpha.to("cpu", copy=True).tolist()
         if not all(map(math.isfinite, alphas)):
-            raise ValueError(f"the alphas of the shape adaptors diverged: {alphas}; lower alpha_learning_rate")
+            raise NonFiniteError(f"the alphas of the shape adaptors diverged: {alphas}; lower alpha_learning_rate")
         self.sides.copy_(torch.tensor(self.rule.sizes(alphas, before if any(map(any, before)) else None)))
         if agree is not None:
             agree(self.sides)

@@ -52,12 +52,20 @@ class Slimmable(nn.Module):
     drops them all.
     """
 
+    fixed: Tensor | None
+
     def __init__(self, architecture: Architecture, device: torch.device | str | None = None) -> None:
         super().__init__()
         self.architecture = architecture
         self.network = _without_statistics(build.build(architecture, device))
         self.bank: dict[BankKey, Tensor] = {}
         """[2, channels of all batch normalisations]: means and variances."""
+        self.register_buffer("fixed", None)
+
+    def fix_statistics(self, entry: Tensor) -> None:
+        """Normalize by these statistics from now on, [2, channels of all batch normalisations] in the order of the layers, in
+        training too: those of trained weights, where a batch has too few images for its own. For the full network alone."""
+        self.fixed = entry.detach().to(next(self.parameters())).clone()
 
     def forward(self, x: Tensor, sub: Architecture | None = None) -> Tensor:
         """Images [N, C, H, W] -> logits [N, classes] of `sub` (unset: the full network).
@@ -71,6 +79,11 @@ class Slimmable(nn.Module):
             size = (x.shape[-2], x.shape[-1])
             return _call(cut.network, self._weights(cut) | self._statistics(cut, size), x)
         self.bank.clear()
+        if self.fixed is not None:
+            if sub != self.architecture:
+                raise ValueError("fixed statistics are the full network's: a narrower one has none")
+            cut = _cut(sub, sub, training=False)
+            return _call(cut.network, self._weights(cut) | _named_statistics(cut, self.fixed), x)
         if sub == self.architecture:
             full: Tensor = self.network(x)
             return full
@@ -82,6 +95,8 @@ class Slimmable(nn.Module):
         """Compute the statistics of `sub` at the size of these batches of images [N, C, H, W], as the average over the
         batches, and keep them in the bank. Raises ValueError for no batch, and for batches of several sizes."""
         cut = _cut(self.architecture, sub, training=False)
+        if self.fixed is not None:
+            raise ValueError("its statistics are fixed: there is nothing to compute")
         weights = self._weights(cut)
         norms = [module for module in cut.network.modules() if isinstance(module, nn.BatchNorm2d)]
         reference = next(self.parameters())

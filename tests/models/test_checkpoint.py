@@ -16,8 +16,9 @@ from torch import Tensor
 
 from models.architecture import Architecture
 from models.build import Network, build
-from models.checkpoint import CheckpointError, load, read, read_record, save, write
+from models.checkpoint import CheckpointError, first_nonfinite, load, read, read_record, save, write
 from models.families.registry import architecture
+from models.finite import NonFiniteError
 
 ARCHITECTURE = architecture("wrn_10_1", width=0.5, nominal=32, classes=10, channels=1)
 
@@ -87,6 +88,18 @@ def test_a_record_is_read_without_torch(saved: Path) -> None:
 def test_a_record_of_another_architecture_is_refused(network: Network, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the record's architecture is not the network's"):
         save(tmp_path / "point.safetensors", network, record_of(architecture("fd_mobilenet")))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("name", ["blocks.0.conv.weight", "running_var", "linear.bias"])
+def test_a_network_that_is_not_finite_is_not_saved(network: Network, tmp_path: Path, name: str, value: float) -> None:
+    assert first_nonfinite(network) is None
+    full, tensor = next((full, tensor) for full, tensor in network.state_dict().items() if full.endswith(name))
+    tensor.view(-1)[-1] = value
+    assert first_nonfinite(network) == full
+    with pytest.raises(NonFiniteError, match=f"{full} has infinite or NaN values"):
+        save(tmp_path / "point.safetensors", network, record_of(ARCHITECTURE))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,6 +9,7 @@ import pytest
 
 MODULES = (
     "models.architecture",
+    "models.channel_groups",
     "models.checkpoint",
     "models.cost",
     "models.families.adaptors",
@@ -23,6 +24,13 @@ MODULES = (
     "models.families.structures",
     "models.families.vgg",
     "models.families.wide_resnet",
+    "models.header",
+    "models.pretrained.forms",
+    "models.pretrained.header",
+    "models.pretrained.layouts",
+    "models.pretrained.names",
+    "models.pretrained.record",
+    "models.pretrained.shuffle",
     "models.trace",
 )
 

@@ -342,3 +342,62 @@ def test_widths_beyond_one() -> None:
     x = images(sub)
     assert slim.architecture.blocks[1].out_channels == 48
     assert torch.equal(slim(x, sub), copied(slim, sub)(x))
+
+
+def fixed_entry(full: Architecture) -> Tensor:
+    """Means and variances of all batch normalizations, in the order of the layers."""
+    layers = full.layers((full.nominal, full.nominal))
+    channels = sum(layer.output.channels for layer in layers if layer.op == "batch_norm")
+    return torch.stack([0.1 * torch.randn(channels), 0.5 + torch.rand(channels)])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_fixed_statistics_are_those_of_a_static_network_in_evaluation_mode(family: Any) -> None:
+    full = family(1.0)
+    network = Slimmable(full).train()
+    entry = fixed_entry(full)
+    network.fix_statistics(entry)
+    static = build(full)
+    static.load_state_dict(dict(network.network.named_parameters()), strict=False)
+    begin = 0
+    for layer in full.layers((full.nominal, full.nominal)):
+        if layer.op == "batch_norm":
+            norm = static.get_submodule(layer.name)
+            end = begin + layer.output.channels
+            norm.get_buffer("running_mean").copy_(entry[0, begin:end])
+            norm.get_buffer("running_var").copy_(entry[1, begin:end])
+            begin = end
+    assert begin == entry.shape[1]
+    static.eval()
+    images = torch.randn(3, full.channels, *SIZE)
+    torch.testing.assert_close(network(images), static(images))
+    # The other images of a batch do not matter.
+    torch.testing.assert_close(network(images)[:1], network(images[:1]))
+
+
+def test_fixed_statistics_are_kept_and_what_is_normalized_by_them_is_trained() -> None:
+    full = fd_mobilenet(1.0)
+    network = Slimmable(full).train()
+    entry = fixed_entry(full)
+    network.fix_statistics(entry)
+    entry_before = entry.clone()
+    entry.zero_()
+    torch.autograd.backward(network(torch.randn(2, 1, *SIZE)).square().mean())
+    assert network.fixed is not None
+    assert torch.equal(network.fixed, entry_before)
+    assert all(parameter.grad is not None for parameter in network.network.parameters())
+    assert not network.bank
+
+
+def test_fixed_statistics_belong_to_the_full_network_and_to_its_state() -> None:
+    full = fd_mobilenet(1.0)
+    network = Slimmable(full).train()
+    network.fix_statistics(fixed_entry(full))
+    with pytest.raises(ValueError, match="fixed statistics are the full network's: a narrower one has none"):
+        network(torch.randn(2, 1, *SIZE), fd_mobilenet(0.5))
+    other = Slimmable(full).train()
+    other.fix_statistics(torch.zeros_like(fixed_entry(full)))
+    other.load_state_dict(network.state_dict())
+    images = torch.randn(2, 1, *SIZE)
+    assert torch.equal(other(images), network(images))
+    assert "fixed" not in Slimmable(full).state_dict()

@@ -1,0 +1,158 @@
+"""Which channels of a network may change their order, and which dimensions of which tensors follow. Torch-free.
+
+Channels that are added to one another, or that a depthwise convolution, a normalization, an activation or a pool passes
+on, keep one common order: they are a group. A dense convolution or the linear layer ends a group, because its columns
+undo whatever order its input has.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Final
+
+from models.architecture import Architecture
+from models.trace import INPUT, Layer
+
+_CHANNELWISE: Final = frozenset({"relu", "relu6", "max_pool", "avg_pool", "global_pool", "nearest", "bilinear"})
+"""Operations without parameters that compute each channel from the same channel."""
+_NORM: Final = ("weight", "bias", "running_mean", "running_var")
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelGroup:
+    """Channels that share one permutation: applied to all `rows` and `columns`, it leaves the network's outputs unchanged.
+
+    `name`: the layer that first computes them. `unit`: so many neighbors move together, the channels of one group of a
+    grouped convolution. `rows`: tensors of the state dict, permuted along their first dimension. `columns`: the weights of
+    dense convolutions and of the linear layer that read the channels, permuted along the second.
+    """
+
+    name: str
+    channels: int
+    unit: int
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+
+
+def channel_groups(architecture: Architecture) -> tuple[ChannelGroup, ...]:
+    """The groups of a network, from input to output; a dimension of a tensor that none of them lists has a fixed order.
+
+    Fixed are the image's channels, the classes, and whatever a block reads, computes and returns whose kind is not
+    `permutable`. Raises ValueError if the layers of a kind declare reads that do not fit.
+    """
+    flow = _Flow()
+    size = (architecture.nominal, architecture.nominal)
+    stream = flow.start(architecture.channels, fixed=True)
+    for i, block in enumerate(architecture.blocks):
+        layers = block.layers(size)
+        size = layers[-1].output.size
+        if block.permutable:
+            stream = flow.through(f"blocks.{i}.", layers, stream)
+        else:
+            stream.root.fixed = True
+            stream = flow.start(block.out_channels, fixed=True)
+    return flow.groups()
+
+
+@dataclass(slots=True, eq=False)
+class _Axis:
+    """The channels of one tensor: of all tensors with the same root."""
+
+    place: int
+    channels: int
+    fixed: bool
+    unit: int = 1
+    rows: list[str] = field(default_factory=list)
+    columns: list[str] = field(default_factory=list)
+    parent: _Axis | None = None
+
+    @property
+    def root(self) -> _Axis:
+        axis = self
+        while axis.parent is not None:
+            axis = axis.parent
+        return axis
+
+    def join(self, other: _Axis) -> None:
+        if self.root is other.root:
+            return
+        # The earlier one stays the root: groups are listed, and named, by where their channels first appear.
+        root, merged = sorted((self.root, other.root), key=lambda axis: axis.place)
+        root.fixed |= merged.fixed
+        root.unit = math.lcm(root.unit, merged.unit)
+        root.rows += merged.rows
+        root.columns += merged.columns
+        merged.parent = root
+
+
+class _Flow:
+    """The axes found so far."""
+
+    def __init__(self) -> None:
+        self.axes: list[_Axis] = []
+
+    def start(self, channels: int, *, fixed: bool = False) -> _Axis:
+        self.axes.append(_Axis(len(self.axes), channels, fixed))
+        return self.axes[-1]
+
+    def groups(self) -> tuple[ChannelGroup, ...]:
+        free = (axis for axis in self.axes if axis.parent is None and not axis.fixed)
+        return tuple(
+            ChannelGroup(
+                axis.rows[0].removesuffix(".weight"), axis.channels, axis.unit, tuple(axis.rows), tuple(axis.columns)
+            )
+            for axis in free
+        )
+
+    def through(self, prefix: str, layers: tuple[Layer, ...], stream: _Axis) -> _Axis:
+        """The output of a block whose input is `stream`."""
+        made = {INPUT: stream}
+        for layer in layers:
+            if unknown := [name for name in layer.reads if name not in made]:
+                raise ValueError(f"{prefix}{layer.name} reads {unknown[0]!r}, which is not a layer before it")
+            inputs = [made[name] for name in layer.reads] or [stream]
+            stream = made[layer.name] = self._apply(f"{prefix}{layer.name}", layer, inputs)
+        return stream
+
+    def _apply(self, name: str, layer: Layer, inputs: list[_Axis]) -> _Axis:
+        if layer.op not in _CHANNELWISE | {"conv", "batch_norm", "linear", "add"}:
+            # A shuffle or a concatenation moves channels itself; an unknown operation may.
+            for axis in inputs:
+                axis.root.fixed = True
+            return self.start(layer.output.channels, fixed=True)
+        if wrong := [axis.channels for axis in inputs if axis.channels != layer.input.channels]:
+            raise ValueError(
+                f"{name} has {layer.input.channels} input channels and reads a tensor of {wrong[0]}: correct its `reads`"
+            )
+        x = inputs[0]
+        match layer.op:
+            case "conv" if layer.groups == 1:
+                return self._dense(name, layer, x)
+            case "conv":
+                return self._grouped(name, layer, x)
+            case "linear":
+                x.root.columns.append(f"{name}.weight")
+                return self.start(layer.output.channels, fixed=True)
+            case "batch_norm":
+                x.root.rows += (f"{name}.{leaf}" for leaf in _NORM)
+            case "add":
+                for other in inputs[1:]:
+                    x.join(other)
+        return x
+
+    def _dense(self, name: str, layer: Layer, x: _Axis) -> _Axis:
+        x.root.columns.append(f"{name}.weight")
+        out = self.start(layer.output.channels)
+        out.rows.append(f"{name}.weight")
+        return out
+
+    def _grouped(self, name: str, layer: Layer, x: _Axis) -> _Axis:
+        """Whole groups move, from its input to its output; a depthwise convolution has groups of one channel."""
+        unit = layer.input.channels // layer.groups
+        if layer.output.channels != layer.input.channels:
+            x.root.fixed = True
+            return self.start(layer.output.channels, fixed=True)
+        x.root.unit = math.lcm(x.root.unit, unit)
+        x.root.rows.append(f"{name}.weight")
+        return x

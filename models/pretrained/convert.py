@@ -1,0 +1,191 @@
+"""From a file of published weights to a weights file: our names, float32, and a record.
+
+PyTorch files are read with `weights_only=True` and never otherwise; do it on the user's machine or in a sandbox.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+from torch import Tensor
+
+from models import checkpoint
+from models.header import file_sha256
+from models.pretrained.layouts import OWN, Match, read_weights_record, recognize
+from models.pretrained.mapping import map_tensors
+from models.pretrained.names import IMAGENET
+from models.pretrained.reading import is_safetensors, read_pytorch_file, read_safetensors_file
+from models.pretrained.record import PretrainedError, WeightsRecord, licence_of_point
+from models.pretrained.sources import check_commercial_use
+
+__all__ = ["PretrainedError", "convert", "convert_tensors"]
+
+UNKNOWN: Final = "not stated"
+_BGR_FILE: Final = re.compile(r"(?<![a-z])(bgr|caffe2?|detectron2?)(?![a-z])", re.IGNORECASE)
+
+
+def convert(
+    source: Path,
+    target: Path,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    licence: str | None = None,
+    source_name: str | None = None,
+    class_names: Sequence[str] | None = None,
+    allow_non_commercial: bool = False,
+) -> WeightsRecord:
+    """Read a safetensors file or a PyTorch state dict and write it as a weights file.
+
+    `mean` and `std` normalize pixels in 0..1; they are needed where the layout does not determine them. `source_name` says
+    where the file is from (unset: its name). Raises PretrainedError if the file cannot be read or is not exactly one known
+    network, or if its name or licence says that it is for non-commercial use (unless `allow_non_commercial`); OSError if there
+    is no file.
+    """
+    _refuse_bgr(source.name)
+    if not allow_non_commercial:
+        check_commercial_use(source.name)
+    sha256 = file_sha256(source)
+    notes: list[str] = []
+    record: Mapping[str, Any] | None = None
+    if is_safetensors(source):
+        tensors, record = read_safetensors_file(source)
+    else:
+        tensors, notes = read_pytorch_file(source)
+    return convert_tensors(
+        tensors,
+        target,
+        sha256=sha256,
+        source_name=source_name or source.name,
+        mean=mean,
+        std=std,
+        licence=licence,
+        class_names=class_names,
+        allow_non_commercial=allow_non_commercial,
+        record=record,
+        notes=notes,
+    )
+
+
+def convert_tensors(
+    tensors: Mapping[str, Tensor],
+    target: Path,
+    *,
+    sha256: str,
+    source_name: str,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    licence: str | None = None,
+    class_names: Sequence[str] | None = None,
+    allow_non_commercial: bool = False,
+    record: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
+) -> WeightsRecord:
+    """Write tensors of any known layout as a weights file; as `convert`, for files that were read by other means.
+
+    `sha256` is the digest of the file they are from, `record` the one of Paretofit's own files, `notes` what is to be added
+    to the new record's. Raises PretrainedError.
+    """
+    _refuse_bgr(source_name)
+    match = recognize({name: tuple(tensor.shape) for name, tensor in tensors.items()}, record)
+    found = _record(
+        match,
+        mean=mean,
+        std=std,
+        licence=licence,
+        class_names=class_names,
+        sha256=sha256,
+        source_name=source_name,
+        own=record or {},
+        notes=notes,
+    )
+    if not allow_non_commercial:
+        check_commercial_use(source_name, found.source, found.licence)
+    checkpoint.write(target, map_tensors(match, tensors), found.model_dump(mode="json"))
+    return found
+
+
+def _record(
+    match: Match,
+    *,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    licence: str | None,
+    class_names: Sequence[str] | None,
+    sha256: str,
+    source_name: str,
+    own: Mapping[str, Any],
+    notes: Sequence[str],
+) -> WeightsRecord:
+    """What the new file says about itself: what is given, else what the file's own record says, else the layout."""
+    known: dict[str, Any] = {}
+    if match.layout == OWN:
+        known = read_weights_record(own).model_dump() if own.get("kind") == "weights" else _of_point(own)
+    elif match.rules is not None and len(match.rules.normalization[0]) == match.channels:
+        known = dict(zip(("mean", "std"), match.rules.normalization, strict=True))
+    given = {"mean": mean, "std": std, "licence": licence, "class_names": class_names}
+    fields = {"licence": UNKNOWN, "source": source_name, "sha256": sha256, "layout": match.layout} | known
+    fields |= {name: value for name, value in given.items() if value is not None}
+    for name in ("mean", "std"):
+        if fields.get(name) is None:
+            raise PretrainedError(
+                f"{name}: the file does not say how its {match.channels}-channel images were normalized: give mean and std "
+                "of pixels in 0..1, as the weights were trained with"
+            )
+    try:
+        found = WeightsRecord(
+            **fields
+            | {
+                "family": match.family,
+                "width": match.form.width,
+                "groups": match.form.groups,
+                "slimmable": match.form.slimmable,
+                "keep_last_channels": match.form.keep_last_channels,
+                "channels": match.channels,
+                "nominal": match.nominal,
+                "classes": match.classes,
+                "dropped": (*known.get("dropped", ()), *match.dropped),
+                "dropped_count": known.get("dropped_count", 0) + len(match.dropped),
+                "notes": (*known.get("notes", ()), *match.notes, *notes),
+            }
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise PretrainedError(f"{'.'.join(map(str, first['loc'])) or 'record'}: {first['msg']}") from error
+    for name in ("mean", "std"):
+        _check_normalization(name, getattr(found, name))
+    return found
+
+
+def _of_point(point: Mapping[str, Any]) -> dict[str, Any]:
+    """What the checkpoint of a point says."""
+    preprocessing = point.get("preprocessing")
+    preprocessing = preprocessing if isinstance(preprocessing, Mapping) else {}
+    return {
+        "mean": preprocessing.get("mean"),
+        "std": preprocessing.get("std"),
+        "class_names": point.get("classes") or None,
+        "licence": licence_of_point(point),
+    }
+
+
+def _refuse_bgr(name: str) -> None:
+    if _BGR_FILE.search(name):
+        raise PretrainedError(
+            f"{name} seems to be for BGR pixels, or for Caffe's strides, which the tensors do not show and ours do not "
+            "represent: use torchvision's or timm's weights. If it is neither, rename the file"
+        )
+
+
+def _check_normalization(name: str, values: Sequence[float]) -> None:
+    if any(value > 1 for value in values):
+        raise PretrainedError(f"{name} must be of pixels in 0..1, not {list(values)}: divide it by 255")
+    if tuple(values) == tuple(reversed(IMAGENET[name == "std"])):
+        raise PretrainedError(
+            f"{name} is ImageNet's in the order blue, green, red: images are RGB here. If the weights are for RGB, reverse it; "
+            "weights for BGR cannot be used"
+        )

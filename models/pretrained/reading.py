@@ -1,0 +1,125 @@
+"""The tensors in a file of published weights, without executing anything of it.
+
+PyTorch files are read with `weights_only=True` and never otherwise; even so, do it on the user's machine or in a sandbox.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import struct
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as deserialize
+from torch import Tensor
+
+from models.pretrained.header import read_shapes
+from models.pretrained.record import PretrainedError
+
+NESTED: Final = ("state_dict_ema", "model_ema", "state_dict", "model")
+"""Where PyTorch files keep the weights: averaged ones first."""
+AVERAGED: Final = ("state_dict_ema", "model_ema")
+LEAST_TORCH: Final = (2, 6)
+"""Before it `weights_only` can be bypassed (CVE-2025-32434)."""
+_UNREADABLE: Final = (
+    pickle.UnpicklingError,
+    struct.error,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What torch raises for files that are not its own."""
+
+
+def is_safetensors(source: Path) -> bool:
+    """Whether a file begins as a safetensors file does: a length, then a JSON object."""
+    with source.open("rb") as file:
+        start = file.read(9)
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") <= source.stat().st_size
+
+
+def read_safetensors_file(source: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """The tensors, and Paretofit's record if the file has one. Raises PretrainedError."""
+    header = read_shapes(source)
+    try:
+        return deserialize(source.read_bytes()), header.record
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise PretrainedError(f"{source.name} is damaged: {error}; copy it again") from error
+
+
+def read_pytorch_file(source: Path) -> tuple[dict[str, Tensor], list[str]]:
+    """The state dict in a PyTorch file, and notes about where in the file it was. Raises PretrainedError."""
+    if _version(torch.__version__) < LEAST_TORCH:
+        raise PretrainedError(
+            f"torch {torch.__version__} reads PyTorch files unsafely (CVE-2025-32434): update it to 2.6 or newer"
+        )
+    try:
+        with warnings.catch_warnings():
+            # Of pickle protocols other than torch's own: such a file is read or refused all the same.
+            warnings.simplefilter("ignore")
+            content = torch.load(source, weights_only=True, map_location="cpu")
+    except _UNREADABLE as error:
+        raise _explain(source, error) from error
+    notes: list[str] = []
+    for _ in range(2):
+        key = next((key for key in NESTED if isinstance(content, Mapping) and _is_mapping(content.get(key))), None)
+        if key is None:
+            break
+        content = content[key]
+        if key in AVERAGED:
+            notes.append(f"the averaged weights of the file were taken ({key})")
+    if not isinstance(content, Mapping):
+        raise PretrainedError(
+            f"{source.name} holds a {type(content).__name__}, not a state dict: save `model.state_dict()`, not the model"
+        )
+    tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    if not tensors:
+        keys = ", ".join(sorted(map(str, content))[:5]) or "nothing"
+        raise PretrainedError(
+            f"{source.name} has no tensors where weights are expected (it holds {keys}): save `model.state_dict()` alone"
+        )
+    return tensors, notes
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:2])
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping) and len(value) > 0
+
+
+def _explain(source: Path, error: BaseException) -> PretrainedError:
+    """Why torch refused a file, with the globals that it would have had to import, none of which was."""
+    blocked = sorted(_blocked_globals(source, str(error)))
+    if not blocked:
+        return PretrainedError(
+            f"{source.name} is neither a safetensors file nor a PyTorch state dict, or it is damaged; give one that was saved "
+            "with safetensors.torch.save_file or torch.save(model.state_dict(), ...)"
+        )
+    return PretrainedError(
+        f"{source.name} holds more than tensors and was not loaded: it asks for {', '.join(blocked[:5])}. If you trust it, "
+        "convert it where it was made:\n"
+        f"  weights = torch.load({source.name!r}, map_location='cpu', weights_only=False)['state_dict']\n"
+        "  safetensors.torch.save_file({k: v.contiguous() for k, v in weights.items()}, 'weights.safetensors')\n"
+        "(without ['state_dict'] if the file holds the weights alone)"
+    )
+
+
+def _blocked_globals(source: Path, message: str) -> set[str]:
+    try:
+        return set(torch.serialization.get_unsafe_globals_in_checkpoint(source))
+    except _UNREADABLE:
+        # Files of torch before 1.6.
+        return set(re.findall(r"GLOBAL ([\w.]+)", message))

@@ -1,0 +1,341 @@
+"""From trained weights to the tensors of another network of their family.
+
+Tensors are matched by role (`models.pretrained.roles`), never by position, and all of the backbone or nothing is loaded: a
+partial match that trains from random weights without a word is the most frequent failure of such code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from models import checkpoint
+from models.architecture import Architecture
+from models.build import build
+from models.checkpoint import CheckpointError
+from models.header import file_sha256
+from models.pretrained.record import PretrainedError, WeightsRecord
+from models.pretrained.roles import Part, parts, tensor_names
+from models.trace import Layer
+
+_NAMED: Final = 3
+"""Tensors of each kind that an error names."""
+_STATISTICS: Final = ("running_mean", "running_var")
+_COUNTER: Final = "num_batches_tracked"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Trained weights: a weights file, or the checkpoint of a point.
+
+    `tensors` are float32, on the CPU, without counters of batches. `class_names` are those of the classifier; None: they are
+    unknown, or there is no classifier. `mean` and `std` are per channel, of values in [0, 1]. `record` is the file's.
+    """
+
+    architecture: Architecture
+    tensors: dict[str, Tensor]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_names: tuple[str, ...] | None
+    sha256: str
+    record: dict[str, Any]
+
+    @property
+    def weights(self) -> WeightsRecord | None:
+        """The record of a weights file; None for a point."""
+        return WeightsRecord.model_validate(self.record) if self.record.get("kind") == "weights" else None
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """What a network starts from.
+
+    `state`: tensors of `models.build.build(target)` by name, running statistics included. `fresh`: the names of the others,
+    which keep their initial values. `notes` say in one sentence each what was not loaded or was changed, and why. `mean` and
+    `std`, one value for each channel of the target: the normalization that the tensors belong to.
+    """
+
+    state: dict[str, Tensor]
+    fresh: tuple[str, ...]
+    notes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @torch.no_grad()
+    def load(self, network: nn.Module) -> None:
+        """Copy the tensors into a network of the target, on any device and in any memory format. A network that keeps no
+        running statistics, such as a slimmable one, gets none. Raises PretrainedError, with nothing copied, if the network is
+        not the target's."""
+        own = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+        needed = {name for name in self.state if not name.endswith((*_STATISTICS, _COUNTER))}
+        unknown = set(own) - set(self.state) - set(self.fresh)
+        odd = sorted((needed - set(own)) | {name for name in unknown if not name.endswith(_COUNTER)})
+        odd += [name for name in sorted(needed & set(own)) if own[name].shape != self.state[name].shape]
+        if odd:
+            raise PretrainedError(f"the weights were prepared for another network: {', '.join(odd[:_NAMED])} differ")
+        for name, tensor in self.state.items():
+            if name in own:
+                own[name].copy_(tensor)
+
+
+def start_of(path: Path) -> Start:
+    """The weights in a weights file or in a point's checkpoint. Raises PretrainedError for any other file, and for one whose
+    tensors are not those of its architecture; OSError where there is none."""
+    try:
+        tensors, record = checkpoint.read(path)
+    except CheckpointError as error:
+        raise PretrainedError(
+            f"{error} Convert the file with `paretofit weights add`, or take the checkpoint of a point."
+        ) from error
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith(_COUNTER)}
+    try:
+        if record.get("kind") == "weights":
+            weights = WeightsRecord.model_validate(record)
+            architecture, mean, std, names = weights.architecture(), weights.mean, weights.std, weights.class_names
+            headless = weights.classes is None
+        else:
+            architecture = Architecture.from_json(record.get("architecture", {}))
+            mean, std = (tuple(map(float, record["preprocessing"][name])) for name in ("mean", "std"))
+            names, headless = tuple(record["classes"]), False
+    except (KeyError, TypeError, ValueError) as error:
+        raise PretrainedError(
+            f"{path.name}: its record is neither that of weights nor that of a point: {error}"
+        ) from error
+    expected = _shapes(architecture)
+    if headless:
+        head = _head(architecture)
+        expected = {name: shape for name, shape in expected.items() if not name.startswith(head)}
+    _check(
+        path.name,
+        missing=[name for name in expected if name not in tensors],
+        extra=[name for name in tensors if name not in expected],
+        shapes={
+            name: (expected[name], tuple(tensor.shape))
+            for name, tensor in tensors.items()
+            if name in expected and tuple(tensor.shape) != expected[name]
+        },
+        remedy="the file is damaged or was edited: convert the original once more",
+    )
+    return Start(
+        architecture=architecture,
+        tensors={name: tensor.float() for name, tensor in tensors.items()},
+        mean=mean,
+        std=std,
+        class_names=names,
+        sha256=file_sha256(path),
+        record=record,
+    )
+
+
+def transfer(start: Start, target: Architecture, *, same_classes: bool) -> Transfer:
+    """The tensors of `target` from trained weights of its family, all of the backbone or none.
+
+    - The classifier is loaded only if `same_classes` (equal by name and order).
+    - A target with fewer channels gets the leading slices of every tensor, of a concatenation those of each part, of a grouped
+      convolution whole groups. A wider one is refused.
+    - A stem of another kernel (a ResNet's below 128 pixels) is not loaded.
+    - A target for grey images gets one first convolution in the place of three (`_grey`).
+    - Layers that only the target's form has (masks, downsampling of shape adaptors) are fresh.
+
+    Raises PretrainedError with the first three tensors that are missing, extra or of a wrong shape.
+    """
+    source = start.architecture
+    if source.family != target.family:
+        raise PretrainedError(
+            f"the weights are for {source.family}, not for {target.family}: choose a start of {target.family}, or family "
+            f"{source.family}"
+        )
+    theirs, ours = parts(source), parts(target)
+    notes: list[str] = []
+    left = _unloaded(start, target, theirs, ours, notes, same_classes=same_classes)
+    tensors, mean, std = _for_channels(start, target, theirs, notes)
+    expected = _shapes(target)
+    given = {role: name for role, name in tensor_names(theirs).items() if not _within(role, left)}
+    wanted = {role: name for role, name in tensor_names(ours).items() if not _within(role, left)}
+
+    state: dict[str, Tensor] = {}
+    missing, shapes = [], {}
+    narrowed = False
+    for role, name in wanted.items():
+        part = ours[role.rpartition(".")[0]]
+        if role not in given or given[role] not in tensors:
+            if not part.added:
+                missing.append(name)
+            continue
+        tensor = tensors[given[role]]
+        cut = _cut(tensor, expected[name], theirs[role.rpartition(".")[0]].layer, part.layer)
+        if cut is None:
+            shapes[name] = expected[name], tuple(tensor.shape)
+        else:
+            state[name] = cut.contiguous()
+            narrowed = narrowed or cut.shape != tensor.shape
+    unused = [name for role, name in given.items() if role not in wanted and not theirs[role.rpartition(".")[0]].added]
+    wider = any(a > b for here, there in shapes.values() for a, b in zip(here, there, strict=False))
+    _check(
+        f"the weights of {source.family}",
+        missing,
+        unused,
+        shapes,
+        "a network may be narrower than its weights, never wider: lower its width, or choose wider weights"
+        if wider
+        else "choose weights of the same network",
+    )
+    if narrowed:
+        notes.append("The network is narrower than the weights: it starts from their leading channels.")
+    fresh = tuple(name for name in expected if name not in state)
+    if added := [name for name in fresh if not _within(_role(name, ours), left)]:
+        notes.append(f"{len(added)} tensors that only this form of the network has are freshly initialized.")
+    counters = {
+        f"{name.removesuffix('running_var')}{_COUNTER}": torch.zeros((), dtype=torch.int64)
+        for name in state
+        if name.endswith("running_var")
+    }
+    return Transfer(state | counters, fresh, tuple(notes), mean, std)
+
+
+def _unloaded(
+    start: Start,
+    target: Architecture,
+    theirs: Mapping[str, Part],
+    ours: Mapping[str, Part],
+    notes: list[str],
+    *,
+    same_classes: bool,
+) -> list[str]:
+    """What roles begin with that are not loaded: the classifier, or the stem."""
+    left = []
+    has_head = any(name.startswith(_head(start.architecture)) for name in start.tensors)
+    if not has_head:
+        notes.append("The classifier is not loaded: the weights have none.")
+    elif not same_classes or start.architecture.classes != target.classes:
+        notes.append("The classifier is not loaded: its classes are not those of the dataset.")
+    if notes:
+        left += [role for found in (theirs, ours) for role, part in found.items() if part.layer.op == "linear"]
+    stems = [found.get("0.conv") for found in (theirs, ours)]
+    kernels = [stem.layer.kernel for stem in stems if stem is not None]
+    if len(set(kernels)) > 1:
+        notes.append(
+            f"The stem is freshly initialized: its kernel is {kernels[1]}x{kernels[1]} at nominal size {target.nominal}, that of "
+            f"the weights {kernels[0]}x{kernels[0]} (a nominal of {start.architecture.nominal} keeps it)."
+        )
+        left += ["0.conv", "0.norm"]
+    return left
+
+
+def _for_channels(
+    start: Start, target: Architecture, theirs: Mapping[str, Part], notes: list[str]
+) -> tuple[dict[str, Tensor], tuple[float, ...], tuple[float, ...]]:
+    """The tensors for the target's image channels, and their normalization."""
+    channels = start.architecture.channels
+    if channels == target.channels:
+        return start.tensors, start.mean, start.std
+    if target.channels != 1:
+        raise PretrainedError(
+            f"the weights take images of {channels} channels, the dataset has {target.channels}: only weights for color can "
+            "be used for grey images, not the other way round; choose other weights"
+        )
+    notes.append("The images are grey: the first convolution is the sum over the color channels of the weights'.")
+    return _grey(start, theirs)
+
+
+def _grey(start: Start, theirs: Mapping[str, Part]) -> tuple[dict[str, Tensor], tuple[float, ...], tuple[float, ...]]:
+    """Tensors with one first convolution for grey images, that computes what the weights' computes of the grey value in all
+    channels.
+
+    A grey value g is normalized with m and s, the averages of means and standard deviations. As (g - m_c) / s_c equals
+    (g - m) / s · s / s_c + (m - m_c) / s_c, the kernel is the sum of w_c · s / s_c, and the constant, which only the image's
+    border lacks, is subtracted from the running mean of the normalization that follows.
+    """
+    count = len(start.mean)
+    mean, std = sum(start.mean) / count, sum(start.std) / count
+    name = theirs["0.conv"].layer.name
+    weight = start.tensors[f"{name}.weight"].double()
+    scales = torch.tensor([std / each for each in start.std], dtype=torch.float64)
+    offsets = torch.tensor(
+        [(mean - each) / spread for each, spread in zip(start.mean, start.std, strict=True)], dtype=torch.float64
+    )
+    tensors = dict(start.tensors)
+    tensors[f"{name}.weight"] = torch.einsum("ocij,c->oij", weight, scales).unsqueeze(1).float()
+    if "0.norm" in theirs:
+        running = f"{theirs['0.norm'].layer.name}.running_mean"
+        constant = torch.einsum("ocij,c->o", weight, offsets)
+        tensors[running] = (tensors[running].double() - constant).float()
+    return tensors, (mean,), (std,)
+
+
+def _cut(tensor: Tensor, shape: tuple[int, ...], wide: Layer, narrow: Layer) -> Tensor | None:
+    """The slices of a tensor that a layer of this shape starts from; None: it has none."""
+    if tensor.dim() != len(shape) or tuple(tensor.shape[2:]) != shape[2:]:
+        return None
+    if any(here > there for here, there in zip(shape, tensor.shape, strict=True)):
+        return None
+    if wide.op == "conv" and not _same_groups(wide, narrow):
+        return None
+    if tensor.dim() < 2:
+        return tensor[: shape[0]]
+    if len(wide.in_parts) != len(narrow.in_parts):
+        return None
+    if not wide.in_parts:
+        return tensor[: shape[0], : shape[1]]
+    if any(here > there for here, there in zip(narrow.in_parts, wide.in_parts, strict=True)):
+        return None
+    starts = accumulate(wide.in_parts[:-1], initial=0)
+    columns = [
+        tensor[: shape[0], begin : begin + length] for begin, length in zip(starts, narrow.in_parts, strict=True)
+    ]
+    return torch.cat(columns, dim=1)
+
+
+def _same_groups(wide: Layer, narrow: Layer) -> bool:
+    """Of a grouped convolution whole groups are left out: the others read the channels that they did."""
+    if wide.groups == 1 or narrow.groups == 1:
+        return wide.groups == narrow.groups
+    return all(
+        one.channels // wide.groups == other.channels // narrow.groups
+        for one, other in ((wide.input, narrow.input), (wide.output, narrow.output))
+    )
+
+
+def _check(
+    what: str,
+    missing: Sequence[str],
+    extra: Sequence[str],
+    shapes: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]],
+    remedy: str,
+) -> None:
+    """Raises PretrainedError that names the first of each kind. `shapes`: needed and given."""
+    differing = [f"{name} {list(there)} in the place of {list(here)}" for name, (here, there) in shapes.items()]
+    kinds = {"missing": missing, "not in the network": extra, "of another shape": differing}
+    found = [
+        f"{len(names)} {kind} ({', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''})"
+        for kind, names in kinds.items()
+        if names
+    ]
+    if found:
+        raise PretrainedError(f"{what} do not fit: {'; '.join(found)}. {remedy[0].upper()}{remedy[1:]}.")
+
+
+def _shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """Of every tensor of the network, counters of batches left out."""
+    state = build(architecture, "meta").state_dict()
+    return {name: tuple(tensor.shape) for name, tensor in state.items() if not name.endswith(_COUNTER)}
+
+
+def _head(architecture: Architecture) -> str:
+    """What the names of the classifier's tensors begin with."""
+    return f"blocks.{len(architecture.blocks) - 1}."
+
+
+def _role(name: str, found: Mapping[str, Part]) -> str:
+    module = name.rpartition(".")[0]
+    return next((role for role, part in found.items() if part.layer.name == module), "")
+
+
+def _within(role: str, left: Sequence[str]) -> bool:
+    return any(role == each or role.startswith(f"{each}.") for each in left)
