@@ -47,9 +47,18 @@ class _Frozen(BaseModel):
 
 class Preprocessing(_Frozen):
     """From a stored uint8 image to the network's input: centre crop to `crop`, scale to [0, 1], normalise per channel,
-    resize to the input size."""
+    resize to the input size. The crop's first row is floor((image height - crop height) / 2), negative for a smaller image;
+    columns likewise.
+
+    With `frame` "resize", an image whose height or width is smaller than the crop's is treated differently: its largest
+    centered box of the crop's aspect ratio is enlarged to the crop, bilinearly with half-pixel centers and unrounded."""
 
     crop: tuple[int, int] = Field(description="Height and width of the centre crop, pixels.")
+    frame: Literal["zeros", "resize"] = Field(
+        default="zeros",
+        description="What surrounds an image that is smaller than the crop. zeros: a black border (records without this "
+        "field); resize: nothing, since its largest centered box of the crop's aspect ratio is enlarged to the crop.",
+    )
     mean: tuple[float, ...] = Field(description="Per channel, of values in [0, 1].")
     std: tuple[float, ...] = Field(description="Per channel, of values in [0, 1].")
     resize: Literal["bilinear"] = "bilinear"

@@ -18,7 +18,11 @@ class Augmentation(BaseModel):
         "then resize (ImageNet); none: centre crop.",
     )
     padding: int = Field(default=4, ge=0, le=128, description="Of pad_crop, pixels on every side.")
-    padding_mode: Literal["zeros", "reflect"] = Field(default="zeros", description="Of pad_crop.")
+    padding_mode: Literal["zeros", "reflect"] = Field(
+        default="zeros",
+        description="Of pad_crop: a black border or mirrored pixels. An image smaller than the crop is first centred on "
+        "black, as in evaluation; reflect mirrors beyond that frame.",
+    )
     minimum_scale: float = Field(default=0.25, gt=0, le=1, description="Of resized_crop, a fraction of the area.")
     flip: bool = Field(default=True, description="Mirror half of the images, left to right.")
     colour_jitter: float = Field(
@@ -35,3 +39,9 @@ class Augmentation(BaseModel):
         description="Colours are shifted along the principal components of ImageNet's by this standard deviation "
         "(ImageNet: 0.1). Images of one channel are left alone.",
     )
+
+    @property
+    def frame(self) -> Literal["zeros", "resize"]:
+        """How evaluation frames images smaller than the crop, so that it agrees with training
+        (`search.reporter.Preprocessing.frame`)."""
+        return "resize" if self.kind == "resized_crop" else "zeros"

@@ -24,6 +24,17 @@ def centre(heights: Integers, widths: Integers, size: tuple[int, int]) -> Intege
     return np.stack([zeros, heights, widths, tops, lefts, zeros + size[0], zeros + size[1], zeros])
 
 
+def enlarged(heights: Integers, widths: Integers, size: tuple[int, int]) -> Integers:
+    """As `centre`; of an image smaller than `size` in either direction, its largest centred box of that aspect ratio
+    (the side that is not whole rounded half up, at least 1), to be enlarged to `size`."""
+    cuts = centre(heights, widths, size)
+    small = (heights < size[0]) | (widths < size[1])
+    tall = np.minimum(heights, np.maximum((2 * widths * size[0] + size[1]) // (2 * size[1]), 1))
+    wide = np.minimum(widths, np.maximum((2 * heights * size[1] + size[0]) // (2 * size[0]), 1))
+    cuts[3:7] = np.where(small, np.stack([(heights - tall) // 2, (widths - wide) // 2, tall, wide]), cuts[3:7])
+    return cuts
+
+
 def draw(
     recipe: Augmentation, random: np.random.Generator, heights: Integers, widths: Integers, size: tuple[int, int]
 ) -> Integers:

@@ -1,6 +1,6 @@
-"""An archive of `class/name.png`, optionally under `train/` and `val/`, -> a dataset directory. Torch-free.
+"""An archive of `class/name.png`, optionally under `train/`, `val/` and `test/`, -> a dataset directory. Torch-free.
 
-One folder around everything is tolerated. A single bad image is left out and listed; too many reject the archive.
+A single bad image is left out and listed; too many reject the archive.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from search.data import images, splits
 from search.data.archive import Member, Progress, extract
 from search.data.images import BadImageError
+from search.data.layout import REPORT, SELECTION, TRAIN, Item, Layout, classify
 from search.data.limits import IngestLimits
 from search.data.rejection import Reason, RejectedError, reject
 from search.data.splits import Draw, Rows
@@ -34,20 +34,10 @@ DEFAULT_SIZE = 224
 STORED_SHARE = 1.143
 """The stored shorter side over the training resolution: room for random crops (256 for 224)."""
 
-_GIVEN = ("train", "val")
 _LISTED = 1000
 _LISTED_BYTES = 64 * 1024
 _REASONS = 20
 _PER_THREAD = 32
-
-
-@dataclass(frozen=True, slots=True)
-class _Item:
-    """`given` is `train` or `val`, or empty where the archive has no splits."""
-
-    member: Member
-    label: str
-    given: str
 
 
 @dataclass(slots=True)
@@ -92,31 +82,13 @@ def ingest_archive(
         extracted = extract(archive, path, limits, progress)
         findings = _Findings(extracted.ignored, extracted.corrupt)
         with path.open("rb") as spool:
-            items = _classify(extracted.images, findings)
-            return _ingest(items, spool.fileno(), spec, limits, out, progress, findings)
-
-
-def _classify(members: Sequence[Member], findings: _Findings) -> list[_Item]:
-    """Class and split of every image by its path, in the order of the paths."""
-    tops = {member.path[0] for member in members if len(member.path) > 1}
-    deep = all(len(member.path) > 2 for member in members if len(member.path) > 1)
-    wrapped = len(tops) == 1 and deep and not tops <= set(_GIVEN)
-    paths = {member: member.path[1:] if wrapped and len(member.path) > 1 else member.path for member in members}
-    by_split = any(len(path) == 3 and path[0] in _GIVEN for path in paths.values())
-    items: list[_Item] = []
-    for member, path in sorted(paths.items(), key=lambda pair: pair[1]):
-        if by_split and len(path) == 3 and path[0] in _GIVEN:
-            items.append(_Item(member, label=path[1], given=path[0]))
-        elif not by_split and len(path) == 2:
-            items.append(_Item(member, label=path[0], given=""))
-        else:
-            expected = "train/CLASS/NAME or val/CLASS/NAME" if by_split else "CLASS/NAME"
-            findings.corrupt.append((member.name, f"lies in the wrong folder: {expected} is expected"))
-    return items
+            layout = classify(extracted.images)
+            findings.corrupt.extend(layout.misplaced)
+            return _ingest(layout, spool.fileno(), spec, limits, out, progress, findings)
 
 
 def _ingest(
-    items: list[_Item],
+    layout: Layout,
     spool: int,
     spec: DatasetSpec,
     limits: IngestLimits,
@@ -124,6 +96,7 @@ def _ingest(
     progress: Progress,
     findings: _Findings,
 ) -> tuple[DatasetProfile, dict[str, Any], list[str]]:
+    items = layout.items
     total = len(items) + len(findings.corrupt)
     if not total:
         raise RejectedError(
@@ -146,7 +119,7 @@ def _ingest(
     decoded_bytes = sum(first * second for first, second in stored) * channels
     encoding: Encoding = "raw" if decoded_bytes <= limits.max_raw_bytes else "encoded"
 
-    def load(item: _Item) -> tuple[Prepared, tuple[int, int]] | BadImageError:
+    def load(item: Item) -> tuple[Prepared, tuple[int, int]] | BadImageError:
         try:
             decoded = images.decode(_read(spool, item.member), short_side, channels)
         except BadImageError as error:
@@ -154,7 +127,7 @@ def _ingest(
         return prepare(decoded.pixels, encoding), decoded.source_size
 
     with DatasetWriter(out, channels, encoding) as writer:
-        kept: list[_Item] = []
+        kept: list[Item] = []
         for done, (item, loaded) in enumerate(_in_threads(load, items), start=1):
             progress("decode", done, len(items))
             if isinstance(loaded, BadImageError):
@@ -166,15 +139,15 @@ def _ingest(
             findings.heights.append(height)
             findings.widths.append(width)
         _check_corrupt(findings, total, limits)
-        _check_classes(classes, kept, findings)
+        _check_classes(classes, kept, layout, findings)
         number = {name: position for position, name in enumerate(classes)}
         labels = np.array([number[item.label] for item in kept], dtype=np.int64)
         return writer.finish(
             labels=labels,
-            splits=_split(labels, np.array([item.given == "val" for item in kept]), spec.splits, spec.seed),
+            splits=_split(labels, kept, layout, spec.splits, spec.seed),
             classes=classes,
             image_size=(size, size),
-            report=findings.report(),
+            report={**findings.report(), "missing_classes": _missing(classes, kept, layout)},
         )
 
 
@@ -183,9 +156,9 @@ def _read(spool: int, member: Member) -> bytes:
 
 
 def _inspect(
-    items: Sequence[_Item], spool: int, limits: IngestLimits, findings: _Findings
-) -> tuple[list[_Item], list[images.Header]]:
-    kept: list[_Item] = []
+    items: Sequence[Item], spool: int, limits: IngestLimits, findings: _Findings
+) -> tuple[list[Item], list[images.Header]]:
+    kept: list[Item] = []
     headers: list[images.Header] = []
     for item in items:
         try:
@@ -197,8 +170,8 @@ def _inspect(
 
 
 def _in_threads(
-    load: Callable[[_Item], tuple[Prepared, tuple[int, int]] | BadImageError], items: Sequence[_Item]
-) -> Iterator[tuple[_Item, tuple[Prepared, tuple[int, int]] | BadImageError]]:
+    load: Callable[[Item], tuple[Prepared, tuple[int, int]] | BadImageError], items: Sequence[Item]
+) -> Iterator[tuple[Item, tuple[Prepared, tuple[int, int]] | BadImageError]]:
     """In the items' order, a bounded number at a time."""
     threads = min(4, len(os.sched_getaffinity(0)))  # each may hold a large image
     step = threads * _PER_THREAD
@@ -233,37 +206,66 @@ def _check_corrupt(findings: _Findings, total: int, limits: IngestLimits) -> Non
         raise RejectedError([Reason("corrupt_images", detail)], findings.report())
 
 
-def _check_classes(classes: Sequence[str], kept: Sequence[_Item], findings: _Findings) -> None:
-    """Every class needs an image in every split that is drawn."""
-    given_val = any(item.given for item in kept) and any(item.given == "val" for item in kept)
-    training = Counter(item.label for item in kept if item.given != "val")
-    least = 2 if given_val else 3
-    drawn = "train and selection" if given_val else "train, selection and report"
+def _check_classes(classes: Sequence[str], kept: Sequence[Item], layout: Layout, findings: _Findings) -> None:
+    """Every class needs an image in every split that is drawn, and every split that is given an image."""
+    counts = _counts(kept)
+    given = layout.given()
+    train, *others = [split for split in (TRAIN, SELECTION, REPORT) if split not in given]
+    drawn = " and ".join([", ".join([train, *others[:-1]]), *others[-1:]])
     reasons = []
     if len(classes) < 2:
         reasons.append(
             Reason("too_few_classes", f"has images of {len(classes)} class: put images in one folder for each of >= 2")
         )
+    for split in given:
+        if not counts[split]:
+            detail = f"{layout.folders[split]}/ has no usable image: repair its images or remove the folder"
+            reasons.append(Reason("empty_split", detail))
     for name in classes:
-        if not training[name] and given_val:
-            reasons.append(Reason("unknown_class", f"{name!r} is in val but not in train: add or remove the class"))
-        elif training[name] < least:
+        usable = counts[TRAIN][name]
+        elsewhere = [layout.folders[split] for split in given if counts[split][name]]
+        if not usable and elsewhere:
+            detail = f"{name!r} is in {' and '.join(elsewhere)} but not in {layout.folders[TRAIN]}"
+            reasons.append(Reason("unknown_class", f"{detail}: add or remove the class"))
+        elif usable < 1 + len(others):
             reasons.append(
                 Reason(
                     "class_too_small",
-                    f"{name!r} has {training[name]} usable training images and needs {least} for {drawn}: add images "
+                    f"{name!r} has {usable} usable training images and needs {1 + len(others)} for {drawn}: add images "
                     "or remove the class",
                 )
             )
     if reasons:
-        counts = Counter(item.label for item in kept)
-        report = {"images": len(kept), "classes": list(classes), "class_counts": {"all": dict(sorted(counts.items()))}}
+        every = Counter(item.label for item in kept)
+        report = {"images": len(kept), "classes": list(classes), "class_counts": {"all": dict(sorted(every.items()))}}
         raise RejectedError(reasons[:_REASONS], {**report, **findings.report()})
 
 
-def _split(labels: Rows, is_val: NDArray[np.bool_], share: Splits, seed: int) -> dict[str, Rows]:
-    """`val/` is the report split; else it is drawn of all. Selection is drawn of what trains."""
-    report = np.flatnonzero(is_val) if is_val.any() else splits.holdout(labels, share.report, seed, Draw.REPORT)
-    training = np.setdiff1d(np.arange(len(labels)), report)
-    selection = training[splits.holdout(labels[training], share.selection, seed, Draw.SELECTION)]
-    return {"train": np.setdiff1d(training, selection), "selection": selection, "report": report}
+def _counts(kept: Sequence[Item]) -> dict[str, Counter[str]]:
+    """Images of each class by split."""
+    counts: dict[str, Counter[str]] = {split: Counter() for split in (TRAIN, SELECTION, REPORT)}
+    for item in kept:
+        counts[item.split][item.label] += 1
+    return counts
+
+
+def _missing(classes: Sequence[str], kept: Sequence[Item], layout: Layout) -> dict[str, list[str]]:
+    """Classes without an image in a split that the archive gives: their accuracy is not measured there."""
+    counts = _counts(kept)
+    found = {split: [name for name in classes if not counts[split][name]] for split in layout.given()}
+    return {split: _first(names[:_LISTED]) for split, names in found.items() if names}
+
+
+def _split(labels: Rows, kept: Sequence[Item], layout: Layout, share: Splits, seed: int) -> dict[str, Rows]:
+    """The splits that the archive gives; else report is drawn of all, and selection of what trains."""
+    of = np.array([item.split for item in kept])
+    given = layout.given()
+    report = (
+        np.flatnonzero(of == REPORT) if REPORT in given else splits.holdout(labels, share.report, seed, Draw.REPORT)
+    )
+    rest = np.setdiff1d(np.arange(len(labels)), report)
+    if SELECTION in given:
+        selection = np.flatnonzero(of == SELECTION)
+    else:
+        selection = rest[splits.holdout(labels[rest], share.selection, seed, Draw.SELECTION)]
+    return {TRAIN: np.setdiff1d(rest, selection), SELECTION: selection, REPORT: report}

@@ -110,7 +110,8 @@ class TrainBatches:
     """Augmented batches of `image_size`, reshuffled every epoch; an epoch's last, smaller batch is dropped.
 
     A step's batch depends on (seed, epoch, position in the epoch) alone: the step number is the whole state. With
-    `share` (rank, ranks) only that part of each batch is made, as `torch.tensor_split` would cut it.
+    `share` (rank, ranks) only that part of each batch is made, as `torch.tensor_split` would cut it. `normalization`: mean and
+    standard deviation per channel; unset: the dataset's own.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class TrainBatches:
         seed: int,
         split: str = "train",
         share: tuple[int, int] = (0, 1),
+        normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
         resident_bytes: int = RESIDENT_BYTES,
     ) -> None:
         images = dataset.split(split)
@@ -139,8 +141,8 @@ class TrainBatches:
         self._size = dataset.profile.image_size
         self._channels = dataset.profile.channels
         device = torch.device(device)
-        self._mean = _per_channel(dataset.profile.mean, device)
-        self._std = _per_channel(dataset.profile.std, device)
+        mean, std = normalization or (dataset.profile.mean, dataset.profile.std)
+        self._mean, self._std = _per_channel(mean, device), _per_channel(std, device)
         self._feed = _Feed(images, device, resident_bytes=resident_bytes)
 
     def from_step(self, step: int = 0) -> Generator[Batch, None, None]:
@@ -189,17 +191,23 @@ def evaluation_batches(
 ) -> Generator[Batch, None, None]:
     """Centre crops in the split's order (or of `rows`), normalised, not yet resized; the last batch may be smaller.
 
-    An image smaller than the crop is framed by zeros (before they are normalised).
+    An image smaller than the crop is framed by zeros (before they are normalised) or enlarged, as `preprocessing.frame`
+    says; the pixels of the others do not depend on it.
     """
     images = dataset.split(split)
     device = torch.device(device)
     mean, std = _per_channel(preprocessing.mean, device), _per_channel(preprocessing.std, device)
     chosen = np.arange(len(images)) if rows is None else rows
     pieces = (chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size))
-    works = (
-        _Work(piece, boxes.centre(images.heights[piece], images.widths[piece], preprocessing.crop)) for piece in pieces
-    )
+    size, channels = preprocessing.crop, dataset.profile.channels
+    smaller = (images.heights[chosen] < size[0]) | (images.widths[chosen] < size[1])
+    enlarge = preprocessing.frame == "resize" and bool(smaller.any())
+    cut = boxes.enlarged if enlarge else boxes.centre
+    works = (_Work(piece, cut(images.heights[piece], images.widths[piece], size)) for piece in pieces)
     feed = _Feed(images, device, resident_bytes=0)  # each image is needed once
     for flat, cuts, labels, _ in feed.stream(works):
-        pixels = sampling.crop(flat, cuts, preprocessing.crop, dataset.profile.channels, "zeros")
+        if enlarge:
+            pixels = sampling.resized_crop(flat, cuts, size, channels)
+        else:
+            pixels = sampling.crop(flat, cuts, size, channels, "zeros")
         yield Batch(sampling.normalize(pixels, mean, std), labels)

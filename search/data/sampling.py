@@ -31,12 +31,15 @@ class Boxes:
 def crop(
     flat: Tensor, boxes: Boxes, size: tuple[int, int], channels: int, padding_mode: Literal["zeros", "reflect"]
 ) -> Tensor:
-    """Crops of one size (the boxes' own is not looked at), uint8 [batch, channels, height, width]."""
+    """Crops of one size (the boxes' own is not looked at), uint8 [batch, channels, height, width].
+
+    Zeros surround an image. With `reflect`, an image smaller than `size` is first centred in a frame of that size, zeros
+    around it; what lies beyond the frame, or beyond a larger image, is mirrored at its border."""
     steps_y, steps_x = (torch.arange(side, device=flat.device) for side in size)
     y = boxes.top + steps_y
     x = boxes.left + torch.where(boxes.flip > 0, size[1] - 1 - steps_x, steps_x)
     if padding_mode == "reflect":
-        return _take(flat, boxes, _reflect(y, boxes.height), _reflect(x, boxes.width), channels)
+        y, x = _reflect(y, boxes.height, size[0]), _reflect(x, boxes.width, size[1])
     pixels = _take(flat, boxes, _clamp(y, boxes.height), _clamp(x, boxes.width), channels)
     inside_y, inside_x = (y >= 0) & (y < boxes.height), (x >= 0) & (x < boxes.width)
     return pixels.mul_((inside_y[:, :, None] & inside_x[:, None, :]).unsqueeze(1))
@@ -84,11 +87,14 @@ def _clamp(at: Tensor, side: Tensor) -> Tensor:
     return torch.minimum(at.clamp(min=0), side - 1)
 
 
-def _reflect(at: Tensor, side: Tensor) -> Tensor:
-    """Mirrored at the border pixels, as often as it takes."""
-    period = (2 * (side - 1)).clamp(min=1)
-    at = torch.remainder(at, period)
-    return torch.minimum(at, period - at).clamp_(min=0).minimum(side - 1)
+def _reflect(at: Tensor, side: Tensor, least: int) -> Tensor:
+    """Mirrored at the border pixels, as often as it takes, of the image or of the centred frame of `least` pixels that
+    a smaller one lies in. Within the frame positions stay, also those outside of the image."""
+    start = torch.div(side - least, 2, rounding_mode="floor").clamp(max=0)
+    framed = side.clamp(min=least)
+    period = (2 * (framed - 1)).clamp(min=1)
+    at = torch.remainder(at - start, period)
+    return torch.minimum(at, period - at).clamp_(min=0).minimum(framed - 1) + start
 
 
 def _taps(start: Tensor, length: Tensor, out: int) -> tuple[Tensor, Tensor, Tensor]:

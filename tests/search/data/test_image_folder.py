@@ -80,6 +80,84 @@ def test_val_is_the_report_split(tmp_path: Path, top: str) -> None:
     }
 
 
+@pytest.mark.parametrize("top", ["", "photos/"])
+@pytest.mark.parametrize(
+    ("train", "validation", "test"),
+    [
+        ("train", "val", "test"),
+        ("train", "validation", "test"),
+        ("Train", "Valid", "Testing"),
+        ("TRAINING", "Validation", "TEST"),
+    ],
+)
+def test_given_splits_are_kept(tmp_path: Path, top: str, train: str, validation: str, test: str) -> None:
+    """Validation is the selection split, test the report split, and nothing is drawn. One image of a class trains."""
+    counts = {f"{train}/a": 7, f"{train}/b": 1, f"{validation}/a": 2, f"{validation}/b": 3, f"{test}/a": 5}
+    files = pictures(counts)
+    archive = zipped(tmp_path / "a.zip", {top + name: content for name, content in files.items()})
+    ready, dataset = add(archive, tmp_path / "out")
+    assert images(dataset, "train") == set(expected(files)[:8])
+    assert images(dataset, "selection") == set(expected(files)[8:13])
+    assert images(dataset, "report") == set(expected(files)[13:])
+    assert ready.report["corrupt_images"] == 0
+    assert ready.report["missing_classes"] == {"report": ["b"]}
+
+
+@pytest.mark.parametrize(("train", "other"), [("train", "test"), ("Train", "Val"), ("training", "validation")])
+def test_one_split_beside_train_is_the_report_split(tmp_path: Path, train: str, other: str) -> None:
+    files = pictures({f"{train}/a": 100, f"{train}/b": 100, f"{other}/a": 4, f"{other}/b": 4})
+    ready, dataset = add(zipped(tmp_path / "a.zip", files), tmp_path / "out")
+    assert images(dataset, "report") == set(expected(files)[200:])
+    assert dataset.profile.images == {"train": 180, "selection": 20, "report": 8}
+    assert ready.report["missing_classes"] == {}
+
+
+@pytest.mark.parametrize("top", ["photos", "train", "Test", "val"])
+def test_a_single_folder_is_none_of_the_splits(tmp_path: Path, top: str) -> None:
+    files = pictures({f"{top}/a": 10, f"{top}/b": 10})
+    _, dataset = add(zipped(tmp_path / "a.zip", files), tmp_path / "out")
+    assert dataset.profile.classes == ("a", "b")
+    assert dataset.profile.images == {"train": 16, "selection": 2, "report": 2}
+
+
+def test_classes_may_be_called_as_splits_are(tmp_path: Path) -> None:
+    _, dataset = add(zipped(tmp_path / "a.zip", pictures({"train": 5, "test": 5, "val": 5})), tmp_path / "out")
+    assert dataset.profile.classes == ("test", "train", "val")
+
+
+@pytest.mark.parametrize(
+    ("folders", "code", "detail"),
+    [
+        (("train", "val", "validation"), "ambiguous_splits", "has val/ and validation/, which mean the same split"),
+        (("train", "Test", "test"), "ambiguous_splits", "has Test/ and test/, which mean the same split"),
+        (("train", "training", "val"), "ambiguous_splits", "has train/ and training/, which mean"),
+        (("Val", "test"), "no_train_split", "has Val/ and test/ but no train/"),
+    ],
+)
+def test_splits_that_cannot_be_told(tmp_path: Path, folders: tuple[str, ...], code: str, detail: str) -> None:
+    files = pictures({f"{folder}/{name}": 5 for folder in folders for name in "ab"})
+    rejected = refusal(zipped(tmp_path / "a.zip", files), tmp_path / "out")
+    assert codes(rejected) == [code]
+    assert detail in rejected.reasons[0].detail
+
+
+def test_classes_outside_of_train_are_named_with_their_folders(tmp_path: Path) -> None:
+    counts = {"Train/a": 5, "Train/b": 5, "Valid/a": 1, "Valid/c": 1, "Test/b": 1, "Test/c": 1, "Test/d": 1}
+    rejected = refusal(zipped(tmp_path / "a.zip", pictures(counts)), tmp_path / "out")
+    assert [reason.detail.partition(":")[0] for reason in rejected.reasons] == [
+        "'c' is in Valid and Test but not in Train",
+        "'d' is in Test but not in Train",
+    ]
+
+
+def test_a_given_split_without_a_usable_image_is_not_drawn_instead(tmp_path: Path) -> None:
+    files = pictures({"train/a": 50, "train/b": 50, "test/a": 2})
+    spoiled = {name: content[:-200] if name.startswith("test") else content for name, content in files.items()}
+    rejected = refusal(zipped(tmp_path / "a.zip", spoiled), tmp_path / "out")
+    assert codes(rejected) == ["empty_split"]
+    assert rejected.reasons[0].detail.startswith("test/ has no usable image")
+
+
 def test_one_folder_around_the_classes_is_tolerated(tmp_path: Path) -> None:
     files = pictures({"photos/cat": 6, "photos/dog": 6})
     _, dataset = add(zipped(tmp_path / "a.zip", {**files, "photos/README.md": b"hi"}), tmp_path / "out")
@@ -171,10 +249,10 @@ def test_too_many_bad_images_reject_the_archive(tmp_path: Path) -> None:
 
 
 def test_images_in_the_wrong_folder(tmp_path: Path) -> None:
-    files = pictures({"train/a": 5, "train/b": 5, "test/a": 5})
+    files = pictures({"train/a": 5, "train/b": 5, "other/a": 5})
     rejected = refusal(zipped(tmp_path / "a.zip", files), tmp_path / "out")
     assert codes(rejected) == ["corrupt_images"]
-    assert "train/CLASS/NAME or val/CLASS/NAME" in rejected.reasons[0].detail
+    assert "train/CLASS/NAME, val/CLASS/NAME or test/CLASS/NAME" in rejected.reasons[0].detail
 
 
 @pytest.mark.parametrize(
@@ -184,6 +262,8 @@ def test_images_in_the_wrong_folder(tmp_path: Path) -> None:
         ({"cat": 8, "dog": 2}, "class_too_small"),
         ({"train/a": 8, "train/b": 1, "val/a": 1, "val/b": 1}, "class_too_small"),
         ({"train/a": 8, "train/b": 8, "val/a": 1, "val/c": 1}, "unknown_class"),
+        ({"train/a": 8, "train/b": 1, "test/a": 1}, "class_too_small"),
+        ({"train/a": 8, "train/b": 8, "val/a": 1, "test/c": 1}, "unknown_class"),
     ],
 )
 def test_classes_that_cannot_be_split(tmp_path: Path, folders: dict[str, int], code: str) -> None:

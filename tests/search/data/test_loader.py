@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from itertools import islice
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from search.data.augmentation import Augmentation
 from search.data.loader import Batch, TrainBatches, evaluation_batches
@@ -169,6 +171,110 @@ def test_evaluation_is_the_centre_in_order(tmp_path: Path, crop: tuple[int, int]
         top, left = ((side + 64 - wanted) // 2 for side, wanted in zip(report.image(row).shape[1:], crop, strict=True))
         expected = (framed[:, top : top + crop[0], left : left + crop[1]] / np.float32(255) - mean) / std
         np.testing.assert_allclose(image.numpy(), expected, rtol=1e-6, atol=1e-6)
+
+
+def followed(image: np.ndarray[Any, Any], steps: Preprocessing) -> np.ndarray[Any, Any]:
+    """The card's first three steps, literally, for a stored image [channels, height, width]."""
+    height, width = steps.crop
+    _, tall, wide = image.shape
+    if steps.frame == "resize" and (tall < height or wide < width):
+        scale = min(tall / height, wide / width)
+        box = [math.floor(side * scale + 0.5) for side in (height, width)]
+        top, left = (tall - box[0]) // 2, (wide - box[1]) // 2
+        planes = [Image.fromarray(plane.astype(np.float32)) for plane in image[:, top:, left:]]
+        planes = [plane.crop((0, 0, box[1], box[0])) for plane in planes]
+        cut = np.stack([np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR)) for plane in planes])
+    else:
+        cut = np.zeros((len(image), height, width), dtype=np.float32)
+        top, left = math.floor((tall - height) / 2), math.floor((wide - width) / 2)
+        for y in range(height):
+            for x in range(width):
+                if 0 <= y + top < tall and 0 <= x + left < wide:
+                    cut[:, y, x] = image[:, y + top, x + left]
+    mean, std = (np.array(values)[:, None, None] for values in (steps.mean, steps.std))
+    result: np.ndarray[Any, Any] = (cut / 255 - mean) / std
+    return result
+
+
+@pytest.mark.parametrize("crop", [(12, 12), (20, 16), (40, 37)])
+@pytest.mark.parametrize("frame", ["zeros", "resize"])
+def test_evaluation_follows_the_cards_steps(tmp_path: Path, crop: tuple[int, int], frame: Any) -> None:
+    dataset = made(tmp_path / "d", ragged=True)
+    steps = preprocessing(dataset, crop).model_copy(update={"frame": frame})
+    report = dataset.split("report")
+    found = torch.cat([b.images for b in evaluation_batches(dataset, "report", steps, batch_size=10, device="cpu")])
+    for row, image in enumerate(found):
+        np.testing.assert_allclose(image.numpy(), followed(report.image(row), steps), rtol=1e-4, atol=1e-4)
+
+
+def test_the_frame_does_not_touch_images_that_are_large_enough(tmp_path: Path) -> None:
+    dataset = made(tmp_path / "d", ragged=True)
+    steps = preprocessing(dataset, (14, 13))
+    images = {
+        frame: torch.cat(
+            [
+                batch.images
+                for batch in evaluation_batches(
+                    dataset, "train", steps.model_copy(update={"frame": frame}), batch_size=9, device="cpu"
+                )
+            ]
+        )
+        for frame in ("zeros", "resize")
+    }
+    train = dataset.split("train")
+    large = torch.from_numpy((train.heights >= 14) & (train.widths >= 13))
+    assert 5 < large.sum() < 45
+    assert torch.equal(images["zeros"][large], images["resize"][large])
+    same_small = (images["zeros"][~large] == images["resize"][~large]).flatten(1).all(1)
+    assert not same_small.any()
+
+
+def mixed(out: Path, small: int, large: int, crop: int) -> Dataset:
+    """Noise of two sizes, a class each, smaller and larger than the crop."""
+    out.mkdir()
+    with DatasetWriter(out, 3, "raw") as writer:
+        for seed in range(48):
+            side = (small, large)[seed % 2]
+            pixels = noise(side, side, seed, 3).reshape(side, side, 3).transpose(2, 0, 1)
+            writer.append(prepare(np.maximum(pixels, 1), "raw"))
+        rows = np.split(np.arange(48), [32, 40])
+        splits = dict(zip(("train", "selection", "report"), rows, strict=True))
+        writer.finish(labels=np.arange(48) % 2, splits=splits, classes=("a", "b"), image_size=(crop, crop), report={})
+    return Dataset.open(out)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"kind": "pad_crop", "padding": 10, "padding_mode": "reflect"},
+        {"kind": "pad_crop", "padding": 10, "padding_mode": "zeros"},
+        {"kind": "resized_crop"},
+        {"kind": "none"},
+        {"kind": "none", "padding_mode": "reflect"},
+    ],
+)
+def test_training_frames_small_images_as_evaluation_does(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    """Images of 12 and 112 pixels, a crop of 84 (32, 300 and 224 in small): black is the frame alone."""
+    dataset = mixed(tmp_path / "d", 12, 112, 84)
+    augmentation = Augmentation.model_validate(recipe)
+    steps = preprocessing(dataset, (84, 84)).model_copy(update={"frame": augmentation.frame})
+    mean, std = (torch.tensor(values)[:, None, None] for values in (dataset.profile.mean, dataset.profile.std))
+
+    def black(batches: Iterator[Batch]) -> list[float]:
+        """The share of black pixels in images of each class."""
+        every = list(batches)
+        images = torch.cat([batch.images for batch in every]) * std + mean
+        labels = torch.cat([batch.labels for batch in every])
+        return [((images[labels == label] * 255).round() == 0).float().mean().item() for label in (0, 1)]
+
+    training = TrainBatches(dataset, batch_size=32, recipe=augmentation, device="cpu", seed=1)
+    small, large = black(islice(training.from_step(), 4))
+    evaluated = black(evaluation_batches(dataset, "train", steps, batch_size=16, device="cpu"))
+    assert small == pytest.approx(evaluated[0], abs=1e-6)
+    assert small == pytest.approx(0 if augmentation.frame == "resize" else 1 - (12 / 84) ** 2, abs=1e-6)
+    assert evaluated[1] == 0
+    if augmentation.padding_mode == "reflect":
+        assert large == 0
 
 
 def test_evaluation_of_chosen_rows(tmp_path: Path) -> None:

@@ -41,9 +41,16 @@ def batched(pictures: list[Tensor], cuts: Cuts) -> tuple[Tensor, sampling.Boxes]
 
 
 def padded(picture: Tensor, border: int, mode: str) -> Tensor:
+    """Padded so that the image begins at (border, border). `reflect`: a smaller image lies in a frame of zeros, which is
+    mirrored."""
     if mode == "zeros":
         return F.pad(picture, (border,) * 4)
-    return torch.from_numpy(np.pad(picture.numpy(), ((0, 0), (border, border), (border, border)), mode="reflect"))
+    missing = [max(0, least - side) for side, least in zip(picture.shape[1:], OUT, strict=True)]
+    before = [(pixels + 1) // 2 for pixels in missing]
+    rows, columns = ((first, pixels - first) for first, pixels in zip(before, missing, strict=True))
+    framed = np.pad(picture.numpy(), ((0, 0), rows, columns))
+    mirrored = [(border - first, border) for first in before]
+    return torch.from_numpy(np.pad(framed, ((0, 0), *mirrored), mode="reflect"))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -74,6 +81,34 @@ def test_resized_crop_equals_slicing_and_interpolating(channels: int) -> None:
         box = picture[None, :, top : top + height, left : left + width].float()
         expected = F.interpolate(box, OUT, mode="bilinear", align_corners=False)[0]
         torch.testing.assert_close(out, expected.flip(2) if flip else expected, atol=1e-3, rtol=1e-5)
+
+
+def test_the_enlarged_box_is_the_largest_of_the_crops_aspect_ratio() -> None:
+    sizes = np.array([(16, 14), (40, 33), (15, 60), (60, 13), (8, 7), (3, 50), (1, 1), (16, 13)])
+    heights, widths = sizes.T
+    cuts, centred = boxes.enlarged(heights, widths, OUT), boxes.centre(heights, widths, OUT)
+    assert (cuts[:, :2] == centred[:, :2]).all()  # large enough: as it was
+    for (height, width), (top, left, tall, wide) in zip(sizes[2:].tolist(), cuts[3:7, 2:].T.tolist(), strict=True):
+        scale = min(height / OUT[0], width / OUT[1])
+        assert abs(tall - scale * OUT[0]) <= 0.5
+        assert abs(wide - scale * OUT[1]) <= 0.5
+        assert (top, left) == ((height - tall) // 2, (width - wide) // 2)
+        assert 1 <= tall <= height
+        assert 1 <= wide <= width
+
+
+def test_a_box_of_the_crops_size_is_taken_exactly() -> None:
+    """Through the interpolation too, beside images that are enlarged."""
+    pictures = images(3)
+    heights, widths = np.array(SIZES).T
+    flat, of_batch = batched(pictures, boxes.enlarged(heights, widths, OUT))
+    result = sampling.resized_crop(flat, of_batch, OUT, 3)
+    plain = sampling.crop(flat, of_batch, OUT, 3, "zeros")
+    large = torch.tensor([height >= OUT[0] and width >= OUT[1] for height, width in SIZES])
+    assert 0 < large.sum() < len(SIZES)
+    assert torch.equal(result[large], plain[large].float())
+    assert (plain[~large] == 0).flatten(1).float().mean(1).min() > 0.1
+    assert (result[~large] == 0).flatten(1).float().mean(1).max() < 0.02
 
 
 def test_half_of_the_images_are_mirrored() -> None:
