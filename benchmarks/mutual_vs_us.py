@@ -1,16 +1,16 @@
 """What a network learns from its narrower ones at other resolutions: MutualNet against US-Net, US-Net+ and networks
 trained one by one, on Fashion-MNIST (10,000 training images), with three seeds.
 
-All train the same FD-MobileNet by the same recipe for the same epochs, except the single networks: those get so many
-epochs that all of them together take MutualNet's multiply-accumulates. US-Net is measured at the largest resolution,
-US-Net+ (the same weights) and MutualNet at all four. Compared is the hypervolume of the fronts by selection accuracy,
-of all with the same bounds:
+All get the same total training compute, that of four single networks trained for 5 and for 20 epochs: the multiply-accumulates of
+all forward passes, polish and its teacher counted (`search.methods.mutualnet.budget`). The weight-sharing methods train the same
+FD-MobileNet by the default recipe. US-Net finds networks at the largest resolution, US-Net+ and MutualNet at all four. Compared is
+the hypervolume of the fronts by selection accuracy, of all with the same bounds, mean of the seeds:
 
-- `mutualnet_over_us_net_plus`, `us_net_plus_over_us_net`, `mutualnet_over_singles`: the difference of the hypervolumes,
-  mean of the seeds. Goal: above 0.
+- `mutualnet_over_us_net_plus_N`, `us_net_plus_over_us_net_N`: goal above 0.
+- `mutualnet_over_singles_N`: goal above 0 at 20 epochs, above -.02 at 5.
+- `least_gain_over_singles_20`: of the four configurations the least gain of the best MutualNet point that costs no more.
 
-Beside them stand the spread, and the accuracies of MutualNet and US-Net+ at what the single networks are. A run
-that was interrupted goes on (`benchmarks.searches`).
+A run that was interrupted goes on (`benchmarks.searches`).
 """
 
 from __future__ import annotations
@@ -20,12 +20,16 @@ from statistics import mean, stdev
 from typing import Any, Final
 
 from benchmarks.harness import Claim, Report, run
-from benchmarks.searches import Asked, Searched, kept
+from benchmarks.searches import Asked, Searched, Searches, kept
+from search.methods.mutualnet import budget
+from search.methods.mutualnet.params import SlimmableParams
 from search.pareto import hypervolume
 from search.reporter import Point
 from search.spec import DatasetSpec
 
 SEEDS: Final = (0, 1, 2)
+BUDGETS: Final = (5, 20)
+"""Epochs of the four single networks."""
 DATASET: Final = DatasetSpec.model_validate(
     {
         "name": "mutual_vs_us",
@@ -33,66 +37,99 @@ DATASET: Final = DatasetSpec.model_validate(
         "splits": {"selection": 0.2},
     }
 )
-RECIPE: Final[dict[str, Any]] = {
-    "epochs": 5,
-    "calibration_images": 1024,
-    "augmentation": {"kind": "none"},
-}
 SINGLES: Final = ((1.0, 32), (0.75, 28), (0.5, 24), (0.25, 20))
 """Width and resolution of the networks that are trained one by one."""
+SHARED: Final[dict[str, Any]] = {"widths": {"step": 0.25}, "calibration_images": 1024, "polish_networks": len(SINGLES)}
 METHODS: Final[dict[str, dict[str, Any]]] = {
-    "mutualnet": {
-        **RECIPE,
-        "kind": "mutualnet",
-        "baselines": [{"width": width, "resolution": side} for width, side in SINGLES],
-        "baseline_budget": "compute",
-    },
-    "us_net": {**RECIPE, "kind": "us_net", "plus": True},
+    "mutualnet": {**SHARED, "kind": "mutualnet"},
+    "us_net_plus": {**SHARED, "kind": "us_net", "plus": True},
+    "us_net": {**SHARED, "kind": "us_net"},
 }
-
-Metrics = Mapping[str, float]
+POLISH: Final = 1 / 3
+"""Of the shared training's steps, for each polished network: the default."""
 
 
 def main() -> Report:
-    wanted = {f"{name}-{seed}": Asked(method, seed) for seed in SEEDS for name, method in METHODS.items()}
-    searched = kept("mutual_vs_us", DATASET, METHODS).run(wanted)
-    found = [_compare({name: searched[f"{name}-{seed}"] for name in METHODS}, seed) for seed in SEEDS]
-    differences = {
-        "mutualnet_over_us_net_plus": [each["mutualnet"] - each["us_net_plus"] for each in found],
-        "us_net_plus_over_us_net": [each["us_net_plus"] - each["us_net"] for each in found],
-        "mutualnet_over_singles": [each["mutualnet"] - each["singles"] for each in found],
+    searches = kept("mutual_vs_us", DATASET, "equal compute")
+    wanted = {
+        f"{name}-{epochs}-{seed}": Asked(method, seed)
+        for epochs in BUDGETS
+        for name, method in {
+            **{name: _shared(searches, method, epochs) for name, method in METHODS.items()},
+            **{f"single-{width}": _single(width, side, epochs) for width, side in SINGLES},
+        }.items()
+        for seed in SEEDS
     }
-    claims = tuple(Claim(name, mean(values), goal=0, better="higher") for name, values in differences.items())
-    spread = {name: {"mean": mean(values), "stdev": stdev(values)} for name, values in differences.items()}
-    return Report("mutual_vs_us", claims, {"seeds": found, "differences": spread})
+    searched = searches.run(wanted)
+    found = {epochs: [_compare(searched, epochs, seed) for seed in SEEDS] for epochs in BUDGETS}
+    claims: list[Claim] = []
+    spread: dict[str, dict[str, float]] = {}
+    for epochs in BUDGETS:
+        for name, (above, below, goal) in {
+            f"mutualnet_over_us_net_plus_{epochs}": ("mutualnet", "us_net_plus", 0.0),
+            f"us_net_plus_over_us_net_{epochs}": ("us_net_plus", "us_net", 0.0),
+            f"mutualnet_over_singles_{epochs}": ("mutualnet", "singles", -0.02 if epochs == BUDGETS[0] else 0.0),
+        }.items():
+            values = [each["hypervolume"][above] - each["hypervolume"][below] for each in found[epochs]]
+            claims.append(Claim(name, mean(values), goal, "higher"))
+            spread[name] = {"mean": mean(values), "stdev": stdev(values)}
+    gains = [mean(gains) for gains in zip(*(each["gains"] for each in found[BUDGETS[-1]]), strict=True)]
+    claims.append(Claim(f"least_gain_over_singles_{BUDGETS[-1]}", min(gains), 0, "higher"))
+    return Report("mutual_vs_us", tuple(claims), {"seeds": found, "differences": spread})
 
 
-def _compare(searched: Mapping[str, Searched], seed: int) -> dict[str, Any]:
-    """Hypervolumes of each with one seed, and accuracies at the single networks' configurations."""
-    points = {name: found for name, (found, _) in searched.items()}
-    seconds = {name: spent for name, (_, spent) in searched.items()}
-    mutual = _by_network(point for point in points["mutualnet"] if point.role == "candidate")
-    singles = _by_network(point for point in points["mutualnet"] if point.role == "baseline")
-    plus = _by_network(points["us_net"])
-    largest = max(side for _, side in plus)
-    us_net = {network: metrics for network, metrics in plus.items() if network[1] == largest}
-    macs = [metrics["macs"] for metrics in mutual.values()]
-    compared = {"mutualnet": mutual, "us_net_plus": plus, "us_net": us_net, "singles": singles}
-    volumes = {
-        name: hypervolume(list(metrics.values()), macs=(min(macs), max(macs)), classes=10)
-        for name, metrics in compared.items()
+def _single(width: float, side: int, epochs: int) -> dict[str, Any]:
+    """A network that has the channels of MutualNet's at this width, trained by itself."""
+    return {
+        "kind": "mutualnet",
+        "widths": {"min": width, "max": width},
+        "resolutions": [side],
+        "random_widths": 0,
+        "full_first": 1.0,
+        "lowering": 0.0,
+        "polish": 0,
+        "epochs": epochs,
+        "calibration_images": 1024,
     }
-    accuracies = [
-        {"macs": network[0], "resolution": network[1]}
-        | {name: compared[name][network]["selection_top1"] for name in ("mutualnet", "us_net_plus", "singles")}
-        for network in singles
+
+
+def _shared(searches: Searches, method: dict[str, Any], epochs: int) -> dict[str, Any]:
+    """A weight-sharing method with as many epochs as the single networks' compute pays for."""
+    profile = searches.profile
+    params: SlimmableParams = searches.resolve(Asked(method, 0)).method
+    spent = epochs * sum(_macs(params, searches, width, side) for width, side in SINGLES)
+    each = budget.step_macs(params, profile) + POLISH * params.polish_networks * budget.polish_macs(params, profile)
+    shared = max(1, round(spent / each))
+    steps = shared * (profile.images["train"] // params.batch_size)
+    # What rounding to whole epochs leaves or takes is the polish's.
+    left = (spent - shared * budget.step_macs(params, profile)) / (
+        params.polish_networks * budget.polish_macs(params, profile) * shared
+    )
+    return method | {"epochs": shared, "polish": max(1, round(left * steps))}
+
+
+def _macs(params: SlimmableParams, searches: Searches, width: float, side: int) -> float:
+    return float(params.candidate(searches.profile, {"width": width, "resolution": side}).cost["macs"])
+
+
+def _compare(searched: Mapping[str, Searched], epochs: int, seed: int) -> dict[str, Any]:
+    """Hypervolumes of each with one seed, and MutualNet's gains at what the single networks cost."""
+    metrics = {name: _metrics(searched[f"{name}-{epochs}-{seed}"].points) for name in METHODS}
+    singles = [each for width, _ in SINGLES for each in _metrics(searched[f"single-{width}-{epochs}-{seed}"].points)]
+    metrics["singles"] = singles
+    costs = [each["macs"] for each in metrics["mutualnet"]]
+    volumes = {name: hypervolume(found, macs=(min(costs), max(costs)), classes=10) for name, found in metrics.items()}
+    gains = [
+        max(each["selection_top1"] for each in metrics["mutualnet"] if each["macs"] <= single["macs"])
+        - single["selection_top1"]
+        for single in singles
     ]
-    return {"seed": seed, **volumes, "selection_top1": accuracies, "seconds": seconds}
+    seconds = {name: searched[f"{name}-{epochs}-{seed}"].seconds for name in METHODS}
+    return {"seed": seed, "hypervolume": volumes, "gains": gains, "seconds": seconds}
 
 
-def _by_network(points: Iterable[Point]) -> dict[tuple[float, int], Metrics]:
-    """By MACs and resolution: several widths are one network."""
-    return {(point.metrics["macs"], int(point.config["resolution"])): point.metrics for point in points}
+def _metrics(points: Iterable[Point]) -> list[dict[str, float]]:
+    return [point.metrics for point in points if point.role == "candidate"]
 
 
 if __name__ == "__main__":

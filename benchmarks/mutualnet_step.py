@@ -29,6 +29,7 @@ from search.allocator import keep_freed_memory
 from search.data.loader import Batch
 from search.methods.method import DatasetProfile
 from search.methods.mutualnet.params import MutualNetParams
+from search.methods.mutualnet.recipes import PUBLISHED
 from search.methods.mutualnet.train import step
 from search.training import sandwich
 from search.training.optimizer import sgd
@@ -62,7 +63,8 @@ class Case:
 
     @property
     def params(self) -> MutualNetParams:
-        return MutualNetParams(family="mobilenet_v1", base_width=self.base_width, resolutions=self.resolutions)
+        asked = {"family": "mobilenet_v1", "base_width": self.base_width, "resolutions": self.resolutions}
+        return MutualNetParams.model_validate({**PUBLISHED, **asked}).resolved(self.profile, None)
 
     @property
     def profile(self) -> DatasetProfile:

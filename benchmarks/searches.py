@@ -20,11 +20,14 @@ from typing import Any, NamedTuple
 import torch
 
 from cores import cores
+from models.checkpoint import read_record
+from models.pretrained.fetch import fetch
 from search.allocator import keep_freed_memory
 from search.data.ingest import IngestRequest, ingest
 from search.data.store import MANIFEST, Dataset
 from search.local import LocalSearch
 from search.methods.method import DatasetProfile
+from search.methods.start import StartRecord
 from search.reporter import Point, Stop
 from search.spec import DatasetSpec, ResolvedSpec, SearchSpec
 from settings import get_settings
@@ -58,12 +61,14 @@ class Searches:
     def resolve(self, asked: Asked) -> ResolvedSpec:
         """The specification of one. Raises pydantic.ValidationError."""
         body = {"name": "benchmark", "dataset_id": "local", "method": asked.method, "seed": asked.seed}
-        return SearchSpec.model_validate(body).resolve(self.profile)
+        spec = SearchSpec.model_validate(body)
+        return spec.resolve(self.profile, None if spec.method.start is None else _record(spec.method.start.file))
 
-    def run(self, wanted: Mapping[str, Asked]) -> dict[str, Searched]:
-        """Run each as far as it was not before: as many at a time as there are cores, each on one thread."""
+    def run(self, wanted: Mapping[str, Asked], *, threads: int = 1) -> dict[str, Searched]:
+        """Run each as far as it was not before: as many at a time as there are cores for, each on so many threads."""
         spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(cores(), spawn, initializer=_prepare, initargs=(os.getpid(),)) as pool:
+        processes = max(1, cores() // threads)
+        with ProcessPoolExecutor(processes, spawn, initializer=_prepare, initargs=(os.getpid(), threads)) as pool:
             return dict(zip(wanted, pool.map(self._run, wanted, wanted.values()), strict=True))
 
     def search(self, name: str, asked: Asked) -> LocalSearch:
@@ -79,20 +84,36 @@ class Searches:
         return Searched(search.points(), round(search.seconds, 1))
 
 
-def kept(benchmark: str, data: DatasetSpec, *described: object) -> Searches:
-    """A benchmark's, on this dataset, as long as it is described so. Raises what ingestion raises."""
-    text = " ".join([data.model_dump_json(), *map(str, described)])
+def kept(benchmark: str, data: DatasetSpec, *described: object, archive: Path | None = None) -> Searches:
+    """A benchmark's, on this dataset (of an upload: from its archive), as long as it is described so. Raises what ingestion
+    raises."""
+    content = () if archive is None else (hashlib.sha256(archive.read_bytes()).hexdigest(),)
+    text = " ".join([data.model_dump_json(), *map(str, described), *content])
     folder = (
         get_settings().home / "cache" / "benchmarks" / f"{benchmark}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     )
     if not (folder / "dataset" / MANIFEST).exists():
         shutil.rmtree(folder / "dataset", ignore_errors=True)
-        ingest(IngestRequest(spec=data), folder / "dataset")
+        ingest(IngestRequest(spec=data, archive=archive), folder / "dataset")
     return Searches(folder)
 
 
-def _prepare(parent: int) -> None:
+def fetched(name: str) -> Path:
+    """The file of a named source of trained weights, fetched once. Raises PretrainedError."""
+    home = get_settings().home / "cache" / "weights"
+    file = home / f"{name}.safetensors"
+    if not file.exists():
+        fetch(name, file, cache=home)
+    return file
+
+
+def _record(file: str | None) -> StartRecord:
+    assert file is not None, "a benchmark starts from files"
+    return StartRecord.of(read_record(file), hashlib.sha256(Path(file).read_bytes()).hexdigest())
+
+
+def _prepare(parent: int, threads: int) -> None:
     """Of a process that searches: it ends with the one that waits for it."""
     prctl.die_with(parent)
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     keep_freed_memory()

@@ -1,7 +1,11 @@
 """Searches and evaluations without a service.
 
 `python -m search run SPEC.yaml --out DIR` searches; interrupted by Ctrl-C it keeps a checkpoint, and the same command
-goes on. With `--ranks N`, or started by torchrun, it trains on N processes. `python -m search evaluate CHECKPOINT --dataset fashion_mnist|DIR` measures a checkpoint as it was measured.
+goes on. With `--ranks N`, or started by torchrun, it trains on N processes.
+
+`python -m search evaluate CHECKPOINT --dataset fashion_mnist|DIR` measures a checkpoint as it was measured.
+
+`python -m search weights NAME_OR_FILE --out FILE` makes a file of trained weights that a search's method can start from.
 """
 
 from __future__ import annotations
@@ -24,11 +28,17 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from models.checkpoint import read_record
+from models.header import file_sha256
+from models.pretrained.sources import SOURCES
+from search import failures
 from search.allocator import keep_freed_memory
 from search.local import Front, Launch, LocalSearch
 from search.methods.method import DatasetProfile
+from search.methods.start import Start, StartRecord
 from search.reporter import Stop
 from search.spec import METHODS, DatasetSpec, ResolvedSpec, SearchSpec
+from settings import get_settings
 
 INTERRUPTED: Final = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -48,6 +58,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Exit codes: 0 done, 1 failed, 2 wrong arguments, `DIFFERS`, `INTERRUPTED`."""
     parser = argparse.ArgumentParser(prog="python -m search", description="Search and evaluate without a service.")
     commands = parser.add_subparsers(required=True)
+
+    weights = commands.add_parser("weights", help="make a weights file to start from, without a service")
+    weights.add_argument(
+        "weights", metavar="NAME_OR_FILE", help=f"a named source ({', '.join(SOURCES)}) or a file of weights"
+    )
+    weights.add_argument("--out", type=Path, required=True, metavar="FILE", help="the weights file (.safetensors)")
+    weights.add_argument(
+        "--source", metavar="NAME", help="the named source whose published file it is, where one file makes several"
+    )
+    weights.add_argument("--licence", help="of the file's weights")
+    weights.add_argument(
+        "--allow-non-commercial",
+        action="store_true",
+        help="accept weights for non-commercial use only: your use is permitted",
+    )
+    for statistic in ("mean", "std"):
+        weights.add_argument(
+            f"--{statistic}", type=_numbers, metavar="R,G,B", help="that the file's network takes, of values in 0..1"
+        )
+    weights.set_defaults(command=_weights)
 
     run = commands.add_parser("run", help="run a search in this process")
     run.add_argument("spec", type=Path, metavar="SPEC.yaml", help="a search, with `dataset` in place of `dataset_id`")
@@ -164,11 +194,40 @@ def _search(options: argparse.Namespace, device: str, launch: Launch | None) -> 
         sys.stdout.write(json.dumps(_summary(front, out)) + "\n")
     else:
         Console(highlight=False).print(_table(front))
+    for error in front.failed:
+        _ERR.print(f"trial {error['trial']} failed: {failures.said(error)}", style="red", markup=False, soft_wrap=True)
+    for warning in front.warnings:
+        _ERR.print(f"warning: {warning['detail']}", style="yellow", markup=False, soft_wrap=True)
     if not front.finished:
         _ERR.print(f"interrupted: the same command goes on from {out}", markup=False, soft_wrap=True)
         return INTERRUPTED
     _ERR.print(f"{len(front.points)} networks are in {out / 'points'}", markup=False, soft_wrap=True)
     return 0 if front.points else 1
+
+
+def _weights(options: argparse.Namespace) -> int:
+    from models.pretrained.convert import convert
+    from models.pretrained.fetch import fetch, identify
+
+    given, cache = Path(options.weights), get_settings().home / "cache" / "weights"
+    is_file = given.exists() or options.weights not in SOURCES
+    if options.source is not None and not is_file:
+        raise CommandError(f"--source: says what a file is, and {given} is not a file: leave it out")
+    published = identify(given, options.source) if is_file else SOURCES[options.weights]
+    described = {name: value for name in ("licence", "mean", "std") if (value := getattr(options, name)) is not None}
+    if published is None:
+        record = convert(given, options.out, allow_non_commercial=options.allow_non_commercial, **described)
+    elif described:
+        field = next(iter(described))
+        raise CommandError(f"--{field}: the source {published.name} states its own: leave it out")
+    else:
+        record = fetch(published.name, options.out, cache=cache, file=given if is_file else None)
+    sys.stdout.write(f"{options.out}: {record.family} x {record.width:g}, {record.licence}\n")
+    return 0
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(map(float, text.split(",")))
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -265,7 +324,18 @@ def _resolve(body: dict[str, Any], dataset: Path, path: Path) -> ResolvedSpec:
     from search.data.store import Dataset
 
     profile: DatasetProfile = Dataset.open(dataset).profile
-    return _validated(SearchSpec, body | {"dataset_id": "local"}, str(path)).resolve(profile)
+    spec = _validated(SearchSpec, body | {"dataset_id": "local"}, str(path))
+    if spec.method.start is None:
+        return spec.resolve(profile)
+    if spec.method.start.file is None:
+        raise CommandError(f"{path}: method.start: without a service give the path of a file: {{file: PATH}}")
+    file = path.parent / spec.method.start.file
+    method = spec.method.model_copy(update={"start": Start(file=str(file))})
+    try:
+        start = StartRecord.of(read_record(file), file_sha256(file))
+    except ValueError as error:
+        raise CommandError(f"{path}: method.start.file: {file}: {error}") from error
+    return spec.model_copy(update={"method": method}).resolve(profile, start)
 
 
 def _validated(model: type[M], body: dict[str, Any], place: str) -> M:
@@ -319,14 +389,18 @@ def _table(front: Front) -> Table:
         top1 = f"{metrics['top1']:.4f}" if "top1" in metrics else "-"
         selection = f"{metrics['selection_top1']:.4f}"
         table.add_row(point.key, f"{metrics['macs']:,.0f}", f"{metrics['params']:,.0f}", selection, top1)
+    if front.majority is not None:
+        table.add_section()
+        shares = [front.majority.accuracy(metric) for metric in ("selection_top1", "top1")]
+        shown = ["-" if share is None else f"{share:.4f}" for share in shares]
+        table.add_row(f"majority class: {front.majority.label}", "-", "-", *shown)
     return table
 
 
 def _summary(front: Front, out: Path) -> dict[str, Any]:
     return {
         "out": str(out),
-        "finished": front.finished,
-        "hypervolume": front.hypervolume,
+        **front.summary(),
         "points": [{"key": point.key, "config": point.config, "metrics": point.metrics} for point in front.points],
     }
 

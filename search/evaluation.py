@@ -19,7 +19,9 @@ from models.build import Network
 from search.data.loader import Batch, evaluation_batches
 from search.data.sampling import resize
 from search.data.store import Dataset, Split
+from search.methods.training import TrainingParams
 from search.reporter import Evaluation, Point, Preprocessing
+from search.spec import ResolvedSpec
 
 METRICS = {"selection": "selection_top1", "report": "top1"}
 """The metric that is the accuracy on a split."""
@@ -64,6 +66,19 @@ def conditions(device: torch.device | str, batch_size: int) -> Evaluation:
         dtype="float32",
         memory_format="channels_last",
         threads=torch.get_num_threads(),
+    )
+
+
+def preprocessing(spec: ResolvedSpec) -> Preprocessing:
+    """How the networks of a search get their images."""
+    params: TrainingParams = spec.method
+    profile = spec.dataset
+    return Preprocessing(
+        crop=profile.image_size,
+        mean=profile.mean,
+        std=profile.std,
+        frame=params.augment(profile).frame,
+        antialias=params.antialias,
     )
 
 

@@ -2,6 +2,8 @@
 
 OUT holds `search.json` (specification, trials and what they reported: it is what a later run goes on from),
 `front.json`, `points/KEY.safetensors`, `metrics.jsonl`, and `trials/N/` with each trial's artifacts and checkpoint.
+A trial whose method raises an error with a code of its own (`search.failures`) is kept as `failed`, and the search goes on
+with the others; any other error ends the run, and the next run tries that trial again.
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
-from models import checkpoint
-from models.architecture import Architecture
+from search import chance, failures
+from search.chance import Majority
+from search.data.store import Dataset
 from search.latency.table import Measured
 from search.methods.method import NewTrial, TrialArtifact, TrialRecord
-from search.pareto import hypervolume, nondominated
+from search.pareto import hypervolume, nondominated, preference
 from search.reporter import Point, Reporter, Stop, Trial, TrialEndedError
 from search.seeds import trial_seed
 from search.spec import METHODS, RESERVE, ResolvedSpec
@@ -114,11 +117,28 @@ def artifact_file(folder: Path, name: str) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """What a search found: its non-dominated points, cheapest first, and its normalised hypervolume."""
+    """What a search found: its non-dominated points, cheapest first, and its normalised hypervolume.
+
+    `warnings` ({code, detail}) are about its most accurate point, compared with `majority`, the majority class; there are
+    none before it has finished. `failed` are the errors of trials, each with the trial's number.
+    """
 
     points: list[Point]
     hypervolume: float
     finished: bool
+    majority: Majority | None = None
+    warnings: list[dict[str, Any]] = field(default_factory=list)
+    failed: list[dict[str, Any]] = field(default_factory=list)
+
+    def summary(self) -> dict[str, Any]:
+        """As JSON, without the points."""
+        return {
+            "finished": self.finished,
+            "hypervolume": self.hypervolume,
+            "majority": None if self.majority is None else {"class": self.majority.label, **self.majority.by_metric()},
+            "warnings": self.warnings,
+            "failed": [{name: error[name] for name in ("trial", "code", "detail")} for error in self.failed],
+        }
 
 
 class LocalSearch:
@@ -139,9 +159,6 @@ class LocalSearch:
             raise LocalSearchError(f"limits.{field}: {detail}")
         try:
             spec.method.check_devices(spec.devices)
-            if spec.method.start is not None:
-                record = checkpoint.read_record(spec.method.start)
-                spec.method.check_start(spec.dataset, Architecture.from_json(record.get("architecture", {})))
         except (ValueError, OSError) as error:
             raise LocalSearchError(str(error)) from error
         if not (candidates := spec.candidates()) or not spec.feasible():
@@ -153,12 +170,15 @@ class LocalSearch:
         self._state = _State(spec=described)
         if (out / _STATE).exists():
             self._state = _State.model_validate_json((out / _STATE).read_bytes())
-            if self._state.spec != described:
+            if ResolvedSpec.model_validate(self._state.spec) != spec:
                 raise LocalSearchError(f"{out} holds a search with another specification: choose another folder")
         self._began = time.monotonic() - self._state.seconds
 
     def run(self, stop: Callable[[], Stop], on_progress: Callable[[int, float], None]) -> Front:
-        """Plan and run trials until nothing follows, or until `stop` says cancel or drain; write the front."""
+        """Plan and run trials until nothing follows, or until `stop` says cancel or drain; write the front.
+
+        Raises LocalSearchError if it ends without a network because a trial failed or nothing meets the constraints.
+        """
         stopped = False
         while not stopped:
             done = self._plan()
@@ -172,7 +192,11 @@ class LocalSearch:
                 if stop() in (Stop.CANCEL, Stop.DRAIN) or not self._run(number, stop, on_progress):
                     stopped = True
                     break
-        return self._write_front(finished=not stopped)
+        front = self._write_front(finished=not stopped)
+        if front.finished and not front.points and front.failed:
+            first = front.failed[0]
+            raise LocalSearchError(f"no network was found: trial {first['trial']} failed: {failures.said(first)}")
+        return front
 
     @property
     def seconds(self) -> float:
@@ -186,6 +210,8 @@ class LocalSearch:
     def _plan(self) -> bool:
         """Queue what the method wants; whether nothing follows."""
         history = [_record(number, trial) for number, trial in enumerate(self._state.trials)]
+        if failures.keeps_failing(record.state for record in history):
+            return True
         plan = self._method.plan(self.spec, history)
         room = (self.spec.limits.max_trials or len(history) + len(plan.trials)) - len(history)
         self._state.trials += [_Done(new=new) for new in plan.trials[: max(0, room)]]
@@ -193,7 +219,7 @@ class LocalSearch:
         return plan.done or len(plan.trials) > room
 
     def _run(self, number: int, stop: Callable[[], Stop], on_progress: Callable[[int, float], None]) -> bool:
-        """Run one trial; False if it was interrupted. What it raises is raised: the next run tries it again."""
+        """Run one trial; False if it was interrupted. Raises what it raises, unless that has a failure code."""
         done = self._state.trials[number]
         folder = self.out / "trials" / str(number)
         work = folder / "work"
@@ -225,8 +251,14 @@ class LocalSearch:
             outputs = self._launch(self._method.run, trial, reporter)
         except TrialEndedError as ended:
             state, outputs, done.error = ended.state, ended.outputs, ended.error
+        except Exception as error:
+            if failures.code_of(error) is None:
+                raise
+            state, outputs, done.error = "failed", None, failures.describe(error)
         interrupted = reporter.told in (Stop.CANCEL, Stop.DRAIN)
-        if not interrupted:
+        if interrupted:
+            done.error = None
+        else:
             done.state, done.outputs = state, outputs
             shutil.rmtree(saved, ignore_errors=True)
         shutil.rmtree(work, ignore_errors=True)
@@ -235,7 +267,7 @@ class LocalSearch:
 
     def _input(self, source: TrialArtifact) -> Path:
         if source.trial is None:
-            return Path(self.spec.method.start)
+            return Path(self.spec.method.start.reference)
         return artifact_file(self.out / "trials" / str(source.trial), source.artifact)
 
     def _require_feasible(self) -> None:
@@ -273,8 +305,22 @@ class LocalSearch:
             entries.append({"file": file, **point.model_dump(mode="json")})
         points = [point for _, point in kept]
         volume = hypervolume([p.metrics for _, p in found], macs=self._macs, classes=len(self.spec.dataset.classes))
-        _write(self.out / "front.json", {"finished": finished, "hypervolume": volume, "points": entries})
-        return Front(points=points, hypervolume=volume, finished=finished)
+        best = min(points, key=lambda point: preference(point.metrics, point.key), default=None)
+        majority = chance.majority(Dataset.open(self._dataset).report.get("class_counts"))
+        front = Front(
+            points=points,
+            hypervolume=volume,
+            finished=finished,
+            majority=majority,
+            warnings=chance.warnings(None if best is None else best.metrics, majority) if finished else [],
+            failed=[
+                {"trial": number, **trial.error}
+                for number, trial in enumerate(self._state.trials)
+                if trial.state == "failed" and trial.error is not None
+            ],
+        )
+        _write(self.out / "front.json", front.summary() | {"points": entries})
+        return front
 
 
 def _record(number: int, trial: _Done) -> TrialRecord:

@@ -17,6 +17,7 @@ from search.latency.devices import DEVICES
 from search.latency.table import Table
 from search.methods import registry
 from search.methods.method import Candidate, Config, DatasetProfile
+from search.methods.start import StartRecord
 from settings import get_settings
 
 CostMetric = Literal["macs", "params", "peak_activation_bytes"]
@@ -51,7 +52,10 @@ class BuiltinSource(_Spec):
 
 
 class UploadSource(_Spec):
-    """An archive (zip or tar) of `class/name.png|jpg|webp`, optionally under `train/` and `val/`, sent afterwards."""
+    """An archive (zip or tar) of `class/name.png|jpg|webp`, optionally under `train/`, `val/` and `test/`, sent afterwards.
+
+    Split folders may also be called `training`, `valid`, `validation` and `testing`, in any case. With both, `val/` is the
+    selection split and `test/` the report split; one of them alone is the report split."""
 
     kind: Literal["upload"] = "upload"
 
@@ -111,8 +115,8 @@ class S3Source(FetchedSource):
 
 
 class Splits(_Spec):
-    """Fractions held out by seed, classes kept in proportion. `report` is used only where the source has no split of
-    its own for it (`val/`, a test set)."""
+    """Fractions held out by seed, classes kept in proportion. Each is used only where the source has no split of its own
+    for it: `test/` or a lone `val/` for `report`, `val/` beside `test/` for `selection`, a built-in's test set."""
 
     selection: float = Field(default=0.1, gt=0, lt=0.5, description="Of the training images, to choose networks on.")
     report: float = Field(default=0.1, gt=0, lt=0.5, description="Of all images, to report accuracies on.")
@@ -250,18 +254,39 @@ class SearchSpec(_Spec):
             raise ValueError("one objective must be selection_top1; the others are costs")
         return value
 
-    def resolve(self, dataset: DatasetProfile) -> ResolvedSpec:
-        """This spec with what its dataset is: all that planning and training need to know."""
-        return ResolvedSpec(**{name: getattr(self, name) for name in SearchSpec.model_fields}, dataset=dataset)
+    def resolve(self, dataset: DatasetProfile, start: StartRecord | None = None) -> ResolvedSpec:
+        """This spec with what its dataset and its start are, and a value for every parameter: all that planning and training
+        need to know. The images are normalized as those that the start was trained on. Raises ValueError for parameters that
+        fit neither the dataset nor the start."""
+        if (self.method.start is None) != (start is None):
+            raise ValueError("start: a record belongs to a method with a start, and only to such a one")
+        if start is not None and not self.method.starts:
+            raise ValueError(f"start: method {self.method.kind} cannot start from trained weights: leave it out")
+        if start is not None:
+            mean, std = start.normalization(dataset.channels)
+            dataset = dataset.model_copy(update={"mean": mean, "std": std})
+        given = {name: getattr(self, name) for name in SearchSpec.model_fields}
+        method = self.method.resolved(dataset, start)
+        return ResolvedSpec(**given | {"method": method}, dataset=dataset, start=start)
 
 
 class ResolvedSpec(SearchSpec):
     """An accepted spec: it names its dataset's classes and sizes, so that it plans the same way ever after."""
 
     dataset: DatasetProfile
+    start: StartRecord | None = Field(default=None, description="The trained weights that the method starts from.")
     latencies: dict[str, Table] = Field(
         default_factory=dict, exclude=True, description="By device: what was measured since the search was accepted."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_earlier_version(cls, data: Any) -> Any:
+        method = data.get("method") if isinstance(data, dict) else None
+        if isinstance(method, dict) and method.get("kind") in METHODS:
+            known = {name: value for name, value in method.items() if value is not None}
+            return data | {"method": METHODS[method["kind"]].params.unrecorded | known}
+        return data
 
     def candidates(self) -> list[Candidate]:
         """The networks that the search may find (all where they can be listed), with their costs, cheapest first."""

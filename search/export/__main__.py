@@ -3,7 +3,7 @@
 
 Prints one JSON line: {"state": "ready", "parity"} or {"state": "failed", "error": {"code", "detail", ...}}, with exit code
 0 for both. The codes: `parity` (the file computes something else; the figures are in `parity`), `conversion` (it cannot
-be written or run), `source` (the stored weights are not the point's), `not_installed`.
+be written or run), `source` (the stored weights are not the point's, or not finite), `not_installed`.
 """
 
 from __future__ import annotations

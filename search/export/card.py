@@ -61,6 +61,7 @@ def render(
     sections = {
         "": [f"# {architecture['family']}: {record['key']}", "", *_summary(record, spec)],
         "Data": _data(spec["dataset"], data),
+        **({"Trained weights": _start(start)} if (start := record["provenance"].get("start")) else {}),
         "Input": _input(record, architecture),
         "Recipe": _recipe(record, spec),
         "Metrics": _metrics(record),
@@ -104,19 +105,45 @@ def _data(profile: Mapping[str, Any], data: Data) -> list[str]:
     ]
 
 
+def _start(start: Mapping[str, Any]) -> list[str]:
+    """What the training started from: whoever passes the network on passes it on under this license too."""
+    width = "" if start["width"] is None else f" x {start['width']:g}"
+    return [
+        f"- started from: {start['family']}{width}, {start['source']}",
+        f"- license of these weights: {start['licence']}",
+        f"- SHA-256 of their file: `{start['sha256']}`",
+    ]
+
+
 def _input(record: Mapping[str, Any], architecture: Mapping[str, Any]) -> list[str]:
     height, width = record["input_size"]
     steps = record["preprocessing"]
-    top, left = steps["crop"]
     options = f"{steps['resize']}, align_corners {steps['align_corners']}, antialias {steps['antialias']}"
     return [
         f"float32 [batch, {architecture['channels']}, {height}, {width}], from an image of 8-bit values:",
         "",
-        f"1. crop the centre to {top} x {left} pixels;",
+        f"1. {_crop(steps)};",
         "2. divide by 255;",
         f"3. subtract {_values(steps['mean'])} and divide by {_values(steps['std'])}, by channel;",
         f"4. resize to {height} x {width}, {options}.",
     ]
+
+
+def _crop(steps: Mapping[str, Any]) -> str:
+    """The first step, so that it can be followed for images of any size."""
+    height, width = steps["crop"]
+    centered = (
+        f"crop the center to {height} x {width} pixels: rows from floor((image height - {height}) / 2), columns from "
+        f"floor((image width - {width}) / 2)"
+    )
+    if steps.get("frame", "zeros") == "zeros":
+        return f"{centered}; where the image is smaller, its surroundings are black (0 in every channel)"
+    return (
+        f"{centered}. If the image is less than {height} high or {width} wide, instead take its largest centered box with "
+        f"the aspect ratio {height}:{width} (height:width; a fractional side is rounded half up, top and left edges are "
+        f"rounded down) and enlarge it to {height} x {width}, bilinear with half-pixel centers (align_corners False), "
+        "without rounding to 8 bits"
+    )
 
 
 def _recipe(record: Mapping[str, Any], spec: Mapping[str, Any]) -> list[str]:

@@ -12,7 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models import checkpoint
 from models.build import Network
+from models.finite import NonFiniteError
 from models.trace import Size
 
 Array = NDArray[np.float32]
@@ -23,7 +25,8 @@ class Exportable:
     """A network on the CPU in evaluation mode; `size` (height, width) is that of its input; `record` goes into the file.
 
     `batch`: how many images the file takes at once; None: any number. (A fixed one is exported in a third of the time.
-    ncnn takes one whatever it says.) Raises ArchitectureError if the input is too small for the network.
+    ncnn takes one whatever it says.) Raises ArchitectureError if the input is too small for the network,
+    NonFiniteError if its training diverged.
     """
 
     network: Network
@@ -33,6 +36,10 @@ class Exportable:
 
     def __post_init__(self) -> None:
         self.network.architecture.layers(self.size)
+        if (name := checkpoint.first_nonfinite(self.network)) is not None:
+            raise NonFiniteError(
+                f"{name} has infinite or NaN values, because its training diverged: export another point"
+            )
 
     def example(self, batch: int, seed: int = 0) -> Tensor:
         """Images [batch, C, H, W] of normally distributed values, such as normalised ones have."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Final
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from models import checkpoint
-from models.architecture import Architecture
+from models.architecture import Architecture, channel_vector
 from models.build import Network
 from models.layers.slimmable import Slimmable
 from search import evaluation
@@ -22,7 +22,8 @@ from search.data.store import Dataset
 from search.measuring.together import Together
 from search.methods.method import Candidate
 from search.methods.training import TrainingParams
-from search.reporter import Point, Preprocessing, Trial
+from search.reporter import Point, Trial
+from search.training.loop import DivergedError
 
 KEPT_BYTES: Final = 512 * 1024**2
 """Inputs that are kept for the next network; more are made anew."""
@@ -94,12 +95,7 @@ class Meter:
         height, width = largest
         batch_size = max(32, min(128, 2**19 // (height * width)))
         self._evaluation = evaluation.conditions(self._device, int(batch_size * trial.batch_scale))
-        self._preprocessing = Preprocessing(
-            crop=self._profile.image_size,
-            mean=self._profile.mean,
-            std=self._profile.std,
-            antialias=self._params.antialias,
-        )
+        self._preprocessing = evaluation.preprocessing(trial.spec)
         train = len(self._dataset.split("train"))
         self._drawn = np.random.default_rng(trial.spec.seed).permutation(train)
         self.full = Effort(
@@ -107,7 +103,7 @@ class Meter:
             selection=len(self._dataset.split("selection")),
         )
         self._inputs = _Inputs(self._make_inputs)
-        self._provenance = {
+        self._provenance: dict[str, Any] = {
             "method": self._params.kind,
             "seed": trial.spec.seed,
             "trial": trial.number,
@@ -115,6 +111,8 @@ class Meter:
             "splits": {name: evaluation.digest(self._dataset.split(name)) for name in ("selection", "report")},
             "torch": torch.__version__,
         }
+        if trial.spec.start is not None:
+            self._provenance["start"] = trial.spec.start.provenance()
         if trial.spec.latencies:
             self._provenance["latency"] = {
                 device: {"batch": table.batch, "machine": table.machine}
@@ -184,13 +182,31 @@ class Meter:
             supernet=self._supernet,
         )
 
+    @cached_property
+    def _weights_are_finite(self) -> bool:
+        return all(bool(parameter.isfinite().all()) for parameter in self.network.parameters())
+
+    def finite(self, candidate: Candidate) -> bool:
+        """Whether all weights and statistics of a network measured with the full effort are finite."""
+        architecture = self._architecture(candidate)
+        statistics = self.network.bank[channel_vector(architecture), candidate.input_size]
+        if self._weights_are_finite and bool(statistics.isfinite().all()):
+            return True
+        network = self.network.extract(architecture, candidate.input_size)
+        return checkpoint.first_nonfinite(network) is None
+
     def publish(self, point: Point, name: str) -> Point:
         """The point with `top1` and weights: the file `name` in the trial's folder.
 
-        Its `top1` is that of the file, so the file is written twice: to be measured, then with what was measured.
+        Its `top1` is that of the file, so the file is written twice: to be measured, then with what was measured. Raises
+        DivergedError for infinite or NaN weights or statistics.
         """
         path = self._trial.work / name
         network: Network = self.network.extract(Architecture.from_json(point.architecture), point.input_size)
+        if (tensor := checkpoint.first_nonfinite(network)) is not None:
+            raise DivergedError(
+                f"training diverged: {tensor} of {point.key} has infinite or NaN values; lower learning_rate"
+            )
         named = point.model_copy(update={"weights": name})
         checkpoint.save(path, network, named.model_dump(mode="json"))
         loaded = evaluation.load(path, self._evaluation, self._device)

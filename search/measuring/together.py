@@ -42,7 +42,15 @@ class Together:
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Tensor]) -> None:
-        """As `Slimmable.calibrate` does, for each of the networks; the statistics are kept in the shared network."""
+        """As `Slimmable.calibrate` does, for each of the networks; the statistics are kept in the shared network. One whose
+        statistics are fixed gets those."""
+        if self._network.fixed is not None:
+            for node in (node for path in self._paths for node in path):
+                node.module.eval()
+            for sub in self._subs:
+                self._network.bank[channel_vector(sub), self._size] = self._network.fixed
+            self._fix()
+            return
         modules = {id(node): node.module for path in self._paths for node in path}.values()
         norms = [norm for module in modules for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)]
         for module in modules:
@@ -56,6 +64,19 @@ class Together:
             module.eval()
         for sub, path in zip(self._subs, self._paths, strict=True):
             self._network.bank[channel_vector(sub), self._size] = self._statistics(sub, path)
+
+    def _fix(self) -> None:
+        """Give the nodes the fixed statistics."""
+        assert self._network.fixed is not None
+        for sub, path in zip(self._subs, self._paths, strict=True):
+            begin = 0
+            for layer in _norms(sub):
+                _, block, name = layer.name.split(".", 2)
+                end = begin + layer.output.channels
+                norm = path[int(block)].module.get_submodule(name)
+                norm.get_buffer("running_mean").copy_(self._network.fixed[0, begin:end])
+                norm.get_buffer("running_var").copy_(self._network.fixed[1, begin:end])
+                begin = end
 
     @torch.inference_mode()
     def hits(self, batches: Iterable[Batch]) -> list[Tensor]:

@@ -9,16 +9,21 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.architecture import Architecture
 from search.export.formats import ALL, Format
+from search.methods.start import Start, StartRecord
 
 TrialState = Literal["queued", "running", "completed", "pruned", "infeasible", "failed", "cancelled"]
 INITIAL: Final = "initial.safetensors"
-"""Artifact of a search: the checkpoint that its method starts from (`MethodParams.start`)."""
+"""Artifact of a search, and input of each of its trials: the weights that its method starts from (`MethodParams.start`)."""
+FLOOR: Final = "start_top1"
+"""Output and metric of a training from trained weights: the selection accuracy that they have before its first step."""
+START: Final = "start"
+"""Input of every trial of a search that starts from trained weights: their file."""
 Config = Mapping[str, float | int | str]
 """What a method varies, of one network: such as its width and its resolution."""
 
@@ -67,7 +72,18 @@ class MethodParams(BaseModel):
     exports: ClassVar[tuple[Format, ...]] = ALL
     """Formats that its points can be exported in."""
 
+    starts: ClassVar[bool] = False
+    """Whether its trainings can start from trained weights (`start`)."""
+    without_start: ClassVar[frozenset[str]] = frozenset()
+    """Stages of its trials (the item `stage` of their parameters) that do not read them."""
+    unrecorded: ClassVar[dict[str, Any]] = {}
+    """Values of parameters that specifications accepted by an earlier version lack: what that version did."""
+
     kind: str
+    start: Start | None = Field(
+        default=None,
+        description="Trained weights to start from, such as {weights: mobilenet_v2}. Unset: networks are trained from scratch.",
+    )
 
     @property
     def least_trials(self) -> int:
@@ -79,14 +95,11 @@ class MethodParams(BaseModel):
         """Epochs without which it finds nothing: a lower `max_epochs` is refused."""
         return 1
 
-    @property
-    def start(self) -> str | None:
-        """Id of the point whose checkpoint its trials may have as an input, the artifact `INITIAL` of the search; of a search
-        without a service the path of that file."""
-        return None
-
-    def check_start(self, dataset: DatasetProfile, architecture: Architecture) -> None:
-        """Raises ValueError if it cannot start from the weights of this network."""
+    def resolved(self, dataset: DatasetProfile, start: StartRecord | None) -> Self:
+        """These parameters with a value for each that the user left to the service. Raises ValueError for parameters that fit
+        neither the dataset nor the start."""
+        del dataset, start
+        return self
 
     @abstractmethod
     def candidates(self, dataset: DatasetProfile) -> list[Candidate]:

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from search.latency import stage
-from search.methods.method import MethodParams, Plan, TrialRecord
+from search.methods.method import INITIAL, START, MethodParams, NewTrial, Plan, TrialArtifact, TrialRecord
 
 if TYPE_CHECKING:
     from search.reporter import Reporter, Trial
@@ -26,7 +26,18 @@ class Method:
     def plan(self, spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
         """The next trials, from the spec and what came of the trials so far: those that measure latencies, then the
         method's own. Pure; torch-free."""
-        return stage.plan(spec, history, import_module(f"{self.package}.plan").plan)
+        plan = stage.plan(spec, history, import_module(f"{self.package}.plan").plan)
+        if spec.start is None:
+            return plan
+        started = {START: TrialArtifact(trial=None, artifact=INITIAL)}
+        trials = [
+            trial.model_copy(update={"inputs": trial.inputs | started}) if self._reads_start(trial) else trial
+            for trial in plan.trials
+        ]
+        return plan.model_copy(update={"trials": tuple(trials)})
+
+    def _reads_start(self, trial: NewTrial) -> bool:
+        return not stage.measures(trial.params) and trial.params.get("stage") not in self.params.without_start
 
     def run(self, trial: Trial, reporter: Reporter) -> dict[str, Any]:
         """Do a trial's work and return its outputs (JSON). Imports torch."""

@@ -17,7 +17,7 @@ from search.measuring.meter import Meter, Size
 from search.methods.method import Candidate
 from search.methods.training import TrainingParams
 from search.reporter import Point, Reporter, Stop, Trial
-from search.training import precision, sandwich
+from search.training import precision, sandwich, starting
 from search.training.fit import Judge, fit
 from search.training.parts import Scale
 from search.training.ranks import current
@@ -36,12 +36,25 @@ class Alone(NamedTuple):
     role: Literal["candidate", "baseline"] = "candidate"
     further: Callable[[Point], dict[str, float]] | None = None
     """Metrics of the trained network, beside those that all points have."""
+    plain: Architecture | None = None
+    """The network of the family that `network` is another form of; unset: itself."""
 
 
 def initial(trial: Trial, architecture: Architecture) -> Slimmable:
-    """The untrained network of a trial, on its device."""
+    """The untrained network of a trial, on its device. Its convolutions are frozen if trained weights are only probed, and its
+    statistics fixed if those of a batch would be too few images'."""
+    params: TrainingParams = trial.spec.method
     torch.manual_seed(trial.seed)
-    return Slimmable(architecture, trial.device)
+    network = Slimmable(architecture, trial.device)
+    if trial.spec.start is not None and params.fixes_statistics:
+        size = (architecture.nominal, architecture.nominal)
+        channels = sum(layer.output.channels for layer in architecture.layers(size) if layer.op == "batch_norm")
+        network.fix_statistics(torch.zeros(2, channels))
+        if params.effort == "probe":
+            for module in network.modules():
+                if isinstance(module, nn.Conv2d):
+                    module.weight.requires_grad = False
+    return network
 
 
 def run(
@@ -49,21 +62,34 @@ def run(
 ) -> tuple[dict[str, Any], Point | None]:
     """Train the network by the recipe of the trial's method; report it as a point with weights. Returns the training's
     outputs, and no point if the trial is to end at once, or before its first step, or its judge ended it, or on any rank but
-    the first."""
+    the first. Raises what `fit` does, and BelowStartError."""
     network, candidate = alone.network, alone.candidate
     passes = partial(step, network, trial.spec.method, candidate.input_size)
-    outputs, stop = fit(trial, reporter, network, passes, alone.epochs, judge)
+    outputs, stop = fit(
+        trial,
+        reporter,
+        network,
+        passes,
+        alone.epochs,
+        judge,
+        predict=partial(logits, network, trial.spec.method, candidate.input_size),
+        initialize=starting.initializer(trial, reporter, network, candidate.input_size, plain=alone.plain),
+    )
     halted = stop is Stop.NO and outputs["epochs"] < alone.epochs
     if current().rank > 0 or stop in _AT_ONCE or halted or not outputs["steps"]:
         return outputs, None
-    point = report(trial, reporter, alone, meter, outputs)
+    point = report(trial, reporter, alone, meter, outputs, judged=stop is Stop.NO)
     return outputs if point is None else outputs | {"point": point.key}, point
 
 
-def report(trial: Trial, reporter: Reporter, alone: Alone, meter: Meter, outputs: dict[str, Any]) -> Point | None:
+def report(
+    trial: Trial, reporter: Reporter, alone: Alone, meter: Meter, outputs: dict[str, Any], *, judged: bool = False
+) -> Point | None:
     """Measure a network that was trained, and report it as a point with weights; None if the trial is to end at once.
-    `outputs` are those of its training."""
+    `outputs` are those of its training. `judged`: raise BelowStartError if it is worse than its trained weights were."""
     point = meter.measure(alone.candidate)
+    if judged:
+        starting.require_floor(outputs, point.metrics["selection_top1"], trial.spec.dataset.images["selection"])
     if reporter.should_stop() in _AT_ONCE:
         return None
     provenance = {**point.provenance, "epochs": outputs["epochs"]}
@@ -85,13 +111,20 @@ def step(
 ) -> dict[str, Tensor]:
     """Add the gradients of the cross-entropy with the labels; returns the loss, on the device."""
     del index
-    images = resize(batch.images, size, antialias=params.antialias).contiguous(memory_format=torch.channels_last)
-    dtype = precision.resolve(params.precision, images.device)
-
-    def logits() -> Tensor:
-        with torch.autocast(images.device.type, dtype, enabled=dtype is not None):
-            out: Tensor = network(images)
-        return out.to(images.dtype)
-
-    losses = sandwich.backward(logits, [], batch.labels, label_smoothing=params.label_smoothing, scale=scale)
+    losses = sandwich.backward(
+        partial(logits, network, params, size, batch.images),
+        [],
+        batch.labels,
+        label_smoothing=params.label_smoothing,
+        scale=scale,
+    )
     return {"loss": losses.teacher}
+
+
+def logits(network: nn.Module, params: TrainingParams, size: Size, images: Tensor) -> Tensor:
+    """[batch, classes], of the images' own type, in the number format of training."""
+    sized = resize(images, size, antialias=params.antialias).contiguous(memory_format=torch.channels_last)
+    dtype = precision.resolve(params.precision, images.device)
+    with torch.autocast(images.device.type, dtype, enabled=dtype is not None):
+        out: Tensor = network(sized)
+    return out.to(images.dtype)

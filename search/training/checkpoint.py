@@ -20,7 +20,7 @@ from search.training.weights import Weights
 
 MANIFEST = "manifest.json"
 STATE = "state.safetensors"
-VERSION = 3
+VERSION = 4
 
 
 class CheckpointError(ValueError):
@@ -50,6 +50,16 @@ def save(folder: Path, weights: Weights, *, step: int, identity: str, notes: Map
         file.flush()
         os.fsync(file.fileno())
     partial.replace(folder / MANIFEST)
+
+
+def is_outdated(folder: Path) -> bool:
+    """Whether an earlier version of Paretofit wrote the checkpoint, in a form that this one does not read."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return False
+    version = manifest.get("version") if isinstance(manifest, dict) else None
+    return isinstance(version, int) and version < VERSION
 
 
 def restore(folder: Path, weights: Weights, *, identity: str) -> tuple[int, dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from models.finite import NonFiniteError
 from search.data.loader import Batch
 from search.reporter import Reporter, Stop
 from search.training.optimizer import set_learning_rate
@@ -29,8 +30,8 @@ Update = Callable[[int, Batch], dict[str, Tensor]]
 """Adds the gradients of a step's batch and returns its losses: scalars that stay on the device."""
 
 
-class DivergedError(ValueError):
-    """The loss is no longer a number."""
+class DivergedError(NonFiniteError):
+    """A loss, a weight or a statistic is no longer a finite number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

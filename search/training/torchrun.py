@@ -17,6 +17,7 @@ from typing import Any, Final
 import torch
 from torch import distributed as dist
 
+from search.failures import code_of
 from search.latency.table import Measured
 from search.reporter import Point, Reporter, Stop, Trial
 from search.training.ranks import Ranks, current
@@ -79,7 +80,11 @@ def dismiss() -> None:
 
 
 def follow(run: Callable[[Trial], Run], device: str) -> None:
-    """On every other rank: run the trials of rank 0 until it dismisses them. `run` finds what a trial is run by."""
+    """On every other rank: run the trials of rank 0 until it dismisses them. `run` finds what a trial is run by.
+
+    An error with a failure code (`search.failures`) ends its trial only: every rank has to raise it at the same step, as
+    rank 0 goes on with the next trial.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         # They reach all ranks; rank 0 decides what becomes of them.
         signal.signal(number, signal.SIG_IGN)
@@ -91,4 +96,8 @@ def follow(run: Callable[[Trial], Run], device: str) -> None:
             return
         work = trial.work / f"rank-{current().rank}"
         work.mkdir()
-        run(trial)(replace(trial, work=work, device=device), Silent())
+        try:
+            run(trial)(replace(trial, work=work, device=device), Silent())
+        except Exception as error:
+            if code_of(error) is None:
+                raise

@@ -23,10 +23,17 @@ class Weights:
     optimizer: SGD
     scaler: GradScaler = field(default_factory=_no_scaler)
     average: Average | None = None
+    clip_norm: float = 0.0
+    """Norm that the gradient of all parameters is limited to; 0: no limit."""
 
     def update(self, step: int) -> None:
         """Step `step`, which counts from 0, by the gradients that are there. The host does not wait: whether float16
         overflowed, so that nothing is changed, is decided on the device."""
+        if self.clip_norm:
+            # Without this the scaled gradients of float16 would be clipped; otherwise it does nothing.
+            self.scaler.unscale_(self.optimizer)
+            parameters = [p for p in self.network.parameters() if p.grad is not None]
+            nn.utils.clip_grad_norm_(parameters, self.clip_norm, foreach=True)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:

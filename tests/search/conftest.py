@@ -13,6 +13,7 @@ import torch
 
 from search.data.store import Dataset
 from search.data.writer import DatasetWriter
+from search.methods.mutualnet.recipes import PUBLISHED
 from search.spec import ResolvedSpec, SearchSpec
 
 CLASSES = ("across", "down", "both")
@@ -54,8 +55,9 @@ def stripes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def method() -> dict[str, Any]:
-    """Parameters of a search of a second or two on `stripes`."""
+    """Parameters of a search of a second or two on `stripes`, trained as published: what that leaves out has tests of its own."""
     return {
+        **PUBLISHED,
         "kind": "mutualnet",
         "family": "wrn_10_1",
         "base_width": 1.0,
@@ -63,6 +65,7 @@ def method() -> dict[str, Any]:
         "resolutions": [16, 12],
         "epochs": 2,
         "batch_size": 16,
+        "learning_rate": 0.15,
         "calibration_images": 64,
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +15,10 @@ import pytest
 import yaml
 
 from models import checkpoint
+from models.pretrained.record import WeightsRecord
 from search.__main__ import DIFFERS, INTERRUPTED, main
+from settings import get_settings
+from tests.models.pretrained.test_fetch import shared_package
 
 
 @pytest.fixture
@@ -105,6 +109,63 @@ def test_files_that_are_no_specification(
     assert said in " ".join(capsys.readouterr().err.split())
 
 
+def steps(folder: Path, stripes: Path, **method: Any) -> subprocess.CompletedProcess[str]:
+    """A search by the method `steps`, whose networks are only reported."""
+    spec = folder / "spec.yaml"
+    spec.write_text(yaml.safe_dump({"dataset": str(stripes), "method": {"kind": "steps", "steps": 4, **method}}))
+    command = [sys.executable, "-m", "search", "run", str(spec), "--out", str(folder / "out"), "--json"]
+    environment = os.environ | {"PARETOFIT_METHODS": "tests.methods.steps"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+def summary(ended: subprocess.CompletedProcess[str]) -> Any:
+    """The last line: the method writes to stdout too."""
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
+def test_a_trial_that_learns_nothing_fails_and_the_others_go_on(stripes: Path, tmp_path: Path) -> None:
+    ended = steps(tmp_path, stripes, fault="not_learning_first", trials=2)
+    assert ended.returncode == 0, ended.stderr
+    assert "trial 0 failed: the training accuracy stays at 14.0 % (not_learning)" in ended.stderr
+    expected = [{"trial": 0, "code": "not_learning", "detail": "the training accuracy stays at 14.0 %"}]
+    assert summary(ended)["failed"] == expected
+    assert json.loads((tmp_path / "out" / "front.json").read_text())["failed"] == expected
+    first, second = json.loads((tmp_path / "out" / "search.json").read_text())["trials"]
+    assert (first["state"], first["error"]["code"], second["state"]) == ("failed", "not_learning", "completed")
+    # It is not tried again.
+    again = steps(tmp_path, stripes, fault="not_learning_first", trials=2)
+    assert (again.returncode, summary(again)) == (0, summary(ended))
+
+
+def test_a_search_that_found_nothing_names_the_reason(stripes: Path, tmp_path: Path) -> None:
+    ended = steps(tmp_path, stripes, fault="not_learning", trials=5)
+    assert ended.returncode == 1
+    said = "no network was found: trial 0 failed: the training accuracy stays at 14.0 % (not_learning)"
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert json.loads((tmp_path / "out" / "front.json").read_text())["points"] == []
+
+
+def test_an_error_without_a_code_ends_the_run_and_the_trial_is_tried_again(stripes: Path, tmp_path: Path) -> None:
+    ended = steps(tmp_path, stripes, fault="raise", trials=2)
+    assert ended.returncode == 1
+    assert "ArithmeticError" in ended.stderr
+    trials = json.loads((tmp_path / "out" / "search.json").read_text())["trials"]
+    assert [trial["state"] for trial in trials] == ["queued", "queued"]
+
+
+@pytest.mark.parametrize(("points", "warned"), [(1, True), (2, False)])
+def test_a_best_network_at_chance_is_told(stripes: Path, tmp_path: Path, points: int, warned: bool) -> None:
+    """Of 30 images of three equal classes: a third and two standard errors are 50.5 %; the networks reach 50 and 60 %."""
+    ended = steps(tmp_path, stripes, points=points)
+    assert ended.returncode == 0, ended.stderr
+    assert ("warning: The best network reaches 50.0 % on the selection split" in ended.stderr) == warned
+    written = json.loads((tmp_path / "out" / "front.json").read_text())
+    for document in (summary(ended), written):
+        assert [warning["code"] for warning in document["warnings"]] == (["at_chance"] if warned else [])
+        assert document["majority"] == {"class": "across", "top1": 1 / 3, "selection_top1": 1 / 3}
+
+
 def test_what_evaluate_refuses(stripes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "none.safetensors"
     assert main(["evaluate", str(path), "--dataset", str(stripes)]) == 1
@@ -119,3 +180,27 @@ def test_what_evaluate_refuses(stripes: Path, tmp_path: Path, capsys: pytest.Cap
     with pytest.raises(SystemExit) as ended:
         main(["evaluate", str(path)])
     assert ended.value.code == 2
+
+
+def test_weights_of_a_file_that_was_downloaded_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PARETOFIT_HOME", str(tmp_path / "home"))
+    get_settings.cache_clear()
+    archive, out = str(shared_package(tmp_path, monkeypatch)), tmp_path / "weights.safetensors"
+    for arguments, said in (
+        ([archive], "mobilenet_v1 and fd_mobilenet are both made from this file: choose one by `--source NAME`"),
+        ([archive, "--source", "resnet19"], "unknown source 'resnet19'"),
+        (
+            [archive, "--source", "mobilenet_v1", "--licence", "MIT"],
+            "--licence: the source mobilenet_v1 states its own",
+        ),
+        (["mobilenet_v1", "--source", "mobilenet_v1"], "--source: says what a file is"),
+    ):
+        assert main(["weights", *arguments, "--out", str(out)]) == 1
+        assert said in capsys.readouterr().err
+        assert not out.exists()
+    assert main(["weights", archive, "--source", "fd_mobilenet", "--out", str(out)]) == 0
+    record = WeightsRecord.model_validate(checkpoint.read_record(out))
+    assert (record.family, record.width, record.layout) == ("fd_mobilenet", 0.25, "tf_slim")
+    get_settings.cache_clear()

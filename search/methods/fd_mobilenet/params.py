@@ -5,20 +5,26 @@ Source: Qin et al., "FD-MobileNet", 2018 (arXiv 1802.03750).
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Annotated, Any, ClassVar, Literal
+from functools import lru_cache, partial
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, field_validator
 
 from models.architecture import Architecture
 from models.cost import cost
 from models.families import registry
+from search.methods.auto import UNSET, Auto, is_unset
 from search.methods.fd_mobilenet import recipes
 from search.methods.fd_mobilenet.tuning import Pruning, Tuning
 from search.methods.method import Candidate, Config, DatasetProfile
+from search.methods.start import StartRecord
 from search.methods.training import TrainingParams, input_size
 
 Multiplier = Annotated[float, Field(ge=0.05, le=4)]
+
+
+FAMILIES: Final = ("fd_mobilenet", "mobilenet_v1", "mobilenet_v2", "shufflenet_v1", "fd_shufflenet")
+WIDTHS: Final = (0.25, 0.5, 0.75, 1.0)
 
 
 class FdMobileNetParams(TrainingParams):
@@ -31,22 +37,24 @@ class FdMobileNetParams(TrainingParams):
     presets: ClassVar[dict[str, dict[str, Any]]] = recipes.FD_MOBILENET
 
     kind: Literal["fd_mobilenet"] = "fd_mobilenet"
-    families: tuple[str, ...] = Field(
-        default=("fd_mobilenet", "mobilenet_v1", "mobilenet_v2", "shufflenet_v1", "fd_shufflenet"),
+    families: Auto[tuple[str, ...]] = Field(
+        default=UNSET,
         min_length=1,
         max_length=32,
-        description="Network families (`GET /v1/families`).",
+        description="Network families (`GET /v1/families`). Unset: that of the start, else fd_mobilenet, mobilenet_v1, "
+        "mobilenet_v2, shufflenet_v1 and fd_shufflenet.",
     )
     groups: tuple[int, ...] = Field(
         default=(3,),
         min_length=1,
         description="Groups of convolutions, for the families that have a choice: 1, 2, 3, 4 or 8.",
     )
-    widths: tuple[Multiplier, ...] = Field(
-        default=(0.25, 0.5, 0.75, 1.0),
+    widths: Auto[tuple[Multiplier, ...]] = Field(
+        default=UNSET,
         min_length=1,
         max_length=64,
-        description="Multipliers of the families' channels.",
+        description="Multipliers of the families' channels. Unset: .25, .5, .75 and 1; with a start those up to its width, and its "
+        "width itself: narrower networks start from its most important channels.",
     )
     trials: int = Field(default=24, ge=1, le=10_000, description="Networks that are trained.")
     parallel_trials: int = Field(
@@ -61,15 +69,43 @@ class FdMobileNetParams(TrainingParams):
 
     @field_validator("families")
     @classmethod
-    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _known(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is None:
+            return None
         for family in value:
             registry.architecture(family)
         return tuple(dict.fromkeys(value))
 
     @field_validator("groups", "widths")
     @classmethod
-    def _ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        return tuple(sorted(set(value)))
+    def _ascending(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        return None if value is None else tuple(sorted(set(value)))
+
+    def resolved(self, dataset: DatasetProfile, start: StartRecord | None) -> Self:
+        """The family of the start, and widths up to its own."""
+        chosen: dict[str, Any] = {"families": FAMILIES, "widths": WIDTHS}
+        if start is not None:
+            most = 1.0 if start.width is None else start.width
+            chosen = {
+                "families": (start.family,),
+                "widths": (*(width for width in WIDTHS if width < most and start.fits(_of_width(start, width))), most),
+                "groups": self._groups_of(start),
+            }
+            if start.width is None and is_unset(self.widths):
+                # The network of a point, as it is.
+                chosen["widths"] = (start.largest_width(partial(_of_width, start)),)
+        missing = {name: value for name, value in chosen.items() if name == "groups" or getattr(self, name) is None}
+        found = super().resolved(dataset, start).checked(missing)
+        if start is not None:
+            for candidate in found.candidates(dataset):
+                start.check(found.network(dataset, candidate.config))
+        return found
+
+    @property
+    def fixes_statistics(self) -> bool:
+        """Whether batch norm keeps the statistics of trained weights: where they are only probed, or a pass has fewer than 16
+        images."""
+        return self.start is not None and (self.effort == "probe" or self.batch_size // self.accumulation < 16)
 
     def planned_epochs(self, dataset: DatasetProfile) -> float:
         return self.trainings(len(self.candidates(dataset))) * self.epochs
@@ -117,12 +153,24 @@ class FdMobileNetParams(TrainingParams):
             cost=_cost(self.network(dataset, config), size),
         )
 
+    def _groups_of(self, start: StartRecord) -> tuple[int, ...]:
+        if start.groups is None:
+            return self.groups
+        if "groups" in self.model_fields_set and self.groups != (start.groups,):
+            raise ValueError(f"groups: the start has {start.groups}: leave groups out, or give that number")
+        return (start.groups,)
+
     def _groups(self, family: str) -> tuple[int, ...]:
         if not (choice := registry.groups(family)):
             return (0,)
         if wrong := [number for number in self.groups if number not in choice]:
             raise ValueError(f"groups: {family} takes {', '.join(map(str, choice))}, not {wrong[0]}")
         return self.groups
+
+
+def _of_width(start: StartRecord, width: float) -> Architecture:
+    own = start.network
+    return _network(start.family, width, start.groups, own.nominal, own.classes, own.channels)
 
 
 @lru_cache(maxsize=4096)

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from search.methods.recipe import AS_PUBLISHED, QUICK
+
 Recipe = dict[str, Any]
 
 TINY: Final[Recipe] = {
+    **QUICK,
     "families": ["fd_mobilenet", "shufflenet_v1"],
     "widths": [0.25],
     "resolutions": [32, 24],
@@ -20,17 +23,21 @@ TINY: Final[Recipe] = {
     "augmentation": {"kind": "none"},
 }
 DEMO: Final[Recipe] = {
+    **AS_PUBLISHED,
     "families": ["fd_mobilenet", "mobilenet_v1"],
     "widths": [0.25, 0.5],
     "resolutions": [32, 24],
     "trials": 6,
     "epochs": 2,
+    "batch_size": 64,
+    "learning_rate": 0.15,
     "calibration_images": 1024,
     "augmentation": {"kind": "none"},
 }
 """For 12,000 small images and some minutes on two cores."""
 
 IMAGENET: Final[Recipe] = {
+    **AS_PUBLISHED,
     "widths": [0.25, 0.5, 1.0],
     "resolutions": [224, 192, 160, 128],
     "epochs": 90,

@@ -63,6 +63,9 @@ class _Judge:
             self._compare(fraction, step)
         return ranks.agree(Stop.NO if self.dominated_by is None else Stop.LIMIT) is not Stop.NO
 
+    def restart(self) -> None:
+        self.notes = {"compared": []}
+
     def _compare(self, fraction: float, step: int) -> None:
         [hits] = self.meter.hits([self.candidate], self.meter.part(0, self.pruning.images))
         top1 = hits.sum().item() / len(hits)

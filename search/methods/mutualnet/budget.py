@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from search.methods.method import DatasetProfile
 from search.methods.mutualnet.params import Baseline, SlimmableParams
+from search.methods.order import evenly
 from search.spec import ResolvedSpec
 
+_LOWERINGS: Final = 4
+"""Least widths at which the cost of steps is taken while the least width falls."""
 _WIDTHS: Final = 32
 """At which the cost of a width drawn at random is taken: the middles of as many equal parts of the range."""
 
 
 @dataclass(frozen=True, slots=True)
 class Epochs:
-    """Of the shared network, and of each of the baselines that are trained."""
+    """Of the shared network, of each of the baselines that are trained, and of the polish of each of so many networks."""
 
     shared: int
     each: int
     baselines: tuple[Baseline, ...]
+    polish: float = 0.0
+    polished: int = 0
 
 
 def baselines(spec: ResolvedSpec) -> tuple[Baseline, ...]:
@@ -44,13 +50,40 @@ def _wanted(spec: ResolvedSpec) -> tuple[Baseline, ...]:
 
 
 def epochs(spec: ResolvedSpec) -> Epochs:
-    """By `epochs` and `baseline_budget`. Where `max_epochs` is too little for all, the same for each, or with the budget
-    `compute` in proportion; at least one each, the last baselines being left out where there are not even so many."""
+    """By `epochs`, `baseline_budget` and `polish`. Where `max_epochs` is too little for all, at most a quarter of it is left to
+    the polish, and the others get the same each, or with the budget `compute` in proportion; at least one each, the last
+    baselines being left out where there are not even so many."""
     params: SlimmableParams = spec.method
-    alone, most = baselines(spec), spec.limits.max_epochs
+    polished, polish = _polished(spec), params.polish_epochs(spec.dataset)
+    trained = _trained(spec, spec.limits.max_epochs)
+    most = spec.limits.max_epochs
+    if not polished or not polish:
+        return trained
+    total = trained.shared + trained.each * len(trained.baselines)
+    if most is not None and total + polished * polish > most:
+        spared = min(most // 4, polished * polish)
+        trained = _trained(spec, most - math.ceil(spared))
+        total = trained.shared + trained.each * len(trained.baselines)
+        polish = min(polish, (most - total) / polished)
+    return replace(trained, polish=polish, polished=polished) if polish > 0 else trained
+
+
+def _polished(spec: ResolvedSpec) -> int:
+    """Networks that may be polished: as many as `max_trials` leaves room for beside all others."""
+    params: SlimmableParams = spec.method
+    most = spec.limits.max_trials
+    wanted = params.polish_networks if params.polish else 0
+    return wanted if most is None else max(0, min(wanted, most - 2 - len(baselines(spec))))
+
+
+def _trained(spec: ResolvedSpec, most: int | None) -> Epochs:
+    """Of the shared network and the baselines, together at most `most`."""
+    params: SlimmableParams = spec.method
+    alone = baselines(spec)
     each = params.epochs
     if alone and params.baseline_budget == "compute":
-        spent = params.epochs * step_macs(params, spec.dataset)
+        polished = _polished(spec) * params.polish_epochs(spec.dataset)
+        spent = params.epochs * step_macs(params, spec.dataset) + polished * polish_macs(params, spec.dataset)
         each = max(1, round(spent / sum(_macs(params, spec.dataset, b.width, b.resolution) for b in alone)))
     planned = params.epochs + each * len(alone)
     if most is None or planned <= most:
@@ -66,16 +99,34 @@ def epochs(spec: ResolvedSpec) -> Epochs:
 
 
 def step_macs(params: SlimmableParams, dataset: DatasetProfile) -> float:
-    """Multiply-accumulates per image of a training step's forward passes, on average."""
-    sides = params.trained_sides(dataset)
+    """Multiply-accumulates per image of a training step's forward passes, on average over the training's phases."""
+    full = _macs(params, dataset, params.widths.max, params.trained_sides(dataset)[0])
     low, high = params.widths.min, params.widths.max
+    middles = [low + (high - low) * (part + 0.5) / _LOWERINGS for part in range(_LOWERINGS)]
+    lowering = sum(_narrower(params, dataset, least) for least in middles) / _LOWERINGS
+    rest = 1 - params.full_first - params.lowering
+    return full + params.lowering * lowering + rest * _narrower(params, dataset, low)
+
+
+def polish_macs(params: SlimmableParams, dataset: DatasetProfile) -> float:
+    """Multiply-accumulates per image of the forward passes of one network's polish: its own, and a third of its teacher's, which
+    has no backward pass. Of networks that are spread evenly over the candidates."""
+    candidates = sorted(params.candidates(dataset), key=lambda candidate: candidate.cost["macs"])
+    students = [candidate.cost["macs"] for candidate in evenly(candidates, params.polish_networks)]
+    return sum(students) / len(students) + candidates[-1].cost["macs"] / 3
+
+
+def _narrower(params: SlimmableParams, dataset: DatasetProfile, least: float) -> float:
+    """Of the networks of a step beside the full one, whose widths are `least` and more."""
+    sides = params.trained_sides(dataset)
 
     def mean(widths: list[float]) -> float:
         costs = [_macs(params, dataset, width, side) for width in widths for side in sides]
         return sum(costs) / len(costs)
 
-    middles = [low + (high - low) * (part + 0.5) / _WIDTHS for part in range(_WIDTHS)]
-    return _macs(params, dataset, high, sides[0]) + mean([low]) + params.random_widths * mean(middles)
+    high = params.widths.max
+    middles = [least + (high - least) * (part + 0.5) / _WIDTHS for part in range(_WIDTHS)]
+    return mean([least]) + params.random_widths * mean(middles)
 
 
 def _macs(params: SlimmableParams, dataset: DatasetProfile, width: float, side: int) -> int:

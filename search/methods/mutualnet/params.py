@@ -16,11 +16,14 @@ from models.architecture import Architecture
 from models.cost import cost
 from models.families import registry
 from models.families.scaling import Width
+from search.methods import recipe
+from search.methods.auto import UNSET, Auto
 from search.methods.method import Candidate, Config, DatasetProfile
 from search.methods.mutualnet import recipes
 from search.methods.mutualnet.sweeping import Sweep
 from search.methods.mutualnet.widths import configs, width_of
-from search.methods.training import TrainingParams, input_size
+from search.methods.start import StartRecord
+from search.methods.training import TrainingParams, input_size, tuned
 
 MEASURED: Final = 96
 """Networks of unequal stages whose latencies are measured."""
@@ -60,7 +63,18 @@ class Baseline(BaseModel):
 class SlimmableParams(TrainingParams):
     """What the methods share that train one network with weights for every width."""
 
+    without_start: ClassVar[frozenset[str]] = frozenset({"sweep", "boost", "polish"})
+    unrecorded: ClassVar[dict[str, Any]] = {
+        **TrainingParams.unrecorded,
+        "keep_last_channels": False,
+        "sort_channels": False,
+        "full_first": 0.0,
+        "lowering": 0.0,
+        "polish": 0,
+    }
     tiny: ClassVar[dict[str, Any]] = {
+        **recipe.QUICK,
+        "polish": 0,
         "widths": {"step": 0.25},
         "resolutions": [32, 24],
         "epochs": 1,
@@ -69,14 +83,21 @@ class SlimmableParams(TrainingParams):
         "augmentation": {"kind": "none"},
     }
 
-    family: str = Field(
-        default="fd_mobilenet", description="Network family, one that can be narrowed (`GET /v1/families`)."
+    family: Auto[str] = Field(
+        default=UNSET,
+        description="Network family, one that can be narrowed (`GET /v1/families`). Unset: that of the start, else fd_mobilenet.",
     )
-    base_width: float = Field(
-        default=0.25,
+    base_width: Auto[float] = Field(
+        default=UNSET,
         gt=0,
         le=4,
-        description="Multiplier of the family's channels that gives the full network; 1 is the paper's network.",
+        description="Multiplier of the family's channels that gives the full network; 1 is the paper's network. Unset: that of "
+        "the start, else .25.",
+    )
+    keep_last_channels: Auto[bool] = Field(
+        default=UNSET,
+        description="Whether MobileNetV2 keeps the 1280 channels of its last convolution at a base_width below 1, as published "
+        "weights do. Unset: as the start does.",
     )
     widths: Widths = Field(default=Widths(), description="Width multipliers, of the full network's channels.")
     granularity: Literal["network", "stage"] = Field(
@@ -86,6 +107,34 @@ class SlimmableParams(TrainingParams):
     )
     random_widths: int = Field(
         default=2, ge=0, le=8, description="Widths drawn at random in each step, besides the largest and the smallest."
+    )
+    sort_channels: Auto[bool] = Field(
+        default=UNSET,
+        description="Whether channels of trained weights are sorted by importance before the training, so that narrower networks "
+        "take the most important ones. Unset: yes, with a start.",
+    )
+    full_first: Auto[float] = Field(
+        default=UNSET,
+        ge=0,
+        le=1,
+        description="Share of the training in which the full network is trained alone; 0 is the paper. Unset: a quarter.",
+    )
+    lowering: Auto[float] = Field(
+        default=UNSET,
+        ge=0,
+        le=1,
+        description="Share of the training, after `full_first`, in which the least width falls along a line from the largest to "
+        "`widths.min`; 0 is the paper. Unset: a quarter.",
+    )
+    polish: Auto[int] = Field(
+        default=UNSET,
+        ge=0,
+        le=1_000_000,
+        description="Steps of a short training that networks of the front get for themselves after the sweep, each taught by the "
+        "best one; 0 is the paper: all share their weights. Unset: a third of the shared training's, with a start half.",
+    )
+    polish_networks: int = Field(
+        default=8, ge=1, le=64, description="Networks of the front that are polished, at most: those that span it best."
     )
     goal: Literal["front", "boost"] = Field(
         default="front",
@@ -107,8 +156,9 @@ class SlimmableParams(TrainingParams):
 
     @field_validator("family")
     @classmethod
-    def _slimmable(cls, value: str) -> str:
-        registry.architecture(value, slimmable=True)
+    def _slimmable(cls, value: str | None) -> str | None:
+        if value is not None:
+            registry.architecture(value, slimmable=True)
         return value
 
     @model_validator(mode="before")
@@ -117,6 +167,14 @@ class SlimmableParams(TrainingParams):
         if isinstance(given, dict) and given.get("goal") == "boost" and isinstance(given.get("widths", {}), dict):
             return given | {"widths": {"min": 0.9} | given.get("widths", {})}
         return given
+
+    @model_validator(mode="after")
+    def _phases(self) -> Self:
+        if (self.full_first or 0) + (self.lowering or 0) > 1:
+            raise ValueError(
+                f"lowering: {self.lowering:g} after full_first {self.full_first:g} is more than the whole training: lower one"
+            )
+        return self
 
     @model_validator(mode="after")
     def _sweepable(self) -> Self:
@@ -128,11 +186,35 @@ class SlimmableParams(TrainingParams):
     def least_trials(self) -> int:
         return 2
 
+    def resolved(self, dataset: DatasetProfile, start: StartRecord | None) -> Self:
+        """The family and width of the start, and the phases of the training; a boosted network is trained as in the paper."""
+        known = super().resolved(dataset, start)
+        phased = self.goal == "front"
+        per_epoch = max(1, dataset.images["train"] // known.batch_size)
+        chosen = {
+            "family": "fd_mobilenet" if start is None else start.family,
+            "base_width": 0.25 if start is None else start.width or start.largest_width(partial(_of_base_width, start)),
+            "keep_last_channels": start is not None and start.keep_last_channels,
+            "sort_channels": start is not None,
+            "backbone_rate": 1.0 if start is None else recipe.SHARED_BACKBONE_RATE,
+            "full_first": 0.25 if phased else 0.0,
+            "lowering": 0.25 if phased else 0.0,
+            "polish": round(known.epochs * per_epoch * (1 / 3 if start is None else 1 / 2)) if phased else 0,
+        }
+        missing = {name: value for name, value in chosen.items() if getattr(self, name) is None}
+        found = known.checked(missing | tuned(self.effort, self.kind))
+        if start is not None:
+            start.check(found.architecture(dataset, found.widths.max))
+        return found
+
     def planned_epochs(self, dataset: DatasetProfile) -> float:
-        """With baselines: as many for each, or with their budget `compute` as many for all."""
-        del dataset
+        """With baselines: as many for each, or with their budget `compute` as many for all; and those of the polish."""
         alone = len(self.baselines) if self.baseline_budget == "epochs" else min(1, len(self.baselines))
-        return self.epochs * (1 + alone)
+        return self.epochs * (1 + alone) + self.polish_networks * self.polish_epochs(dataset)
+
+    def polish_epochs(self, dataset: DatasetProfile) -> float:
+        """Passes over the training images that `polish` steps are."""
+        return self.polish / max(1, dataset.images["train"] // self.batch_size)
 
     @property
     def stages(self) -> int | None:
@@ -152,7 +234,13 @@ class SlimmableParams(TrainingParams):
             self.nominal or min(dataset.image_size),
             len(dataset.classes),
             dataset.channels,
+            keep_last_channels=self.keep_last_channels,
         )
+
+    def full_config(self, dataset: DatasetProfile) -> dict[str, float | int | str]:
+        """The configuration of the full network at the largest resolution that it is trained at."""
+        names = ["width"] if self.stages is None else [f"width_{stage}" for stage in range(1, self.stages + 1)]
+        return {**dict.fromkeys(names, self.widths.max), "resolution": self.trained_sides(dataset)[0]}
 
     def network(self, dataset: DatasetProfile, config: Config) -> Architecture:
         return self.architecture(dataset, width_of(config))
@@ -234,7 +322,14 @@ class UsNetParams(SlimmableParams):
 
 @lru_cache(maxsize=1024)
 def _architecture(
-    family: str, width: Width, base_width: float, nominal: int, classes: int, channels: int
+    family: str,
+    width: Width,
+    base_width: float,
+    nominal: int,
+    classes: int,
+    channels: int,
+    *,
+    keep_last_channels: bool,
 ) -> Architecture:
     return registry.architecture(
         family,
@@ -244,7 +339,14 @@ def _architecture(
         nominal=nominal,
         classes=classes,
         channels=channels,
+        keep_last_channels=keep_last_channels,
     )
+
+
+def _of_base_width(start: StartRecord, width: float) -> Architecture:
+    own = start.network
+    kept = start.keep_last_channels
+    return _architecture(start.family, 1.0, width, own.nominal, own.classes, own.channels, keep_last_channels=kept)
 
 
 @lru_cache(maxsize=4096)

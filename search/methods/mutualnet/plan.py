@@ -1,5 +1,5 @@
-"""What a search does: train one network; then sweep it, or with goal boost measure its full network against the same
-trained alone. Baselines are trained after that."""
+"""What a search does: train one network, sweep it, then polish the networks of the front that span it best; or with goal
+boost measure the full network against the same trained alone. Baselines are trained after the sweep."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ BASELINE: Final = "baseline"
 BASELINE_FILE: Final = "baseline.safetensors"
 """Artifact of a baseline's trial, the input `BASELINE` of the boosted network's."""
 SWEEP: Final = NewTrial(params={"stage": "sweep"}, inputs={SUPERNET: TrialArtifact(trial=0, artifact=SUPERNET)})
-_LAST: Final = ("sweep", "boost")
+POLISH: Final = "polish"
+SWEEP_STAGE: Final = "sweep"
 
 
 def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
@@ -27,19 +28,44 @@ def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
             return Plan(done=True)
         train = NewTrial(params={"stage": "train", "epochs": budget.epochs(spec).shared})
         return Plan(trials=(train, *_compared(spec, history)))
-    if any(record.params.get("stage") in _LAST for record in history):
+    if any(record.params.get("stage") == "boost" for record in history):
         return Plan(trials=tuple(_baselines(spec, history)), done=True, stop_reason=budget.cut(spec))
+    if (sweep := next((r for r in history if r.params.get("stage") == SWEEP_STAGE), None)) is not None:
+        waits = sweep.state in ("queued", "running") and budget.epochs(spec).polished > 0
+        polished = () if waits else _polished(spec, sweep, history)
+        trials = (*polished, *_baselines(spec, history))
+        return Plan(trials=trials, done=not waits, stop_reason=None if waits else budget.cut(spec))
     compared = tuple(_compared(spec, history))
     match history[0].state:
         case "queued" | "running":
             return Plan(trials=compared)
         case "completed":
-            last = SWEEP if spec.method.goal == "front" else None if compared else _boost(history)
+            front = spec.method.goal == "front"
+            last = SWEEP if front else None if compared else _boost(history)
             if last is None:
                 return Plan(trials=compared)
-            return Plan(trials=(last, *_baselines(spec, history)), done=True, stop_reason=budget.cut(spec))
+            done = not front or not budget.epochs(spec).polished
+            reason = budget.cut(spec) if done else None
+            return Plan(trials=(last, *_baselines(spec, history)), done=done, stop_reason=reason)
         case _:
             return Plan(done=True)
+
+
+def _polished(spec: ResolvedSpec, sweep: TrialRecord, history: Sequence[TrialRecord]) -> list[NewTrial]:
+    """A trial for each network that the sweep chose, unless it is there."""
+    epochs = budget.epochs(spec)
+    chosen = (sweep.outputs or {}).get("polish") if sweep.state == "completed" else None
+    if chosen is None or not epochs.polish:
+        return []
+    made = [record.params.get("config") for record in history]
+    return [
+        NewTrial(
+            params={"stage": POLISH, "config": config, "teacher": chosen["teacher"], "epochs": epochs.polish},
+            inputs={SUPERNET: TrialArtifact(trial=sweep.number, artifact=SUPERNET)},
+        )
+        for config in chosen["networks"][: epochs.polished]
+        if config not in made
+    ]
 
 
 def _boost(history: Sequence[TrialRecord]) -> NewTrial | None:
@@ -72,7 +98,7 @@ def _baselines(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> list[NewTr
     missing = [each for each in epochs.baselines if (each.width, each.resolution) not in made]
     each, most = epochs.each, spec.limits.max_epochs
     if most is not None and history and missing:
-        each = min(each, (most - sum(record.params.get("epochs", 0) for record in history)) // len(missing))
+        each = min(each, int((most - sum(record.params.get("epochs", 0) for record in history)) // len(missing)))
     return [
         NewTrial(params={"stage": BASELINE, "width": b.width, "resolution": b.resolution, "epochs": each})
         for b in missing

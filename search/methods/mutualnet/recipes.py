@@ -7,10 +7,18 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from search.methods.recipe import AS_PUBLISHED
+
 Recipe = dict[str, Any]
 
+PUBLISHED: Final[Recipe] = {**AS_PUBLISHED, "full_first": 0.0, "lowering": 0.0, "polish": 0}
+"""What the papers' training leaves out."""
+
 DEMO: Final[Recipe] = {
+    **PUBLISHED,
     "epochs": 3,
+    "batch_size": 64,
+    "learning_rate": 0.15,
     "random_widths": 1,
     "calibration_images": 1024,
     "augmentation": {"kind": "none"},
@@ -33,6 +41,7 @@ SMALL: Final[Recipe] = {
 epochs."""
 
 _CIFAR: Final[Recipe] = {
+    **PUBLISHED,
     "base_width": 1.0,
     "epochs": 200,
     "batch_size": 128,
@@ -42,6 +51,7 @@ _CIFAR: Final[Recipe] = {
     "augmentation": {"kind": "pad_crop", "padding": 4, "padding_mode": "reflect"},
 }
 _IMAGENET: Final[Recipe] = {
+    **PUBLISHED,
     "base_width": 1.0,
     "weight_decay": 1e-4,
     "decay": "dense",

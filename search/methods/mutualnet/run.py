@@ -1,14 +1,15 @@
-"""The work of a trial: `train` gives the shared network, `sweep` or `boost` its points, `baseline` a point of its own."""
+"""The work of a trial: `train` gives the shared network, `sweep` or `boost` its points, `baseline` and `polish` a
+point of their own."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from search.methods.mutualnet import baseline, boost, sweep, train
+from search.methods.mutualnet import baseline, boost, polish, sweep, train
 from search.reporter import Reporter, Trial
 from search.training.ranks import current
 
-_TRAINING = {"train": train.run, "baseline": baseline.run}
+_TRAINING = {"train": train.run, "baseline": baseline.run, "polish": polish.run}
 _STAGES = {**_TRAINING, "sweep": sweep.run, "boost": boost.run}
 
 

@@ -27,7 +27,7 @@ from search.methods.mutualnet.space import Space
 from search.pareto import best_under, by_volume, nondominated
 from search.reporter import Point, Reporter, Stop, Trial
 from search.spec import CostMetric
-from search.training.loop import CHECKPOINT_SECONDS
+from search.training.loop import CHECKPOINT_SECONDS, DivergedError
 
 MEASURED_SHARE: Final = 0.7
 """Of the trial's `progress`; the rest is the front."""
@@ -100,7 +100,11 @@ class _Sweep:
 
     def front(self) -> Stop:
         """Cut out the non-dominated networks, measure each as loaded back from its file, and report both; returns why
-        it ended early, if it did."""
+        it ended early, if it did. Raises DivergedError if none of the networks that were measured is finite."""
+        if self.compared[-1] and not self.points:
+            raise DivergedError(
+                "training diverged: every measured network has infinite or NaN weights or statistics; lower learning_rate"
+            )
         chosen = self._front()
         path = self.trial.work / "swept.safetensors"
         supernet.save(path, self.meter.network)
@@ -119,10 +123,12 @@ class _Sweep:
         """What the trial returns."""
         return {
             "evaluated": len(self.points),
+            "nonfinite": len(self.compared[-1]) - len(self.points),
             "compared": len({key for compared in self.compared for key in compared}),
             "candidates": self.space.size if not self.space.listed else len(self.candidates),
             "images": self.meter.images,
             "best_under": {cost: self._table(cost) for cost in get_args(CostMetric)},
+            "polish": self._to_polish(),
         }
 
     def save(self) -> None:
@@ -200,7 +206,7 @@ class _Sweep:
 
     def _compare(self, rung: int, candidates: Iterable[Candidate]) -> Stop:
         """Measure those that have not been with this effort; returns why it ended early, if it did. With the full one
-        some are measured even at a limit."""
+        some are measured even at a limit. Networks with infinite or NaN weights or statistics become no points."""
         known, effort, full = self.compared[rung], self.efforts[rung], rung == len(self.efforts) - 1
         for group in groups([candidate for candidate in candidates if candidate.key not in known], effort.images):
             stop = self._asked()
@@ -212,7 +218,7 @@ class _Sweep:
                 return self.stop
             for candidate, top1 in zip(group, found, strict=True):
                 known[candidate.key] = Compared(candidate, top1)
-                if full:
+                if full and self.meter.finite(candidate):
                     self.points[candidate.key] = point = self.meter.point(candidate, top1)
                     self.reporter.point(point)
             self._progress(MEASURED_SHARE * min(1.0, self.meter.images / self.budget))
@@ -248,6 +254,19 @@ class _Sweep:
             {"bound": bound, "key": points[at].key, "selection_top1": points[at].metrics["selection_top1"]}
             for bound, at in best_under([(point.key, point.metrics) for point in points], cost)
         ]
+
+    def _to_polish(self) -> dict[str, Any] | None:
+        """Configurations of the networks of the front that span it best, and of their teacher: the best network of all, or the
+        full one, where constraints keep that from being measured."""
+        if not self.params.polish or not self.points:
+            return None
+        spec = self.trial.spec
+        front = {p.key: Compared(spec.candidate(p.config), p.metrics["selection_top1"]) for p in self._front()}
+        full = self.params.full_config(spec.dataset)
+        teacher = max(front.values(), key=lambda each: each.top1).candidate.config
+        measured = self.params.candidate(spec.dataset, full).key in self.points
+        networks = self._ranked(front, most=self.params.polish_networks)
+        return {"teacher": dict(teacher if measured else full), "networks": [dict(each.config) for each in networks]}
 
     def _publish(self, point: Point) -> None:
         name = f"{point.key}.safetensors"

@@ -18,6 +18,7 @@ from typing import Literal, Protocol
 
 from models.architecture import Architecture
 from models.families.structures import SCALES, Row, Structure
+from models.finite import NonFiniteError
 
 Allocation = Literal["learned", "even", "single", "random", "global"]
 Measure = Callable[[Architecture], float]
@@ -45,7 +46,9 @@ class Site:
         if len(self.scores) != len(SCALES) or not any(self.scores):
             raise ValueError(f"a site has the scores of {len(SCALES)} scales, not of {len(self.scores)}")
         if any(not math.isfinite(score) for scores in self.scores for score in scores):
-            raise ValueError("the importance of a channel is no finite number: the seed's training diverged")
+            raise NonFiniteError(
+                "the importance of a channel is not finite: training of the seed network diverged; lower learning_rate"
+            )
         if self.width is not None and self.width > self.channels:
             raise ValueError(f"{self.width} channels are wanted of a site with {self.channels}: raise seed_ratio")
 

@@ -17,9 +17,12 @@ from models.cost import cost, fast_macs
 from models.families import registry, scalenet, structures
 from models.families.scaling import Scale
 from models.families.structures import SCALES, Structure
+from search.methods import recipe
+from search.methods.auto import is_unset
 from search.methods.method import Candidate, Config, DatasetProfile
 from search.methods.scalenet import recipes
 from search.methods.scalenet.allocation import Allocated, Allocation, Ladder, Measure, Site, allocate, ladder
+from search.methods.start import StartRecord
 from search.methods.training import TrainingParams, input_size
 
 BudgetMetric = Literal["macs", "params", "latency_ms"]
@@ -35,6 +38,8 @@ class ScaleNetParams(TrainingParams):
     paper: ClassVar[str] = "Li et al., ScaleNet, CVPR 2019 (arXiv 1904.09460)"
     tiny: ClassVar[dict[str, Any]] = recipes.TINY
     presets: ClassVar[dict[str, dict[str, Any]]] = recipes.PRESETS
+
+    starts: ClassVar[bool] = False
 
     kind: Literal["scalenet"] = "scalenet"
     family: str = Field(
@@ -118,7 +123,18 @@ class ScaleNetParams(TrainingParams):
         return tuple(dict.fromkeys(value))
 
     @model_validator(mode="after")
+    def _from_scratch(self) -> Self:
+        if self.start is not None:
+            raise ValueError(
+                "start: a ScaleNet block has channels at several scales, which no published weights have: leave it out, or use "
+                "another method"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _warm(self) -> Self:
+        if None in (self.warmup_epochs, self.epochs):
+            return self
         if self.warmup_epochs >= (self.seed_epochs or self.epochs):
             raise ValueError(
                 f"warmup_epochs {self.warmup_epochs:g} must be less than the {self.seed_epochs} seed_epochs"
@@ -130,6 +146,14 @@ class ScaleNetParams(TrainingParams):
         if self.budget_metric == "latency_ms" and self.budgets is None:
             raise ValueError("budgets: give the milliseconds that networks may take, as budget_metric is latency_ms")
         return self
+
+    def resolved(self, dataset: DatasetProfile, start: StartRecord | None) -> Self:
+        """With a warm-up that is shorter than the training of the seed network, too."""
+        if not is_unset(self.warmup_epochs) or self.seed_epochs is None:
+            return super().resolved(dataset, start)
+        chosen = recipe.training(dataset, dict(self), started=False)["warmup_epochs"]
+        most = round(recipe.MOST_WARMUP * self.seed_epochs, 3)
+        return self.model_copy(update={"warmup_epochs": min(chosen, most)}).resolved(dataset, start)
 
     @property
     def least_trials(self) -> int:

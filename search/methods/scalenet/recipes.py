@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from search.methods.recipe import AS_PUBLISHED, QUICK
+
 Recipe = dict[str, Any]
 
 TINY: Final[Recipe] = {
+    **QUICK,
     "family": "scalenet20",
     "base_width": 0.25,
     "resolutions": [12],
@@ -33,6 +36,7 @@ SMALL: Final[Recipe] = {
 """Ours, for some thousand to some ten thousand images."""
 
 CIFAR: Final[Recipe] = {
+    **AS_PUBLISHED,
     "family": "scalenet56",
     "epochs": 200,
     "batch_size": 128,
@@ -41,6 +45,7 @@ CIFAR: Final[Recipe] = {
     "augmentation": {"kind": "pad_crop", "padding": 4, "padding_mode": "zeros"},
 }
 IMAGENET: Final[Recipe] = {
+    **AS_PUBLISHED,
     "family": "scalenet50",
     "nominal": 224,
     "epochs": 100,

@@ -15,8 +15,9 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     """Train for the trial's `epochs`; report a baseline with weights."""
     params: ShapeAdaptorParams = trial.spec.method
     candidate = params.candidate(trial.spec.dataset, trial.params["config"])
+    plain = params.designed(trial.spec.dataset, str(candidate.config["family"]))
     network = alone.initial(trial, params.network(trial.spec.dataset, candidate.config))
     file = f"{candidate.key}.safetensors"
-    asked = Alone(network, candidate, trial.params["epochs"], file, role="baseline")
+    asked = Alone(network, candidate, trial.params["epochs"], file, role="baseline", plain=plain)
     outputs, _ = alone.run(trial, reporter, asked, Meter(trial, network, candidate.input_size))
     return outputs | {"planned_epochs": params.epochs}

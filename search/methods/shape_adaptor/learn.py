@@ -12,11 +12,9 @@ from typing import Any, Final
 import torch
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from models import checkpoint
-from models.architecture import Architecture
-from models.build import build
 from models.families.shapes import Rule, Shape, Sizes, TooCostlyError
 from models.layers.shape_adaptor import Adaptive
+from models.pretrained.transfer import start_of, transfer
 from search.latency import curve
 from search.measuring.meter import Meter
 from search.methods.shape_adaptor import report
@@ -24,7 +22,7 @@ from search.methods.shape_adaptor.learner import Learner
 from search.methods.shape_adaptor.params import ShapeAdaptorParams, key
 from search.methods.shape_adaptor.plan import PRETRAINED
 from search.reporter import Point, Reporter, Stop, Trial
-from search.training import alone
+from search.training import alone, starting
 from search.training.alone import Alone
 from search.training.fit import fit
 from search.training.ranks import current
@@ -46,7 +44,13 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     batch_size = max(2, int(params.batch_size * trial.batch_scale))
     steps = epochs * (dataset.images["train"] // batch_size)
     learner = Learner(network, trial.spec, config, steps, reporter)
-    outputs, stop = fit(trial, reporter, learner, learner.passes, epochs, learner)
+    plain = params.designed(dataset, config["family"])
+    initialize = starting.initializer(trial, reporter, network.slimmable, params.input_size(dataset), plain=plain)
+    if PRETRAINED in trial.inputs:
+        initialize = None
+    outputs, stop = fit(
+        trial, reporter, learner, learner.passes, epochs, learner, predict=learner.logits, initialize=initialize
+    )
     if stop not in (Stop.CANCEL, Stop.DRAIN) and not learner.notes["settled"]:
         learner.settle(outputs["steps"])
     outputs["planned_epochs"] = params.epochs
@@ -96,26 +100,11 @@ def _takes(rule: Rule, most: float, sizes: Sizes) -> bool:
 
 
 def start_from(path: Path, network: Adaptive, classes: Sequence[str]) -> None:
-    """Give a network the weights of a checkpoint of the human-designed one, whose parameters are the same in the same order, but
-    for shortcuts, which are last of a block; the classifier keeps its own if `classes` are not those of the checkpoint. Raises
-    ValueError if it is another's."""
-    tensors, record = checkpoint.read(path)
-    human = build(Architecture.from_json(record["architecture"]), "meta")
-    names = [
-        f"blocks.{i}.{name}"
-        for i, block in enumerate(human.blocks)
-        for name in sorted(dict(block.named_parameters()), key=lambda name: name.startswith("shortcut"))
-    ]
-    given = [tensors[name] for name in names]
-    own = list(network.parameters())
-    if list(record["classes"]) != list(classes):
-        last = len(list(human.blocks[-1].parameters()))
-        given, own = given[:-last], own[:-last]
-    if [each.shape for each in given] != [each.shape for each in own]:
-        raise ValueError(f"{path.name} has not the parameters of {network.rule.network.family} with adaptors")
-    with torch.no_grad():
-        for parameter, tensor in zip(own, given, strict=True):
-            parameter.copy_(tensor)
+    """Give a network the weights of a checkpoint of the human-designed one; the classifier keeps its own if `classes` are not
+    those of the checkpoint. Raises PretrainedError if it is another network's."""
+    start = start_of(path)
+    moved = transfer(start, network.rule.network, same_classes=start.class_names == tuple(classes))
+    moved.load(network.slimmable.network)
 
 
 def _measured(

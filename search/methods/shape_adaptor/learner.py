@@ -54,9 +54,18 @@ class Learner(nn.Module):
         # Of a compression the target is a bound, as a constraint is.
         self._grows = config["target"] > 0 and config["mode"] != "autosc"
         self._most = budget.macs(spec, config)
+        self.notes: dict[str, Any] = {}
+        self.restart()
+
+    def restart(self) -> None:
+        """The history of the shape begins with that of the untrained alphas."""
         self._learned = -1
-        self.notes: dict[str, Any] = {"history": [], "settled": False}
+        self.notes = {"history": [], "settled": False}
         self._note(0)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """[batch, classes] of images of the dataset's size."""
+        return alone.logits(self.network, self._params, self.network.rule.size, images)
 
     def passes(self, index: int, batch: Batch, scale: Scale) -> dict[str, Tensor]:
         """Add the gradients of step `index`; returns its loss. Of a step in parts the first one teaches the alphas."""

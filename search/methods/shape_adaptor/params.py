@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from pathlib import PurePath
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -17,9 +18,11 @@ from models.families import registry
 from models.families.adaptors import Placement, adapted, places
 from models.families.shapes import Rule, Shape, Sizes, initial_alpha, shaped
 from models.trace import Size
+from search.methods.auto import UNSET, Auto
 from search.methods.method import Candidate, Config, DatasetProfile
 from search.methods.shape_adaptor import recipes
-from search.methods.training import TrainingParams, input_size
+from search.methods.start import StartRecord
+from search.methods.training import TrainingParams, input_size, tuned
 
 Mode = Literal["standard", "memory_bounded", "autosc", "autotl"]
 PLACEMENTS: Final[dict[str, Placement]] = {
@@ -48,15 +51,24 @@ class ShapeAdaptorParams(TrainingParams):
     tiny: ClassVar[dict[str, Any]] = recipes.TINY
     presets: ClassVar[dict[str, dict[str, Any]]] = recipes.PRESETS
     learns: ClassVar[bool] = True
+    unrecorded: ClassVar[dict[str, Any]] = {**TrainingParams.unrecorded, "keep_last_channels": False}
 
     kind: Literal["shape_adaptor"] = "shape_adaptor"
-    families: tuple[str, ...] = Field(
-        default=("vgg16",),
+    families: Auto[tuple[str, ...]] = Field(
+        default=UNSET,
         min_length=1,
         max_length=16,
-        description="Network families (`GET /v1/families`): vgg16, the ResNets, WideResNets, MobileNets and ShuffleNets.",
+        description="Network families (`GET /v1/families`): vgg16, the ResNets, WideResNets, MobileNets and ShuffleNets. Unset: "
+        "that of the start, else vgg16.",
     )
-    base_width: float = Field(default=1.0, gt=0, le=4, description="Multiplier of the families' channels.")
+    base_width: Auto[float] = Field(
+        default=UNSET, gt=0, le=4, description="Multiplier of the families' channels. Unset: that of the start, else 1."
+    )
+    keep_last_channels: Auto[bool] = Field(
+        default=UNSET,
+        description="Whether MobileNetV2 keeps the 1280 channels of its last convolution at a base_width below 1, as published "
+        "weights do. Unset: as the start does.",
+    )
     resolutions: tuple[int, ...] | None = Field(
         default=None,
         min_length=1,
@@ -69,7 +81,7 @@ class ShapeAdaptorParams(TrainingParams):
         max_length=4,
         description="standard: adaptors take the place of all resizing; memory_bounded: and the last map is never larger than the "
         "last side; autosc: adaptors beside the human-designed resizing, for compression; autotl: adaptors where the network "
-        "resizes, from the weights of the human-designed network (`init_from`).",
+        "resizes, from the weights of the human-designed network (`start`).",
     )
     adaptors: tuple[Annotated[int, Field(ge=1, le=32)], ...] | None = Field(
         default=None,
@@ -131,9 +143,8 @@ class ShapeAdaptorParams(TrainingParams):
         default=None,
         min_length=1,
         max_length=4096,
-        description="autotl: id of a point with weights, of any search of yours, that is the human-designed network of the family "
-        "(`human-FAMILY`), at any number of classes. Unset: the search trains that network first. Without a service: the path of "
-        "its checkpoint.",
+        description="Deprecated: use `start`. Id of a point with weights, without a service the path of its checkpoint.",
+        json_schema_extra={"deprecated": True},
     )
     trials: int = Field(default=8, ge=1, le=10_000, description="Networks whose shape is learned.")
     parallel_trials: int = Field(
@@ -146,7 +157,9 @@ class ShapeAdaptorParams(TrainingParams):
 
     @field_validator("families")
     @classmethod
-    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _known(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is None:
+            return None
         for family in value:
             places(registry.architecture(family), "replace")
         return tuple(dict.fromkeys(value))
@@ -161,25 +174,55 @@ class ShapeAdaptorParams(TrainingParams):
     def _ascending(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
         return None if value is None else tuple(sorted(set(value)))
 
+    @model_validator(mode="before")
+    @classmethod
+    def _deprecated_name(cls, given: Any) -> Any:
+        """`init_from` is the former name of `start`. What was dumped has both; a path is relative to the specification in the one
+        only."""
+        if not isinstance(given, dict) or given.get("init_from") is None:
+            return given
+        reference, start = given["init_from"], given.get("start")
+        is_path = isinstance(reference, str) and ("/" in reference or reference.endswith(".safetensors"))
+        field = "file" if is_path else "point"
+        if start is None:
+            return given | {"start": {field: reference}}
+        named = start.get(field) if isinstance(start, dict) else getattr(start, field, None)
+        parts = PurePath(reference).parts if is_path else ()
+        if named != reference and not (is_path and named and PurePath(named).parts[-len(parts) :] == parts):
+            raise ValueError(
+                "init_from: it is the former name of start, which names other weights: leave init_from out"
+            )
+        return given
+
     @model_validator(mode="after")
     def _pretrained(self) -> Self:
-        if self.init_from is None:
-            if "autotl" in self.modes and not self.human:
-                raise ValueError(
-                    "human: mode autotl starts from the human-designed network's weights; leave it on, or give init_from"
-                )
-        elif "autotl" not in self.modes:
-            raise ValueError(f"init_from: {', '.join(self.modes)} start untrained; add autotl to modes")
-        elif len(self.families) > 1:
+        if self.start is None and "autotl" in self.modes and not self.human:
             raise ValueError(
-                f"init_from: it is of one family, not of {', '.join(self.families)}; search for each by itself"
+                "human: mode autotl starts from the human-designed network's weights; leave it on, or give a start"
+            )
+        if self.start is not None and self.families is not None and len(self.families) > 1:
+            raise ValueError(
+                f"start: it holds one family, not {', '.join(self.families)}; search for each of them separately"
             )
         return self
+
+    def resolved(self, dataset: DatasetProfile, start: StartRecord | None) -> Self:
+        """The family and width of the start."""
+        chosen = {
+            "families": ("vgg16",) if start is None else (start.family,),
+            "base_width": 1.0 if start is None else start.width or 1.0,
+            "keep_last_channels": start is not None and start.keep_last_channels,
+        }
+        missing = {name: value for name, value in chosen.items() if getattr(self, name) is None}
+        found = super().resolved(dataset, start).checked(missing | tuned(self.effort, self.kind))
+        if start is not None:
+            start.check(found.designed(dataset, found.families[0]))
+        return found
 
     @property
     def trains_start(self) -> bool:
         """Whether its first trials are the human-designed networks, whose weights others start from."""
-        return "autotl" in self.modes and self.init_from is None
+        return "autotl" in self.modes and self.start is None
 
     @property
     def least_trials(self) -> int:
@@ -191,22 +234,6 @@ class ShapeAdaptorParams(TrainingParams):
         """One for each of these trials."""
         return self.least_trials
 
-    @property
-    def start(self) -> str | None:
-        return self.init_from
-
-    def check_start(self, dataset: DatasetProfile, architecture: Architecture) -> None:
-        """The classifier may be another's."""
-        family = self.families[0]
-        wanted = self.designed(dataset, family)
-        if _weights(architecture) != _weights(wanted):
-            raise ValueError(
-                f"init_from: {self.init_from} is a {architecture.family} for {architecture.channels} channels and nominal size "
-                f"{architecture.nominal}, without the weights of the human-designed {family} for {wanted.channels} and "
-                f"{wanted.nominal} at base_width {self.base_width:g}: take the point human-{family} of a search with these, or "
-                "change families, nominal or base_width"
-            )
-
     def input_size(self, dataset: DatasetProfile) -> tuple[int, int]:
         """Height and width, pixels. Raises ValueError for a side beyond the dataset's image size."""
         return dataset.image_size if self.resolutions is None else input_size(dataset, self.sides(dataset)[0])
@@ -214,7 +241,10 @@ class ShapeAdaptorParams(TrainingParams):
     def designed(self, dataset: DatasetProfile, family: str) -> Architecture:
         """The human-designed network of a family."""
         nominal = self.nominal or min(dataset.image_size)
-        return _designed(family, self.base_width, nominal, len(dataset.classes), dataset.channels)
+        kept = self.keep_last_channels
+        return _designed(
+            family, self.base_width, nominal, len(dataset.classes), dataset.channels, keep_last_channels=kept
+        )
 
     def numbers(self, dataset: DatasetProfile, family: str, mode: str) -> tuple[int, ...]:
         """Of adaptors, to choose from."""
@@ -349,21 +379,13 @@ def _place(config: Config) -> str:
     return f"{config['family']}-{config['mode']}-a{config['adaptors']}{side}"
 
 
-def _weights(network: Architecture) -> list[tuple[Any, ...]]:
-    """What tells the shapes of all weights but the classifier's."""
-    layers = network.layers((network.nominal, network.nominal))
-    return [
-        (layer.op, layer.input.channels, layer.output.channels, layer.kernel, layer.groups)
-        for layer in layers
-        if layer.params and layer.op != "linear"
-    ]
-
-
 @lru_cache(maxsize=1024)
-def _designed(family: str, base_width: float, nominal: int, classes: int, channels: int) -> Architecture:
+def _designed(
+    family: str, base_width: float, nominal: int, classes: int, channels: int, *, keep_last_channels: bool
+) -> Architecture:
     # ShuffleNets have no multiplier beside the width.
     name = "width" if registry.groups(family) else "base_width"
-    scaled: dict[str, Any] = {name: base_width}
+    scaled: dict[str, Any] = {name: base_width, "keep_last_channels": keep_last_channels}
     return registry.architecture(family, nominal=nominal, classes=classes, channels=channels, **scaled)
 
 

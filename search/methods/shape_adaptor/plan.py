@@ -56,8 +56,14 @@ def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
             proposals.drop(record.params["config"]["family"], "autotl")
     while room() and proposals.told < learned and (asked := proposals.ask(len(history) + len(trials))) is not None:
         inputs = {}
-        if asked["mode"] == "autotl":
-            inputs[PRETRAINED] = _start(None if params.init_from else pretrained[asked["family"]])
+        if asked["mode"] == "autotl" and params.trains_start:
+            human = pretrained[asked["family"]]
+            inputs[PRETRAINED] = TrialArtifact(
+                trial=human.number, artifact=f"{key(human.params['config'])}.safetensors"
+            )
+        elif asked["mode"] == "autotl" and spec.start is None:
+            # Accepted by a version that called it `init_from` and recorded nothing of it.
+            inputs[PRETRAINED] = TrialArtifact(trial=None, artifact=INITIAL)
         add(LEARN, asked, **inputs)
     if room() or proposals.told >= learned:
         compared = [_without_shape(record.params["config"]) for record in history]
@@ -67,13 +73,6 @@ def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
                 if found is not None:
                     add(COMPARE, found)
     return Plan(trials=tuple(trials), done=room() or full())
-
-
-def _start(human: TrialRecord | None) -> TrialArtifact:
-    """The weights of the human-designed network that was trained, or those that the search was given."""
-    if human is None:
-        return TrialArtifact(trial=None, artifact=INITIAL)
-    return TrialArtifact(trial=human.number, artifact=f"{key(human.params['config'])}.safetensors")
 
 
 def _without_shape(config: dict[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from search.methods.recipe import AS_PUBLISHED, QUICK
+
 Recipe = dict[str, Any]
 
 TINY: Final[Recipe] = {
+    **QUICK,
     "families": ["wrn_10_1"],
     "base_width": 0.5,
     "resolutions": [12],
@@ -41,6 +44,7 @@ SMALL: Final[Recipe] = {
 """Ours, for some thousand to some ten thousand images."""
 
 CIFAR: Final[Recipe] = {
+    **AS_PUBLISHED,
     "families": ["vgg16", "resnet50", "mobilenet_v2"],
     "targets": [0.0, 1.0],
     "trials": 6,
@@ -53,6 +57,7 @@ CIFAR: Final[Recipe] = {
     "augmentation": {"kind": "pad_crop", "padding": 4, "padding_mode": "zeros"},
 }
 IMAGENET: Final[Recipe] = {
+    **AS_PUBLISHED,
     "families": ["resnet50"],
     "nominal": 224,
     "adaptors": [6],
@@ -68,6 +73,7 @@ IMAGENET: Final[Recipe] = {
     "augmentation": {"kind": "resized_crop", "minimum_scale": 0.08},
 }
 COMPRESSION: Final[Recipe] = {
+    **AS_PUBLISHED,
     "families": ["vgg16", "resnet50", "mobilenet_v2"],
     "modes": ["autosc"],
     "targets": [0.0],
@@ -81,6 +87,7 @@ COMPRESSION: Final[Recipe] = {
     "augmentation": {"kind": "pad_crop", "padding": 4, "padding_mode": "zeros"},
 }
 TRANSFER: Final[Recipe] = {
+    **AS_PUBLISHED,
     "families": ["resnet50"],
     "modes": ["autotl"],
     "targets": [0.0],
@@ -91,8 +98,9 @@ TRANSFER: Final[Recipe] = {
     "learning_rate": 0.001,
     "weight_decay": 5e-4,
     "decay": "all",
+    "augmentation": {"kind": "pad_crop", "padding": 28, "padding_mode": "reflect"},
 }
-"""Give it `init_from`: otherwise the human-designed network is trained by this recipe too."""
+"""Give it a `start`: otherwise the human-designed network is trained by this recipe too."""
 
 PRESETS: Final[dict[str, Recipe]] = {
     "small": SMALL,

@@ -19,9 +19,11 @@ from models.kinds import sampling
 from models.kinds.sampling import Draw, Fill, Policy
 from search.export.formats import Format
 from search.latency.devices import DEVICES
+from search.methods.auto import UNSET, Auto, is_unset
 from search.methods.method import Candidate, Config, DatasetProfile
 from search.methods.spatial_sampling import recipes
-from search.methods.training import TrainingParams, input_size
+from search.methods.start import StartRecord
+from search.methods.training import TrainingParams, input_size, tuned
 
 Baseline = Literal["uniform", "deterministic", "gated"]
 Density = Annotated[float, Field(ge=0.001, le=1)]
@@ -42,10 +44,14 @@ class SpatialSamplingParams(TrainingParams):
     learns: ClassVar[bool] = True
 
     kind: Literal["spatial_sampling"] = "spatial_sampling"
-    family: str = Field(
-        default="wrn_16_1", description="resnet18, 34, 50, 101, 152, or a WideResNet such as wrn_28_4 for small images."
+    family: Auto[str] = Field(
+        default=UNSET,
+        description="resnet18, 34, 50, 101, 152, or a WideResNet such as wrn_28_4 for small images. Unset: that of the start, "
+        "else wrn_16_1.",
     )
-    base_width: float = Field(default=1.0, gt=0, le=4, description="Multiplier of the family's channels.")
+    base_width: Auto[float] = Field(
+        default=UNSET, gt=0, le=4, description="Multiplier of the family's channels. Unset: that of the start, else 1."
+    )
     resolutions: tuple[int, ...] | None = Field(
         default=None,
         min_length=1,
@@ -136,11 +142,25 @@ class SpatialSamplingParams(TrainingParams):
 
     @model_validator(mode="after")
     def _residual(self) -> Self:
+        if is_unset(self.family):
+            return self
         try:
-            sampling.sampled(registry.architecture(self.family, base_width=self.base_width), Policy())
+            sampling.sampled(registry.architecture(self.family, base_width=self.base_width or 1.0), Policy())
         except ValueError as error:
             raise ValueError(f"family: {error}") from error
         return self
+
+    def resolved(self, dataset: DatasetProfile, start: StartRecord | None) -> Self:
+        """The family and width of the start."""
+        chosen = {
+            "family": "wrn_16_1" if start is None else start.family,
+            "base_width": 1.0 if start is None else start.width or 1.0,
+        }
+        missing = {name: value for name, value in chosen.items() if getattr(self, name) is None}
+        found = super().resolved(dataset, start).checked(missing | tuned(self.effort, self.kind))
+        if start is not None:
+            start.check(found.plain(dataset))
+        return found
 
     def check_devices(self, devices: Sequence[str]) -> None:
         """A latency is that of the form which is deployed: in torch the sparse one, or the one that computes everything and masks

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from search.methods.recipe import AS_PUBLISHED, QUICK
+
 Recipe = dict[str, Any]
 
 TINY: Final[Recipe] = {
+    **QUICK,
     "family": "wrn_10_1",
     "base_width": 0.5,
     "resolutions": [12],
@@ -38,6 +41,7 @@ SMALL: Final[Recipe] = {
 """Ours, for some thousand to some ten thousand images."""
 
 CIFAR: Final[Recipe] = {
+    **AS_PUBLISHED,
     "family": "wrn_28_4",
     "densities": [0.2, 0.7],
     "epochs": 200,
@@ -48,6 +52,7 @@ CIFAR: Final[Recipe] = {
     "augmentation": {"kind": "pad_crop", "padding": 4, "padding_mode": "zeros"},
 }
 IMAGENET: Final[Recipe] = {
+    **AS_PUBLISHED,
     "family": "resnet34",
     "nominal": 224,
     "loss": "gamma",

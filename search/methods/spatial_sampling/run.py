@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from typing import Any
 
 from models.architecture import Architecture
@@ -16,7 +17,7 @@ from search.methods.spatial_sampling import budget, masks, speed
 from search.methods.spatial_sampling.params import SpatialSamplingParams, to_line
 from search.methods.spatial_sampling.step import Step
 from search.reporter import Point, Reporter, Stop, Trial
-from search.training import alone
+from search.training import alone, starting
 from search.training.alone import Alone
 from search.training.fit import fit
 from search.training.ranks import current
@@ -33,10 +34,19 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
         return _uniform(trial, reporter)
     profile, size = trial.spec.dataset, params.input_size(trial.spec.dataset)
     draw: Draw = config.get("baseline", "stochastic")
+    plain = params.plain(profile)
     network = alone.initial(trial, params.masked(profile, draw, 1.0, trial.spec.seed))
     batch_size = max(2, int(params.batch_size * trial.batch_scale))
     steps = epochs * (profile.images["train"] // batch_size)
-    outputs, stop = fit(trial, reporter, network, Step(trial, network, config, size, steps), epochs)
+    outputs, stop = fit(
+        trial,
+        reporter,
+        network,
+        Step(trial, network, config, size, steps),
+        epochs,
+        predict=partial(alone.logits, network, params, size),
+        initialize=starting.initializer(trial, reporter, network, size, plain=plain),
+    )
     set_temperature(network, None)
     outputs["planned_epochs"] = params.epochs
     if current().rank > 0 or stop in _AT_ONCE or not outputs["steps"]:

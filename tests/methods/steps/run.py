@@ -8,7 +8,14 @@ import sys
 import time
 from typing import Any
 
+from models.finite import NonFiniteError
 from search.reporter import Evaluation, Point, Preprocessing, Reporter, Stop, Trial, TrialEndedError
+
+
+class NotLearningError(ValueError):
+    """As the collapse guard raises."""
+
+    code = "not_learning"
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
@@ -80,6 +87,8 @@ def _fail(fault: str, reporter: Reporter, trial: Trial) -> None:
     if fault == "raise":
         # As of a file whose name is no UTF-8.
         raise ArithmeticError("step sums to nothing\0\udcff")
+    if fault == "diverge":
+        raise NonFiniteError("training diverged: loss is nan at step 5; lower learning_rate")
     if fault == "memory_always" or (fault == "memory" and trial.batch_scale == 1):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory")
     if fault == "hang" and trial.checkpoint is None:
@@ -88,6 +97,8 @@ def _fail(fault: str, reporter: Reporter, trial: Trial) -> None:
         raise TrialEndedError("pruned", {"dominated_by": 3})
     if fault == "infeasible":
         raise TrialEndedError("infeasible", {}, {"code": "infeasible", "detail": "the least is 7", "nearest": [7]})
+    if fault == "not_learning" or (fault == "not_learning_first" and trial.number == 0):
+        raise NotLearningError("the training accuracy stays at 14.0 %")
     if fault == "exit":
         os._exit(3)
     if fault == "nan":

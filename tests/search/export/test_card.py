@@ -32,8 +32,9 @@ SPEC: dict[str, Any] = {
 }
 
 
-def card(data: Data, exports: tuple[Made, ...] = ()) -> str:
-    return render(RECORD, point_id="pt_1", search_id="srch_1", spec=SPEC, data=data, formats=("onnx",), exports=exports)
+def card(data: Data, exports: tuple[Made, ...] = (), **preprocessing: Any) -> str:
+    record = RECORD | {"preprocessing": RECORD["preprocessing"] | preprocessing}
+    return render(record, point_id="pt_1", search_id="srch_1", spec=SPEC, data=data, formats=("onnx",), exports=exports)
 
 
 def test_says_what_is_known() -> None:
@@ -43,7 +44,7 @@ def test_says_what_is_known() -> None:
         "800 train, 100 report",
         "licence: CC BY 4.0",
         "float32 [batch, 1, 24, 20]",
-        "crop the centre to 32 x 30",
+        "crop the center to 32 x 30",
         "subtract 0.286 and divide by 0.353",
         '"epochs": 3',
         "seed: 7",
@@ -56,6 +57,20 @@ def test_says_what_is_known() -> None:
     ):
         assert said in found, said
     assert "| top1 |" not in found
+
+
+def test_the_steps_say_what_happens_to_small_images() -> None:
+    """`test_evaluation_follows_the_cards_steps` follows them."""
+    data = Data("pets", {"kind": "upload"}, None)
+    old = card(data)
+    assert "rows from floor((image height - 32) / 2), columns from floor((image width - 30) / 2)" in old
+    assert "where the image is smaller, its surroundings are black (0 in every channel)" in old
+    assert card(data, frame="zeros") == old
+    enlarged = card(data, frame="resize")
+    assert "less than 32 high or 30 wide, instead take its largest centered box" in enlarged
+    assert "enlarge it to 32 x 30, bilinear with half-pixel centers" in enlarged
+    assert "black" not in enlarged
+    assert "2. divide by 255;" in enlarged
 
 
 def test_licences() -> None:

@@ -14,7 +14,10 @@ import onnx
 import pytest
 import torch
 
+from models import checkpoint
 from models.architecture import ArchitectureError
+from models.finite import NonFiniteError
+from search.export.__main__ import ExportRequest, export
 from search.export.fold import folded
 from search.export.formats import ALL, FORMS, TOLERANCE, Format, Precision, file_name
 from search.export.network import Array, Exportable, exportable
@@ -137,6 +140,36 @@ def test_a_precision_that_is_not_there(small: Exportable, tmp_path: Path) -> Non
 def test_an_input_that_is_too_small() -> None:
     with pytest.raises(ArchitectureError, match="too small"):
         exportable(network("wrn_D_K"), (0, SIDE))
+
+
+def test_weights_that_are_not_finite() -> None:
+    made = network("wrn_D_K")
+    made.state_dict()["blocks.0.conv.weight"][0, 0, 0, 0] = float("inf")
+    with pytest.raises(NonFiniteError, match=r"conv\.weight has infinite or NaN values, because its training diverged"):
+        exportable(made, (SIDE, SIDE))
+
+
+def test_a_stored_checkpoint_that_is_not_finite_fails(tmp_path: Path) -> None:
+    """One that was written before such were refused."""
+    made = network("wrn_D_K")
+    tensors = made.state_dict()
+    tensors[next(name for name in tensors if name.endswith("running_var"))][0] = float("inf")
+    record = {"architecture": made.architecture.to_json()}
+    weights, out = tmp_path / "old.safetensors", tmp_path / "out.safetensors"
+    checkpoint.write(weights, tensors, record)
+    request = ExportRequest(
+        weights=weights,
+        from_supernet=False,
+        method="mutualnet",
+        record=record,
+        format="safetensors",
+        precision="float32",
+        size=(SIDE, SIDE),
+    )
+    answer = export(request, out)
+    assert (answer["state"], answer["error"]["code"]) == ("failed", "source")
+    assert "running_var has infinite or NaN values" in answer["error"]["detail"]
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("name", ALL)

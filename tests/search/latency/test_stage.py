@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
+from search.data.store import Dataset
 from search.latency import stage
 from search.latency.table import Latency, Table
 from search.methods.method import NewTrial, Plan, TrialArtifact, TrialRecord, TrialState
+from search.methods.start import StartRecord
 from search.reporter import Trial
-from search.spec import METHODS, ResolvedSpec
+from search.spec import METHODS, ResolvedSpec, SearchSpec
 from tests.search.methods.fd_mobilenet.conftest import resolved
+from tests.search.methods.shape_adaptor.test_params import point
 
 ORT, NCNN = "onnxruntime-cpu-1t", "ncnn-cpu-1t"
 DEVICES = ORT, "torch-cpu-1t"
@@ -30,6 +33,12 @@ def table(spec: ResolvedSpec, device: str, factor: float = 1e-6) -> Table:
 def bounded(dataset: Path, *bounds: tuple[str, float], **changes: Any) -> ResolvedSpec:
     constraints = [{"metric": "latency_ms", "device": device, "value": value} for device, value in bounds]
     return resolved(dataset, constraints=constraints, **changes)
+
+
+def of_method(dataset: Path, method: dict[str, Any], start: StartRecord | None = None, **changes: Any) -> ResolvedSpec:
+    """The search with a method of another kind."""
+    body = {"name": "other", "dataset_id": "local", "method": method, **changes}
+    return SearchSpec.model_validate(body).resolve(Dataset.open(dataset).profile, start)
 
 
 def measurement(number: int, device: str, state: TrialState, found: Table | None = None) -> TrialRecord:
@@ -77,10 +86,8 @@ def test_a_method_trains_only_what_keeps_within_the_bound(stripes: Path) -> None
 
 def test_artifacts_of_a_methods_own_trials_are_found_behind_the_measurements(stripes: Path) -> None:
     method = {"kind": "mutualnet", "family": "wrn_10_1", "base_width": 1.0, "resolutions": [16], "batch_size": 16}
-    base = resolved(stripes)
-    spec = ResolvedSpec.model_validate(
-        base.model_dump() | {"method": method, "constraints": [{"metric": "latency_ms", "device": ORT, "value": 1e6}]}
-    )
+    method |= {"epochs": 20, "polish": 6, "polish_networks": 1}
+    spec = of_method(stripes, method, constraints=[{"metric": "latency_ms", "device": ORT, "value": 1e6}])
     history = [measurement(0, ORT, "completed", table(spec, ORT))]
     [train] = plan(spec, history).trials
     assert train.params == {"stage": "train", "epochs": 20}
@@ -88,6 +95,12 @@ def test_artifacts_of_a_methods_own_trials_are_found_behind_the_measurements(str
     [sweep] = plan(spec, history).trials
     assert sweep.inputs["supernet"] == TrialArtifact(trial=1, artifact="supernet")
     assert sweep.inputs["latency-0"] == TrialArtifact(trial=0, artifact="latency.json")
+    config = {"width": 1.0, "resolution": 16}
+    outputs = {"polish": {"teacher": config, "networks": [config]}}
+    history.append(TrialRecord(number=2, state="completed", params=sweep.params, outputs=outputs))
+    [polish] = plan(spec, history).trials
+    assert polish.params["config"] == config
+    assert polish.inputs["supernet"] == TrialArtifact(trial=2, artifact="supernet")
 
 
 def test_latencies_are_costs_once_they_are_known(stripes: Path) -> None:
@@ -109,8 +122,7 @@ def learning(dataset: Path, **changes: Any) -> ResolvedSpec:
     """A search of a method that learns its networks, on two devices."""
     objectives = [{"metric": "selection_top1"}, *({"metric": "latency_ms", "device": each} for each in DEVICES)]
     method = {"kind": "spatial_sampling", "family": "wrn_10_1", "trials": 3, "parallel_trials": 1, "batch_size": 16}
-    asked = resolved(dataset).model_dump() | {"method": method, "objectives": objectives, **changes}
-    return ResolvedSpec.model_validate(asked)
+    return of_method(dataset, method, objectives=objectives, **changes)
 
 
 class Ended:
@@ -173,9 +185,9 @@ def test_trials_are_left_that_measure(stripes: Path) -> None:
 
 
 def test_artifacts_of_a_methods_own_trials_are_found_among_measurements(stripes: Path) -> None:
-    spec = learning(stripes)
+    objectives = [objective.model_dump() for objective in learning(stripes).objectives]
     method = {"kind": "shape_adaptor", "families": ["wrn_10_1"], "modes": ["autotl"], "targets": [0], "batch_size": 16}
-    spec = ResolvedSpec.model_validate(spec.model_dump() | {"method": method})
+    spec = of_method(stripes, method, objectives=objectives)
     history = Ended(spec)
     for _ in range(3):
         [new] = plan(spec, history.records).trials
@@ -183,9 +195,13 @@ def test_artifacts_of_a_methods_own_trials_are_found_among_measurements(stripes:
     [learn] = plan(spec, history.records).trials
     assert learn.inputs["pretrained"].trial == 2
 
-    given = ResolvedSpec.model_validate(spec.model_dump() | {"method": method | {"init_from": "pt_x", "human": False}})
+    network = spec.method.designed(spec.dataset, "wrn_10_1")
+    given = of_method(stripes, method | {"init_from": "pt_x", "human": False}, point(network), objectives=objectives)
     [learn] = plan(given, Ended(given).records).trials
-    assert learn.inputs["pretrained"] == TrialArtifact(trial=None, artifact="initial.safetensors")
+    assert learn.inputs["start"] == TrialArtifact(trial=None, artifact="initial.safetensors")
+    assert "pretrained" not in learn.inputs
+    [measure, *_] = plan(given, []).trials
+    assert "start" not in measure.inputs
 
 
 @pytest.mark.parametrize("first", ["latency-0", "latency-learned"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -53,3 +54,44 @@ def test_the_average_is_what_is_evaluated() -> None:
     unaveraged = weights(network)
     unaveraged.finish()
     assert torch.equal(network.weight, average.tensors["weight"])
+
+
+def clipped(norm: float, dtype: torch.dtype | None) -> tuple[nn.Linear, torch.Tensor, float]:
+    """A plain step of SGD at rate 1 by a large gradient: the network, its change, and the norm of the whole gradient."""
+    torch.manual_seed(0)
+    network = nn.Linear(4, 3)
+    before = torch.cat([p.detach().flatten().clone() for p in network.parameters()])
+    optimizer = sgd(network, learning_rate=1.0, momentum=0.0, weight_decay=0.0, decay="all")
+    scaler = precision.grad_scaler(dtype, torch.device("cpu"))
+    trained = Weights(network=network, optimizer=optimizer, scaler=scaler, clip_norm=norm)
+    torch.autograd.backward(scaler.scale(10 * network(torch.ones(2, 4)).sum()))
+    gradient = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]) / scaler.get_scale()
+    trained.update(0)
+    after = torch.cat([p.detach().flatten() for p in network.parameters()])
+    return network, before - after, gradient.norm().item()
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float16], ids=["float32", "float16"])
+def test_the_gradient_of_all_parameters_together_is_limited(dtype: torch.dtype | None) -> None:
+    """Of the gradient itself, not of what float16's scale makes of it."""
+    _, change, norm = clipped(2.0, dtype)
+    assert norm > 2
+    assert change.norm().item() == pytest.approx(2.0, rel=1e-4)
+    _, free, _ = clipped(0.0, dtype)
+    torch.testing.assert_close(change / change.norm(), free / free.norm())
+    assert free.norm().item() == pytest.approx(norm, rel=1e-5)
+    _, same, _ = clipped(10 * norm, dtype)
+    torch.testing.assert_close(same, free)
+
+
+def test_an_overflow_of_float16_changes_nothing_with_a_limit_either() -> None:
+    torch.manual_seed(0)
+    network = nn.Linear(4, 3)
+    before = [p.detach().clone() for p in network.parameters()]
+    optimizer = sgd(network, learning_rate=0.1, momentum=0.9, weight_decay=0.01, decay="all")
+    scaler = precision.grad_scaler(torch.float16, torch.device("cpu"))
+    trained = Weights(network=network, optimizer=optimizer, scaler=scaler, clip_norm=5.0)
+    torch.autograd.backward(scaler.scale(network(torch.randn(6, 4)).sum() * torch.inf))
+    trained.update(0)
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), before, strict=True))
+    assert scaler.get_scale() == 2.0**15

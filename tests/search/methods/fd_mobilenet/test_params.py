@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from models.cost import cost
 from models.families.registry import architecture
 from search.methods.fd_mobilenet.params import FdMobileNetParams
-from search.methods.method import DatasetProfile
+from search.methods.method import Candidate, DatasetProfile
 
 
 def profile(side: int = 32, *, images: int = 10_000) -> DatasetProfile:
@@ -26,36 +26,40 @@ def profile(side: int = 32, *, images: int = 10_000) -> DatasetProfile:
     )
 
 
+def candidates(params: FdMobileNetParams, data: DatasetProfile | None = None) -> list[Candidate]:
+    """With a value for each parameter that is left out."""
+    data = data or profile()
+    return params.resolved(data, None).candidates(data)
+
+
 def test_candidates_are_families_with_groups_by_widths_by_resolutions() -> None:
     params = FdMobileNetParams(groups=(1, 2, 3, 4, 8), widths=(0.25, 1.0))
-    found = params.candidates(profile())
+    found = candidates(params)
     assert len(found) == (3 + 2 * 5) * 2 * 4
     assert len({candidate.key for candidate in found}) == len(found)
     [one] = [c for c in found if c.key == "shufflenet_v1-g8-w0.25-r24"]
     assert one.config == {"family": "shufflenet_v1", "groups": 8, "width": 0.25, "resolution": 24}
     network = architecture("shufflenet_v1", width=0.25, groups=8, nominal=32, classes=10)
     assert one.cost == cost(network, (24, 24)).as_dict()
-    assert params.network(profile(), one.config) == network
+    assert params.resolved(profile(), None).network(profile(), one.config) == network
 
 
 def test_the_papers_networks_are_among_those_of_the_papers_size() -> None:
     """Qin et al., table 3: MACs at 224 pixels; 10 classes take 990 x 1024 of them less."""
     params = FdMobileNetParams.model_validate(FdMobileNetParams.presets["imagenet"])
-    macs = {c.key: c.cost["macs"] for c in params.candidates(profile(224))}
+    macs = {c.key: c.cost["macs"] for c in candidates(params, profile(224))}
     assert macs["fd_mobilenet-w1-r224"] == 144_489_728 - 990 * 1024
     assert macs["fd_mobilenet-w0.5-r224"] == 40_132_224 - 990 * 512
 
 
 def test_widths_of_the_same_channels_are_one_candidate() -> None:
-    found = FdMobileNetParams(families=("shufflenet_v1",), widths=(0.25, 0.251), resolutions=(32,)).candidates(
-        profile()
-    )
+    found = candidates(FdMobileNetParams(families=("shufflenet_v1",), widths=(0.25, 0.251), resolutions=(32,)))
     assert [c.config["width"] for c in found] == [0.25]
 
 
 def test_candidates_are_quick_enough_for_a_request() -> None:
     start = time.process_time()
-    assert len(FdMobileNetParams(widths=(0.2, 0.3, 0.6, 0.9)).candidates(profile(224))) == 80
+    assert len(candidates(FdMobileNetParams(widths=(0.2, 0.3, 0.6, 0.9)), profile(224))) == 80
     assert time.process_time() - start < 1  # 0.15 on an idle machine
 
 
@@ -77,10 +81,10 @@ def test_wrong_values_are_refused(given: dict[str, Any], said: str) -> None:
 
 def test_groups_that_no_family_has_are_refused_with_those_it_has() -> None:
     with pytest.raises(ValueError, match=r"^groups: shufflenet_v1 takes 1, 2, 3, 4, 8, not 5"):
-        FdMobileNetParams(groups=(5,)).candidates(profile())
+        candidates(FdMobileNetParams(groups=(5,)))
 
 
 @pytest.mark.parametrize("name", ["tiny", *FdMobileNetParams.presets])
 def test_presets_are_valid(name: str) -> None:
     params = FdMobileNetParams.model_validate(FdMobileNetParams.presets.get(name, FdMobileNetParams.tiny))
-    assert params.candidates(profile(224 if name == "imagenet" else 32))
+    assert candidates(params, profile(224 if name == "imagenet" else 32))

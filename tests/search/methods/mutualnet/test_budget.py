@@ -9,6 +9,7 @@ import pytest
 from models.cost import cost
 from search.methods.mutualnet import budget
 from search.methods.mutualnet.params import Baseline, MutualNetParams, SlimmableParams, UsNetParams, Widths
+from search.methods.mutualnet.recipes import PUBLISHED
 from search.spec import Limits, ResolvedSpec
 from tests.search.methods.mutualnet.test_params import profile
 
@@ -28,8 +29,9 @@ def test_a_step_costs_what_is_published(
     kind: type[SlimmableParams], family: str, least: float, published: float
 ) -> None:
     """Yang et al., arXiv 2105.07085: in units of the full network's pass."""
-    params = kind.model_validate({"family": family, "base_width": 1.0, "widths": {"min": least}})
     data = profile((224, 224))
+    asked = {**PUBLISHED, "family": family, "base_width": 1.0, "widths": {"min": least}}
+    params = kind.model_validate(asked).resolved(data, None)
     full = cost(params.architecture(data), (224, 224)).macs
     assert budget.step_macs(params, data) / full == pytest.approx(published, rel=0.015)
 

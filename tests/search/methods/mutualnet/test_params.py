@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from models.cost import cost
 from models.families.registry import architecture
-from search.methods.method import DatasetProfile
+from search.methods.method import Candidate, DatasetProfile
 from search.methods.mutualnet.params import (
     Baseline,
     MutualNetParams,
@@ -33,6 +33,12 @@ def profile(size: tuple[int, int] = (32, 32), *, images: int = 10_000) -> Datase
     )
 
 
+def candidates(params: SlimmableParams, data: DatasetProfile | None = None) -> list[Candidate]:
+    """With a value for each parameter that is left out."""
+    data = data or profile()
+    return params.resolved(data, None).candidates(data)
+
+
 def test_default_resolutions_are_the_papers() -> None:
     assert MutualNetParams().sides(profile((32, 32))) == (32, 28, 24, 20)
     assert MutualNetParams().sides(profile((224, 224))) == (224, 192, 160, 128)
@@ -47,7 +53,7 @@ def test_width_grid() -> None:
 
 
 def test_candidates_are_widths_by_resolutions_with_their_costs() -> None:
-    found = MutualNetParams().candidates(profile())
+    found = candidates(MutualNetParams())
     assert len(found) == 64
     assert len({candidate.key for candidate in found}) == 64
     [half] = [c for c in found if c.config == {"width": 0.5, "resolution": 24}]
@@ -59,7 +65,9 @@ def test_candidates_are_widths_by_resolutions_with_their_costs() -> None:
 
 
 def test_widths_of_the_same_channels_are_one_candidate() -> None:
-    params = MutualNetParams(family="wrn_16_1", widths=Widths(min=0.5, step=0.05))
+    params = MutualNetParams(family="wrn_16_1", base_width=0.25, widths=Widths(min=0.5, step=0.05)).resolved(
+        profile(), None
+    )
     widths = [float(c.config["width"]) for c in params.candidates(profile())]
     networks = {params.architecture(profile(), width) for width in params.widths.grid()}
     assert len(networks) < len(params.widths.grid())
@@ -76,7 +84,7 @@ def test_candidates_are_quick_enough_for_a_request() -> None:
 
 def _seconds(params: MutualNetParams) -> float:
     start = time.process_time()
-    assert len(params.candidates(profile())) == 64
+    assert len(candidates(params)) == 64
     return time.process_time() - start
 
 
@@ -105,20 +113,20 @@ def test_wrong_values_are_refused(given: dict[str, Any], said: str) -> None:
 
 def test_what_does_not_fit_the_dataset_names_the_field_and_the_fix() -> None:
     with pytest.raises(ValueError, match=r"^resolutions: 40 is beyond the dataset's image size 32; use at most 32"):
-        MutualNetParams(resolutions=(40, 32)).candidates(profile())
+        candidates(MutualNetParams(resolutions=(40, 32)))
     with pytest.raises(ValueError, match=r"^batch_size: 64 is more than the dataset's 50 training images; use at most"):
-        MutualNetParams().candidates(profile(images=50))
+        candidates(MutualNetParams(batch_size=64), profile(images=50))
 
 
 def test_baselines_within_the_image_size() -> None:
     with pytest.raises(
         ValueError, match=r"^baselines: resolution 40 is beyond the dataset's image size 32; use at most"
     ):
-        MutualNetParams(baselines=(Baseline(resolution=40),)).candidates(profile())
+        candidates(MutualNetParams(baselines=(Baseline(resolution=40),)))
 
 
 def test_a_boosted_network_is_the_full_one() -> None:
-    [candidate] = MutualNetParams(goal="boost", widths=Widths(min=0.9)).candidates(profile())
+    [candidate] = candidates(MutualNetParams(goal="boost", widths=Widths(min=0.9)))
     assert candidate.config == {"width": 1.0, "resolution": 32}
 
 
@@ -128,7 +136,7 @@ def test_a_boosted_network_is_the_full_one() -> None:
 )
 def test_presets_are_valid(kind: type[SlimmableParams], name: str) -> None:
     params = kind.model_validate(kind.presets.get(name, kind.tiny))
-    assert params.candidates(profile((params.nominal or 32,) * 2))
+    assert candidates(params, profile((params.nominal or 32,) * 2))
 
 
 @pytest.mark.parametrize("kind", [MutualNetParams, UsNetParams])

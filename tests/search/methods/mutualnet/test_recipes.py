@@ -15,12 +15,13 @@ MOBILE = {"epochs": 250, "batch_size": 1024, "learning_rate": 0.5, "weight_decay
 RESNET = {"epochs": 120, "batch_size": 512, "learning_rate": 0.2, "weight_decay": 1e-4, "decay": "dense"}
 CIFAR = {"epochs": 200, "batch_size": 128, "learning_rate": 0.1, "weight_decay": 5e-4, "decay": "all"}
 IMAGENET_SIDES, CIFAR_SIDES = (224, 192, 160, 128), (32, 28, 24, 20)
-PLAIN = {"momentum": 0.9, "random_widths": 2, "label_smoothing": 0.0, "ema_decay": None, "warmup_epochs": 0.0}
+PLAIN = {"momentum": 0.9, "random_widths": 2, "label_smoothing": 0.0, "ema_decay": 0.0, "warmup_epochs": 0.0}
 
 
 def resolved(params: SlimmableParams, side: int) -> dict[str, Any]:
     """What training goes by on square images of `side` pixels."""
     data = profile((side, side), images=1_281_167)
+    params = params.resolved(data, None)
     fields = {name: getattr(params, name) for name in (*MOBILE, *PLAIN, "family", "base_width")}
     widths = (params.widths.min, params.widths.max, params.widths.step)
     return fields | {"widths": widths, "sides": params.trained_sides(data), "augmentation": params.augment(data)}
@@ -72,8 +73,9 @@ def test_small() -> None:
 
 
 def test_demo_trains_as_it_always_did() -> None:
-    demo = MutualNetParams.model_validate(MutualNetParams.presets["demo"])
+    demo = MutualNetParams.model_validate(MutualNetParams.presets["demo"]).resolved(profile(), None)
     assert demo.augment(profile()) == Augmentation(kind="none")
     assert (demo.epochs, demo.random_widths, demo.calibration_images) == (3, 1, 1024)
     assert (demo.batch_size, demo.learning_rate, demo.weight_decay, demo.family) == (64, 0.15, 5e-4, "fd_mobilenet")
-    assert (demo.ema_decay, demo.label_smoothing, demo.warmup_epochs, demo.accumulation) == (None, 0.0, 0.0, 1)
+    assert (demo.ema_decay, demo.label_smoothing, demo.warmup_epochs, demo.accumulation) == (0.0, 0.0, 0.0, 1)
+    assert (demo.clip_norm, demo.backbone_rate, demo.full_first, demo.lowering, demo.polish) == (0.0, 1.0, 0.0, 0.0, 0)

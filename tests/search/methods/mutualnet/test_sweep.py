@@ -19,6 +19,7 @@ from search.methods.mutualnet.order import AT_LIMIT
 from search.pareto import nondominated, preference
 from search.reporter import Point, Stop, Trial
 from search.spec import Constraint, ResolvedSpec
+from search.training.loop import DivergedError
 from tests.search.recorder import Recorder
 
 
@@ -64,6 +65,34 @@ def test_every_candidate_is_measured_and_the_front_has_weights(trial: Trial, str
         # The static network decides as the shared one did.
         assert reevaluate(path, data, "selection").top1 == point.metrics["selection_top1"]
     assert recorder.metrics["progress", 1000] == 1.0
+
+
+def spoil(trial: Trial, channel: int) -> None:
+    """Make an output channel of one of the supernet's convolutions NaN."""
+    network = supernet.load(trial.inputs["supernet"])
+    weight = dict(network.network.named_parameters())["blocks.2.conv1.weight"]
+    weight.data[channel] = float("nan")
+    supernet.save(trial.inputs["supernet"], network)
+
+
+def test_networks_that_are_not_finite_become_no_points(trial: Trial, tmp_path: Path) -> None:
+    """The last channel is in the full width alone."""
+    spoil(trial, -1)
+    recorder = Recorder(tmp_path)
+    outputs = sweep.run(trial, recorder)
+    assert (outputs["evaluated"], outputs["nonfinite"]) == (4, 2)
+    assert {point.config["width"] for point in recorder.points} == {0.5, 0.75}
+    for point in recorder.points:
+        if point.weights is not None:
+            assert checkpoint.first_nonfinite(checkpoint.load(recorder.artifacts[point.weights])) is None
+
+
+def test_a_sweep_without_a_finite_network_fails_as_diverged(trial: Trial, tmp_path: Path) -> None:
+    spoil(trial, 0)
+    recorder = Recorder(tmp_path)
+    with pytest.raises(DivergedError, match=r"every measured network has infinite or NaN .*; lower learning_rate"):
+        sweep.run(trial, recorder)
+    assert not recorder.points
 
 
 def test_the_swept_supernet_keeps_the_statistics_of_every_point(trial: Trial, tmp_path: Path) -> None:

@@ -144,13 +144,13 @@ def test_the_learning_rate_warms_up(spec: ResolvedSpec, stripes: Path, tmp_path:
 
 def test_the_average_of_the_weights_is_what_is_kept(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
     kept = {}
-    for decay in (None, 0.9):
+    for decay in (0.0, 0.9):
         folder = tmp_path / str(decay)
         recorder = Recorder(folder)
         averaging = spec.model_copy(update={"method": spec.method.model_copy(update={"ema_decay": decay})})
         train.run(trial(averaging, stripes, folder), recorder)
         kept[decay] = (supernet.load(recorder.artifacts["supernet"]).state(), recorder.metrics["loss", STEPS])
-    (last, loss), (average, same_loss) = kept[None], kept[0.9]
+    (last, loss), (average, same_loss) = kept[0.0], kept[0.9]
     assert loss == same_loss  # of the weights in training
     assert not any(torch.equal(last[name], average[name]) for name in last)
 

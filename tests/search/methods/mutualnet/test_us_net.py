@@ -15,7 +15,7 @@ from search.methods.mutualnet.params import MutualNetParams, UsNetParams
 from search.methods.mutualnet.train import step
 from search.reporter import Stop
 from search.spec import METHODS, ResolvedSpec
-from tests.search.methods.mutualnet.test_params import profile
+from tests.search.methods.mutualnet.test_params import candidates, profile
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ def test_trains_at_the_largest_resolution_and_is_swept_there() -> None:
     us_net, plus = UsNetParams(), UsNetParams(plus=True)
     assert us_net.trained_sides(profile()) == plus.trained_sides(profile()) == us_net.sides(profile()) == (32,)
     assert plus.sides(profile()) == MutualNetParams().sides(profile()) == MutualNetParams().trained_sides(profile())
-    assert {c.config["resolution"] for c in us_net.candidates(profile())} == {32}
-    assert plus.candidates(profile()) == MutualNetParams().candidates(profile())
+    assert {c.config["resolution"] for c in candidates(us_net)} == {32}
+    assert candidates(plus) == candidates(MutualNetParams())
     given = UsNetParams(resolutions=(24, 28), plus=True)
     assert (given.trained_sides(profile()), given.sides(profile())) == ((28,), (28, 24))
 

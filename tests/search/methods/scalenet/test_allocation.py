@@ -202,7 +202,7 @@ def test_even_parts_and_the_largest_scale_alone() -> None:
     ("planes", "scores", "width", "message"),
     [
         (4, ((1.0,), (1.0,)), None, "a site has the scores of 4 scales, not of 2"),
-        (4, ((math.nan,), (), (), ()), None, "the importance of a channel is no finite number"),
+        (4, ((math.nan,), (), (), ()), None, "the importance of a channel is not finite: .*; lower learning_rate"),
         (4, ((1.0,), (1.0,), (), ()), 4, "4 channels are wanted of a site with 2: raise seed_ratio"),
     ],
 )

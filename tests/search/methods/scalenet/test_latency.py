@@ -107,5 +107,5 @@ def test_devices_that_do_not_serve_are_refused(given: dict[str, Any], devices: t
 def test_milliseconds_must_be_given() -> None:
     with pytest.raises(ValueError, match="budgets: give the milliseconds"):
         ScaleNetParams.model_validate({"budget_metric": "latency_ms"})
-    found = ScaleNetParams.model_validate({"budget_metric": "latency_ms", "budgets": [5]}).candidates(DATASET)
-    assert [candidate.key for candidate in found] == ["least", "most"]
+    found = ScaleNetParams.model_validate({"budget_metric": "latency_ms", "budgets": [5]}).resolved(DATASET, None)
+    assert [candidate.key for candidate in found.candidates(DATASET)] == ["least", "most"]

@@ -42,7 +42,7 @@ def test_the_second_of_a_basic_block_keeps_its_channels() -> None:
 @pytest.mark.parametrize("metric", ["macs", "params"])
 @pytest.mark.parametrize("family", [name for name in VARIANTS if "_" not in name])
 def test_budgets_are_shares_of_what_a_plain_resnet_takes_more_than_the_least(family: str, metric: BudgetMetric) -> None:
-    params = ScaleNetParams(family=family, budget_metric=metric)
+    params = ScaleNetParams(family=family, budget_metric=metric).resolved(IMAGENET, None)
     least, *found = params.candidates(IMAGENET)
     plain = params.cost(IMAGENET, tuple((planes, 0, 0, 0) for planes in params.planes))[metric]
     between = plain - least.cost[metric]
@@ -62,7 +62,7 @@ def test_the_blocks_are_those_of_a_resnet() -> None:
 def test_candidates_are_the_budgets_and_the_least_network(metric: str) -> None:
     params = ScaleNetParams.model_validate(
         {"budget_metric": metric, "budgets": [2e5, 1e5] if metric == "params" else [2e7, 1e7]}
-    )
+    ).resolved(DATASET, None)
     least, *found = params.candidates(DATASET)
     assert least.key == "least"
     assert (
@@ -80,8 +80,8 @@ def test_candidates_are_the_budgets_and_the_least_network(metric: str) -> None:
         ({"budgets": [1e7, 0.0]}, "each budget must be above 0"),
         ({"baselines": ["best"]}, "Input should be 'even', 'single', 'random' or 'global'"),
         ({"seed_ratio": 0.2}, "greater than or equal to 0.25"),
-        ({"warmup_epochs": 5, "seed_epochs": 5}, "warmup_epochs 5 must be less than the 5 seed_epochs"),
-        ({"warmup_epochs": 20}, "warmup_epochs 20 must be less than the 20 epochs"),
+        ({"warmup_epochs": 5, "seed_epochs": 5, "epochs": 20}, "warmup_epochs 5 must be less than the 5 seed_epochs"),
+        ({"warmup_epochs": 20, "epochs": 20}, "warmup_epochs 20 must be less than the 20 epochs"),
     ],
 )
 def test_what_is_refused(given: dict[str, Any], message: str) -> None:
@@ -99,7 +99,7 @@ def test_what_is_refused(given: dict[str, Any], message: str) -> None:
 )
 def test_what_does_not_fit_a_dataset_is_refused_with_its_field(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ScaleNetParams.model_validate(given).candidates(DATASET)
+        ScaleNetParams.model_validate(given).resolved(DATASET, None).candidates(DATASET)
 
 
 def ceiling(family: str, *baselines: str) -> int:
@@ -119,6 +119,19 @@ def test_the_largest_budget_can_be_used_up() -> None:
     assert ceiling("scalenet20") < basic.cost(IMAGENET, basic.seed_structure())["macs"]
     assert ceiling("scalenet20", "single") > ceiling("scalenet20")
     assert ceiling("scalenet50", "even", "single") > ceiling("scalenet50", "even")
+
+
+def test_the_warm_up_that_is_chosen_is_shorter_than_both_trainings() -> None:
+    params = ScaleNetParams(epochs=100, seed_epochs=2).resolved(DATASET, None)
+    assert params.warmup_epochs == 0.4
+    assert ScaleNetParams(epochs=5, seed_epochs=200).resolved(DATASET, None).warmup_epochs == 1.0
+
+
+def test_no_trained_weights_are_started_from() -> None:
+    with pytest.raises(
+        ValueError, match=r"start: a ScaleNet block has channels at several scales.* use another method"
+    ):
+        ScaleNetParams.model_validate({"start": {"weights": "resnet18"}})
 
 
 def test_budgets_and_baselines_are_named_once() -> None:

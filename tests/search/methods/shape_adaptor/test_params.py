@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
+from models.architecture import Architecture
 from models.cost import cost
 from models.families.adaptors import places
 from models.families.registry import architecture
 from models.families.shapes import adaptors, initial_alpha
 from search.methods.method import DatasetProfile
 from search.methods.shape_adaptor.params import ShapeAdaptorParams, key
+from search.methods.start import Start, StartRecord
 from search.spec import SearchSpec
 
 DATASET = DatasetProfile(
@@ -40,13 +42,15 @@ LARGE = DATASET.model_copy(update={"image_size": (224, 224)})
 def test_numbers_of_adaptors(family: str, mode: str, small: int, large: int) -> None:
     """Liu et al. (arXiv 2008.00892): int(log2(side / 2)); for compression 2, of MobileNetV2 3, large inputs 4; where ResNet-50
     resizes: 5."""
-    params = ShapeAdaptorParams()
+    params = ShapeAdaptorParams().resolved(DATASET, None)
     assert params.numbers(DATASET, family, mode) == (small,)
     assert params.numbers(LARGE, family, mode) == (large,)
 
 
 def test_where_each_mode_begins() -> None:
-    params = ShapeAdaptorParams(modes=("standard", "memory_bounded", "autosc", "autotl"), last_sides=(4, 8))
+    params = ShapeAdaptorParams(modes=("standard", "memory_bounded", "autosc", "autotl"), last_sides=(4, 8)).resolved(
+        DATASET, None
+    )
     configs = params.configs(DATASET)
     assert [(config["mode"], config.get("last_side")) for config in configs] == [
         ("standard", 4),
@@ -66,7 +70,7 @@ def test_where_each_mode_begins() -> None:
 
 
 def test_a_compressed_network_takes_no_more_than_the_human_designed() -> None:
-    params = ShapeAdaptorParams(modes=("autosc",), targets=(0.5, 1.0, 2.0))
+    params = ShapeAdaptorParams(modes=("autosc",), targets=(0.5, 1.0, 2.0)).resolved(DATASET, None)
     assert [config["target"] for config in params.configs(DATASET)] == [0.0, 0.5]
     human = params.macs(DATASET, {"family": "vgg16", "target": 1.0})
     assert max(candidate.cost["macs"] for candidate in params.candidates(DATASET)) == human
@@ -74,12 +78,13 @@ def test_a_compressed_network_takes_no_more_than_the_human_designed() -> None:
 
 @pytest.mark.parametrize("preset", ShapeAdaptorParams.presets)
 def test_presets_have_networks(preset: str) -> None:
+    dataset = LARGE if preset == "imagenet" else DATASET
     params = ShapeAdaptorParams.model_validate(ShapeAdaptorParams.presets[preset])
-    assert params.candidates(LARGE if preset == "imagenet" else DATASET)
+    assert params.resolved(dataset, None).candidates(dataset)
 
 
 def test_candidates_are_bounded_by_their_targets() -> None:
-    params = ShapeAdaptorParams(base_width=0.25, targets=(0.0, 1.0, 2.0))
+    params = ShapeAdaptorParams(base_width=0.25, targets=(0.0, 1.0, 2.0)).resolved(DATASET, None)
     human = cost(params.designed(DATASET, "vgg16"), (32, 40)).macs
     found = {candidate.key: candidate.cost["macs"] for candidate in params.candidates(DATASET)}
     free = found.pop("vgg16-standard-a4-d8-free")
@@ -90,7 +95,7 @@ def test_candidates_are_bounded_by_their_targets() -> None:
 
 
 def test_a_shape_is_a_network() -> None:
-    params = ShapeAdaptorParams(base_width=0.25)
+    params = ShapeAdaptorParams(base_width=0.25).resolved(DATASET, None)
     config = {**params.configs(DATASET)[0], "shape": "25x31@0.5 20x25@0.4 15x19@0.3 11x14@0.25"}
     found = params.candidate(DATASET, config)
     network = params.network(DATASET, config)
@@ -109,28 +114,72 @@ def test_a_shape_is_a_network() -> None:
     ["resnet18", "resnext50_32x4d", "mobilenet_v1", "fd_mobilenet", "shufflenet_v1", "fd_shufflenet", "wrn_16_2"],
 )
 def test_every_family_with_places_has_candidates(family: str) -> None:
-    params = ShapeAdaptorParams(families=(family,), base_width=0.5, targets=(0.0,), modes=("standard", "autosc"))
+    asked = ShapeAdaptorParams(families=(family,), base_width=0.5, targets=(0.0,), modes=("standard", "autosc"))
+    params = asked.resolved(DATASET, None)
     assert params.candidates(DATASET)
     assert places(params.designed(DATASET, family), "replace") >= 4
 
 
+def point(network: Architecture) -> StartRecord:
+    """The record of a start from a point with this network."""
+    record = {
+        "key": "human-resnet18",
+        "architecture": network.to_json(),
+        "classes": [str(i) for i in range(network.classes)],
+        "preprocessing": {"mean": [0.5] * network.channels, "std": [0.2] * network.channels},
+    }
+    return StartRecord.of(record, "0" * 64)
+
+
 def test_the_networks_it_can_start_from() -> None:
-    params = ShapeAdaptorParams(families=("resnet18",), base_width=0.25, modes=("autotl",), init_from="x", human=False)
+    asked: dict[str, Any] = {"base_width": 0.25, "modes": ["autotl"], "start": {"point": "x"}, "human": False}
     given: dict[str, Any] = {"base_width": 0.25, "nominal": 32, "channels": 1}
-    params.check_start(DATASET, architecture("resnet18", classes=1000, **given))
-    for family, other in (("resnet34", {}), ("resnet18", {"base_width": 0.5}), ("resnet18", {"nominal": 224})):
-        with pytest.raises(ValueError, match=f"init_from: x is a {family} .* take the point human-resnet18"):
-            params.check_start(DATASET, architecture(family, classes=3, **{**given, **other}))
+    found = ShapeAdaptorParams.model_validate(asked).resolved(
+        DATASET, point(architecture("resnet18", classes=1000, **given))
+    )
+    assert (found.families, found.nominal) == (("resnet18",), 32)
+    assert found.effort == "tune"
+    for family, other, mine, said in (
+        ("resnet34", {}, {"families": ["resnet18"]}, "start: it holds a resnet34, and the network is a resnet18"),
+        ("resnet18", {}, {"base_width": 0.5}, "start: .* choose a smaller width"),
+        ("resnet18", {"nominal": 224}, {"nominal": 32}, "nominal: 32 differs .* use 224"),
+        ("resnet18", {}, {"effort": "probe"}, "effort: shape_adaptor trains all layers: use tune"),
+    ):
+        params = ShapeAdaptorParams.model_validate(asked | mine)
+        with pytest.raises(ValueError, match=said):
+            params.resolved(DATASET, point(architecture(family, classes=3, **{**given, **other})))
 
 
 def test_the_paper_s_recipe_of_transfer() -> None:
     """Liu et al. (arXiv 2008.00892): the five resizing layers of a pretrained ResNet-50, alphas of -2.19, lr .001, batch 8, 80
     epochs."""
-    params = ShapeAdaptorParams.model_validate(ShapeAdaptorParams.presets["transfer"] | {"init_from": "pt_x"})
+    asked = ShapeAdaptorParams.model_validate(ShapeAdaptorParams.presets["transfer"] | {"init_from": "pt_x"})
+    params = asked.resolved(LARGE, point(architecture("resnet50", nominal=224)))
     [config] = params.configs(LARGE)
     assert (config["family"], config["mode"], config["adaptors"], config["target"]) == ("resnet50", "autotl", 5, 0)
     assert params.alpha(LARGE, config) == -2.19
     assert (params.learning_rate, params.batch_size, params.epochs) == (0.001, 8, 80)
+    assert (params.backbone_rate, params.warmup_epochs, params.ema_decay, params.clip_norm) == (1.0, 0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("reference", "start"),
+    [("pt_x", Start(point="pt_x")), ("given.safetensors", Start(file="given.safetensors")), ("./x", Start(file="./x"))],
+)
+def test_init_from_is_a_former_name_of_start(reference: str, start: Start) -> None:
+    params = ShapeAdaptorParams(init_from=reference)
+    assert params.start == start
+    assert ShapeAdaptorParams.model_validate(params.model_dump()) == params
+    for other in ({"weights": "resnet18"}, Start(point="pt_y"), {"file": "y.safetensors"}):
+        with pytest.raises(ValueError, match="init_from: it is the former name of start, which names other weights"):
+            ShapeAdaptorParams.model_validate({"init_from": reference, "start": other})
+
+
+def test_the_path_of_init_from_is_relative_to_the_specification() -> None:
+    given = {"init_from": "./a/b.safetensors", "start": {"file": "/specs/a/b.safetensors"}}
+    assert ShapeAdaptorParams.model_validate(given).start == Start(file="/specs/a/b.safetensors")
+    with pytest.raises(ValueError, match="names other weights"):
+        ShapeAdaptorParams.model_validate(given | {"start": {"file": "/specs/c/b.safetensors"}})
 
 
 @pytest.mark.parametrize(
@@ -139,10 +188,9 @@ def test_the_paper_s_recipe_of_transfer() -> None:
         ({"families": ["scalenet50"]}, "families: scalenet50 has no places for shape adaptors"),
         ({"families": ["no_such"]}, "unknown family 'no_such'"),
         ({"modes": ["autotl"], "human": False}, "human: mode autotl starts from the human-designed network's weights"),
-        ({"init_from": "pt_x"}, "init_from: standard start untrained; add autotl to modes"),
         (
             {"init_from": "pt_x", "modes": ["autotl"], "families": ["vgg16", "resnet50"]},
-            "init_from: it is of one family, not of vgg16, resnet50",
+            "start: it holds one family, not vgg16, resnet50; search for each of them separately",
         ),
         ({"modes": ["fast"]}, "Input should be 'standard', 'memory_bounded', 'autosc' or 'autotl'"),
         ({"last_sides": [1]}, "greater than or equal to 2"),
@@ -168,7 +216,7 @@ def test_what_is_refused(asked: dict[str, Any], said: str) -> None:
 )
 def test_what_no_dataset_of_this_size_allows(asked: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        ShapeAdaptorParams.model_validate(asked).candidates(DATASET)
+        ShapeAdaptorParams.model_validate(asked).resolved(DATASET, None).candidates(DATASET)
 
 
 def test_latencies_are_not_known_before_learning() -> None:

@@ -6,19 +6,20 @@ from typing import Any
 
 import pytest
 
+from models.families.registry import architecture
 from models.families.shapes import Shape
-from search.methods.method import TrialRecord, TrialState
+from search.methods.method import START, TrialArtifact, TrialRecord, TrialState
 from search.methods.shape_adaptor import budget
 from search.methods.shape_adaptor.params import key
 from search.methods.shape_adaptor.plan import plan
-from search.spec import ResolvedSpec, SearchSpec
-from tests.search.methods.shape_adaptor.test_params import DATASET
+from search.spec import METHODS, ResolvedSpec, SearchSpec
+from tests.search.methods.shape_adaptor.test_params import DATASET, point
+
+METHOD: dict[str, Any] = {"kind": "shape_adaptor", "base_width": 0.25, "trials": 3, "epochs": 4, "targets": [1, 2, 4]}
 
 
 def resolved(method: dict[str, Any] | None = None, **more: Any) -> ResolvedSpec:
-    asked = {"kind": "shape_adaptor", "base_width": 0.25, "trials": 3, "epochs": 4, "targets": [1, 2, 4]} | (
-        method or {}
-    )
+    asked = METHOD | (method or {})
     return SearchSpec.model_validate({"name": "x", "dataset_id": "d", "method": asked, **more}).resolve(DATASET)
 
 
@@ -115,12 +116,14 @@ def test_transfer_waits_for_the_weights_it_starts_from() -> None:
 
 
 def test_transfer_from_given_weights_trains_none_first() -> None:
-    spec = resolved({"modes": ["autotl", "standard"], "targets": [0], "trials": 2, "init_from": "pt_x"})
-    planned = {key(new.params["config"]): new.inputs for new in plan(spec, []).trials}
-    given = planned.pop("vgg16-autotl-a5-free")["pretrained"]
-    assert (given.trial, given.artifact) == (None, "initial.safetensors")
-    # To compare with, as in any mode.
-    assert planned == {"vgg16-standard-a4-d8-free": {}, "human-vgg16": {}}
+    method = {"modes": ["autotl", "standard"], "targets": [0], "trials": 2, "init_from": "pt_x"}
+    body = {"name": "x", "dataset_id": "d", "method": METHOD | method}
+    given = point(architecture("vgg16", base_width=0.25, nominal=32, channels=1, classes=3))
+    spec = SearchSpec.model_validate(body).resolve(DATASET, given)
+    planned = {key(new.params["config"]): new.inputs for new in METHODS["shape_adaptor"].plan(spec, []).trials}
+    # What it is compared with starts from the same weights, in any mode.
+    weights = {START: TrialArtifact(trial=None, artifact="initial.safetensors")}
+    assert planned == dict.fromkeys(("vgg16-autotl-a5-free", "vgg16-standard-a4-d8-free", "human-vgg16"), weights)
     assert len(searched(spec, "failed")) == 3
     assert spec.least_trials == spec.method.least_epochs == 1
 

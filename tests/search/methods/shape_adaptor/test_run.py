@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 
 from models import checkpoint
 from models.architecture import Architecture
-from models.build import build
+from models.build import Network, build
 from models.cost import cost
 from models.families.registry import architecture
 from models.families.shapes import Shape, TooCostlyError, shape
@@ -20,7 +21,7 @@ from models.layers.shape_adaptor import Adaptive
 from search.data.loader import Batch
 from search.data.store import Dataset
 from search.evaluation import reevaluate
-from search.local import LocalSearch, LocalSearchError
+from search.local import LocalSearch
 from search.methods.method import NewTrial
 from search.methods.shape_adaptor import learn
 from search.methods.shape_adaptor.learner import Learner
@@ -30,6 +31,7 @@ from search.reporter import Point, Stop, Trial
 from search.spec import ResolvedSpec, SearchSpec
 from tests.models.layers.waits import waits
 from tests.search.recorder import Recorder
+from tests.search.starts import started
 
 METHOD: dict[str, Any] = {
     "kind": "shape_adaptor",
@@ -196,7 +198,7 @@ def test_what_it_is_compared_with_and_what_it_starts_from(stripes: Path, tmp_pat
     other = Adaptive(
         resolved(stripes).method.rule(spec.dataset, {"family": "resnet18", "mode": "random", "adaptors": 2}), 0
     )
-    with pytest.raises(ValueError, match="has not the parameters of resnet18"):
+    with pytest.raises(ValueError, match="the weights are for vgg16, not for resnet18"):
         learn.start_from(source, other, spec.dataset.classes)
 
     spec = resolved(stripes)
@@ -207,14 +209,25 @@ def test_what_it_is_compared_with_and_what_it_starts_from(stripes: Path, tmp_pat
     assert shape(Architecture.from_json(point.architecture)).written() == point.config["shape"]
 
 
+def save_point(path: Path, network: Network, classes: Iterable[str]) -> None:
+    """The checkpoint of a point with this network."""
+    record = {
+        "key": f"human-{network.architecture.family}",
+        "architecture": network.architecture.to_json(),
+        "classes": list(classes),
+        "preprocessing": {"mean": [0.5], "std": [0.25]},
+    }
+    checkpoint.save(path, network, record)
+
+
 @pytest.mark.parametrize("family", ["wrn_10_1", "resnet18", "mobilenet_v2"])
 def test_weights_are_transferred_to_what_they_are_of(stripes: Path, tmp_path: Path, family: str) -> None:
-    spec = resolved(stripes, modes=["autotl"], families=[family], targets=[0], human=False, init_from="a")
+    spec = resolved(stripes, modes=["autotl"], families=[family], targets=[0])
     given = build(spec.method.designed(spec.dataset, family))
     for i, parameter in enumerate(given.parameters()):
         torch.nn.init.constant_(parameter, i)
     source = tmp_path / "given.safetensors"
-    checkpoint.save(source, given, {"architecture": given.architecture.to_json(), "classes": spec.dataset.classes})
+    save_point(source, given, spec.dataset.classes)
     network = Adaptive(spec.method.rule(spec.dataset, spec.method.configs(spec.dataset)[0]), -2.19)
     learn.start_from(source, network, spec.dataset.classes)
     # As many of a shape, each filled by another number: of equal shapes the order is that of the network.
@@ -230,14 +243,10 @@ def test_a_classifier_for_other_classes_is_not_transferred(stripes: Path, tmp_pa
     """A search by itself, from a network of five classes."""
     torch.manual_seed(0)
     given = build(architecture("vgg16", base_width=0.125, nominal=16, channels=1, classes=5))
-    source, record = (
-        tmp_path / "given.safetensors",
-        {"architecture": given.architecture.to_json(), "classes": [*"abcde"]},
-    )
-    checkpoint.save(source, given, record)
-    spec = resolved(
-        stripes, modes=["autotl"], targets=[0], epochs=1, random_shapes=0, human=False, init_from=str(source)
-    )
+    source = tmp_path / "given.safetensors"
+    save_point(source, given, "abcde")
+    method = METHOD | {"modes": ["autotl"], "targets": [0], "epochs": 1, "random_shapes": 0, "human": False}
+    spec = started(stripes, method, source)
     config = spec.method.configs(spec.dataset)[0]
     network = Adaptive(spec.method.rule(spec.dataset, config), -2.19)
     own = [parameter.clone() for parameter in network.parameters()]
@@ -248,13 +257,8 @@ def test_a_classifier_for_other_classes_is_not_transferred(stripes: Path, tmp_pa
 
     front = LocalSearch(spec, stripes, tmp_path / "search").run(lambda: Stop.NO, lambda number, done: None)
     assert [point.key for point in front.points] == ["vgg16-autotl-a5-free"]
-    other = resolved(stripes, modes=["autotl"], families=["resnet18"], init_from=str(source))
-    for wrong, said in (
-        (other, "is a vgg16 "),
-        (resolved(stripes, modes=["autotl"], init_from="/no/file"), "/no/file"),
-    ):
-        with pytest.raises(LocalSearchError, match=said):
-            LocalSearch(wrong, stripes, tmp_path / "other")
+    with pytest.raises(ValueError, match="start: it holds a vgg16, and the network is a resnet18"):
+        started(stripes, METHOD | {"modes": ["autotl"], "families": ["resnet18"]}, source)
 
 
 def teacher(stripes: Path, tmp_path: Path, device: str = "cpu", **changes: Any) -> Learner:

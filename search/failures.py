@@ -1,0 +1,46 @@
+"""How a trial's failure is described, and when a search stops planning. Torch-free.
+
+An exception class names its failure by a class attribute `code`, such as `code = "not_learning"`. A trial that raises it
+ends as `failed` with that code and is not tried again; `api.schemas.trials.ERROR_CODES` says what each code means.
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+MAX_FAILURES: Final = 3
+"""Failed trials in a row after which a search plans nothing more: the next would fail for the same reason."""
+
+_CODE: Final = re.compile(r"[a-z]+(_[a-z]+)*")
+_TRACEBACK_LINES: Final = 40
+
+
+def code_of(error: BaseException) -> str | None:
+    """The failure code of an exception's class, None if it has none. Codes are lower-case words: other libraries' error
+    numbers are not taken for one."""
+    code = getattr(type(error), "code", None)
+    return code if isinstance(code, str) and _CODE.fullmatch(code) else None
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """A trial's error as JSON: {code, detail, exception, traceback}; the code is "error" for a class without its own."""
+    return {
+        "code": code_of(error) or "error",
+        "detail": str(error) or type(error).__name__,
+        "exception": type(error).__qualname__,
+        "traceback": "".join(traceback.format_exception(error)).splitlines()[-_TRACEBACK_LINES:],
+    }
+
+
+def said(error: Mapping[str, Any]) -> str:
+    """An error {code, detail} in a line."""
+    return f"{error['detail']} ({error['code']})"
+
+
+def keeps_failing(states: Iterable[str]) -> bool:
+    """Whether the last `MAX_FAILURES` trials that ended all failed, given the states of all trials in their order."""
+    ended = [state for state in states if state not in {"queued", "running"}]
+    return len(ended) >= MAX_FAILURES and all(state == "failed" for state in ended[-MAX_FAILURES:])

@@ -1,0 +1,125 @@
+"""A network of the front gets weights of its own: a short training that starts from the shared ones and is taught by the best
+network.
+
+Not in the papers. Hinton et al. 2015 (arXiv 1503.02531) for the loss; once-for-all (Cai et al., arXiv 1908.09791) tunes what it
+deploys likewise. On photos it gives each network 6 to 13 points (docs/benchmarks.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils import convert_conv2d_weight_memory_format
+
+from models.build import Network
+from models.layers.slimmable import Slimmable
+from search import evaluation
+from search.data.loader import Batch
+from search.data.sampling import resize
+from search.measuring.meter import Meter, Size
+from search.methods.method import Candidate
+from search.methods.mutualnet import supernet
+from search.methods.mutualnet.params import SlimmableParams
+from search.methods.mutualnet.plan import SUPERNET
+from search.reporter import Point, Reporter, Stop, Trial
+from search.training import alone, precision
+from search.training.alone import Alone
+from search.training.fit import fit
+from search.training.parts import Scale
+from search.training.ranks import current
+
+TEMPERATURE: Final = 2.0
+DISTILLATION: Final = TEMPERATURE**2
+"""Weight of the divergence, so that its gradient is as large as at temperature 1 (Hinton et al., section 2)."""
+LABELS: Final = 0.5
+"""Weight of the cross-entropy with the labels."""
+_RATE: Final = 0.04
+"""Learning rate at batch size 64."""
+_WARMUP: Final = 0.05
+"""Of the training."""
+
+
+def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
+    """Train the network of the trial's `config` for its `epochs`, taught by that of `teacher`; report it as a point with weights
+    and, as `polish_gain`, how much its selection accuracy rose."""
+    params: SlimmableParams = trial.spec.method
+    swept = trial.spec.candidate(trial.params["config"])
+    candidate = swept.model_copy(update={"key": f"{swept.key}-polished"})
+    shared = supernet.load(trial.inputs[SUPERNET], trial.device)
+    taught_by = params.candidate(trial.spec.dataset, trial.params["teacher"])
+    own, teacher = _cut(shared, trial, swept), _cut(shared, trial, taught_by)
+    network = Slimmable(own.architecture, trial.device)
+    with torch.no_grad():
+        for name, parameter in network.network.named_parameters():
+            parameter.copy_(own.get_parameter(name))
+    # Of the training, whatever its length.
+    recipe = {
+        "epochs": 1,
+        "warmup_epochs": _WARMUP,
+        "learning_rate": _RATE * params.batch_size / 64,
+        "backbone_rate": 1.0,
+    }
+    trial = replace(trial, spec=trial.spec.model_copy(update={"method": params.model_copy(update=recipe)}))
+    passes = partial(step, network, teacher, params, swept.input_size, taught_by.input_size)
+    predict = partial(alone.logits, network, params, swept.input_size)
+    outputs, stop = fit(trial, reporter, network, passes, trial.params["epochs"], predict=predict)
+    outputs["planned_epochs"] = params.polish_epochs(trial.spec.dataset)
+    if current().rank > 0 or stop in (Stop.CANCEL, Stop.DRAIN) or not outputs["steps"]:
+        return outputs
+    meter = Meter(trial, network, candidate.input_size)
+    before = evaluation.accuracy(own, meter.images_of("selection", candidate.input_size))
+
+    def gained(point: Point) -> dict[str, float]:
+        return {"polish_gain": point.metrics["selection_top1"] - before}
+
+    asked = Alone(network, candidate, trial.params["epochs"], f"{candidate.key}.safetensors", further=gained)
+    point = alone.report(trial, reporter, asked, meter, outputs)
+    return outputs if point is None else outputs | {"point": point.key, "gain": point.metrics["polish_gain"]}
+
+
+def step(
+    network: Slimmable,
+    teacher: Network,
+    params: SlimmableParams,
+    size: Size,
+    teacher_size: Size,
+    index: int,
+    batch: Batch,
+    scale: Scale,
+) -> dict[str, Tensor]:
+    """Add the gradients of one step; returns its losses, on the device."""
+    del index
+    images = batch.images.contiguous(memory_format=torch.channels_last)
+    dtype = precision.resolve(params.precision, images.device)
+    with torch.autocast(images.device.type, dtype, enabled=dtype is not None):
+        with torch.no_grad():
+            target = teacher(resize(images, teacher_size, antialias=params.antialias))
+        logits = network(resize(images, size, antialias=params.antialias))
+    logits, target = logits.to(images.dtype), target.to(images.dtype)
+    divergence = F.kl_div(
+        F.log_softmax(logits / TEMPERATURE, dim=1),
+        F.log_softmax(target / TEMPERATURE, dim=1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    loss = F.cross_entropy(logits, batch.labels, label_smoothing=params.label_smoothing)
+    torch.autograd.backward(scale(DISTILLATION * divergence + LABELS * loss))
+    return {"loss": loss.detach(), "distillation_loss": divergence.detach()}
+
+
+def _cut(shared: Slimmable, trial: Trial, candidate: Candidate) -> Network:
+    """A network that the shared one contains, with its statistics: those of the sweep, or where constraints kept it from being
+    measured new ones."""
+    architecture = trial.spec.method.network(trial.spec.dataset, candidate.config)
+    if not shared.calibrated(architecture, candidate.input_size):
+        meter = Meter(trial, shared, candidate.input_size)
+        batches = meter.images_of("train", candidate.input_size)
+        shared.calibrate(architecture, (batch.images for batch in batches))
+    network = shared.extract(architecture, candidate.input_size)
+    convert_conv2d_weight_memory_format(network, torch.channels_last)
+    return network

@@ -1,0 +1,131 @@
+"""Tells a training that learns from one that does not: a collapsed network answers the same whatever it sees.
+
+A learning rate that is too high kills networks without shortcuts within the first steps, and the loss stays finite: it settles
+at the entropy of the class frequencies. Our own rule, measured on a fixed batch of training images.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from search.data.loader import Batch
+
+IMAGES: Final = 256
+"""Training images of the fixed batch, at most."""
+RETRY_RATE: Final = 1 / 3
+"""Share of the learning rate with which a training that does not learn is started once more."""
+LEAST_STEPS: Final = 200
+"""Shorter trainings are not judged: they may end before they learn anything."""
+_FIRST: Final = 100
+"""Steps after the warm-up at which it is judged first: for collapse alone."""
+_LATER: Final = (0.35, 0.65, 1.0)
+"""Shares of the training after which it must be better than the class frequencies."""
+_COLLAPSED: Final = 1e-3
+"""Of log(classes): mutual information of image and answer, below which the answers do not depend on the images."""
+_PREDICTION_BATCH: Final = 64
+
+Predict = Callable[[Tensor], Tensor]
+"""Images [N, C, H, W] of the dataset's size, normalized -> logits [N, classes], normalized by the batch's own statistics."""
+
+
+class NotLearningError(ValueError):
+    """A training learned nothing beyond the class frequencies, with a third of its learning rate too."""
+
+    code: ClassVar[str] = "not_learning"
+
+
+class BelowStartError(ValueError):
+    """A training ended below the accuracy that its trained weights had before it."""
+
+    code: ClassVar[str] = "below_start"
+
+
+class Verdict(NamedTuple):
+    """Of the fixed batch: `accuracy`, the share `majority` of its most frequent class, cross-entropy `loss` and that of the class
+    frequencies, `prior`; `information`: mutual information of image and answer; all in nats."""
+
+    accuracy: float
+    majority: float
+    loss: float
+    prior: float
+    information: float
+    images: int
+    classes: int
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether all images get the same answer."""
+        return self.information < _COLLAPSED * math.log(self.classes)
+
+    @property
+    def learns(self) -> bool:
+        """Whether it beats the majority class by two standard errors, or its answers tell more than the class frequencies."""
+        error = math.sqrt(self.majority * (1 - self.majority) / self.images)
+        return self.accuracy > self.majority + 2 * error or self.loss < 0.98 * self.prior
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Judges a training at some of its `steps`, the first ones of which are `warmup`. `batch` holds training images as evaluation
+    frames them, at most `IMAGES`."""
+
+    predict: Predict
+    batch: Batch
+    steps: int
+    warmup: int
+    classes: int
+
+    def due(self, step: int) -> bool:
+        """Whether the training is to be judged after `step` steps."""
+        return step == self._first or step in self._later
+
+    @torch.no_grad()
+    def halts(self, step: int) -> bool:
+        """Whether the training does not learn; to be asked after the steps that are `due`. The host waits for the device."""
+        verdict = self.verdict()
+        return verdict.collapsed or (step in self._later and not verdict.learns)
+
+    @torch.no_grad()
+    def verdict(self) -> Verdict:
+        """What the network makes of the fixed batch now."""
+        # In equal parts: of a single image nothing can be normalized.
+        parts = self.batch.images.tensor_split(math.ceil(len(self.batch.labels) / _PREDICTION_BATCH))
+        logits = torch.cat([self.predict(part) for part in parts]).float()
+        labels, classes = self.batch.labels, self.classes
+        answers = logits.log_softmax(1)
+        probabilities = answers.exp()
+        mean = probabilities.mean(0)
+        information = _entropy(mean) - _entropy(probabilities, answers).mean()
+        counts = torch.bincount(labels, minlength=classes).float()
+        found = torch.stack(
+            [
+                (logits.argmax(1) == labels).float().mean(),
+                counts.max() / len(labels),
+                torch.nn.functional.nll_loss(answers, labels),
+                _entropy(counts / len(labels)),
+                information,
+            ]
+        )
+        accuracy, majority, loss, prior, told = found.tolist()
+        return Verdict(accuracy, majority, loss, prior, told, images=len(labels), classes=classes)
+
+    @property
+    def _first(self) -> int:
+        return min(self.warmup + _FIRST, self.steps)
+
+    @property
+    def _later(self) -> list[int]:
+        # Not before the first: a training that is mostly warm-up has learned nothing yet.
+        return [max(self._first, round(share * self.steps)) for share in _LATER]
+
+
+def _entropy(probabilities: Tensor, logarithms: Tensor | None = None) -> Tensor:
+    """Of the last axis, in nats."""
+    logs = probabilities.clamp_min(1e-12).log() if logarithms is None else logarithms
+    return -(probabilities * logs).sum(-1)

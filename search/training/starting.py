@@ -1,0 +1,225 @@
+"""From trained weights to a network that is ready to be trained: transfer, order of channels, classifier in closed form.
+
+The classifier is fitted on features by the checkpoint's own batch-norm statistics (measured: computing new ones for a network
+that is not tuned costs 7 to 9 points), so the accuracy before the first step is that of the published features: the floor that
+the training must not fall below.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
+
+from models.architecture import Architecture
+from models.blocks import Classifier
+from models.build import Network, build
+from models.channel_order import importance, sort_channels
+from models.cost import cost
+from models.layers.slimmable import Slimmable
+from models.pretrained.transfer import Start, start_of, transfer
+from search import evaluation
+from search.data.loader import Batch
+from search.data.store import Dataset
+from search.measuring.meter import Size
+from search.methods.method import FLOOR, START
+from search.methods.training import TrainingParams
+from search.reporter import Reporter, Stop, Trial
+from search.training import ridge
+from search.training.guard import BelowStartError
+
+SORTED_ON: Final = 400
+"""Images that the importance of channels is measured on."""
+_FITTED_ON: Final = 10_000
+_FITTED_MACS: Final = 4e12
+"""Images that the classifier is fitted on, and multiply-accumulates that it may take, at most: about two minutes of one core."""
+_BATCH: Final = 64
+
+
+def initializer(
+    trial: Trial,
+    reporter: Reporter,
+    network: Slimmable,
+    size: Size,
+    *,
+    plain: Architecture | None = None,
+    sort: bool = False,
+) -> Callable[[], dict[str, Any]] | None:
+    """What puts the trial's trained weights into `network`, and returns `{FLOOR: accuracy}`; None for a search from scratch.
+
+    The classifier is fitted at `size` on the `plain` network, if `network` is another form of it (with shape adaptors, with
+    masks). `sort`: put the most important channels first, for narrower networks to be cut out; they are sorted, too, if this
+    one is narrower than the weights.
+    """
+    if trial.spec.start is None:
+        return None
+
+    def initialize() -> dict[str, Any]:
+        found = _Initial(trial, reporter, size)
+        static = found.network(plain or network.architecture, sort=sort)
+        floor = found.accuracy(static)
+        if plain is None or plain == network.architecture:
+            _copy(static, network)
+            if network.fixed is not None:
+                network.fix_statistics(_statistics(static))
+        else:
+            found.transfer(static, network)
+        reporter.metric(FLOOR, 0, floor)
+        for note in found.notes:
+            sys.stderr.write(f"{note}\n")
+        return {FLOOR: floor, "start_notes": found.notes}
+
+    return initialize
+
+
+def require_floor(outputs: dict[str, Any], top1: float, images: int) -> None:
+    """Raises BelowStartError if a training ended with a selection accuracy that is below its floor by more than two standard
+    errors."""
+    floor = outputs.get(FLOOR)
+    if floor is None:
+        return
+    error = math.sqrt(max(floor * (1 - floor), 1e-12) / images)
+    if top1 < floor - 2 * error:
+        raise BelowStartError(
+            f"the training ended at {top1:.1%} of the selection split, below the {floor:.1%} that its trained weights had before it: "
+            "lower learning_rate or backbone_rate, or use effort: probe"
+        )
+
+
+class _Initial:
+    """The trained weights of a trial."""
+
+    def __init__(self, trial: Trial, reporter: Reporter, size: Size) -> None:
+        self.notes: list[str] = []
+        """What was not loaded, or changed, and why."""
+        self._reporter = reporter
+        self._trial = trial
+        self._size = size
+        self._profile = trial.spec.dataset
+        self._dataset = Dataset.open(trial.dataset)
+        self._conditions = evaluation.conditions(trial.device, _BATCH)
+        self._preprocessing = evaluation.preprocessing(trial.spec)
+        self._start = start_of(trial.inputs[START])
+        self._same_classes = self._start.class_names == self._profile.classes
+
+    def network(self, target: Architecture, *, sort: bool) -> Network:
+        """`target` with trained weights and a fitted classifier, in evaluation mode."""
+        full = self._full(target)
+        narrower = cost(full, self._size).params > cost(target, self._size).params
+        if not (sort or narrower):
+            static = self._loaded(self._start, target, same_classes=self._same_classes)
+            self._fit_classifier(static, needed=not self._same_classes)
+            return static
+        # With its classifier: the last channels are as important as the answers make them.
+        whole = self._loaded(self._start, full, same_classes=self._same_classes)
+        self._fit_classifier(whole, needed=not self._same_classes)
+        sort_channels(whole, importance(whole, (batch.images for batch in self._batches("train", SORTED_ON))))
+        static = self._loaded(self._of(whole), target, same_classes=True)
+        if narrower:
+            self._calibrate(static)
+            self._fit_classifier(static)
+        return static
+
+    def accuracy(self, network: Network) -> float:
+        """On the selection split."""
+        return evaluation.accuracy(network, self._batches("selection"))
+
+    def transfer(self, static: Network, network: Slimmable) -> None:
+        """Put the tensors of a plain network into another form of it."""
+        transfer(self._of(static), network.architecture, same_classes=True).load(network.network)
+
+    def _of(self, network: Network) -> Start:
+        """Its tensors as they are now."""
+        tensors = {
+            name: tensor.detach().cpu().clone()
+            for name, tensor in network.state_dict().items()
+            if not name.endswith("num_batches_tracked")
+        }
+        mean, std = self._profile.mean, self._profile.std
+        return replace(self._start, architecture=network.architecture, tensors=tensors, mean=mean, std=std)
+
+    def _fit_classifier(self, network: Network, *, needed: bool = True) -> None:
+        if not needed:
+            return
+        classes = len(self._profile.classes)
+        macs = cost(network.architecture, self._size).macs
+        images = max(20 * classes, min(_FITTED_ON, int(_FITTED_MACS / macs)))
+        head = ridge.fit(network, self._batches("train", images), classes)
+        classifier = network.blocks[-1]
+        assert isinstance(classifier, Classifier)
+        fitted = (
+            f"The classifier is fitted to {min(images, self._profile.images['train'])} training images in closed form."
+        )
+        if fitted not in self.notes:
+            self.notes.append(fitted)
+        with torch.no_grad():
+            classifier.linear.weight.copy_(head.weight)
+            classifier.linear.bias.copy_(head.bias)
+
+    def _full(self, target: Architecture) -> Architecture:
+        assert self._trial.spec.start is not None
+        return self._trial.spec.start.full(self._profile.channels, len(self._profile.classes), target.nominal)
+
+    def _loaded(self, start: Start, target: Architecture, *, same_classes: bool) -> Network:
+        network = build(target, self._trial.device).eval()
+        moved = transfer(start, target, same_classes=same_classes)
+        moved.load(network)
+        self.notes += [note for note in moved.notes if note not in self.notes]
+        convert_conv2d_weight_memory_format(network, torch.channels_last)
+        return network
+
+    @torch.no_grad()
+    def _calibrate(self, network: Network) -> None:
+        """Statistics of a network that is narrower than that whose statistics it has."""
+        norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+        params: TrainingParams = self._trial.spec.method
+        network.train()
+        for count, batch in enumerate(self._batches("train", params.calibration_images), start=1):
+            for norm in norms:
+                norm.momentum = 1 / count
+            network(batch.images)
+        network.eval()
+
+    def _batches(self, split: str, images: int | None = None) -> Iterator[Batch]:
+        """So many images of a split, drawn by the seed; unset: all."""
+        rows = None
+        if images is not None:
+            generator = torch.Generator().manual_seed(self._trial.spec.seed)
+            count = len(self._dataset.split(split))
+            rows = torch.randperm(count, generator=generator)[:images].sort().values.numpy()
+        batches = evaluation.inputs(
+            self._dataset,
+            split,
+            self._preprocessing,
+            self._conditions,
+            self._size,
+            device=self._trial.device,
+            rows=rows,
+        )
+        for batch in batches:
+            yield batch
+            # The training ends at its first step then: one batch is enough for all that comes before.
+            if self._reporter.should_stop() in (Stop.CANCEL, Stop.DRAIN):
+                return
+
+
+@torch.no_grad()
+def _copy(static: Network, network: Slimmable) -> None:
+    for name, parameter in network.network.named_parameters():
+        parameter.copy_(static.get_parameter(name))
+
+
+def _statistics(network: Network) -> Tensor:
+    """[2, channels of all batch normalizations], in the order of the layers."""
+    nominal = network.architecture.nominal
+    layers = network.architecture.layers((nominal, nominal))
+    norms = [network.get_submodule(layer.name) for layer in layers if layer.op == "batch_norm"]
+    return torch.stack(
+        [torch.cat([norm.get_buffer(name) for norm in norms]) for name in ("running_mean", "running_var")]
+    )

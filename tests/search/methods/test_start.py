@@ -1,0 +1,237 @@
+"""What a search may start from, and what it knows of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from models import checkpoint
+from models.architecture import Architecture
+from models.families.registry import architecture
+from search.methods.fd_mobilenet.params import FdMobileNetParams
+from search.methods.mutualnet.params import MutualNetParams
+from search.methods.start import Start, StartRecord
+from search.spec import SearchSpec
+from tests.search.methods.test_recipe import profile
+from tests.search.starts import start_record, weights_record, write_weights
+
+COLOURS: dict[str, Any] = {"channels": 3, "mean": (0.2, 0.4, 0.6), "std": (0.1, 0.2, 0.3)}
+
+
+def of_weights(**changes: Any) -> StartRecord:
+    return StartRecord.of(weights_record(**changes).model_dump(mode="json"), "a" * 64)
+
+
+def of_point(network: Architecture, **changes: Any) -> StartRecord:
+    record = {
+        "key": "w1-r32",
+        "architecture": network.to_json(),
+        "classes": [str(i) for i in range(network.classes)],
+        "preprocessing": {"mean": [0.5] * network.channels, "std": [0.2] * network.channels},
+    }
+    return StartRecord.of(record | changes, "b" * 64)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "exactly one of weights, point and file, not none"),
+        ({"weights": "a", "point": "b"}, "exactly one of weights, point and file, not weights and point"),
+        ({"weights": "a", "point": "b", "file": "c"}, "not weights and point and file"),
+        ({"weights": ""}, "at least 1 character"),
+        ({"url": "https://x"}, "not permitted"),
+    ],
+)
+def test_a_start_is_exactly_one_reference(given: dict[str, str], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Start.model_validate(given)
+
+
+@pytest.mark.parametrize("name", ["weights", "point", "file"])
+def test_its_reference(name: str) -> None:
+    assert Start.model_validate({name: "mine"}).reference == "mine"
+
+
+def test_the_record_of_a_weights_file(tmp_path: Path) -> None:
+    record = weights_record(**COLOURS, nominal=224)
+    file = write_weights(tmp_path / "w.safetensors", record)
+    found = start_record(file)
+    assert (found.kind, found.family, found.width, found.classes) == (
+        "weights",
+        "fd_mobilenet",
+        0.25,
+        record.class_names,
+    )
+    assert (found.mean, found.std, found.source, found.licence) == (record.mean, record.std, "a test", "CC0-1.0")
+    assert found.network == record.architecture()
+    assert found.nominal is None
+    # Its own digest: the record's is that of the file that was converted.
+    assert found.sha256 not in (record.sha256, "")
+    described = found.provenance()
+    assert described == {
+        "kind": "weights",
+        "family": "fd_mobilenet",
+        "width": 0.25,
+        "slimmable": False,
+        "keep_last_channels": True,
+        "groups": None,
+        "source": "a test",
+        "sha256": found.sha256,
+        "licence": "CC0-1.0",
+    }
+
+
+def test_the_record_of_a_point() -> None:
+    network = architecture("resnet18", base_width=0.25, nominal=32, classes=4)
+    found = of_point(network)
+    assert (found.kind, found.family, found.width, found.nominal) == ("point", "resnet18", None, 32)
+    assert (found.classes, found.source) == (("0", "1", "2", "3"), "point w1-r32")
+    assert found.licence == "that of its training images"
+    started = of_point(network, provenance={"start": {"licence": "BSD-3-Clause"}})
+    assert started.licence == "BSD-3-Clause"
+
+
+@pytest.mark.parametrize(
+    "record", [{}, {"architecture": {}}, {"kind": "seed", "key": "x"}, {"key": "x", "classes": []}]
+)
+def test_any_other_record_is_refused(record: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="neither that of trained weights nor that of a point"):
+        StartRecord.of(record, "c" * 64)
+
+
+def test_normalization_of_grey_images_is_the_average() -> None:
+    found = of_weights(**COLOURS)
+    assert found.normalization(3) == ((0.2, 0.4, 0.6), (0.1, 0.2, 0.3))
+    (mean,), (std,) = found.normalization(1)
+    assert mean == pytest.approx(0.4)
+    assert std == pytest.approx(0.2)
+
+
+def test_the_full_network_of_weights_has_any_nominal_size_classes_and_channels() -> None:
+    found = of_weights(**COLOURS, nominal=224, classes=None, class_names=None)
+    assert found.full(1, 7, 32) == architecture("fd_mobilenet", base_width=0.25, nominal=32, classes=7, channels=1)
+    kept = of_weights(family="mobilenet_v2", width=0.5, keep_last_channels=True, **COLOURS)
+    full = kept.full(3, 5, 64)
+    assert full.blocks[-1].in_channels == 1280
+
+
+def test_the_full_network_of_a_point_has_its_nominal_size() -> None:
+    network = architecture("resnet18", base_width=0.25, nominal=32, classes=4)
+    found = of_point(network)
+    assert found.full(3, 4, 32) == network
+    assert found.full(1, 9, 32) == architecture("resnet18", base_width=0.25, nominal=32, classes=9, channels=1)
+    with pytest.raises(
+        ValueError, match="nominal: 64 differs from that of the start's network: use 32, or leave it out"
+    ):
+        found.full(3, 4, 64)
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (architecture("fd_mobilenet", base_width=0.25, nominal=64, classes=5), None),
+        (architecture("fd_mobilenet", base_width=0.125, nominal=16, channels=1), None),
+        (architecture("mobilenet_v1", base_width=0.25), "it holds a fd_mobilenet, and the network is a mobilenet_v1"),
+        (
+            architecture("fd_mobilenet", base_width=0.5),
+            r"has \d+ channels in .* smaller width, .* of the start \(0.25\)",
+        ),
+    ],
+)
+def test_networks_that_can_take_weights(target: Architecture, said: str | None) -> None:
+    found = of_weights(**COLOURS)
+    if said is None:
+        found.check(target)
+        return
+    with pytest.raises(ValueError, match=f"^start: .*{said}"):
+        found.check(target)
+
+
+def test_networks_of_another_depth_or_other_groups_cannot() -> None:
+    shallow = Architecture.from_json(architecture("wrn_10_1").to_json() | {"family": "wrn_16_1"})
+    with pytest.raises(ValueError, match=r"start: its wrn_16_1 has other layers .* depth or groups differ"):
+        of_point(architecture("wrn_16_1")).check(shallow)
+    grouped = of_weights(family="shufflenet_v1", width=1.0, groups=3, **COLOURS)
+    grouped.check(architecture("shufflenet_v1", width=1.0, groups=3, classes=7, channels=1))
+    for width, groups in ((0.5, 3), (0.5, 8)):
+        with pytest.raises(ValueError, match=r"^start: .* choose its own width and groups"):
+            grouped.check(architecture("shufflenet_v1", width=width, groups=groups))
+
+
+def test_a_points_nominal_size_is_needed() -> None:
+    found = of_point(architecture("resnet18", base_width=0.25, nominal=32))
+    with pytest.raises(ValueError, match=r"nominal: 64 differs .* use 32"):
+        found.check(architecture("resnet18", base_width=0.25, nominal=64))
+
+
+def test_what_a_start_chooses_of_a_family_and_its_widths() -> None:
+    data = profile(3000, 64)
+    start = Start(weights="x")
+    weights = of_weights(width=0.6, **COLOURS)
+    found = FdMobileNetParams(start=start).resolved(data, weights)
+    assert (found.families, found.widths, found.nominal) == (("fd_mobilenet",), (0.25, 0.5, 0.6), 64)
+    shared = MutualNetParams(start=start).resolved(data, of_weights(width=0.5, **COLOURS))
+    assert (shared.family, shared.base_width, shared.sort_channels) == ("fd_mobilenet", 0.5, True)
+    assert (shared.full_first, shared.lowering) == (0.25, 0.25)
+    assert shared.polish == round(shared.epochs * (3000 // shared.batch_size) / 2)
+    own = of_point(network := architecture("fd_mobilenet", slimmable=True, base_width=0.5, nominal=32, classes=10))
+    full = MutualNetParams(start=start).resolved(data, own)
+    assert full.nominal == 32
+    assert full.architecture(data) == network
+    [width] = FdMobileNetParams(start=start).resolved(data, own).widths
+    assert architecture("fd_mobilenet", width=width, nominal=32, classes=10) == network
+    groups = of_weights(family="shufflenet_v1", width=0.5, groups=8, **COLOURS)
+    grouped = FdMobileNetParams(start=start).resolved(data, groups)
+    # Narrower ones have other groups.
+    assert (grouped.groups, grouped.widths) == ((8,), (0.5,))
+
+
+@pytest.mark.parametrize("width", [0.25, 0.3, 0.35, 0.5, 0.6, 0.75, 1.0, 1.25])
+@pytest.mark.parametrize("family", ["fd_mobilenet", "mobilenet_v1", "mobilenet_v2"])
+def test_weights_of_any_width_can_be_started_from(family: str, width: float) -> None:
+    weights = of_weights(family=family, width=width, **COLOURS)
+    found = FdMobileNetParams(start=Start(weights="x")).resolved(profile(3000, 64), weights)
+    assert found.widths[-1] == width
+
+
+@pytest.mark.parametrize(
+    ("params", "start", "said"),
+    [
+        (FdMobileNetParams(start=Start(weights="x"), widths=(0.5,)), {}, "channels in .* smaller width"),
+        (FdMobileNetParams(start=Start(weights="x"), families=("mobilenet_v1",)), {}, "it holds a fd_mobilenet"),
+        (MutualNetParams(start=Start(weights="x"), base_width=0.5), {}, "channels in .* smaller width"),
+        (
+            MutualNetParams(start=Start(weights="x"), effort="probe"),
+            {},
+            "effort: mutualnet trains all layers: use tune",
+        ),
+    ],
+)
+def test_what_a_start_does_not_fit_is_refused(params: Any, start: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        params.resolved(profile(3000, 64), of_weights(**COLOURS, **start))
+
+
+def test_to_probe_takes_trained_weights() -> None:
+    with pytest.raises(ValidationError, match="effort: probe trains the classifier of trained weights: give a start"):
+        FdMobileNetParams(effort="probe")
+
+
+def test_a_record_belongs_to_a_method_with_a_start() -> None:
+    body = {"name": "x", "dataset_id": "d", "method": {"kind": "fd_mobilenet"}}
+    data = profile(3000, 64)
+    with pytest.raises(ValueError, match="start: a record belongs to a method with a start"):
+        SearchSpec.model_validate(body).resolve(data, of_weights(**COLOURS))
+    body["method"] = {"kind": "fd_mobilenet", "start": {"weights": "x"}}
+    with pytest.raises(ValueError, match="start: a record belongs to a method with a start"):
+        SearchSpec.model_validate(body).resolve(data)
+    spec = SearchSpec.model_validate(body).resolve(data, of_weights(**COLOURS))
+    assert (spec.dataset.mean, spec.dataset.std) == (COLOURS["mean"], COLOURS["std"])
+
+
+def test_a_record_is_read_from_the_header_alone(tmp_path: Path) -> None:
+    file = write_weights(tmp_path / "w.safetensors", weights_record(classes=None, class_names=None))
+    assert StartRecord.of(checkpoint.read_record(file), "d" * 64).classes is None

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+
+from search.failures import MAX_FAILURES, code_of, describe, keeps_failing, said
+
+
+class NotLearningError(ValueError):
+    code = "not_learning"
+
+
+class WorseError(NotLearningError):
+    """Inherits its code."""
+
+
+class NumberedError(Exception):
+    code = "e3q8"
+
+
+class ExitError(Exception):
+    code = 3
+
+
+class InstanceError(Exception):
+    def __init__(self) -> None:
+        super().__init__("no")
+        self.code = "of_an_instance"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (NotLearningError("flat"), "not_learning"),
+        (WorseError("flat"), "not_learning"),
+        (NumberedError(), None),
+        (ExitError(), None),
+        (InstanceError(), None),
+        (ValueError("code"), None),
+    ],
+)
+def test_a_code_is_a_word_of_the_class(error: Exception, code: str | None) -> None:
+    assert code_of(error) == code
+    assert describe(error)["code"] == (code or "error")
+
+
+def test_an_error_is_described() -> None:
+    try:
+        raise NotLearningError("14 % after 200 steps")
+    except NotLearningError as error:
+        found = describe(error)
+    assert {name: found[name] for name in ("code", "detail", "exception")} == {
+        "code": "not_learning",
+        "detail": "14 % after 200 steps",
+        "exception": "NotLearningError",
+    }
+    assert found["traceback"][-1].endswith("NotLearningError: 14 % after 200 steps")
+    assert said(found) == "14 % after 200 steps (not_learning)"
+    assert describe(NotLearningError())["detail"] == "NotLearningError"
+
+
+@pytest.mark.parametrize(
+    ("states", "keeps"),
+    [
+        (["failed"] * MAX_FAILURES, True),
+        (["failed"] * (MAX_FAILURES - 1), False),
+        (["completed", *["failed"] * MAX_FAILURES, "queued", "running"], True),
+        (["failed"] * (MAX_FAILURES - 1) + ["completed", "failed"], False),
+        ([], False),
+    ],
+)
+def test_a_search_that_keeps_failing(states: list[str], keeps: bool) -> None:
+    assert keeps_failing(states) == keeps

@@ -1,0 +1,87 @@
+"""Weights that are not finite never become a point: the trial fails as diverged."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models import checkpoint
+from search.data.store import Dataset
+from search.data.writer import DatasetWriter
+from search.measuring.meter import Meter
+from search.methods.fd_mobilenet.plan import plan
+from search.methods.fd_mobilenet.run import run
+from search.reporter import Trial
+from search.spec import ResolvedSpec, SearchSpec
+from search.training import alone
+from search.training.alone import Alone
+from search.training.loop import DivergedError
+from tests.search.recorder import Recorder
+
+METHOD: dict[str, Any] = {
+    "kind": "fd_mobilenet",
+    "families": ["mobilenet_v2"],
+    "widths": [1.0],
+    "resolutions": [40],
+    "trials": 1,
+    "epochs": 1,
+    "batch_size": 8,
+    "learning_rate": 10,
+    "momentum": 0.99,
+    "weight_decay": 0.1,
+    "decay": "all",
+}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """48 + 6 + 6 noise images of 40 pixels in two classes."""
+    folder = tmp_path_factory.mktemp("noise") / "dataset"
+    folder.mkdir()
+    with DatasetWriter(folder, channels=3) as writer:
+        writer.append_block(np.random.default_rng(0).integers(0, 256, (60, 3, 40, 40), dtype=np.uint8))
+        rows = np.split(np.arange(60), [48, 54])
+        splits = dict(zip(("train", "selection", "report"), rows, strict=True))
+        writer.finish(labels=np.arange(60) % 2, splits=splits, classes=("a", "b"), image_size=(40, 40), report={})
+    return folder
+
+
+def given(images: Path, folder: Path, seed: int, **method: Any) -> Trial:
+    body = {"name": "noise", "dataset_id": "local", "method": METHOD | method, "seed": seed}
+    spec: ResolvedSpec = SearchSpec.model_validate(body).resolve(Dataset.open(images).profile)
+    work = folder / "work"
+    work.mkdir()
+    return Trial(number=0, spec=spec, params=plan(spec, []).trials[0].params, dataset=images, work=work, seed=seed)
+
+
+@pytest.mark.parametrize("seed", [0, 3, 7])
+def test_every_completed_trial_is_finite(images: Path, tmp_path: Path, seed: int) -> None:
+    """A recipe under which losses stay finite while variances overflow, of most seeds."""
+    recorder = Recorder(tmp_path)
+    with suppress(DivergedError):
+        run(given(images, tmp_path, seed), recorder)
+        assert recorder.points
+    for point in recorder.points:
+        assert point.weights is not None
+        assert checkpoint.first_nonfinite(checkpoint.load(recorder.artifacts[point.weights])) is None
+
+
+@pytest.mark.parametrize("tensor", ["weight", "bias"])
+def test_a_network_that_is_not_finite_is_not_published(images: Path, tmp_path: Path, tensor: str) -> None:
+    trial = given(images, tmp_path, 0, learning_rate=0.01, widths=[0.25], families=["fd_mobilenet"])
+    [candidate] = trial.spec.candidates()
+    network = alone.initial(trial, trial.spec.method.network(trial.spec.dataset, candidate.config))
+    last = [parameter for name, parameter in network.named_parameters() if name.endswith(tensor)][-1]
+    last.data.view(-1)[0] = float("inf")
+    recorder = Recorder(tmp_path)
+    meter = Meter(trial, network, candidate.input_size)
+    with pytest.raises(
+        DivergedError, match=rf"{tensor} of {candidate.key} has infinite or NaN values; lower learning_rate"
+    ):
+        alone.report(trial, recorder, Alone(network, candidate, 1, "net.safetensors"), meter, {"epochs": 1.0})
+    assert not recorder.points
+    assert not recorder.artifacts
