@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     max_stored_bytes: int | None = Field(
         default=None, ge=0, description="Files of one tenant, unless its own quota says otherwise."
     )
-    max_upload_bytes: int = Field(default=4 * 1024**3, gt=0, description="Largest archive accepted, bytes.")
+    max_upload_bytes: int = Field(default=4 * 1024**3, gt=0, description="Largest upload accepted, bytes.")
     disk_reserve_bytes: int = Field(default=1024**3, ge=0, description="Free disk below which uploads are refused.")
     outbound_networks: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
@@ -96,6 +96,11 @@ class Settings(BaseSettings):
         default=(),
         description="Where in S3 datasets may come from, separated by commas: s3://bucket or s3://bucket/folder, where "
         "{tenant} stands for the tenant. Unset: nowhere.",
+    )
+    weights_sources: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("all",),
+        description="Named sources of trained weights that the service may fetch, separated by commas: all, or names of `paretofit "
+        "weights sources`. Empty or none: no source.",
     )
     audit_seconds: float = Field(
         default=365 * 24 * 3600, gt=0, description="When entries of the audit log are removed."
@@ -137,7 +142,7 @@ class Settings(BaseSettings):
         description="When files that nothing names, unfinished uploads and answers to Idempotency-Keys are removed.",
     )
 
-    @field_validator("methods", "allowed_hosts", "outbound_networks", "s3_sources", mode="before")
+    @field_validator("methods", "allowed_hosts", "outbound_networks", "s3_sources", "weights_sources", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -206,6 +211,10 @@ class Settings(BaseSettings):
     def lock(self) -> Path:
         """The machine's lock."""
         return self.machine_lock or self.home / "machine.lock"
+
+    def fetches_weights(self, source: str) -> bool:
+        """Whether a named source of trained weights is enabled."""
+        return "all" in self.weights_sources or source in self.weights_sources
 
     @property
     def jobs_lock(self) -> Path:

@@ -45,6 +45,7 @@ from api.v1 import (
     tenants,
     trials,
     webhooks,
+    weights,
     workers,
 )
 from api.wakeups import Wakeups
@@ -94,6 +95,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     for resource in (
         datasets,
+        weights,
         searches,
         steering,
         fronts,

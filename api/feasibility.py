@@ -7,12 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from api import starts
 from api.pointers import pointer
 from api.problems import InfeasibleError, InvalidError
 from api.schemas.problems import FieldProblem
 from db.searches import Past
 from search.methods.method import Candidate
-from search.spec import Constraint, ResolvedSpec
+from search.spec import Constraint, ResolvedSpec, SearchSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +51,9 @@ def survey(spec: ResolvedSpec) -> Survey:
         if candidates and spec.devices:
             spec.method.network(spec.dataset, candidates[0].config)
     except ValueError as error:
-        raise _refused_parameters(spec, str(error)) from error
+        raise refused_parameters(spec, str(error)) from error
     if not candidates:
-        raise _refused_parameters(spec, "these parameters give no network at all")
+        raise refused_parameters(spec, "these parameters give no network at all")
     feasible = spec.feasible()
     if not feasible:
         raise _infeasible(spec.constraints, candidates)
@@ -80,11 +81,12 @@ def _work(spec: ResolvedSpec, macs: int) -> float:
     return epochs * spec.dataset.images["train"] * macs
 
 
-def _refused_parameters(spec: ResolvedSpec, detail: str) -> InvalidError:
-    # Methods begin the message with the field, if one is to blame.
+def refused_parameters(spec: SearchSpec, detail: str) -> InvalidError:
+    """The problem of a method whose parameters are not valid: methods begin the message with the field, if one is to blame."""
     field, separator, _ = detail.partition(":")
     known = separator and field in type(spec.method).model_fields
-    place = pointer(["method", field] if known else ["method"])
+    path = ["method", field] if known else ["method"]
+    place = pointer(starts.place(spec.method) if path[-1] == "start" else path)
     return InvalidError(f"{place}: {detail}", errors=[FieldProblem(pointer=place, detail=detail)])
 
 

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BYTES = 1024**2
-_UPLOAD = re.compile(r"/v1/datasets/[^/]+/content")
+_UPLOAD = re.compile(r"/v1/(datasets|weights)/[^/]+/content")
 _WORTH_READING = 64 * 1024
 # To close a connection with unread bytes resets it, and drops what of the answer is not at the client yet.
 _ARRIVAL_SECONDS = 0.5

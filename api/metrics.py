@@ -20,7 +20,7 @@ _COUNTED = {
     counters.STALE_WRITES: ("Writes of workers that were refused because their lease was gone.", None),
     counters.LOST_STEPS: ("Training steps beyond the last checkpoint when an attempt crashed.", None),
     counters.DIGEST_MISMATCHES: ("Files that were not what their SHA-256 says.", None),
-    counters.UPLOADS_REJECTED: ("Datasets rejected by their validation.", "reason"),
+    counters.UPLOADS_REJECTED: ("Datasets and weights rejected by their validation.", "reason"),
 }
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 

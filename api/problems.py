@@ -99,11 +99,15 @@ class DatasetInUseError(ProblemError):
 
 
 class NotUploadableError(ProblemError):
-    status, code, title = 409, "not_uploadable", "The dataset takes no upload now"
+    status, code, title = 409, "not_uploadable", "The resource takes no upload now"
+
+
+class WeightsNotReadyError(ProblemError):
+    status, code, title = 409, "weights_not_ready", "The weights are not ready"
 
 
 class UploadInProgressError(ProblemError):
-    status, code, title = 409, "upload_in_progress", "Another upload to this dataset is running"
+    status, code, title = 409, "upload_in_progress", "Another upload to this resource is running"
 
 
 class UploadOffsetError(ProblemError):
@@ -148,6 +152,10 @@ class ShownOnceError(ProblemError):
 
 class TooLargeError(ProblemError):
     status, code, title = 413, "too_large", "The body is too large"
+
+
+class NotSafetensorsError(ProblemError):
+    status, code, title = 415, "not_safetensors", "The file is not a safetensors file"
 
 
 class UnsatisfiableRangeError(ProblemError):

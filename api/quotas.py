@@ -17,7 +17,7 @@ _RETRY_SECONDS: Final = "60"
 _REMEDY: Final = {
     "max_searches": "wait for a search to end, or cancel one",
     "max_device_seconds": "wait: what was used more than 30 days ago does not count",
-    "max_stored_bytes": "delete datasets or searches that are not needed",
+    "max_stored_bytes": "delete datasets, weights or searches that are not needed",
 }
 
 

@@ -10,8 +10,10 @@ from sqlalchemy.orm import Session
 
 from api.fronts import Box, Found, best
 from api.schemas.searches import TERMINAL, FrontSummary, Progress, Search, SearchDetail, Usage
-from db import limits, points, searches
+from db import datasets, limits, points, searches
 from db.tables import SearchRow
+from search import chance
+from search.chance import Majority
 
 
 def detail(session: Session, row: SearchRow, found: Found | None = None) -> SearchDetail:
@@ -27,9 +29,22 @@ def detail(session: Session, row: SearchRow, found: Found | None = None) -> Sear
             wall_seconds=limits.wall_seconds(session, row),
             attempts=spent.attempts,
         ),
-        front=_front(found or Found(points.of_search(session, row.id), row.spec), row, created),
+        front=_front(found or Found(points.of_search(session, row.id), row.spec), row, created, majority(session, row)),
         provenance=created,
     )
+
+
+def majority(session: Session, row: SearchRow) -> Majority | None:
+    """The majority class of a search's dataset; None if its classes were not counted."""
+    return chance.majority(datasets.class_counts(session, row.dataset_id))
+
+
+def majority_fields(baseline: Majority | None) -> dict[str, Any]:
+    """`api.schemas.searches.MajorityClass` of a baseline."""
+    return {
+        "majority_class": None if baseline is None else baseline.label,
+        **{f"majority_{metric}": None if baseline is None else baseline.accuracy(metric) for metric in chance.SPLITS},
+    }
 
 
 def listed(row: SearchRow, tally: searches.Tally) -> Search:
@@ -44,6 +59,7 @@ def _fields(row: SearchRow, tally: searches.Tally) -> dict[str, Any]:
         "state": row.state,
         "stop_reason": row.stop_reason,
         "error": row.error,
+        "warnings": row.warnings,
         "method": row.method,
         "dataset_id": row.dataset_id,
         "labels": row.labels,
@@ -70,7 +86,7 @@ def _progress(row: SearchRow, tally: searches.Tally) -> Progress:
     return Progress.model_validate({"trials": tally.states, "fraction": fraction, "eta_seconds": eta})
 
 
-def _front(found: Found, row: SearchRow, created: Mapping[str, Any]) -> FrontSummary:
+def _front(found: Found, row: SearchRow, created: Mapping[str, Any], baseline: Majority | None) -> FrontSummary:
     front = found.front(["macs"])
     box = Box.of(row.spec, created)
     chosen = best(front, ())
@@ -83,4 +99,5 @@ def _front(found: Found, row: SearchRow, created: Mapping[str, Any]) -> FrontSum
         macs_max=front[-1].row.metrics["macs"] if front else None,
         hypervolume=None if box is None else box.hypervolume(front),
         unmet=found.unmet(),
+        **majority_fields(baseline),
     )

@@ -1,37 +1,111 @@
-"""The point whose weights a search starts from: its method's `init_from`."""
+"""The trained weights that a search starts from: its method's `start`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from api.pointers import pointer
 from api.problems import InvalidError
 from api.schemas.problems import FieldProblem
-from db import points
-from db.tables import ArtifactRow
-from models.architecture import Architecture
-from search.spec import ResolvedSpec
+from db import artifacts, points, weights
+from db.blobs import Blob
+from db.tables import SearchRow
+from models.pretrained.sources import SOURCES
+from search.methods.method import MethodParams
+from search.methods.start import Start, StartRecord
+from search.spec import SearchSpec
 
 
-def found(session: Session, tenant: str, spec: ResolvedSpec) -> ArtifactRow | None:
-    """Its checkpoint, which stays until the transaction ends; None: the method starts from none. Raises InvalidError for a
-    point that is not the tenant's, or without weights, or whose weights the method cannot use."""
-    wanted = spec.method.start
-    if wanted is None:
+@dataclass(frozen=True, slots=True)
+class FoundStart:
+    """`blob` holds the weights and stays until the transaction ends; `reference` names them by their id."""
+
+    blob: Blob
+    record: StartRecord
+    reference: Start
+
+
+def found(session: Session, tenant: str, spec: SearchSpec) -> FoundStart | None:
+    """The start of a specification; None: its method trains from scratch. Raises InvalidError for one that does not exist, is another
+    tenant's, or is not ready."""
+    start = spec.method.start
+    if start is None:
         return None
-    point = points.get(session, tenant, wanted)
+    if start.weights is not None:
+        return _weights(session, tenant, start.weights, _field(spec.method, "weights"))
+    if start.point is not None:
+        return _point(session, tenant, start.point, _field(spec.method, "point"))
+    raise _refused(
+        "the service reads no files of its machine: add the file by `paretofit weights add FILE`, and give the name of the "
+        "weights as start.weights",
+        _field(spec.method, "file"),
+    )
+
+
+def of_search(session: Session, row: SearchRow) -> FoundStart | None:
+    """The start of an accepted search, from the copy that it keeps; None: it has none, or was accepted by a version that recorded
+    none."""
+    artifact = artifacts.initial(session, row.id)
+    if artifact is None or row.spec.get("start") is None:
+        return None
+    reference = Start.model_validate(row.spec["method"]["start"])
+    record = StartRecord.model_validate(row.spec["start"])
+    return FoundStart(Blob(artifact.sha256, artifact.size), record, reference)
+
+
+def takes_start(params: type[MethodParams]) -> bool:
+    """Whether a method can start from trained weights at all."""
+    try:
+        params.model_validate({"kind": params.model_fields["kind"].default, "start": {"weights": "any"}})
+    except ValidationError:
+        return False
+    return True
+
+
+def place(method: MethodParams) -> list[str]:
+    """The path of the start in a search's document: `shape_adaptor` also takes `init_from`."""
+    return ["method", "init_from" if getattr(method, "init_from", None) is not None else "start"]
+
+
+def _field(method: MethodParams, name: str) -> list[str]:
+    """The path of one of the start's fields; `init_from` is a text and has none."""
+    found = place(method)
+    return found if found[-1] == "init_from" else [*found, name]
+
+
+def _weights(session: Session, tenant: str, reference: str, path: Sequence[str]) -> FoundStart:
+    row = weights.start(session, tenant, reference)
+    if row is None:
+        remedy = (
+            f"`paretofit weights add {reference}` fetches them"
+            if reference in SOURCES
+            else "GET /v1/weights lists yours, GET /v1/weights/sources what can be added"
+        )
+        raise _refused(f"you have no weights {reference!r}: {remedy}", path)
+    if row.sha256 is None or row.size is None or row.record is None:
+        remedy = "add others" if row.state == "rejected" else "wait until they are ready"
+        raise _refused(f"weights {reference!r} are {row.state}: {remedy}", path)
+    record = StartRecord.of(row.record, row.sha256)
+    return FoundStart(Blob(row.sha256, row.size), record, Start(weights=row.id))
+
+
+def _point(session: Session, tenant: str, point_id: str, path: Sequence[str]) -> FoundStart:
+    point = points.get(session, tenant, point_id)
     artifact = None if point is None else points.checkpoint(session, point)
     if point is None or artifact is None:
         missing = "no such point of yours" if point is None else "the point has no weights of its own"
-        raise _refused(
-            f"init_from: {wanted}: {missing}; GET /v1/searches/{{id}}/front?include=dominated lists a search's"
-        )
+        raise _refused(f"{point_id}: {missing}; GET /v1/searches/{{id}}/front?include=dominated lists a search's", path)
     try:
-        spec.method.check_start(spec.dataset, Architecture.from_json(point.row.record["architecture"]))
+        record = StartRecord.of(point.row.record, artifact.sha256)
     except ValueError as error:
-        raise _refused(str(error)) from error
-    return artifact
+        raise _refused(f"{point_id}: {error}", path) from error
+    record = record.model_copy(update={"source": f"{record.source} ({point_id})"})
+    return FoundStart(Blob(artifact.sha256, artifact.size), record, Start(point=point_id))
 
 
-def _refused(detail: str) -> InvalidError:
-    return InvalidError(detail, errors=[FieldProblem(pointer=pointer(["method", "init_from"]), detail=detail)])
+def _refused(detail: str, path: Sequence[str]) -> InvalidError:
+    return InvalidError(f"{path[-1]}: {detail}", errors=[FieldProblem(pointer=pointer(path), detail=detail)])

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import dataclass
 from importlib.metadata import version
 
 from sqlalchemy.orm import Session
 
 from api import devices, feasibility, problems, quotas, starts
 from api.schemas.problems import FieldProblem
+from api.starts import FoundStart
 from db import datasets, searches
+from db.blobs import Blob
 from db.tables import SearchRow
 from search.methods.method import DatasetProfile
 from search.spec import ResolvedSpec, SearchSpec
 from settings import Settings
 
 
-def resolve(session: Session, tenant: str, spec: SearchSpec) -> ResolvedSpec:
-    """Raises InvalidError for an unknown dataset, DatasetNotReadyError; also
-    InvalidError for a device that no live worker offers."""
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A specification with what its dataset and its start are, and the file of the start, which stays until the transaction
+    ends."""
+
+    spec: ResolvedSpec
+    initial: Blob | None
+
+
+def resolve(session: Session, tenant: str, spec: SearchSpec, start: FoundStart | None = None) -> Resolved:
+    """`start` is the specification's, where it is known. Raises InvalidError for an unknown dataset or start, for parameters that fit neither, and for a device that no live worker
+    offers; DatasetNotReadyError."""
     row = datasets.get(session, tenant, spec.dataset_id)
     if row is None:
         detail = f"no dataset {spec.dataset_id!r}; GET /v1/datasets lists yours"
@@ -27,22 +39,37 @@ def resolve(session: Session, tenant: str, spec: SearchSpec) -> ResolvedSpec:
         following = "create another" if row.state == "rejected" else "wait until it is ready"
         raise problems.DatasetNotReadyError(f"it is {row.state}: {following}", state=row.state, dataset_id=row.id)
     devices.require(session, spec)
-    return spec.resolve(DatasetProfile.model_validate(row.profile))
+    start = start or starts.found(session, tenant, spec)
+    profile = DatasetProfile.model_validate(row.profile)
+    try:
+        if start is None:
+            return Resolved(spec.resolve(profile), None)
+        method = spec.method.model_copy(update={"start": start.reference})
+        return Resolved(spec.model_copy(update={"method": method}).resolve(profile, start.record), start.blob)
+    except ValueError as error:
+        raise feasibility.refused_parameters(spec, str(error)) from error
 
 
-def accept(session: Session, tenant: str, spec: SearchSpec, settings: Settings, **provenance: str) -> SearchRow:
-    """A new search. Raises what `resolve` does, InfeasibleError and QuotaExceededError."""
-    resolved = resolve(session, tenant, spec)
-    survey = feasibility.survey(resolved)
-    initial = starts.found(session, tenant, resolved)
+def accept(
+    session: Session,
+    tenant: str,
+    spec: SearchSpec,
+    settings: Settings,
+    *,
+    start: FoundStart | None = None,
+    **provenance: str,
+) -> SearchRow:
+    """A new search. `start` is that of the specification, where it is known. Raises what `resolve` does, InfeasibleError and QuotaExceededError."""
+    resolved = resolve(session, tenant, spec, start)
+    survey = feasibility.survey(resolved.spec)
     quotas.admit_search(session, tenant, settings)
     return searches.insert(
         session,
         tenant,
-        spec=resolved.model_dump(mode="json"),
+        spec=resolved.spec.model_dump(mode="json"),
         dataset_id=spec.dataset_id,
         created={"candidates": survey.as_json(), "versions": _versions(), **provenance},
-        initial=initial,
+        initial=resolved.initial,
     )
 
 

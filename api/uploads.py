@@ -1,4 +1,4 @@
-"""Archives on their way in: streamed to a file beside the database's other data, resumed where they stopped."""
+"""Uploaded files on their way in: streamed to a file beside the database's other data, resumed where they stopped."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LOCK_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The bytes that a request brings: from `start`; `total` is the whole archive's size, None if it is not known."""
+    """The bytes that a request brings: from `start`; `total` is the whole file's size, None if it is not known."""
 
     start: int
     total: int | None
@@ -34,7 +34,7 @@ class Part:
 
     @classmethod
     def of(cls, content_range: str | None, content_length: str | None) -> Part:
-        """From a request's headers; without Content-Range it brings the whole archive. Raises BadRequestError."""
+        """From a request's headers; without Content-Range it brings the whole file. Raises BadRequestError."""
         length = int(content_length) if content_length is not None and content_length.isdigit() else None
         if content_range is None:
             return cls(start=0, total=length, last=True)
@@ -56,24 +56,24 @@ class Uploads:
         self._max_bytes = max_bytes
         self._reserve_bytes = reserve_bytes
 
-    def path(self, dataset_id: str) -> Path:
-        """Where the archive of a dataset grows."""
-        return self._folder / dataset_id
+    def path(self, resource_id: str) -> Path:
+        """Where the file of a dataset, or of weights, grows."""
+        return self._folder / resource_id
 
-    def arrived(self, dataset_id: str) -> int:
+    def arrived(self, resource_id: str) -> int:
         """Bytes that are there."""
-        path = self.path(dataset_id)
+        path = self.path(resource_id)
         return path.stat().st_size if path.exists() else 0
 
-    def discard(self, dataset_id: str) -> None:
+    def discard(self, resource_id: str) -> None:
         """Forget what has arrived."""
-        self.path(dataset_id).unlink(missing_ok=True)
+        self.path(resource_id).unlink(missing_ok=True)
 
     @asynccontextmanager
-    async def writing(self, dataset_id: str) -> AsyncIterator[BinaryIO]:
-        """The dataset's archive, open for this request alone. Raises UploadInProgressError."""
+    async def writing(self, resource_id: str) -> AsyncIterator[BinaryIO]:
+        """The file, open for this request alone. Raises UploadInProgressError."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        path = self.path(dataset_id)
+        path = self.path(resource_id)
         while True:
             with path.open("ab") as file:
                 await _lock(file)
@@ -82,8 +82,11 @@ class Uploads:
                     yield file
                     return
 
-    async def receive(self, file: BinaryIO, part: Part, body: AsyncIterator[bytes]) -> int:
-        """Append a request's body and return how many bytes of the archive are there then.
+    async def receive(
+        self, file: BinaryIO, part: Part, body: AsyncIterator[bytes], *, max_bytes: int | None = None
+    ) -> int:
+        """Append a request's body and return how many bytes of the file are there then. `max_bytes` is a limit of this kind of
+        file, besides that of all uploads.
 
         What arrived before a disconnection stays. Raises UploadOffsetError, TooLargeError (and keeps nothing),
         NoSpaceError, ClientDisconnect.
@@ -97,14 +100,14 @@ class Uploads:
                 f"{arrived} bytes have arrived: go on with `Content-Range: bytes {arrived}-LAST/TOTAL`",
                 uploaded_bytes=arrived,
             )
-        self._check(file, part.total or arrived)
-        # The archive is copied into the blob store at its end, so it needs its size twice.
+        self._check(file, part.total or arrived, max_bytes)
+        # The file is copied into the blob store at its end, so it needs its size twice.
         self._check_space(2 * (part.total or 0) - arrived)
         block = bytearray()
         try:
             async for chunk in body:
                 block += chunk
-                self._check(file, arrived + len(block))
+                self._check(file, arrived + len(block), max_bytes)
                 if len(block) >= _BLOCK:
                     self._check_space(len(block))
                     await run_in_threadpool(file.write, bytes(block))
@@ -119,18 +122,16 @@ class Uploads:
         arrived += len(block)
         if part.last and part.total is not None and arrived != part.total:
             file.truncate(0)
-            raise BadRequestError(
-                f"{arrived} bytes have arrived, not {part.total} as announced: send the archive again"
-            )
+            raise BadRequestError(f"{arrived} bytes have arrived, not {part.total} as announced: send the file again")
         return arrived
 
-    def _check(self, file: BinaryIO, size: int) -> None:
-        if size > self._max_bytes:
+    def _check(self, file: BinaryIO, size: int, max_bytes: int | None) -> None:
+        limit, said = self._max_bytes, "uploads may have {} bytes at most (PARETOFIT_MAX_UPLOAD_BYTES)"
+        if max_bytes is not None and max_bytes < limit:
+            limit, said = max_bytes, "files of this kind may have {} bytes at most"
+        if size > limit:
             file.truncate(0)
-            raise TooLargeError(
-                f"archives may have {self._max_bytes} bytes at most (PARETOFIT_MAX_UPLOAD_BYTES); send a smaller one",
-                limit=self._max_bytes,
-            )
+            raise TooLargeError(f"{said.format(limit)}; send a smaller one", limit=limit)
 
     def _check_space(self, needed: int) -> None:
         free = shutil.disk_usage(self._folder).free

@@ -8,11 +8,20 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from db.tables import ArtifactRow
+from search.methods.method import INITIAL
 
 
 def get(session: Session, tenant: str, artifact_id: str) -> ArtifactRow | None:
     """An artifact of this tenant."""
     return session.scalar(select(ArtifactRow).where(ArtifactRow.id == artifact_id, ArtifactRow.tenant_id == tenant))
+
+
+def initial(session: Session, search_id: str) -> ArtifactRow | None:
+    """The file that a search starts from, which nobody deletes until the transaction ends; None: it has none."""
+    query = select(ArtifactRow).where(
+        ArtifactRow.search_id == search_id, ArtifactRow.trial_id.is_(None), ArtifactRow.name == INITIAL
+    )
+    return session.scalar(query.with_for_update(read=True))
 
 
 def of_trial(session: Session, trial_id: str) -> Sequence[ArtifactRow]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from db import events, states
+from db import events, search_warnings, states
 from db.tables import PointRow, SearchRow, TrialRow
 from db.transitions import lock_search, move_search, move_trial
 
@@ -40,7 +40,9 @@ def settle(session: Session, search: SearchRow) -> None:
         points = session.scalar(
             select(func.count()).where(PointRow.search_id == search.id, PointRow.role == "candidate")
         )
-        move_search(session, search.id, "cancelled", data={"points": points})
+        warnings = search_warnings.found(session, search)
+        data = {"points": points, "warnings": warnings}
+        move_search(session, search.id, "cancelled", data=data, **search_warnings.values(warnings))
 
 
 def cancel_queued(session: Session, search_id: str, *, first: int = 0) -> None:

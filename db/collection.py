@@ -17,7 +17,7 @@ from typing import Final
 
 from sqlalchemy import Engine, select
 
-from db import datasets, idempotency, publication
+from db import datasets, idempotency, publication, weights
 from db.blobs import BlobMissingError, BlobStore
 from db.engine import transaction
 
@@ -39,7 +39,8 @@ class Collected:
 
 
 def collect(engine: Engine, store: BlobStore, *, uploads: Path, seconds: float) -> Collected:
-    """Remove what was left over for `seconds`; `uploads` is the folder of archives that still grow, by dataset id.
+    """Remove what was left over for `seconds`; `uploads` is the folder of files that still grow, by the id of their dataset or
+    weights.
 
     Several may run at once. Raises OSError.
     """
@@ -86,7 +87,9 @@ def _uploads(engine: Engine, folder: Path, before: datetime) -> int:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if datetime.fromtimestamp(path.stat().st_mtime, UTC) < before:
                 with transaction(engine) as session:
+                    # The name is the id of one or of the other.
                     datasets.abandon_upload(session, path.name)
+                    weights.abandon_upload(session, path.name)
                 path.unlink()
                 removed += 1
     return removed

@@ -38,6 +38,11 @@ def names(session: Session, ids: Iterable[str]) -> dict[str, str]:
     return dict(found.tuples().all())
 
 
+def class_counts(session: Session, dataset_id: str) -> dict[str, dict[str, int]] | None:
+    """Images by split and class, as validation counted them; None where it did not."""
+    return session.scalar(select(DatasetRow.report["class_counts"]).where(DatasetRow.id == dataset_id))
+
+
 def page(session: Session, tenant: str, *, state: str | None, after: Keyset | None, limit: int) -> Sequence[DatasetRow]:
     """At most `limit` datasets, newest first; their manifests and reports, which may be large, are not loaded."""
     large = (DatasetRow.manifest, DatasetRow.report)

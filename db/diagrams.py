@@ -13,6 +13,7 @@ _TITLES: Final[Mapping[str, states.Machine]] = {
     "Searches": states.SEARCH,
     "Trials": states.TRIAL,
     "Datasets": states.DATASET,
+    "Weights": states.WEIGHTS,
     "Exports": states.EXPORT,
     "Webhook deliveries": states.DELIVERY,
 }

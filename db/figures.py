@@ -24,6 +24,7 @@ FIGURES: Final = (
     Figure("searches", "Searches by state.", ("state",), text("SELECT state, count(*) FROM searches GROUP BY 1")),
     Figure("trials", "Trials by state.", ("state",), text("SELECT state, count(*) FROM trials GROUP BY 1")),
     Figure("datasets", "Datasets by state.", ("state",), text("SELECT state, count(*) FROM datasets GROUP BY 1")),
+    Figure("weights", "Trained weights by state.", ("state",), text("SELECT state, count(*) FROM weights GROUP BY 1")),
     Figure(
         "queue_age_seconds",
         "How long the trial that has been due for longest waits.",
@@ -54,11 +55,14 @@ FIGURES: Final = (
                 WHERE state = 'running'
                 UNION ALL SELECT 'dataset', nullif(lease_expires_at < clock_timestamp(), false) FROM datasets
                 WHERE state = 'validating'
+                UNION ALL SELECT 'weights', nullif(lease_expires_at < clock_timestamp(), false) FROM weights
+                WHERE state = 'converting'
                 UNION ALL SELECT 'export', nullif(lease_expires_at < clock_timestamp(), false) FROM exports
                 WHERE state = 'running'
                 UNION ALL SELECT 'delivery', nullif(lease_expires_at < clock_timestamp(), false) FROM deliveries
                 WHERE state = 'running'
-                UNION ALL SELECT kinds.kind, NULL FROM (VALUES ('trial'), ('dataset'), ('export'), ('delivery')) AS kinds (kind)
+                UNION ALL SELECT kinds.kind, NULL
+                FROM (VALUES ('trial'), ('dataset'), ('weights'), ('export'), ('delivery')) AS kinds (kind)
             ) AS leases GROUP BY 1
         """),
     ),

@@ -153,6 +153,7 @@ def crash(
     crashes = row.crash_count + 1
     if crashes >= max_crashes:
         move_dataset(session, dataset_id, "rejected", error=error, crash_count=crashes, lease_expires_at=None)
+        counters.add(session, counters.UPLOADS_REJECTED, error["code"])
         return "rejected"
     due = func.clock_timestamp() + timedelta(seconds=back_off * 2 ** (crashes - 1))
     _update(

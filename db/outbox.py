@@ -18,6 +18,7 @@ from db.tables import OutboxRow, SearchRow
 ADVANCE = "advance"
 TRAIN = "train"
 INGEST = "ingest"
+CONVERT = "convert"
 EXPORT = "export"
 DELIVER = "deliver"
 

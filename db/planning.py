@@ -7,7 +7,7 @@ How a search ends, when nothing of it is under way and nothing follows:
   failed on the way;
 - it has none: failed, with the first failed trial's error, or code "infeasible" or "no_points".
 
-A method sees its failed trials and may plan on. After `MAX_FAILURES` failures in a row nothing more is planned: what fails
+A method sees its failed trials and may plan on. After `search.failures.MAX_FAILURES` failures in a row nothing more is planned: what fails
 that often fails for a reason that the next trial shares.
 """
 
@@ -19,13 +19,12 @@ from typing import Any, Final
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from db import cancellation, limits, states, trials
+from db import cancellation, limits, search_warnings, states, trials
 from db.tables import PointRow, SearchRow, TrialRow
 from db.transitions import lock_search, move_search
+from search.failures import keeps_failing
 from search.methods.method import TrialRecord
 from search.spec import METHODS, RESERVE, ResolvedSpec
-
-MAX_FAILURES: Final = 3
 
 
 class PlanError(RuntimeError):
@@ -65,7 +64,7 @@ def advance(session: Session, search_id: str) -> None:
     else:
         history = _within_max_trials(session, search, history)
     active = sum(record.state in _ACTIVE for record in history)
-    if stop_reason is None and not _keeps_failing(history):
+    if stop_reason is None and not keeps_failing(record.state for record in history):
         stop_reason, planned = _plan(session, search, history, active)
         active += planned
     if active == 0:
@@ -147,12 +146,9 @@ def _close(session: Session, search: SearchRow, history: Sequence[TrialRecord], 
         or limits.reached(session, search, share=1 - RESERVE)
         or ("completed" if failed is None else "trials_failed")
     )
-    move_search(session, search.id, "succeeded", data={"stop_reason": reason, "points": points}, stop_reason=reason)
-
-
-def _keeps_failing(history: Sequence[TrialRecord]) -> bool:
-    ended = [record.state for record in history if record.state not in _ACTIVE]
-    return len(ended) >= MAX_FAILURES and all(state == "failed" for state in ended[-MAX_FAILURES:])
+    warnings = search_warnings.found(session, search)
+    data = {"stop_reason": reason, "points": points, "warnings": warnings}
+    move_search(session, search.id, "succeeded", data=data, stop_reason=reason, **search_warnings.values(warnings))
 
 
 def _history(session: Session, search_id: str) -> list[TrialRecord]:

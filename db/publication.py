@@ -31,8 +31,12 @@ _NAMED: Final = text("""
     WHERE file.value ->> 'sha256' = ANY(:digests)
     UNION
     SELECT source ->> 'sha256' FROM datasets WHERE source ->> 'sha256' = ANY(:digests)
+    UNION
+    SELECT sha256 FROM weights WHERE sha256 = ANY(:digests)
+    UNION
+    SELECT source ->> 'sha256' FROM weights WHERE state = 'converting' AND source ->> 'sha256' = ANY(:digests)
 """)
-"""Every place where a row names a blob."""
+"""Every place where a row names a blob. An uploaded weights file is named until it is converted."""
 
 
 class BlobCollectedError(OSError):

@@ -12,11 +12,11 @@ from sqlalchemy import ColumnElement, Engine, Select, exists, func, literal, sel
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from db import delivering, exporting, ingestion, trials
+from db import conversion, delivering, exporting, ingestion, trials
 from db.engine import transaction
 from db.leases import Lease
-from db.outbox import ADVANCE, DELIVER, EXPORT, INGEST, TRAIN, enqueue
-from db.tables import DatasetRow, DeliveryRow, ExportRow, OutboxRow, SearchRow, TrialRow
+from db.outbox import ADVANCE, CONVERT, DELIVER, EXPORT, INGEST, TRAIN, enqueue
+from db.tables import DatasetRow, DeliveryRow, ExportRow, OutboxRow, SearchRow, TrialRow, WeightsRow
 
 LOST: Final = {
     "code": "lost",
@@ -25,7 +25,7 @@ LOST: Final = {
 
 _GOES_ON = SearchRow.state.in_(("queued", "running")) & ~SearchRow.pause_requested & ~SearchRow.cancel_requested
 _ENDS = SearchRow.state.in_(("queued", "running", "paused")) & SearchRow.cancel_requested
-_Table = TrialRow | SearchRow | DatasetRow | ExportRow | DeliveryRow
+_Table = TrialRow | SearchRow | DatasetRow | WeightsRow | ExportRow | DeliveryRow
 _WAITING: Final[Mapping[str, tuple[type[_Table], Select[str, int]]]] = {
     TRAIN: (
         TrialRow,
@@ -38,14 +38,15 @@ _WAITING: Final[Mapping[str, tuple[type[_Table], Select[str, int]]]] = {
         select(SearchRow.id, SearchRow.priority).where(SearchRow.advance_wanted, _GOES_ON | _ENDS),
     ),
     INGEST: (DatasetRow, select(DatasetRow.id, literal(0).label("priority")).where(ingestion.waiting())),
+    CONVERT: (WeightsRow, select(WeightsRow.id, literal(0).label("priority")).where(conversion.waiting())),
     EXPORT: (ExportRow, select(ExportRow.id, literal(0).label("priority")).where(ExportRow.state == "queued")),
     DELIVER: (DeliveryRow, select(DeliveryRow.id, literal(0).label("priority")).where(DeliveryRow.state == "queued")),
 }
 
 
 def reap(engine: Engine, *, lease_seconds: float, max_crashes: int, back_off: float) -> dict[str, str]:
-    """Take back every expired lease, each in a transaction of its own; returns {id of a trial, dataset, export or delivery: new
-    state}.
+    """Take back every expired lease, each in a transaction of its own; returns {id of a trial, dataset, weights, export or
+    delivery: new state}.
 
     For one lease's length after a start of PostgreSQL nothing is taken: no worker could renew while it was away.
     """
@@ -61,6 +62,11 @@ def reap(engine: Engine, *, lease_seconds: float, max_crashes: int, back_off: fl
         datasets = session.execute(
             select(DatasetRow.id, DatasetRow.lease_epoch).where(
                 DatasetRow.state == "validating", _past(DatasetRow.lease_expires_at)
+            )
+        ).all()
+        weights = session.execute(
+            select(WeightsRow.id, WeightsRow.lease_epoch).where(
+                WeightsRow.state == "converting", _past(WeightsRow.lease_expires_at)
             )
         ).all()
         exports = session.execute(
@@ -89,6 +95,13 @@ def reap(engine: Engine, *, lease_seconds: float, max_crashes: int, back_off: fl
                 session, dataset.id, dataset.lease_epoch, LOST, guard, max_crashes=max_crashes, back_off=back_off
             )
             reaped |= {} if state is None else {dataset.id: state}
+    for each in weights:
+        guard = _past(WeightsRow.lease_expires_at)
+        with _unless_locked(), transaction(engine) as session:
+            state = conversion.crash(
+                session, each.id, each.lease_epoch, LOST, guard, max_crashes=max_crashes, back_off=back_off
+            )
+            reaped |= {} if state is None else {each.id: state}
     for export in exports:
         guard = _past(ExportRow.lease_expires_at)
         with _unless_locked(), transaction(engine) as session:

@@ -11,6 +11,7 @@ from sqlalchemy import delete as sql_delete
 from sqlalchemy.orm import Session, defer
 
 from db import events, outbox, states, tenants
+from db.blobs import Blob
 from db.ids import new_id
 from db.keyset import Keyset, newest_first
 from db.tables import ArtifactRow, AttemptRow, EventRow, SearchRow, TrialRow
@@ -51,12 +52,12 @@ def insert(
     spec: Mapping[str, Any],
     dataset_id: str,
     created: dict[str, Any],
-    initial: ArtifactRow | None = None,
+    initial: Blob | None = None,
 ) -> SearchRow:
     """A new search in state `queued`, with its first event (`created` is its data) and a wake-up of its planner.
 
-    `spec` is the resolved specification as JSON. `initial` is the file that its trials start from: it gets an artifact of its
-    own for it, so that it does not matter what becomes of the other's search.
+    `spec` is the resolved specification as JSON. `initial` is the file that its trials start from. The search gets an
+    artifact of its own for it, so the point or the weights that it comes from may be deleted.
     """
     row = SearchRow(
         id=new_id("srch"),
@@ -72,8 +73,8 @@ def insert(
     session.add(row)
     session.flush()
     if initial is not None:
-        content = {"sha256": initial.sha256, "size": initial.size, "media_type": initial.media_type}
-        session.add(ArtifactRow(id=new_id("art"), tenant_id=tenant, search_id=row.id, name=INITIAL, **content))
+        file = {"name": INITIAL, "sha256": initial.sha256, "size": initial.size}
+        session.add(ArtifactRow(id=new_id("art"), tenant_id=tenant, search_id=row.id, **file))
     events.append(session, row.id, CREATED, created)
     outbox.enqueue(session, outbox.ADVANCE, row.id, priority=row.priority)
     session.flush()

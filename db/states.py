@@ -1,4 +1,5 @@
-"""The states of searches, trials, datasets, exports and webhook deliveries, which may follow which, and when: drawn once, used by every guarded UPDATE.
+"""The states of searches, trials, datasets, weights, exports and webhook deliveries, which may follow which, and when: drawn once,
+used by every guarded UPDATE.
 
 `docs/states.md` shows them (`db.diagrams`).
 """
@@ -67,6 +68,24 @@ DATASET: Final[Machine] = {
     "validating": {
         "ready": "its images were checked and stored",
         "rejected": "it cannot be used, or its validation crashed too often",
+    },
+    "ready": {},
+    "rejected": {},
+}
+WEIGHTS: Final[Machine] = {
+    "pending": {
+        "uploading": "their file begins to arrive",
+        "converting": "a worker fetches them, if they come from a named source",
+        "rejected": "they cannot be used",
+    },
+    "uploading": {
+        "pending": "what has arrived was removed",
+        "converting": "their file is complete",
+        "rejected": "they cannot be used",
+    },
+    "converting": {
+        "ready": "their tensors were checked, renamed and stored",
+        "rejected": "they cannot be used, or their conversion crashed too often",
     },
     "ready": {},
     "rejected": {},

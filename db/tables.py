@@ -96,9 +96,43 @@ class DatasetRow(_Tenant, _Created, Base):
     )
 
 
+class WeightsRow(_Tenant, _Created, Base):
+    """Trained weights that searches start from. `source` is the request's, an upload's with `sha256` and `size` once it is complete;
+    `options` {licence, mean, std, class_names}. Once ready `sha256` and `size` are those of the converted file, and `record` is
+    its `models.pretrained.record.WeightsRecord`."""
+
+    __tablename__ = "weights"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default="pending")
+    source: Mapped[dict[str, Any]]
+    options: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    uploaded_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    record: Mapped[dict[str, Any] | None]
+    sha256: Mapped[str | None]
+    size: Mapped[int | None] = mapped_column(BigInteger)
+    error: Mapped[dict[str, Any] | None]
+    lease_epoch: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    lease_expires_at: Mapped[datetime | None]
+    run_after: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    crash_count: Mapped[int] = mapped_column(Integer, server_default="0")
+    woken_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+    __table_args__ = (
+        _one_of(states.WEIGHTS),
+        CheckConstraint("(state = 'ready') = (sha256 IS NOT NULL)", name="ready_has_file"),
+        CheckConstraint(
+            "(sha256 IS NULL) = (size IS NULL) AND (sha256 IS NULL) = (record IS NULL)", name="file_has_record"
+        ),
+        Index(None, "tenant_id", "created_at", "id"),
+    )
+
+
 class SearchRow(_Tenant, _Created, Base):
     """`spec` is the accepted specification with its dataset profile resolved; it never changes; `name`, `limits`, `labels` and
-    `priority` may. `advance_wanted`: something happened that planning has not seen yet. `paused_seconds` is how long it was
+    `priority` may. `warnings` are {code, detail} each, written when it ends (`search.chance`). `advance_wanted`: something happened that planning has not seen yet. `paused_seconds` is how long it was
     paused since its first trial started, a pause that lasts not counted: that began at `paused_at`."""
 
     __tablename__ = "searches"
@@ -108,6 +142,7 @@ class SearchRow(_Tenant, _Created, Base):
     state: Mapped[str] = mapped_column(server_default="queued")
     stop_reason: Mapped[str | None]
     error: Mapped[dict[str, Any] | None]
+    warnings: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"))
     method: Mapped[str]
     spec: Mapped[dict[str, Any]]
     limits: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))

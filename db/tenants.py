@@ -21,8 +21,10 @@ _STORED: Final = text("""
         SELECT sum((file.value ->> 'size')::bigint) AS size FROM jsonb_each(manifest) AS file
     ) AS made ON true WHERE tenant_id = :tenant), 0)
     + coalesce((SELECT sum(size) FROM artifacts WHERE tenant_id = :tenant), 0)
+    + coalesce((SELECT sum(CASE WHEN state IN ('ready', 'rejected') THEN coalesce(size, 0) ELSE uploaded_bytes END)
+        FROM weights WHERE tenant_id = :tenant), 0)
 """)
-"""Uploads and what was made of them, files of trials and exports."""
+"""Uploads and what was made of them, files of trials and exports, weights (of which the uploaded file is not kept)."""
 
 
 @dataclass(frozen=True, slots=True)

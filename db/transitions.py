@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Double, Row, case, cast, extract, func, se
 from sqlalchemy.orm import Session
 
 from db import events, states
-from db.tables import DatasetRow, DeliveryRow, ExportRow, SearchRow, TrialRow
+from db.tables import DatasetRow, DeliveryRow, ExportRow, SearchRow, TrialRow, WeightsRow
 
 
 def lock_search(session: Session, search_id: str) -> SearchRow | None:
@@ -89,6 +89,23 @@ def move_dataset(session: Session, dataset_id: str, target: str, *guards: Column
         .where(DatasetRow.id == dataset_id, DatasetRow.state.in_(states.sources(states.DATASET, target)), *guards)
         .values(state=target, updated_at=func.clock_timestamp(), **values)
         .returning(DatasetRow.id)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    return moved is not None
+
+
+def move_weights(session: Session, weights_id: str, target: str, *guards: ColumnElement[bool], **values: Any) -> bool:
+    """Bring weights into state `target` with these column values; returns whether their state and `guards` allowed.
+
+    Weights that are not converted hold no lease.
+    """
+    if target != "converting":
+        values["lease_expires_at"] = None
+    moved = session.execute(
+        update(WeightsRow)
+        .where(WeightsRow.id == weights_id, WeightsRow.state.in_(states.sources(states.WEIGHTS, target)), *guards)
+        .values(state=target, updated_at=func.clock_timestamp(), **values)
+        .returning(WeightsRow.id)
         .execution_options(synchronize_session=False)
     ).one_or_none()
     return moved is not None

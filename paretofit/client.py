@@ -17,6 +17,7 @@ from paretofit.manner import M, method
 from paretofit.points import Points
 from paretofit.searches import Searches
 from paretofit.trials import Trials
+from paretofit.weights import Weights
 from paretofit.wires import Blocking, Concurrent
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -29,6 +30,7 @@ class Service(Resource[M]):
     def __init__(self, transport: M) -> None:
         super().__init__(transport)
         self.datasets = Datasets(transport)
+        self.weights = Weights(transport)
         self.searches = Searches(transport)
         self.trials = Trials(transport)
         self.points = Points(transport)

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from os import SEEK_END
 from pathlib import Path
-from typing import Any, BinaryIO, Final
-
-import httpx
+from typing import Any
 
 from api.schemas.datasets import Dataset
+from paretofit import uploads
 from paretofit.bound import Resource
 from paretofit.download import Progress
-from paretofit.errors import ApiError, DatasetRejectedError
+from paretofit.errors import DatasetRejectedError
 from paretofit.following import Deadline
 from paretofit.manner import M, listing, method
 from paretofit.pages import items
-from paretofit.transport import Patience, Transport
-
-_BLOCK: Final = 1 << 18
 
 
 class Datasets(Resource[M]):
@@ -52,33 +47,7 @@ class Datasets(Resource[M]):
 
         Raises ApiError (413) if it is larger than the service takes, OSError if it cannot be read.
         """
-        transport, patience = self._transport, Patience(self._transport)
-        with Path(archive).open("rb") as file:
-            size = file.seek(0, SEEK_END)
-            arrived, repeated = 0, False
-            while True:
-                dataset = await Datasets.get(self, dataset_id)
-                if repeated and dataset.state not in {"pending", "uploading"}:
-                    # It had all arrived; only the answer was lost.
-                    return dataset
-                start = dataset.uploaded_bytes if dataset.uploaded_bytes <= size else 0
-                if start > arrived:
-                    patience.renew()
-                    arrived = start
-                headers = {"Content-Length": str(size - start)}
-                if start:
-                    headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
-                try:
-                    async with transport.stream(
-                        "PUT",
-                        f"/v1/datasets/{dataset_id}/content",
-                        content=_blocks(transport, file, start, size, progress),
-                        headers=headers,
-                    ) as answer:
-                        return Dataset.model_validate_json(b"".join([block async for block in answer.blocks]))
-                except (httpx.TransportError, ApiError) as failure:
-                    await patience.outlast(failure)
-                repeated = True
+        return await uploads.upload(self._transport, Dataset, f"/v1/datasets/{dataset_id}", Path(archive), progress)
 
     @method
     async def wait(self, dataset_id: str, *, timeout: float | None = None, poll: float = 0.5) -> Dataset:
@@ -93,16 +62,6 @@ class Datasets(Resource[M]):
             deadline.check(f"dataset {dataset.name!r} is still {dataset.state}")
             await self._transport.sleep(poll)
         return dataset
-
-
-async def _blocks(
-    transport: Transport, file: BinaryIO, start: int, size: int, progress: Progress | None
-) -> AsyncIterator[bytes]:
-    file.seek(start)
-    while block := await transport.offload(file.read, _BLOCK):
-        yield block
-        if progress is not None:
-            progress(file.tell(), size)
 
 
 def reasons(dataset: Dataset) -> tuple[str, ...]:

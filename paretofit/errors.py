@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from api.schemas.datasets import Dataset
     from api.schemas.exports import Export
+    from api.schemas.weights import Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,15 @@ class DatasetRejectedError(ParetofitError):
         self.dataset = dataset
         self.reasons = reasons
         super().__init__("\n".join([f"dataset {dataset.name!r} was rejected:", *(f"  {reason}" for reason in reasons)]))
+
+
+class WeightsRejectedError(ParetofitError):
+    """Weights could not be converted or fetched: `weights.error` says why."""
+
+    def __init__(self, weights: Weights) -> None:
+        self.weights = weights
+        error = weights.error or {}
+        super().__init__(f"weights {weights.name!r} were rejected ({error.get('code')}): {error.get('detail')}")
 
 
 class ExportFailedError(ParetofitError):

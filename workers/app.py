@@ -15,12 +15,12 @@ from kombu.entity import Exchange, Queue
 
 import logs
 import tracing
-from db.outbox import ADVANCE, DELIVER, EXPORT, INGEST, TRAIN
+from db.outbox import ADVANCE, CONVERT, DELIVER, EXPORT, INGEST, TRAIN
 from settings import get_settings
 
 LIGHT: Final = "light"
 TRAINING: Final = "train"
-QUEUES: Final = {ADVANCE: LIGHT, INGEST: LIGHT, EXPORT: LIGHT, DELIVER: LIGHT, TRAIN: TRAINING}
+QUEUES: Final = {ADVANCE: LIGHT, INGEST: LIGHT, CONVERT: LIGHT, EXPORT: LIGHT, DELIVER: LIGHT, TRAIN: TRAINING}
 """Which queue carries a task. `light` is never behind a training, nor planning behind a longer job (`workers.places`)."""
 
 TRACE: Final = "traceparent"

@@ -11,7 +11,7 @@ from celery import current_task
 import tracing
 from db import outbox, planning
 from db.engine import transaction
-from workers import delivery, exporting, ingestion, supervisor
+from workers import conversion, delivery, exporting, ingestion, supervisor
 from workers.app import TRACE, app
 from workers.runtime import runtime
 
@@ -41,6 +41,11 @@ def ingest(dataset_id: str) -> None:
     ingestion.run(runtime(), dataset_id)
 
 
+def convert(weights_id: str) -> None:
+    """Claim weights, fetch or convert their file and store it."""
+    conversion.run(runtime(), weights_id)
+
+
 def export(export_id: str) -> None:
     """Claim an export, write its file, compare it with PyTorch and store it."""
     exporting.run(runtime(), export_id)
@@ -66,6 +71,7 @@ for _name, _task in (
     (outbox.ADVANCE, advance),
     (outbox.TRAIN, train),
     (outbox.INGEST, ingest),
+    (outbox.CONVERT, convert),
     (outbox.EXPORT, export),
     (outbox.DELIVER, deliver),
 ):

@@ -14,12 +14,12 @@ import os
 import re
 import sys
 import threading
-import traceback
 from collections.abc import Sequence
 from io import FileIO
 from pathlib import Path
 from typing import Any, Final
 
+from search import failures
 from search.allocator import keep_freed_memory
 from search.latency.table import Measured
 from search.reporter import Point, Stop, Trial, TrialEndedError
@@ -27,7 +27,6 @@ from search.spec import METHODS, ResolvedSpec
 from workers import leash
 from workers.messages import decode, encode
 
-_TRACEBACK_LINES: Final = 40
 _OUT_OF_MEMORY: Final = re.compile(
     r"out of memory|can't allocate memory|cannot allocate memory|out_of_memory|_ALLOC_FAILED", re.IGNORECASE
 )
@@ -124,13 +123,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
 
 
-def _failure(error: Exception) -> dict[str, Any]:
-    return {
-        "code": "oom" if is_out_of_memory(error) else "error",
-        "detail": str(error) or type(error).__name__,
-        "exception": type(error).__qualname__,
-        "traceback": "".join(traceback.format_exception(error)).splitlines()[-_TRACEBACK_LINES:],
-    }
+def failure(error: Exception) -> dict[str, Any]:
+    """The error of a trial whose method raised: {code, detail, exception, traceback}. Only code `oom` is tried again."""
+    return failures.describe(error) | ({"code": "oom"} if is_out_of_memory(error) else {})
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -154,7 +149,7 @@ def main(words: Sequence[str] | None = None) -> int:
         about = {"state": ended.state, "outputs": ended.outputs, "error": ended.error}
         reporter.send("ended", about | {"told": reporter.told})
     except Exception as error:
-        reporter.send("failed", _failure(error))
+        reporter.send("failed", failure(error))
         raise
     return 0
 

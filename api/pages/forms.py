@@ -40,8 +40,8 @@ class Field:
 
 
 def fields(schema: Schema, values: Mapping[str, Any], pointer: str = "") -> list[Field]:
-    """The fields of an object's schema, holding `values` where these say something. What has one possible value is no
-    field."""
+    """The fields of an object's schema, holding `values` where these say something. What has one possible value, or is
+    deprecated, is not a field."""
     return _object(schema, schema.get("$defs", {}), {}, values, pointer)
 
 
@@ -50,7 +50,7 @@ def _object(
 ) -> list[Field]:
     found = []
     for name, each in schema.get("properties", {}).items():
-        if "const" in each:
+        if "const" in each or each.get("deprecated"):
             continue
         default = defaults.get(name, each.get("default"))
         value, place = values.get(name, default), f"{pointer}/{name}"

@@ -16,6 +16,7 @@ from api.schemas.points import Cost
 from db import points
 from db.points import FoundPoint
 from db.tables import SearchRow
+from search.chance import Majority
 
 COUNTED: Final = tuple(cost for cost in get_args(Cost) if cost != LATENCY)
 
@@ -31,7 +32,7 @@ class Axis:
 @dataclass(frozen=True, slots=True)
 class Drawn:
     """A search's front over one cost. Beside it are the candidates that are `dominated` and those that are `infeasible`: not
-    known to meet the constraints."""
+    known to meet the constraints. `majority` is the accuracy that takes no learning."""
 
     axis: Axis
     axes: list[Axis]
@@ -41,14 +42,16 @@ class Drawn:
     infeasible: list[FoundPoint]
     best_under: list[tuple[float, FoundPoint]]
     bound: float | None
+    majority: Majority | None = None
 
     def chart(self) -> dict[str, Any]:
-        """For `front.js`: points as [id, key, cost, selection_top1, top1]."""
+        """For `front.js`: points as [id, key, cost, selection_top1, top1]; the majority class's selection_top1."""
         key = self.axis.key
         return {
             "x": key,
             "label": axis_label(key),
             "bound": self.bound,
+            "majority": None if self.majority is None else self.majority.accuracy(ACCURACY),
             "front": _compact(self.points, key),
             "baselines": _compact(self.baselines, key),
             "dominated": _compact(self.dominated, key),
@@ -67,7 +70,7 @@ def found_by(session: Session, row: SearchRow) -> Found:
     return Found(points.of_search(session, row.id), row.spec)
 
 
-def draw(found: Found, row: SearchRow, key: str) -> Drawn:
+def draw(found: Found, row: SearchRow, key: str, majority: Majority | None = None) -> Drawn:
     """The front over a cost as points call it. Raises InvalidError for one that they do not have."""
     offered = axes(found)
     axis = next((each for each in offered if each.key == key), None)
@@ -86,6 +89,7 @@ def draw(found: Found, row: SearchRow, key: str) -> Drawn:
         infeasible=[point for point in others if not found.feasible(point)],
         best_under=[(each.bound, own[each.point_id]) for each in fronts.table(found.front(), key)],
         bound=_bound(row.spec["constraints"], key),
+        majority=majority,
     )
 
 

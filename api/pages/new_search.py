@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 from fastapi import Query, Response
@@ -15,12 +16,16 @@ from api.pages.rendering import page
 from api.pages.route import router as new_router
 from api.pages.visitor import Visitor
 from api.problems import NotFoundError
-from api.services import Db, Service
+from api.schemas.weights import Weights, WeightsSource
+from api.services import Db, Service, Services
+from api.starts import takes_start
 from api.v1 import datasets, devices
+from api.v1 import weights as weights_api
 from search.spec import METHODS, Limits
 
 router = new_router()
 _DATASETS: Final = 200
+_WEIGHTS: Final = 200
 _NAME = Annotated[str, Query(max_length=200)]
 
 
@@ -32,6 +37,7 @@ def read(
     method: _NAME = "",
     preset: _NAME = "",
     dataset: _NAME = "",
+    weights: _NAME = "",
     origin: Annotated[str, Query(alias="from", max_length=200)] = "",
 ) -> Response:
     """The form for a method: with its defaults, a preset's values, or (`from`) those of a search that is repeated."""
@@ -45,6 +51,7 @@ def read(
         raise NotFoundError(f"{kind} has no preset {preset!r}: choose one of {', '.join(presets)}")
     same = begun.get("method", {}).get("kind") == kind
     values = presets[preset] if preset else begun["method"] if same else {}
+    fields = forms.fields(params.model_json_schema(), values, "/method")
     return page(
         "new_search.html",
         here="new",
@@ -59,11 +66,32 @@ def read(
         origin=origin,
         dataset=dataset or begun.get("dataset_id", ""),
         datasets=datasets.read_list(session, visitor.tenant, service, state="ready", limit=_DATASETS).data,
-        fields=forms.fields(params.model_json_schema(), values, "/method"),
+        fields=[field for field in fields if field.pointer != "/method/start"],
+        starts=_starts(session, visitor.tenant, service, begun, weights) if takes_start(params) else None,
         limits=forms.fields(Limits.model_json_schema(), begun.get("limits", {}), "/limits"),
         costs=[fronts.Axis(cost, axis_label(cost)) for cost in fronts.COUNTED],
         devices=_devices(session, begun),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Starts:
+    """What a search can start from: weights that are ready, enabled sources that were not added yet, and the point that the repeated
+    search started from. `chosen` is the id of one of the weights, or of the point."""
+
+    weights: list[Weights]
+    sources: list[WeightsSource]
+    point: str
+    chosen: str
+
+
+def _starts(session: Session, tenant: str, service: Services, begun: Mapping[str, Any], chosen: str) -> _Starts:
+    ready = weights_api.read_list(session, tenant, service, state="ready", limit=_WEIGHTS).data
+    added = {each.source.get("name") for each in ready}
+    sources = [each for each in weights_api.read_sources(service).data if each.enabled and each.name not in added]
+    before = begun.get("method", {}).get("start") or {}
+    point = before.get("point") or ""
+    return _Starts(ready, sources, point, chosen or before.get("weights") or point)
 
 
 def _devices(session: Session, begun: Mapping[str, Any]) -> list[str]:

@@ -5,9 +5,21 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import RedirectResponse
 
-from api.pages import assets, compare, datasets, keys, new_search, pictures, points, searches, trials, workers
+from api.pages import (
+    assets,
+    compare,
+    datasets,
+    keys,
+    new_search,
+    pictures,
+    points,
+    searches,
+    trials,
+    weights,
+    workers,
+)
 
-PARTS = (new_search, searches, trials, points, pictures, compare, datasets, workers, keys, assets)
+PARTS = (new_search, searches, trials, points, pictures, compare, datasets, weights, workers, keys, assets)
 
 router = APIRouter(include_in_schema=False)
 for part in PARTS:

@@ -16,7 +16,7 @@ from api.pages.route import router as new_router
 from api.pages.sketch import SIDE, sketch
 from api.pages.visitor import Visitor
 from api.schemas.searches import TERMINAL, SearchDetail, SearchState
-from api.searches import detail
+from api.searches import detail, majority
 from api.services import Db
 from api.v1 import searches as api
 from db import datasets, events, metrics, trial_views
@@ -76,7 +76,7 @@ def read(search_id: str, session: Db, visitor: Visitor, x: Annotated[str, Query(
         here="searches",
         visitor=visitor,
         limits=_changeable(row),
-        **_front(fronts.draw(found, row, x or _first_axis(row))),
+        **_front(fronts.draw(found, row, x or _first_axis(row), majority(session, row))),
         **_progress(session, row, found),
     )
 
@@ -96,7 +96,7 @@ def read_front(
     row = found_search(session, visitor.tenant, search_id)
     return page(
         "parts/front.html",
-        **_front(fronts.draw(fronts.found_by(session, row), row, x or _first_axis(row))),
+        **_front(fronts.draw(fronts.found_by(session, row), row, x or _first_axis(row), majority(session, row))),
         sequence=row.front_seq,
         search_id=row.id,
         over=row.state in TERMINAL,

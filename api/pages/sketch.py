@@ -37,13 +37,15 @@ class Axis:
 @dataclass(frozen=True, slots=True)
 class Sketch:
     """Accuracy over the logarithm of a cost as paths of SVG: points are lines without length, which round caps make dots;
-    `line` is the front's stairs."""
+    `line` is the front's stairs. `majority` is the place of the majority class's accuracy in percent from the top, None
+    if it is not between the least and the greatest that are shown."""
 
     infeasible: str
     dominated: str
     baselines: str
     front: str
     line: str
+    majority: float | None
     x: Axis
     y: Axis
 
@@ -63,6 +65,7 @@ def sketch(chart: Mapping[str, Any]) -> Sketch | None:
     places = {
         name: [(round((x - left) * across), round((top - y) * up)) for x, y in pairs] for name, pairs in groups.items()
     }
+    majority = chart["majority"]
     costs, accuracies = _costs(10**left, 10**right), [y for y in _even(bottom, top) if 0 <= y <= 1]
     return Sketch(
         infeasible=_dots(places["infeasible"]),
@@ -70,6 +73,7 @@ def sketch(chart: Mapping[str, Any]) -> Sketch | None:
         baselines=_dots(places["baselines"]),
         front=_dots(places["front"]),
         line=_stairs(places["front"]),
+        majority=_percent((top - majority) * up) if majority is not None and bottom <= majority <= top else None,
         x=Axis(left, right, [Tick(_percent((math.log10(cost) - left) * across), short(cost)) for cost in costs]),
         y=Axis(bottom, top, [Tick(_percent((top - y) * up), f"{100 * y:g}%") for y in accuracies]),
     )

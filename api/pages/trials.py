@@ -11,6 +11,7 @@ from api.pages import pictures
 from api.pages.rendering import page
 from api.pages.route import router as new_router
 from api.pages.visitor import Visitor
+from api.schemas.trials import ERROR_CODES
 from api.services import Db
 from api.v1 import trials as api
 from db import trial_views
@@ -30,6 +31,7 @@ def read(trial_id: str, session: Db, visitor: Visitor) -> Response:
         here="searches",
         visitor=visitor,
         trial=trial,
+        error_codes=ERROR_CODES,
         search=found_search(session, visitor.tenant, trial.search_id),
         lines=lines,
         lines_shown=_LINES,

@@ -18,6 +18,7 @@ class Method(Response):
     paper: str
     exports: list[Format] = Field(description="What its points can be exported as.")
     presets: dict[str, dict[str, Any]] = Field(description="Named parameters to start from; `tiny` takes seconds.")
+    takes_start: bool = Field(description="Whether its networks can start from trained weights (`start`).")
 
 
 class MethodList(Response):
@@ -33,6 +34,7 @@ class Family(Response):
     pattern: str = Field(description="Regular expression of the names that are accepted, such as `wrn_28_10`.")
     stages: int = Field(description="How many widths a network with shared weights may have; 0: none is made of it.")
     groups: list[int] = Field(description="Of its grouped convolutions, what may be chosen; empty: nothing.")
+    sources: list[str] = Field(description="Named sources of trained weights that fit it (`GET /v1/weights/sources`).")
 
 
 class FamilyList(Response):

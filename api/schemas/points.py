@@ -11,6 +11,7 @@ from pydantic import Field
 from api.schemas.artifacts import Artifact
 from api.schemas.base import Request, Response
 from api.schemas.exports import ExportForm
+from api.schemas.searches import MajorityClass, SearchWarning
 
 Cost = Literal["macs", "params", "peak_activation_bytes", "latency_ms"]
 Accuracy = Literal["selection_top1"]
@@ -61,11 +62,14 @@ class BestUnder(Response):
     selection_top1: float
 
 
-class Front(Response):
+class Front(MajorityClass):
     """The points that no other one beats in both `x` and `y`; infeasible ones are never among them."""
 
     search_id: str
     sequence: int
+    warnings: list[SearchWarning] = Field(
+        default_factory=list, description="Those of its search, once it is over: the best network is at chance."
+    )
     x: Cost
     device: str | None = Field(description="Of x latency_ms: what it was measured on.")
     y: Accuracy

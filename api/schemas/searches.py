@@ -41,10 +41,28 @@ class UnmetBound(Response):
     point_id: str
 
 
-class FrontSummary(Response):
+class SearchWarning(Response):
+    """What the readers of a search have to know of its result."""
+
+    code: str = Field(
+        description="`at_chance`: the best network does not beat the majority class by two standard errors."
+    )
+    detail: str
+
+
+class MajorityClass(Response):
+    """The baseline that takes no learning: always answering the most frequent class of the training images. Null for a
+    dataset whose classes were not counted."""
+
+    majority_class: str | None = Field(description="The most frequent class of the training images.")
+    majority_top1: float | None = Field(description="Accuracy of always answering it, on the report split.")
+    majority_selection_top1: float | None = Field(description="The same on the selection split.")
+
+
+class FrontSummary(MajorityClass):
     """The front in figures."""
 
-    sequence: int = Field(description="Grows whenever a point is added or changes; the front's ETag.")
+    sequence: int = Field(description="Grows whenever a point or a warning is added or changes; the front's ETag.")
     points: int
     best_selection_top1: float | None
     best_top1: float | None = Field(
@@ -68,7 +86,13 @@ class Search(Response):
     stop_reason: str | None = Field(
         description="Why it succeeded: completed, trials_failed (with what the others found), or the limit that it met."
     )
-    error: dict[str, Any] | None
+    error: dict[str, Any] | None = Field(
+        description="Why it failed: {code, detail, ...}. Beside the codes of trials: `no_points` (it ended without a "
+        "network) and `method_error` (the method could not plan)."
+    )
+    warnings: list[SearchWarning] = Field(
+        default_factory=list, description="Once it is over: what speaks against using its result although it succeeded."
+    )
     method: str
     dataset_id: str
     labels: dict[str, str]

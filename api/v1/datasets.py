@@ -8,16 +8,15 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect
 
 from api import paging, problems, quotas, sources
 from api.idempotency import IdempotentOnce, answer
+from api.receiving import Receiver
 from api.schemas.datasets import Dataset, DatasetState
 from api.schemas.pages import Page
 from api.security import Tenant
 from api.services import Db, Service, Services
-from api.uploads import Part
-from db import datasets, publication
+from db import datasets
 from db.engine import transaction
 from db.idempotency import Answer
 from db.tables import DatasetRow
@@ -96,20 +95,8 @@ async def upload(
     ] = None,
 ) -> Dataset:
     """Send the archive (zip or tar) as the body, in whole or from where a former request was cut off."""
-    part = Part.of(content_range, request.headers.get("content-length"))
-    await run_in_threadpool(_current, service, tenant, dataset_id)
-    async with service.uploads.writing(dataset_id) as file:
-        try:
-            await run_in_threadpool(_begin, service, tenant, dataset_id, part)
-            await service.uploads.receive(file, part, request.stream())
-        except (problems.ProblemError, ClientDisconnect) as error:
-            if isinstance(error, problems.ProblemError):
-                service.metrics.upload_refused(error.code)
-            await run_in_threadpool(_keep, service, tenant, dataset_id)
-            raise
-        if part.last:
-            return await run_in_threadpool(_finish, service, tenant, dataset_id)
-        await run_in_threadpool(_keep, service, tenant, dataset_id)
+    receiver = Receiver(service, datasets, tenant, dataset_id, kind="dataset", path="/v1/datasets")
+    await receiver.receive(request, content_range)
     return await run_in_threadpool(_current, service, tenant, dataset_id)
 
 
@@ -130,58 +117,6 @@ def delete(dataset_id: str, tenant: Tenant, service: Service) -> None:
     except IntegrityError as error:
         raise used from error
     service.uploads.discard(dataset_id)
-
-
-def _begin(service: Services, tenant: str, dataset_id: str, part: Part) -> None:
-    with transaction(service.engine) as session:
-        row = _found(session, tenant, dataset_id)
-        quotas.admit_bytes(session, tenant, service.settings, more=max((part.total or 0) - row.uploaded_bytes, 0))
-        if row.source["kind"] != "upload":
-            raise problems.NotUploadableError(
-                f"its source is {row.source['kind']!r}: create a dataset with source {{'kind': 'upload'}} to send an archive"
-            )
-        if not datasets.start_upload(session, tenant, dataset_id):
-            raise problems.NotUploadableError(
-                f"its archive is complete (state {row.state}): create another dataset for another archive"
-            )
-
-
-def _keep(service: Services, tenant: str, dataset_id: str) -> None:
-    """What has arrived counts from now on. Nothing of it stays, if it is more than the tenant may have: others were quicker,
-    or nobody had said how much it is."""
-    arrived = service.uploads.arrived(dataset_id)
-    try:
-        with transaction(service.engine) as session:
-            row = datasets.get(session, tenant, dataset_id)
-            if row is not None and arrived > row.uploaded_bytes:
-                quotas.admit_bytes(session, tenant, service.settings, more=arrived - row.uploaded_bytes)
-            datasets.keep_upload(session, tenant, dataset_id, arrived)
-    except problems.QuotaExceededError:
-        _discard(service, tenant, dataset_id)
-        raise
-
-
-def _discard(service: Services, tenant: str, dataset_id: str) -> None:
-    service.uploads.discard(dataset_id)
-    with transaction(service.engine) as session:
-        datasets.keep_upload(session, tenant, dataset_id, 0)
-
-
-def _finish(service: Services, tenant: str, dataset_id: str) -> Dataset:
-    gone = problems.NotFoundError(f"dataset {dataset_id!r} was deleted meanwhile")
-    # Before it is in the blob store, which would have it for a day. (Of nothing, the dataset would be as before.)
-    if service.uploads.arrived(dataset_id):
-        _keep(service, tenant, dataset_id)
-    try:
-        blob = service.blobs.put(service.uploads.path(dataset_id))
-    except FileNotFoundError as error:
-        raise gone from error
-    with transaction(service.engine) as session:
-        publication.confirm(session, service.blobs, [blob.sha256])
-        if not datasets.finish_upload(session, tenant, dataset_id, sha256=blob.sha256, size=blob.size):
-            raise gone
-    service.uploads.discard(dataset_id)
-    return _current(service, tenant, dataset_id)
 
 
 def _current(service: Services, tenant: str, dataset_id: str) -> Dataset:

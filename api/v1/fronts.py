@@ -15,6 +15,7 @@ from api.lookup import found_search
 from api.pointers import pointer
 from api.schemas.points import Accuracy, Cost, Front, FrontPoint, Selection
 from api.schemas.problems import FieldProblem
+from api.searches import majority, majority_fields
 from api.security import Tenant
 from api.services import Db
 from api.v1.points import front_point
@@ -63,6 +64,8 @@ def read(
     document = Front(
         search_id=search_id,
         sequence=row.front_seq,
+        warnings=row.warnings,
+        **majority_fields(majority(session, row)),
         x=x,
         device=key.partition(":")[2] or None,
         y=y,

@@ -6,9 +6,10 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from api import problems
+from api import problems, starts
 from api.schemas.methods import Family, FamilyList, Method, MethodList
 from models.families.registry import FAMILIES
+from models.pretrained.sources import SOURCES
 from search.spec import METHODS
 
 router = APIRouter(tags=["methods"])
@@ -25,6 +26,7 @@ def read_methods() -> MethodList:
                 paper=method.params.paper,
                 exports=list(method.params.exports),
                 presets={"tiny": method.params.tiny, **method.params.presets},
+                takes_start=starts.takes_start(method.params),
             )
             for method in METHODS.values()
         ]
@@ -56,6 +58,7 @@ def read_families() -> FamilyList:
                 pattern=family.pattern.pattern,
                 stages=family.stages,
                 groups=list(family.groups),
+                sources=[source.name for source in SOURCES.values() if family.pattern.fullmatch(source.family)],
             )
             for name, family in FAMILIES.items()
         ]

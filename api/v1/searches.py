@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
-from api import feasibility, latencies, paging, problems, starts, submission
+from api import feasibility, latencies, paging, problems, submission
 from api.idempotency import IdempotentOnce, answer
 from api.lookup import found_search
 from api.schemas.pages import Page
@@ -57,9 +57,8 @@ def estimate(spec: SearchSpec, tenant: Tenant, once: IdempotentOnce) -> Response
     """What a search would explore and take. No search is stored."""
 
     def effect(session: Session) -> Answer:
-        resolved = submission.resolve(session, tenant, spec)
+        resolved = submission.resolve(session, tenant, spec).spec
         survey = feasibility.survey(resolved)
-        starts.found(session, tenant, resolved)
         past = searches.succeeded(session, tenant, spec.method.kind, limit=_PAST)
         expected = feasibility.expected_seconds(resolved, survey.macs[1], past)
         document = Estimate(

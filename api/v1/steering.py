@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Response
 from sqlalchemy.orm import Session
 
-from api import problems, submission
+from api import problems, starts, submission
 from api.changes import CloneChanges, SearchChanges
 from api.feasibility import check_limits
 from api.idempotency import IdempotentOnce, answer
@@ -73,7 +73,9 @@ def clone(
     def effect(session: Session) -> Answer:
         row = found_search(session, tenant, search_id)
         spec = (changes or CloneChanges()).spec_of(row)
-        return accepted(session, submission.accept(session, tenant, spec, service.settings, cloned_from=search_id))
+        start = starts.of_search(session, row)
+        made = submission.accept(session, tenant, spec, service.settings, start=start, cloned_from=search_id)
+        return accepted(session, made)
 
     return once(effect)
 

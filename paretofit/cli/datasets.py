@@ -28,7 +28,8 @@ def add(
     source: Annotated[
         str,
         typer.Argument(
-            help="An archive (zip or tar) of class/name.png, its https:// or s3:// URL, or a built-in's name."
+            help="An archive (zip or tar) of class/name.png, optionally below train/, val/ and test/; its https:// or s3:// "
+            "URL; or a built-in's name."
         ),
     ],
     name: Annotated[str | None, typer.Option(help="What to call it.", show_default="the source's name")] = None,
@@ -142,6 +143,8 @@ def _describe(dataset: Dataset) -> None:
         ]
     if corrupt := report.get("corrupt_images"):
         rows.append(("corrupt", f"{corrupt} files were left out; --json names the first"))
+    for split, names in report.get("missing_classes", {}).items():
+        rows.append(("missing", f"{', '.join(names[:20])}: no images in the {split} split"))
     if report.get("cross_split_duplicates"):
         rows.append(("duplicates", f"{report['cross_split_duplicates']} across splits"))
     if dataset.fingerprint:

@@ -15,7 +15,7 @@ import typer
 
 from api.schemas.points import Front
 from paretofit.cli.fronts import front_table, picture
-from paretofit.cli.output import say, stderr
+from paretofit.cli.output import error_text, say, stderr, warn
 from paretofit.cli.references import point as find_point
 from paretofit.cli.service import require_server
 from paretofit.cli.watch import show_progress
@@ -59,6 +59,7 @@ def demo(
         checkpoint = best.download(out / "best.safetensors")
         drawn = picture(front, out / "front.png", title=f"{METHOD} on fashion_mnist, {SUBSET:,} images")
     stderr().print(front_table(front))
+    warn(search)
     seconds = time.monotonic() - began
     say(
         f"""
@@ -116,7 +117,7 @@ def _last_words(service: Client, search: SearchDetail) -> str:
     lines = [f"the search {search.state}: {(search.error or {}).get('detail', 'no reason was recorded')}"]
     for trial in service.searches.trials(search.id):
         if trial.error:
-            lines.append(f"trial {trial.number} {trial.state}: {trial.error.get('detail') or trial.error}")
+            lines.append(f"trial {trial.number} {trial.state}: {error_text(trial.error) or trial.error}")
             lines += [f"  {line.line}" for line in list(service.trials.logs(trial.id))[-_LOG_LINES:]]
     return "\n".join(lines)
 

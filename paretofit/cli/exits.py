@@ -22,9 +22,9 @@ class Exit(IntEnum):
 
 MEANINGS = {
     Exit.OK: "done",
-    Exit.FAILED: "the search, the dataset or the command failed",
+    Exit.FAILED: "the search, the dataset, the weights or the command failed",
     Exit.USAGE: "wrong usage, or a specification that is not valid",
-    Exit.NOT_FOUND: "no such search, dataset, trial or point",
+    Exit.NOT_FOUND: "no such search, dataset, weights, trial or point",
     Exit.UNREACHABLE: "the service does not answer",
     Exit.CONFLICT: "no network can meet the constraints, or the state does not allow it",
     Exit.FORBIDDEN: "the API key is missing or does not allow it",
@@ -38,6 +38,7 @@ _BY_STATUS = {
     404: Exit.NOT_FOUND,
     409: Exit.CONFLICT,
     413: Exit.USAGE,
+    415: Exit.USAGE,
     422: Exit.USAGE,
     429: Exit.UNREACHABLE,
     502: Exit.UNREACHABLE,

@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from api.schemas.points import Cost, Front, FrontPoint
 from legible import legible
 from paretofit.cli import references
-from paretofit.cli.output import accuracy, print_json, say, short, stdout, table
+from paretofit.cli.output import accuracy, print_json, say, short, stdout, table, warn
 from paretofit.cli.session import PATIENT, AsJson, SearchReference, client
 from paretofit.cli.unmet import unmet
 from paretofit.errors import UsageError
@@ -54,6 +55,7 @@ def front(
         stdout().print(front_table(result))
         if result.hypervolume is not None:
             stdout().print(f"{len(result.points)} points, hypervolume over MACs {result.hypervolume:.4f}")
+        warn(found)
     else:
         ended = "" if found.stop_reason is None else f", by {found.stop_reason}"
         over = found.finished_at is not None
@@ -127,8 +129,13 @@ def download(
 
 
 def front_table(front: Front) -> Table:
-    """A front as a table, cheapest first, with its baselines."""
-    return points_table([*front.points, *front.baselines])
+    """A front as a table, cheapest first, with its baselines and the accuracies of the majority class."""
+    made = points_table([*front.points, *front.baselines])
+    if front.majority_class is not None:
+        empty = [""] * (len(made.columns) - 5)
+        shares = (accuracy(front.majority_selection_top1), accuracy(front.majority_top1))
+        made.add_row("", Text(f"always {front.majority_class}"), *empty, *shares, "majority class")
+    return made
 
 
 def points_table(points: Sequence[FrontPoint]) -> Table:

@@ -7,7 +7,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from paretofit.cli import datasets, demo, devices, exports, fronts, keys, methods, searches, service, steering, watch
+from paretofit.cli import (
+    datasets,
+    demo,
+    devices,
+    exports,
+    fronts,
+    keys,
+    methods,
+    searches,
+    service,
+    steering,
+    watch,
+    weights,
+)
 from paretofit.cli.exits import MEANINGS, Exit, exit_code
 from paretofit.cli.output import complain
 from paretofit.cli.session import Session
@@ -50,8 +63,8 @@ def paretofit(
 ) -> None:
     """Search for efficient vision networks: a dataset and a budget in, a Pareto front of checkpoints out.
 
-    Searches, datasets and points may be named by their id, by the end of it,
-    by their name or, the newest search or dataset, as `latest`.
+    Searches, datasets, weights and points may be named by their id, by the end of it,
+    by their name or, the newest of each, as `latest`.
     Results go to stdout, messages to stderr.
     """
     context.obj = Session(url, key)
@@ -63,6 +76,7 @@ app.command("methods", rich_help_panel="Service")(methods.methods)
 app.command("devices", rich_help_panel="Service")(devices.devices)
 app.add_typer(keys.app, name="keys", rich_help_panel="Service")
 app.add_typer(datasets.app, name="datasets", rich_help_panel="Searching")
+app.add_typer(weights.app, name="weights", rich_help_panel="Searching")
 app.command(rich_help_panel="Searching")(searches.submit)
 app.command("list", rich_help_panel="Searching")(searches.list_)
 app.command(rich_help_panel="Searching")(searches.show)

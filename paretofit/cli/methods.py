@@ -27,6 +27,8 @@ def methods(
                 stdout().print(table(("method", "summary", "paper", "presets"), rows))
             return
         schema = service.method_schema(kind)
+        takes_start = any(method.takes_start for method in service.methods() if method.kind == kind)
+        sources = {family.name: family.sources for family in service.families() if family.sources and takes_start}
     if as_json:
         print_json(schema)
     else:
@@ -36,6 +38,11 @@ def methods(
             if name != "kind"
         ]
         stdout().print(table(("parameter", "type", "default", "meaning"), rows))
+        if sources:
+            stdout().print(
+                "\nPublished weights that a family can start from (`paretofit weights add NAME`):", markup=False
+            )
+            stdout().print(table(("family", "sources"), [(name, ", ".join(found)) for name, found in sources.items()]))
 
 
 def _type(field: dict[str, Any]) -> str:

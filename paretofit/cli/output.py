@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from api.schemas.searches import Search
 from paretofit.errors import ParetofitError
 
 _PIPE_WIDTH = 200
@@ -93,6 +94,24 @@ def facts(rows: Iterable[tuple[str, object]]) -> Table:
 def state(name: str) -> Text:
     """A state in its colour."""
     return Text(name, _STYLES.get(name, ""))
+
+
+def error_text(error: Mapping[str, Any] | None) -> str:
+    """An error {code, detail} in a line, empty without one."""
+    code, detail = (error or {}).get("code"), (error or {}).get("detail")
+    return f"{detail} ({code})" if code and detail else str(detail or code or "")
+
+
+def warn(search: Search) -> None:
+    """The warnings of a search that is over, in yellow."""
+    for warning in search.warnings:
+        stderr().print(Text.assemble(("warning: ", "bold yellow"), (warning.detail, "yellow")), soft_wrap=True)
+
+
+def state_of(search: Search) -> Text:
+    """The state of a search with the codes of its warnings."""
+    codes = [Text(warning.code.replace("_", " "), "yellow") for warning in search.warnings]
+    return Text(", ").join([state(search.state), *codes])
 
 
 def short(identifier: str) -> str:

@@ -44,6 +44,15 @@ def dataset_id(client: Client, reference: str) -> str:
     return named[0].id if named else _one("dataset", recent, reference).id
 
 
+def weights_id(client: Client, reference: str) -> str:
+    """The id of weights. A name that several share means the newest. Raises NoSuchError."""
+    if _WHOLE.fullmatch(reference):
+        return reference
+    recent = list(islice(client.weights.list(), _RECENT))
+    named = [weights for weights in recent if weights.name == reference]
+    return named[0].id if named else _one("weights", recent, reference).id
+
+
 def trial_id(client: Client, reference: str) -> str:
     """The id of a trial, which may be given as `SEARCH:NUMBER`. Raises NoSuchError and UsageError."""
     search, colon, number = reference.rpartition(":")
@@ -95,8 +104,8 @@ def _one(kind: str, candidates: Iterable[Named], reference: str) -> Named:
             return newest
         raise NoSuchError(f"there is no {kind} yet")
     fitting = [c for c in recent if reference == c.name or c.id.startswith(reference) or c.id.endswith(reference)]
-    plural = {"search": "`paretofit list`", "dataset": "`paretofit datasets list`"}[kind]
-    return _only(kind, fitting, reference, f"{plural} shows what there is")
+    command = {"search": "list", "dataset": "datasets list", "weights": "weights list"}[kind]
+    return _only(kind, fitting, reference, f"`paretofit {command}` shows what there is")
 
 
 Item = TypeVar("Item", bound="_Identified")

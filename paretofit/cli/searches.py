@@ -11,7 +11,7 @@ from rich.text import Text
 from api.schemas.searches import Estimate, KnownLatency, Search
 from api.schemas.trials import Trial
 from paretofit.cli import references, specs
-from paretofit.cli.output import accuracy, facts, print_json, say, short, state, stdout, table
+from paretofit.cli.output import accuracy, error_text, facts, print_json, say, short, state, state_of, stdout, table
 from paretofit.cli.session import PATIENT, AsJson, SearchReference, client
 from paretofit.cli.unmet import unmet
 from paretofit.cli.watch import follow
@@ -65,7 +65,7 @@ def list_(
             short(search.id),
             search.name,
             search.method,
-            state(search.state),
+            state_of(search),
             f"{search.progress.fraction:.0%}",
             _time_left(search),
             f"{search.created_at.astimezone():%Y-%m-%d %H:%M}",
@@ -138,7 +138,8 @@ def _facts(search: SearchDetail) -> list[tuple[str, object]]:
         ("device time", format_seconds(search.usage.device_seconds)),
     ]
     if search.error:
-        rows.append(("error", search.error.get("detail") or search.error.get("code") or search.error))
+        rows.append(("error", error_text(search.error) or search.error))
+    rows += [("warning", Text(warning.detail, "yellow")) for warning in search.warnings]
     if front.points and front.macs_min is not None and front.macs_max is not None:
         rows += [
             (
@@ -150,6 +151,11 @@ def _facts(search: SearchDetail) -> list[tuple[str, object]]:
                 f"{accuracy(front.best_top1)} top-1 ({accuracy(front.best_selection_top1)} on the selection split)",
             ),
         ]
+    if front.majority_class is not None:
+        shares = (
+            f"{accuracy(front.majority_top1)} top-1 ({accuracy(front.majority_selection_top1)} on the selection split)"
+        )
+        rows.append(("majority class", f"{shares} by always answering {front.majority_class!r}"))
     rows += [("unmet", bound) for bound in unmet(search)]
     if front.hypervolume is not None:
         rows.append(("hypervolume", f"{front.hypervolume:.4f}"))
@@ -160,8 +166,7 @@ def _trial(trial: Trial) -> tuple[object, ...]:
     took = "-"
     if trial.started_at and trial.finished_at:
         took = format_seconds((trial.finished_at - trial.started_at).total_seconds())
-    error = (trial.error or {}).get("detail") or (trial.error or {}).get("code") or ""
-    return trial.number, trial.id, state(trial.state), f"{trial.progress:.0%}", took, error
+    return trial.number, trial.id, state(trial.state), f"{trial.progress:.0%}", took, error_text(trial.error)
 
 
 def _describe_estimate(estimate: Estimate) -> None:

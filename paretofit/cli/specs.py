@@ -33,7 +33,9 @@ def read(source: str) -> dict[str, Any]:
 
 
 def resolve(client: Client, spec: dict[str, Any]) -> dict[str, Any]:
-    """The specification as the service takes it: `dataset` (a name or a shortened id) becomes `dataset_id`."""
+    """The specification as the service takes it: `dataset` (a name or a shortened id) becomes `dataset_id`, a start's point that is
+    given as SEARCH:POINT its id."""
+    spec = _with_point(client, spec)
     if "dataset" not in spec:
         return spec
     if "dataset_id" in spec:
@@ -41,3 +43,13 @@ def resolve(client: Client, spec: dict[str, Any]) -> dict[str, Any]:
     resolved = dict(spec)
     resolved["dataset_id"] = references.dataset_id(client, str(resolved.pop("dataset")))
     return resolved
+
+
+def _with_point(client: Client, spec: dict[str, Any]) -> dict[str, Any]:
+    method = spec.get("method")
+    if not isinstance(method, dict) or not isinstance(start := method.get("start"), dict):
+        return spec
+    point = start.get("point")
+    if not isinstance(point, str) or ":" not in point:
+        return spec
+    return {**spec, "method": {**method, "start": {**start, "point": references.point_id(client, point)}}}

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 from api.schemas.events import Event
 from paretofit.cli import references
 from paretofit.cli.exits import Exit
-from paretofit.cli.output import complain, say, stdout
+from paretofit.cli.output import complain, error_text, say, stdout, warn
 from paretofit.cli.session import PATIENT, AsJson, SearchReference, client
 from paretofit.cli.unmet import unmet
 from paretofit.client import Client
@@ -54,9 +54,9 @@ def follow(service: Client, search_id: str, *, as_json: bool = False) -> None:
         search = show_progress(service, search_id, stdout())
         for bound in unmet(search):
             say(bound)
+    warn(search)
     if search.state != "succeeded":
-        error = search.error or {}
-        complain(f"search {search_id} {search.state}: {error.get('detail') or error.get('code') or 'see its trials'}")
+        complain(f"search {search_id} {search.state}: {error_text(search.error) or 'see its trials'}")
         raise typer.Exit(Exit.FAILED)
 
 
@@ -159,7 +159,8 @@ def _sentence(event: Event) -> str:
         verb.replace("_", " "),
         *(f"({data[key]})" for key in ("reason", "stop_reason") if data.get(key) not in {None, "completed"}),
         *([f"on {data['device']}"] if data.get("device") else []),
+        *(f"({warning['code'].replace('_', ' ')})" for warning in data.get("warnings", ())),
     ]
     if isinstance(error, dict):
-        parts.append(f"- {error.get('detail') or error.get('code')}")
+        parts.append(f"- {error_text(error)}")
     return " ".join(parts)

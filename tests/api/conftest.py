@@ -19,6 +19,7 @@ KEYED = {
     "PARETOFIT_REQUESTS_PER_SECOND": "0",
     "PARETOFIT_MAX_EVENT_STREAMS": str(MAX_EVENT_STREAMS),
     "PARETOFIT_S3_SOURCES": "s3://imports/{tenant},s3://shared/open/",
+    "PARETOFIT_WEIGHTS_SOURCES": "mobilenet_v2",
 }
 
 

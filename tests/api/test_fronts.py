@@ -110,6 +110,9 @@ def test_the_hypervolume_is_that_of_the_definition(http: httpx.Client, search_id
         "macs_max": 4e6,
         "hypervolume": found.hypervolume,
         "unmet": [],
+        "majority_class": None,
+        "majority_top1": None,
+        "majority_selection_top1": None,
     }
 
 

@@ -14,9 +14,12 @@ from sqlalchemy import Engine, update
 from api.schemas.datasets import DatasetState
 from api.schemas.searches import TERMINAL, SearchState
 from api.schemas.trials import TrialState
+from api.schemas.weights import WeightsState
 from db import states, workers
 from db.engine import transaction
 from db.tables import WorkerRow
+from models.pretrained.sources import SOURCES
+from search.spec import METHODS
 
 
 def test_methods_and_their_schemas(http: httpx.Client) -> None:
@@ -36,6 +39,21 @@ def test_families(http: httpx.Client) -> None:
     assert any(re.fullmatch(family["pattern"], "wrn_28_10") for family in families.values())
     assert (families["vgg16"]["stages"], families["vgg16"]["groups"]) == (5, [])
     assert (families["shufflenet_v1"]["stages"], families["shufflenet_v1"]["groups"]) == (0, [1, 2, 3, 4, 8])
+
+
+def test_families_name_the_published_weights_that_fit_them(http: httpx.Client) -> None:
+    families = {family["name"]: family for family in http.get("/v1/families").json()["data"]}
+    named = [name for family in families.values() for name in family["sources"]]
+    assert sorted(named) == sorted(SOURCES)
+    assert families["fd_mobilenet"]["sources"] == ["fd_mobilenet"]
+    assert "mobilenet_v2_140_timm" in families["mobilenet_v2"]["sources"]
+    assert families["vgg16"]["sources"] == ["vgg16_bn"]
+    assert families["scalenet"]["sources"] == []
+
+
+def test_methods_say_whether_they_start_from_weights(http: httpx.Client) -> None:
+    starting = {method["kind"]: method["takes_start"] for method in http.get("/v1/methods").json()["data"]}
+    assert starting == {kind: kind != "scalenet" for kind in METHODS}
 
 
 def test_workers(http: httpx.Client, stored: Engine) -> None:
@@ -58,4 +76,5 @@ def test_the_states_are_those_of_the_database() -> None:
     assert get_args(SearchState) == tuple(states.SEARCH)
     assert get_args(TrialState) == tuple(states.TRIAL)
     assert get_args(DatasetState) == tuple(states.DATASET)
+    assert get_args(WeightsState) == tuple(states.WEIGHTS)
     assert frozenset(states.terminal(states.SEARCH)) == TERMINAL

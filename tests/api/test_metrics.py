@@ -40,7 +40,8 @@ def test_the_figures_are_those_of_the_database(
     with running(tmp_path, database_url, redis_url) as api:
         empty = read(api.http)
         assert empty["paretofit_database_up"] == {(): 1}
-        assert empty["paretofit_expired_leases"] == {("trial",): 0, ("dataset",): 0, ("export",): 0, ("delivery",): 0}
+        kinds = ("trial", "dataset", "weights", "export", "delivery")
+        assert empty["paretofit_expired_leases"] == {(kind,): 0 for kind in kinds}
         assert empty["paretofit_stale_writes_total"] == {(): 0}
         _happen(engine)
         api.http.get("/v1/searches/srch_x/trials")

@@ -27,6 +27,7 @@ from tests.api import rows
 from tests.api.fuzzing import effort
 from tests.api.keys import BOOTSTRAP, Locked
 from tests.api.test_exports import RECORD
+from tests.db import rows as workers
 
 EXAMPLES = 12
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
@@ -51,6 +52,7 @@ def ids(keyed: Locked) -> dict[str, list[str]]:
         )
     return {
         "dataset_id": [dataset, rows.ready_dataset(engine, state="uploading", manifest=None, profile=None)],
+        "weights_id": [workers.add_weights(engine), workers.add_weights(engine, state="uploading")],
         "search_id": searches,
         "trial_id": trials,
         "point_id": points,

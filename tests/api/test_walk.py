@@ -28,6 +28,7 @@ from tests.api import rows
 from tests.api.keys import BOOTSTRAP, Locked
 from tests.api.pages.test_samples import written_dataset
 from tests.api.test_exports import RECORD
+from tests.db import rows as workers
 
 Theirs = Literal["hidden", "empty", "shared", "own"]
 """What another tenant finds: 404; a list without it; what is the same for all; what is its own by nature."""
@@ -76,6 +77,13 @@ ROUTES: dict[str, Route] = {
     "GET /v1/datasets/{dataset_id}": Route("read", "hidden"),
     "PUT /v1/datasets/{dataset_id}/content": Route("write", "hidden"),
     "DELETE /v1/datasets/{dataset_id}": Route("write", "hidden"),
+    "GET /v1/weights": Route("read", "empty"),
+    "POST /v1/weights": Route("write", "own", {"name": "w", "source": {"kind": "upload"}}),
+    "GET /v1/weights/sources": Route("read", "shared"),
+    "GET /v1/weights/{weights_id}": Route("read", "hidden"),
+    "PUT /v1/weights/{weights_id}/content": Route("write", "hidden"),
+    "GET /v1/weights/{weights_id}/content": Route("read", "hidden"),
+    "DELETE /v1/weights/{weights_id}": Route("write", "hidden"),
     "GET /v1/searches": Route("read", "empty"),
     "POST /v1/searches": Route("write", "hidden", SEARCH),
     "POST /v1/searches/estimate": Route("read", "hidden", SEARCH),
@@ -120,6 +128,8 @@ PAGES: dict[str, Route] = {
     "GET /datasets": Route("read", "empty"),
     "GET /datasets/{dataset_id}": Route("read", "hidden"),
     "GET /datasets/{dataset_id}/samples/{row}": Route("read", "hidden"),
+    "GET /weights": Route("read", "empty"),
+    "GET /weights/{weights_id}": Route("read", "hidden"),
     "GET /workers": Route("read", "shared"),
     "GET /keys": Route("manage", "empty"),
 }
@@ -188,6 +198,7 @@ def world(keyed: Locked) -> World:
         webhook = webhooks.insert(
             session, "default", url="https://hooks.example/", events=["search.failed"], secret="whsec_AAAA"
         ).id
+    weights = workers.add_weights(engine, sha256=blob.sha256, size=blob.size)
     key = keyed.issued(["read"])["id"]
     expired, revoked = keyed.issued(EVERY), keyed.issued(EVERY)
     with transaction(engine) as session:
@@ -205,6 +216,7 @@ def world(keyed: Locked) -> World:
             "key_id": key,
             "webhook_id": webhook,
             "dataset_id": dataset,
+            "weights_id": weights,
             "search_id": search,
             "trial_id": trial,
             "point_id": point,
@@ -311,6 +323,10 @@ def test_another_tenants_deed_leaves_everything_as_it_was(world: World) -> None:
     assert code(world.service.send("DELETE", path, world.theirs)) == (404, "not_found")
     assert world.service.send("GET", path, world.full).json()["state"] == "ready"
     assert not (world.service.api.home / "uploads" / world.ids["dataset_id"]).exists()
+    path = f"/v1/weights/{world.ids['weights_id']}"
+    assert code(world.service.send("PUT", f"{path}/content", world.theirs, content=b"x")) == (404, "not_found")
+    assert code(world.service.send("DELETE", path, world.theirs)) == (404, "not_found")
+    assert world.service.send("GET", path, world.full).json()["state"] == "ready"
 
 
 def test_pages_without_a_session(world: World) -> None:

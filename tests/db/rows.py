@@ -11,7 +11,7 @@ from db.engine import transaction
 from db.ids import new_id
 from db.leases import Lease, claim
 from db.planning import advance
-from db.tables import DatasetRow, EventRow, OutboxRow, SearchRow, TrialRow
+from db.tables import DatasetRow, EventRow, OutboxRow, SearchRow, TrialRow, WeightsRow
 
 PROFILE: dict[str, Any] = {
     "classes": ["a", "b"],
@@ -35,6 +35,37 @@ def add_dataset(engine: Engine, **values: Any) -> str:
         "fingerprint": "f",
     }
     row = DatasetRow(id=new_id("ds"), **fields | values)
+    with transaction(engine) as session:
+        session.add(row)
+    return row.id
+
+
+RECORD: dict[str, Any] = {
+    "kind": "weights",
+    "version": 1,
+    "family": "fd_mobilenet",
+    "width": 0.25,
+    "mean": [0.5] * 3,
+    "std": [0.5] * 3,
+    "channels": 3,
+    "nominal": 32,
+    "classes": None,
+    "layout": "paretofit",
+    "source": "mine",
+    "sha256": "a" * 64,
+    "licence": "MIT",
+    "dropped": [],
+    "dropped_count": 0,
+    "notes": [],
+}
+
+
+def add_weights(engine: Engine, **values: Any) -> str:
+    """Weights: unless `values` say otherwise ready, of a file that is not in any store."""
+    fields: dict[str, Any] = {"name": "mine", "state": "ready", "source": {"kind": "upload"}}
+    if values.get("state", "ready") == "ready":
+        fields |= {"record": RECORD, "sha256": "d" * 64, "size": 9}
+    row = WeightsRow(id=new_id("wts"), **fields | values)
     with transaction(engine) as session:
         session.add(row)
     return row.id
@@ -103,6 +134,12 @@ def dataset(engine: Engine, dataset_id: str) -> DatasetRow:
     """A dataset as it is now."""
     with transaction(engine) as session:
         return session.get_one(DatasetRow, dataset_id)
+
+
+def weights(engine: Engine, weights_id: str) -> WeightsRow:
+    """Weights as they are now."""
+    with transaction(engine) as session:
+        return session.get_one(WeightsRow, weights_id)
 
 
 def events(engine: Engine, search_id: str) -> list[EventRow]:

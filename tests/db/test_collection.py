@@ -17,7 +17,7 @@ import pytest
 from obstore.store import MemoryStore
 from sqlalchemy import Engine, delete, select, text
 
-from db import collection, idempotency, publication
+from db import collection, idempotency, publication, weights
 from db.blobs import Blob, BlobMissingError, BlobStore, LocalBlobStore, S3BlobStore
 from db.collection import Collected, collect
 from db.engine import transaction
@@ -91,6 +91,38 @@ def test_what_a_row_names_stays(engine: Engine, store: LocalBlobStore, trial_id:
     assert stored(store) == {blob.sha256 for blob in (artifact, checkpoint, file, archive, young)}
     with pytest.raises(BlobMissingError):
         store.find(orphan.sha256)
+
+
+def test_files_of_weights_stay_as_long_as_they_are_needed(
+    engine: Engine, store: LocalBlobStore, tmp_path: Path
+) -> None:
+    waiting, ready, original, rejected = (put(store, tmp_path, content) for content in "abcd")
+
+    def uploaded(blob: Blob) -> dict[str, Any]:
+        return {"source": {"kind": "upload", "sha256": blob.sha256, "size": 1}}
+
+    rows.add_weights(engine, state="converting", **uploaded(waiting))
+    # Once it is converted the original is not needed.
+    made = rows.add_weights(engine, sha256=ready.sha256, size=1, **uploaded(original))
+    rows.add_weights(engine, state="rejected", **uploaded(rejected))
+    age(tmp_path / "blobs")
+    assert clean(engine, store, tmp_path).blobs == 2
+    assert stored(store) == {waiting.sha256, ready.sha256}
+    with transaction(engine) as session:
+        assert weights.delete(session, "default", made)
+    assert clean(engine, store, tmp_path).blobs == 1
+    assert stored(store) == {waiting.sha256}
+
+
+def test_abandoned_uploads_of_weights_are_removed(engine: Engine, store: LocalBlobStore, tmp_path: Path) -> None:
+    weights_id = rows.add_weights(engine, state="uploading", uploaded_bytes=4)
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    (folder / weights_id).write_text("half")
+    age(folder)
+    assert clean(engine, store, tmp_path).uploads == 1
+    row = rows.weights(engine, weights_id)
+    assert (row.state, row.uploaded_bytes) == ("pending", 0)
 
 
 def test_content_that_is_put_again_is_young(engine: Engine, store: LocalBlobStore, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from db import diagrams, states
 
 PAGE = Path(__file__).parents[2] / "docs" / "states.md"
 
-MACHINES = (states.SEARCH, states.TRIAL, states.DATASET, states.EXPORT, states.DELIVERY)
+MACHINES = (states.SEARCH, states.TRIAL, states.DATASET, states.WEIGHTS, states.EXPORT, states.DELIVERY)
 
 
 def test_page_is_what_the_code_draws() -> None:

@@ -13,6 +13,7 @@ from db.ingestion import Ingestion
 from db.leases import StaleLeaseError
 from tests.db import rows
 from tests.db.rows import PROFILE
+from tests.db.test_conversion import rejected
 
 CRASHED = {"code": "crashed", "detail": "ended by SIGKILL"}
 
@@ -102,3 +103,4 @@ def test_crashes_back_off_and_then_reject(engine: Engine, dataset_id: str) -> No
         with transaction(engine) as session:
             session.execute(text("UPDATE datasets SET run_after = clock_timestamp()"))
     assert rows.dataset(engine, dataset_id).error == CRASHED
+    assert rejected(engine, "crashed") == 1

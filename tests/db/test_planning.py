@@ -12,6 +12,7 @@ from db.engine import transaction
 from db.leases import Lease
 from db.reports import Report, write
 from db.trials import Outcome, finish
+from search import failures
 from tests.db import rows
 
 pytestmark = pytest.mark.usefixtures("scripted")
@@ -62,7 +63,10 @@ def test_search_that_found_something_succeeds(engine: Engine) -> None:
     assert (search.state, search.stop_reason, search.error) == ("succeeded", "completed", None)
     assert search.finished_at is not None
     event = rows.events(engine, search_id)[-1]
-    assert (event.type, event.data) == ("search.succeeded", {"stop_reason": "completed", "points": 3})
+    assert (event.type, event.data) == (
+        "search.succeeded",
+        {"stop_reason": "completed", "points": 3, "warnings": []},
+    )
 
 
 def test_search_does_not_end_while_a_trial_is_under_way(engine: Engine) -> None:
@@ -111,7 +115,7 @@ def test_search_that_plans_nothing_fails(engine: Engine) -> None:
 def test_method_that_keeps_failing_is_stopped(engine: Engine) -> None:
     search_id = rows.add_search(engine, labels={"trials": "1", "retry": "yes"})
     run(engine, search_id, "failed")
-    assert len(rows.trials(engine, search_id)) == planning.MAX_FAILURES
+    assert len(rows.trials(engine, search_id)) == failures.MAX_FAILURES
     assert rows.search(engine, search_id).state == "failed"
 
 

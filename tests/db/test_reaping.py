@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
@@ -98,6 +99,35 @@ def test_dataset_whose_validation_was_lost_is_tried_again_but_not_for_ever(engin
     error = rows.dataset(engine, dataset_id).error
     assert error is not None
     assert error["code"] == "lost"
+
+
+def test_lost_conversion_is_tried_again_but_not_forever(engine: Engine) -> None:
+    weights_id = rows.add_weights(engine, state="converting", lease_epoch=1)
+    execute(engine, f"UPDATE weights SET lease_expires_at = {PAST}")
+    assert reap(engine) == {weights_id: "converting"}
+    assert rows.weights(engine, weights_id).lease_expires_at is None
+    assert rows.wake_ups(engine) == [("convert", weights_id)]
+    execute(engine, f"UPDATE weights SET lease_expires_at = {PAST}, crash_count = 2")
+    assert reap(engine) == {weights_id: "rejected"}
+    error = rows.weights(engine, weights_id).error
+    assert error is not None
+    assert error["code"] == "lost"
+
+
+@pytest.mark.parametrize(
+    ("values", "woken"),
+    [
+        ({"state": "pending"}, False),
+        ({"state": "pending", "source": {"kind": "named", "name": "mobilenet_v2"}}, True),
+        ({"state": "uploading"}, False),
+        ({"state": "converting"}, True),
+        ({"state": "rejected"}, False),
+    ],
+)
+def test_lost_wake_up_of_a_conversion_is_sent_again(engine: Engine, values: dict[str, Any], woken: bool) -> None:
+    weights_id = rows.add_weights(engine, **values)
+    execute(engine, f"UPDATE weights SET woken_at = {PAST}")
+    assert resend(engine, outbox.CONVERT) == ([weights_id] if woken else [])
 
 
 def test_lost_wake_up_of_a_trial_is_sent_again(engine: Engine) -> None:

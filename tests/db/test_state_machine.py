@@ -29,7 +29,8 @@ from db import cancellation, leases, planning, reaping, reports, states, steerin
 from db.engine import transaction
 from db.leases import Lease, StaleLeaseError
 from db.tables import AttemptRow, EventRow, SearchRow, TrialRow
-from db.transitions import move_dataset
+from db.transitions import move_dataset, move_weights
+from search import failures
 from tests.db import rows
 
 PROFILE = settings(
@@ -94,7 +95,7 @@ class Model:
             self.settle_cancel()
             return
         ended = [trial.state for trial in self.trials if trial.state not in {"queued", "running"}]
-        if ended[-planning.MAX_FAILURES :] != ["failed"] * planning.MAX_FAILURES:
+        if ended[-failures.MAX_FAILURES :] != ["failed"] * failures.MAX_FAILURES:
             room = self.at_once - len(self.having("queued", "running"))
             new = max(0, min(self.planned - len(self.trials), room))
             self.trials += [Trial() for _ in range(new)]
@@ -362,3 +363,14 @@ def test_dataset_moves_only_as_drawn(engine: Engine) -> None:
             moved = move_dataset(session, dataset_id, after, manifest={} if after == "ready" else manifest)
         assert moved is (after in states.DATASET[before])
         assert rows.dataset(engine, dataset_id).state == (after if moved else before)
+
+
+def test_weights_move_only_as_drawn(engine: Engine) -> None:
+    file = {"sha256": "a" * 64, "size": 1, "record": rows.RECORD}
+    for before, after in itertools.product(states.WEIGHTS, repeat=2):
+        weights_id = rows.add_weights(engine, state=before)
+        given = file if after == "ready" and before != "ready" else {}
+        with transaction(engine) as session:
+            moved = move_weights(session, weights_id, after, **given)
+        assert moved is (after in states.WEIGHTS[before])
+        assert rows.weights(engine, weights_id).state == (after if moved else before)

@@ -2,7 +2,8 @@
 
 `sh` and `python` blocks are run, in the order of their page, in one folder for each page; one whose first line begins with
 `# a service of its own` apart from the others, in or as such a service. `# on another machine` is said of a worker, whose
-settings are all that it shares with a service; `# with Docker` of what is run where Docker is. A `python` block whose first
+settings are all that it shares with a service; `# with Docker` of what is run where Docker is. One whose first line is
+`# not run here: REASON` is only parsed. A `python` block whose first
 line is `# FOLDER/NAME.py` is written to that file.
 """
 
@@ -21,6 +22,8 @@ _APART: Final = re.compile(r"# (a service of its own|on another machine|with Doc
 _FILE: Final = re.compile(r"# (\w+/\w+\.py)\n")
 _ELSEWHERE: Final = re.compile(r"(make (test|check|demo)\b.*\n)+")
 """What has tests of its own, or is the tests."""
+_NOT_HERE: Final = re.compile(r"# not run here: \S.*\n")
+"""What needs something that no test has, such as a network."""
 _FOREGROUND: Final = re.compile(r"(\w+=\S+ )*(make up|paretofit up)\b")
 
 
@@ -38,7 +41,7 @@ class Block:
 
     @property
     def is_run(self) -> bool:
-        return not _ELSEWHERE.fullmatch(self.text)
+        return not (_ELSEWHERE.fullmatch(self.text) or _NOT_HERE.match(self.text))
 
     @property
     def apart(self) -> str | None:

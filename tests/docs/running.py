@@ -141,9 +141,10 @@ class Reader:
             search = next(client.searches.list())
             found = {"SEARCH_ID": search.id, "DATASET_ID": search.dataset_id}
             succeeded = next(client.searches.list(state="succeeded"))
-            point = succeeded.front().points[-1]
-            found["POINT_ID"] = point.id
-            exports = client.points.exports(point.id)
+            found["POINT_ID"] = succeeded.front().points[-1].id
+            # What was exported may be a point of a search that went on after that.
+            points = [point for each in client.searches.list() for point in each.front().points]
+            exports = [export for point in points for export in client.points.exports(point.id)]
             if exports:
                 found["EXPORT_ID"] = client.points.wait(exports[-1].id).id
         for name, value in found.items():

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
-from db import blobs, events
+from db import blobs, events, search_warnings
 from db.engine import connect, transaction
 from db.ids import new_id
 from db.tables import ArtifactRow, DatasetRow, LogRow, PointRow, SearchRow, TrialRow
@@ -48,10 +48,16 @@ class Stored:
 
 
 def store(
-    service: Service, *, name: str, state: str = "succeeded", size: int = 10_000, max_macs: float | None = None
+    service: Service,
+    *,
+    name: str,
+    state: str = "succeeded",
+    size: int = 10_000,
+    max_macs: float | None = None,
+    majority: float = 0.5,
 ) -> Stored:
     """A dataset and a search called `name`, with one trial, the points above and a checkpoint of `size` bytes; `max_macs` is
-    its bound, which need not be met."""
+    its bound, which need not be met, `majority` the share of the most frequent class."""
     content = random.Random(name).randbytes(size)
     dataset_id, search_id, trial_id = new_id("ds"), new_id("srch"), new_id("trl")
     with tempfile.TemporaryDirectory() as folder:
@@ -70,7 +76,7 @@ def store(
                 state="ready",
                 source={"kind": "builtin", "name": "fashion_mnist"},
                 profile=PROFILE.model_dump(mode="json"),
-                report={},
+                report={"class_counts": _counts(majority)},
                 manifest={},
                 fingerprint=PROFILE.fingerprint,
             )
@@ -91,10 +97,10 @@ def store(
             )
         )
         session.flush()
+        search = session.get_one(SearchRow, search_id)
         macs = [candidate.cost["macs"] for candidate in resolved.candidates()]
         created = {"candidates": {"configurations": len(macs), "feasible": len(macs), "macs": [min(macs), max(macs)]}}
         events.append(session, search_id, "search.created", created)
-        events.append(session, search_id, f"search.{state}", {"points": 5})
         session.add(
             TrialRow(
                 id=trial_id,
@@ -117,8 +123,16 @@ def store(
         session.add(artifact)
         session.flush()
         point_ids = [_add_point(session, search_id, trial_id, artifact.id, *p) for p in (*FRONT, *DOMINATED)]
+        if state == "succeeded":
+            search.warnings = search_warnings.found(session, search)
+        events.append(session, search_id, f"search.{state}", {"points": 5, "warnings": search.warnings})
     engine.dispose()
     return Stored(dataset_id, search_id, trial_id, tuple(point_ids), artifact.id, content)
+
+
+def _counts(majority: float) -> dict[str, dict[str, int]]:
+    cats = {split: round(majority * images) for split, images in PROFILE.images.items()}
+    return {split: {"cat": cats[split], "dog": images - cats[split]} for split, images in PROFILE.images.items()}
 
 
 def _add_point(

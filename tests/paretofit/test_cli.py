@@ -210,6 +210,32 @@ def test_a_bound_that_nothing_meets_is_told(run: Run, service: Service, name: st
         assert f"no network meets {told}" in answer.stderr
 
 
+def test_a_result_at_chance_is_told(run: Run, service: Service, stored: Stored, name: str) -> None:
+    dull = f"dull-{name}"
+    # 89 % on the report split, against 85 % and two standard errors of 7.1.
+    store(service, name=dull, majority=0.85)
+    told = "always answering 'cat' reaches 85.0 %"
+    assert told in succeeded(run("show", dull))
+    for command in ("watch", "front"):
+        answer = run(command, dull)
+        assert answer.exit_code == 0
+        assert told in answer.stderr
+    assert "search succeeded (at chance)" in run("watch", dull).stdout
+    assert [warning["code"] for warning in parsed(run("show", dull, "--json"))["warnings"]] == ["at_chance"]
+    assert [warning["code"] for warning in parsed(run("front", dull, "--json"))["warnings"]] == ["at_chance"]
+    listed = {line.split()[1]: line for line in succeeded(run("list")).splitlines()}
+    assert "succeeded, at chance" in listed[dull]
+    assert "at chance" not in listed[name]
+    assert "warning" not in run("watch", name).stderr + succeeded(run("show", name))
+
+
+def test_the_majority_class_is_beside_the_front(run: Run, stored: Stored, name: str) -> None:
+    assert "50.00 % top-1 (50.00 % on the selection split) by always answering 'cat'" in succeeded(run("show", name))
+    [line] = [line for line in succeeded(run("front", name)).splitlines() if line.endswith("majority class")]
+    assert line.split()[:2] == ["always", "cat"]
+    assert line.count("50.00 %") == 2
+
+
 def test_the_best_point_under_a_budget(run: Run, stored: Stored, name: str) -> None:
     chosen = parsed(run("select", name, "--max-macs", "1M", "--max-params", "50k", "--json"))
     assert chosen["id"] == stored.point_ids[1]

@@ -20,6 +20,7 @@ from api.schemas.methods import FamilyList, MethodList
 from api.schemas.pages import Page
 from api.schemas.searches import Estimate
 from api.schemas.trials import Curves, LogLine, Trial, TrialDetail
+from api.schemas.weights import Weights, WeightsSourceList
 from api.schemas.workers import WorkerList
 from paretofit.fronts import Front
 from paretofit.point import Point, PointDetail
@@ -33,6 +34,12 @@ READ: dict[str, type[BaseModel] | None] = {
     "get_dataset": Dataset,
     "upload_dataset": Dataset,
     "delete_dataset": None,
+    "create_weights": Weights,
+    "list_weights": Page[Weights],
+    "list_weights_sources": WeightsSourceList,
+    "get_weights": Weights,
+    "upload_weights": Weights,
+    "delete_weights": None,
     "create_search": SearchDetail,
     "estimate_search": Estimate,
     "list_searches": Page[Search],
@@ -68,6 +75,7 @@ READ: dict[str, type[BaseModel] | None] = {
     # Text, bytes, schemas: no document that has a type.
     "get_model_card": None,
     "download_artifact": None,
+    "download_weights": None,
     "get_method_schema": None,
     "export_study": None,
 }

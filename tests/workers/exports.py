@@ -28,12 +28,12 @@ def blobs(fleet: Fleet) -> BlobStore:
     return open_store((fleet.home / "blobs").as_uri())
 
 
-def add_point(fleet: Fleet, folder: Path, content: bytes | None = None, *, bias: float = 0.0) -> str:
-    """A point whose weights are a new network's with this `bias`, or these bytes."""
+def add_point(fleet: Fleet, folder: Path, content: bytes | None = None, *, scale: float = 1.0) -> str:
+    """A point whose weights are a new network's with a classifier of this `scale`, or these bytes."""
     network = build(architecture("wrn_10_1", nominal=32, classes=4, channels=1))
     for layer in network.modules():
         if isinstance(layer, nn.Linear):
-            nn.init.constant_(layer.bias, bias)
+            nn.init.uniform_(layer.weight, 0.5 * scale, scale)
     record = {"key": "net", "architecture": network.architecture.to_json(), "input_size": list(SIZE), "config": {}}
     path = folder / "weights"
     checkpoint.save(path, network, record) if content is None else path.write_bytes(content)

@@ -127,7 +127,7 @@ def test_an_end_is_told_until_it_is_heard_and_signed(posting: Fleet) -> None:
         assert body == again
         message = verified(mine.secret, first, body)
         assert message["type"] == "search.cancelled"
-        assert message["data"] == {"search_id": search, "seq": 2, "points": 0}
+        assert message["data"] == {"search_id": search, "seq": 2, "points": 0, "warnings": []}
         assert verified(mine.secret, second, again) == message
         with pytest.raises(AssertionError):
             verified(twin.secret, first, body)

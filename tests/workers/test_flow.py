@@ -99,6 +99,37 @@ def test_error_of_a_method_fails_at_once_and_says_what_happened(fleet: Fleet) ->
     assert error == {**trial.error, "trial": 0}
 
 
+def test_a_training_that_learns_nothing_fails_with_its_code_and_is_not_tried_again(fleet: Fleet) -> None:
+    search_id = fleet.add_search(fault="not_learning")
+    fleet.await_state(search_id, "failed")
+    (trial,) = rows.trials(fleet.engine, search_id)
+    assert (trial.state, trial.lease_epoch, trial.crash_count) == ("failed", 1, 0)
+    expected = {"code": "not_learning", "detail": "the training accuracy stays at 14.0 %"}
+    assert trial.error is not None
+    assert {name: trial.error[name] for name in expected} == expected
+    assert rows.search(fleet.engine, search_id).error == {**trial.error, "trial": 0}
+
+
+def test_the_other_trials_of_a_search_go_on(fleet: Fleet) -> None:
+    search_id = fleet.add_search(fault="not_learning_first", trials=2)
+    fleet.await_state(search_id, "succeeded")
+    assert [trial.state for trial in rows.trials(fleet.engine, search_id)] == ["failed", "completed"]
+    assert rows.search(fleet.engine, search_id).stop_reason == "trials_failed"
+
+
+def test_trial_that_diverges_fails_with_a_code_of_its_own(fleet: Fleet) -> None:
+    search_id = fleet.add_search(fault="diverge")
+    fleet.await_state(search_id, "failed")
+    (trial,) = rows.trials(fleet.engine, search_id)
+    assert (trial.state, trial.crash_count) == ("failed", 0)
+    assert trial.error is not None
+    assert trial.error["code"] == "diverged"
+    assert trial.error["detail"].endswith("lower learning_rate")
+    error = rows.search(fleet.engine, search_id).error
+    assert error is not None
+    assert error["code"] == "diverged"
+
+
 def test_trainer_that_dies_without_a_word_is_tried_again_but_not_for_ever(fleet: Fleet) -> None:
     search_id = fleet.add_search(fault="exit", steps=4)
     fleet.await_state(search_id, "failed")

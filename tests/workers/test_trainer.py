@@ -8,7 +8,7 @@ import pytest
 from search.reporter import Trial
 from search.spec import ResolvedSpec
 from tests.db.rows import PROFILE
-from workers.trainer import is_out_of_memory, read_order, write_order
+from workers.trainer import failure, is_out_of_memory, read_order, write_order
 
 
 class OutOfMemoryError(RuntimeError):
@@ -37,6 +37,24 @@ def test_memory_that_ran_out_is_recognised(error: Exception) -> None:
 )
 def test_other_errors_are_not_about_memory(error: Exception) -> None:
     assert not is_out_of_memory(error)
+
+
+class NotLearningError(ValueError):
+    code = "not_learning"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (NotLearningError("14 % after 200 steps"), "not_learning"),
+        (ValueError("no"), "error"),
+        (MemoryError(), "oom"),
+        (OutOfMemoryError("CUDA out of memory"), "oom"),
+    ],
+)
+def test_a_failure_has_the_code_of_its_error(error: Exception, code: str) -> None:
+    assert failure(error)["code"] == code
+    assert failure(error)["detail"] == (str(error) or type(error).__name__)
 
 
 def test_torch_says_that_memory_ran_out() -> None:

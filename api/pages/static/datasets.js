@@ -1,58 +1,9 @@
-// A new dataset: made first, then its archive sent in parts, each of which may be sent again.
+// A new dataset: made first, then its archive sent.
 
 import {request} from "./api.js";
 import {onSubmit} from "./forms.js";
 import "./live.js";
-
-const PART = 4 * 1024 ** 2;
-const TRIES = 5;
-
-function megabytes(bytes) {
-  return `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
-}
-
-// From where it stopped: what the service has is asked for after every failure.
-async function upload(id, file, tell) {
-  let {uploaded_bytes: start} = await request("GET", `/v1/datasets/${id}`);
-  if (start >= file.size) start = 0;
-  let failures = 0;
-  while (start < file.size) {
-    const end = Math.min(start + PART, file.size);
-    try {
-      await request("PUT", `/v1/datasets/${id}/content`, file.slice(start, end), {
-        headers: {"Content-Range": `bytes ${start}-${end - 1}/${file.size}`, "Content-Type": "application/octet-stream"},
-      });
-      start = end;
-      failures = 0;
-    } catch (error) {
-      // A refusal stays one; a lost connection does not.
-      const passing = error.status === undefined || error.status >= 500 || error.document.code === "upload_offset";
-      if (!passing || (failures += 1) >= TRIES) throw error;
-      await new Promise((done) => setTimeout(done, 500 * 2 ** failures));
-      const dataset = await request("GET", `/v1/datasets/${id}`);
-      if (!["pending", "uploading"].includes(dataset.state)) return;
-      start = dataset.uploaded_bytes;
-    }
-    tell(start, file.size);
-  }
-}
-
-async function send(form, id, file) {
-  if (file.size === 0) throw new Error("The archive is empty: choose another file.");
-  if (file.size > Number(form.dataset.maxBytes)) {
-    throw new Error(`The archive has ${megabytes(file.size)}; this service takes ${megabytes(Number(form.dataset.maxBytes))} at most.`);
-  }
-  document.getElementById("upload").hidden = false;
-  const bar = document.getElementById("upload-progress");
-  const status = document.getElementById("upload-status");
-  let spoken = -1;
-  await upload(id, file, (sent, size) => {
-    bar.value = sent / size;
-    const tenth = Math.floor((10 * sent) / size);
-    if (tenth > spoken) status.textContent = `${megabytes(sent)} of ${megabytes(size)} sent`;
-    spoken = tenth;
-  });
-}
+import {send} from "./uploads.js";
 
 function specification({elements}) {
   const kind = elements.source.value;
@@ -96,7 +47,7 @@ if (fresh !== null) {
     const [file] = fresh.elements.archive.files;
     if (fresh.elements.source.value === "upload") {
       try {
-        await send(fresh, id, file);
+        await send(fresh, `/v1/datasets/${id}`, file);
       } catch (error) {
         error.message += ` What has arrived is kept: go on at /datasets/${id}.`;
         throw error;
@@ -109,7 +60,7 @@ if (fresh !== null) {
 const resumed = document.getElementById("resume-upload");
 if (resumed !== null) {
   onSubmit(resumed, async () => {
-    await send(resumed, resumed.dataset.dataset, resumed.elements.archive.files[0]);
+    await send(resumed, `/v1/datasets/${resumed.dataset.dataset}`, resumed.elements.archive.files[0]);
     location.assign(`/datasets/${resumed.dataset.dataset}`);
   });
 }

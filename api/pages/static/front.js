@@ -126,7 +126,7 @@ function figure(data, {others, clouds, front, baselines}, view, colour, shown) {
     layout: {
       xaxis: {...costAxis(data.label, data.x), ...view.x},
       yaxis: {title: {text: "Accuracy, selection split"}, tickformat: "~%", ...view.y},
-      shapes: shapes(colour, clouds, shown),
+      shapes: shapes(colour, clouds, data.majority, shown),
       annotations: annotations(data, view, colour, shown),
       hovermode: "closest",
       showlegend: false,
@@ -134,9 +134,14 @@ function figure(data, {others, clouds, front, baselines}, view, colour, shown) {
   };
 }
 
-// The points beside the front, which round and square caps make dots (style.css), and a line at the budget.
-function shapes(colour, [cloud, missed], {bound, dominated}) {
+// The points beside the front, which round and square caps make dots (style.css), and lines at the majority class's accuracy
+// and at the budget.
+function shapes(colour, [cloud, missed], majority, {bound, dominated}) {
   const found = [];
+  if (majority !== null) {
+    const line = {color: colour("faint"), width: 2, dash: "dot"};
+    found.push({type: "line", layer: "below", xref: "paper", x0: 0, x1: 1, y0: majority, y1: majority, line});
+  }
   if (cloud && dominated) found.push({type: "path", layer: "between", path: cloud, opacity: 0.45, line: {color: colour("faint"), width: 6}});
   if (missed && dominated) found.push({type: "path", layer: "below", path: missed, opacity: 0.65, line: {color: colour("bad"), width: 5}});
   if (!Number.isNaN(bound)) {

@@ -9,6 +9,8 @@ const PAUSE = 400;
 const form = document.getElementById("search");
 const result = document.getElementById("estimate-result");
 const constraints = document.getElementById("constraints");
+// Methods that cannot start from trained weights have none.
+const start = document.getElementById("start");
 let pending = null;
 let timer = null;
 
@@ -23,6 +25,7 @@ function body() {
   for (const group of form.querySelectorAll("[data-optional]")) {
     if (group.querySelector(".opens").checked) put(document_, group.dataset.optional, {});
   }
+  if (start?.value) document_.method.start = JSON.parse(start.value);
   document_.name = form.querySelector("#name").value.trim();
   document_.dataset_id = form.querySelector("#dataset-id").value;
   document_.seed = Number(form.querySelector("#seed").value || 0);
@@ -103,6 +106,7 @@ function soon() {
 
 async function estimate() {
   pending?.abort();
+  if (start?.selectedOptions[0].dataset.fetching) return;
   pending = new AbortController();
   clear(form);
   try {
@@ -156,6 +160,36 @@ function tell(found) {
   result.replaceChildren(list);
 }
 
+// -- published weights, which the service fetches when they are chosen
+
+async function fetchWeights(option) {
+  const help = document.getElementById("start-help");
+  const name = option.dataset.source;
+  delete option.dataset.source;
+  option.dataset.fetching = name;
+  help.textContent = `Fetching ${name} …`;
+  try {
+    let weights = await request("POST", "/v1/weights", {name, source: {kind: "named", name}});
+    option.value = JSON.stringify({weights: weights.id});
+    while (!["ready", "rejected"].includes(weights.state)) {
+      await new Promise((done) => setTimeout(done, 1000));
+      weights = await request("GET", `/v1/weights/${weights.id}`);
+    }
+    help.textContent = weights.state === "ready" ? `${name} is ready.` : `${name}: ${weights.error.detail}`;
+  } catch (error) {
+    help.textContent = error.message;
+    option.dataset.source = name;
+  } finally {
+    delete option.dataset.fetching;
+    soon();
+  }
+}
+
+start?.addEventListener("change", () => {
+  const [option] = start.selectedOptions;
+  if (option.dataset.source) fetchWeights(option);
+});
+
 // -- what a person does
 
 form.addEventListener("input", soon);
@@ -187,6 +221,7 @@ function startAgain(changed) {
   // A preset is of one method.
   if (changed === elements.method) elements.preset.value = "";
   elements.dataset.value = form.querySelector("#dataset-id").value;
+  if (start) elements.weights.value = start.value ? (JSON.parse(start.value).weights ?? "") : "";
   startFrom.requestSubmit();
 }
 

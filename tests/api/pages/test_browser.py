@@ -7,15 +7,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import Browser, Page, Route, expect
 from sqlalchemy import Engine, update
 
 from db.engine import transaction
-from db.tables import MetricRow, PointRow
+from db.tables import MetricRow, PointRow, WeightsRow
 from tests.api import rows
 from tests.api.pages.browser import DESKTOP, PHONE, Scheme, drawn, violations, visiting
 from tests.api.process import Api, running
 from tests.api.test_exports import RECORD
+from tests.api.test_weights import FILE
+from tests.db import rows as workers
 
 PAGES = (
     "/searches",
@@ -27,6 +29,9 @@ PAGES = (
     "/compare?search={search}&search={other}",
     "/datasets",
     "/datasets/{dataset}",
+    "/weights",
+    "/weights/{weights}",
+    "/searches/new?dataset={dataset}&weights={weights}",
     "/workers",
     "/keys",
 )
@@ -37,6 +42,7 @@ def made(stored: Engine) -> dict[str, str]:
     """Ids of what the pages show: two searches with points, one of which runs."""
     dataset = rows.ready_dataset(stored, report={"class_counts": {"train": {"bag": 500}}, "corrupt": ["x.png"]})
     ids = {"dataset": dataset, "search": rows.search(stored, dataset, labels={"team": "vision"})}
+    ids["weights"] = workers.add_weights(stored, name="from elsewhere")
     ids["other"] = rows.search(stored, dataset)
     began = datetime.now(UTC)
     ids["trial"] = rows.trial(stored, ids["search"], params={"stage": "train"}, started_at=began, finished_at=began)
@@ -94,6 +100,36 @@ def test_what_is_chosen_before_the_page_s_module_runs_counts(chromium: Browser, 
         module.continue_()
         visit.page.wait_for_url(re.compile("preset=tiny"))
         assert visit.page.locator("#dataset-id").input_value() == made["dataset"]
+
+
+def test_the_majority_class_is_a_line_in_both_drawings(chromium: Browser, api: Api, stored: Engine) -> None:
+    search = rows.search(stored, rows.ready_dataset(stored, report={"class_counts": rows.COUNTS}))
+    trial = rows.trial(stored, search)
+    rows.point(stored, search, trial, "small", macs=1e6, params=1e5, selection_top1=0.3, top1=0.3)
+    rows.point(stored, search, trial, "large", macs=5e6, params=1e5, selection_top1=0.41, top1=0.36)
+    rows.end(stored, search)
+    url = str(api.http.base_url).rstrip("/")
+    with visiting(chromium, url) as visit:
+        page = visit.open(f"/searches/{search}")
+        expect(page.locator("#summary .warning")).to_contain_text("always answering 'boot' reaches 35.0 %")
+        assert violations(page) == []
+        sketched = _height(page, "line.majority")
+        drawn(page)
+        expect(page.locator("#front-chart .picture")).to_have_count(0)
+        # Their margins differ by a few pixels.
+        assert abs(sketched - _height(page, ".layer-below .shapelayer path")) < 25
+        assert visit.open("/searches").locator(".badge.warning").first.inner_text() == "at chance"
+        assert violations(page) == []
+
+
+def _height(page: Page, mark: str) -> float:
+    """Of the only such mark in the front's chart, pixels from the chart's upper edge."""
+    found = page.locator(f"#front-chart {mark}")
+    expect(found).to_have_count(1)
+    chart, box = page.locator("#front-chart").bounding_box(), found.bounding_box()
+    assert chart is not None
+    assert box is not None
+    return box["y"] - chart["y"]
 
 
 def test_the_front_is_there_before_its_scripts(chromium: Browser, api: Api, made: dict[str, str]) -> None:
@@ -211,6 +247,66 @@ def test_a_dataset_comes_from_a_bucket(
         page.wait_for_url("**/datasets/ds_*")
         made = opened.http.get(f"/v1/datasets/{page.url.rpartition('/')[2]}").json()
         assert (made["source"]["kind"], made["source"]["url"]) == ("s3", "s3://shared/default/some.zip")
+
+
+def test_weights_are_added_from_a_file(chromium: Browser, api: Api, tmp_path: Path) -> None:
+    (tmp_path / "mine.safetensors").write_bytes(FILE)
+    (tmp_path / "model.safetensors").write_bytes(b"PK" + FILE)
+    with visiting(chromium, str(api.http.base_url).rstrip("/")) as visit:
+        page = visit.open("/weights")
+        page.get_by_label("A safetensors file").check()
+        expect(page.locator("[name=published]")).to_be_hidden()
+        page.get_by_label("File (safetensors)").set_input_files(tmp_path / "model.safetensors")
+        expect(page.get_by_label("Name", exact=True)).to_have_value("model")
+        page.get_by_role("button", name="Add").click()
+        expect(page.get_by_role("alert")).to_contain_text("paretofit weights add FILE")
+        visit.complaints.clear()  # the browser's own line about the 415
+        page.get_by_label("File (safetensors)").set_input_files(tmp_path / "mine.safetensors")
+        page.get_by_label("Licence of the weights").fill("CC0")
+        page.get_by_role("button", name="Add").click()
+        page.wait_for_url("**/weights/wts_*")
+        expect(page.locator("#weights .badge")).to_have_text("converting")
+        made = api.http.get(f"/v1/weights/{page.url.rpartition('/')[2]}").json()
+        assert (made["name"], made["options"]["licence"]) == ("mine", "CC0")
+        assert made["source"]["size"] == len(FILE)
+
+
+def test_published_weights_are_added_by_name(chromium: Browser, api: Api) -> None:
+    with visiting(chromium, str(api.http.base_url).rstrip("/")) as visit:
+        page = visit.open("/weights")
+        page.locator("[name=published]").select_option("resnet18")
+        expect(page.get_by_label("Name", exact=True)).to_have_value("resnet18")
+        page.get_by_role("button", name="Add").click()
+        page.wait_for_url("**/weights/wts_*")
+        made = api.http.get(f"/v1/weights/{page.url.rpartition('/')[2]}").json()
+        assert made["source"] == {"kind": "named", "name": "resnet18"}
+
+
+def test_a_search_starts_from_chosen_weights(chromium: Browser, api: Api, stored: Engine, made: dict[str, str]) -> None:
+    with visiting(chromium, str(api.http.base_url).rstrip("/")) as visit:
+        page = visit.open(f"/weights/{made['weights']}")
+        page.get_by_role("link", name="New search from them").click()
+        chosen = page.get_by_label("Trained weights")
+        expect(chosen.locator("option:checked")).to_have_text("from elsewhere (fd_mobilenet x 0.25)")
+        page.locator("#dataset-id").select_option(made["dataset"])
+        page.locator("#name").fill("started")
+        page.get_by_role("button", name="Start the search").click()
+        page.wait_for_url("**/searches/srch_*")
+        spec = api.http.get(f"/v1/searches/{page.url.rpartition('/')[2]}").json()["spec"]
+        assert spec["method"]["start"]["weights"] == made["weights"]
+        # Published ones are fetched first.
+        page = visit.open(f"/searches/new?dataset={made['dataset']}")
+        with page.expect_response(lambda answer: answer.request.method == "POST" and "/weights" in answer.url) as added:
+            page.get_by_label("Trained weights").select_option(label="resnet34 (resnet34 x 1)")
+        expect(page.locator("#start-help")).to_contain_text("Fetching resnet34")
+        fetched = added.value.json()
+        with transaction(stored) as session:
+            values = {"state": "ready", "sha256": "d" * 64, "size": 9, "record": workers.RECORD}
+            session.execute(update(WeightsRow).where(WeightsRow.id == fetched["id"]).values(**values))
+        expect(page.locator("#start-help")).to_contain_text("resnet34 is ready")
+        expect(page.locator("#estimate-result")).to_contain_text("That meet the constraints")
+        visit.open("/searches/new?method=scalenet")
+        expect(page.get_by_label("Trained weights")).to_have_count(0)
 
 
 def test_the_curves_of_every_trial_can_be_chosen(

@@ -47,7 +47,16 @@ def search_id(stored: Engine) -> str:
 
 
 def test_pages_run_their_own_files_only(http: httpx.Client, search_id: str) -> None:
-    for path in ("/searches", "/searches/new", f"/searches/{search_id}", "/compare", "/datasets", "/workers", "/keys"):
+    for path in (
+        "/searches",
+        "/searches/new",
+        f"/searches/{search_id}",
+        "/compare",
+        "/datasets",
+        "/weights",
+        "/workers",
+        "/keys",
+    ):
         answer = http.get(path)
         assert answer.status_code == 200
         policy = answer.headers["content-security-policy"]
@@ -66,6 +75,13 @@ def test_what_users_write_is_text(http: httpx.Client, search_id: str) -> None:
         text = http.get(path).text
         assert "<b>bold</b>" not in text
         assert "&lt;b&gt;bold&lt;/b&gt;" in text
+
+
+def test_a_dataset_page_names_classes_that_a_split_lacks(http: httpx.Client, stored: Engine) -> None:
+    dataset = rows.ready_dataset(stored, report={"missing_classes": {"report": ["hat", "t<shirt"]}})
+    text = http.get(f"/datasets/{dataset}").text
+    assert "Classes without images in the report split: hat, t&lt;shirt" in text
+    assert "Classes without images in the selection split" not in text
 
 
 def test_a_search_is_repeated_with_its_device(http: httpx.Client, stored: Engine) -> None:
@@ -101,6 +117,58 @@ def test_parts_of_a_search(http: httpx.Client, search_id: str) -> None:
     assert len(re.findall('data-point="', over_params)) == 1
 
 
+def test_a_result_at_chance_is_told_prominently(http: httpx.Client, stored: Engine) -> None:
+    dataset = rows.ready_dataset(stored, report={"class_counts": rows.COUNTS})
+    searches = []
+    for top1 in (0.36, 0.9):
+        search_id = rows.search(stored, dataset)
+        rows.point(stored, search_id, rows.trial(stored, search_id), "k", macs=1e6, selection_top1=top1, top1=top1)
+        assert "problem warning" not in http.get(f"/searches/{search_id}").text
+        rows.end(stored, search_id)
+        searches.append(search_id)
+    chance, better = searches
+    text = http.get(f"/searches/{chance}").text
+    notice = text[text.index('<p class="problem warning">') :].partition("</p>")[0]
+    assert "always answering &#39;boot&#39; reaches 35.0 %" in notice
+    assert "start from trained weights (<code>start</code>)" in notice
+    assert "at_chance" in notice
+    assert "problem warning" not in http.get(f"/searches/{better}").text
+    listed = http.get("/searches").text
+    badge = '<span class="badge warning"'
+    for search_id, shown in ((chance, True), (better, False)):
+        row = listed[listed.index(f'id="pick-{search_id}"') :].partition("</tr>")[0]
+        assert (badge in row) == shown
+    assert (">at chance</span>" in http.get(f"/compare?search={chance}").text) is True
+    assert badge not in http.get(f"/compare?search={better}").text
+
+
+def test_the_majority_class_is_beside_the_front(http: httpx.Client, stored: Engine) -> None:
+    search_id = rows.search(stored, rows.ready_dataset(stored, report={"class_counts": rows.COUNTS}))
+    trial = rows.trial(stored, search_id)
+    for number, accuracy in enumerate((0.36, 0.9)):
+        rows.point(stored, search_id, trial, f"k{number}", macs=1e6 * (number + 1), selection_top1=accuracy)
+    for path in (f"/searches/{search_id}", f"/searches/{search_id}/parts/front"):
+        text = http.get(path).text
+        row = text[text.index('<tr class="majority">') :].partition("</tr>")[0]
+        assert "Always boot" in row
+        assert row.index("40.00 %") < row.index("35.00 %")
+        assert '<span class="majority">majority class 40.00 %</span>' in text
+        assert '<line class="majority"' in text
+        assert '"majority": 0.4' in text
+    uncounted = rows.search(stored, rows.ready_dataset(stored))
+    assert "majority class" not in http.get(f"/searches/{uncounted}").text
+
+
+def test_a_failed_trial_shows_its_code_and_what_that_means(http: httpx.Client, stored: Engine, search_id: str) -> None:
+    error = {"code": "not_learning", "detail": "the training accuracy stays at 14.0 %"}
+    trial = rows.trial(stored, search_id, 3, state="failed", error=error)
+    shown = "the training accuracy stays at 14.0 % <code>not_learning</code>"
+    assert shown in http.get(f"/searches/{search_id}").text
+    text = http.get(f"/trials/{trial}").text
+    assert shown in text
+    assert "The training learned nothing beyond the frequencies of the classes" in text
+
+
 def test_a_trial_shows_the_end_of_its_log(http: httpx.Client, stored: Engine, search_id: str) -> None:
     trial = rows.trial(stored, search_id, 2)
     with transaction(stored) as session:
@@ -132,6 +200,7 @@ def test_a_point_shows_the_pictures_of_itself(http: httpx.Client, stored: Engine
         ("/points/none", 404, "no point"),
         ("/trials/none", 404, "no trial"),
         ("/datasets/none", 404, "no dataset"),
+        ("/weights/none", 404, "no weights"),
         ("/searches/new?method=none", 404, "choose one of"),
         ("/searches/new?preset=none", 404, "choose one of"),
         ("/compare?x=none", 422, "choose one of"),

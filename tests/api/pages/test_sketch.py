@@ -13,7 +13,7 @@ from api.pages.sketch import SIDE, Sketch, sketch
 def chart(*front: tuple[float, float], **more: Any) -> dict[str, Any]:
     """As `fronts.Drawn.chart` gives it."""
     rows = [[str(number), str(number), *point, None] for number, point in enumerate(front)]
-    return {"front": rows, "baselines": [], "dominated": [], "infeasible": [], "bound": None, **more}
+    return {"front": rows, "baselines": [], "dominated": [], "infeasible": [], "bound": None, "majority": None, **more}
 
 
 def drawn(**given: Any) -> Sketch:
@@ -73,6 +73,13 @@ def test_no_tick_is_beyond_what_can_be() -> None:
     found = sketch(chart((1e5, 0.97), (1e6, 1.0), (1e7, 0.0)))
     assert found is not None
     assert [tick.text for tick in found.y.ticks] == ["0%", "20%", "40%", "60%", "80%", "100%"]
+
+
+def test_the_majority_class_is_a_line_where_it_is_in_sight() -> None:
+    assert drawn().majority is None
+    assert drawn(majority=0.1).majority is None
+    # Of the axis from 0.48 to 0.96.
+    assert drawn(majority=0.6).majority == 75.0
 
 
 def test_no_points_are_no_drawing() -> None:

@@ -1,0 +1,155 @@
+"""The content of a dataset or of weights as it arrives: begun, kept after an interruption, finished. Each step is a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+
+from api import problems, quotas
+from api.services import Services
+from api.uploads import Part
+from db import publication
+from db.engine import transaction
+
+HEAD: Final = 16
+"""Bytes of the beginning that `Receiver.check_head` is given; fewer if the whole content is shorter."""
+
+
+class Row(Protocol):
+    """A row that an upload belongs to."""
+
+    @property
+    def state(self) -> Any: ...
+
+    @property
+    def source(self) -> Any: ...
+
+    @property
+    def uploaded_bytes(self) -> Any: ...
+
+
+class Table(Protocol):
+    """The queries of a kind of resource that takes uploads: the modules `db.datasets` and `db.weights`."""
+
+    def get(self, session: Session, tenant: str, resource_id: str, /) -> Row | None: ...
+
+    def start_upload(self, session: Session, tenant: str, resource_id: str, /) -> bool: ...
+
+    def keep_upload(self, session: Session, tenant: str, resource_id: str, uploaded_bytes: int, /) -> None: ...
+
+    def finish_upload(self, session: Session, tenant: str, resource_id: str, /, *, sha256: str, size: int) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """Receives the content of one row of `table`. `kind` names the row in messages (`dataset`), `path` is where rows are listed.
+    `max_bytes` is a limit besides that of all uploads. `check_head` is given the first bytes before any is written, and may
+    raise a ProblemError: then nothing is kept."""
+
+    service: Services
+    table: Table
+    tenant: str
+    resource_id: str
+    kind: str
+    path: str
+    max_bytes: int | None = None
+    check_head: Callable[[bytes], None] | None = None
+
+    async def receive(self, request: Request, content_range: str | None) -> None:
+        """Store a request's body, and with its last part hand the content on. What arrived before a disconnection stays.
+
+        Raises NotFoundError, NotUploadableError, QuotaExceededError, and what `Uploads.writing` and `Uploads.receive` raise.
+        """
+        part = Part.of(content_range, request.headers.get("content-length"))
+        await run_in_threadpool(self._find)
+        async with self.service.uploads.writing(self.resource_id) as file:
+            try:
+                await run_in_threadpool(self._begin, part)
+                body: AsyncIterator[bytes] = request.stream()
+                if self.check_head is not None and part.start == 0:
+                    body = _checked(body, self.check_head)
+                await self.service.uploads.receive(file, part, body, max_bytes=self.max_bytes)
+            except (problems.ProblemError, ClientDisconnect) as error:
+                if isinstance(error, problems.ProblemError):
+                    self.service.metrics.upload_refused(error.code)
+                await run_in_threadpool(self._keep)
+                raise
+            await run_in_threadpool(self._finish if part.last else self._keep)
+
+    def _find(self) -> None:
+        with transaction(self.service.engine) as session:
+            self._found(session)
+
+    def _found(self, session: Session) -> Row:
+        row = self.table.get(session, self.tenant, self.resource_id)
+        if row is None:
+            raise problems.NotFoundError(f"no {self.kind} {self.resource_id!r}; GET {self.path} lists yours")
+        return row
+
+    def _begin(self, part: Part) -> None:
+        with transaction(self.service.engine) as session:
+            row = self._found(session)
+            more = max((part.total or 0) - row.uploaded_bytes, 0)
+            quotas.admit_bytes(session, self.tenant, self.service.settings, more=more)
+            if row.source["kind"] != "upload":
+                raise problems.NotUploadableError(
+                    f"its source is {row.source['kind']!r}: POST {self.path} with source {{'kind': 'upload'}} to send content"
+                )
+            if not self.table.start_upload(session, self.tenant, self.resource_id):
+                raise problems.NotUploadableError(
+                    f"its content is complete (state {row.state}): POST {self.path} again to send other content"
+                )
+
+    def _keep(self) -> None:
+        """Count what has arrived from now on. Nothing of it stays if it is more than the tenant may have: others were quicker,
+        or its size was not announced."""
+        arrived = self.service.uploads.arrived(self.resource_id)
+        try:
+            with transaction(self.service.engine) as session:
+                row = self.table.get(session, self.tenant, self.resource_id)
+                if row is not None and arrived > row.uploaded_bytes:
+                    quotas.admit_bytes(session, self.tenant, self.service.settings, more=arrived - row.uploaded_bytes)
+                self.table.keep_upload(session, self.tenant, self.resource_id, arrived)
+        except problems.QuotaExceededError:
+            self.service.uploads.discard(self.resource_id)
+            with transaction(self.service.engine) as session:
+                self.table.keep_upload(session, self.tenant, self.resource_id, 0)
+            raise
+
+    def _finish(self) -> None:
+        service = self.service
+        gone = problems.NotFoundError(f"{self.kind} {self.resource_id!r} was deleted meanwhile")
+        # Before it is in the blob store, which would have it for a day. (Of nothing, the row would be as before.)
+        if service.uploads.arrived(self.resource_id):
+            self._keep()
+        try:
+            blob = service.blobs.put(service.uploads.path(self.resource_id))
+        except FileNotFoundError as error:
+            raise gone from error
+        with transaction(service.engine) as session:
+            publication.confirm(session, service.blobs, [blob.sha256])
+            if not self.table.finish_upload(session, self.tenant, self.resource_id, sha256=blob.sha256, size=blob.size):
+                raise gone
+        service.uploads.discard(self.resource_id)
+
+
+async def _checked(body: AsyncIterator[bytes], check: Callable[[bytes], None]) -> AsyncIterator[bytes]:
+    """The same bytes; none is passed on before `check` has seen the first `HEAD` of them, or all if there are fewer."""
+    held, checked = b"", False
+    async for chunk in body:
+        if checked:
+            yield chunk
+            continue
+        held += chunk
+        if len(held) >= HEAD:
+            check(held[:HEAD])
+            checked = True
+            yield held
+    if not checked:
+        check(held)
+        yield held

@@ -1,0 +1,223 @@
+"""Trained weights from the command line and the clients, through a running service."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models import checkpoint
+from paretofit.client import AsyncClient, Client
+from paretofit.errors import ApiError, UsageError, WeightsRejectedError
+from tests.launch.service import Service
+from tests.models.pretrained.test_fetch import shared_package
+from tests.paretofit.stored import Stored
+from tests.paretofit.test_cli import Run, parsed, succeeded
+from tests.paretofit.test_cli import run as run  # a fixture
+from tests.search.weights import files
+
+
+def test_sources_are_listed(run: Run) -> None:
+    listed = parsed(run("weights", "sources", "--json"))
+    assert {"mobilenet_v2", "mobilenet_v1", "resnet50"} <= {each["name"] for each in listed}
+    assert "Apache-2.0" in succeeded(run("weights", "sources"))
+
+
+def test_methods_name_the_sources_of_families(run: Run) -> None:
+    shown = " ".join(succeeded(run("methods", "mutualnet")).split())
+    assert "Published weights that a family can start from" in shown
+    assert "resnet50 resnet50" in shown
+    assert "Published weights" not in succeeded(run("methods", "scalenet"))
+
+
+def test_a_safetensors_file_is_added_shown_and_deleted(run: Run, tmp_path: Path, name: str) -> None:
+    files.write(tmp_path / "mine.safetensors", classes=2)
+    arguments = ("--name", name, "--licence", "CC0", "--mean", "0.5,0.5,0.5", "--std", "0.25,0.25,0.25")
+    made = parsed(run("weights", "add", "mine.safetensors", *arguments, "--classes", "cat,dog", "--json"))
+    assert (made["name"], made["state"]) == (name, "ready")
+    record = made["record"]
+    assert (record["family"], record["licence"], record["class_names"]) == ("fd_mobilenet", "CC0", ["cat", "dog"])
+    assert record["mean"] == [0.5] * 3
+    shown = succeeded(run("weights", "show", name))
+    assert "fd_mobilenet x 0.25" in shown
+    assert "CC0" in shown
+    assert name in succeeded(run("weights", "list"))
+    assert made["id"] in [each["id"] for each in parsed(run("weights", "list", "--json"))]
+    assert parsed(run("weights", "show", made["id"][-12:], "--json"))["id"] == made["id"]
+    assert made["id"] in run("weights", "delete", name).stderr
+    assert run("weights", "show", name).exit_code == 3
+
+
+def test_class_names_come_from_a_file(run: Run, tmp_path: Path, name: str) -> None:
+    files.write(tmp_path / "mine.safetensors", classes=2)
+    (tmp_path / "classes.txt").write_text("cat\nbig dog\n\n")
+    made = parsed(run("weights", "add", "mine.safetensors", "--name", name, "--classes", "classes.txt", "--json"))
+    assert made["record"]["class_names"] == ["cat", "big dog"]
+
+
+def test_a_pytorch_file_is_converted_here(run: Run, tmp_path: Path, name: str) -> None:
+    weights = files.torchvision_mobilenet_v2()
+    torch.save({"state_dict": {f"module.{key}": value for key, value in weights.items()}}, tmp_path / f"{name}.pth")
+    made = parsed(run("weights", "add", f"{name}.pth", "--licence", "BSD-3-Clause", "--json"))
+    assert (made["name"], made["state"], made["error"]) == (name, "ready", None)
+    record = made["record"]
+    assert (record["family"], record["licence"], record["source"]) == ("mobilenet_v2", "BSD-3-Clause", f"{name}.pth")
+
+
+def test_a_package_that_two_sources_share_needs_a_name(
+    run: Run, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = shared_package(tmp_path, monkeypatch).name
+    refused = run("weights", "add", file)
+    assert refused.exit_code == 2
+    assert "mobilenet_v1 and fd_mobilenet are both made from this file" in " ".join(refused.stderr.split())
+    made = parsed(run("weights", "add", file, "--source", "fd_mobilenet", "--name", name, "--json"))
+    assert (made["state"], made["record"]["family"]) == ("ready", "fd_mobilenet")
+    wrong = run("weights", "add", "mobilenet_v2", "--source", "mobilenet_v2")
+    assert (wrong.exit_code, "is not a file" in wrong.stderr) == (2, True)
+
+
+def test_weights_for_non_commercial_use_are_added_when_confirmed(run: Run, tmp_path: Path, name: str) -> None:
+    files.write(tmp_path / "mine.safetensors", licence="CC-BY-NC-4.0")
+    arguments = ("weights", "add", "mine.safetensors", "--name", name, "--json")
+    refused = run(*arguments)
+    assert (refused.exit_code, json.loads(refused.stdout)["state"]) == (1, "rejected")
+    assert "--allow-non-commercial" in refused.stderr
+    made = parsed(run(*arguments, "--allow-non-commercial"))
+    assert (made["state"], made["record"]["licence"]) == ("ready", "CC-BY-NC-4.0")
+
+
+def test_a_start_names_a_point_by_its_search(run: Run, stored: Stored, name: str) -> None:
+    method = {"kind": "mutualnet", "start": {"point": f"{name}:best"}}
+    answer = run("submit", "-", stdin=json.dumps({"name": "x", "dataset": name, "method": method}))
+    # The stored point is only a stub, so the service refuses it, by its id.
+    assert answer.exit_code == 2
+    assert "/method/start/point" in answer.stderr
+    assert stored.point_ids[2] in answer.stderr
+    method["start"] = {"point": f"{name}:none"}
+    assert run("submit", "-", stdin=json.dumps({"name": "x", "dataset": name, "method": method})).exit_code == 3
+
+
+class Blocked:
+    """What no state dict holds: unpickling it would write a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_pytorch_file_that_runs_code_is_refused_here(run: Run, tmp_path: Path) -> None:
+    torch.save({"state_dict": Blocked(tmp_path / "executed")}, tmp_path / "bad.pth")
+    answer = run("weights", "add", "bad.pth")
+    assert answer.exit_code == 2
+    assert "was not loaded" in " ".join(answer.stderr.split())
+    assert not (tmp_path / "executed").exists()
+
+
+def test_without_torch_the_command_says_what_to_do(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "old.pth").write_bytes(pickle.dumps({"a": [1.0] * 100}))
+    # `None` in sys.modules is how Python marks a module that cannot be imported.
+    hide = f"""
+import sys
+sys.modules["torch"] = None
+sys.argv = ["paretofit", "--url", {service.url!r}, "weights", "add", "old.pth"]
+from paretofit.cli.main import run
+run()
+"""
+    answer = subprocess.run(
+        [sys.executable, "-c", hide], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert answer.returncode == 2
+    said = " ".join(answer.stderr.split())
+    assert "pip install 'paretofit[worker]'" in said
+    assert "save_file" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("missing.pth",), "there is no file missing.pth"),
+        (("no_such_source",), "/source/name"),
+        (("mobilenet_v2", "--licence", "MIT"), "a named source states its own"),
+        (("mobilenet_v2", "--mean", "a,b,c"), "--mean takes one number per channel"),
+        (("mine", "--licence", "CC-BY-NC-4.0"), "--allow-non-commercial"),
+        (("resnet50_swsl-1c2d.pth", "--licence", "MIT", "--name", "x"), "--allow-non-commercial"),
+        (("mine", "--mean", "0.5"), "mean and std belong together"),
+    ],
+)
+def test_wrong_usage_says_what_is_right(run: Run, tmp_path: Path, arguments: tuple[str, ...], expected: str) -> None:
+    for file in ("mine", "resnet50_swsl-1c2d.pth"):
+        (tmp_path / file).write_bytes(b"")
+    answer = run("weights", "add", *arguments)
+    assert answer.exit_code == 2
+    assert expected in " ".join(answer.stderr.split())
+    assert answer.stdout == ""
+
+
+def test_rejected_weights_exit_with_the_reason(run: Run, tmp_path: Path, name: str) -> None:
+    (tmp_path / "bad.safetensors").write_bytes(files.hostile()["NaN"][0])
+    answer = run("weights", "add", "bad.safetensors", "--name", name, "--json")
+    assert answer.exit_code == 1
+    assert json.loads(answer.stdout)["state"] == "rejected"
+    assert "not finite" in answer.stderr
+
+
+def test_an_addition_need_not_be_waited_for(run: Run, client: Client, tmp_path: Path, name: str) -> None:
+    files.write(tmp_path / "mine.safetensors")
+    made = parsed(run("weights", "add", "mine.safetensors", "--name", name, "--no-wait", "--json"))
+    assert made["state"] in {"converting", "ready"}
+    assert client.weights.wait(made["id"], timeout=60).state == "ready"
+
+
+def test_the_client_adds_and_downloads(client: Client, tmp_path: Path, name: str) -> None:
+    files.write(tmp_path / "mine")
+    made = client.weights.create({"name": name, "source": {"kind": "upload"}})
+    with pytest.raises(UsageError, match="are pending"):
+        client.weights.download(made.id, tmp_path / "copy")
+    sent: list[tuple[int, int]] = []
+    assert client.weights.upload(made.id, tmp_path / "mine", lambda *done: sent.append(done)).state == "converting"
+    assert sent[-1] == ((tmp_path / "mine").stat().st_size,) * 2
+    found = client.weights.wait(made.id, timeout=60)
+    copy = client.weights.download(made.id, tmp_path / "copy")
+    assert load_file(copy).keys() == load_file(tmp_path / "mine").keys()
+    assert checkpoint.read_record(copy) == found.record
+    client.weights.delete(made.id)
+    with pytest.raises(ApiError, match="no weights"):
+        client.weights.get(made.id)
+
+
+def test_the_asynchronous_client_does_the_same(service: Service, tmp_path: Path, name: str) -> None:
+    files.write(tmp_path / "mine")
+    (tmp_path / "bad").write_bytes(files.hostile()["another network"][0])
+
+    async def add() -> None:
+        async with AsyncClient(service.url) as client:
+            assert len(await client.weights.sources()) > 5
+            made = await client.weights.create({"name": name, "source": {"kind": "upload"}})
+            await client.weights.upload(made.id, tmp_path / "mine")
+            ready = await client.weights.wait(made.id, timeout=60)
+            assert ready.id in [each.id async for each in client.weights.list()]
+            bad = await client.weights.create({"name": name, "source": {"kind": "upload"}})
+            await client.weights.upload(bad.id, tmp_path / "bad")
+            with pytest.raises(WeightsRejectedError, match="unknown weights"):
+                await client.weights.wait(bad.id, timeout=60)
+
+    asyncio.run(add())
+
+
+def test_a_pickle_is_refused_by_the_service(client: Client, tmp_path: Path, name: str) -> None:
+    (tmp_path / "old").write_bytes(pickle.dumps({"a": [1.0] * 100}))
+    made = client.weights.create({"name": name, "source": {"kind": "upload"}})
+    with pytest.raises(ApiError, match="converts a PyTorch file") as refused:
+        client.weights.upload(made.id, tmp_path / "old")
+    assert (refused.value.status, refused.value.code) == (415, "not_safetensors")

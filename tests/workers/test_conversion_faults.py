@@ -1,0 +1,68 @@
+"""Conversions whose workers are killed or told to stop, and sources that cannot be fetched."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from db import weights
+from db.engine import transaction
+from tests.db import rows
+from tests.search.weights import files
+from tests.workers.fleet import Fleet, _kill, stop
+from tests.workers.test_conversion import ended, helper, upload
+
+SOURCE = "mobilenet_v2"
+
+
+def fetch(fleet: Fleet, name: str) -> str:
+    """What the API does with the name of a source."""
+    with transaction(fleet.engine) as session:
+        return weights.insert(session, "default", name=name, source={"kind": "named", "name": name}, options={}).id
+
+
+def test_a_killed_worker_loses_nothing(mortal: Fleet, tmp_path: Path) -> None:
+    files.write(tmp_path / "file")
+    weights_id = upload(mortal, tmp_path / "file")
+    mortal.start("workers.relay")
+    worker = mortal.start("workers", "light", "--processes", "1")
+    process = mortal.wait(lambda: helper(weights_id), "helper process")
+    _kill(worker)
+    assert process.wait(10) is not None or not process.is_running()
+    assert rows.weights(mortal.engine, weights_id).state == "converting"
+
+    second = mortal.start("workers", "light", "--processes", "1")
+    mortal.wait(lambda: helper(weights_id), "second attempt")
+    assert stop(second) < 20
+    assert helper(weights_id) is None
+    drained = rows.weights(mortal.engine, weights_id)
+    assert (drained.state, drained.crash_count, drained.lease_epoch) == ("converting", 1, 2)
+    assert drained.lease_expires_at is None
+
+    mortal.start("workers", "light", "--processes", "1")
+    row = ended(mortal, weights_id)
+    assert (row.state, row.lease_epoch) == ("ready", 3)
+    assert list((mortal.home / "blobs" / "incoming").iterdir()) == []
+    deadline = time.monotonic() + 5
+    while list((mortal.home / "scratch").iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_source_that_cannot_be_reached_names_the_remedy(mortal: Fleet) -> None:
+    mortal.environment |= {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": "/dev/null"}
+    mortal.start("workers.relay")
+    mortal.start("workers", "light", "--processes", "1")
+    row = ended(mortal, fetch(mortal, SOURCE))
+    assert row.error is not None
+    assert row.error["code"] == "source_failed"
+    assert "`paretofit weights add " in row.error["detail"]
+
+
+def test_a_source_that_was_disabled_meanwhile_is_not_fetched(mortal: Fleet) -> None:
+    mortal.environment |= {"PARETOFIT_WEIGHTS_SOURCES": "none"}
+    mortal.start("workers.relay")
+    mortal.start("workers", "light", "--processes", "1")
+    row = ended(mortal, fetch(mortal, SOURCE))
+    assert row.error is not None
+    assert row.error["code"] == "source_disabled"
