@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -87,9 +88,24 @@ def run(main: Callable[[], Report]) -> None:
 
     Exits with 1 if a claim is missed.
     """
+    _carry_out(main, _parser(main).parse_args())
+
+
+def run_on_data(main: Callable[[Path | None], Report]) -> None:
+    """As `run`, for a benchmark of a user's images: `--data ARCHIVE` names them."""
+    parser = _parser(main)
+    parser.add_argument("--data", type=Path, metavar="ARCHIVE", help="the images; unset: they are downloaded")
+    arguments = parser.parse_args()
+    _carry_out(partial(main, arguments.data), arguments)
+
+
+def _parser(main: Callable[..., Report]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=sys.modules[main.__module__].__doc__)
     parser.add_argument("--record", action="store_true", help=f"write the figures into {RECORD.name}")
-    arguments = parser.parse_args()
+    return parser
+
+
+def _carry_out(main: Callable[[], Report], arguments: argparse.Namespace) -> None:
     report = main()
     for claim in report.claims:
         sign = "<=" if claim.better == "lower" else ">="

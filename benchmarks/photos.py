@@ -13,13 +13,12 @@ A run that was interrupted goes on (`benchmarks.searches`).
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.harness import Claim, Report, run
+from benchmarks.harness import Claim, Report, run_on_data
 from benchmarks.searches import Asked, Searched, Searches, fetched, kept
 from outbound import Outbound, RefusedError
 from search.methods.mutualnet import budget
@@ -43,8 +42,8 @@ SHARED: Final[dict[str, Any]] = {
 }
 
 
-def main() -> Report:
-    searches = kept("photos", DATASET, archive=archive())
+def main(data: Path | None) -> Report:
+    searches = kept("photos", DATASET, archive=archive(data))
     if searches.profile.images != IMAGES:
         sys.exit(f"--data: the archive has {searches.profile.images} images, not the published {IMAGES}")
     tuned = searches.run({"mobilenet_v2": _single("mobilenet_v2", 96), "fd_mobilenet": _single("fd_mobilenet", 128)})
@@ -81,13 +80,10 @@ def main() -> Report:
     return Report("photos", tuple(claims), {"test_top1": rows, "polish_gain": _gains(shared)})
 
 
-def archive() -> Path:
+def archive(given: Path | None) -> Path:
     """The photos: what `--data` names, else the public archive. Ends the process if it cannot be downloaded."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--data", type=Path)
-    given, sys.argv[1:] = parser.parse_known_args(sys.argv[1:])
-    if given.data is not None:
-        return Path(given.data)
+    if given is not None:
+        return given
     file = get_settings().home / "cache" / f"clothing-dataset-small-{COMMIT}.zip"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -165,4 +161,4 @@ def _gains(found: Searched) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_on_data(main)

@@ -12,9 +12,10 @@ A run that was interrupted goes on (`benchmarks.searches`).
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.harness import Claim, Report, run
+from benchmarks.harness import Claim, Report, run_on_data
 from benchmarks.photos import DATASET as PHOTOS
 from benchmarks.photos import archive, network, start
 from benchmarks.searches import Asked, Searched, kept
@@ -34,7 +35,7 @@ _PHOTOS: Final = 3068
 _BATCH: Final = 32
 
 
-def main() -> Report:
+def main(data: Path | None) -> Report:
     tuned = {
         f"{name}-{side}px-backbone-{rate}-{steps}": Asked(
             network(name, 1.0, side)
@@ -49,7 +50,7 @@ def main() -> Report:
         f"{name}-{side}px-default": Asked(network(name, 1.0, side) | {"start": start(name)}, 0)
         for name, side in _STARTED
     }
-    photos = kept("recipes", PHOTOS, archive=archive()).run(tuned | _scratch("photos", 0.5, 128))
+    photos = kept("recipes", PHOTOS, archive=archive(data)).run(tuned | _scratch("photos", 0.5, 128))
     garments = kept("recipes", GARMENTS).run(_scratch("garments", 0.25, 32))
     found = {name: _top1(each) for name, each in {**photos, **garments}.items()}
     claims = [_claim(f"{name}-{side}px", found) for name, side in _STARTED]
@@ -80,4 +81,4 @@ def _claim(name: str, found: dict[str, float]) -> Claim:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_on_data(main)
