@@ -1,7 +1,7 @@
 """The training recipe where the user leaves it to the service: from the dataset's size, its images, and whether training starts
 from trained weights. Torch-free.
 
-The numbers were fixed by `benchmarks/recipes.py` on photos of clothes and on Fashion-MNIST (docs/benchmarks.md).
+`benchmarks/recipes.py` compares the numbers with their alternatives, on photos of clothes and on Fashion-MNIST.
 """
 
 from __future__ import annotations

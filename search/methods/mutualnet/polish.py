@@ -2,7 +2,7 @@
 network.
 
 Not in the papers. Hinton et al. 2015 (arXiv 1503.02531) for the loss; once-for-all (Cai et al., arXiv 1908.09791) tunes what it
-deploys likewise. On photos it gives each network 6 to 13 points (docs/benchmarks.md).
+deploys likewise. On photos of clothes it gave networks of an FD-MobileNet 6 to 12 points of selection accuracy.
 """
 
 from __future__ import annotations
