@@ -114,11 +114,13 @@ class _Initial:
         narrower = cost(full, self._size).params > cost(target, self._size).params
         if not (sort or narrower):
             static = self._loaded(self._start, target, same_classes=self._same_classes)
-            self._fit_classifier(static, needed=not self._same_classes)
+            if not self._same_classes:
+                self._fit_classifier(static)
             return static
         # With its classifier: the last channels are as important as the answers make them.
         whole = self._loaded(self._start, full, same_classes=self._same_classes)
-        self._fit_classifier(whole, needed=not self._same_classes)
+        if not self._same_classes:
+            self._fit_classifier(whole)
         sort_channels(whole, importance(whole, (batch.images for batch in self._batches("train", SORTED_ON))))
         static = self._loaded(self._of(whole), target, same_classes=True)
         if narrower:
@@ -144,9 +146,7 @@ class _Initial:
         mean, std = self._profile.mean, self._profile.std
         return replace(self._start, architecture=network.architecture, tensors=tensors, mean=mean, std=std)
 
-    def _fit_classifier(self, network: Network, *, needed: bool = True) -> None:
-        if not needed:
-            return
+    def _fit_classifier(self, network: Network) -> None:
         classes = len(self._profile.classes)
         macs = cost(network.architecture, self._size).macs
         images = max(20 * classes, min(_FITTED_ON, int(_FITTED_MACS / macs)))
