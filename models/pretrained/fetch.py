@@ -8,18 +8,19 @@ import secrets
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+import torch
+from torch import Tensor
 
 from models import checkpoint
 from models.header import file_sha256
 from models.pretrained import packages
 from models.pretrained.convert import convert, convert_tensors
+from models.pretrained.frozen_graph import constants
 from models.pretrained.record import PretrainedError, WeightsRecord
 from models.pretrained.sources import PackageFile, PublishedFile, Source, check_commercial_use, identified, known
 from outbound import Outbound, RefusedError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 MAX_BYTES: Final = 2 * 1024**3
 """Of a published file."""
@@ -162,10 +163,6 @@ def _keep(path: Path, chunks: Iterable[bytes]) -> None:
 
 def _constants(graph: Path) -> dict[str, Tensor]:
     """The weights of MobileNetV1 in a frozen graph, without what was trained behind it, by TensorFlow's names."""
-    import torch
-
-    from models.pretrained.frozen_graph import constants
-
     found = constants(graph.read_bytes())
     return {
         name: torch.from_numpy(array) for name, array in found.items() if name.startswith("MobilenetV1/") and array.ndim
