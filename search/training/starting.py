@@ -88,7 +88,7 @@ def require_floor(outputs: dict[str, Any], top1: float, images: int) -> None:
     if top1 < floor - 2 * error:
         raise BelowStartError(
             f"the training ended at {top1:.1%} of the selection split, below the {floor:.1%} that its trained weights had before it: "
-            "lower learning_rate or backbone_rate, or use effort: probe"
+            "train for more epochs, or lower learning_rate or backbone_rate"
         )
 
 
