@@ -299,7 +299,9 @@ def test_grey_images_start_from_weights_for_colours(stripes: Path, tmp_path: Pat
 
 def test_a_training_that_destroys_the_weights_fails(stripes: Path, tmp_path: Path, headless: Path) -> None:
     ruin = {"learning_rate": 10.0, "backbone_rate": 1.0, "ema_decay": 0.0, "clip_norm": 0.0, "warmup_epochs": 0}
-    with pytest.raises(BelowStartError, match=r"below the .* that its trained weights had before it: train for more epochs") as failed:
+    with pytest.raises(
+        BelowStartError, match=r"below the .* that its trained weights had before it: train for more epochs"
+    ) as failed:
         trained(stripes, tmp_path, headless, **ruin)
     assert code_of(failed.value) == "below_start"
 
