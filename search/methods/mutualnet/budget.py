@@ -15,6 +15,9 @@ _LOWERINGS: Final = 4
 """Least widths at which the cost of steps is taken while the least width falls."""
 _WIDTHS: Final = 32
 """At which the cost of a width drawn at random is taken: the middles of as many equal parts of the range."""
+POLISHED: Final = 0.5
+"""Of the full network's multiply-accumulates: dearer networks are not polished, since sharing costs them nothing. Clothes,
+FD-MobileNet x 1: 5 points of selection accuracy up to a third of them, -.3 at three quarters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +113,10 @@ def step_macs(params: SlimmableParams, dataset: DatasetProfile) -> float:
 
 def polish_macs(params: SlimmableParams, dataset: DatasetProfile) -> float:
     """Multiply-accumulates per image of the forward passes of one network's polish: its own, and a third of its teacher's, which
-    has no backward pass. Of networks that are spread evenly over the candidates."""
-    candidates = sorted(params.candidates(dataset), key=lambda candidate: candidate.cost["macs"])
-    students = [candidate.cost["macs"] for candidate in evenly(candidates, params.polish_networks)]
-    return sum(students) / len(students) + candidates[-1].cost["macs"] / 3
+    has no backward pass. Of networks that are spread evenly over those candidates that polish is for."""
+    costs = sorted(candidate.cost["macs"] for candidate in params.candidates(dataset))
+    students = evenly([macs for macs in costs if macs <= POLISHED * costs[-1]], params.polish_networks)
+    return sum(students) / max(1, len(students)) + costs[-1] / 3
 
 
 def _narrower(params: SlimmableParams, dataset: DatasetProfile, least: float) -> float:

@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple, get_args
 from search.measuring.meter import Effort, InterruptedMeasurementError, Meter
 from search.methods.method import Candidate
 from search.methods.mutualnet import supernet
+from search.methods.mutualnet.budget import POLISHED
 from search.methods.mutualnet.order import AT_LIMIT, by_size, groups, spread_first
 from search.methods.mutualnet.params import SlimmableParams
 from search.methods.mutualnet.plan import SUPERNET
@@ -256,17 +257,20 @@ class _Sweep:
         ]
 
     def _to_polish(self) -> dict[str, Any] | None:
-        """Configurations of the networks of the front that span it best, and of their teacher: the best network of all, or the
-        full one, where constraints keep that from being measured."""
+        """Configurations of the networks of the front that span it best, of those that polish is for, and of their teacher: the
+        best network of all, or the full one, where constraints keep that from being measured."""
         if not self.params.polish or not self.points:
             return None
         spec = self.trial.spec
         front = {p.key: Compared(spec.candidate(p.config), p.metrics["selection_top1"]) for p in self._front()}
-        full = self.params.full_config(spec.dataset)
-        teacher = max(front.values(), key=lambda each: each.top1).candidate.config
-        measured = self.params.candidate(spec.dataset, full).key in self.points
-        networks = self._ranked(front, most=self.params.polish_networks)
-        return {"teacher": dict(teacher if measured else full), "networks": [dict(each.config) for each in networks]}
+        full = self.params.candidate(spec.dataset, self.params.full_config(spec.dataset))
+        best = max(front.values(), key=lambda each: each.top1).candidate
+        teacher = best if full.key in self.points else full
+        taught = {
+            key: each for key, each in front.items() if each.candidate.cost["macs"] <= POLISHED * full.cost["macs"]
+        }
+        networks = self._ranked(taught, most=self.params.polish_networks) if taught else []
+        return {"teacher": dict(teacher.config), "networks": [dict(each.config) for each in networks]}
 
     def _publish(self, point: Point) -> None:
         name = f"{point.key}.safetensors"
