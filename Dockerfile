@@ -7,30 +7,31 @@ RUN groupadd --gid 10001 paretofit \
  && useradd --uid 10001 --gid 10001 --home-dir /var/lib/paretofit --shell /usr/sbin/nologin paretofit \
  && install -d -o paretofit -g paretofit -m 0750 /var/lib/paretofit
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE cores.py legible.py logs.py outbound.py settings.py signing.py tracing.py ./
+COPY pyproject.toml setup.py constraints.txt README.md LICENSE ./
 COPY api api
-COPY benchmarks benchmarks
+COPY core core
 COPY db db
-COPY docs docs
 COPY launch launch
 COPY models models
 COPY paretofit paretofit
 COPY search search
 COPY workers workers
 
+# Where packages come from is pip's own configuration: PIP_INDEX_URL and PIP_EXTRA_INDEX_URL as build arguments.
 FROM base AS api
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
 RUN pip install -c constraints.txt '.[server]'
 WORKDIR /var/lib/paretofit
 USER 10001:10001
 EXPOSE 8000
-CMD ["python", "-m", "api"]
+CMD ["python", "-m", "paretofit.api"]
 
 FROM base AS worker
-# The torch of PyPI for x86-64 runs on CPUs and CUDA devices. TORCH_INDEX=https://download.pytorch.org/whl/cpu makes a
-# smaller image without CUDA; another folder there chooses a CUDA release.
-ARG TORCH_INDEX=https://pypi.org/simple
-RUN pip install -c constraints.txt --index-url "$TORCH_INDEX" --extra-index-url https://pypi.org/simple torch \
- && pip install -c constraints.txt '.[worker,export]'
+# The index decides which torch this is: PyPI's for x86-64 runs on CPUs and CUDA devices.
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+RUN pip install -c constraints.txt '.[worker,export]'
 WORKDIR /var/lib/paretofit
 USER 10001:10001
-CMD ["python", "-m", "workers", "light"]
+CMD ["python", "-m", "paretofit.workers", "light"]

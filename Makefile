@@ -5,8 +5,8 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-# One environment for everything: service, workers and development tools. Made once for what these two files say.
-INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
+# One environment for everything: service, workers and development tools. Made once for what these files say.
+INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml setup.py constraints.txt | cksum | tr ' ' '-')
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
 .PHONY: help env demo test slow check docs up bench chaos fuzz sbom
@@ -28,8 +28,9 @@ slow: $(INSTALLED) ## Run the tests that `make test` leaves out: more networks a
 check: $(INSTALLED) docs ## Check format, lint, types, imports, documentation and, with a network, vulnerabilities
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+	@$(BIN)/python .ci/import_root.py
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(BIN)/python .ci/import_root.py lint-imports --config ../../pyproject.toml
 	@$(BIN)/python .ci/audit.py
 
 docs: $(INSTALLED) ## Make the documentation's site in build/docs
@@ -74,5 +75,6 @@ $(INSTALLED):
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-compile \
 	  -c constraints.txt -e '.[server,worker,export,tracing,pandas,docs,dev]' >&2; \
 	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true; \
+	$(BIN)/python .ci/import_root.py; \
 	rm -f $(VENV)/.installed-*; \
 	touch $@

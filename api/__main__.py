@@ -1,4 +1,4 @@
-"""`python -m api` serves HTTP on PARETOFIT_HOST and PARETOFIT_PORT until SIGTERM or SIGINT."""
+"""`python -m paretofit.api` serves HTTP on PARETOFIT_HOST and PARETOFIT_PORT until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-import logs
-import tracing
-from api import binding
-from settings import Settings, get_settings
+from paretofit.api import binding
+from paretofit.core import logging as logs
+from paretofit.core import tracing
+from paretofit.core.settings import Settings, get_settings
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -38,7 +38,7 @@ def _create_app(settings: Settings) -> FastAPI:
     """The application, imported when the address is known to be good: that is most of the work of the start."""
     # Nothing that an import makes is garbage; to look for some would be a tenth of that work.
     gc.disable()
-    from api.app import create_app
+    from paretofit.api.app import create_app
 
     app = create_app(settings)
     gc.freeze()

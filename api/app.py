@@ -10,21 +10,21 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from api import access, problems
-from api.audit_log import AuditLog
-from api.binding import require_key_beyond_loopback
-from api.headers import SecurityHeaders
-from api.limits import BodyLimit, EarlyAnswer
-from api.metrics import Metrics
-from api.pages import router as pages
-from api.principal import COOKIE, Authenticator
-from api.rates import Rates
-from api.request_log import RequestLog
-from api.security import Guard
-from api.services import Services
-from api.streams import Streams
-from api.uploads import Uploads
-from api.v1 import (
+from paretofit.api import access, problems
+from paretofit.api.audit_log import AuditLog
+from paretofit.api.binding import require_key_beyond_loopback
+from paretofit.api.headers import SecurityHeaders
+from paretofit.api.limits import BodyLimit, EarlyAnswer
+from paretofit.api.metrics import Metrics
+from paretofit.api.pages import router as pages
+from paretofit.api.principal import COOKIE, Authenticator
+from paretofit.api.rates import Rates
+from paretofit.api.request_log import RequestLog
+from paretofit.api.security import Guard
+from paretofit.api.services import Services
+from paretofit.api.streams import Streams
+from paretofit.api.uploads import Uploads
+from paretofit.api.v1 import (
     artifacts,
     audit,
     datasets,
@@ -48,10 +48,10 @@ from api.v1 import (
     weights,
     workers,
 )
-from api.wakeups import Wakeups
-from db.blobs import open_store
-from db.engine import connect
-from settings import Settings, get_settings
+from paretofit.api.wakeups import Wakeups
+from paretofit.core.settings import Settings, get_settings
+from paretofit.db.blobs import open_store
+from paretofit.db.engine import connect
 
 _CONNECTIONS = 10
 

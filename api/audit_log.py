@@ -8,12 +8,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.access import SAFE
-from api.principal import Principal
-from db.engine import transaction
-from db.tables import AuditRow
+from paretofit.api.access import SAFE
+from paretofit.api.principal import Principal
+from paretofit.db.engine import transaction
+from paretofit.db.tables import AuditRow
 
-_log: structlog.stdlib.BoundLogger = structlog.get_logger("api.audit")
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("paretofit.api.audit")
 
 
 class AuditLog:

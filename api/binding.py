@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 
-from settings import Settings
+from paretofit.core.settings import Settings
 
 BACKLOG = 1024
 

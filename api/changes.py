@@ -6,10 +6,10 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from api.problems import InvalidError
-from api.schemas.problems import FieldProblem
-from db.tables import SearchRow
-from search.spec import Label, Limits, SearchSpec
+from paretofit.api.problems import InvalidError
+from paretofit.api.schemas.problems import FieldProblem
+from paretofit.db.tables import SearchRow
+from paretofit.search.spec import Label, Limits, SearchSpec
 
 _LABELS: Final = 32
 

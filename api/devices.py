@@ -8,20 +8,20 @@ from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
-from api.pointers import pointer
-from api.problems import InvalidError
-from api.schemas.devices import Device
-from api.schemas.problems import FieldProblem
-from db import workers
-from search.latency.devices import DEVICES
-from search.spec import SearchSpec
+from paretofit.api.pointers import pointer
+from paretofit.api.problems import InvalidError
+from paretofit.api.schemas.devices import Device
+from paretofit.api.schemas.problems import FieldProblem
+from paretofit.db import workers
+from paretofit.search.latency.devices import DEVICES
+from paretofit.search.spec import SearchSpec
 
 ALIVE: Final = timedelta(minutes=1)
 """Since it was heard of, a worker counts as live."""
 
 
 def offered(session: Session) -> list[Device]:
-    """In the order of `search.latency.devices`, those that no live worker has left out."""
+    """In the order of `paretofit.search.latency.devices`, those that no live worker has left out."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for row in workers.seen_within(session, ALIVE.total_seconds()):
         for name, machine in row.description.get("devices", {}).items():

@@ -10,8 +10,8 @@ from urllib.parse import quote
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
-from api import ranges
-from db.blobs import BlobStore
+from paretofit.api import ranges
+from paretofit.db.blobs import BlobStore
 
 RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},

@@ -7,13 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from api import starts
-from api.pointers import pointer
-from api.problems import InfeasibleError, InvalidError
-from api.schemas.problems import FieldProblem
-from db.searches import Past
-from search.methods.method import Candidate
-from search.spec import Constraint, ResolvedSpec, SearchSpec
+from paretofit.api import starts
+from paretofit.api.pointers import pointer
+from paretofit.api.problems import InfeasibleError, InvalidError
+from paretofit.api.schemas.problems import FieldProblem
+from paretofit.db.searches import Past
+from paretofit.search.methods.method import Candidate
+from paretofit.search.spec import Constraint, ResolvedSpec, SearchSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from api.schemas.points import BestUnder, Corner, Cost
-from api.schemas.searches import UnmetBound
-from db.points import FoundPoint
-from search import pareto
-from search.spec import Constraint, Objective, metric_key
+from paretofit.api.schemas.points import BestUnder, Corner, Cost
+from paretofit.api.schemas.searches import UnmetBound
+from paretofit.db.points import FoundPoint
+from paretofit.search import pareto
+from paretofit.search.spec import Constraint, Objective, metric_key
 
 ACCURACY = "selection_top1"
 LATENCY = "latency_ms"

@@ -12,12 +12,12 @@ from pydantic import BaseModel
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from api.problems import KeyInFlightError, KeyReusedError, ShownOnceError
-from api.security import Tenant
-from api.services import Service
-from db import idempotency
-from db.engine import transaction
-from db.idempotency import Answer, Key
+from paretofit.api.problems import KeyInFlightError, KeyReusedError, ShownOnceError
+from paretofit.api.security import Tenant
+from paretofit.api.services import Service
+from paretofit.db import idempotency
+from paretofit.db.engine import transaction
+from paretofit.db.idempotency import Answer, Key
 
 
 def answer(status: int, body: BaseModel, headers: Mapping[str, str] | None = None) -> Answer:

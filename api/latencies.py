@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from api.schemas.searches import KnownLatency
-from db import latencies
-from search.methods.method import Candidate
-from search.spec import ResolvedSpec
+from paretofit.api.schemas.searches import KnownLatency
+from paretofit.db import latencies
+from paretofit.search.methods.method import Candidate
+from paretofit.search.spec import ResolvedSpec
 
 
 def known(

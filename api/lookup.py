@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from api.problems import ArtifactNotReadyError, NotFoundError
-from db import artifacts, exports, points, searches, trial_views
-from db.exports import FoundExport
-from db.points import FoundPoint
-from db.tables import ArtifactRow, SearchRow, TrialRow
+from paretofit.api.problems import ArtifactNotReadyError, NotFoundError
+from paretofit.db import artifacts, exports, points, searches, trial_views
+from paretofit.db.exports import FoundExport
+from paretofit.db.points import FoundPoint
+from paretofit.db.tables import ArtifactRow, SearchRow, TrialRow
 
 
 def found_search(session: Session, tenant: str, search_id: str) -> SearchRow:

@@ -10,8 +10,8 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from db import counters, figures
-from db.engine import transaction
+from paretofit.db import counters, figures
+from paretofit.db.engine import transaction
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric

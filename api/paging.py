@@ -11,10 +11,10 @@ from typing import Annotated, Protocol, TypeVar
 
 from fastapi import Query
 
-from api.problems import InvalidError
-from api.schemas.pages import Page
-from api.schemas.problems import FieldProblem
-from db.keyset import Keyset
+from paretofit.api.problems import InvalidError
+from paretofit.api.schemas.pages import Page
+from paretofit.api.schemas.problems import FieldProblem
+from paretofit.db.keyset import Keyset
 
 
 class _Listed(Protocol):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from api.schemas.problems import FieldProblem
-from legible import legible
+from paretofit.api.schemas.problems import FieldProblem
+from paretofit.core.formatting import legible
 
 
 def field_problems(errors: Sequence[Mapping[str, Any]], body: object) -> list[FieldProblem]:

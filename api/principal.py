@@ -13,12 +13,12 @@ from sqlalchemy import Engine
 from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 
-from api.problems import UnauthorizedError
-from api.schemas.access import SCOPES, Scope
-from db import keys, sessions
-from db.engine import transaction
-from db.tables import DEFAULT_TENANT
-from settings import Settings
+from paretofit.api.problems import UnauthorizedError
+from paretofit.api.schemas.access import SCOPES, Scope
+from paretofit.core.settings import Settings
+from paretofit.db import keys, sessions
+from paretofit.db.engine import transaction
+from paretofit.db.tables import DEFAULT_TENANT
 
 COOKIE: Final = "paretofit_session"
 ALL: Final[frozenset[Scope]] = frozenset(SCOPES)

@@ -16,17 +16,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
-from api.headers import HEADERS
-from api.limits import MAX_BYTES
-from api.pointers import field_problems, paths_to, pointer
-from api.schemas.problems import FieldProblem, Problem
-from db.blobs import BlobCorruptError, BlobMissingError
+from paretofit.api.headers import HEADERS
+from paretofit.api.limits import MAX_BYTES
+from paretofit.api.pointers import field_problems, paths_to, pointer
+from paretofit.api.schemas.problems import FieldProblem, Problem
+from paretofit.db.blobs import BlobCorruptError, BlobMissingError
 
 MEDIA_TYPE = "application/problem+json"
 REQUEST_ID = "X-Request-Id"
 _TYPE = "urn:paretofit:problem:"
 _NUL: Final = "\0"
-_log: structlog.stdlib.BoundLogger = structlog.get_logger("api.problems")
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("paretofit.api.problems")
 
 
 class ProblemError(Exception):

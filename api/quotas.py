@@ -8,10 +8,10 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
-from api.problems import QuotaExceededError
-from db import tenants
-from db.tenants import Quota, QuotaError
-from settings import Settings
+from paretofit.api.problems import QuotaExceededError
+from paretofit.core.settings import Settings
+from paretofit.db import tenants
+from paretofit.db.tenants import Quota, QuotaError
 
 _RETRY_SECONDS: Final = "60"
 _REMEDY: Final = {

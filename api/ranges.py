@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 
-from api.problems import UnsatisfiableRangeError
+from paretofit.api.problems import UnsatisfiableRangeError
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from api.principal import LOCAL, Principal
-from api.problems import TooManyRequestsError
-from settings import Settings
+from paretofit.api.principal import LOCAL, Principal
+from paretofit.api.problems import TooManyRequestsError
+from paretofit.core.settings import Settings
 
 if TYPE_CHECKING:
     from redis import Redis
 
-_log: structlog.stdlib.BoundLogger = structlog.get_logger("api.rates")
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("paretofit.api.rates")
 _BURST_SECONDS: Final = 10
 # Of one address, without a good key.
 _FAILURES_PER_SECOND: Final = 1.0

@@ -10,11 +10,11 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
-from api import problems, quotas
-from api.services import Services
-from api.uploads import Part
-from db import publication
-from db.engine import transaction
+from paretofit.api import problems, quotas
+from paretofit.api.services import Services
+from paretofit.api.uploads import Part
+from paretofit.db import publication
+from paretofit.db.engine import transaction
 
 HEAD: Final = 16
 """Bytes of the beginning that `Receiver.check_head` is given; fewer if the whole content is shorter."""
@@ -34,7 +34,7 @@ class Row(Protocol):
 
 
 class Table(Protocol):
-    """The queries of a kind of resource that takes uploads: the modules `db.datasets` and `db.weights`."""
+    """The queries of a kind of resource that takes uploads: the modules `paretofit.db.datasets` and `paretofit.db.weights`."""
 
     def get(self, session: Session, tenant: str, resource_id: str, /) -> Row | None: ...
 

@@ -10,12 +10,12 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-import tracing
-from api.metrics import Metrics
-from api.problems import REQUEST_ID
+from paretofit.api.metrics import Metrics
+from paretofit.api.problems import REQUEST_ID
+from paretofit.core import tracing
 
 _ACCEPTED = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_log: structlog.stdlib.BoundLogger = structlog.get_logger("api.request")
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("paretofit.api.request")
 
 
 class RequestLog:

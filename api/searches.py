@@ -8,12 +8,12 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from api.fronts import Box, Found, best
-from api.schemas.searches import TERMINAL, FrontSummary, Progress, Search, SearchDetail, Usage
-from db import datasets, limits, points, searches
-from db.tables import SearchRow
-from search import chance
-from search.chance import Majority
+from paretofit.api.fronts import Box, Found, best
+from paretofit.api.schemas.searches import TERMINAL, FrontSummary, Progress, Search, SearchDetail, Usage
+from paretofit.db import datasets, limits, points, searches
+from paretofit.db.tables import SearchRow
+from paretofit.search import chance
+from paretofit.search.chance import Majority
 
 
 def detail(session: Session, row: SearchRow, found: Found | None = None) -> SearchDetail:
@@ -40,7 +40,7 @@ def majority(session: Session, row: SearchRow) -> Majority | None:
 
 
 def majority_fields(baseline: Majority | None) -> dict[str, Any]:
-    """`api.schemas.searches.MajorityClass` of a baseline."""
+    """`paretofit.api.schemas.searches.MajorityClass` of a baseline."""
     return {
         "majority_class": None if baseline is None else baseline.label,
         **{f"majority_{metric}": None if baseline is None else baseline.accuracy(metric) for metric in chance.SPLITS},

@@ -13,12 +13,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import access, problems
-from api.binding import is_loopback
-from api.principal import Authenticator, Principal
-from api.problems import ProblemApp, ProblemError
-from api.rates import Rates
-from settings import Settings
+from paretofit.api import access, problems
+from paretofit.api.binding import is_loopback
+from paretofit.api.principal import Authenticator, Principal
+from paretofit.api.problems import ProblemApp, ProblemError
+from paretofit.api.rates import Rates
+from paretofit.core.settings import Settings
 
 
 def caller(request: Request) -> Principal:
@@ -40,7 +40,7 @@ class Guard:
     """Refuses what is not for this service, before anything of it is read.
 
     Without a bootstrap key it answers for loopback's own names only, so that no web page reaches it under a name that was
-    made to resolve there. With one, every `/v1` route needs a key or a session, with the scope that `api.access` says. No
+    made to resolve there. With one, every `/v1` route needs a key or a session, with the scope that `paretofit.api.access` says. No
     page of another origin changes anything.
     """
 

@@ -10,15 +10,15 @@ from fastapi import Depends, Request
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from api.metrics import Metrics
-from api.principal import Authenticator
-from api.rates import Rates
-from api.streams import Streams
-from api.uploads import Uploads
-from api.wakeups import Wakeups
-from db.blobs import BlobStore
-from db.engine import transaction
-from settings import Settings
+from paretofit.api.metrics import Metrics
+from paretofit.api.principal import Authenticator
+from paretofit.api.rates import Rates
+from paretofit.api.streams import Streams
+from paretofit.api.uploads import Uploads
+from paretofit.api.wakeups import Wakeups
+from paretofit.core.settings import Settings
+from paretofit.db.blobs import BlobStore
+from paretofit.db.engine import transaction
 
 
 @dataclass(frozen=True, slots=True)

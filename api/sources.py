@@ -5,11 +5,11 @@ from __future__ import annotations
 import ipaddress
 from typing import NoReturn
 
-import outbound
-from api import problems
-from api.schemas.problems import FieldProblem
-from search.spec import DatasetSpec, S3Source, UrlSource
-from settings import Settings
+from paretofit.api import problems
+from paretofit.api.schemas.problems import FieldProblem
+from paretofit.core import http as outbound
+from paretofit.core.settings import Settings
+from paretofit.search.spec import DatasetSpec, S3Source, UrlSource
 
 
 def check_source(spec: DatasetSpec, tenant: str, settings: Settings) -> None:

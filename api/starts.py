@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from api.pointers import pointer
-from api.problems import InvalidError
-from api.schemas.problems import FieldProblem
-from db import artifacts, points, weights
-from db.blobs import Blob
-from db.tables import SearchRow
-from models.pretrained.sources import SOURCES
-from search.methods.method import MethodParams
-from search.methods.start import Start, StartRecord
-from search.spec import SearchSpec
+from paretofit.api.pointers import pointer
+from paretofit.api.problems import InvalidError
+from paretofit.api.schemas.problems import FieldProblem
+from paretofit.db import artifacts, points, weights
+from paretofit.db.blobs import Blob
+from paretofit.db.tables import SearchRow
+from paretofit.models.pretrained.sources import SOURCES
+from paretofit.search.methods.method import MethodParams
+from paretofit.search.methods.start import Start, StartRecord
+from paretofit.search.spec import SearchSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from api.principal import LOCAL, Principal
-from api.problems import TooManyRequestsError
+from paretofit.api.principal import LOCAL, Principal
+from paretofit.api.problems import TooManyRequestsError
 
 _RETRY_SECONDS: Final = "5"
 

@@ -13,10 +13,10 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Any, Final
 
-from api.fronts import ACCURACY, Found
-from db.points import FoundPoint
-from db.tables import SearchRow, TrialRow
-from search.spec import Objective
+from paretofit.api.fronts import ACCURACY, Found
+from paretofit.db.points import FoundPoint
+from paretofit.db.tables import SearchRow, TrialRow
+from paretofit.search.spec import Objective
 
 Scalar = float | int | str
 

@@ -8,15 +8,15 @@ from importlib.metadata import version
 
 from sqlalchemy.orm import Session
 
-from api import devices, feasibility, problems, quotas, starts
-from api.schemas.problems import FieldProblem
-from api.starts import FoundStart
-from db import datasets, searches
-from db.blobs import Blob
-from db.tables import SearchRow
-from search.methods.method import DatasetProfile
-from search.spec import ResolvedSpec, SearchSpec
-from settings import Settings
+from paretofit.api import devices, feasibility, problems, quotas, starts
+from paretofit.api.schemas.problems import FieldProblem
+from paretofit.api.starts import FoundStart
+from paretofit.core.settings import Settings
+from paretofit.db import datasets, searches
+from paretofit.db.blobs import Blob
+from paretofit.db.tables import SearchRow
+from paretofit.search.methods.method import DatasetProfile
+from paretofit.search.spec import ResolvedSpec, SearchSpec
 
 
 @dataclass(frozen=True, slots=True)

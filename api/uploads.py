@@ -16,7 +16,13 @@ from typing import BinaryIO
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from api.problems import BadRequestError, NoSpaceError, TooLargeError, UploadInProgressError, UploadOffsetError
+from paretofit.api.problems import (
+    BadRequestError,
+    NoSpaceError,
+    TooLargeError,
+    UploadInProgressError,
+    UploadOffsetError,
+)
 
 _BLOCK = 1024**2
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")

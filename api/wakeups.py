@@ -10,9 +10,9 @@ from importlib import import_module
 
 import structlog
 
-from db.events import CHANNEL
+from paretofit.db.events import CHANNEL
 
-_log: structlog.stdlib.BoundLogger = structlog.get_logger("api.wakeups")
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("paretofit.api.wakeups")
 
 # How long a stream waits before it looks into the database: wake-ups may be lost, and without Redis there are none.
 _SUBSCRIBED_SECONDS = 2.0

@@ -16,11 +16,11 @@ from statistics import median
 import httpx
 
 from benchmarks.harness import Claim, Report, run
-from db.migrate import upgrade
-from launch.ports import free_port
-from launch.postgres import EmbeddedPostgres
-from launch.redis import EmbeddedRedis
-from settings import Settings
+from paretofit.core.settings import Settings
+from paretofit.db.migrate import upgrade
+from paretofit.launch.ports import free_port
+from paretofit.launch.postgres import EmbeddedPostgres
+from paretofit.launch.redis import EmbeddedRedis
 
 REPEATS = 7
 
@@ -29,7 +29,9 @@ def start_and_answer(environment: dict[str, str]) -> float:
     """Seconds from starting an API process until it answers; the process is ended again."""
     port = free_port()
     started = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "api"], env={**environment, "PARETOFIT_PORT": str(port)})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "paretofit.api"], env={**environment, "PARETOFIT_PORT": str(port)}
+    )
     try:
         while True:
             try:

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from benchmarks.harness import Claim, Report, run
 from benchmarks.searches import Asked, kept
-from models.cost import cost
-from models.families.registry import architecture
-from search.methods.method import DatasetProfile
-from search.spec import DatasetSpec
+from paretofit.models.cost import cost
+from paretofit.models.families.registry import architecture
+from paretofit.search.methods.method import DatasetProfile
+from paretofit.search.spec import DatasetSpec
 
 SEEDS: Final = (0, 1, 2)
 WIDTHS: Final = {40: 0.5, 12: 0.25}

@@ -12,12 +12,12 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final, NamedTuple
 
 from benchmarks.harness import Claim, Report, run
-from models.architecture import Architecture
-from models.cost import cost
-from models.families.registry import architecture
-from search.latency.clock import Timed, timed
-from search.latency.devices import DEVICES
-from search.latency.prepare import prepare
+from paretofit.models.architecture import Architecture
+from paretofit.models.cost import cost
+from paretofit.models.families.registry import architecture
+from paretofit.search.latency.clock import Timed, timed
+from paretofit.search.latency.devices import DEVICES
+from paretofit.search.latency.prepare import prepare
 
 SIZE: Final = (224, 224)
 RUNTIMES: Final = ("onnxruntime-cpu-1t", "ncnn-cpu-1t")

@@ -30,16 +30,16 @@ import httpx
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.harness import Claim, Report, run
-from db import searches
-from db.engine import connect, transaction
-from db.ids import new_id
-from db.migrate import upgrade
-from db.tables import DatasetRow, EventRow, MetricRow, PointRow, SearchRow, TrialRow
-from launch.postgres import EmbeddedPostgres
-from launch.redis import EmbeddedRedis
-from search.methods.method import DatasetProfile
-from search.spec import SearchSpec
-from settings import Settings
+from paretofit.core.settings import Settings
+from paretofit.db import searches
+from paretofit.db.engine import connect, transaction
+from paretofit.db.ids import new_id
+from paretofit.db.migrate import upgrade
+from paretofit.db.tables import DatasetRow, EventRow, MetricRow, PointRow, SearchRow, TrialRow
+from paretofit.launch.postgres import EmbeddedPostgres
+from paretofit.launch.redis import EmbeddedRedis
+from paretofit.search.methods.method import DatasetProfile
+from paretofit.search.spec import SearchSpec
 
 POINTS, TRIALS, STEPS, CURVES = 2000, 200, 300, 8
 VISITS = 7
@@ -198,7 +198,9 @@ def _serving(home: Path) -> Iterator[tuple[str, str]]:
         url = Settings(database_url=environment["DATABASE_URL"]).sqlalchemy_url
         upgrade(url)
         search_id = _search(url)
-        process = subprocess.Popen([sys.executable, "-m", "api"], env=environment, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "paretofit.api"], env=environment, stdout=subprocess.PIPE, text=True
+        )
         try:
             assert process.stdout is not None
             yield process.stdout.readline().split()[-1], search_id

@@ -2,7 +2,7 @@
 trained one by one, on Fashion-MNIST (10,000 training images), with three seeds.
 
 All get the same total training compute, that of four single networks trained for 5 and for 20 epochs: the multiply-accumulates of
-all forward passes, polish and its teacher counted (`search.methods.mutualnet.budget`). The weight-sharing methods train the same
+all forward passes, polish and its teacher counted (`paretofit.search.methods.mutualnet.budget`). The weight-sharing methods train the same
 FD-MobileNet by the default recipe. US-Net finds networks at the largest resolution, US-Net+ and MutualNet at all four. Compared is
 the hypervolume of the fronts by selection accuracy, of all with the same bounds, mean of the seeds:
 
@@ -21,11 +21,11 @@ from typing import Any, Final
 
 from benchmarks.harness import Claim, Report, run
 from benchmarks.searches import Asked, Searched, Searches, kept
-from search.methods.mutualnet import budget
-from search.methods.mutualnet.params import SlimmableParams
-from search.pareto import hypervolume
-from search.reporter import Point
-from search.spec import DatasetSpec
+from paretofit.search.methods.mutualnet import budget
+from paretofit.search.methods.mutualnet.params import SlimmableParams
+from paretofit.search.pareto import hypervolume
+from paretofit.search.reporter import Point
+from paretofit.search.spec import DatasetSpec
 
 SEEDS: Final = (0, 1, 2)
 BUDGETS: Final = (5, 20)

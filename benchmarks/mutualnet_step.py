@@ -21,18 +21,18 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from benchmarks.harness import Claim, Report, interleaved, medians, run
 from benchmarks.published import mutualnet as published
-from models.architecture import Architecture
-from models.kinds.basic import Conv
-from models.kinds.separable import Separable
-from models.layers.slimmable import Slimmable
-from search.allocator import keep_freed_memory
-from search.data.loader import Batch
-from search.methods.method import DatasetProfile
-from search.methods.mutualnet.params import MutualNetParams
-from search.methods.mutualnet.recipes import PUBLISHED
-from search.methods.mutualnet.train import step
-from search.training import sandwich
-from search.training.optimizer import sgd
+from paretofit.models.architecture import Architecture
+from paretofit.models.kinds.basic import Conv
+from paretofit.models.kinds.separable import Separable
+from paretofit.models.layers.slimmable import Slimmable
+from paretofit.search.allocator import keep_freed_memory
+from paretofit.search.data.loader import Batch
+from paretofit.search.methods.method import DatasetProfile
+from paretofit.search.methods.mutualnet.params import MutualNetParams
+from paretofit.search.methods.mutualnet.recipes import PUBLISHED
+from paretofit.search.methods.mutualnet.train import step
+from paretofit.search.training import sandwich
+from paretofit.search.training.optimizer import sgd
 
 THREADS: Final = 2
 STEPS: Final = 3

@@ -20,13 +20,13 @@ from typing import Any, Final
 
 from benchmarks.harness import Claim, Report, run_on_data
 from benchmarks.searches import Asked, Searched, Searches, fetched, kept
-from outbound import Outbound, RefusedError
-from search.methods.mutualnet import budget
-from search.methods.mutualnet.params import SlimmableParams
-from search.pareto import hypervolume
-from search.reporter import Point
-from search.spec import DatasetSpec
-from settings import get_settings
+from paretofit.core.http import Outbound, RefusedError
+from paretofit.core.settings import get_settings
+from paretofit.search.methods.mutualnet import budget
+from paretofit.search.methods.mutualnet.params import SlimmableParams
+from paretofit.search.pareto import hypervolume
+from paretofit.search.reporter import Point
+from paretofit.search.spec import DatasetSpec
 
 COMMIT: Final = "1196151"
 ARCHIVE: Final = f"https://github.com/alexeygrigorev/clothing-dataset-small/archive/{COMMIT}.zip"

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from benchmarks.harness import Claim, Report, run
 from benchmarks.searches import Asked, Searched, Searches, kept
-from search.spec import DatasetSpec
+from paretofit.search.spec import DatasetSpec
 
 SEEDS: Final = (0, 1, 2)
 RIVALS: Final = ("even", "random", "single")

@@ -30,11 +30,11 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from benchmarks.harness import Claim, Report, interleaved, medians, run
-from models.build import Network, build
-from models.cost import cost, fast_macs
-from models.families.registry import architecture
-from models.layers.fast_scale_aggregation import fast
-from search.export.fold import folded
+from paretofit.models.build import Network, build
+from paretofit.models.cost import cost, fast_macs
+from paretofit.models.families.registry import architecture
+from paretofit.models.layers.fast_scale_aggregation import fast
+from paretofit.search.export.fold import folded
 
 SIZE: Final = (224, 224)
 REPEATS: Final = 21

@@ -19,19 +19,19 @@ from typing import Any, NamedTuple
 
 import torch
 
-from cores import cores
-from models.checkpoint import read_record
-from models.pretrained.fetch import fetch
-from search.allocator import keep_freed_memory
-from search.data.ingest import IngestRequest, ingest
-from search.data.store import MANIFEST, Dataset
-from search.local import LocalSearch
-from search.methods.method import DatasetProfile
-from search.methods.start import StartRecord
-from search.reporter import Point, Stop
-from search.spec import DatasetSpec, ResolvedSpec, SearchSpec
-from settings import get_settings
-from workers import prctl
+from paretofit.core.cpus import cores
+from paretofit.core.settings import get_settings
+from paretofit.models.checkpoint import read_record
+from paretofit.models.pretrained.fetch import fetch
+from paretofit.search.allocator import keep_freed_memory
+from paretofit.search.data.ingest import IngestRequest, ingest
+from paretofit.search.data.store import MANIFEST, Dataset
+from paretofit.search.local import LocalSearch
+from paretofit.search.methods.method import DatasetProfile
+from paretofit.search.methods.start import StartRecord
+from paretofit.search.reporter import Point, Stop
+from paretofit.search.spec import DatasetSpec, ResolvedSpec, SearchSpec
+from paretofit.workers import prctl
 
 
 class Asked(NamedTuple):

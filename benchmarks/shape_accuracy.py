@@ -21,8 +21,8 @@ from typing import Any, Final
 
 from benchmarks.harness import Claim, Report, run
 from benchmarks.searches import Asked, kept
-from search.reporter import Point
-from search.spec import DatasetSpec
+from paretofit.search.reporter import Point
+from paretofit.search.spec import DatasetSpec
 
 SEEDS: Final = (0, 1, 2)
 RANDOM_SHAPES: Final = 20

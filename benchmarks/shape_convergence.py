@@ -20,9 +20,9 @@ from typing import Any, Final
 
 from benchmarks.harness import Claim, Report, run
 from benchmarks.searches import Asked, kept
-from models.families.shapes import HIGH, LOW, Shape, shaped
-from search.methods.shape_adaptor.params import ShapeAdaptorParams
-from search.spec import DatasetSpec, ResolvedSpec
+from paretofit.models.families.shapes import HIGH, LOW, Shape, shaped
+from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams
+from paretofit.search.spec import DatasetSpec, ResolvedSpec
 
 DATASET: Final = DatasetSpec.model_validate(
     {"name": "shapes", "source": {"kind": "builtin", "name": "fashion_mnist", "subset": 2000}, "image_size": 32}

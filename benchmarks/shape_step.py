@@ -20,16 +20,16 @@ from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from benchmarks.harness import Claim, Report, interleaved, medians, run
-from models.layers.shape_adaptor import Adaptive
-from search.allocator import keep_freed_memory
-from search.data.loader import Batch
-from search.methods.method import DatasetProfile
-from search.methods.shape_adaptor.learner import Learner
-from search.methods.shape_adaptor.params import ShapeAdaptorParams
-from search.spec import ResolvedSpec, SearchSpec
-from search.training import alone
-from search.training.optimizer import sgd
-from search.training.torchrun import Silent
+from paretofit.models.layers.shape_adaptor import Adaptive
+from paretofit.search.allocator import keep_freed_memory
+from paretofit.search.data.loader import Batch
+from paretofit.search.methods.method import DatasetProfile
+from paretofit.search.methods.shape_adaptor.learner import Learner
+from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams
+from paretofit.search.spec import ResolvedSpec, SearchSpec
+from paretofit.search.training import alone
+from paretofit.search.training.optimizer import sgd
+from paretofit.search.training.torchrun import Silent
 
 BATCH: Final = 64
 SIDE: Final = 32

@@ -2,7 +2,7 @@
 
 Masks are fixed budgets at random positions, drawn from the seed: the worst case for memory, since learned masks are clustered. Their
 predictors are computed and counted. The dense network is the plain one, channels last, normalisation folded: the faster of
-`search.export.fold` and of our own dense form, whose 1 x 1 convolutions are products of matrices where that measures faster.
+`paretofit.search.export.fold` and of our own dense form, whose 1 x 1 convolutions are products of matrices where that measures faster.
 
 - `NETWORK_share_D`: of the multiply-accumulates that zero fill saves at a density (predictors included), the share that is
   saved of the time: (1 - time / dense time) / (1 - MACs / dense MACs), for the whole network at 448 pixels. Goal: .65 up to a
@@ -24,19 +24,19 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from benchmarks.harness import Claim, Report, interleaved, medians, run
-from cores import cores
-from models.architecture import Architecture
-from models.build import Network, build
-from models.cost import cost
-from models.families.registry import architecture
-from models.kinds.basic import Classifier
-from models.kinds.residual import ResidualBottleneck
-from models.kinds.sampling import Fill, Policy, sampled
-from models.layers.folded_residual import Table
-from models.layers.sparse import break_even, sparse
-from models.layers.sparse_sampling import SparseBlock
-from models.trace import Size
-from search.export.fold import folded
+from paretofit.core.cpus import cores
+from paretofit.models.architecture import Architecture
+from paretofit.models.build import Network, build
+from paretofit.models.cost import cost
+from paretofit.models.families.registry import architecture
+from paretofit.models.kinds.basic import Classifier
+from paretofit.models.kinds.residual import ResidualBottleneck
+from paretofit.models.kinds.sampling import Fill, Policy, sampled
+from paretofit.models.layers.folded_residual import Table
+from paretofit.models.layers.sparse import break_even, sparse
+from paretofit.models.layers.sparse_sampling import SparseBlock
+from paretofit.models.trace import Size
+from paretofit.search.export.fold import folded
 
 DENSITIES: Final = (0.1, 0.2, 0.35, 0.5, 0.7)
 CLAIMED: Final = 0.35

@@ -31,22 +31,22 @@ from torch.utils.data import DataLoader, Subset
 from torch.utils.data import Dataset as TorchDataset
 
 from benchmarks.harness import Claim, Report, interleaved, run
-from models.layers.slimmable import Slimmable
-from search import evaluation
-from search.data.ingest import IngestRequest, ingest
-from search.data.loader import Batch
-from search.data.sampling import resize
-from search.data.store import Dataset, Split
-from search.latency.table import Measured
-from search.measuring.meter import Meter
-from search.methods.method import Candidate, DatasetProfile
-from search.methods.mutualnet import supernet, sweep, train
-from search.methods.mutualnet.order import groups, spread_first
-from search.methods.mutualnet.widths import width_of
-from search.pareto import hypervolume
-from search.reporter import Point, Stop, Trial
-from search.spec import DatasetSpec, ResolvedSpec, SearchSpec
-from settings import get_settings
+from paretofit.core.settings import get_settings
+from paretofit.models.layers.slimmable import Slimmable
+from paretofit.search import evaluation
+from paretofit.search.data.ingest import IngestRequest, ingest
+from paretofit.search.data.loader import Batch
+from paretofit.search.data.sampling import resize
+from paretofit.search.data.store import Dataset, Split
+from paretofit.search.latency.table import Measured
+from paretofit.search.measuring.meter import Meter
+from paretofit.search.methods.method import Candidate, DatasetProfile
+from paretofit.search.methods.mutualnet import supernet, sweep, train
+from paretofit.search.methods.mutualnet.order import groups, spread_first
+from paretofit.search.methods.mutualnet.widths import width_of
+from paretofit.search.pareto import hypervolume
+from paretofit.search.reporter import Point, Stop, Trial
+from paretofit.search.spec import DatasetSpec, ResolvedSpec, SearchSpec
 
 SEEDS: Final = (0, 1, 2)
 REPEATS: Final = 3

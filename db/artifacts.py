@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from db.tables import ArtifactRow
-from search.methods.method import INITIAL
+from paretofit.db.tables import ArtifactRow
+from paretofit.search.methods.method import INITIAL
 
 
 def get(session: Session, tenant: str, artifact_id: str) -> ArtifactRow | None:

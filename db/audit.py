@@ -8,7 +8,7 @@ from datetime import timedelta
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from db.tables import AuditRow
+from paretofit.db.tables import AuditRow
 
 
 def page(session: Session, tenant: str, *, before: int | None, limit: int) -> Sequence[AuditRow]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from db import events, search_warnings, states
-from db.tables import PointRow, SearchRow, TrialRow
-from db.transitions import lock_search, move_search, move_trial
+from paretofit.db import events, search_warnings, states
+from paretofit.db.tables import PointRow, SearchRow, TrialRow
+from paretofit.db.transitions import lock_search, move_search, move_trial
 
 
 def request_cancel(session: Session, search_id: str) -> bool:

@@ -1,7 +1,7 @@
 """Leftovers that are removed after a while: blobs that no row names, files of puts and uploads that never ended, answers to
 Idempotency-Keys.
 
-Blobs are removed as `db.publication` says.
+Blobs are removed as `paretofit.db.publication` says.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Final
 
 from sqlalchemy import Engine, select
 
-from db import datasets, idempotency, publication, weights
-from db.blobs import BlobMissingError, BlobStore
-from db.engine import transaction
+from paretofit.db import datasets, idempotency, publication, weights
+from paretofit.db.blobs import BlobMissingError, BlobStore
+from paretofit.db.engine import transaction
 
 _BATCH: Final = 200
 
@@ -83,7 +83,7 @@ def _uploads(engine: Engine, folder: Path, before: datetime) -> int:
     removed = 0
     for path in _files(folder):
         with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
-            # Whoever writes to it holds this lock (`api.uploads`).
+            # Whoever writes to it holds this lock (`paretofit.api.uploads`).
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if datetime.fromtimestamp(path.stat().st_mtime, UTC) < before:
                 with transaction(engine) as session:

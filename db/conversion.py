@@ -9,13 +9,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from db import counters
-from db.blobs import Blob
-from db.leases import StaleLeaseError
-from db.outbox import CONVERT, enqueue
-from db.tables import WeightsRow
-from db.transitions import move_weights
-from search.weights.spec import WeightsSpec
+from paretofit.db import counters
+from paretofit.db.blobs import Blob
+from paretofit.db.leases import StaleLeaseError
+from paretofit.db.outbox import CONVERT, enqueue
+from paretofit.db.tables import WeightsRow
+from paretofit.db.transitions import move_weights
+from paretofit.search.weights.spec import WeightsSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from db.tables import CounterRow
+from paretofit.db.tables import CounterRow
 
 STALE_WRITES: Final = "stale_writes"
 LOST_STEPS: Final = "lost_steps"

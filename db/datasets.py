@@ -9,11 +9,11 @@ from sqlalchemy import delete as sql_delete
 from sqlalchemy import exists, func, select, update
 from sqlalchemy.orm import Session, defer
 
-from db import outbox
-from db.ids import new_id
-from db.keyset import Keyset, newest_first
-from db.tables import DatasetRow, SearchRow
-from db.transitions import move_dataset
+from paretofit.db import outbox
+from paretofit.db.ids import new_id
+from paretofit.db.keyset import Keyset, newest_first
+from paretofit.db.tables import DatasetRow, SearchRow
+from paretofit.db.transitions import move_dataset
 
 
 def insert(session: Session, tenant: str, *, name: str, source: dict[str, Any], options: dict[str, Any]) -> DatasetRow:

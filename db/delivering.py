@@ -10,11 +10,11 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from db import states
-from db.leases import StaleLeaseError
-from db.outbox import DELIVER, enqueue
-from db.tables import DeliveryRow, WebhookRow
-from db.transitions import move_delivery
+from paretofit.db import states
+from paretofit.db.leases import StaleLeaseError
+from paretofit.db.outbox import DELIVER, enqueue
+from paretofit.db.tables import DeliveryRow, WebhookRow
+from paretofit.db.transitions import move_delivery
 
 PAUSES: Final = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
 """Seconds before each further attempt, three days in all: the schedule that Standard Webhooks recommends."""

@@ -1,4 +1,4 @@
-"""`docs/states.md` from `db.states`: `python -m db.diagrams >docs/states.md`."""
+"""`docs/states.md` from `paretofit.db.states`: `python -m paretofit.db.diagrams >docs/states.md`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from db import states
+from paretofit.db import states
 
-COMMAND: Final = "python -m db.diagrams >docs/states.md"
+COMMAND: Final = "python -m paretofit.db.diagrams >docs/states.md"
 _TITLES: Final[Mapping[str, states.Machine]] = {
     "Searches": states.SEARCH,
     "Trials": states.TRIAL,

@@ -8,8 +8,8 @@ from typing import Any, Final
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from db import webhooks
-from db.tables import EventRow, SearchRow
+from paretofit.db import webhooks
+from paretofit.db.tables import EventRow, SearchRow
 
 TYPES: Final[Mapping[str, str]] = {
     "search.created": "It was accepted. {}",
@@ -49,7 +49,7 @@ def append(session: Session, search_id: str, kind: str, data: dict[str, Any]) ->
     number n+1 before n. Raises LookupError for an unknown search, ValueError for a type that `TYPES` does not list.
     """
     if kind not in TYPES:
-        raise ValueError(f"no event type {kind!r}; db.events.TYPES lists them")
+        raise ValueError(f"no event type {kind!r}; paretofit.db.events.TYPES lists them")
     row = session.execute(
         update(SearchRow)
         .where(SearchRow.id == search_id)

@@ -9,11 +9,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
-from db.blobs import Blob
-from db.leases import StaleLeaseError
-from db.outbox import EXPORT, enqueue
-from db.tables import ArtifactRow, ExportRow, PointRow, SearchRow
-from db.transitions import move_export
+from paretofit.db.blobs import Blob
+from paretofit.db.leases import StaleLeaseError
+from paretofit.db.outbox import EXPORT, enqueue
+from paretofit.db.tables import ArtifactRow, ExportRow, PointRow, SearchRow
+from paretofit.db.transitions import move_export
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from db import outbox
-from db.ids import new_id
-from db.points import FoundPoint
-from db.tables import ArtifactRow, ExportRow
-from db.transitions import move_export
+from paretofit.db import outbox
+from paretofit.db.ids import new_id
+from paretofit.db.points import FoundPoint
+from paretofit.db.tables import ArtifactRow, ExportRow
+from paretofit.db.transitions import move_export
 
 
 @dataclass(frozen=True, slots=True)

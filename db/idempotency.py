@@ -13,7 +13,7 @@ from datetime import timedelta
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from db.tables import IdempotencyRow
+from paretofit.db.tables import IdempotencyRow
 
 
 @dataclass(frozen=True, slots=True)

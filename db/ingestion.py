@@ -9,12 +9,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from db import counters, states
-from db.leases import StaleLeaseError
-from db.outbox import INGEST, enqueue
-from db.tables import DatasetRow
-from db.transitions import move_dataset
-from search.spec import DatasetSpec
+from paretofit.db import counters, states
+from paretofit.db.leases import StaleLeaseError
+from paretofit.db.outbox import INGEST, enqueue
+from paretofit.db.tables import DatasetRow
+from paretofit.db.transitions import move_dataset
+from paretofit.search.spec import DatasetSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ from typing import Final
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from db import tenants
-from db.keyset import Keyset, newest_first
-from db.tables import ApiKeyRow
+from paretofit.db import tenants
+from paretofit.db.keyset import Keyset, newest_first
+from paretofit.db.tables import ApiKeyRow
 
 _DIGITS: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _ID_LENGTH: Final = 12

@@ -11,14 +11,14 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from db.tables import LatencyRow
-from search.latency.table import Latency, Measured
+from paretofit.db.tables import LatencyRow
+from paretofit.search.latency.table import Latency, Measured
 
 _KEY = ("tenant_id", "architecture", "height", "width", "batch", "device", "machine")
 
 
 def digest(machine: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits of a machine's description (`search.latency.devices.describe`)."""
+    """16 hexadecimal digits of a machine's description (`paretofit.search.latency.devices.describe`)."""
     return hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -14,10 +14,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Double, cast, extract, func, select, update
 from sqlalchemy.orm import Session
 
-from db import limits
-from db.tables import ArtifactRow, AttemptRow, DatasetRow, SearchRow, TrialRow
-from db.transitions import lock_search, move_search, move_trial
-from search.spec import RESERVE
+from paretofit.db import limits
+from paretofit.db.tables import ArtifactRow, AttemptRow, DatasetRow, SearchRow, TrialRow
+from paretofit.db.transitions import lock_search, move_search, move_trial
+from paretofit.search.spec import RESERVE
 
 
 class StaleLeaseError(RuntimeError):
@@ -66,7 +66,7 @@ class Assignment:
 class Asked:
     """What is asked of a running trial: to end, to make way and go on later, or to report within the reserve.
 
-    `stalled`: it has not made progress for too long (`db.reports.write`); kill its trainer and let the attempt crash.
+    `stalled`: it has not made progress for too long (`paretofit.db.reports.write`); kill its trainer and let the attempt crash.
     `overdue`: the limit is spent, reserve and all.
     """
 

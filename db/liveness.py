@@ -7,7 +7,7 @@ from datetime import timedelta
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from db.tables import OutboxRow
+from paretofit.db.tables import OutboxRow
 
 
 def overdue_wake_ups(session: Session, seconds: float) -> int:

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import ARRAY, String, func, literal, or_, select
 from sqlalchemy.orm import Session
 
-from db.tables import MetricRow
+from paretofit.db.tables import MetricRow
 
 
 @dataclass(frozen=True, slots=True)

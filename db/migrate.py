@@ -1,4 +1,4 @@
-"""The schema's migrations: `python -m db.migrate` brings the database of DATABASE_URL to the newest one."""
+"""The schema's migrations: `python -m paretofit.db.migrate` brings the database of DATABASE_URL to the newest one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 
-from settings import get_settings
+from paretofit.core.settings import get_settings
 
 _LOCK: Final = 0x5061_7265_746F
 

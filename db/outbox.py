@@ -12,8 +12,8 @@ from typing import Final
 from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
-import tracing
-from db.tables import OutboxRow, SearchRow
+from paretofit.core import tracing
+from paretofit.db.tables import OutboxRow, SearchRow
 
 ADVANCE = "advance"
 TRAIN = "train"

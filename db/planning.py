@@ -7,7 +7,7 @@ How a search ends, when nothing of it is under way and nothing follows:
   failed on the way;
 - it has none: failed, with the first failed trial's error, or code "infeasible" or "no_points".
 
-A method sees its failed trials and may plan on. After `search.failures.MAX_FAILURES` failures in a row nothing more is planned: what fails
+A method sees its failed trials and may plan on. After `paretofit.search.failures.MAX_FAILURES` failures in a row nothing more is planned: what fails
 that often fails for a reason that the next trial shares.
 """
 
@@ -19,12 +19,12 @@ from typing import Any, Final
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from db import cancellation, limits, search_warnings, states, trials
-from db.tables import PointRow, SearchRow, TrialRow
-from db.transitions import lock_search, move_search
-from search.failures import keeps_failing
-from search.methods.method import TrialRecord
-from search.spec import METHODS, RESERVE, ResolvedSpec
+from paretofit.db import cancellation, limits, search_warnings, states, trials
+from paretofit.db.tables import PointRow, SearchRow, TrialRow
+from paretofit.db.transitions import lock_search, move_search
+from paretofit.search.failures import keeps_failing
+from paretofit.search.methods.method import TrialRecord
+from paretofit.search.spec import METHODS, RESERVE, ResolvedSpec
 
 
 class PlanError(RuntimeError):
@@ -142,7 +142,7 @@ def _close(session: Session, search: SearchRow, history: Sequence[TrialRecord], 
         stop_reason = "max_epochs"
     reason = (
         stop_reason
-        # Whatever ran so late was asked to come to an end (`db.leases.Asked.limit`).
+        # Whatever ran so late was asked to come to an end (`paretofit.db.leases.Asked.limit`).
         or limits.reached(session, search, share=1 - RESERVE)
         or ("completed" if failed is None else "trials_failed")
     )

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session, defer
 
-from db.tables import ArtifactRow, PointRow
+from paretofit.db.tables import ArtifactRow, PointRow
 
 
 @dataclass(frozen=True, slots=True)

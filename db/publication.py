@@ -7,7 +7,7 @@ A blob is put first and named afterwards, and the same content may have been the
 
 A name is therefore committed before the collector looks, which sees it, or after the blob was removed, which the namer sees:
 no row ever names a blob that was collected, on however many machines and whatever their clocks say. In practice nobody
-finds a blob gone: a put makes it young, and only old ones are removed (`db.collection`).
+finds a blob gone: a put makes it young, and only old ones are removed (`paretofit.db.collection`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from db.blobs import BlobMissingError, BlobStore
+from paretofit.db.blobs import BlobMissingError, BlobStore
 
 _LOCK: Final = 0x626C_6F62
 _NAMED: Final = text("""

@@ -12,11 +12,11 @@ from sqlalchemy import ColumnElement, Engine, Select, exists, func, literal, sel
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from db import conversion, delivering, exporting, ingestion, trials
-from db.engine import transaction
-from db.leases import Lease
-from db.outbox import ADVANCE, CONVERT, DELIVER, EXPORT, INGEST, TRAIN, enqueue
-from db.tables import DatasetRow, DeliveryRow, ExportRow, OutboxRow, SearchRow, TrialRow, WeightsRow
+from paretofit.db import conversion, delivering, exporting, ingestion, trials
+from paretofit.db.engine import transaction
+from paretofit.db.leases import Lease
+from paretofit.db.outbox import ADVANCE, CONVERT, DELIVER, EXPORT, INGEST, TRAIN, enqueue
+from paretofit.db.tables import DatasetRow, DeliveryRow, ExportRow, OutboxRow, SearchRow, TrialRow, WeightsRow
 
 LOST: Final = {
     "code": "lost",

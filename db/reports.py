@@ -10,12 +10,12 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from db import events, latencies
-from db.ids import new_id
-from db.leases import Asked, Lease, renew
-from db.tables import ArtifactRow, LogRow, MetricRow, PointRow, SearchRow, TrialRow
-from db.transitions import lock_search
-from search.latency.table import Measured
+from paretofit.db import events, latencies
+from paretofit.db.ids import new_id
+from paretofit.db.leases import Asked, Lease, renew
+from paretofit.db.tables import ArtifactRow, LogRow, MetricRow, PointRow, SearchRow, TrialRow
+from paretofit.db.transitions import lock_search
+from paretofit.search.latency.table import Measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class LogLine:
 
 @dataclass(slots=True)
 class Report:
-    """What came since the last write. `points` are `search.reporter.Point` as JSON; `checkpoint` is
+    """What came since the last write. `points` are `paretofit.search.reporter.Point` as JSON; `checkpoint` is
     {step, files: {name: {sha256, size}}}."""
 
     metrics: list[Metric] = field(default_factory=list)
@@ -70,7 +70,7 @@ class Report:
         )
 
     def blobs(self) -> list[str]:
-        """The SHA-256 of every blob that it names: to be confirmed in the transaction of `write` (`db.publication`)."""
+        """The SHA-256 of every blob that it names: to be confirmed in the transaction of `write` (`paretofit.db.publication`)."""
         checkpoint = {} if self.checkpoint is None else self.checkpoint["files"]
         return [artifact.sha256 for artifact in self.artifacts] + [file["sha256"] for file in checkpoint.values()]
 

@@ -7,10 +7,10 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from db import datasets
-from db.tables import PointRow, SearchRow
-from search import chance, pareto
-from search.spec import Constraint
+from paretofit.db import datasets
+from paretofit.db.tables import PointRow, SearchRow
+from paretofit.search import chance, pareto
+from paretofit.search.spec import Constraint
 
 
 def values(warnings: list[dict[str, Any]]) -> dict[str, Any]:

@@ -10,12 +10,12 @@ from sqlalchemy import case, func, or_, select, update
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.orm import Session, defer
 
-from db import events, outbox, states, tenants
-from db.blobs import Blob
-from db.ids import new_id
-from db.keyset import Keyset, newest_first
-from db.tables import ArtifactRow, AttemptRow, EventRow, SearchRow, TrialRow
-from search.methods.method import INITIAL
+from paretofit.db import events, outbox, states, tenants
+from paretofit.db.blobs import Blob
+from paretofit.db.ids import new_id
+from paretofit.db.keyset import Keyset, newest_first
+from paretofit.db.tables import ArtifactRow, AttemptRow, EventRow, SearchRow, TrialRow
+from paretofit.search.methods.method import INITIAL
 
 CREATED = "search.created"
 

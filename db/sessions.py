@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from db import keys
-from db.tables import ApiKeyRow, SessionRow
+from paretofit.db import keys
+from paretofit.db.tables import ApiKeyRow, SessionRow
 
 
 def begin(

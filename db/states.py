@@ -1,7 +1,7 @@
 """The states of searches, trials, datasets, weights, exports and webhook deliveries, which may follow which, and when: drawn once,
 used by every guarded UPDATE.
 
-`docs/states.md` shows them (`db.diagrams`).
+`docs/states.md` shows them (`paretofit.db.diagrams`).
 """
 
 from __future__ import annotations

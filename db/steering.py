@@ -1,7 +1,7 @@
 """Steering a search while it goes on: pause, resume, other limits, another priority.
 
 A pause begins with a flag: nothing of the search is planned or claimed any more, and what runs saves its work and goes back
-to the queue (`db.leases.Asked.pause`). With the last of it the search is `paused`.
+to the queue (`paretofit.db.leases.Asked.pause`). With the last of it the search is `paused`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from db import events, states
-from db.cancellation import running_trials
-from db.outbox import TRAIN, enqueue, request_advance
-from db.tables import OutboxRow, SearchRow, TrialRow
-from db.transitions import lock_search, move_search
+from paretofit.db import events, states
+from paretofit.db.cancellation import running_trials
+from paretofit.db.outbox import TRAIN, enqueue, request_advance
+from paretofit.db.tables import OutboxRow, SearchRow, TrialRow
+from paretofit.db.transitions import lock_search, move_search
 
 
 def request_pause(session: Session, search_id: str) -> bool:
@@ -59,7 +59,7 @@ def resume(session: Session, search_id: str) -> bool:
 
 
 def set_limits(session: Session, search_id: str, limits: dict[str, Any]) -> bool:
-    """Give a search other limits (`search.spec.Limits` as JSON). What runs hears of it within a second.
+    """Give a search other limits (`paretofit.search.spec.Limits` as JSON). What runs hears of it within a second.
 
     Trials that wait beyond a lower `max_trials` are cancelled; `max_parallel_trials` holds for what is planned from now on.
     Returns False if the search is over. Raises LookupError for an unknown search.

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from db import states
+from paretofit.db import states
 
 DEFAULT_TENANT = "default"
 
@@ -99,7 +99,7 @@ class DatasetRow(_Tenant, _Created, Base):
 class WeightsRow(_Tenant, _Created, Base):
     """Trained weights that searches start from. `source` is the request's, an upload's with `sha256` and `size` once it is complete;
     `options` {licence, mean, std, class_names}. Once ready `sha256` and `size` are those of the converted file, and `record` is
-    its `models.pretrained.record.WeightsRecord`."""
+    its `paretofit.models.pretrained.record.WeightsRecord`."""
 
     __tablename__ = "weights"
 
@@ -132,7 +132,7 @@ class WeightsRow(_Tenant, _Created, Base):
 
 class SearchRow(_Tenant, _Created, Base):
     """`spec` is the accepted specification with its dataset profile resolved; it never changes; `name`, `limits`, `labels` and
-    `priority` may. `warnings` are {code, detail} each, written when it ends (`search.chance`). `advance_wanted`: something happened that planning has not seen yet. `paused_seconds` is how long it was
+    `priority` may. `warnings` are {code, detail} each, written when it ends (`paretofit.search.chance`). `advance_wanted`: something happened that planning has not seen yet. `paused_seconds` is how long it was
     paused since its first trial started, a pause that lasts not counted: that began at `paused_at`."""
 
     __tablename__ = "searches"
@@ -287,7 +287,7 @@ class ArtifactRow(_Tenant, _Created, Base):
 
 
 class PointRow(_Tenant, _Created, Base):
-    """One architecture with its measured metrics. `record` is the whole `search.reporter.Point`; `key` names it."""
+    """One architecture with its measured metrics. `record` is the whole `paretofit.search.reporter.Point`; `key` names it."""
 
     __tablename__ = "points"
 
@@ -364,7 +364,7 @@ class LatencyRow(_Tenant, Base):
 
 
 class EventRow(_Tenant, Base):
-    """What happened in a search, numbered from 1 without gaps (`db.events.append`)."""
+    """What happened in a search, numbered from 1 without gaps (`paretofit.db.events.append`)."""
 
     __tablename__ = "events"
 
@@ -376,7 +376,7 @@ class EventRow(_Tenant, Base):
 
 
 class OutboxRow(_Created, Base):
-    """A wake-up to be sent: written in the transaction of the state that it announces (`db.outbox.enqueue`).
+    """A wake-up to be sent: written in the transaction of the state that it announces (`paretofit.db.outbox.enqueue`).
     `traceparent` names the trace that it belongs to (W3C Trace Context)."""
 
     __tablename__ = "outbox"
@@ -480,7 +480,7 @@ class AuditRow(_Tenant, Base):
 
 
 class WebhookRow(_Tenant, _Created, Base):
-    """Where a tenant wants to hear of its searches: `events` are types of `db.events`; messages are signed with `secret`."""
+    """Where a tenant wants to hear of its searches: `events` are types of `paretofit.db.events`; messages are signed with `secret`."""
 
     __tablename__ = "webhooks"
 
@@ -522,7 +522,7 @@ class DeliveryRow(_Tenant, _Created, Base):
 
 
 class CounterRow(Base):
-    """How often something rare happened, in whatever process (`db.counters`)."""
+    """How often something rare happened, in whatever process (`paretofit.db.counters`)."""
 
     __tablename__ = "counters"
 

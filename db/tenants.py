@@ -11,8 +11,8 @@ from sqlalchemy import Double, cast, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from db import states
-from db.tables import AttemptRow, SearchRow, SpentRow, TenantRow, TrialRow
+from paretofit.db import states
+from paretofit.db.tables import AttemptRow, SearchRow, SpentRow, TenantRow, TrialRow
 
 PERIOD: Final = timedelta(days=30)
 """Over how long device time is counted."""

@@ -1,4 +1,4 @@
-"""The only statements that write a state: guarded by `db.states`, each with its event.
+"""The only statements that write a state: guarded by `paretofit.db.states`, each with its event.
 
 Every transaction that changes states or appends events locks the search's row first (`lock_search`), then trials:
 one order, so no two of them wait for each other.
@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Double, Row, case, cast, extract, func, select, update
 from sqlalchemy.orm import Session
 
-from db import events, states
-from db.tables import DatasetRow, DeliveryRow, ExportRow, SearchRow, TrialRow, WeightsRow
+from paretofit.db import events, states
+from paretofit.db.tables import DatasetRow, DeliveryRow, ExportRow, SearchRow, TrialRow, WeightsRow
 
 
 def lock_search(session: Session, search_id: str) -> SearchRow | None:

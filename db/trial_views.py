@@ -1,4 +1,4 @@
-"""Trials as their users see them: lists, attempts, log lines. (`db.trials` holds the transitions.)"""
+"""Trials as their users see them: lists, attempts, log lines. (`paretofit.db.trials` holds the transitions.)"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db.tables import AttemptRow, LogRow, TrialRow
+from paretofit.db.tables import AttemptRow, LogRow, TrialRow
 
 
 def get(session: Session, tenant: str, trial_id: str) -> TrialRow | None:

@@ -10,14 +10,14 @@ from typing import Any, Final, Literal
 from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from db import counters, events, outbox
-from db.ids import new_id
-from db.leases import Lease
-from db.outbox import TRAIN, enqueue, request_advance
-from db.steering import settle_pause
-from db.tables import AttemptRow, MetricRow, SearchRow, TrialRow
-from db.transitions import lock_search, move_trial
-from search.methods.method import NewTrial
+from paretofit.db import counters, events, outbox
+from paretofit.db.ids import new_id
+from paretofit.db.leases import Lease
+from paretofit.db.outbox import TRAIN, enqueue, request_advance
+from paretofit.db.steering import settle_pause
+from paretofit.db.tables import AttemptRow, MetricRow, SearchRow, TrialRow
+from paretofit.db.transitions import lock_search, move_trial
+from paretofit.search.methods.method import NewTrial
 
 Outcome = Literal["completed", "pruned", "infeasible", "failed", "cancelled"]
 OUT_OF_MEMORY: Final = "oom"

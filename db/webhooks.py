@@ -11,10 +11,10 @@ from sqlalchemy import delete as sql_delete
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from db import outbox
-from db.ids import new_id
-from db.keyset import Keyset, newest_first
-from db.tables import DeliveryRow, WebhookRow
+from paretofit.db import outbox
+from paretofit.db.ids import new_id
+from paretofit.db.keyset import Keyset, newest_first
+from paretofit.db.tables import DeliveryRow, WebhookRow
 
 EVENTS: Final = (
     "search.created",

@@ -9,11 +9,11 @@ from sqlalchemy import delete as sql_delete
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
-from db import outbox
-from db.ids import new_id
-from db.keyset import Keyset, newest_first
-from db.tables import WeightsRow
-from db.transitions import move_weights
+from paretofit.db import outbox
+from paretofit.db.ids import new_id
+from paretofit.db.keyset import Keyset, newest_first
+from paretofit.db.tables import WeightsRow
+from paretofit.db.transitions import move_weights
 
 
 def insert(session: Session, tenant: str, *, name: str, source: dict[str, Any], options: dict[str, Any]) -> WeightsRow:

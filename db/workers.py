@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from db.tables import WorkerRow
+from paretofit.db.tables import WorkerRow
 
 
 def beat(session: Session, name: str, *, queue: str, device: str | None, description: dict[str, Any]) -> None:

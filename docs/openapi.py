@@ -15,8 +15,8 @@ _METHODS: Final = ("get", "post", "put", "patch", "delete")
 
 def document() -> dict[str, Any]:
     """The OpenAPI document of the API in this tree."""
-    from api.app import create_app
-    from settings import Settings
+    from paretofit.api.app import create_app
+    from paretofit.core.settings import Settings
 
     with tempfile.TemporaryDirectory() as home:
         # Nothing is connected to: the application only describes itself.

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from search.methods.registry import Method
-from search.spec import METHODS
+from paretofit.search.methods.registry import Method
+from paretofit.search.spec import METHODS
 
 FOLDER: Final = Path(__file__).parent
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launch.process import LaunchError
+from paretofit.launch.process import LaunchError
 
 USERS = ("postgres", "nobody")
 # Numbers of capabilities(7), the weaker one first.

@@ -9,8 +9,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from cores import cores
-from launch.process import LaunchError
+from paretofit.core.cpus import cores
+from paretofit.launch.process import LaunchError
 
 _CPU = re.compile(r"cpu(?::(?P<count>[1-9]\d*))?")
 _OWN_CORES = 1

@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from launch.process import LaunchError
+from paretofit.launch.process import LaunchError
 
 
 class FolderLock:

@@ -19,9 +19,9 @@ from types import TracebackType
 from typing import Literal, Self
 from urllib.parse import quote
 
-from launch.account import Account
-from launch.lock import FolderLock
-from launch.process import GuardedProcess, LaunchError
+from paretofit.launch.account import Account
+from paretofit.launch.lock import FolderLock
+from paretofit.launch.process import GuardedProcess, LaunchError
 
 NAME = "paretofit"
 PORT = 5432

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from launch import guard
+from paretofit.launch import guard
 
 LOG_BYTES = 16 * 1024**2
 
@@ -23,7 +23,7 @@ class LaunchError(RuntimeError):
 
 
 class GuardedProcess:
-    """A command under a guard (`launch.guard`) of its own, in a session of its own.
+    """A command under a guard (`paretofit.launch.guard`) of its own, in a session of its own.
 
     It is asked to end by `stop_signal` and killed with its process group `grace` seconds later: by `stop`, and when
     this process ends in whatever way. Its output is appended to `log`. The descriptors `keep` stay open in it; the

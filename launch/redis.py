@@ -13,9 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from launch.lock import FolderLock
-from launch.ports import free_port
-from launch.process import GuardedProcess, LaunchError
+from paretofit.launch.lock import FolderLock
+from paretofit.launch.ports import free_port
+from paretofit.launch.process import GuardedProcess, LaunchError
 
 HOST = "127.0.0.1"
 ATTEMPTS = 5

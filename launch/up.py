@@ -16,15 +16,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-from launch.devices import Slot, slots
-from launch.environment import environment
-from launch.follow import Follower
-from launch.lock import FolderLock
-from launch.ports import free_port
-from launch.postgres import EmbeddedPostgres
-from launch.process import GuardedProcess, LaunchError
-from launch.redis import EmbeddedRedis
-from settings import Settings
+from paretofit.core.settings import Settings
+from paretofit.launch.devices import Slot, slots
+from paretofit.launch.environment import environment
+from paretofit.launch.follow import Follower
+from paretofit.launch.lock import FolderLock
+from paretofit.launch.ports import free_port
+from paretofit.launch.postgres import EmbeddedPostgres
+from paretofit.launch.process import GuardedProcess, LaunchError
+from paretofit.launch.redis import EmbeddedRedis
 
 QUICK_SECONDS = 10.0
 QUICK_DEATHS = 5
@@ -109,8 +109,8 @@ class _Service:
             variables = self._start_servers(port)
             if stopping.is_set():
                 return
-            migration = self._process("migrate", "db.migrate", variables)()
-            self._add("api", self._process("api", "api", variables, grace=15.0))
+            migration = self._process("migrate", "paretofit.db.migrate", variables)()
+            self._add("api", self._process("api", "paretofit.api", variables, grace=15.0))
             status = migration.wait()
             if status != 0:
                 raise LaunchError(f"the migration of the database failed:\n{migration.output()}")
@@ -148,12 +148,12 @@ class _Service:
 
     def _start_workers(self, plan: list[Slot], variables: Mapping[str, str]) -> None:
         grace = self._settings.stop_grace_seconds + 10
-        self._add("relay", self._process("relay", "workers.relay", variables))
-        self._add("light", self._process("light", "workers", variables, "light", grace=grace))
+        self._add("relay", self._process("relay", "paretofit.workers.relay", variables))
+        self._add("light", self._process("light", "paretofit.workers", variables, "light", grace=grace))
         for slot in plan:
             arguments = ("train", "--device", slot.device, "--threads", str(slot.threads))
             name = f"train-{slot.name}"
-            self._add(name, self._process(name, "workers", variables, *arguments, grace=grace))
+            self._add(name, self._process(name, "paretofit.workers", variables, *arguments, grace=grace))
 
     def _process(
         self, name: str, module: str, variables: Mapping[str, str], *arguments: str, grace: float = 10.0

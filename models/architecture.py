@@ -1,6 +1,6 @@
 """A network is data: `Architecture`, a tuple of blocks with explicit channels, strides and kernels. JSON in and out.
 
-Torch-free. A kind of block is a frozen dataclass in a module of `models.kinds`, registered here by its `kind`; it tells
+Torch-free. A kind of block is a frozen dataclass in a module of `paretofit.models.kinds`, registered here by its `kind`; it tells
 its layers (`Block.layers`) and names the torch module that computes it (`Block.module`). Nothing else knows the kinds.
 """
 
@@ -17,8 +17,8 @@ from importlib import import_module
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-import models.kinds
-from models.trace import Layer, Size, TooSmallError
+import paretofit.models.kinds
+from paretofit.models.trace import Layer, Size, TooSmallError
 
 FORMAT_VERSION = 1
 
@@ -36,7 +36,7 @@ class Block(ABC):
     module: ClassVar[str]
     """The torch module that computes it, as `package.module:Class`; it is made with the block as its argument."""
     permutable: ClassVar[bool] = False
-    """Whether its layers declare what they read (`Layer.reads`), so that `models.channel_groups` may reorder its channels;
+    """Whether its layers declare what they read (`Layer.reads`), so that `paretofit.models.channel_groups` may reorder its channels;
     otherwise the order of its channels is fixed."""
 
     in_channels: int
@@ -64,9 +64,9 @@ def register(block: _B) -> _B:
 
 
 def kinds() -> dict[str, type[Block]]:
-    """Every kind of block: those of `models.kinds` and what else has been registered."""
-    for module in pkgutil.iter_modules(models.kinds.__path__):
-        import_module(f"models.kinds.{module.name}")
+    """Every kind of block: those of `paretofit.models.kinds` and what else has been registered."""
+    for module in pkgutil.iter_modules(paretofit.models.kinds.__path__):
+        import_module(f"paretofit.models.kinds.{module.name}")
     return dict(sorted(_KINDS.items()))
 
 

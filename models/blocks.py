@@ -1,14 +1,14 @@
-"""The torch modules of the kinds of block in `models.kinds`: one class each, its submodules named as the block's layers."""
+"""The torch modules of the kinds of block in `paretofit.models.kinds`: one class each, its submodules named as the block's layers."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from models.kinds import basic, inverted, pooling, preactivation, residual, separable, shuffle
-from models.kinds.basic import Activation
-from models.layers.batch_norm import norm_act
-from models.layers.convolution import convolve
+from paretofit.models.kinds import basic, inverted, pooling, preactivation, residual, separable, shuffle
+from paretofit.models.kinds.basic import Activation
+from paretofit.models.layers.batch_norm import norm_act
+from paretofit.models.layers.convolution import convolve
 
 
 def conv(in_channels: int, out_channels: int, *, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Conv2d:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from models.architecture import Architecture, Block
+from paretofit.models.architecture import Architecture, Block
 
 
 class Network(nn.Module):

@@ -11,8 +11,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Final
 
-from models.architecture import Architecture
-from models.trace import INPUT, Layer
+from paretofit.models.architecture import Architecture
+from paretofit.models.trace import INPUT, Layer
 
 _CHANNELWISE: Final = frozenset({"relu", "relu6", "max_pool", "avg_pool", "global_pool", "nearest", "bilinear"})
 """Operations without parameters that compute each channel from the same channel."""

@@ -1,5 +1,5 @@
 """Reorders the channels of a trained network by importance: its narrower forms, which take leading channels
-(`models.layers.slimmable`), then keep the most important ones. The network itself computes what it did.
+(`paretofit.models.layers.slimmable`), then keep the most important ones. The network itself computes what it did.
 
 Once-for-all (Cai et al., ICLR 2020, arXiv 1908.09791, section 3.3) sorts by the L1 norm of the weights alone.
 """
@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from models.build import Network
-from models.channel_groups import ChannelGroup, channel_groups
+from paretofit.models.build import Network
+from paretofit.models.channel_groups import ChannelGroup, channel_groups
 
 Importance = dict[str, Tensor]
 """[channels] for each of `channel_groups`, by its name."""

@@ -1,4 +1,4 @@
-"""One network in one `.safetensors` file, its record (`search.reporter.Point` as JSON) in the header. Never pickle.
+"""One network in one `.safetensors` file, its record (`paretofit.search.reporter.Point` as JSON) in the header. Never pickle.
 
 Reading the record needs no torch.
 """
@@ -14,15 +14,15 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.architecture import Architecture
-from models.finite import NonFiniteError
-from models.header import METADATA_KEY, read_header
-from models.header import CheckpointError as CheckpointError
+from paretofit.models.architecture import Architecture
+from paretofit.models.finite import NonFiniteError
+from paretofit.models.header import METADATA_KEY, read_header
+from paretofit.models.header import CheckpointError as CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from models.build import Network
+    from paretofit.models.build import Network
 
 
 def save(path: Path | str, network: Network, record: Mapping[str, Any]) -> None:
@@ -96,7 +96,7 @@ def load(path: Path | str) -> Network:
 
     Raises CheckpointError for a file that holds anything but the tensors of its own architecture, OSError for none.
     """
-    from models.build import build
+    from paretofit.models.build import build
 
     name = Path(path).name
     tensors, record = read(path)

@@ -1,6 +1,6 @@
 """What an architecture costs at an input size: integer arithmetic on its layers. Torch-free.
 
-`python -m models.cost FAMILY --width W --input H [W]` prints it as one JSON object: `macs` are those of the form that was
+`python -m paretofit.models.cost FAMILY --width W --input H [W]` prints it as one JSON object: `macs` are those of the form that was
 published, which is what budgets count; `fast_macs` those in evaluation, where a block has an equal form that takes fewer.
 """
 
@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import NoReturn
 
-from models.architecture import Architecture
-from models.families import structures
-from models.families.registry import architecture
-from models.trace import Size
+from paretofit.models.architecture import Architecture
+from paretofit.models.families import structures
+from paretofit.models.families.registry import architecture
+from paretofit.models.trace import Size
 
 FLOAT32_BYTES = 4
 
@@ -65,12 +65,14 @@ def fast_macs(architecture: Architecture, size: Size) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"models.cost: {message}\n")
+        self.exit(2, f"paretofit.models.cost: {message}\n")
 
 
 def main(arguments: Sequence[str]) -> None:
     """The command. Exits with 2 and one line on stderr for what makes no network."""
-    parser = _Parser(prog="python -m models.cost", description="Cost of a network of a family, as one JSON object.")
+    parser = _Parser(
+        prog="python -m paretofit.models.cost", description="Cost of a network of a family, as one JSON object."
+    )
     parser.add_argument("family", metavar="FAMILY", help="such as fd_mobilenet, mobilenet_v1, wrn_28_10")
     parser.add_argument("--width", type=float, default=1.0, help="width multiplier (default 1)")
     parser.add_argument("--slimmable", action="store_true", help="round channels as slimmable networks do")

@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from paretofit.client import AsyncClient as AsyncClient
-    from paretofit.client import Client as Client
-    from paretofit.errors import ApiError as ApiError
-    from paretofit.errors import DigestMismatchError as DigestMismatchError
-    from paretofit.errors import UnreachableError as UnreachableError
+    from paretofit.client.client import AsyncClient as AsyncClient
+    from paretofit.client.client import Client as Client
+    from paretofit.client.errors import ApiError as ApiError
+    from paretofit.client.errors import DigestMismatchError as DigestMismatchError
+    from paretofit.client.errors import UnreachableError as UnreachableError
 
 __all__ = ["ApiError", "AsyncClient", "Client", "DigestMismatchError", "UnreachableError", "load"]
 
 _HOMES = {
-    "ApiError": "paretofit.errors",
-    "AsyncClient": "paretofit.client",
-    "Client": "paretofit.client",
-    "DigestMismatchError": "paretofit.errors",
-    "UnreachableError": "paretofit.errors",
+    "ApiError": "paretofit.client.errors",
+    "AsyncClient": "paretofit.client.client",
+    "Client": "paretofit.client.client",
+    "DigestMismatchError": "paretofit.client.errors",
+    "UnreachableError": "paretofit.client.errors",
 }
 
 
@@ -35,7 +35,7 @@ def load(path: str | Path) -> nn.Module:
 
     Raises ImportError without torch (`pip install 'paretofit[worker]'`), ValueError for a file that is no checkpoint.
     """
-    from models.checkpoint import load as load_checkpoint
+    from paretofit.models.checkpoint import load as load_checkpoint
 
     return load_checkpoint(path)
 

@@ -1,11 +1,11 @@
 """Searches and evaluations without a service.
 
-`python -m search run SPEC.yaml --out DIR` searches; interrupted by Ctrl-C it keeps a checkpoint, and the same command
+`python -m paretofit.search run SPEC.yaml --out DIR` searches; interrupted by Ctrl-C it keeps a checkpoint, and the same command
 goes on. With `--ranks N`, or started by torchrun, it trains on N processes.
 
-`python -m search evaluate CHECKPOINT --dataset fashion_mnist|DIR` measures a checkpoint as it was measured.
+`python -m paretofit.search evaluate CHECKPOINT --dataset fashion_mnist|DIR` measures a checkpoint as it was measured.
 
-`python -m search weights NAME_OR_FILE --out FILE` makes a file of trained weights that a search's method can start from.
+`python -m paretofit.search weights NAME_OR_FILE --out FILE` makes a file of trained weights that a search's method can start from.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from models.checkpoint import read_record
-from models.header import file_sha256
-from models.pretrained.sources import SOURCES
-from search import failures
-from search.allocator import keep_freed_memory
-from search.local import Front, Launch, LocalSearch
-from search.methods.method import DatasetProfile
-from search.methods.start import Start, StartRecord
-from search.reporter import Stop
-from search.spec import METHODS, DatasetSpec, ResolvedSpec, SearchSpec
-from settings import get_settings
+from paretofit.core.settings import get_settings
+from paretofit.models.checkpoint import read_record
+from paretofit.models.header import file_sha256
+from paretofit.models.pretrained.sources import SOURCES
+from paretofit.search import failures
+from paretofit.search.allocator import keep_freed_memory
+from paretofit.search.local import Front, Launch, LocalSearch
+from paretofit.search.methods.method import DatasetProfile
+from paretofit.search.methods.start import Start, StartRecord
+from paretofit.search.reporter import Stop
+from paretofit.search.spec import METHODS, DatasetSpec, ResolvedSpec, SearchSpec
 
 INTERRUPTED: Final = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -56,7 +56,9 @@ class CommandError(ValueError):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Exit codes: 0 done, 1 failed, 2 wrong arguments, `DIFFERS`, `INTERRUPTED`."""
-    parser = argparse.ArgumentParser(prog="python -m search", description="Search and evaluate without a service.")
+    parser = argparse.ArgumentParser(
+        prog="python -m paretofit.search", description="Search and evaluate without a service."
+    )
     commands = parser.add_subparsers(required=True)
 
     weights = commands.add_parser("weights", help="make a weights file to start from, without a service")
@@ -138,7 +140,7 @@ def _torchrun(options: argparse.Namespace, words: Sequence[str]) -> NoReturn:
             raise CommandError(f"--ranks: {ranks} processes for {device_count()} GPUs: use at most as many as those")
     _prepared(options)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    os.execv(sys.executable, [*torchrun, "-m", "search", *words])  # noqa: S606 - no shell is what is wanted
+    os.execv(sys.executable, [*torchrun, "-m", "paretofit.search", *words])  # noqa: S606 - no shell is what is wanted
 
 
 def _require_device(device: str) -> None:
@@ -160,7 +162,7 @@ def _run(options: argparse.Namespace) -> int:
     _require_device(options.device)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return _search(options, options.device, launch=None)
-    from search.training import torchrun
+    from paretofit.search.training import torchrun
 
     with torchrun.joined(options.device) as (ranks, device):
         if ranks.rank > 0:
@@ -206,8 +208,8 @@ def _search(options: argparse.Namespace, device: str, launch: Launch | None) -> 
 
 
 def _weights(options: argparse.Namespace) -> int:
-    from models.pretrained.convert import convert
-    from models.pretrained.fetch import fetch, identify
+    from paretofit.models.pretrained.convert import convert
+    from paretofit.models.pretrained.fetch import fetch, identify
 
     given, cache = Path(options.weights), get_settings().home / "cache" / "weights"
     is_file = given.exists() or options.weights not in SOURCES
@@ -231,8 +233,8 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from search.data.store import Dataset
-    from search.evaluation import reevaluate
+    from paretofit.search.data.store import Dataset
+    from paretofit.search.evaluation import reevaluate
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = _evaluated_dataset(options.dataset, options.split, Path(scratch))
@@ -311,7 +313,15 @@ def _ingest(spec: DatasetSpec, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         request = Path(scratch) / "request.json"
         request.write_text(json.dumps({"spec": spec.model_dump(mode="json")}), encoding="utf-8")
-        command = [sys.executable, "-m", "search.data.ingest", "--request", str(request), "--out", str(folder)]
+        command = [
+            sys.executable,
+            "-m",
+            "paretofit.search.data.ingest",
+            "--request",
+            str(request),
+            "--out",
+            str(folder),
+        ]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode != 0:
         raise CommandError(f"the dataset could not be made (exit code {ended.returncode}):\n{ended.stderr[-2000:]}")
@@ -321,7 +331,7 @@ def _ingest(spec: DatasetSpec, folder: Path) -> None:
 
 
 def _resolve(body: dict[str, Any], dataset: Path, path: Path) -> ResolvedSpec:
-    from search.data.store import Dataset
+    from paretofit.search.data.store import Dataset
 
     profile: DatasetProfile = Dataset.open(dataset).profile
     spec = _validated(SearchSpec, body | {"dataset_id": "local"}, str(path))

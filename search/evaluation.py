@@ -14,14 +14,14 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from models import checkpoint
-from models.build import Network
-from search.data.loader import Batch, evaluation_batches
-from search.data.sampling import resize
-from search.data.store import Dataset, Split
-from search.methods.training import TrainingParams
-from search.reporter import Evaluation, Point, Preprocessing
-from search.spec import ResolvedSpec
+from paretofit.models import checkpoint
+from paretofit.models.build import Network
+from paretofit.search.data.loader import Batch, evaluation_batches
+from paretofit.search.data.sampling import resize
+from paretofit.search.data.store import Dataset, Split
+from paretofit.search.methods.training import TrainingParams
+from paretofit.search.reporter import Evaluation, Point, Preprocessing
+from paretofit.search.spec import ResolvedSpec
 
 METRICS = {"selection": "selection_top1", "report": "top1"}
 """The metric that is the accuracy on a split."""

@@ -1,7 +1,7 @@
 """How a trial's failure is described, and when a search stops planning. Torch-free.
 
 An exception class names its failure by a class attribute `code`, such as `code = "not_learning"`. A trial that raises it
-ends as `failed` with that code and is not tried again; `api.schemas.trials.ERROR_CODES` says what each code means.
+ends as `failed` with that code and is not tried again; `paretofit.api.schemas.trials.ERROR_CODES` says what each code means.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 OUT holds `search.json` (specification, trials and what they reported: it is what a later run goes on from),
 `front.json`, `points/KEY.safetensors`, `metrics.jsonl`, and `trials/N/` with each trial's artifacts and checkpoint.
-A trial whose method raises an error with a code of its own (`search.failures`) is kept as `failed`, and the search goes on
+A trial whose method raises an error with a code of its own (`paretofit.search.failures`) is kept as `failed`, and the search goes on
 with the others; any other error ends the run, and the next run tries that trial again.
 """
 
@@ -19,15 +19,15 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
-from search import chance, failures
-from search.chance import Majority
-from search.data.store import Dataset
-from search.latency.table import Measured
-from search.methods.method import NewTrial, TrialArtifact, TrialRecord
-from search.pareto import hypervolume, nondominated, preference
-from search.reporter import Point, Reporter, Stop, Trial, TrialEndedError
-from search.seeds import trial_seed
-from search.spec import METHODS, RESERVE, ResolvedSpec
+from paretofit.search import chance, failures
+from paretofit.search.chance import Majority
+from paretofit.search.data.store import Dataset
+from paretofit.search.latency.table import Measured
+from paretofit.search.methods.method import NewTrial, TrialArtifact, TrialRecord
+from paretofit.search.pareto import hypervolume, nondominated, preference
+from paretofit.search.reporter import Point, Reporter, Stop, Trial, TrialEndedError
+from paretofit.search.seeds import trial_seed
+from paretofit.search.spec import METHODS, RESERVE, ResolvedSpec
 
 _STATE: Final = "search.json"
 
@@ -62,7 +62,7 @@ class _State(BaseModel):
 
 @dataclass(slots=True)
 class LocalReporter:
-    """A `search.reporter.Reporter` that writes below `folder`. `stop` is asked at every `should_stop`."""
+    """A `paretofit.search.reporter.Reporter` that writes below `folder`. `stop` is asked at every `should_stop`."""
 
     folder: Path
     curves: Path

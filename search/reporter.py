@@ -12,8 +12,8 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from search.latency.table import Measured
-from search.spec import ResolvedSpec
+from paretofit.search.latency.table import Measured
+from paretofit.search.spec import ResolvedSpec
 
 
 class Stop(StrEnum):
@@ -85,7 +85,7 @@ class Point(_Frozen):
     """
 
     key: str
-    architecture: dict[str, Any] = Field(description="Architecture JSON (`models.architecture`).")
+    architecture: dict[str, Any] = Field(description="Architecture JSON (`paretofit.models.architecture`).")
     input_size: tuple[int, int] = Field(description="Height and width, pixels.")
     classes: tuple[str, ...]
     config: dict[str, float | int | str] = Field(description="What the method varied, such as width and resolution.")
@@ -102,7 +102,7 @@ class Point(_Frozen):
 class Trial:
     """A unit of work laid out on this machine.
 
-    `inputs` maps the plan's input names to files; `dataset` is a dataset directory (`search.data`); `work` is an empty
+    `inputs` maps the plan's input names to files; `dataset` is a dataset directory (`paretofit.search.data`); `work` is an empty
     scratch folder; `checkpoint` is the folder of the last checkpoint of an earlier attempt; `seed` is the trial's own.
     `batch_scale` is 1, or 0.5 after an attempt ran out of memory: multiply batch sizes by it. A training saves itself every
     `checkpoint_seconds`.

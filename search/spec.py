@@ -13,12 +13,12 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from search.latency.devices import DEVICES
-from search.latency.table import Table
-from search.methods import registry
-from search.methods.method import Candidate, Config, DatasetProfile
-from search.methods.start import StartRecord
-from settings import get_settings
+from paretofit.core.settings import get_settings
+from paretofit.search.latency.devices import DEVICES
+from paretofit.search.latency.table import Table
+from paretofit.search.methods import registry
+from paretofit.search.methods.method import Candidate, Config, DatasetProfile
+from paretofit.search.methods.start import StartRecord
 
 CostMetric = Literal["macs", "params", "peak_activation_bytes"]
 LatencyMetric = Literal["latency_ms"]

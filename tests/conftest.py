@@ -26,11 +26,11 @@ from psycopg import sql
 from redis import Redis
 from sqlalchemy import Engine
 
-from db import migrate
-from db.engine import connect
-from launch.devices import cuda_devices
-from launch.postgres import EmbeddedPostgres
-from launch.redis import EmbeddedRedis
+from paretofit.db import migrate
+from paretofit.db.engine import connect
+from paretofit.launch.devices import cuda_devices
+from paretofit.launch.postgres import EmbeddedPostgres
+from paretofit.launch.redis import EmbeddedRedis
 from tests.launch.service import Service
 
 # Every process that descends from this session inherits it, whoever its parent is by then.

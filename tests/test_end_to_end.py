@@ -22,13 +22,13 @@ import torch
 from PIL import Image
 
 import paretofit
-from api.schemas.points import Bound
 from paretofit import ApiError, Client
-from paretofit.errors import DatasetRejectedError
-from paretofit.search import SearchDetail
-from search.data.store import Dataset
-from search.evaluation import reevaluate
-from search.spec import METHODS
+from paretofit.api.schemas.points import Bound
+from paretofit.client.errors import DatasetRejectedError
+from paretofit.client.search import SearchDetail
+from paretofit.search.data.store import Dataset
+from paretofit.search.evaluation import reevaluate
+from paretofit.search.spec import METHODS
 from tests.launch.service import Service, logs
 
 T = TypeVar("T")
@@ -116,8 +116,17 @@ def trainer(trial_id: str) -> psutil.Process | None:
 
 
 def evaluate(checkpoint: Path, dataset: str | Path) -> dict[str, Any]:
-    """What `python -m search evaluate` says, without the service."""
-    command = [sys.executable, "-m", "search", "evaluate", str(checkpoint), "--dataset", str(dataset), "--json"]
+    """What `python -m paretofit.search evaluate` says, without the service."""
+    command = [
+        sys.executable,
+        "-m",
+        "paretofit.search",
+        "evaluate",
+        str(checkpoint),
+        "--dataset",
+        str(dataset),
+        "--json",
+    ]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     assert answer.returncode == 0, answer.stderr
     result: dict[str, Any] = json.loads(answer.stdout)

@@ -13,12 +13,12 @@ import pytest
 import torch
 
 import paretofit
-from api.schemas.exports import Format
-from api.schemas.points import Front
-from models.checkpoint import read_record
 from paretofit import Client
-from search.export.session import open_session
-from search.spec import METHODS
+from paretofit.api.schemas.exports import Format
+from paretofit.api.schemas.points import Front
+from paretofit.models.checkpoint import read_record
+from paretofit.search.export.session import open_session
+from paretofit.search.spec import METHODS
 from tests.launch.service import Service
 from tests.test_end_to_end import SECONDS, finish
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from db.engine import connect
+from paretofit.db.engine import connect
 from tests.api.process import running
 from tests.search.data.hostile import archives
 from tests.workers.fleet import FAST, Fleet
@@ -28,8 +28,8 @@ def test_the_service_refuses_them_and_stays_small(tmp_path: Path, database_url: 
         Fleet(engine, database_url, redis_url, home) as fleet,
         running(home, database_url, redis_url, None, **variables) as api,
     ):
-        fleet.start("workers.relay")
-        worker = fleet.start("workers", "light", "--processes", "2")
+        fleet.start("paretofit.workers.relay")
+        worker = fleet.start("paretofit.workers", "light", "--processes", "2")
         server, peak = psutil.Process(api.process.pid), 0
         sent = {}
         for name in CHOSEN:

@@ -9,14 +9,14 @@ from uuid import uuid4
 
 import pytest
 
-from api.schemas.points import Bound
-from models.architecture import Architecture
-from models.checkpoint import read_record
 from paretofit import ApiError, Client
-from search.latency.clock import timed
-from search.latency.devices import DEVICES
-from search.latency.prepare import prepare
-from search.spec import METHODS
+from paretofit.api.schemas.points import Bound
+from paretofit.models.architecture import Architecture
+from paretofit.models.checkpoint import read_record
+from paretofit.search.latency.clock import timed
+from paretofit.search.latency.devices import DEVICES
+from paretofit.search.latency.prepare import prepare
+from paretofit.search.spec import METHODS
 from tests.launch.service import Service
 from tests.test_end_to_end import SECONDS, finish, wait
 

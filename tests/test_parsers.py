@@ -20,28 +20,28 @@ from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 
-import outbound
-from api import access, idempotency, paging, pointers, ranges
-from api.binding import is_loopback
-from api.changes import CloneChanges, SearchChanges
-from api.principal import _digest
-from api.problems import BadRequestError, InvalidError, UnsatisfiableRangeError
-from api.schemas.access import NewApiKey, NewQuota, Rotation, TenantId
-from api.schemas.exports import ExportRequest
-from api.schemas.webhooks import NewWebhook, WebhookChanges
-from api.security import _is_own, host_name
-from api.uploads import Part
-from db import keys
-from db.keyset import Keyset
-from models.architecture import Architecture
-from paretofit.numbers import parse_quantity, parse_seconds
-from paretofit.sse import Parser
-from search.data.archive import extract
-from search.data.images import BadImageError, decode, inspect
-from search.data.ingest import silent
-from search.data.limits import IngestLimits
-from search.data.rejection import RejectedError
-from search.spec import DatasetSpec, SearchSpec
+from paretofit.api import access, idempotency, paging, pointers, ranges
+from paretofit.api.binding import is_loopback
+from paretofit.api.changes import CloneChanges, SearchChanges
+from paretofit.api.principal import _digest
+from paretofit.api.problems import BadRequestError, InvalidError, UnsatisfiableRangeError
+from paretofit.api.schemas.access import NewApiKey, NewQuota, Rotation, TenantId
+from paretofit.api.schemas.exports import ExportRequest
+from paretofit.api.schemas.webhooks import NewWebhook, WebhookChanges
+from paretofit.api.security import _is_own, host_name
+from paretofit.api.uploads import Part
+from paretofit.client.numbers import parse_quantity, parse_seconds
+from paretofit.client.sse import Parser
+from paretofit.core import http as outbound
+from paretofit.db import keys
+from paretofit.db.keyset import Keyset
+from paretofit.models.architecture import Architecture
+from paretofit.search.data.archive import extract
+from paretofit.search.data.images import BadImageError, decode, inspect
+from paretofit.search.data.ingest import silent
+from paretofit.search.data.limits import IngestLimits
+from paretofit.search.data.rejection import RejectedError
+from paretofit.search.spec import DatasetSpec, SearchSpec
 from tests.api.fuzzing import effort
 from tests.search.data.archives import encoded, noise, pictures, tarred, zipped
 

@@ -45,15 +45,15 @@ def collecting() -> Iterator[tuple[str, list[tuple[str, Span]]]]:
 
 
 def test_an_upload_and_its_validation_are_one_trace(tmp_path: Path, database_url: str, redis_url: str) -> None:
-    from db.engine import connect
+    from paretofit.db.engine import connect
 
     engine = connect(database_url)
     home = tmp_path / "home"
     home.mkdir()
     with collecting() as (url, spans), Fleet(engine, database_url, redis_url, home) as fleet:
         fleet.environment |= {"PARETOFIT_OTLP_URL": url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
-        fleet.start("workers.relay")
-        fleet.start("workers", "light", "--processes", "1")
+        fleet.start("paretofit.workers.relay")
+        fleet.start("paretofit.workers", "light", "--processes", "1")
         variables = {name: value for name, value in FAST.items() if name != "PARETOFIT_METHODS"}
         traced = {"PARETOFIT_OTLP_URL": url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
         with running(home, database_url, redis_url, None, **variables, **traced) as api:

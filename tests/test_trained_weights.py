@@ -11,9 +11,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from models import checkpoint
 from paretofit import Client
-from search.spec import METHODS
+from paretofit.models import checkpoint
+from paretofit.search.spec import METHODS
 from tests.launch.service import Service
 from tests.search.weights import files
 from tests.test_end_to_end import SECONDS, evaluate, finish, trainer, wait

@@ -1,4 +1,4 @@
-"""A worker of one queue: `python -m workers light`, `python -m workers train --device cpu|cuda:0 --threads N`."""
+"""A worker of one queue: `python -m paretofit.workers light`, `python -m paretofit.workers train --device cpu|cuda:0 --threads N`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import re
 import secrets
 import sys
 
-from settings import get_settings
-from workers import heartbeat, parent, runtime
-from workers.app import LIGHT, TRAINING, app
-from workers.runtime import Slot
+from paretofit.core.settings import get_settings
+from paretofit.workers import heartbeat, parent, runtime
+from paretofit.workers.app import LIGHT, TRAINING, app
+from paretofit.workers.runtime import Slot
 
 CONNECTED = (heartbeat, parent)
 """Modules that act on Celery's signals."""
@@ -25,7 +25,7 @@ def _device(value: str) -> str:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m workers", description="Serve one queue until SIGTERM.")
+    parser = argparse.ArgumentParser(prog="python -m paretofit.workers", description="Serve one queue until SIGTERM.")
     queues = parser.add_subparsers(dest="queue", required=True)
     light = queues.add_parser(LIGHT, help="planning, dataset validation and exports")
     light.add_argument("--processes", type=int, default=2, help="jobs at once (default 2)")

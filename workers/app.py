@@ -1,7 +1,7 @@
 """The Celery application: it carries wake-ups from the relay to the workers, and nothing else.
 
 A message is a task's name and one id. It is acknowledged when it is taken (the lease in PostgreSQL replaces the
-visibility timeout), holds no result and no schedule, and may be lost or doubled: see `db.outbox`.
+visibility timeout), holds no result and no schedule, and may be lost or doubled: see `paretofit.db.outbox`.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from celery import Celery
 from celery.signals import setup_logging
 from kombu.entity import Exchange, Queue
 
-import logs
-import tracing
-from db.outbox import ADVANCE, CONVERT, DELIVER, EXPORT, INGEST, TRAIN
-from settings import get_settings
+from paretofit.core import logging as logs
+from paretofit.core import tracing
+from paretofit.core.settings import get_settings
+from paretofit.db.outbox import ADVANCE, CONVERT, DELIVER, EXPORT, INGEST, TRAIN
 
 LIGHT: Final = "light"
 TRAINING: Final = "train"
 QUEUES: Final = {ADVANCE: LIGHT, INGEST: LIGHT, CONVERT: LIGHT, EXPORT: LIGHT, DELIVER: LIGHT, TRAIN: TRAINING}
-"""Which queue carries a task. `light` is never behind a training, nor planning behind a longer job (`workers.places`)."""
+"""Which queue carries a task. `light` is never behind a training, nor planning behind a longer job (`paretofit.workers.places`)."""
 
 TRACE: Final = "traceparent"
 """The header of a message that names its trace."""
@@ -34,7 +34,7 @@ def _queue(name: str) -> Queue:
     return Queue(name, Exchange(""), routing_key=name)
 
 
-app = Celery("paretofit", broker=get_settings().broker_url, include=["workers.tasks"])
+app = Celery("paretofit", broker=get_settings().broker_url, include=["paretofit.workers.tasks"])
 app.conf.update(
     accept_content=["json"],
     task_serializer="json",

@@ -8,10 +8,10 @@ from typing import Final
 import structlog
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 
-from db import collection
-from db.blobs import open_store
-from db.engine import connect
-from settings import Settings
+from paretofit.core.settings import Settings
+from paretofit.db import collection
+from paretofit.db.blobs import open_store
+from paretofit.db.engine import connect
 
 _LOCK_SECONDS: Final = 5.0
 _LATER: Final = (OperationalError, InterfaceError, InternalError, OSError)

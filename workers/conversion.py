@@ -11,18 +11,18 @@ from typing import Any, Final
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from db import conversion, publication, tenants
-from db.conversion import Conversion
-from db.engine import transaction
-from db.outbox import CONVERT
-from db.tenants import Quota, QuotaError
-from models.pretrained.record import WeightsRecord
-from search.weights.spec import NamedSource
-from settings import Settings
-from workers.helper import HelperCrashedError, HelperTimeoutError, ask, own_file
-from workers.job import Answer, run_job
-from workers.messages import storable
-from workers.runtime import Runtime
+from paretofit.core.settings import Settings
+from paretofit.db import conversion, publication, tenants
+from paretofit.db.conversion import Conversion
+from paretofit.db.engine import transaction
+from paretofit.db.outbox import CONVERT
+from paretofit.db.tenants import Quota, QuotaError
+from paretofit.models.pretrained.record import WeightsRecord
+from paretofit.search.weights.spec import NamedSource
+from paretofit.workers.helper import HelperCrashedError, HelperTimeoutError, ask, own_file
+from paretofit.workers.job import Answer, run_job
+from paretofit.workers.messages import storable
+from paretofit.workers.runtime import Runtime
 
 _SECONDS: Final = 1800.0
 """For a conversion, download included."""
@@ -42,7 +42,7 @@ def run(runtime: Runtime, weights_id: str) -> None:
 
 
 def _convert(runtime: Runtime, job: Conversion, folder: Path, check: Callable[[], None]) -> Answer:
-    """The answer of `search.weights.convert`, with the `blob` of the file if it is ready."""
+    """The answer of `paretofit.search.weights.convert`, with the `blob` of the file if it is ready."""
     settings, source = runtime.settings, job.spec.source
     if isinstance(source, NamedSource) and not settings.fetches_weights(source.name):
         detail = f"the operator of this service has disabled {source.name!r} (PARETOFIT_WEIGHTS_SOURCES)"
@@ -60,7 +60,7 @@ def _convert(runtime: Runtime, job: Conversion, folder: Path, check: Callable[[]
     request.write_text(json.dumps(content))
     try:
         answer = ask(
-            "search.weights.convert",
+            "paretofit.search.weights.convert",
             *("--request", str(request), "--out", str(out)),
             directory=folder,
             threads=runtime.slot.threads,

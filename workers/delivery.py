@@ -10,13 +10,13 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
-import signing
-from db import delivering
-from db.delivering import Delivery
-from db.outbox import DELIVER
-from outbound import Outbound, RefusedError
-from workers.job import Answer, run_job
-from workers.runtime import Runtime
+from paretofit.core import signatures as signing
+from paretofit.core.http import Outbound, RefusedError
+from paretofit.db import delivering
+from paretofit.db.delivering import Delivery
+from paretofit.db.outbox import DELIVER
+from paretofit.workers.job import Answer, run_job
+from paretofit.workers.runtime import Runtime
 
 _GONE: Final = 410
 

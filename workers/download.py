@@ -18,12 +18,12 @@ import structlog
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
-from db.blobs import CHUNK
-from outbound import Outbound, RefusedError
-from search.spec import S3Source, UrlSource
-from settings import Settings
+from paretofit.core.http import Outbound, RefusedError
+from paretofit.core.settings import Settings
+from paretofit.db.blobs import CHUNK
+from paretofit.search.spec import S3Source, UrlSource
 
-_log: structlog.stdlib.BoundLogger = structlog.get_logger("workers.download")
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("paretofit.workers.download")
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 # More are the dataset's, which waits without a worker meanwhile.
 _RETRIES = 2
@@ -38,7 +38,7 @@ class UnusableError(ValueError):
         self.code = code
 
     def reasons(self) -> list[dict[str, Any]]:
-        """As `search.data.ingest` says them."""
+        """As `paretofit.search.data.ingest` says them."""
         return [{"code": self.code, "detail": str(self)}]
 
 

@@ -10,14 +10,14 @@ from typing import Final, cast
 
 from sqlalchemy.orm import Session
 
-from db import exporting, publication
-from db.exporting import ExportJob
-from db.outbox import EXPORT
-from search.export.formats import FORMS, Format, file_name
-from workers.helper import HelperTimeoutError, ask
-from workers.job import Answer, run_job
-from workers.messages import storable
-from workers.runtime import Runtime
+from paretofit.db import exporting, publication
+from paretofit.db.exporting import ExportJob
+from paretofit.db.outbox import EXPORT
+from paretofit.search.export.formats import FORMS, Format, file_name
+from paretofit.workers.helper import HelperTimeoutError, ask
+from paretofit.workers.job import Answer, run_job
+from paretofit.workers.messages import storable
+from paretofit.workers.runtime import Runtime
 
 _SECONDS: Final = 900.0
 """Of an export; what takes longer hangs."""
@@ -37,7 +37,7 @@ def run(runtime: Runtime, export_id: str) -> None:
 
 
 def _make(runtime: Runtime, job: ExportJob, folder: Path, check: Callable[[], None]) -> Answer:
-    """The answer of `search.export`, with the `blob` of the file if it is ready."""
+    """The answer of `paretofit.search.export`, with the `blob` of the file if it is ready."""
     # The runtimes look at the suffix.
     out = folder / f"export{FORMS[cast('Format', job.format)].suffix}"
     weights, request = folder / "weights", folder / "request.json"
@@ -55,7 +55,7 @@ def _make(runtime: Runtime, job: ExportJob, folder: Path, check: Callable[[], No
     arguments = ("--request", str(request), "--out", str(out))
     try:
         answer = ask(
-            "search.export",
+            "paretofit.search.export",
             *arguments,
             directory=folder,
             threads=runtime.slot.threads,

@@ -1,10 +1,10 @@
-"""The warm process of a train worker: `python -m workers.forkserver FD PARENT` imports the methods once and forks trainers.
+"""The warm process of a train worker: `python -m paretofit.workers.forkserver FD PARENT` imports the methods once and forks trainers.
 
 FD is a Unix socket (SOCK_SEQPACKET) to the supervisor, process PARENT. It says "ready"; then each request is the path of
 an order with the trainer's descriptors (leash, stdout, stderr, report), and each answer the trainer's process id.
 
 A trainer is forked twice, so that it loses its parent and becomes the child of the supervisor, which adopts orphans
-(`workers.prctl`): whatever becomes of this process, trainers go on and their ends are known.
+(`paretofit.workers.prctl`): whatever becomes of this process, trainers go on and their ends are known.
 
 Imports only: no tensor operation is run and no device touched here. OpenMP hangs in a process that was forked from one
 with a parallel region behind it, and a CUDA context does not survive a fork.
@@ -21,7 +21,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
-from workers import prctl
+from paretofit.workers import prctl
 
 READY: Final = b"ready"
 FAILED: Final = b"failed"
@@ -32,7 +32,7 @@ def main() -> int:
     channel = socket.socket(fileno=int(sys.argv[1]))
     prctl.die_with(int(sys.argv[2]))
     # Not before: until now this process could outlive its supervisor, and the import takes its time.
-    from workers import trainer
+    from paretofit.workers import trainer
 
     _warm()
     channel.send(READY)
@@ -42,7 +42,7 @@ def main() -> int:
 
 def _warm() -> None:
     """Import what trainers import. What fails here will fail in the trainer, where somebody is told."""
-    from search.spec import METHODS
+    from paretofit.search.spec import METHODS
 
     for method in METHODS.values():
         try:

@@ -1,6 +1,6 @@
 """Exit status 0 if this host's worker is heard of, or with `relay` if wake-ups are sent: for containers.
 
-python -m workers.health [relay]
+python -m paretofit.workers.health [relay]
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from db import liveness, workers
-from db.engine import transaction
-from settings import get_settings
+from paretofit.core.settings import get_settings
+from paretofit.db import liveness, workers
+from paretofit.db.engine import transaction
 
 PATIENCE = 60.0
 

@@ -11,10 +11,10 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.pool import NullPool
 
-from db import workers
-from db.engine import transaction
-from settings import get_settings
-from workers.runtime import Slot, slot
+from paretofit.core.settings import get_settings
+from paretofit.db import workers
+from paretofit.db.engine import transaction
+from paretofit.workers.runtime import Slot, slot
 
 EVERY: Final = 10.0
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)

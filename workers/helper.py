@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from workers import environment
-from workers.process import start_module
+from paretofit.workers import environment
+from paretofit.workers.process import start_module
 
 _TICK: Final = 0.05
 _LAST_LINES: Final = 20

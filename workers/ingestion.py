@@ -10,20 +10,20 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from db import ingestion, publication, tenants
-from db.engine import transaction
-from db.ingestion import Ingestion
-from db.outbox import INGEST
-from db.tenants import Quota, QuotaError
-from outbound import Outbound
-from search.spec import S3Source, UrlSource
-from settings import Settings
-from workers import download
-from workers.download import UnusableError
-from workers.helper import ask, own_file
-from workers.job import Answer, run_job
-from workers.messages import storable
-from workers.runtime import Runtime
+from paretofit.core.http import Outbound
+from paretofit.core.settings import Settings
+from paretofit.db import ingestion, publication, tenants
+from paretofit.db.engine import transaction
+from paretofit.db.ingestion import Ingestion
+from paretofit.db.outbox import INGEST
+from paretofit.db.tenants import Quota, QuotaError
+from paretofit.search.spec import S3Source, UrlSource
+from paretofit.workers import download
+from paretofit.workers.download import UnusableError
+from paretofit.workers.helper import ask, own_file
+from paretofit.workers.job import Answer, run_job
+from paretofit.workers.messages import storable
+from paretofit.workers.runtime import Runtime
 
 
 def run(runtime: Runtime, dataset_id: str) -> None:
@@ -40,7 +40,7 @@ def run(runtime: Runtime, dataset_id: str) -> None:
 
 
 def _validate(runtime: Runtime, job: Ingestion, folder: Path, check: Callable[[], None]) -> Answer:
-    """The answer of `search.data.ingest`, with a manifest if it is ready."""
+    """The answer of `paretofit.search.data.ingest`, with a manifest if it is ready."""
     archive, settings = None, runtime.settings
     if job.archive is not None:
         archive = folder / "archive"
@@ -55,7 +55,9 @@ def _validate(runtime: Runtime, job: Ingestion, folder: Path, check: Callable[[]
     content = {"spec": job.spec.model_dump(mode="json"), "archive": None if archive is None else str(archive)}
     request.write_text(json.dumps(content))
     arguments = ("--request", str(request), "--out", str(out))
-    answer = ask("search.data.ingest", *arguments, directory=folder, threads=runtime.slot.threads, check=check)
+    answer = ask(
+        "paretofit.search.data.ingest", *arguments, directory=folder, threads=runtime.slot.threads, check=check
+    )
     if answer["state"] == "ready":
         paths = {name: own_file(out, name) for name in answer["files"]}
         # Before they are in the blob store, which would have them for a day.

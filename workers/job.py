@@ -10,17 +10,17 @@ from typing import Any, Final, Protocol, TypeVar
 import structlog
 from sqlalchemy.orm import Session
 
-import tracing
-from db import counters, outbox
-from db.blobs import BlobCorruptError, BlobMissingError
-from db.engine import transaction
-from db.leases import Asked
-from search.latency import lock
-from workers.helper import HelperCrashedError
-from workers.keeper import Keeper, StoppedError
-from workers.parent import draining
-from workers.runtime import Runtime
-from workers.scratch import scratch
+from paretofit.core import tracing
+from paretofit.db import counters, outbox
+from paretofit.db.blobs import BlobCorruptError, BlobMissingError
+from paretofit.db.engine import transaction
+from paretofit.db.leases import Asked
+from paretofit.search.latency import lock
+from paretofit.workers.helper import HelperCrashedError
+from paretofit.workers.keeper import Keeper, StoppedError
+from paretofit.workers.parent import draining
+from paretofit.workers.runtime import Runtime
+from paretofit.workers.scratch import scratch
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 _BUSY_SECONDS: Final = 1.0

@@ -14,14 +14,14 @@ from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
-from db import counters
-from db.engine import transaction
-from db.leases import Asked, StaleLeaseError
+from paretofit.db import counters
+from paretofit.db.engine import transaction
+from paretofit.db.leases import Asked, StaleLeaseError
 
 T = TypeVar("T")
 UNREACHABLE: Final = (OperationalError, InterfaceError, InternalError, PoolTimeoutError)
 """What it looks like when PostgreSQL is away, or ended this transaction to break a deadlock or because this process was
-stopped in the middle of it (`db.engine.connect`): worth another try."""
+stopped in the middle of it (`paretofit.db.engine.connect`): worth another try."""
 
 _SHARE: Final = 7 / 8
 _RETRY_SECONDS: Final = 0.5
@@ -103,7 +103,7 @@ class Keeper:
         return False
 
     def count(self, name: str) -> None:
-        """Count something rare (`db.counters`), unless PostgreSQL is away."""
+        """Count something rare (`paretofit.db.counters`), unless PostgreSQL is away."""
         with suppress(*UNREACHABLE), transaction(self._engine) as session:
             counters.add(session, name)
 

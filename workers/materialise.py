@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from db.blobs import Blob, BlobStore
+from paretofit.db.blobs import Blob, BlobStore
 
 MANIFEST: Final = "paretofit-manifest.json"
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from search.reporter import Stop
-from workers.messages import Lines, encode
+from paretofit.search.reporter import Stop
+from paretofit.workers.messages import Lines, encode
 
 REPORT: Final = "{report}"
 """In a command: becomes the number of the descriptor for messages, the output "report"."""
@@ -46,7 +46,7 @@ class Child(Protocol):
 
 
 class Process:
-    """A process on a leash (`workers.leash`), leading a session of its own so that all it starts is killed with it.
+    """A process on a leash (`paretofit.workers.leash`), leading a session of its own so that all it starts is killed with it.
 
     `start` starts it with the descriptors that it is given. Its outputs are "stdout", "stderr" and "report". At the end of
     a `with` block nothing of it runs any more.
@@ -163,13 +163,13 @@ def spawn(command: Sequence[str], *, environment: Mapping[str, str], directory: 
 
 def start_module(module: str, *arguments: str, environment: Mapping[str, str], directory: Path) -> Process:
     """Start `python -m module arguments...` on a leash."""
-    command = [sys.executable, "-m", "workers.leash", module, *arguments]
+    command = [sys.executable, "-m", "paretofit.workers.leash", module, *arguments]
     return spawn(command, environment=environment, directory=directory)
 
 
 def _group_exists(group: int) -> bool:
     with contextlib.suppress(ChildProcessError):
-        # Those whose parent ended before them, if this process adopts orphans (`workers.prctl`).
+        # Those whose parent ended before them, if this process adopts orphans (`paretofit.workers.prctl`).
         while os.waitpid(-group, os.WNOHANG) != (0, 0):
             pass
     try:

@@ -1,4 +1,4 @@
-"""The process that keeps things going: `python -m workers.relay` sends wake-ups, takes back expired leases, sends again
+"""The process that keeps things going: `python -m paretofit.workers.relay` sends wake-ups, takes back expired leases, sends again
 what got lost, and tells Redis of new events.
 
 Several may run at once. PostgreSQL or Redis may be away for any time: every step is tried again.
@@ -23,13 +23,13 @@ from redis.exceptions import RedisError
 from sqlalchemy import Engine
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 
-import logs
-import tracing
-from db import audit, delivering, events, limits, outbox, reaping, sessions, tenants, workers
-from db.engine import connect, transaction
-from settings import Settings, get_settings
-from workers.app import QUEUES, app, send
-from workers.collector import Collector
+from paretofit.core import logging as logs
+from paretofit.core import tracing
+from paretofit.core.settings import Settings, get_settings
+from paretofit.db import audit, delivering, events, limits, outbox, reaping, sessions, tenants, workers
+from paretofit.db.engine import connect, transaction
+from paretofit.workers.app import QUEUES, app, send
+from paretofit.workers.collector import Collector
 
 _BATCH: Final = 200
 _LOCK_SECONDS: Final = 2.0

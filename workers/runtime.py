@@ -13,16 +13,16 @@ from celery.signals import worker_process_init
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
-import tracing
-from db.blobs import BlobStore, open_store
-from db.engine import connect
-from search.latency.devices import describe, offered
-from search.spec import METHODS
-from settings import Settings, get_settings
-from workers import environment
-from workers.app import LIGHT, TRAINING, app
-from workers.places import Places
-from workers.warm import Trainers
+from paretofit.core import tracing
+from paretofit.core.settings import Settings, get_settings
+from paretofit.db.blobs import BlobStore, open_store
+from paretofit.db.engine import connect
+from paretofit.search.latency.devices import describe, offered
+from paretofit.search.spec import METHODS
+from paretofit.workers import environment
+from paretofit.workers.app import LIGHT, TRAINING, app
+from paretofit.workers.places import Places
+from paretofit.workers.warm import Trainers
 
 _LEAST_IDLE_SECONDS: Final = 5.0
 

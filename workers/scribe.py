@@ -11,13 +11,13 @@ from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
-from db import publication, reports
-from db.blobs import BlobStore
-from db.leases import Lease
-from db.reports import Artifact, LogLine, Metric, Report
-from search.latency.table import Measured
-from workers import materialise
-from workers.keeper import Keeper
+from paretofit.db import publication, reports
+from paretofit.db.blobs import BlobStore
+from paretofit.db.leases import Lease
+from paretofit.db.reports import Artifact, LogLine, Metric, Report
+from paretofit.search.latency.table import Measured
+from paretofit.workers import materialise
+from paretofit.workers.keeper import Keeper
 
 BATCH_SECONDS: Final = 0.2
 MOST: Final = 5_000
@@ -44,7 +44,7 @@ class Scribe:
         self._thread.start()
 
     def put(self, kind: str, value: Any) -> None:
-        """Take a message: of `workers.messages`, or "log" with [stream, line]."""
+        """Take a message: of `paretofit.workers.messages`, or "log" with [stream, line]."""
         with self._changed:
             self._pending.append((kind, value))
             self._changed.notify()

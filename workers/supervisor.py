@@ -19,30 +19,30 @@ from typing import Any, Final, Literal
 import structlog
 from sqlalchemy.orm import Session
 
-import tracing
-from db import counters, latencies, leases, trials
-from db.blobs import BlobCorruptError
-from db.engine import transaction
-from db.leases import Assignment, Lease
-from db.trials import OUT_OF_MEMORY, Outcome
-from search.latency import lock
-from search.latency.devices import describe
-from search.latency.stage import KNOWN
-from search.latency.table import Measured, write_known
-from search.reporter import Stop, Trial
-from search.seeds import trial_seed
-from search.spec import ResolvedSpec
-from settings import Settings
-from workers import materialise
-from workers.keeper import Keeper, StoppedError
-from workers.memory import oom_kills
-from workers.messages import decode, storable
-from workers.parent import draining
-from workers.process import Process
-from workers.runtime import Runtime
-from workers.scratch import scratch
-from workers.scribe import Scribe
-from workers.trainer import write_order
+from paretofit.core import tracing
+from paretofit.core.settings import Settings
+from paretofit.db import counters, latencies, leases, trials
+from paretofit.db.blobs import BlobCorruptError
+from paretofit.db.engine import transaction
+from paretofit.db.leases import Assignment, Lease
+from paretofit.db.trials import OUT_OF_MEMORY, Outcome
+from paretofit.search.latency import lock
+from paretofit.search.latency.devices import describe
+from paretofit.search.latency.stage import KNOWN
+from paretofit.search.latency.table import Measured, write_known
+from paretofit.search.reporter import Stop, Trial
+from paretofit.search.seeds import trial_seed
+from paretofit.search.spec import ResolvedSpec
+from paretofit.workers import materialise
+from paretofit.workers.keeper import Keeper, StoppedError
+from paretofit.workers.memory import oom_kills
+from paretofit.workers.messages import decode, storable
+from paretofit.workers.parent import draining
+from paretofit.workers.process import Process
+from paretofit.workers.runtime import Runtime
+from paretofit.workers.scratch import scratch
+from paretofit.workers.scribe import Scribe
+from paretofit.workers.trainer import write_order
 
 DRAIN_SECONDS: Final = 20.0
 _LONGEST_LOG_LINE: Final = 8_192
@@ -221,7 +221,7 @@ def _lay_out(runtime: Runtime, assignment: Assignment, folder: Path, check: Call
         params=assignment.params,
         dataset=dataset,
         work=work,
-        # The trainer sees one device only (`workers.environment`).
+        # The trainer sees one device only (`paretofit.workers.environment`).
         device=runtime.slot.device.partition(":")[0],
         seed=trial_seed(spec.seed, assignment.number),
         inputs=inputs,

@@ -8,12 +8,12 @@ from functools import wraps
 import structlog
 from celery import current_task
 
-import tracing
-from db import outbox, planning
-from db.engine import transaction
-from workers import conversion, delivery, exporting, ingestion, supervisor
-from workers.app import TRACE, app
-from workers.runtime import runtime
+from paretofit.core import tracing
+from paretofit.db import outbox, planning
+from paretofit.db.engine import transaction
+from paretofit.workers import conversion, delivery, exporting, ingestion, supervisor
+from paretofit.workers.app import TRACE, app
+from paretofit.workers.runtime import runtime
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 

@@ -1,7 +1,7 @@
-"""The trainer: one trial in a process of its own, `python -m workers.trainer ORDER --report FD` or forked as such.
+"""The trainer: one trial in a process of its own, `python -m paretofit.workers.trainer ORDER --report FD` or forked as such.
 
-ORDER is a JSON file: the trial. Results go to the descriptor FD, orders come on standard input (`workers.messages`), what
-it prints is the trial's log. It holds no credentials. It ends with its supervisor (`workers.leash`).
+ORDER is a JSON file: the trial. Results go to the descriptor FD, orders come on standard input (`paretofit.workers.messages`), what
+it prints is the trial's log. It holds no credentials. It ends with its supervisor (`paretofit.workers.leash`).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, Final
 
-from search import failures
-from search.allocator import keep_freed_memory
-from search.latency.table import Measured
-from search.reporter import Point, Stop, Trial, TrialEndedError
-from search.spec import METHODS, ResolvedSpec
-from workers import leash
-from workers.messages import decode, encode
+from paretofit.search import failures
+from paretofit.search.allocator import keep_freed_memory
+from paretofit.search.latency.table import Measured
+from paretofit.search.reporter import Point, Stop, Trial, TrialEndedError
+from paretofit.search.spec import METHODS, ResolvedSpec
+from paretofit.workers import leash
+from paretofit.workers.messages import decode, encode
 
 _OUT_OF_MEMORY: Final = re.compile(
     r"out of memory|can't allocate memory|cannot allocate memory|out_of_memory|_ALLOC_FAILED", re.IGNORECASE
@@ -129,7 +129,7 @@ def failure(error: Exception) -> dict[str, Any]:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m workers.trainer")
+    parser = argparse.ArgumentParser(prog="python -m paretofit.workers.trainer")
     parser.add_argument("order", type=Path)
     parser.add_argument("--report", type=int, required=True, help="descriptor that results are written to")
     arguments = parser.parse_args(words)

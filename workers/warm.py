@@ -1,4 +1,4 @@
-"""Starts trainers: forked from a process that has torch and the methods imported (`workers.forkserver`)."""
+"""Starts trainers: forked from a process that has torch and the methods imported (`paretofit.workers.forkserver`)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from typing import Final
 
 import structlog
 
-from workers import forkserver, prctl
-from workers.process import REPORT, Child, Ends, Process, spawn
+from paretofit.workers import forkserver, prctl
+from paretofit.workers.process import REPORT, Child, Ends, Process, spawn
 
 _WARM_SECONDS: Final = 60.0
 _FORK_SECONDS: Final = 10.0
@@ -51,7 +51,7 @@ class Trainers:
             self._server = None
 
     def start(self, order: Path, *, hurry: Callable[[], bool] = lambda: False) -> Process:
-        """Start the trainer of the trial written down in `order` (`workers.trainer.write_order`).
+        """Start the trainer of the trial written down in `order` (`paretofit.workers.trainer.write_order`).
 
         A warm process that is not ready yet is waited for, but not if one has to `hurry`.
         """
@@ -62,7 +62,7 @@ class Trainers:
             except OSError as error:
                 _log.warning("trainer not forked", error=str(error))
                 self.cool_down()
-        command = [sys.executable, "-P", "-m", "workers.trainer", str(order), "--report", REPORT]
+        command = [sys.executable, "-P", "-m", "paretofit.workers.trainer", str(order), "--report", REPORT]
         return spawn(command, environment=self._environment, directory=order.parent)
 
 
@@ -82,7 +82,7 @@ class _Server:
     def __init__(self, environment: Mapping[str, str]) -> None:
         prctl.adopt_orphans()
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-P", "-m", "workers.forkserver", str(theirs.fileno()), str(os.getpid())]
+        command = [sys.executable, "-P", "-m", "paretofit.workers.forkserver", str(theirs.fileno()), str(os.getpid())]
         with theirs:
             try:
                 self._popen = subprocess.Popen(

@@ -13,7 +13,7 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Response
 
-from api.problems import NotFoundError
+from paretofit.api.problems import NotFoundError
 
 router = APIRouter(include_in_schema=False)
 _STATIC: Final = Path(__file__).parent / "static"

@@ -6,18 +6,18 @@ from typing import Annotated, Any
 
 from fastapi import Query, Response
 
-from api.lookup import found_search
-from api.pages import fronts
-from api.pages.quantities import axis_label, label
-from api.pages.rendering import page
-from api.pages.route import router as new_router
-from api.pages.visitor import Visitor
-from api.problems import InvalidError
-from api.searches import detail
-from api.services import Db
-from api.v1 import searches as api
-from db import datasets
-from db.tables import SearchRow
+from paretofit.api.lookup import found_search
+from paretofit.api.pages import fronts
+from paretofit.api.pages.quantities import axis_label, label
+from paretofit.api.pages.rendering import page
+from paretofit.api.pages.route import router as new_router
+from paretofit.api.pages.visitor import Visitor
+from paretofit.api.problems import InvalidError
+from paretofit.api.searches import detail
+from paretofit.api.services import Db
+from paretofit.api.v1 import searches as api
+from paretofit.db import datasets
+from paretofit.db.tables import SearchRow
 
 router = new_router()
 _MOST = 8

@@ -6,17 +6,17 @@ from typing import Annotated, Final
 
 from fastapi import Query, Request, Response
 
-from api import sources
-from api.pages import samples
-from api.pages.rendering import page
-from api.pages.route import following
-from api.pages.route import router as new_router
-from api.pages.visitor import Visitor
-from api.problems import NotFoundError
-from api.services import Db, Service
-from api.v1 import datasets as api
-from db import datasets
-from db.engine import transaction
+from paretofit.api import sources
+from paretofit.api.pages import samples
+from paretofit.api.pages.rendering import page
+from paretofit.api.pages.route import following
+from paretofit.api.pages.route import router as new_router
+from paretofit.api.pages.visitor import Visitor
+from paretofit.api.problems import NotFoundError
+from paretofit.api.services import Db, Service
+from paretofit.api.v1 import datasets as api
+from paretofit.db import datasets
+from paretofit.db.engine import transaction
 
 router = new_router()
 _LISTED: Final = 50

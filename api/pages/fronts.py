@@ -8,15 +8,15 @@ from typing import Any, Final, get_args
 
 from sqlalchemy.orm import Session
 
-from api import fronts
-from api.fronts import ACCURACY, LATENCY, Found
-from api.pages.quantities import axis_label, label
-from api.problems import InvalidError
-from api.schemas.points import Cost
-from db import points
-from db.points import FoundPoint
-from db.tables import SearchRow
-from search.chance import Majority
+from paretofit.api import fronts
+from paretofit.api.fronts import ACCURACY, LATENCY, Found
+from paretofit.api.pages.quantities import axis_label, label
+from paretofit.api.problems import InvalidError
+from paretofit.api.schemas.points import Cost
+from paretofit.db import points
+from paretofit.db.points import FoundPoint
+from paretofit.db.tables import SearchRow
+from paretofit.search.chance import Majority
 
 COUNTED: Final = tuple(cost for cost in get_args(Cost) if cost != LATENCY)
 

@@ -9,19 +9,19 @@ from typing import Annotated, Any, Final
 from fastapi import Query, Response
 from sqlalchemy.orm import Session
 
-from api.lookup import found_search
-from api.pages import forms, fronts
-from api.pages.quantities import axis_label
-from api.pages.rendering import page
-from api.pages.route import router as new_router
-from api.pages.visitor import Visitor
-from api.problems import NotFoundError
-from api.schemas.weights import Weights, WeightsSource
-from api.services import Db, Service, Services
-from api.starts import takes_start
-from api.v1 import datasets, devices
-from api.v1 import weights as weights_api
-from search.spec import METHODS, Limits
+from paretofit.api.lookup import found_search
+from paretofit.api.pages import forms, fronts
+from paretofit.api.pages.quantities import axis_label
+from paretofit.api.pages.rendering import page
+from paretofit.api.pages.route import router as new_router
+from paretofit.api.pages.visitor import Visitor
+from paretofit.api.problems import NotFoundError
+from paretofit.api.schemas.weights import Weights, WeightsSource
+from paretofit.api.services import Db, Service, Services
+from paretofit.api.starts import takes_start
+from paretofit.api.v1 import datasets, devices
+from paretofit.api.v1 import weights as weights_api
+from paretofit.search.spec import METHODS, Limits
 
 router = new_router()
 _DATASETS: Final = 200

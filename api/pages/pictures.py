@@ -9,16 +9,16 @@ from typing import Any, Final
 from fastapi import Response
 from sqlalchemy.orm import Session
 
-from api.fronts import Found
-from api.lookup import found_artifact
-from api.pages.route import router as new_router
-from api.pages.visitor import Visitor
-from api.problems import NotFoundError
-from api.schemas.artifacts import Artifact
-from api.services import Db, Service
-from db import artifacts
-from db.tables import ArtifactRow, SearchRow
-from models.families.structures import SCALES, from_line
+from paretofit.api.fronts import Found
+from paretofit.api.lookup import found_artifact
+from paretofit.api.pages.route import router as new_router
+from paretofit.api.pages.visitor import Visitor
+from paretofit.api.problems import NotFoundError
+from paretofit.api.schemas.artifacts import Artifact
+from paretofit.api.services import Db, Service
+from paretofit.db import artifacts
+from paretofit.db.tables import ArtifactRow, SearchRow
+from paretofit.models.families.structures import SCALES, from_line
 
 router = new_router()
 _TYPES: Final = {".svg": "image/svg+xml", ".png": "image/png"}

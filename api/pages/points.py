@@ -7,17 +7,17 @@ from typing import Any
 
 from fastapi import Response
 
-from api.lookup import found_search
-from api.pages import pictures
-from api.pages.quantities import order
-from api.pages.rendering import page
-from api.pages.route import router as new_router
-from api.pages.visitor import Visitor
-from api.services import Db
-from api.v1 import exports
-from api.v1 import points as api
-from models.architecture import Architecture, ArchitectureError
-from models.trace import Layer
+from paretofit.api.lookup import found_search
+from paretofit.api.pages import pictures
+from paretofit.api.pages.quantities import order
+from paretofit.api.pages.rendering import page
+from paretofit.api.pages.route import router as new_router
+from paretofit.api.pages.visitor import Visitor
+from paretofit.api.services import Db
+from paretofit.api.v1 import exports
+from paretofit.api.v1 import points as api
+from paretofit.models.architecture import Architecture, ArchitectureError
+from paretofit.models.trace import Layer
 
 router = new_router()
 

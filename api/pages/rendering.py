@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastapi.responses import HTMLResponse
 
-from api.headers import PAGE_POLICY
-from api.pages import assets, quantities
-from legible import legible
+from paretofit.api.headers import PAGE_POLICY
+from paretofit.api.pages import assets, quantities
+from paretofit.core.formatting import legible
 
 if TYPE_CHECKING:
     from jinja2 import Environment

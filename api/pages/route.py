@@ -18,8 +18,8 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.concurrency import run_in_threadpool
 
-from api.pages.rendering import page
-from api.problems import InvalidError, ProblemError, UnauthorizedError, UnavailableError
+from paretofit.api.pages.rendering import page
+from paretofit.api.problems import InvalidError, ProblemError, UnauthorizedError, UnavailableError
 
 _PACKED: Final = frozenset({"text/html", "image/svg+xml"})
 _LEAST: Final = 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import RedirectResponse
 
-from api.pages import (
+from paretofit.api.pages import (
     assets,
     compare,
     datasets,

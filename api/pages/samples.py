@@ -1,4 +1,4 @@
-"""Some images of a dataset, read from its files (`search.data.store`) a few kilobytes at a time, without numpy."""
+"""Some images of a dataset, read from its files (`paretofit.search.data.store`) a few kilobytes at a time, without numpy."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from api.problems import NotFoundError
-from db.blobs import BlobStore
+from paretofit.api.problems import NotFoundError
+from paretofit.db.blobs import BlobStore
 
 _SHOWN: Final = 24
 _DESCRIPTION: Final = "dataset.json"

@@ -7,21 +7,21 @@ from typing import Annotated, Any, Final, cast, get_args
 from fastapi import Query, Request, Response
 from sqlalchemy.orm import Session
 
-from api.fronts import Found
-from api.lookup import found_search
-from api.pages import forms, fronts, pictures
-from api.pages.rendering import page
-from api.pages.route import following
-from api.pages.route import router as new_router
-from api.pages.sketch import SIDE, sketch
-from api.pages.visitor import Visitor
-from api.schemas.searches import TERMINAL, SearchDetail, SearchState
-from api.searches import detail, majority
-from api.services import Db
-from api.v1 import searches as api
-from db import datasets, events, metrics, trial_views
-from db.tables import SearchRow
-from search.spec import METHODS, Limits
+from paretofit.api.fronts import Found
+from paretofit.api.lookup import found_search
+from paretofit.api.pages import forms, fronts, pictures
+from paretofit.api.pages.rendering import page
+from paretofit.api.pages.route import following
+from paretofit.api.pages.route import router as new_router
+from paretofit.api.pages.sketch import SIDE, sketch
+from paretofit.api.pages.visitor import Visitor
+from paretofit.api.schemas.searches import TERMINAL, SearchDetail, SearchState
+from paretofit.api.searches import detail, majority
+from paretofit.api.services import Db
+from paretofit.api.v1 import searches as api
+from paretofit.db import datasets, events, metrics, trial_views
+from paretofit.db.tables import SearchRow
+from paretofit.search.spec import METHODS, Limits
 
 router = new_router()
 _LISTED: Final = 50

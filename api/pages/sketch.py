@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from api.pages.quantities import short
+from paretofit.api.pages.quantities import short
 
 SIDE: Final = 1000
 """Of the square that the plot is drawn in, which the browser stretches; from its upper left corner."""

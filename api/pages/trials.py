@@ -6,15 +6,15 @@ from typing import Final
 
 from fastapi import Response
 
-from api.lookup import found_search
-from api.pages import pictures
-from api.pages.rendering import page
-from api.pages.route import router as new_router
-from api.pages.visitor import Visitor
-from api.schemas.trials import ERROR_CODES
-from api.services import Db
-from api.v1 import trials as api
-from db import trial_views
+from paretofit.api.lookup import found_search
+from paretofit.api.pages import pictures
+from paretofit.api.pages.rendering import page
+from paretofit.api.pages.route import router as new_router
+from paretofit.api.pages.visitor import Visitor
+from paretofit.api.schemas.trials import ERROR_CODES
+from paretofit.api.services import Db
+from paretofit.api.v1 import trials as api
+from paretofit.db import trial_views
 
 router = new_router()
 _LINES: Final = 500

@@ -7,10 +7,10 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from api.principal import Principal
-from api.problems import ForbiddenError
-from api.schemas.access import Scope
-from api.services import Service
+from paretofit.api.principal import Principal
+from paretofit.api.problems import ForbiddenError
+from paretofit.api.schemas.access import Scope
+from paretofit.api.services import Service
 
 
 def _allowed(scope: Scope) -> Callable[[Request, Service], Principal]:

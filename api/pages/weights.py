@@ -6,13 +6,13 @@ from typing import Annotated, Final
 
 from fastapi import Query, Request, Response
 
-from api.pages.rendering import page
-from api.pages.route import following
-from api.pages.route import router as new_router
-from api.pages.visitor import Visitor
-from api.services import Db, Service
-from api.v1 import weights as api
-from search.weights.spec import MAX_FILE_BYTES
+from paretofit.api.pages.rendering import page
+from paretofit.api.pages.route import following
+from paretofit.api.pages.route import router as new_router
+from paretofit.api.pages.visitor import Visitor
+from paretofit.api.services import Db, Service
+from paretofit.api.v1 import weights as api
+from paretofit.search.weights.spec import MAX_FILE_BYTES
 
 router = new_router()
 _LISTED: Final = 50

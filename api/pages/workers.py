@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fastapi import Response
 
-from api.pages.rendering import page
-from api.pages.route import router as new_router
-from api.pages.visitor import Visitor
-from api.services import Db
-from api.v1 import devices
-from api.v1 import workers as api
+from paretofit.api.pages.rendering import page
+from paretofit.api.pages.route import router as new_router
+from paretofit.api.pages.visitor import Visitor
+from paretofit.api.services import Db
+from paretofit.api.v1 import devices
+from paretofit.api.v1 import workers as api
 
 router = new_router()
 

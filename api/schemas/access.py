@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
-from api.schemas.base import Request, Response
+from paretofit.api.schemas.base import Request, Response
 
 Scope = Literal["read", "write", "manage", "metrics", "admin"]
 """read: see searches, datasets and results; write: change them; manage: the tenant's keys, webhooks and audit log;

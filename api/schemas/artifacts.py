@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import Field
 
-from api.schemas.base import Response
+from paretofit.api.schemas.base import Response
 
 
 class Artifact(Response):

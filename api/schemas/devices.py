@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from api.schemas.base import Response
+from paretofit.api.schemas.base import Response
 
 
 class Device(Response):

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from api.schemas.artifacts import Artifact
-from api.schemas.base import Request, Response
+from paretofit.api.schemas.artifacts import Artifact
+from paretofit.api.schemas.base import Request, Response
 
 Format = Literal["safetensors", "torch_export", "onnx", "ncnn"]
 Precision = Literal["float32", "float16"]

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from api.schemas.base import Response
+from paretofit.api.schemas.base import Response
 
 
 class Health(Response):

@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import Field
 
-from api.schemas.base import Response
-from api.schemas.exports import Format
+from paretofit.api.schemas.base import Response
+from paretofit.api.schemas.exports import Format
 
 
 class Method(Response):

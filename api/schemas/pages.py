@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 
 from pydantic import Field
 
-from api.schemas.base import Response
+from paretofit.api.schemas.base import Response
 
 Item = TypeVar("Item")
 

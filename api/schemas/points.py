@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from api.schemas.artifacts import Artifact
-from api.schemas.base import Request, Response
-from api.schemas.exports import ExportForm
-from api.schemas.searches import MajorityClass, SearchWarning
+from paretofit.api.schemas.artifacts import Artifact
+from paretofit.api.schemas.base import Request, Response
+from paretofit.api.schemas.exports import ExportForm
+from paretofit.api.schemas.searches import MajorityClass, SearchWarning
 
 Cost = Literal["macs", "params", "peak_activation_bytes", "latency_ms"]
 Accuracy = Literal["selection_top1"]

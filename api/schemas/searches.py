@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from api.schemas.base import Response
-from api.schemas.trials import TrialState
+from paretofit.api.schemas.base import Response
+from paretofit.api.schemas.trials import TrialState
 
 SearchState = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
 TERMINAL: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})

@@ -8,8 +8,8 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from api.schemas.artifacts import Artifact
-from api.schemas.base import Response
+from paretofit.api.schemas.artifacts import Artifact
+from paretofit.api.schemas.base import Response
 
 TrialState = Literal["queued", "running", "completed", "pruned", "infeasible", "failed", "cancelled"]
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from api.schemas.base import Request, Response
+from paretofit.api.schemas.base import Request, Response
 
 WebhookEvent = Literal[
     "search.created",

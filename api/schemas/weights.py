@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from api.schemas.base import Response
+from paretofit.api.schemas.base import Response
 
 WeightsState = Literal["pending", "uploading", "converting", "ready", "rejected"]
 

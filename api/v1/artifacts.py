@@ -5,13 +5,13 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
-from api import downloads, problems
-from api.lookup import found_artifact
-from api.schemas.artifacts import Artifact
-from api.security import Tenant
-from api.services import Db, Service
-from db.engine import transaction
-from db.tables import ArtifactRow
+from paretofit.api import downloads, problems
+from paretofit.api.lookup import found_artifact
+from paretofit.api.schemas.artifacts import Artifact
+from paretofit.api.security import Tenant
+from paretofit.api.services import Db, Service
+from paretofit.db.engine import transaction
+from paretofit.db.tables import ArtifactRow
 
 router = APIRouter(prefix="/artifacts", tags=["artifacts"])
 

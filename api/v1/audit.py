@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from api import paging, problems
-from api.schemas.access import AuditEntry
-from api.schemas.pages import Page
-from api.security import Tenant
-from api.services import Db
-from db import audit
+from paretofit.api import paging, problems
+from paretofit.api.schemas.access import AuditEntry
+from paretofit.api.schemas.pages import Page
+from paretofit.api.security import Tenant
+from paretofit.api.services import Db
+from paretofit.db import audit
 
 router = APIRouter(prefix="/audit", tags=["access"])
 

@@ -9,18 +9,18 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from api import paging, problems, quotas, sources
-from api.idempotency import IdempotentOnce, answer
-from api.receiving import Receiver
-from api.schemas.datasets import Dataset, DatasetState
-from api.schemas.pages import Page
-from api.security import Tenant
-from api.services import Db, Service, Services
-from db import datasets
-from db.engine import transaction
-from db.idempotency import Answer
-from db.tables import DatasetRow
-from search.spec import DatasetSpec
+from paretofit.api import paging, problems, quotas, sources
+from paretofit.api.idempotency import IdempotentOnce, answer
+from paretofit.api.receiving import Receiver
+from paretofit.api.schemas.datasets import Dataset, DatasetState
+from paretofit.api.schemas.pages import Page
+from paretofit.api.security import Tenant
+from paretofit.api.services import Db, Service, Services
+from paretofit.db import datasets
+from paretofit.db.engine import transaction
+from paretofit.db.idempotency import Answer
+from paretofit.db.tables import DatasetRow
+from paretofit.search.spec import DatasetSpec
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from api import devices, problems
-from api.schemas.devices import DeviceList
-from api.services import Db
+from paretofit.api import devices, problems
+from paretofit.api.schemas.devices import DeviceList
+from paretofit.api.services import Db
 
 router = APIRouter(prefix="/devices", tags=["workers"])
 

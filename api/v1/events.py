@@ -12,16 +12,16 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 
-from api import paging, problems
-from api.lookup import found_search
-from api.schemas.events import Event
-from api.schemas.pages import Page
-from api.schemas.searches import TERMINAL
-from api.security import Caller, Tenant
-from api.services import Service, Services
-from db import events
-from db.engine import transaction
-from db.tables import EventRow
+from paretofit.api import paging, problems
+from paretofit.api.lookup import found_search
+from paretofit.api.schemas.events import Event
+from paretofit.api.schemas.pages import Page
+from paretofit.api.schemas.searches import TERMINAL
+from paretofit.api.security import Caller, Tenant
+from paretofit.api.services import Service, Services
+from paretofit.db import events
+from paretofit.db.engine import transaction
+from paretofit.db.tables import EventRow
 
 router = APIRouter(tags=["events"])
 

@@ -9,22 +9,22 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 from sqlalchemy.orm import Session
 
-from api import problems, quotas
-from api.idempotency import IdempotentOnce, answer
-from api.lookup import found_export, found_point, found_search
-from api.schemas.exports import MAX_SIDE, Export, ExportForm, ExportList, ExportRequest
-from api.schemas.problems import FieldProblem
-from api.security import Tenant
-from api.services import Db, Service
-from api.v1.artifacts import artifact
-from db import datasets, exports
-from db.exports import Form, FoundExport
-from db.idempotency import Answer
-from db.points import FoundPoint
-from models.architecture import Architecture
-from search.export import card
-from search.export.formats import ALL, FORMS, Format, file_name
-from search.spec import METHODS
+from paretofit.api import problems, quotas
+from paretofit.api.idempotency import IdempotentOnce, answer
+from paretofit.api.lookup import found_export, found_point, found_search
+from paretofit.api.schemas.exports import MAX_SIDE, Export, ExportForm, ExportList, ExportRequest
+from paretofit.api.schemas.problems import FieldProblem
+from paretofit.api.security import Tenant
+from paretofit.api.services import Db, Service
+from paretofit.api.v1.artifacts import artifact
+from paretofit.db import datasets, exports
+from paretofit.db.exports import Form, FoundExport
+from paretofit.db.idempotency import Answer
+from paretofit.db.points import FoundPoint
+from paretofit.models.architecture import Architecture
+from paretofit.search.export import card
+from paretofit.search.export.formats import ALL, FORMS, Format, file_name
+from paretofit.search.spec import METHODS
 
 router = APIRouter(tags=["exports"])
 _SECONDS = "2"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
-from api import problems
-from api.services import Service
+from paretofit.api import problems
+from paretofit.api.services import Service
 
 router = APIRouter(tags=["health"])
 

@@ -8,21 +8,21 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 from sqlalchemy.orm import Session
 
-from api import fronts, problems, ranges
-from api.fronts import Box, Found, KeyedBound
-from api.idempotency import IdempotentOnce, answer
-from api.lookup import found_search
-from api.pointers import pointer
-from api.schemas.points import Accuracy, Cost, Front, FrontPoint, Selection
-from api.schemas.problems import FieldProblem
-from api.searches import majority, majority_fields
-from api.security import Tenant
-from api.services import Db
-from api.v1.points import front_point
-from db import points, searches, states
-from db.idempotency import Answer
-from db.points import FoundPoint
-from db.tables import SearchRow
+from paretofit.api import fronts, problems, ranges
+from paretofit.api.fronts import Box, Found, KeyedBound
+from paretofit.api.idempotency import IdempotentOnce, answer
+from paretofit.api.lookup import found_search
+from paretofit.api.pointers import pointer
+from paretofit.api.schemas.points import Accuracy, Cost, Front, FrontPoint, Selection
+from paretofit.api.schemas.problems import FieldProblem
+from paretofit.api.searches import majority, majority_fields
+from paretofit.api.security import Tenant
+from paretofit.api.services import Db
+from paretofit.api.v1.points import front_point
+from paretofit.db import points, searches, states
+from paretofit.db.idempotency import Answer
+from paretofit.db.points import FoundPoint
+from paretofit.db.tables import SearchRow
 
 router = APIRouter(prefix="/searches/{search_id}/front", tags=["fronts"])
 

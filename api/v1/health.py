@@ -7,8 +7,8 @@ from functools import lru_cache
 from fastapi import APIRouter, Response
 from sqlalchemy.exc import OperationalError
 
-from api.schemas.health import Health, Readiness
-from api.services import Service, Services
+from paretofit.api.schemas.health import Health, Readiness
+from paretofit.api.services import Service, Services
 
 router = APIRouter(tags=["health"])
 
@@ -33,14 +33,17 @@ def readiness(service: Service, response: Response) -> Readiness:
 
 # Alembic and redis are imported by the first question: they would delay the start by a fifth and a tenth of a second.
 def _database(service: Services) -> dict[str, str]:
-    from db import migrate
+    from paretofit.db import migrate
 
     try:
         at = migrate.current(service.engine)
     except OperationalError:
         return {"postgres": "it does not answer"}
     head = _head()
-    return {"postgres": "ok", "migrations": "ok" if at == head else f"at {at}, not {head}: run python -m db.migrate"}
+    return {
+        "postgres": "ok",
+        "migrations": "ok" if at == head else f"at {at}, not {head}: run python -m paretofit.db.migrate",
+    }
 
 
 def _redis(service: Services) -> str:
@@ -60,6 +63,6 @@ def _redis(service: Services) -> str:
 
 @lru_cache(maxsize=1)
 def _head() -> str:
-    from db import migrate
+    from paretofit.db import migrate
 
     return migrate.head()

@@ -9,16 +9,16 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Response
 from sqlalchemy.orm import Session
 
-from api import paging, problems
-from api.idempotency import IdempotentOnce, answer
-from api.principal import Principal
-from api.schemas.access import ApiKey, IssuedApiKey, NewApiKey, Rotation, Scope
-from api.schemas.pages import Page
-from api.security import Caller, Tenant
-from api.services import Db
-from db import keys
-from db.idempotency import Answer
-from db.tables import ApiKeyRow
+from paretofit.api import paging, problems
+from paretofit.api.idempotency import IdempotentOnce, answer
+from paretofit.api.principal import Principal
+from paretofit.api.schemas.access import ApiKey, IssuedApiKey, NewApiKey, Rotation, Scope
+from paretofit.api.schemas.pages import Page
+from paretofit.api.security import Caller, Tenant
+from paretofit.api.services import Db
+from paretofit.db import keys
+from paretofit.db.idempotency import Answer
+from paretofit.db.tables import ApiKeyRow
 
 router = APIRouter(prefix="/api-keys", tags=["access"])
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from api import problems, starts
-from api.schemas.methods import Family, FamilyList, Method, MethodList
-from models.families.registry import FAMILIES
-from models.pretrained.sources import SOURCES
-from search.spec import METHODS
+from paretofit.api import problems, starts
+from paretofit.api.schemas.methods import Family, FamilyList, Method, MethodList
+from paretofit.models.families.registry import FAMILIES
+from paretofit.models.pretrained.sources import SOURCES
+from paretofit.search.spec import METHODS
 
 router = APIRouter(tags=["methods"])
 

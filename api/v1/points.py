@@ -6,15 +6,15 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from api import problems
-from api.fronts import Found
-from api.lookup import found_point, found_search
-from api.schemas.points import FrontPoint, PointDetail
-from api.security import Tenant
-from api.services import Db
-from api.v1.artifacts import artifact
-from api.v1.exports import forms
-from db.points import FoundPoint
+from paretofit.api import problems
+from paretofit.api.fronts import Found
+from paretofit.api.lookup import found_point, found_search
+from paretofit.api.schemas.points import FrontPoint, PointDetail
+from paretofit.api.security import Tenant
+from paretofit.api.services import Db
+from paretofit.api.v1.artifacts import artifact
+from paretofit.api.v1.exports import forms
+from paretofit.db.points import FoundPoint
 
 router = APIRouter(prefix="/points", tags=["points"])
 

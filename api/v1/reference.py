@@ -5,8 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
-from api.headers import PAGE_POLICY
-from api.reference import STYLE, page
+from paretofit.api.headers import PAGE_POLICY
+from paretofit.api.reference import STYLE, page
 
 router = APIRouter(include_in_schema=False)
 _DAY = "max-age=86400"

@@ -8,19 +8,19 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
-from api import feasibility, latencies, paging, problems, submission
-from api.idempotency import IdempotentOnce, answer
-from api.lookup import found_search
-from api.schemas.pages import Page
-from api.schemas.searches import CostRange, Estimate, Search, SearchDetail, SearchState
-from api.searches import detail, listed
-from api.security import Tenant
-from api.services import Db, Service
-from db import cancellation, searches
-from db.idempotency import Answer
-from db.tables import SearchRow
-from search.methods.method import Candidate
-from search.spec import SearchSpec
+from paretofit.api import feasibility, latencies, paging, problems, submission
+from paretofit.api.idempotency import IdempotentOnce, answer
+from paretofit.api.lookup import found_search
+from paretofit.api.schemas.pages import Page
+from paretofit.api.schemas.searches import CostRange, Estimate, Search, SearchDetail, SearchState
+from paretofit.api.searches import detail, listed
+from paretofit.api.security import Tenant
+from paretofit.api.services import Db, Service
+from paretofit.db import cancellation, searches
+from paretofit.db.idempotency import Answer
+from paretofit.db.tables import SearchRow
+from paretofit.search.methods.method import Candidate
+from paretofit.search.spec import SearchSpec
 
 router = APIRouter(prefix="/searches", tags=["searches"])
 _PAST = 20

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from api import problems
-from api.principal import COOKIE, Principal
-from api.schemas.access import SCOPES
-from api.schemas.access import Caller as CallerSchema
-from api.security import Caller
-from api.services import Db, Service
-from db import sessions
+from paretofit.api import problems
+from paretofit.api.principal import COOKIE, Principal
+from paretofit.api.schemas.access import SCOPES
+from paretofit.api.schemas.access import Caller as CallerSchema
+from paretofit.api.security import Caller
+from paretofit.api.services import Db, Service
+from paretofit.db import sessions
 
 router = APIRouter(prefix="/session", tags=["access"])
 

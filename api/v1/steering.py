@@ -8,21 +8,21 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Response
 from sqlalchemy.orm import Session
 
-from api import problems, starts, submission
-from api.changes import CloneChanges, SearchChanges
-from api.feasibility import check_limits
-from api.idempotency import IdempotentOnce, answer
-from api.lookup import found_search
-from api.schemas.searches import SearchDetail
-from api.searches import detail
-from api.security import Tenant
-from api.services import Db, Service
-from api.v1.searches import REFUSALS, accepted
-from db import searches, states, steering
-from db.idempotency import Answer
-from db.tables import SearchRow
-from db.transitions import lock_search
-from search.spec import ResolvedSpec
+from paretofit.api import problems, starts, submission
+from paretofit.api.changes import CloneChanges, SearchChanges
+from paretofit.api.feasibility import check_limits
+from paretofit.api.idempotency import IdempotentOnce, answer
+from paretofit.api.lookup import found_search
+from paretofit.api.schemas.searches import SearchDetail
+from paretofit.api.searches import detail
+from paretofit.api.security import Tenant
+from paretofit.api.services import Db, Service
+from paretofit.api.v1.searches import REFUSALS, accepted
+from paretofit.db import searches, states, steering
+from paretofit.db.idempotency import Answer
+from paretofit.db.tables import SearchRow
+from paretofit.db.transitions import lock_search
+from paretofit.search.spec import ResolvedSpec
 
 router = APIRouter(prefix="/searches", tags=["searches"])
 _STEERED = problems.responses(

@@ -8,12 +8,12 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 
-from api import problems, ranges, studies
-from api.fronts import Found
-from api.lookup import found_search
-from api.security import Tenant
-from api.services import Db
-from db import points, trial_views
+from paretofit.api import problems, ranges, studies
+from paretofit.api.fronts import Found
+from paretofit.api.lookup import found_search
+from paretofit.api.security import Tenant
+from paretofit.api.services import Db
+from paretofit.db import points, trial_views
 
 router = APIRouter(prefix="/searches/{search_id}/study", tags=["searches"])
 _MEDIA_TYPE: Final = "application/x-ndjson"

@@ -6,14 +6,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
-from api import paging, problems, quotas
-from api.schemas.access import NewQuota, TenantId, TenantQuota, TenantUsage
-from api.schemas.pages import Page
-from api.security import Tenant
-from api.services import Db, Service
-from db import tenants
-from db.tables import TenantRow
-from db.tenants import Quota
+from paretofit.api import paging, problems, quotas
+from paretofit.api.schemas.access import NewQuota, TenantId, TenantQuota, TenantUsage
+from paretofit.api.schemas.pages import Page
+from paretofit.api.security import Tenant
+from paretofit.api.services import Db, Service
+from paretofit.db import tenants
+from paretofit.db.tables import TenantRow
+from paretofit.db.tenants import Quota
 
 router = APIRouter(tags=["access"])
 

@@ -7,15 +7,15 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from api import paging, problems
-from api.lookup import found_search, found_trial
-from api.schemas.pages import Page
-from api.schemas.trials import Attempt, Curve, Curves, LogLine, Measurement, Trial, TrialDetail, TrialState
-from api.security import Tenant
-from api.services import Db
-from api.v1.artifacts import artifact
-from db import artifacts, metrics, trial_views
-from db.tables import AttemptRow, LogRow, TrialRow
+from paretofit.api import paging, problems
+from paretofit.api.lookup import found_search, found_trial
+from paretofit.api.schemas.pages import Page
+from paretofit.api.schemas.trials import Attempt, Curve, Curves, LogLine, Measurement, Trial, TrialDetail, TrialState
+from paretofit.api.security import Tenant
+from paretofit.api.services import Db
+from paretofit.api.v1.artifacts import artifact
+from paretofit.db import artifacts, metrics, trial_views
+from paretofit.db.tables import AttemptRow, LogRow, TrialRow
 
 router = APIRouter(tags=["trials"])
 

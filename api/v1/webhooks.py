@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from fastapi import APIRouter, Response
 from sqlalchemy.orm import Session
 
-from api import paging, problems, sources
-from api.idempotency import IdempotentOnce, answer
-from api.schemas.pages import Page
-from api.schemas.webhooks import IssuedWebhook, NewWebhook, Webhook, WebhookChanges, WebhookDelivery
-from api.security import Tenant
-from api.services import Db, Service
-from db import tenants, webhooks
-from db.idempotency import Answer
-from db.tables import DeliveryRow, WebhookRow
-from signing import new_secret
+from paretofit.api import paging, problems, sources
+from paretofit.api.idempotency import IdempotentOnce, answer
+from paretofit.api.schemas.pages import Page
+from paretofit.api.schemas.webhooks import IssuedWebhook, NewWebhook, Webhook, WebhookChanges, WebhookDelivery
+from paretofit.api.security import Tenant
+from paretofit.api.services import Db, Service
+from paretofit.core.signatures import new_secret
+from paretofit.db import tenants, webhooks
+from paretofit.db.idempotency import Answer
+from paretofit.db.tables import DeliveryRow, WebhookRow
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
 MAX_WEBHOOKS = 50

@@ -9,22 +9,22 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from api import downloads, paging, problems, quotas
-from api.idempotency import IdempotentOnce, answer
-from api.receiving import Receiver
-from api.schemas.pages import Page
-from api.schemas.problems import FieldProblem
-from api.schemas.weights import Weights, WeightsSource, WeightsSourceList, WeightsState
-from api.security import Tenant
-from api.services import Db, Service, Services
-from db import weights
-from db.engine import transaction
-from db.idempotency import Answer
-from db.tables import WeightsRow
-from models.pretrained.record import PretrainedError
-from models.pretrained.sources import SOURCES, check_commercial_use
-from search.weights.spec import MAX_FILE_BYTES, NamedSource, WeightsSpec
-from settings import Settings
+from paretofit.api import downloads, paging, problems, quotas
+from paretofit.api.idempotency import IdempotentOnce, answer
+from paretofit.api.receiving import Receiver
+from paretofit.api.schemas.pages import Page
+from paretofit.api.schemas.problems import FieldProblem
+from paretofit.api.schemas.weights import Weights, WeightsSource, WeightsSourceList, WeightsState
+from paretofit.api.security import Tenant
+from paretofit.api.services import Db, Service, Services
+from paretofit.core.settings import Settings
+from paretofit.db import weights
+from paretofit.db.engine import transaction
+from paretofit.db.idempotency import Answer
+from paretofit.db.tables import WeightsRow
+from paretofit.models.pretrained.record import PretrainedError
+from paretofit.models.pretrained.sources import SOURCES, check_commercial_use
+from paretofit.search.weights.spec import MAX_FILE_BYTES, NamedSource, WeightsSpec
 
 router = APIRouter(prefix="/weights", tags=["weights"])
 _MAX_HEADER: Final = 100_000_000

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 from fastapi import APIRouter
 
-from api import problems
-from api.devices import ALIVE
-from api.schemas.workers import Worker, WorkerList
-from api.services import Db
-from db import workers
+from paretofit.api import problems
+from paretofit.api.devices import ALIVE
+from paretofit.api.schemas.workers import Worker, WorkerList
+from paretofit.api.services import Db
+from paretofit.db import workers
 
 router = APIRouter(prefix="/workers", tags=["workers"])
 _SHOWN = timedelta(days=1)

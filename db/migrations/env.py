@@ -1,8 +1,8 @@
-"""Alembic's environment: runs on the connection that `db.migrate` hands over, in one transaction."""
+"""Alembic's environment: runs on the connection that `paretofit.db.migrate` hands over, in one transaction."""
 
 from alembic import context
 
-from db.tables import Base
+from paretofit.db.tables import Base
 
 context.configure(
     connection=context.config.attributes["connection"], target_metadata=Base.metadata, transactional_ddl=True

@@ -10,15 +10,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final, Literal
 
-from models.architecture import Architecture, Block
-from models.kinds.basic import Activation, Classifier, Conv, Norm
-from models.kinds.inverted import InvertedResidual
-from models.kinds.pooling import MaxPool
-from models.kinds.preactivation import PreactivationBasic
-from models.kinds.residual import ResidualBasic, ResidualBottleneck
-from models.kinds.separable import Separable
-from models.kinds.shape_adaptor import Chain, ShapeAdaptor
-from models.kinds.shuffle import ShuffleUnit
+from paretofit.models.architecture import Architecture, Block
+from paretofit.models.kinds.basic import Activation, Classifier, Conv, Norm
+from paretofit.models.kinds.inverted import InvertedResidual
+from paretofit.models.kinds.pooling import MaxPool
+from paretofit.models.kinds.preactivation import PreactivationBasic
+from paretofit.models.kinds.residual import ResidualBasic, ResidualBottleneck
+from paretofit.models.kinds.separable import Separable
+from paretofit.models.kinds.shape_adaptor import Chain, ShapeAdaptor
+from paretofit.models.kinds.shuffle import ShuffleUnit
 
 Placement = Literal["replace", "add", "resizing"]
 """Adaptors in the place of all resizing; beside it, where nothing resizes; wherever the network resizes."""
@@ -31,7 +31,7 @@ _UNPLANNED: Final = 1
 
 def adapted(network: Architecture, count: int, placement: Placement = "replace") -> Architecture:
     """A human-designed network with `count` adaptors (`resizing`: that many resize in it), which keep everything that the
-    network has to learn; their sizes are to be planned (`models.families.shapes`).
+    network has to learn; their sizes are to be planned (`paretofit.models.families.shapes`).
 
     Raises ValueError for a network of other kinds of blocks, and for more adaptors than there are places.
     """

@@ -6,9 +6,9 @@ Sandler et al., 2018 (arXiv 1801.04381), table 2. FD-MobileNet: Qin et al., 2018
 
 from __future__ import annotations
 
-from models.architecture import Architecture
-from models.families.scaling import Scale
-from models.families.stages import Stage, Table, assemble
+from paretofit.models.architecture import Architecture
+from paretofit.models.families.scaling import Scale
+from paretofit.models.families.stages import Stage, Table, assemble
 
 TABLES = {
     "mobilenet_v1": Table(

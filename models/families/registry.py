@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from models.architecture import Architecture
-from models.families import mobile, resnet, scalenet, shufflenet, vgg, wide_resnet
-from models.families.scaling import Scale, Width
-from models.families.structures import Structure
+from paretofit.models.architecture import Architecture
+from paretofit.models.families import mobile, resnet, scalenet, shufflenet, vgg, wide_resnet
+from paretofit.models.families.scaling import Scale, Width
+from paretofit.models.families.structures import Structure
 
 RESNET = "He et al., 2015 (arXiv 1512.03385)"
 SCALENET = "Li et al., 2019 (arXiv 1904.09460)"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-from models.architecture import Architecture, Block
-from models.families.scaling import Scale, nominal_strides, slimmable
-from models.kinds.basic import Classifier, Conv
-from models.kinds.pooling import MaxPool
-from models.kinds.residual import ResidualBasic, ResidualBottleneck
+from paretofit.models.architecture import Architecture, Block
+from paretofit.models.families.scaling import Scale, nominal_strides, slimmable
+from paretofit.models.kinds.basic import Classifier, Conv
+from paretofit.models.kinds.pooling import MaxPool
+from paretofit.models.kinds.residual import ResidualBasic, ResidualBottleneck
 
 STEM = 64
 STAGES = (64, 128, 256, 512)

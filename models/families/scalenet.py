@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Final
 
-from models.architecture import Architecture, Block
-from models.families import resnet
-from models.families.scaling import Scale, nominal_strides, slimmable
-from models.families.structures import PUBLISHED, SCALES, Row, Structure, check, even, scaled
-from models.kinds.aggregation import ScaleAggregation, ScaleBasic, ScaleBottleneck
-from models.kinds.basic import Classifier, Conv
+from paretofit.models.architecture import Architecture, Block
+from paretofit.models.families import resnet
+from paretofit.models.families.scaling import Scale, nominal_strides, slimmable
+from paretofit.models.families.structures import PUBLISHED, SCALES, Row, Structure, check, even, scaled
+from paretofit.models.kinds.aggregation import ScaleAggregation, ScaleBasic, ScaleBottleneck
+from paretofit.models.kinds.basic import Classifier, Conv
 
 EXPANSION: Final = 4
 """Outputs of a bottleneck for each of its planes."""

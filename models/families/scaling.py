@@ -27,7 +27,7 @@ class Scale:
     groups: int | None = None
     """Of grouped convolutions, in families where it may be chosen."""
     structure: tuple[tuple[int, ...], ...] | None = None
-    """Channels by scale (`models.families.structures`), in families where they may be chosen."""
+    """Channels by scale (`paretofit.models.families.structures`), in families where they may be chosen."""
     keep_last_channels: bool = False
     """Whether a `base_width` below 1 leaves the channels of stages that keep theirs at any `width`, as in published
     weights (MobileNetV2's last convolution)."""

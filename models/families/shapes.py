@@ -13,9 +13,9 @@ from functools import cached_property
 from itertools import product
 from typing import Final
 
-from models.architecture import Architecture
-from models.kinds.shape_adaptor import ShapeAdaptor
-from models.trace import Size
+from paretofit.models.architecture import Architecture
+from paretofit.models.kinds.shape_adaptor import ShapeAdaptor
+from paretofit.models.trace import Size
 
 LOW: Final = 0.5
 """r1: the factor of the halved branch."""

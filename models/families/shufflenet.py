@@ -7,9 +7,9 @@ stage, so both networks do.
 
 from __future__ import annotations
 
-from models.architecture import Architecture
-from models.families.scaling import Scale
-from models.families.stages import Stage, Table, assemble
+from paretofit.models.architecture import Architecture
+from paretofit.models.families.scaling import Scale
+from paretofit.models.families.stages import Stage, Table, assemble
 
 STEM = 24
 FIRST_STAGE = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}

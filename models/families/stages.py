@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from models.architecture import Architecture, Block
-from models.families.scaling import Scale, make_divisible, nominal_strides, slimmable, truncated
-from models.kinds.basic import Activation, Classifier, Conv
-from models.kinds.inverted import InvertedResidual
-from models.kinds.pooling import MaxPool
-from models.kinds.separable import Separable
-from models.kinds.shuffle import ShuffleUnit
+from paretofit.models.architecture import Architecture, Block
+from paretofit.models.families.scaling import Scale, make_divisible, nominal_strides, slimmable, truncated
+from paretofit.models.kinds.basic import Activation, Classifier, Conv
+from paretofit.models.kinds.inverted import InvertedResidual
+from paretofit.models.kinds.pooling import MaxPool
+from paretofit.models.kinds.separable import Separable
+from paretofit.models.kinds.shuffle import ShuffleUnit
 
 
 @dataclass(frozen=True, slots=True)

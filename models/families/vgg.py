@@ -8,10 +8,10 @@ input size.
 
 from __future__ import annotations
 
-from models.architecture import Architecture, Block
-from models.families.scaling import Scale, slimmable
-from models.kinds.basic import Classifier, Conv
-from models.kinds.pooling import MaxPool
+from paretofit.models.architecture import Architecture, Block
+from paretofit.models.families.scaling import Scale, slimmable
+from paretofit.models.kinds.basic import Classifier, Conv
+from paretofit.models.kinds.pooling import MaxPool
 
 STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 """Channels and convolutions; a max-pool ends each stage."""

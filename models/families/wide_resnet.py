@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from models.architecture import Architecture, Block
-from models.families.scaling import Scale, slimmable
-from models.kinds.basic import Classifier, Conv, Norm
-from models.kinds.preactivation import PreactivationBasic
+from paretofit.models.architecture import Architecture, Block
+from paretofit.models.families.scaling import Scale, slimmable
+from paretofit.models.kinds.basic import Classifier, Conv, Norm
+from paretofit.models.kinds.preactivation import PreactivationBasic
 
 PATTERN = re.compile(r"wrn_([1-9]\d{0,2})_([1-9]\d?)")
 DEEPEST = 100

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from models.architecture import Architecture, Block, register
-from models.kinds.basic import conv_unit
-from models.trace import (
+from paretofit.models.architecture import Architecture, Block, register
+from paretofit.models.kinds.basic import conv_unit
+from paretofit.models.trace import (
     Layer,
     Shape,
     Size,
@@ -33,7 +33,7 @@ class ScaleAggregation(Block):
     """
 
     kind: ClassVar[str] = "scale_aggregation"
-    module: ClassVar[str] = "models.layers.scale_aggregation:ScaleAggregation"
+    module: ClassVar[str] = "paretofit.models.layers.scale_aggregation:ScaleAggregation"
 
     in_channels: int
     out_channels: int
@@ -94,7 +94,7 @@ class ScaleBottleneck(Block):
     """
 
     kind: ClassVar[str] = "scale_bottleneck"
-    module: ClassVar[str] = "models.layers.scale_aggregation:ScaleBottleneck"
+    module: ClassVar[str] = "paretofit.models.layers.scale_aggregation:ScaleBottleneck"
 
     in_channels: int
     mid_channels: int
@@ -135,7 +135,7 @@ class ScaleBasic(Block):
     `ScaleBottleneck`."""
 
     kind: ClassVar[str] = "scale_basic"
-    module: ClassVar[str] = "models.layers.scale_aggregation:ScaleBasic"
+    module: ClassVar[str] = "paretofit.models.layers.scale_aggregation:ScaleBasic"
 
     in_channels: int
     out_channels: int

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from models.architecture import Block, register
-from models.trace import Layer, Shape, Size, activation, batch_norm, conv, global_pool, linear
+from paretofit.models.architecture import Block, register
+from paretofit.models.trace import Layer, Shape, Size, activation, batch_norm, conv, global_pool, linear
 
 Activation = Literal["relu", "relu6", "none"]
 
@@ -31,7 +31,7 @@ class Conv(Block):
     """A convolution, then batch normalisation if `norm`, then an activation."""
 
     kind: ClassVar[str] = "conv"
-    module: ClassVar[str] = "models.blocks:ConvUnit"
+    module: ClassVar[str] = "paretofit.models.blocks:ConvUnit"
     permutable: ClassVar[bool] = True
 
     in_channels: int
@@ -55,7 +55,7 @@ class Norm(Block):
     """Batch normalisation and an activation, such as end a pre-activation network."""
 
     kind: ClassVar[str] = "norm"
-    module: ClassVar[str] = "models.blocks:Norm"
+    module: ClassVar[str] = "paretofit.models.blocks:Norm"
     permutable: ClassVar[bool] = True
 
     in_channels: int
@@ -75,7 +75,7 @@ class Classifier(Block):
     """Global average pool and a linear layer with bias: `out_channels` are the classes."""
 
     kind: ClassVar[str] = "classifier"
-    module: ClassVar[str] = "models.blocks:Classifier"
+    module: ClassVar[str] = "paretofit.models.blocks:Classifier"
     permutable: ClassVar[bool] = True
 
     in_channels: int

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from models.architecture import Block, register
-from models.kinds.basic import Activation, conv_unit
-from models.kinds.residual import with_shortcut
-from models.trace import Layer, Shape, Size
+from paretofit.models.architecture import Block, register
+from paretofit.models.kinds.basic import Activation, conv_unit
+from paretofit.models.kinds.residual import with_shortcut
+from paretofit.models.trace import Layer, Shape, Size
 
 
 @register
@@ -18,7 +18,7 @@ class InvertedResidual(Block):
     then conv 1x1 without activation, each normalised; added to the input if `residual`."""
 
     kind: ClassVar[str] = "inverted_residual"
-    module: ClassVar[str] = "models.blocks:InvertedResidual"
+    module: ClassVar[str] = "paretofit.models.blocks:InvertedResidual"
     permutable: ClassVar[bool] = True
 
     in_channels: int

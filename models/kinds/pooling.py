@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from models.architecture import Block, register
-from models.trace import Layer, Shape, Size, pool
+from paretofit.models.architecture import Block, register
+from paretofit.models.trace import Layer, Shape, Size, pool
 
 
 @register
@@ -16,7 +16,7 @@ class MaxPool(Block):
     one is the stride, and its last window may hang over."""
 
     kind: ClassVar[str] = "max_pool"
-    module: ClassVar[str] = "models.blocks:MaxPool"
+    module: ClassVar[str] = "paretofit.models.blocks:MaxPool"
     permutable: ClassVar[bool] = True
 
     in_channels: int

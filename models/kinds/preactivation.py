@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from models.architecture import Block, register
-from models.trace import INPUT, Layer, Shape, Size, activation, add, batch_norm, conv
+from paretofit.models.architecture import Block, register
+from paretofit.models.trace import INPUT, Layer, Shape, Size, activation, add, batch_norm, conv
 
 
 @register
@@ -15,7 +15,7 @@ class PreactivationBasic(Block):
     """BN-ReLU-conv 3x3 twice, added to the input, or to a 1x1 convolution of the activated input if `projection`."""
 
     kind: ClassVar[str] = "preactivation_basic"
-    module: ClassVar[str] = "models.blocks:PreactivationBasic"
+    module: ClassVar[str] = "paretofit.models.blocks:PreactivationBasic"
     permutable: ClassVar[bool] = True
 
     in_channels: int

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from models.architecture import Block, register
-from models.kinds.basic import conv_unit
-from models.trace import INPUT, Layer, Shape, Size, activation, add
+from paretofit.models.architecture import Block, register
+from paretofit.models.kinds.basic import conv_unit
+from paretofit.models.trace import INPUT, Layer, Shape, Size, activation, add
 
 
 def with_shortcut(x: Shape, body: tuple[Layer, ...], shortcut: tuple[Layer, ...] = ()) -> tuple[Layer, ...]:
@@ -35,7 +35,7 @@ class ResidualBasic(Block):
     """
 
     kind: ClassVar[str] = "residual_basic"
-    module: ClassVar[str] = "models.blocks:ResidualBasic"
+    module: ClassVar[str] = "paretofit.models.blocks:ResidualBasic"
     permutable: ClassVar[bool] = True
 
     in_channels: int
@@ -58,7 +58,7 @@ class ResidualBottleneck(Block):
     shortcut; ReLU. The shortcut is the input, or its normalised 1x1 convolution if `projection`."""
 
     kind: ClassVar[str] = "residual_bottleneck"
-    module: ClassVar[str] = "models.blocks:ResidualBottleneck"
+    module: ClassVar[str] = "paretofit.models.blocks:ResidualBottleneck"
     permutable: ClassVar[bool] = True
 
     in_channels: int

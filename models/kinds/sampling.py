@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import ClassVar, Final, Literal
 
-from models.architecture import Architecture, Block, register
-from models.kinds.preactivation import PreactivationBasic
-from models.kinds.residual import ResidualBasic, ResidualBottleneck
-from models.trace import Layer, Shape, Size, conv
+from paretofit.models.architecture import Architecture, Block, register
+from paretofit.models.kinds.preactivation import PreactivationBasic
+from paretofit.models.kinds.residual import ResidualBasic, ResidualBottleneck
+from paretofit.models.trace import Layer, Shape, Size, conv
 
 Draw = Literal["stochastic", "deterministic", "budget", "gated"]
 Fill = Literal["rbf", "learned", "average", "zero"]
@@ -53,7 +53,7 @@ class Sampled(Block):
     """
 
     kind: ClassVar[str] = "sampled"
-    module: ClassVar[str] = "models.layers.spatial_sampling:Sampled"
+    module: ClassVar[str] = "paretofit.models.layers.spatial_sampling:Sampled"
 
     in_channels: int
     out_channels: int

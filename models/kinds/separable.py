@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from models.architecture import Block, register
-from models.kinds.basic import Activation, conv_unit
-from models.trace import Layer, Shape, Size
+from paretofit.models.architecture import Block, register
+from paretofit.models.kinds.basic import Activation, conv_unit
+from paretofit.models.trace import Layer, Shape, Size
 
 
 @register
@@ -16,7 +16,7 @@ class Separable(Block):
     """A depthwise convolution with the stride, then a pointwise one, each normalised and activated."""
 
     kind: ClassVar[str] = "separable"
-    module: ClassVar[str] = "models.blocks:Separable"
+    module: ClassVar[str] = "paretofit.models.blocks:Separable"
     permutable: ClassVar[bool] = True
 
     in_channels: int

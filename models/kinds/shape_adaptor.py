@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from models.architecture import Block, register
-from models.kinds.basic import Activation, activations
-from models.trace import Layer, Shape, Size, add, resized
+from paretofit.models.architecture import Block, register
+from paretofit.models.kinds.basic import Activation, activations
+from paretofit.models.trace import Layer, Shape, Size, add, resized
 
 
 @register
@@ -17,7 +17,7 @@ class Chain(Block):
     """Blocks in a row."""
 
     kind: ClassVar[str] = "chain"
-    module: ClassVar[str] = "models.layers.shape_adaptor:Chain"
+    module: ClassVar[str] = "paretofit.models.layers.shape_adaptor:Chain"
 
     in_channels: int
     out_channels: int
@@ -49,7 +49,7 @@ class ShapeAdaptor(Block):
     """
 
     kind: ClassVar[str] = "shape_adaptor"
-    module: ClassVar[str] = "models.layers.shape_adaptor:ShapeAdaptor"
+    module: ClassVar[str] = "paretofit.models.layers.shape_adaptor:ShapeAdaptor"
 
     in_channels: int
     out_channels: int

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from models.architecture import Block, register
-from models.kinds.basic import conv_unit
-from models.kinds.residual import with_shortcut
-from models.trace import Layer, Shape, Size, activation, concat, pool, shuffle
+from paretofit.models.architecture import Block, register
+from paretofit.models.kinds.basic import conv_unit
+from paretofit.models.kinds.residual import with_shortcut
+from paretofit.models.trace import Layer, Shape, Size, activation, concat, pool, shuffle
 
 
 @register
@@ -22,7 +22,7 @@ class ShuffleUnit(Block):
     """
 
     kind: ClassVar[str] = "shuffle_unit"
-    module: ClassVar[str] = "models.blocks:ShuffleUnit"
+    module: ClassVar[str] = "paretofit.models.blocks:ShuffleUnit"
 
     in_channels: int
     mid_channels: int

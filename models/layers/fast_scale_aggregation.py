@@ -1,6 +1,6 @@
 """Scale aggregation in evaluation, in fewer and cheaper steps that give the same result (to rounding).
 
-Source: Li et al., ScaleNet (arXiv 1904.09460), whose form `models.layers.scale_aggregation` is. Here normalisation is part
+Source: Li et al., ScaleNet (arXiv 1904.09460), whose form `paretofit.models.layers.scale_aggregation` is. Here normalisation is part
 of each convolution, so it comes before upsampling; a pool by 4 is made of that by 2; ReLU, too, comes before upsampling to
 the nearest pixel; and `conv1x1(concat(up(y)...)) = sum of up(slice of conv1x1 (y))`, so that a slice can run on its
 branch's small map. Maps are channels last.
@@ -19,9 +19,9 @@ from torch.nn import functional as F
 from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from models.blocks import ConvUnit
-from models.build import Network
-from models.layers.scale_aggregation import (
+from paretofit.models.blocks import ConvUnit
+from paretofit.models.build import Network
+from paretofit.models.layers.scale_aggregation import (
     Branch,
     FloorPool,
     ScaleAggregation,
@@ -29,7 +29,7 @@ from models.layers.scale_aggregation import (
     ScaleBottleneck,
     Upsample,
 )
-from models.trace import Size, divides
+from paretofit.models.trace import Size, divides
 
 REPEATS: Final = 7
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.blocks import ConvUnit, PreactivationBasic, ResidualBasic, ResidualBottleneck
-from models.layers.rows import Convolution, Role, folded, parts, rows
+from paretofit.models.blocks import ConvUnit, PreactivationBasic, ResidualBasic, ResidualBottleneck
+from paretofit.models.layers.rows import Convolution, Role, folded, parts, rows
 
 RESIDUAL = (ResidualBottleneck, ResidualBasic, PreactivationBasic)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.kinds.sampling import Fill
+from paretofit.models.kinds.sampling import Fill
 
 INITIAL_SIGMA: Final = 3.0
 FLOOR: Final = 1e-12

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.kinds.sampling import taken
-from models.layers.folded_residual import USUAL, FoldedResidual, Table, extent
-from models.layers.rows import Convolution, rows
-from models.layers.spatial_sampling import Sampled, Sampling
+from paretofit.models.kinds.sampling import taken
+from paretofit.models.layers.folded_residual import USUAL, FoldedResidual, Table, extent
+from paretofit.models.layers.rows import Convolution, rows
+from paretofit.models.layers.spatial_sampling import Sampled, Sampling
 
 
 class Masks(nn.Module):

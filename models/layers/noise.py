@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.trace import Size
+from paretofit.models.trace import Size
 
 
 def logistic(seed: int, stream: int, size: Size, device: torch.device) -> Tensor:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.blocks import activation, conv, conv_unit
-from models.kinds import aggregation
-from models.trace import Size, divides
+from paretofit.models.blocks import activation, conv, conv_unit
+from paretofit.models.kinds import aggregation
+from paretofit.models.trace import Size, divides
 
 
 class FloorPool(nn.Module):

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.blocks import activation
-from models.build import module
-from models.families.shapes import HIGH, LOW, Rule, Shape, Sizes, shaped
-from models.finite import NonFiniteError
-from models.kinds import shape_adaptor
-from models.layers.slimmable import Slimmable
-from models.trace import Size
+from paretofit.models.blocks import activation
+from paretofit.models.build import module
+from paretofit.models.families.shapes import HIGH, LOW, Rule, Shape, Sizes, shaped
+from paretofit.models.finite import NonFiniteError
+from paretofit.models.kinds import shape_adaptor
+from paretofit.models.layers.slimmable import Slimmable
+from paretofit.models.trace import Size
 
 
 class Chain(nn.Sequential):

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from models import build
-from models.architecture import Architecture, Block, channel_vector
-from models.build import Network
-from models.trace import Layer, Size
+from paretofit.models import build
+from paretofit.models.architecture import Architecture, Block, channel_vector
+from paretofit.models.build import Network
+from paretofit.models.trace import Layer, Size
 
 BankKey = tuple[tuple[int, ...], Size]
 """Channel vector and input size (height, width)."""

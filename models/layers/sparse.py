@@ -14,9 +14,9 @@ from typing import Final, Literal
 import torch
 from torch import Tensor, nn
 
-from models.blocks import ConvUnit, MaxPool
-from models.build import Network
-from models.layers.folded_residual import (
+from paretofit.models.blocks import ConvUnit, MaxPool
+from paretofit.models.build import Network
+from paretofit.models.layers.folded_residual import (
     RESIDUAL,
     BlockKey,
     Choice,
@@ -27,11 +27,11 @@ from models.layers.folded_residual import (
     extent,
     key,
 )
-from models.layers.masked_residual import MaskedBlock, share
-from models.layers.rows import Convolution
-from models.layers.sparse_sampling import SparseBlock
-from models.layers.spatial_sampling import Sampled, size_of
-from models.layers.tiled_sampling import TiledBlock
+from paretofit.models.layers.masked_residual import MaskedBlock, share
+from paretofit.models.layers.rows import Convolution
+from paretofit.models.layers.sparse_sampling import SparseBlock
+from paretofit.models.layers.spatial_sampling import Sampled, size_of
+from paretofit.models.layers.tiled_sampling import TiledBlock
 
 Form = Literal["positions", "tiles"]
 NO_TABLE: Final[Table] = {}

@@ -1,4 +1,4 @@
-"""Interpolation where a mask is 0, of maps that are 0 there: what `models.layers.interpolation` gives, to rounding."""
+"""Interpolation where a mask is 0, of maps that are 0 there: what `paretofit.models.layers.interpolation` gives, to rounding."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers.interpolation import Interpolation
-from models.layers.rows import rows
-from models.layers.spatial_sampling import size_of
+from paretofit.models.layers.interpolation import Interpolation
+from paretofit.models.layers.rows import rows
+from paretofit.models.layers.spatial_sampling import size_of
 
 NEGLIGIBLE: Final = 1e-6
 """A weight, as a share of the largest in its window, that is left out."""

@@ -1,7 +1,7 @@
 """Sampled blocks in evaluation that compute what their masks say and nothing else: on CPUs.
 
 The rows of active positions are gathered, multiplied and put back. A convolution that takes longer so than everywhere, by a
-measured table, is computed everywhere, and so is a block as a whole. The result is that of `models.layers.spatial_sampling` on
+measured table, is computed everywhere, and so is a block as a whole. The result is that of `paretofit.models.layers.spatial_sampling` on
 the same masks, to rounding.
 """
 
@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers.folded_residual import Table, extent
-from models.layers.interpolation import Interpolation
-from models.layers.masked_residual import MaskedBlock
-from models.layers.rows import Convolution, Padded, as_map, parts, rows
-from models.layers.sparse_interpolation import Active, SparseInterpolation
-from models.layers.spatial_sampling import Sampled, size_of
-from models.trace import Size
+from paretofit.models.layers.folded_residual import Table, extent
+from paretofit.models.layers.interpolation import Interpolation
+from paretofit.models.layers.masked_residual import MaskedBlock
+from paretofit.models.layers.rows import Convolution, Padded, as_map, parts, rows
+from paretofit.models.layers.sparse_interpolation import Active, SparseInterpolation
+from paretofit.models.layers.spatial_sampling import Sampled, size_of
+from paretofit.models.trace import Size
 
 
 class SparseBlock(MaskedBlock):

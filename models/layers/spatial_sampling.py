@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models import build
-from models.blocks import PreactivationBasic, ResidualBasic, ResidualBottleneck
-from models.kinds import sampling
-from models.layers.batch_norm import norm_act
-from models.layers.convolution import convolve
-from models.layers.interpolation import Interpolation
-from models.layers.noise import logistic
-from models.trace import Size
+from paretofit.models import build
+from paretofit.models.blocks import PreactivationBasic, ResidualBasic, ResidualBottleneck
+from paretofit.models.kinds import sampling
+from paretofit.models.layers.batch_norm import norm_act
+from paretofit.models.layers.convolution import convolve
+from paretofit.models.layers.interpolation import Interpolation
+from paretofit.models.layers.noise import logistic
+from paretofit.models.trace import Size
 
 INITIAL_LOGIT: Final = 3.0
 """A probability of .953, as published."""
@@ -175,7 +175,7 @@ class Sampled(nn.Module):
 
 
 def samplings(network: nn.Module) -> Iterator[Sampling]:
-    """The masks of a network, in the order of `models.kinds.sampling.densities`."""
+    """The masks of a network, in the order of `paretofit.models.kinds.sampling.densities`."""
     return (module for module in network.modules() if isinstance(module, Sampling))
 
 

@@ -1,5 +1,5 @@
 """Sampled blocks in evaluation that compute the square tiles in which their masks have a position: for GPUs, whose ordinary
-convolutions run on a batch of tiles as fast as on a map. The result is that of `models.layers.spatial_sampling`, to rounding.
+convolutions run on a batch of tiles as fast as on a map. The result is that of `paretofit.models.layers.spatial_sampling`, to rounding.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers.folded_residual import Table, extent
-from models.layers.masked_residual import MaskedBlock
-from models.layers.rows import Convolution
-from models.layers.spatial_sampling import Sampled, size_of
+from paretofit.models.layers.folded_residual import Table, extent
+from paretofit.models.layers.masked_residual import MaskedBlock
+from paretofit.models.layers.rows import Convolution
+from paretofit.models.layers.spatial_sampling import Sampled, size_of
 
 SIDE: Final = 8
 """Pixels of a tile, at the size of a convolution's output, where masks are drawn by positions."""

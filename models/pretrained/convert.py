@@ -13,14 +13,14 @@ from typing import Any, Final
 from pydantic import ValidationError
 from torch import Tensor
 
-from models import checkpoint
-from models.header import file_sha256
-from models.pretrained.layouts import OWN, Match, read_weights_record, recognize
-from models.pretrained.mapping import map_tensors
-from models.pretrained.names import IMAGENET
-from models.pretrained.reading import is_safetensors, read_pytorch_file, read_safetensors_file
-from models.pretrained.record import PretrainedError, WeightsRecord, licence_of_point
-from models.pretrained.sources import check_commercial_use
+from paretofit.models import checkpoint
+from paretofit.models.header import file_sha256
+from paretofit.models.pretrained.layouts import OWN, Match, read_weights_record, recognize
+from paretofit.models.pretrained.mapping import map_tensors
+from paretofit.models.pretrained.names import IMAGENET
+from paretofit.models.pretrained.reading import is_safetensors, read_pytorch_file, read_safetensors_file
+from paretofit.models.pretrained.record import PretrainedError, WeightsRecord, licence_of_point
+from paretofit.models.pretrained.sources import check_commercial_use
 
 __all__ = ["PretrainedError", "convert", "convert_tensors"]
 

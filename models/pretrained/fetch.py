@@ -13,14 +13,21 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from models import checkpoint
-from models.header import file_sha256
-from models.pretrained import packages
-from models.pretrained.convert import convert, convert_tensors
-from models.pretrained.frozen_graph import constants
-from models.pretrained.record import PretrainedError, WeightsRecord
-from models.pretrained.sources import PackageFile, PublishedFile, Source, check_commercial_use, identified, known
-from outbound import Outbound, RefusedError
+from paretofit.core.http import Outbound, RefusedError
+from paretofit.models import checkpoint
+from paretofit.models.header import file_sha256
+from paretofit.models.pretrained import packages
+from paretofit.models.pretrained.convert import convert, convert_tensors
+from paretofit.models.pretrained.frozen_graph import constants
+from paretofit.models.pretrained.record import PretrainedError, WeightsRecord
+from paretofit.models.pretrained.sources import (
+    PackageFile,
+    PublishedFile,
+    Source,
+    check_commercial_use,
+    identified,
+    known,
+)
 
 MAX_BYTES: Final = 2 * 1024**3
 """Of a published file."""
@@ -32,7 +39,7 @@ def fetch(
     """Write the weights file of a named source to `target`, and return its record.
 
     What is fetched is kept in `cache`, by its digest: another call needs no network. `file` is what was downloaded by hand (the
-    published file, the archive, or its member), which is used instead. `outbound` says which addresses may be asked; unset: the
+    published file, the archive, or its member), which is used instead. `paretofit.core.http` says which addresses may be asked; unset: the
     public Internet.
 
     Raises PretrainedError for an unknown name, for a file that is not the published one, and for a host that cannot be reached,

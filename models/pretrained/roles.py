@@ -1,7 +1,7 @@
 """Which tensors of two networks of a family play the same role, whatever their forms. Torch-free.
 
 A family's network exists in forms whose blocks have other indices or other names for the same layers: small nominal sizes lose
-a max-pool, shape adaptors wrap or follow blocks (`models.families.adaptors`), masks wrap them (`models.kinds.sampling`). A role
+a max-pool, shape adaptors wrap or follow blocks (`paretofit.models.families.adaptors`), masks wrap them (`paretofit.models.kinds.sampling`). A role
 is the name that a layer has in the plain network with the pools left out, such as `3.expand.conv`.
 """
 
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from models.architecture import Architecture, Block
-from models.kinds.basic import Norm
-from models.kinds.preactivation import PreactivationBasic
-from models.kinds.residual import ResidualBasic, ResidualBottleneck
-from models.kinds.sampling import Sampled
-from models.kinds.shape_adaptor import Chain, ShapeAdaptor
-from models.trace import Layer
+from paretofit.models.architecture import Architecture, Block
+from paretofit.models.kinds.basic import Norm
+from paretofit.models.kinds.preactivation import PreactivationBasic
+from paretofit.models.kinds.residual import ResidualBasic, ResidualBottleneck
+from paretofit.models.kinds.sampling import Sampled
+from paretofit.models.kinds.shape_adaptor import Chain, ShapeAdaptor
+from paretofit.models.trace import Layer
 
 LEAVES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {

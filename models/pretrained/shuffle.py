@@ -5,7 +5,7 @@ Ours is in front of the depthwise convolution, theirs behind it, and theirs is t
 
 from __future__ import annotations
 
-from models.families import registry
+from paretofit.models.families import registry
 
 
 def shuffle_matches(groups: int) -> bool:

@@ -1,6 +1,6 @@
 """Where trained weights are published: the named sources. Torch-free, and without numeric packages.
 
-Nothing of them is bundled, and no package is a dependency: `models.pretrained.fetch` fetches a source once, verifies it, converts
+Nothing of them is bundled, and no package is a dependency: `paretofit.models.pretrained.fetch` fetches a source once, verifies it, converts
 it and keeps it. A URL's file has the first digits of its SHA-256 in its name, as torchvision and timm publish theirs. Only files
 are listed whose name and digest are in the publishers' own code: timm's `mobilenetv1_100` is not, it has a model hub's address
 alone.
@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Final, Literal
 
-from models.pretrained.record import PretrainedError
+from paretofit.models.pretrained.record import PretrainedError
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)

@@ -1,6 +1,6 @@
 """From trained weights to the tensors of another network of their family.
 
-Tensors are matched by role (`models.pretrained.roles`), never by position, and all of the backbone or nothing is loaded: a
+Tensors are matched by role (`paretofit.models.pretrained.roles`), never by position, and all of the backbone or nothing is loaded: a
 partial match that trains from random weights without a word is the most frequent failure of such code.
 """
 
@@ -15,14 +15,14 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from models import checkpoint
-from models.architecture import Architecture
-from models.build import build
-from models.checkpoint import CheckpointError
-from models.header import file_sha256
-from models.pretrained.record import PretrainedError, WeightsRecord
-from models.pretrained.roles import Part, parts, tensor_names
-from models.trace import Layer
+from paretofit.models import checkpoint
+from paretofit.models.architecture import Architecture
+from paretofit.models.build import build
+from paretofit.models.checkpoint import CheckpointError
+from paretofit.models.header import file_sha256
+from paretofit.models.pretrained.record import PretrainedError, WeightsRecord
+from paretofit.models.pretrained.roles import Part, parts, tensor_names
+from paretofit.models.trace import Layer
 
 _NAMED: Final = 3
 """Tensors of each kind that an error names."""
@@ -56,7 +56,7 @@ class Start:
 class Transfer:
     """What a network starts from.
 
-    `state`: tensors of `models.build.build(target)` by name, running statistics included. `fresh`: the names of the others,
+    `state`: tensors of `paretofit.models.build.build(target)` by name, running statistics included. `fresh`: the names of the others,
     which keep their initial values. `notes` say in one sentence each what was not loaded or was changed, and why. `mean` and
     `std`, one value for each channel of the target: the normalization that the tensors belong to.
     """

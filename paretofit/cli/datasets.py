@@ -9,14 +9,14 @@ from urllib.parse import urlsplit
 
 import typer
 
-from api.schemas.datasets import Dataset
-from paretofit import bars
+from paretofit.api.schemas.datasets import Dataset
 from paretofit.cli import references
 from paretofit.cli.output import facts, print_json, say, short, state, stderr, stdout, table
 from paretofit.cli.session import PATIENT, AsJson, client
-from paretofit.client import Client
-from paretofit.datasets import reasons
-from paretofit.errors import DatasetRejectedError, UsageError
+from paretofit.client import bars
+from paretofit.client.client import Client
+from paretofit.client.datasets import reasons
+from paretofit.client.errors import DatasetRejectedError, UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Datasets: add, list, show.")
 

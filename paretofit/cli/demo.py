@@ -13,16 +13,16 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from api.schemas.points import Front
+from paretofit.api.schemas.points import Front
 from paretofit.cli.fronts import front_table, picture
 from paretofit.cli.output import error_text, say, stderr, warn
 from paretofit.cli.references import point as find_point
 from paretofit.cli.service import require_server
 from paretofit.cli.watch import show_progress
-from paretofit.client import Client
-from paretofit.errors import ParetofitError
-from paretofit.numbers import format_seconds
-from paretofit.search import SearchDetail
+from paretofit.client.client import Client
+from paretofit.client.errors import ParetofitError
+from paretofit.client.numbers import format_seconds
+from paretofit.client.search import SearchDetail
 
 METHOD: Final = "mutualnet"
 SUBSET: Final = 12_000
@@ -64,7 +64,7 @@ def demo(
     say(
         f"""
 {format_seconds(seconds)} in all. The picture is {drawn}, the checkpoint {checkpoint} (SHA-256 verified). What to try next:
-  python -m search evaluate {checkpoint} --dataset fashion_mnist     the same accuracy, without the service
+  python -m paretofit.search evaluate {checkpoint} --dataset fashion_mnist     the same accuracy, without the service
   python -c 'import paretofit; print(paretofit.load("{checkpoint}"))'    the network as a torch module
   paretofit up --home {home}     the service again, with this search in it
 """
@@ -75,7 +75,7 @@ def demo(
 @contextmanager
 def _service(home: Path) -> Iterator[str]:
     """A service of its own with everything embedded; gives its URL, and stops it at the end."""
-    from launch.process import GuardedProcess
+    from paretofit.launch.process import GuardedProcess
 
     described = home / "service.json"
     described.unlink(missing_ok=True)

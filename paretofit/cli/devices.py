@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from api.schemas.devices import Device
+from paretofit.api.schemas.devices import Device
 from paretofit.cli.output import print_json, stdout, table
 from paretofit.cli.session import AsJson, client
 

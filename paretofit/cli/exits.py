@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from paretofit.errors import ApiError, NoSuchError, ParetofitError, UnreachableError, UsageError
+from paretofit.client.errors import ApiError, NoSuchError, ParetofitError, UnreachableError, UsageError
 
 
 class Exit(IntEnum):

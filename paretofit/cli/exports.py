@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from api.schemas.exports import Format, Precision, Shape
+from paretofit.api.schemas.exports import Format, Precision, Shape
 from paretofit.cli import references
 from paretofit.cli.output import print_json, say, stderr, stdout
 from paretofit.cli.session import PATIENT, AsJson, SearchReference, client
-from paretofit.errors import UsageError
-from paretofit.studies import is_sqlite
+from paretofit.client.errors import UsageError
+from paretofit.client.studies import is_sqlite
 
 _Point = Annotated[
     str, typer.Argument(metavar="POINT", help="A point's id, or SEARCH:POINT such as latest:best.", show_default=False)

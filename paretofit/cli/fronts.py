@@ -10,16 +10,16 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from api.schemas.points import Cost, Front, FrontPoint
-from legible import legible
+from paretofit.api.schemas.points import Cost, Front, FrontPoint
 from paretofit.cli import references
 from paretofit.cli.output import accuracy, print_json, say, short, stdout, table, warn
 from paretofit.cli.session import PATIENT, AsJson, SearchReference, client
 from paretofit.cli.unmet import unmet
-from paretofit.errors import UsageError
-from paretofit.fronts import bounds
-from paretofit.numbers import format_bytes, format_quantity, parse_quantity
-from paretofit.plot import PlotPoint, draw_front
+from paretofit.client.errors import UsageError
+from paretofit.client.fronts import bounds
+from paretofit.client.numbers import format_bytes, format_quantity, parse_quantity
+from paretofit.client.plot import PlotPoint, draw_front
+from paretofit.core.formatting import legible
 
 
 def _quantity(text: str) -> float:

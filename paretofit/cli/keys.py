@@ -8,11 +8,11 @@ from typing import Annotated, cast, get_args
 
 import typer
 
-from api.schemas.access import ApiKey, IssuedApiKey, Scope
+from paretofit.api.schemas.access import ApiKey, IssuedApiKey, Scope
 from paretofit.cli.output import facts, print_json, say, stdout, table
 from paretofit.cli.session import AsJson, client
-from paretofit.errors import UsageError
-from paretofit.numbers import parse_seconds
+from paretofit.client.errors import UsageError
+from paretofit.client.numbers import parse_seconds
 
 app = typer.Typer(no_args_is_help=True, help="API keys: create, list, rotate, revoke; whoami.")
 

@@ -24,7 +24,7 @@ from paretofit.cli import (
 from paretofit.cli.exits import MEANINGS, Exit, exit_code
 from paretofit.cli.output import complain
 from paretofit.cli.session import Session
-from paretofit.errors import ParetofitError
+from paretofit.client.errors import ParetofitError
 
 
 class _Group(TyperGroup):

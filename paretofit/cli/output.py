@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from api.schemas.searches import Search
-from paretofit.errors import ParetofitError
+from paretofit.api.schemas.searches import Search
+from paretofit.client.errors import ParetofitError
 
 _PIPE_WIDTH = 200
 """Columns where there is no terminal: wide enough that no table is cut."""

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Protocol, TypeVar
 
-from api.schemas.points import FrontPoint
-from paretofit.client import Client
-from paretofit.errors import NoSuchError, UsageError
+from paretofit.api.schemas.points import FrontPoint
+from paretofit.client.client import Client
+from paretofit.client.errors import NoSuchError, UsageError
 
 _WHOLE = re.compile(r"[a-z]+_[0-9a-f]{32}")
 ENDS = ("best", "smallest")

@@ -8,15 +8,15 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from api.schemas.searches import Estimate, KnownLatency, Search
-from api.schemas.trials import Trial
+from paretofit.api.schemas.searches import Estimate, KnownLatency, Search
+from paretofit.api.schemas.trials import Trial
 from paretofit.cli import references, specs
 from paretofit.cli.output import accuracy, error_text, facts, print_json, say, short, state, state_of, stdout, table
 from paretofit.cli.session import PATIENT, AsJson, SearchReference, client
 from paretofit.cli.unmet import unmet
 from paretofit.cli.watch import follow
-from paretofit.numbers import format_quantity, format_seconds
-from paretofit.search import SearchDetail
+from paretofit.client.numbers import format_quantity, format_seconds
+from paretofit.client.search import SearchDetail
 
 
 def submit(

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from paretofit.errors import UsageError
+from paretofit.client.errors import UsageError
 
 _PARTS = {"server": ("fastapi", "sqlalchemy", "celery", "uvicorn"), "worker": ("torch", "optuna", "numpy")}
 
@@ -35,8 +35,8 @@ def up(
 
     from pydantic import ValidationError
 
-    from launch.up import serve
-    from settings import Settings
+    from paretofit.core.settings import Settings
+    from paretofit.launch.up import serve
 
     try:
         settings = Settings()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from paretofit.client import Client
+from paretofit.client.client import Client
 
 PATIENT = 300.0
 """Seconds for which a watch or a transfer outlasts a service that is away."""

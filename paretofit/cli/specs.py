@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from paretofit.cli import references
-from paretofit.client import Client
-from paretofit.errors import UsageError
+from paretofit.client.client import Client
+from paretofit.client.errors import UsageError
 
 
 def read(source: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import typer
 from paretofit.cli import references
 from paretofit.cli.output import print_json, stdout
 from paretofit.cli.session import AsJson, SearchReference, client
-from paretofit.search import SearchDetail
+from paretofit.client.search import SearchDetail
 
 Name = Annotated[str | None, typer.Option(help="Another name.")]
 Labels = Annotated[

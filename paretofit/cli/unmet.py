@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from paretofit.cli.output import short
-from paretofit.numbers import format_quantity
-from paretofit.search import SearchDetail
+from paretofit.client.numbers import format_quantity
+from paretofit.client.search import SearchDetail
 
 
 def unmet(search: SearchDetail) -> list[str]:

@@ -14,16 +14,16 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from api.schemas.events import Event
+from paretofit.api.schemas.events import Event
 from paretofit.cli import references
 from paretofit.cli.exits import Exit
 from paretofit.cli.output import complain, error_text, say, stdout, warn
 from paretofit.cli.session import PATIENT, AsJson, SearchReference, client
 from paretofit.cli.unmet import unmet
-from paretofit.client import Client
-from paretofit.errors import ParetofitError
-from paretofit.numbers import format_quantity, format_seconds
-from paretofit.search import SearchDetail
+from paretofit.client.client import Client
+from paretofit.client.errors import ParetofitError
+from paretofit.client.numbers import format_quantity, format_seconds
+from paretofit.client.search import SearchDetail
 
 _LOOK: Final = 1.0
 """Seconds between two looks at the progress; events come at once."""

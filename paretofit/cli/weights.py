@@ -9,16 +9,16 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from api.schemas.weights import Weights
-from models.header import file_sha256
-from models.pretrained.record import PretrainedError
-from models.pretrained.sources import Source, check_commercial_use, identified
-from paretofit import bars
+from paretofit.api.schemas.weights import Weights
 from paretofit.cli import references
 from paretofit.cli.output import facts, print_json, say, short, state, stderr, stdout, table
 from paretofit.cli.session import PATIENT, AsJson, client
-from paretofit.client import Client
-from paretofit.errors import UsageError, WeightsRejectedError
+from paretofit.client import bars
+from paretofit.client.client import Client
+from paretofit.client.errors import UsageError, WeightsRejectedError
+from paretofit.models.header import file_sha256
+from paretofit.models.pretrained.record import PretrainedError
+from paretofit.models.pretrained.sources import Source, check_commercial_use, identified
 
 app = typer.Typer(
     no_args_is_help=True, help="Trained weights to start searches from: sources, add, list, show, delete."
@@ -163,8 +163,8 @@ def _converted(
     """A PyTorch file, or the file of a named source, as a weights file in `folder`. Raises UsageError without torch, and for a
     file that cannot be converted."""
     try:
-        from models.pretrained.convert import convert
-        from models.pretrained.fetch import fetch
+        from paretofit.models.pretrained.convert import convert
+        from paretofit.models.pretrained.fetch import fetch
     except ImportError as error:
         raise UsageError(
             f"converting {file.name} needs torch here: `pip install 'paretofit[worker]'`. Or save its state dict as safetensors "

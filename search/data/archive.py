@@ -24,8 +24,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import IO, Protocol, Self
 
-from search.data.limits import IngestLimits
-from search.data.rejection import reject
+from paretofit.search.data.limits import IngestLimits
+from paretofit.search.data.rejection import reject
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MAX_NAME = 1024

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from search.data.augmentation import Augmentation
+from paretofit.search.data.augmentation import Augmentation
 
 Integers = NDArray[np.int64]
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from search.data.augmentation import Augmentation
+from paretofit.search.data.augmentation import Augmentation
 
 Floats = NDArray[np.float32]
 

@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from search.data.rejection import RejectedError, reject
+from paretofit.search.data.rejection import RejectedError, reject
 
 CLASSES = (
     "T-shirt/top",

@@ -19,16 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from search.data import images, splits
-from search.data.archive import Member, Progress, extract
-from search.data.images import BadImageError
-from search.data.layout import REPORT, SELECTION, TRAIN, Item, Layout, classify
-from search.data.limits import IngestLimits
-from search.data.rejection import Reason, RejectedError, reject
-from search.data.splits import Draw, Rows
-from search.data.writer import DatasetWriter, Encoding, Prepared, prepare
-from search.methods.method import DatasetProfile
-from search.spec import DatasetSpec, Splits
+from paretofit.search.data import images, splits
+from paretofit.search.data.archive import Member, Progress, extract
+from paretofit.search.data.images import BadImageError
+from paretofit.search.data.layout import REPORT, SELECTION, TRAIN, Item, Layout, classify
+from paretofit.search.data.limits import IngestLimits
+from paretofit.search.data.rejection import Reason, RejectedError, reject
+from paretofit.search.data.splits import Draw, Rows
+from paretofit.search.data.writer import DatasetWriter, Encoding, Prepared, prepare
+from paretofit.search.methods.method import DatasetProfile
+from paretofit.search.spec import DatasetSpec, Splits
 
 DEFAULT_SIZE = 224
 STORED_SHARE = 1.143

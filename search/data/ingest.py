@@ -1,4 +1,4 @@
-"""A source -> a dataset directory, as a process of its own: `python -m search.data.ingest --request R --out DIR`.
+"""A source -> a dataset directory, as a process of its own: `python -m paretofit.search.data.ingest --request R --out DIR`.
 
 Writes the dataset's files into DIR and one JSON line to stdout: {"state": "ready", "report", "profile", "files"} or
 {"state": "rejected", "errors": [{"code", "detail"}], "report"}, with exit code 0 for both. Progress goes to stderr, one
@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from search.data import fashion_mnist, sandbox, splits
-from search.data.archive import Progress
-from search.data.image_folder import ingest_archive
-from search.data.limits import IngestLimits
-from search.data.rejection import RejectedError, reject
-from search.data.writer import DatasetWriter
-from search.methods.method import DatasetProfile
-from search.spec import BuiltinSource, DatasetSpec
-from settings import get_settings
+from paretofit.core.settings import get_settings
+from paretofit.search.data import fashion_mnist, sandbox, splits
+from paretofit.search.data.archive import Progress
+from paretofit.search.data.image_folder import ingest_archive
+from paretofit.search.data.limits import IngestLimits
+from paretofit.search.data.rejection import RejectedError, reject
+from paretofit.search.data.writer import DatasetWriter
+from paretofit.search.methods.method import DatasetProfile
+from paretofit.search.spec import BuiltinSource, DatasetSpec
 
 
 class IngestRequest(BaseModel):
@@ -125,7 +125,7 @@ class _StderrProgress:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m search.data.ingest", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m paretofit.search.data.ingest", description=__doc__)
     parser.add_argument("--request", type=Path, required=True, help="JSON file: spec, archive, limits")
     parser.add_argument("--out", type=Path, required=True, help="folder for the dataset's files")
     arguments = parser.parse_args()

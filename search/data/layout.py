@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from search.data.archive import Member
-from search.data.rejection import RejectedError, reject
+from paretofit.search.data.archive import Member
+from paretofit.search.data.rejection import RejectedError, reject
 
 TRAIN, SELECTION, REPORT = "train", "selection", "report"
 

@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from search.data import boxes, colours, sampling
-from search.data.augmentation import Augmentation
-from search.data.boxes import Integers
-from search.data.store import Dataset, Split
-from search.reporter import Preprocessing
+from paretofit.search.data import boxes, colours, sampling
+from paretofit.search.data.augmentation import Augmentation
+from paretofit.search.data.boxes import Integers
+from paretofit.search.data.store import Dataset, Split
+from paretofit.search.reporter import Preprocessing
 
 RESIDENT_BYTES = 2 * 1024**3
 """A split of at most so many decoded bytes is kept on the device, uint8; a larger one is read and decoded ahead."""

@@ -11,8 +11,8 @@ import struct
 from pathlib import Path
 from typing import Final
 
-from search.data import landlock
-from search.data.limits import IngestLimits
+from paretofit.search.data import landlock
+from paretofit.search.data.limits import IngestLimits
 
 _SET_NO_NEW_PRIVS: Final = 38
 _SET_FILTER: Final = 1

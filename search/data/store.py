@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ValidationError
 
-from search.methods.method import DatasetProfile
+from paretofit.search.methods.method import DatasetProfile
 
 VERSION = 1
 MANIFEST = "dataset.json"
@@ -157,7 +157,7 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise DatasetError(
             f"{directory} is no dataset directory: it has no {MANIFEST}; make one by "
-            "`python -m search.data.ingest --request REQUEST --out DIR`"
+            "`python -m paretofit.search.data.ingest --request REQUEST --out DIR`"
         ) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path} is damaged ({error}): make the dataset again") from error

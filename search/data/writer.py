@@ -1,4 +1,4 @@
-"""Images -> a dataset directory (`search.data.store` reads it). Torch-free.
+"""Images -> a dataset directory (`paretofit.search.data.store` reads it). Torch-free.
 
 The same images in the same order give the same bytes.
 """
@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from search.data.splits import Rows
-from search.data.store import INDEX_COLUMNS, MANIFEST, SPLITS, VERSION, index_file, labels_file
-from search.methods.method import DatasetProfile
+from paretofit.search.data.splits import Rows
+from paretofit.search.data.store import INDEX_COLUMNS, MANIFEST, SPLITS, VERSION, index_file, labels_file
+from paretofit.search.methods.method import DatasetProfile
 
 Encoding = Literal["raw", "encoded"]
 Pixels = NDArray[np.uint8]

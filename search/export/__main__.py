@@ -1,5 +1,5 @@
 """A point -> a file of another format, compared with PyTorch, as a process of its own:
-`python -m search.export --request R --out FILE`.
+`python -m paretofit.search.export --request R --out FILE`.
 
 Prints one JSON line: {"state": "ready", "parity"} or {"state": "failed", "error": {"code", "detail", ...}}, with exit code
 0 for both. The codes: `parity` (the file computes something else; the figures are in `parity`), `conversion` (it cannot
@@ -19,16 +19,16 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from models import checkpoint
-from models.architecture import Architecture
-from models.build import Network
-from models.trace import Size
-from search.export.formats import Format, Precision
-from search.export.network import Exportable, exportable
-from search.export.parity import ParityError, compare
-from search.export.session import open_session
-from search.export.write import write
-from search.spec import METHODS
+from paretofit.models import checkpoint
+from paretofit.models.architecture import Architecture
+from paretofit.models.build import Network
+from paretofit.models.trace import Size
+from paretofit.search.export.formats import Format, Precision
+from paretofit.search.export.network import Exportable, exportable
+from paretofit.search.export.parity import ParityError, compare
+from paretofit.search.export.session import open_session
+from paretofit.search.export.write import write
+from paretofit.search.spec import METHODS
 
 
 class ExportRequest(BaseModel):
@@ -86,7 +86,7 @@ def _failed(code: str, detail: str, **more: Any) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m search.export", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m paretofit.search.export", description=__doc__)
     parser.add_argument("--request", type=Path, required=True, help="JSON file: see ExportRequest")
     parser.add_argument("--out", type=Path, required=True, help="the file to write")
     arguments = parser.parse_args()

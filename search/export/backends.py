@@ -6,8 +6,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final, Protocol, cast
 
-from search.export.formats import Format, Precision
-from search.export.network import Array, Exportable
+from paretofit.search.export.formats import Format, Precision
+from paretofit.search.export.network import Array, Exportable
 
 
 class Session(Protocol):
@@ -25,10 +25,10 @@ class Backend(Protocol):
 
 
 _MODULES: Final[dict[Format, str]] = {
-    "safetensors": "search.export.weights_file",
-    "torch_export": "search.export.program_file",
-    "onnx": "search.export.onnx_file",
-    "ncnn": "search.export.ncnn_file",
+    "safetensors": "paretofit.search.export.weights_file",
+    "torch_export": "paretofit.search.export.program_file",
+    "onnx": "paretofit.search.export.onnx_file",
+    "ncnn": "paretofit.search.export.ncnn_file",
 }
 
 

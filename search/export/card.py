@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from legible import legible
-from search.export.formats import FORMS, Format, file_name
+from paretofit.core.formatting import legible
+from paretofit.search.export.formats import FORMS, Format, file_name
 
 LICENCES: Final = {"fashion_mnist": "MIT, Zalando Research (github.com/zalandoresearch/fashion-mnist)"}
 """Of the built-in data sets."""
@@ -56,7 +56,7 @@ def render(
     formats: Sequence[Format],
     exports: Sequence[Made],
 ) -> str:
-    """The card in Markdown. `record` is the point's (`search.reporter.Point` as JSON), `spec` its search's, resolved."""
+    """The card in Markdown. `record` is the point's (`paretofit.search.reporter.Point` as JSON), `spec` its search's, resolved."""
     architecture = record["architecture"]
     sections = {
         "": [f"# {architecture['family']}: {record['key']}", "", *_summary(record, spec)],

@@ -7,7 +7,7 @@ from copy import deepcopy
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from models.build import Network
+from paretofit.models.build import Network
 
 
 def folded(network: Network) -> Network:

@@ -16,8 +16,8 @@ import pnnx
 import torch
 from torch.jit._trace import TracerWarning
 
-from search.export.formats import Precision
-from search.export.network import Array, Exportable
+from paretofit.search.export.formats import Precision
+from paretofit.search.export.network import Array, Exportable
 
 PARAM: Final = "model.ncnn.param"
 BIN: Final = "model.ncnn.bin"

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models import checkpoint
-from models.build import Network
-from models.finite import NonFiniteError
-from models.trace import Size
+from paretofit.models import checkpoint
+from paretofit.models.build import Network
+from paretofit.models.finite import NonFiniteError
+from paretofit.models.trace import Size
 
 Array = NDArray[np.float32]
 
@@ -54,7 +54,7 @@ class Exportable:
 def exportable(
     network: Network, size: Size, record: Mapping[str, Any] | None = None, batch: int | None = None
 ) -> Exportable:
-    """The network as it is exported. `record` is that of a point (`search.reporter.Point`); unset: the architecture
+    """The network as it is exported. `record` is that of a point (`paretofit.search.reporter.Point`); unset: the architecture
     alone."""
     known = {"architecture": network.architecture.to_json(), "input_size": list(size)} if record is None else record
     return Exportable(network.cpu().eval(), size, known, batch)

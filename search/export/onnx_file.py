@@ -18,10 +18,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 
-from search.export.fold import folded
-from search.export.formats import BATCH, INPUT, OUTPUT, Precision
-from search.export.network import Array, Exportable
-from search.export.program_file import program
+from paretofit.search.export.fold import folded
+from paretofit.search.export.formats import BATCH, INPUT, OUTPUT, Precision
+from paretofit.search.export.network import Array, Exportable
+from paretofit.search.export.program_file import program
 
 PREFIX: Final = "paretofit."
 """Of the keys of the file's metadata: `paretofit.preprocessing`, `paretofit.classes` ..., each a JSON value."""

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from search.export.backends import Session
-from search.export.formats import TOLERANCE, Precision
-from search.export.network import Exportable, TorchSession
+from paretofit.search.export.backends import Session
+from paretofit.search.export.formats import TOLERANCE, Precision
+from paretofit.search.export.network import Exportable, TorchSession
 
 BATCHES: Final = (1, 2, 5)
 """Images of the inputs that are compared."""

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram, export
 
-from search.export.formats import Precision
-from search.export.network import Exportable, TorchSession
+from paretofit.search.export.formats import Precision
+from paretofit.search.export.network import Exportable, TorchSession
 
 
 def program(network: nn.Module, source: Exportable) -> ExportedProgram:

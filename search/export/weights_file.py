@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from models import checkpoint
-from search.export.formats import Precision
-from search.export.network import Exportable, TorchSession
+from paretofit.models import checkpoint
+from paretofit.search.export.formats import Precision
+from paretofit.search.export.network import Exportable, TorchSession
 
 
 def write(source: Exportable, path: Path, precision: Precision) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from search.export.backends import backend
-from search.export.formats import FORMS, Format, Precision
-from search.export.network import Exportable
+from paretofit.search.export.backends import backend
+from paretofit.search.export.formats import FORMS, Format, Precision
+from paretofit.search.export.network import Exportable
 
 
 def write(source: Exportable, file_format: Format, path: Path, precision: Precision = "float32") -> None:

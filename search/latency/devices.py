@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from cores import cores
+from paretofit.core.cpus import cores
 
 
 @dataclass(frozen=True, slots=True)

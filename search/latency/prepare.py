@@ -14,22 +14,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from cores import cores
-from models.architecture import Architecture
-from models.build import Network, build
-from models.kinds.aggregation import aggregations
-from models.kinds.sampling import sampled_blocks
-from models.layers.fast_scale_aggregation import fast
-from models.layers.sparse import break_even, sparse
-from models.layers.spatial_sampling import samplings
-from models.trace import Size
-from search.export.fold import folded
-from search.export.formats import Format
-from search.export.network import exportable
-from search.export.session import open_session
-from search.export.write import write
-from search.latency.clock import Run
-from search.latency.devices import Device
+from paretofit.core.cpus import cores
+from paretofit.models.architecture import Architecture
+from paretofit.models.build import Network, build
+from paretofit.models.kinds.aggregation import aggregations
+from paretofit.models.kinds.sampling import sampled_blocks
+from paretofit.models.layers.fast_scale_aggregation import fast
+from paretofit.models.layers.sparse import break_even, sparse
+from paretofit.models.layers.spatial_sampling import samplings
+from paretofit.models.trace import Size
+from paretofit.search.export.fold import folded
+from paretofit.search.export.formats import Format
+from paretofit.search.export.network import exportable
+from paretofit.search.export.session import open_session
+from paretofit.search.export.write import write
+from paretofit.search.latency.clock import Run
+from paretofit.search.latency.devices import Device
 
 _FORMATS: Final[dict[str, Format]] = {"onnxruntime": "onnx", "ncnn": "ncnn"}
 _TURNS: Final = 8

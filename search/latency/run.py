@@ -1,6 +1,6 @@
 """The work of a trial that measures: how long each candidate takes on a device, or each network that a trial learned.
 
-Whoever runs it holds the machine's lock alone (`search.latency.lock`).
+Whoever runs it holds the machine's lock alone (`paretofit.search.latency.lock`).
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from cores import cores
-from models import checkpoint
-from models.architecture import Architecture
-from models.kinds.sampling import sampled_blocks
-from models.trace import Size
-from search import evaluation
-from search.data.store import Dataset
-from search.latency import table
-from search.latency.clock import timed
-from search.latency.devices import DEVICES, Device, describe
-from search.latency.prepare import Sample, prepare
-from search.latency.stage import FILE, KNOWN, NETWORKS, OF
-from search.latency.table import BATCH, Latency, Measured, Table
-from search.methods.method import Candidate
-from search.reporter import Point, Reporter, Stop, Trial, TrialEndedError
-from search.spec import ResolvedSpec, metric_key
-from search.training.ranks import current
+from paretofit.core.cpus import cores
+from paretofit.models import checkpoint
+from paretofit.models.architecture import Architecture
+from paretofit.models.kinds.sampling import sampled_blocks
+from paretofit.models.trace import Size
+from paretofit.search import evaluation
+from paretofit.search.data.store import Dataset
+from paretofit.search.latency import table
+from paretofit.search.latency.clock import timed
+from paretofit.search.latency.devices import DEVICES, Device, describe
+from paretofit.search.latency.prepare import Sample, prepare
+from paretofit.search.latency.stage import FILE, KNOWN, NETWORKS, OF
+from paretofit.search.latency.table import BATCH, Latency, Measured, Table
+from paretofit.search.methods.method import Candidate
+from paretofit.search.reporter import Point, Reporter, Stop, Trial, TrialEndedError
+from paretofit.search.spec import ResolvedSpec, metric_key
+from paretofit.search.training.ranks import current
 
 IMAGES: Final = 4
 """That a trained network is measured on, in turn."""

@@ -11,18 +11,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from search.latency import table
-from search.latency.table import Table
-from search.methods.method import NewTrial, Plan, TrialArtifact, TrialRecord
+from paretofit.search.latency import table
+from paretofit.search.latency.table import Table
+from paretofit.search.methods.method import NewTrial, Plan, TrialArtifact, TrialRecord
 
 if TYPE_CHECKING:
-    from search.reporter import Trial
-    from search.spec import ResolvedSpec
+    from paretofit.search.reporter import Trial
+    from paretofit.search.spec import ResolvedSpec
 
 STAGE: Final = "latency"
 FILE: Final = "latency.json"
 KNOWN: Final = "known_latencies"
-"""Input of a measuring trial: what the cache has (`search.latency.table.write_known`)."""
+"""Input of a measuring trial: what the cache has (`paretofit.search.latency.table.write_known`)."""
 INPUT: Final = "latency-"
 """What the names of inputs begin with that are tables."""
 OF: Final = "of"

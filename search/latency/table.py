@@ -24,7 +24,7 @@ class Latency(BaseModel):
 
 class Measured(BaseModel):
     """A latency with all that it is of: what the cache keeps. `architecture` is its key, `machine` what
-    `search.latency.devices.describe` says."""
+    `paretofit.search.latency.devices.describe` says."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

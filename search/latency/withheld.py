@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from search.latency.stage import UNMEASURED
-from search.latency.table import Measured
-from search.reporter import Point, Reporter, Stop
-from search.spec import ResolvedSpec, metric_key
+from paretofit.search.latency.stage import UNMEASURED
+from paretofit.search.latency.table import Measured
+from paretofit.search.reporter import Point, Reporter, Stop
+from paretofit.search.spec import ResolvedSpec, metric_key
 
 
 class Withheld:
-    """A `search.reporter.Reporter` that hands everything on but points with weights that lack a latency of the search."""
+    """A `paretofit.search.reporter.Reporter` that hands everything on but points with weights that lack a latency of the search."""
 
     def __init__(self, reporter: Reporter, spec: ResolvedSpec) -> None:
         self._reporter = reporter

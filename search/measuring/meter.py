@@ -11,19 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models import checkpoint
-from models.architecture import Architecture, channel_vector
-from models.build import Network
-from models.layers.slimmable import Slimmable
-from search import evaluation
-from search.data import splits
-from search.data.loader import Batch
-from search.data.store import Dataset
-from search.measuring.together import Together
-from search.methods.method import Candidate
-from search.methods.training import TrainingParams
-from search.reporter import Point, Trial
-from search.training.loop import DivergedError
+from paretofit.models import checkpoint
+from paretofit.models.architecture import Architecture, channel_vector
+from paretofit.models.build import Network
+from paretofit.models.layers.slimmable import Slimmable
+from paretofit.search import evaluation
+from paretofit.search.data import splits
+from paretofit.search.data.loader import Batch
+from paretofit.search.data.store import Dataset
+from paretofit.search.measuring.together import Together
+from paretofit.search.methods.method import Candidate
+from paretofit.search.methods.training import TrainingParams
+from paretofit.search.reporter import Point, Trial
+from paretofit.search.training.loop import DivergedError
 
 KEPT_BYTES: Final = 512 * 1024**2
 """Inputs that are kept for the next network; more are made anew."""

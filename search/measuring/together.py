@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from models.architecture import Architecture, Block, channel_vector
-from models.layers.slimmable import Slimmable
-from models.trace import Layer, Size
-from search.data.loader import Batch
+from paretofit.models.architecture import Architecture, Block, channel_vector
+from paretofit.models.layers.slimmable import Slimmable
+from paretofit.models.trace import Layer, Size
+from paretofit.search.data.loader import Batch
 
 
 @dataclass

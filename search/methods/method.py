@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.architecture import Architecture
-from search.export.formats import ALL, Format
-from search.methods.start import Start, StartRecord
+from paretofit.models.architecture import Architecture
+from paretofit.search.export.formats import ALL, Format
+from paretofit.search.methods.start import Start, StartRecord
 
 TrialState = Literal["queued", "running", "completed", "pruned", "infeasible", "failed", "cancelled"]
 INITIAL: Final = "initial.safetensors"
@@ -142,7 +142,7 @@ class NewTrial(_Frozen):
     inputs: dict[str, TrialArtifact] = Field(default_factory=dict)
     device: str | None = Field(
         default=None,
-        description="Device that it measures on (`search.latency.devices`): it runs on a worker that offers it, alone on "
+        description="Device that it measures on (`paretofit.search.latency.devices`): it runs on a worker that offers it, alone on "
         "the machine.",
     )
 

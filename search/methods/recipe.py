@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-from search.data.augmentation import Augmentation
-from search.methods.method import DatasetProfile
+from paretofit.search.data.augmentation import Augmentation
+from paretofit.search.methods.method import DatasetProfile
 
 PHOTO_SIDE: Final = 64
 """Color images larger than this are photos: they are cropped at random areas. Smaller ones are padded and cropped."""

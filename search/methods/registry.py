@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from search.latency import stage
-from search.methods.method import INITIAL, START, MethodParams, NewTrial, Plan, TrialArtifact, TrialRecord
+from paretofit.search.latency import stage
+from paretofit.search.methods.method import INITIAL, START, MethodParams, NewTrial, Plan, TrialArtifact, TrialRecord
 
 if TYPE_CHECKING:
-    from search.reporter import Reporter, Trial
-    from search.spec import ResolvedSpec
+    from paretofit.search.reporter import Reporter, Trial
+    from paretofit.search.spec import ResolvedSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,11 @@ class Method:
 
     def run(self, trial: Trial, reporter: Reporter) -> dict[str, Any]:
         """Do a trial's work and return its outputs (JSON). Imports torch."""
-        package = "search.latency" if stage.measures(trial.params) else self.package
+        package = "paretofit.search.latency" if stage.measures(trial.params) else self.package
         run: Callable[[Trial, Reporter], dict[str, Any]] = import_module(f"{package}.run").run
         if not (self.params.learns and trial.spec.devices) or stage.measures(trial.params):
             return run(stage.informed(trial), reporter)
-        withheld = import_module("search.latency.withheld").Withheld(reporter, trial.spec)
+        withheld = import_module("paretofit.search.latency.withheld").Withheld(reporter, trial.spec)
         outputs = run(stage.informed(trial), withheld)
         return {**outputs, **withheld.outputs}
 

@@ -8,10 +8,10 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from models.architecture import Architecture
-from models.families import registry
-from models.pretrained.record import WeightsRecord, licence_of_point
-from models.trace import Layer
+from paretofit.models.architecture import Architecture
+from paretofit.models.families import registry
+from paretofit.models.pretrained.record import WeightsRecord, licence_of_point
+from paretofit.models.trace import Layer
 
 
 class _Frozen(BaseModel):
@@ -31,7 +31,7 @@ class Start(_Frozen):
         default=None,
         min_length=1,
         max_length=4096,
-        description="Without a service: path of a weights file (`python -m search weights`) or of a point's checkpoint.",
+        description="Without a service: path of a weights file (`python -m paretofit.search weights`) or of a point's checkpoint.",
     )
 
     @model_validator(mode="after")
@@ -58,7 +58,7 @@ class StartRecord(_Frozen):
     slimmable: bool = Field(default=False, description="Whether its channels are multiples of 8.")
     keep_last_channels: bool = Field(default=False, description="Whether its last channels are those of width 1.")
     groups: int | None = Field(default=None, description="Groups of convolutions, where a family has a choice.")
-    architecture: dict[str, Any] = Field(description="Architecture JSON (`models.architecture`).")
+    architecture: dict[str, Any] = Field(description="Architecture JSON (`paretofit.models.architecture`).")
     classes: tuple[str, ...] | None = Field(default=None, description="Class names of its classifier, if known.")
     mean: tuple[float, ...] = Field(description="Per channel, of values in [0, 1].")
     std: tuple[float, ...] = Field(description="Per channel, of values in [0, 1].")

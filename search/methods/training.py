@@ -7,17 +7,17 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from search.data.augmentation import Augmentation
-from search.methods import recipe
-from search.methods.auto import UNSET, Auto
-from search.methods.method import DatasetProfile, MethodParams
-from search.methods.start import StartRecord
+from paretofit.search.data.augmentation import Augmentation
+from paretofit.search.methods import recipe
+from paretofit.search.methods.auto import UNSET, Auto
+from paretofit.search.methods.method import DatasetProfile, MethodParams
+from paretofit.search.methods.start import StartRecord
 
 
 class TrainingParams(MethodParams):
     """The recipe of every network that a method trains.
 
-    Fields of the type `Auto` are chosen by `resolved` where they are left out (`search.methods.recipe`).
+    Fields of the type `Auto` are chosen by `resolved` where they are left out (`paretofit.search.methods.recipe`).
     """
 
     starts: ClassVar[bool] = True

@@ -9,18 +9,18 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.architecture import Architecture
-from models.layers.slimmable import Slimmable
-from search.data.loader import Batch
-from search.data.sampling import resize
-from search.measuring.meter import Meter, Size
-from search.methods.method import Candidate
-from search.methods.training import TrainingParams
-from search.reporter import Point, Reporter, Stop, Trial
-from search.training import precision, sandwich, starting
-from search.training.fit import Judge, fit
-from search.training.parts import Scale
-from search.training.ranks import current
+from paretofit.models.architecture import Architecture
+from paretofit.models.layers.slimmable import Slimmable
+from paretofit.search.data.loader import Batch
+from paretofit.search.data.sampling import resize
+from paretofit.search.measuring.meter import Meter, Size
+from paretofit.search.methods.method import Candidate
+from paretofit.search.methods.training import TrainingParams
+from paretofit.search.reporter import Point, Reporter, Stop, Trial
+from paretofit.search.training import precision, sandwich, starting
+from paretofit.search.training.fit import Judge, fit
+from paretofit.search.training.parts import Scale
+from paretofit.search.training.ranks import current
 
 _AT_ONCE = (Stop.CANCEL, Stop.DRAIN)
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from search.training.weights import Weights
+from paretofit.search.training.weights import Weights
 
 MANIFEST = "manifest.json"
 STATE = "state.safetensors"

@@ -20,18 +20,18 @@ import torch
 from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from search import evaluation
-from search.data.loader import Batch, TrainBatches, evaluation_batches
-from search.data.store import Dataset
-from search.methods.training import TrainingParams
-from search.reporter import Reporter, Stop, Trial
-from search.training import checkpoint, guard, loop, precision
-from search.training.average import Average
-from search.training.guard import RETRY_RATE, Guard, NotLearningError, Predict
-from search.training.optimizer import sgd
-from search.training.parts import Passes, in_parts
-from search.training.ranks import Ranks, current
-from search.training.weights import Weights
+from paretofit.search import evaluation
+from paretofit.search.data.loader import Batch, TrainBatches, evaluation_batches
+from paretofit.search.data.store import Dataset
+from paretofit.search.methods.training import TrainingParams
+from paretofit.search.reporter import Reporter, Stop, Trial
+from paretofit.search.training import checkpoint, guard, loop, precision
+from paretofit.search.training.average import Average
+from paretofit.search.training.guard import RETRY_RATE, Guard, NotLearningError, Predict
+from paretofit.search.training.optimizer import sgd
+from paretofit.search.training.parts import Passes, in_parts
+from paretofit.search.training.ranks import Ranks, current
+from paretofit.search.training.weights import Weights
 
 
 class Judge(Protocol):

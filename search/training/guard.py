@@ -14,7 +14,7 @@ from typing import ClassVar, Final, NamedTuple
 import torch
 from torch import Tensor
 
-from search.data.loader import Batch
+from paretofit.search.data.loader import Batch
 
 IMAGES: Final = 256
 """Training images of the fixed batch, at most."""

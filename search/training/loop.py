@@ -12,13 +12,13 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from models.finite import NonFiniteError
-from search.data.loader import Batch
-from search.reporter import Reporter, Stop
-from search.training.optimizer import set_learning_rate
-from search.training.ranks import Ranks
-from search.training.schedule import Fall, warmed_up
-from search.training.weights import Weights
+from paretofit.models.finite import NonFiniteError
+from paretofit.search.data.loader import Batch
+from paretofit.search.reporter import Reporter, Stop
+from paretofit.search.training.optimizer import set_learning_rate
+from paretofit.search.training.ranks import Ranks
+from paretofit.search.training.schedule import Fall, warmed_up
+from paretofit.search.training.weights import Weights
 
 CHECKPOINT_SECONDS: Final = 30.0
 CURVE_POINTS: Final = 200

@@ -6,13 +6,13 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from search.latency.table import Measured
-from search.reporter import Point, Reporter, Stop
+from paretofit.search.latency.table import Measured
+from paretofit.search.reporter import Point, Reporter, Stop
 
 
 @dataclass(frozen=True, slots=True)
 class Paced:
-    """A `search.reporter.Reporter` that hands everything on, and tells of the limit once its seconds are over."""
+    """A `paretofit.search.reporter.Reporter` that hands everything on, and tells of the limit once its seconds are over."""
 
     reporter: Reporter
     seconds: float

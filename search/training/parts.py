@@ -8,8 +8,8 @@ from functools import partial
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
-from search.data.loader import Batch
-from search.training.loop import Update
+from paretofit.search.data.loader import Batch
+from paretofit.search.training.loop import Update
 
 Scale = Callable[[Tensor], Tensor]
 Passes = Callable[[int, Batch, Scale], dict[str, Tensor]]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from search.reporter import Stop
+from paretofit.search.reporter import Stop
 
 _BUCKET_BYTES: Final = 25 * 1024**2
 _STOPS: Final = tuple(Stop)

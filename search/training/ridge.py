@@ -13,9 +13,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from models.blocks import Classifier
-from models.build import Network
-from search.data.loader import Batch
+from paretofit.models.blocks import Classifier
+from paretofit.models.build import Network
+from paretofit.search.data.loader import Batch
 
 _PENALTIES: Final = torch.logspace(-7, 1, 33, dtype=torch.float64)
 """Of the largest eigenvalue of the features' covariance."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.families.scaling import Width
+from paretofit.models.families.scaling import Width
 
 
 class Draw(NamedTuple):

@@ -17,22 +17,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from models.architecture import Architecture
-from models.blocks import Classifier
-from models.build import Network, build
-from models.channel_order import importance, sort_channels
-from models.cost import cost
-from models.layers.slimmable import Slimmable
-from models.pretrained.transfer import Start, start_of, transfer
-from search import evaluation
-from search.data.loader import Batch
-from search.data.store import Dataset
-from search.measuring.meter import Size
-from search.methods.method import FLOOR, START
-from search.methods.training import TrainingParams
-from search.reporter import Reporter, Stop, Trial
-from search.training import ridge
-from search.training.guard import BelowStartError
+from paretofit.models.architecture import Architecture
+from paretofit.models.blocks import Classifier
+from paretofit.models.build import Network, build
+from paretofit.models.channel_order import importance, sort_channels
+from paretofit.models.cost import cost
+from paretofit.models.layers.slimmable import Slimmable
+from paretofit.models.pretrained.transfer import Start, start_of, transfer
+from paretofit.search import evaluation
+from paretofit.search.data.loader import Batch
+from paretofit.search.data.store import Dataset
+from paretofit.search.measuring.meter import Size
+from paretofit.search.methods.method import FLOOR, START
+from paretofit.search.methods.training import TrainingParams
+from paretofit.search.reporter import Reporter, Stop, Trial
+from paretofit.search.training import ridge
+from paretofit.search.training.guard import BelowStartError
 
 SORTED_ON: Final = 400
 """Images that the importance of channels is measured on."""

@@ -17,10 +17,10 @@ from typing import Any, Final
 import torch
 from torch import distributed as dist
 
-from search.failures import code_of
-from search.latency.table import Measured
-from search.reporter import Point, Reporter, Stop, Trial
-from search.training.ranks import Ranks, current
+from paretofit.search.failures import code_of
+from paretofit.search.latency.table import Measured
+from paretofit.search.reporter import Point, Reporter, Stop, Trial
+from paretofit.search.training.ranks import Ranks, current
 
 Run = Callable[[Trial, Reporter], dict[str, Any]]
 
@@ -30,7 +30,7 @@ _PATIENCE: Final = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True)
 class Silent:
-    """A `search.reporter.Reporter` for every rank but 0."""
+    """A `paretofit.search.reporter.Reporter` for every rank but 0."""
 
     def metric(self, name: str, step: int, value: float) -> None:
         """Rank 0 reports it."""
@@ -82,7 +82,7 @@ def dismiss() -> None:
 def follow(run: Callable[[Trial], Run], device: str) -> None:
     """On every other rank: run the trials of rank 0 until it dismisses them. `run` finds what a trial is run by.
 
-    An error with a failure code (`search.failures`) ends its trial only: every rank has to raise it at the same step, as
+    An error with a failure code (`paretofit.search.failures`) ends its trial only: every rank has to raise it at the same step, as
     rank 0 goes on with the next trial.
     """
     for number in (signal.SIGINT, signal.SIGTERM):

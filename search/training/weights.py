@@ -8,7 +8,7 @@ from torch import nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import SGD
 
-from search.training.average import Average
+from paretofit.search.training.average import Average
 
 
 def _no_scaler() -> GradScaler:

@@ -1,8 +1,8 @@
 """Weights of a stranger's file or of a named source -> a weights file, as a process of its own:
-`python -m search.weights.convert --request R --out DIR`.
+`python -m paretofit.search.weights.convert --request R --out DIR`.
 
 Writes the file into DIR and one JSON line to stdout: {"state": "ready", "record", "file"} or {"state": "rejected", "error":
-{"code", "detail"}}, with exit code 0 for both. A file is read in the sandbox of `search.data.sandbox`. That of a named source is
+{"code", "detail"}}, with exit code 0 for both. A file is read in the sandbox of `paretofit.search.data.sandbox`. That of a named source is
 fetched and verified first, which needs the network; from then on the process has none.
 """
 
@@ -18,16 +18,16 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 
-from models.checkpoint import CheckpointError
-from models.pretrained.convert import convert as convert_file
-from models.pretrained.fetch import convert_original, fetch_original
-from models.pretrained.record import PretrainedError, WeightsRecord
-from models.pretrained.sources import known
-from outbound import Outbound
-from search.data import sandbox
-from search.data.limits import GIB, MIB, IngestLimits
-from search.weights.spec import MAX_FILE_BYTES, NamedSource, WeightsSpec
-from settings import get_settings
+from paretofit.core.http import Outbound
+from paretofit.core.settings import get_settings
+from paretofit.models.checkpoint import CheckpointError
+from paretofit.models.pretrained.convert import convert as convert_file
+from paretofit.models.pretrained.fetch import convert_original, fetch_original
+from paretofit.models.pretrained.record import PretrainedError, WeightsRecord
+from paretofit.models.pretrained.sources import known
+from paretofit.search.data import sandbox
+from paretofit.search.data.limits import GIB, MIB, IngestLimits
+from paretofit.search.weights.spec import MAX_FILE_BYTES, NamedSource, WeightsSpec
 
 FILE: Final = "weights.safetensors"
 _LENGTH: Final = 8
@@ -112,7 +112,7 @@ def _convert_upload(file: Path, spec: WeightsSpec, target: Path) -> WeightsRecor
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m search.weights.convert", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m paretofit.search.weights.convert", description=__doc__)
     parser.add_argument("--request", type=Path, required=True, help="JSON file: spec, file, cache")
     parser.add_argument("--out", type=Path, required=True, help="folder for the weights file")
     arguments = parser.parse_args()

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 
-from db.engine import connect
+from paretofit.db.engine import connect
 from tests.api.keys import Locked, locked
 from tests.api.process import Api, running
 from tests.conftest import Servers, _database, _sqlalchemy

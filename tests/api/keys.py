@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 from sqlalchemy import Engine
 
-from api.principal import COOKIE
-from db.engine import connect
+from paretofit.api.principal import COOKIE
+from paretofit.db.engine import connect
 from tests.api.process import Api, running
 
 BOOTSTRAP = "bootstrap-0123456789abcdef0123456789"

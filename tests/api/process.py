@@ -1,4 +1,4 @@
-"""The API as its users start it: `python -m api` in a process of its own."""
+"""The API as its users start it: `python -m paretofit.api` in a process of its own."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def command(home: Path, database_url: str, redis_url: str, **variables: str) -> 
         "PARETOFIT_HOME": str(home),
         "PARETOFIT_PORT": "0",
     }
-    return [sys.executable, "-m", "api"], environment | variables
+    return [sys.executable, "-m", "paretofit.api"], environment | variables
 
 
 @contextmanager

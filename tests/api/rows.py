@@ -7,12 +7,12 @@ from typing import Any
 
 from sqlalchemy import Engine, update
 
-from db import planning, searches
-from db.engine import transaction
-from db.ids import new_id
-from db.tables import ArtifactRow, DatasetRow, PointRow, SearchRow, TrialRow
-from search.methods.method import DatasetProfile
-from search.spec import SearchSpec
+from paretofit.db import planning, searches
+from paretofit.db.engine import transaction
+from paretofit.db.ids import new_id
+from paretofit.db.tables import ArtifactRow, DatasetRow, PointRow, SearchRow, TrialRow
+from paretofit.search.methods.method import DatasetProfile
+from paretofit.search.spec import SearchSpec
 
 PROFILE: dict[str, Any] = {
     "classes": ["bag", "boot", "coat", "dress"],

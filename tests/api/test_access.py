@@ -13,9 +13,9 @@ import httpx
 import pytest
 from sqlalchemy import select, update
 
-from db import keys
-from db.engine import transaction
-from db.tables import ApiKeyRow, SessionRow
+from paretofit.db import keys
+from paretofit.db.engine import transaction
+from paretofit.db.tables import ApiKeyRow, SessionRow
 from tests.api.keys import BOOTSTRAP, Locked, locked
 from tests.api.test_problems import pointers, problem
 

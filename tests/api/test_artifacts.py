@@ -10,7 +10,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 
-from db.blobs import CHUNK, open_store
+from paretofit.db.blobs import CHUNK, open_store
 from tests.api import rows
 from tests.api.process import Api
 from tests.api.test_problems import problem

@@ -13,11 +13,11 @@ import httpx
 import pytest
 from sqlalchemy import Engine, select
 
-from db.blobs import open_store
-from db.engine import transaction
-from db.ids import new_id
-from db.tables import DatasetRow, OutboxRow
-from settings import Settings
+from paretofit.core.settings import Settings
+from paretofit.db.blobs import open_store
+from paretofit.db.engine import transaction
+from paretofit.db.ids import new_id
+from paretofit.db.tables import DatasetRow, OutboxRow
 from tests.api import rows
 from tests.api.conftest import MAX_UPLOAD_BYTES
 from tests.api.keys import Locked

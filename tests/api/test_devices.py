@@ -7,10 +7,10 @@ from datetime import timedelta
 import httpx
 from sqlalchemy import Engine, func, update
 
-from db import workers
-from db.engine import transaction
-from db.ids import new_id
-from db.tables import WorkerRow
+from paretofit.db import workers
+from paretofit.db.engine import transaction
+from paretofit.db.ids import new_id
+from paretofit.db.tables import WorkerRow
 from tests.api import rows
 from tests.api.test_problems import pointers, problem
 

@@ -12,10 +12,10 @@ import pytest
 from redis import Redis
 from sqlalchemy import Engine
 
-from api.schemas.events import Event
-from db import events
-from db.engine import transaction
-from db.transitions import move_search
+from paretofit.api.schemas.events import Event
+from paretofit.db import events
+from paretofit.db.engine import transaction
+from paretofit.db.transitions import move_search
 from tests.api import rows
 from tests.api.conftest import MAX_EVENT_STREAMS
 from tests.api.keys import Locked

@@ -9,14 +9,14 @@ import httpx
 import pytest
 from sqlalchemy import Engine, select, update
 
-from api.schemas import exports as schemas
-from db import exporting, outbox, states
-from db.blobs import Blob
-from db.engine import transaction
-from db.ids import new_id
-from db.tables import ExportRow, OutboxRow, PointRow
-from models.families.registry import architecture
-from search.export import formats
+from paretofit.api.schemas import exports as schemas
+from paretofit.db import exporting, outbox, states
+from paretofit.db.blobs import Blob
+from paretofit.db.engine import transaction
+from paretofit.db.ids import new_id
+from paretofit.db.tables import ExportRow, OutboxRow, PointRow
+from paretofit.models.families.registry import architecture
+from paretofit.search.export import formats
 from tests.api import rows
 from tests.api.process import running
 from tests.api.test_problems import pointers, problem

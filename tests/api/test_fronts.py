@@ -9,7 +9,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 
-from api.schemas.points import Cost, Front
+from paretofit.api.schemas.points import Cost, Front
 from tests.api import rows
 from tests.api.test_problems import pointers, problem
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 import psutil
 
-from api.schemas.events import Event
-from db.engine import connect
+from paretofit.api.schemas.events import Event
+from paretofit.db.engine import connect
 from tests.api import rows
 from tests.api.process import Api, command, running
 

@@ -9,10 +9,10 @@ import httpx
 import pytest
 from sqlalchemy import Engine, func, select
 
-from db import idempotency
-from db.engine import transaction
-from db.ids import new_id
-from db.tables import IdempotencyRow, OutboxRow, SearchRow
+from paretofit.db import idempotency
+from paretofit.db.engine import transaction
+from paretofit.db.ids import new_id
+from paretofit.db.tables import IdempotencyRow, OutboxRow, SearchRow
 from tests.api import rows
 from tests.api.keys import Locked
 from tests.api.test_problems import pointers, problem

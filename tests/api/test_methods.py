@@ -11,15 +11,15 @@ import jsonschema
 import pytest
 from sqlalchemy import Engine, update
 
-from api.schemas.datasets import DatasetState
-from api.schemas.searches import TERMINAL, SearchState
-from api.schemas.trials import TrialState
-from api.schemas.weights import WeightsState
-from db import states, workers
-from db.engine import transaction
-from db.tables import WorkerRow
-from models.pretrained.sources import SOURCES
-from search.spec import METHODS
+from paretofit.api.schemas.datasets import DatasetState
+from paretofit.api.schemas.searches import TERMINAL, SearchState
+from paretofit.api.schemas.trials import TrialState
+from paretofit.api.schemas.weights import WeightsState
+from paretofit.db import states, workers
+from paretofit.db.engine import transaction
+from paretofit.db.tables import WorkerRow
+from paretofit.models.pretrained.sources import SOURCES
+from paretofit.search.spec import METHODS
 
 
 def test_methods_and_their_schemas(http: httpx.Client) -> None:

@@ -11,10 +11,10 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine, update
 
-from db import cancellation, counters, outbox
-from db.engine import transaction
-from db.ids import new_id
-from db.tables import AttemptRow, DatasetRow, OutboxRow
+from paretofit.db import cancellation, counters, outbox
+from paretofit.db.engine import transaction
+from paretofit.db.ids import new_id
+from paretofit.db.tables import AttemptRow, DatasetRow, OutboxRow
 from tests.api import rows
 from tests.api.process import running
 

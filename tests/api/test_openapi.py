@@ -20,9 +20,9 @@ from schemathesis.specs.openapi.checks import (
 )
 from sqlalchemy import Engine, select
 
-from db import webhooks
-from db.engine import transaction
-from db.tables import PointRow
+from paretofit.db import webhooks
+from paretofit.db.engine import transaction
+from paretofit.db.tables import PointRow
 from tests.api import rows
 from tests.api.fuzzing import effort
 from tests.api.keys import BOOTSTRAP, Locked

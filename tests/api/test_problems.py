@@ -11,8 +11,8 @@ import jsonschema
 import pytest
 from sqlalchemy import Engine, delete
 
-from db.engine import transaction
-from db.tables import DatasetRow
+from paretofit.db.engine import transaction
+from paretofit.db.tables import DatasetRow
 from tests.api import rows
 from tests.api.process import Api
 
@@ -175,12 +175,12 @@ def test_a_fault_of_the_service_says_no_more_than_its_id(api: Api, stored: Engin
     assert "s3cret" not in answer.text
     deadline = time.monotonic() + 10
     mine: list[dict[str, Any]] = []
-    while {line["logger"] for line in mine} != {"api.request", "uvicorn.error"}:
+    while {line["logger"] for line in mine} != {"paretofit.api.request", "uvicorn.error"}:
         assert time.monotonic() < deadline, mine
         written = api.log.read_text()
         lines = [json.loads(line) for line in written[: written.rfind("\n") + 1].splitlines()]
         mine = [line for line in lines if line.get("request_id") == document["request_id"]]
-    [request] = [line for line in mine if line["logger"] == "api.request"]
+    [request] = [line for line in mine if line["logger"] == "paretofit.api.request"]
     assert (request["method"], request["path"], request["status"]) == ("POST", "/v1/searches", 500)
     assert any("ValidationError" in json.dumps(line.get("exception", "")) for line in mine)
     # Other tests look at all datasets.

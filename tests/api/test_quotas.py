@@ -10,8 +10,8 @@ import httpx
 import pytest
 from sqlalchemy import func, select, update
 
-from db.engine import transaction
-from db.tables import ArtifactRow, AttemptRow, PointRow, SearchRow, TrialRow
+from paretofit.db.engine import transaction
+from paretofit.db.tables import ArtifactRow, AttemptRow, PointRow, SearchRow, TrialRow
 from tests.api import rows
 from tests.api.keys import Locked
 from tests.api.test_exports import RECORD

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from api.problems import TooManyRequestsError
-from api.rates import OwnBuckets, Rate, SharedBuckets
+from paretofit.api.problems import TooManyRequestsError
+from paretofit.api.rates import OwnBuckets, Rate, SharedBuckets
 from tests.api.keys import locked
 from tests.api.test_problems import problem
 

@@ -9,12 +9,12 @@ import httpx
 import pytest
 from sqlalchemy import Engine, func, select
 
-from api.schemas.searches import SearchDetail
-from db.engine import transaction
-from db.ids import new_id
-from db.tables import AttemptRow, OutboxRow, SearchRow
-from search.methods.method import DatasetProfile
-from search.spec import SearchSpec
+from paretofit.api.schemas.searches import SearchDetail
+from paretofit.db.engine import transaction
+from paretofit.db.ids import new_id
+from paretofit.db.tables import AttemptRow, OutboxRow, SearchRow
+from paretofit.search.methods.method import DatasetProfile
+from paretofit.search.spec import SearchSpec
 from tests.api import rows
 from tests.api.test_problems import pointers, problem
 

@@ -8,12 +8,12 @@ import httpx
 import pytest
 from sqlalchemy import Engine, update
 
-from db import artifacts
-from db.engine import transaction
-from db.leases import assignment
-from db.planning import advance
-from db.tables import PointRow, SearchRow
-from models.families.registry import architecture
+from paretofit.db import artifacts
+from paretofit.db.engine import transaction
+from paretofit.db.leases import assignment
+from paretofit.db.planning import advance
+from paretofit.db.tables import PointRow, SearchRow
+from paretofit.models.families.registry import architecture
 from tests.api import rows
 from tests.api.test_problems import pointers, problem
 from tests.db import rows as workers

@@ -9,8 +9,8 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 
-from api.schemas.searches import SearchDetail
-from db.ids import new_id
+from paretofit.api.schemas.searches import SearchDetail
+from paretofit.db.ids import new_id
 from tests.api import rows
 from tests.api.test_problems import pointers, problem
 

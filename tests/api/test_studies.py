@@ -15,10 +15,10 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy import Engine
 
-from api.fronts import Found
-from api.studies import journal
-from db.points import FoundPoint
-from db.tables import PointRow, SearchRow, TrialRow
+from paretofit.api.fronts import Found
+from paretofit.api.studies import journal
+from paretofit.db.points import FoundPoint
+from paretofit.db.tables import PointRow, SearchRow, TrialRow
 from tests.api import rows
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

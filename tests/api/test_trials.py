@@ -8,9 +8,9 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 
-from api.schemas.trials import Curve, Curves, TrialDetail
-from db.engine import transaction
-from db.tables import AttemptRow, LogRow, MetricRow
+from paretofit.api.schemas.trials import Curve, Curves, TrialDetail
+from paretofit.db.engine import transaction
+from paretofit.db.tables import AttemptRow, LogRow, MetricRow
 from tests.api import rows
 
 STEPS = 5000

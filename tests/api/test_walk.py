@@ -15,15 +15,15 @@ import pytest
 from fastapi.routing import iter_route_contexts
 from sqlalchemy import update
 
-from api.app import create_app
-from api.headers import PAGE_POLICY
-from api.principal import COOKIE
-from db import exports, points, webhooks
-from db.blobs import open_store
-from db.engine import transaction
-from db.exports import Form, Source
-from db.tables import ApiKeyRow, PointRow
-from settings import Settings
+from paretofit.api.app import create_app
+from paretofit.api.headers import PAGE_POLICY
+from paretofit.api.principal import COOKIE
+from paretofit.core.settings import Settings
+from paretofit.db import exports, points, webhooks
+from paretofit.db.blobs import open_store
+from paretofit.db.engine import transaction
+from paretofit.db.exports import Form, Source
+from paretofit.db.tables import ApiKeyRow, PointRow
 from tests.api import rows
 from tests.api.keys import BOOTSTRAP, Locked
 from tests.api.pages.test_samples import written_dataset

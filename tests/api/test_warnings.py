@@ -10,10 +10,10 @@ import httpx
 import pytest
 from sqlalchemy import Engine, event, select
 
-from api import searches as documents
-from db import searches, webhooks
-from db.engine import transaction
-from db.tables import DeliveryRow
+from paretofit.api import searches as documents
+from paretofit.db import searches, webhooks
+from paretofit.db.engine import transaction
+from paretofit.db.tables import DeliveryRow
 from tests.api import rows
 
 THRESHOLD = 0.35 + 2 * math.sqrt(0.35 * 0.65 / 200)

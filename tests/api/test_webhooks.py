@@ -8,9 +8,9 @@ import httpx
 import pytest
 from sqlalchemy import Engine, select
 
-from api.v1.webhooks import MAX_WEBHOOKS
-from db.engine import transaction
-from db.tables import DeliveryRow, WebhookRow
+from paretofit.api.v1.webhooks import MAX_WEBHOOKS
+from paretofit.db.engine import transaction
+from paretofit.db.tables import DeliveryRow, WebhookRow
 from tests.api import rows
 from tests.api.test_problems import pointers, problem
 

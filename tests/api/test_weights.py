@@ -15,12 +15,12 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 
-from api.problems import NotSafetensorsError
-from api.receiving import HEAD, _checked
-from api.v1.weights import check_safetensors
-from db.blobs import open_store
-from models.pretrained.sources import SOURCES
-from settings import Settings
+from paretofit.api.problems import NotSafetensorsError
+from paretofit.api.receiving import HEAD, _checked
+from paretofit.api.v1.weights import check_safetensors
+from paretofit.core.settings import Settings
+from paretofit.db.blobs import open_store
+from paretofit.models.pretrained.sources import SOURCES
 from tests.api.conftest import MAX_UPLOAD_BYTES
 from tests.api.keys import Locked
 from tests.api.process import Api

@@ -6,10 +6,10 @@ import pytest
 
 from benchmarks.compact_accuracy import RIVAL, WIDTHS, matched
 from benchmarks.compact_latency import BUDGETS, RUNTIMES, SIZE, Budget, report
-from models.cost import cost
-from models.families.registry import architecture
-from search.latency.clock import Timed
-from search.methods.method import DatasetProfile
+from paretofit.models.cost import cost
+from paretofit.models.families.registry import architecture
+from paretofit.search.latency.clock import Timed
+from paretofit.search.methods.method import DatasetProfile
 
 
 @pytest.mark.parametrize("budget", BUDGETS)

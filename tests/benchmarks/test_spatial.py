@@ -6,8 +6,8 @@ import torch
 
 from benchmarks.sparse_speed import DENSITIES, block, masked, measured
 from benchmarks.spatial_accuracy import GOALS, METHOD
-from models.cost import cost
-from search.spec import METHODS
+from paretofit.models.cost import cost
+from paretofit.search.spec import METHODS
 
 
 def test_shares_are_of_what_the_masks_save() -> None:

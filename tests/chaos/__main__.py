@@ -24,9 +24,9 @@ from typing import Any, Final
 from sqlalchemy import Engine, func, select
 from sqlalchemy.exc import OperationalError
 
-from db import states
-from db.engine import connect, transaction
-from db.tables import DatasetRow, SearchRow
+from paretofit.db import states
+from paretofit.db.engine import connect, transaction
+from paretofit.db.tables import DatasetRow, SearchRow
 from tests.chaos import invariants, schedule, summary, triggers, witness
 from tests.chaos.cluster import Cluster
 from tests.chaos.faults import Faults

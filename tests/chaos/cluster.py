@@ -21,10 +21,10 @@ from typing import Final, Self
 
 import psutil
 
-from db import migrate
-from launch.ports import free_port
-from launch.postgres import EmbeddedPostgres
-from launch.redis import EmbeddedRedis
+from paretofit.db import migrate
+from paretofit.launch.ports import free_port
+from paretofit.launch.postgres import EmbeddedPostgres
+from paretofit.launch.redis import EmbeddedRedis
 from tests.chaos import witness
 from tests.chaos.schedule import Guard
 
@@ -35,7 +35,7 @@ LEASE_SECONDS: Final = 4.0
 DRAIN_SECONDS: Final = 30.0
 _RESTART_SECONDS: Final = 0.5
 _SETTINGS: Final = {
-    "PARETOFIT_METHODS": "tests.chaos.method,search.methods.mutualnet",
+    "PARETOFIT_METHODS": "tests.chaos.method,paretofit.search.methods.mutualnet",
     "PARETOFIT_LEASE_SECONDS": str(LEASE_SECONDS),
     "PARETOFIT_RENEW_SECONDS": "0.5",
     "PARETOFIT_POLL_SECONDS": "0.2",
@@ -125,12 +125,12 @@ class Cluster:
             MARK: self._mark,
             witness.VARIABLE: str(self.diaries),
         }
-        self._add("api", "api")
-        self._add("relay-0", "workers.relay")
-        self._add("relay-1", "workers.relay")
-        self._add("light", "workers", "light", "--processes", "2")
+        self._add("api", "paretofit.api")
+        self._add("relay-0", "paretofit.workers.relay")
+        self._add("relay-1", "paretofit.workers.relay")
+        self._add("light", "paretofit.workers", "light", "--processes", "2")
         for index in range(self._trainers):
-            self._add(f"train-{index}", "workers", "train", "--device", "cpu", "--threads", "1")
+            self._add(f"train-{index}", "paretofit.workers", "train", "--device", "cpu", "--threads", "1")
 
     def parts(self, kind: str) -> list[Part]:
         """The parts of a kind (api, relay, light, train) that run and are not being stopped."""

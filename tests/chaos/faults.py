@@ -19,9 +19,9 @@ from redis.exceptions import RedisError
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import OperationalError
 
-from db import outbox
-from db.engine import transaction
-from db.tables import TrialRow
+from paretofit.db import outbox
+from paretofit.db.engine import transaction
+from paretofit.db.tables import TrialRow
 from tests.chaos.cluster import LEASE_SECONDS, Cluster, Part, attempt_of, send
 from tests.chaos.schedule import Fault
 

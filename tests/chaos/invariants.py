@@ -13,8 +13,8 @@ from typing import Final, TypeVar
 from sqlalchemy import Engine, Select, func, select
 from sqlalchemy.orm import Session
 
-from db import states
-from db.tables import ArtifactRow, AttemptRow, DatasetRow, EventRow, MetricRow, PointRow, SearchRow, TrialRow
+from paretofit.db import states
+from paretofit.db.tables import ArtifactRow, AttemptRow, DatasetRow, EventRow, MetricRow, PointRow, SearchRow, TrialRow
 from tests.chaos import triggers
 from tests.chaos.cluster import Failures
 from tests.chaos.load import LABEL, Load
@@ -121,7 +121,7 @@ def claims_of_held_trials(evidence: Evidence) -> Iterator[str]:
 
 
 def illegal_transitions(evidence: Evidence) -> Iterator[str]:
-    """States follow each other as `db.states` says."""
+    """States follow each other as `paretofit.db.states` says."""
     yield from triggers.findings(evidence.engine)["illegal_transition"]
 
 

@@ -16,10 +16,10 @@ import httpx
 from PIL import Image
 
 from paretofit import Client
-from paretofit.errors import ApiError, UnreachableError
-from paretofit.manner import complete
-from paretofit.wires import Blocking
-from search.methods.mutualnet.params import MutualNetParams
+from paretofit.client.errors import ApiError, UnreachableError
+from paretofit.client.manner import complete
+from paretofit.client.wires import Blocking
+from paretofit.search.methods.mutualnet.params import MutualNetParams
 from tests.chaos.schedule import Request
 
 SMALLER: Final = {"widths": {"step": 0.75}, "calibration_images": 64}

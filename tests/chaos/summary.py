@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import select
 
-from db.tables import SearchRow
+from paretofit.db.tables import SearchRow
 from tests.chaos import invariants
 from tests.chaos.invariants import Evidence
 from tests.chaos.schedule import FAULTS, REQUESTS, Fault

@@ -9,7 +9,7 @@ from collections import defaultdict
 
 from sqlalchemy import Engine, text
 
-from db import states
+from paretofit.db import states
 
 _SCHEMA = """
 CREATE SCHEMA chaos;

@@ -31,9 +31,9 @@ def _epoch_guard() -> None:
     The supervisor's clock goes too: it ends most attempts before they write, but a process may be stopped between its
     look at the clock and its write, and then the epoch is all there is.
     """
-    from db.leases import Lease
-    from db.tables import TrialRow
-    from workers import keeper
+    from paretofit.db.leases import Lease
+    from paretofit.db.tables import TrialRow
+    from paretofit.workers import keeper
 
     def held(lease: Lease) -> ColumnElement[bool]:
         return (TrialRow.id == lease.trial_id) & (TrialRow.state == "running")
@@ -44,12 +44,12 @@ def _epoch_guard() -> None:
 
 def _outbox() -> None:
     """Wake-ups are sent at once, not written down; nobody sends again what got lost."""
-    from db import outbox
+    from paretofit.db import outbox
 
     def publish(
         session: Session, task: str, subject: str, *, priority: int = 0, send_after: datetime | None = None
     ) -> None:
-        from workers.app import send
+        from paretofit.workers.app import send
 
         try:
             send(task, subject, priority)
@@ -61,14 +61,14 @@ def _outbox() -> None:
 
     # Before the modules that import it by name.
     outbox.enqueue = publish
-    from db import reaping
+    from paretofit.db import reaping
 
     reaping.resend = nothing
 
 
 def _claim_guard() -> None:
     """A claim takes a trial in whatever state it is."""
-    from db import states
+    from paretofit.db import states
 
     def sources(machine: states.Machine, target: str) -> tuple[str, ...]:
         if machine is states.TRIAL and target == "running":
@@ -81,8 +81,8 @@ def _claim_guard() -> None:
 
 def _rename() -> None:
     """A blob is written under its final name, piece by piece as on a slow disk, and is not verified when it is read."""
-    from db import blobs
-    from db.blobs import Blob, LocalBlobStore
+    from paretofit.db import blobs
+    from paretofit.db.blobs import Blob, LocalBlobStore
 
     def put(store: LocalBlobStore, path: Path) -> Blob:
         content = path.read_bytes()

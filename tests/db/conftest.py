@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from search.spec import METHODS
+from paretofit.search.spec import METHODS
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ from typing import Any
 
 from sqlalchemy import Engine, select
 
-from db import outbox
-from db.engine import transaction
-from db.ids import new_id
-from db.leases import Lease, claim
-from db.planning import advance
-from db.tables import DatasetRow, EventRow, OutboxRow, SearchRow, TrialRow, WeightsRow
+from paretofit.db import outbox
+from paretofit.db.engine import transaction
+from paretofit.db.ids import new_id
+from paretofit.db.leases import Lease, claim
+from paretofit.db.planning import advance
+from paretofit.db.tables import DatasetRow, EventRow, OutboxRow, SearchRow, TrialRow, WeightsRow
 
 PROFILE: dict[str, Any] = {
     "classes": ["a", "b"],

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from obstore.store import MemoryStore
 
-from db.blobs import CHUNK, Blob, BlobCorruptError, BlobMissingError, BlobStore, S3BlobStore, open_store
+from paretofit.db.blobs import CHUNK, Blob, BlobCorruptError, BlobMissingError, BlobStore, S3BlobStore, open_store
 
 CONTENT = bytes(range(256)) * (CHUNK // 128) + b"the end"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

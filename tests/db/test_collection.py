@@ -17,13 +17,13 @@ import pytest
 from obstore.store import MemoryStore
 from sqlalchemy import Engine, delete, select, text
 
-from db import collection, idempotency, publication, weights
-from db.blobs import Blob, BlobMissingError, BlobStore, LocalBlobStore, S3BlobStore
-from db.collection import Collected, collect
-from db.engine import transaction
-from db.ids import new_id
-from db.publication import BlobCollectedError
-from db.tables import ArtifactRow, IdempotencyRow, TrialRow
+from paretofit.db import collection, idempotency, publication, weights
+from paretofit.db.blobs import Blob, BlobMissingError, BlobStore, LocalBlobStore, S3BlobStore
+from paretofit.db.collection import Collected, collect
+from paretofit.db.engine import transaction
+from paretofit.db.ids import new_id
+from paretofit.db.publication import BlobCollectedError
+from paretofit.db.tables import ArtifactRow, IdempotencyRow, TrialRow
 from tests.db import rows
 
 pytestmark = pytest.mark.usefixtures("scripted")

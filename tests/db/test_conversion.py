@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from db import conversion, tenants, weights
-from db.blobs import Blob
-from db.conversion import Conversion
-from db.engine import transaction
-from db.leases import StaleLeaseError
+from paretofit.db import conversion, tenants, weights
+from paretofit.db.blobs import Blob
+from paretofit.db.conversion import Conversion
+from paretofit.db.engine import transaction
+from paretofit.db.leases import StaleLeaseError
 from tests.db import rows
 from tests.db.rows import RECORD
 

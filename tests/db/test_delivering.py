@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine, update
 
-from db import delivering, events, reaping, webhooks
-from db.engine import transaction
-from db.leases import StaleLeaseError
-from db.tables import DeliveryRow
+from paretofit.db import delivering, events, reaping, webhooks
+from paretofit.db.engine import transaction
+from paretofit.db.leases import StaleLeaseError
+from paretofit.db.tables import DeliveryRow
 from tests.db import rows
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from db import diagrams, states
+from paretofit.db import diagrams, states
 
 PAGE = Path(__file__).parents[2] / "docs" / "states.md"
 

@@ -5,8 +5,8 @@ import threading
 import pytest
 from sqlalchemy import Engine
 
-from db import events
-from db.engine import transaction
+from paretofit.db import events
+from paretofit.db.engine import transaction
 from tests.db import rows
 
 

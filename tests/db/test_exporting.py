@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Engine, func, select, text
 
-from db import exporting, exports, points, reaping
-from db.blobs import Blob
-from db.engine import transaction
-from db.exporting import ExportJob
-from db.exports import Form, FoundExport
-from db.ids import new_id
-from db.leases import StaleLeaseError
-from db.tables import ArtifactRow, ExportRow, PointRow
+from paretofit.db import exporting, exports, points, reaping
+from paretofit.db.blobs import Blob
+from paretofit.db.engine import transaction
+from paretofit.db.exporting import ExportJob
+from paretofit.db.exports import Form, FoundExport
+from paretofit.db.ids import new_id
+from paretofit.db.leases import StaleLeaseError
+from paretofit.db.tables import ArtifactRow, ExportRow, PointRow
 from tests.db import rows
 
 pytestmark = pytest.mark.usefixtures("scripted")

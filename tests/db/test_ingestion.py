@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from db import ingestion
-from db.engine import transaction
-from db.ingestion import Ingestion
-from db.leases import StaleLeaseError
+from paretofit.db import ingestion
+from paretofit.db.engine import transaction
+from paretofit.db.ingestion import Ingestion
+from paretofit.db.leases import StaleLeaseError
 from tests.db import rows
 from tests.db.rows import PROFILE
 from tests.db.test_conversion import rejected

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, select, update
 
-from db import latencies, trials
-from db.engine import transaction
-from db.leases import assignment, claim
-from db.reports import Report, write
-from db.tables import OutboxRow, TrialRow
-from search.latency.table import Latency, Measured
+from paretofit.db import latencies, trials
+from paretofit.db.engine import transaction
+from paretofit.db.leases import assignment, claim
+from paretofit.db.reports import Report, write
+from paretofit.db.tables import OutboxRow, TrialRow
+from paretofit.search.latency.table import Latency, Measured
 from tests.db import rows
 
 DEVICE = "onnxruntime-cpu-1t"

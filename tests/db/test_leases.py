@@ -6,12 +6,12 @@ import time
 import pytest
 from sqlalchemy import Engine, select, text, update
 
-from db.cancellation import request_cancel
-from db.engine import transaction
-from db.leases import Lease, StaleLeaseError, asked, assignment, claim, renew
-from db.reports import Metric, Report, write
-from db.tables import AttemptRow, MetricRow, SearchRow, TrialRow
-from db.trials import finish, release
+from paretofit.db.cancellation import request_cancel
+from paretofit.db.engine import transaction
+from paretofit.db.leases import Lease, StaleLeaseError, asked, assignment, claim, renew
+from paretofit.db.reports import Metric, Report, write
+from paretofit.db.tables import AttemptRow, MetricRow, SearchRow, TrialRow
+from paretofit.db.trials import finish, release
 from tests.db import rows
 
 pytestmark = pytest.mark.usefixtures("scripted")

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Engine, select, text, update
 
-from db import limits
-from db.cancellation import request_cancel
-from db.engine import transaction
-from db.leases import Lease, StaleLeaseError, asked, assignment, begin_computing
-from db.tables import MetricRow, SearchRow, TrialRow
-from db.trials import OUT_OF_MEMORY, crash, finish
+from paretofit.db import limits
+from paretofit.db.cancellation import request_cancel
+from paretofit.db.engine import transaction
+from paretofit.db.leases import Lease, StaleLeaseError, asked, assignment, begin_computing
+from paretofit.db.tables import MetricRow, SearchRow, TrialRow
+from paretofit.db.trials import OUT_OF_MEMORY, crash, finish
 from tests.db import rows
 
 pytestmark = pytest.mark.usefixtures("scripted")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Engine
 
-from db import metrics
-from db.engine import transaction
-from db.tables import MetricRow
+from paretofit.db import metrics
+from paretofit.db.engine import transaction
+from paretofit.db.tables import MetricRow
 from tests.db import rows
 
 pytestmark = pytest.mark.usefixtures("scripted")

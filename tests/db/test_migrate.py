@@ -11,8 +11,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, create_engine, text
 
-from db import migrate
-from db.tables import Base
+from paretofit.db import migrate
+from paretofit.db.tables import Base
 
 CONSTRAINTS = """
     SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
@@ -60,7 +60,7 @@ def test_processes_that_start_together_take_turns(empty_url: str) -> None:
 
 def test_command_migrates_from_any_directory(empty_url: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "db.migrate"],
+        [sys.executable, "-m", "paretofit.db.migrate"],
         env=os.environ | {"DATABASE_URL": empty_url},
         cwd=tmp_path,
         capture_output=True,

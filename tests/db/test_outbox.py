@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Engine, select
 
-from db import outbox
-from db.engine import transaction
-from db.tables import OutboxRow
+from paretofit.db import outbox
+from paretofit.db.engine import transaction
+from paretofit.db.tables import OutboxRow
 
 
 def test_a_wake_up_is_postponed_once(engine: Engine) -> None:

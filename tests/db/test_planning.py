@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from db import planning
-from db.cancellation import request_cancel
-from db.engine import transaction
-from db.leases import Lease
-from db.reports import Report, write
-from db.trials import Outcome, finish
-from search import failures
+from paretofit.db import planning
+from paretofit.db.cancellation import request_cancel
+from paretofit.db.engine import transaction
+from paretofit.db.leases import Lease
+from paretofit.db.reports import Report, write
+from paretofit.db.trials import Outcome, finish
+from paretofit.search import failures
 from tests.db import rows
 
 pytestmark = pytest.mark.usefixtures("scripted")

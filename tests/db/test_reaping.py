@@ -8,9 +8,9 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import InternalError
 from sqlalchemy.orm import Session
 
-from db import outbox, reaping
-from db.engine import connect, transaction
-from db.leases import Lease, renew
+from paretofit.db import outbox, reaping
+from paretofit.db.engine import connect, transaction
+from paretofit.db.leases import Lease, renew
 from tests.db import rows
 
 pytestmark = pytest.mark.usefixtures("scripted")

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, func, select
 
-from db.engine import transaction
-from db.leases import Lease
-from db.reports import Artifact, LogLine, Metric, Report, write
-from db.tables import ArtifactRow, LogRow, MetricRow, PointRow
+from paretofit.db.engine import transaction
+from paretofit.db.leases import Lease
+from paretofit.db.reports import Artifact, LogLine, Metric, Report, write
+from paretofit.db.tables import ArtifactRow, LogRow, MetricRow, PointRow
 from tests.db import rows
 
 pytestmark = pytest.mark.usefixtures("scripted")

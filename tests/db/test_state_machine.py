@@ -1,6 +1,6 @@
 """Whatever users, planners, workers and the reaper do to a search, in any order: a small model predicts every state.
 
-The model knows nothing of SQL; the database is the real one. What may follow what is `db.states`.
+The model knows nothing of SQL; the database is the real one. What may follow what is `paretofit.db.states`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from hypothesis.stateful import (
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
-from db import cancellation, leases, planning, reaping, reports, states, steering, trials
-from db.engine import transaction
-from db.leases import Lease, StaleLeaseError
-from db.tables import AttemptRow, EventRow, SearchRow, TrialRow
-from db.transitions import move_dataset, move_weights
-from search import failures
+from paretofit.db import cancellation, leases, planning, reaping, reports, states, steering, trials
+from paretofit.db.engine import transaction
+from paretofit.db.leases import Lease, StaleLeaseError
+from paretofit.db.tables import AttemptRow, EventRow, SearchRow, TrialRow
+from paretofit.db.transitions import move_dataset, move_weights
+from paretofit.search import failures
 from tests.db import rows
 
 PROFILE = settings(
@@ -330,7 +330,7 @@ class SearchMachine(RuleBasedStateMachine):
         self.moves_are_drawn(search, found, events)
 
     def moves_are_drawn(self, search: SearchRow, found: Sequence[TrialRow], events: Sequence[EventRow]) -> None:
-        """The events of each machine follow `db.states`, and the last one is its state."""
+        """The events of each machine follow `paretofit.db.states`, and the last one is its state."""
         walked = defaultdict(list)
         for event in events:
             kind, _, state = event.type.partition(".")

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from db import limits, outbox, planning, reaping, steering
-from db.cancellation import request_cancel
-from db.engine import transaction
-from db.leases import Lease, claim
-from db.reports import Report, write
-from db.trials import crash, finish, release
+from paretofit.db import limits, outbox, planning, reaping, steering
+from paretofit.db.cancellation import request_cancel
+from paretofit.db.engine import transaction
+from paretofit.db.leases import Lease, claim
+from paretofit.db.reports import Report, write
+from paretofit.db.trials import crash, finish, release
 from tests.db import rows
 
 pytestmark = pytest.mark.usefixtures("scripted")

@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, select
 
-from db import states
-from db.cancellation import request_cancel
-from db.engine import transaction
-from db.leases import Lease, StaleLeaseError
-from db.tables import AttemptRow, OutboxRow, SearchRow, TrialRow
-from db.transitions import move_search, move_trial
-from db.trials import Outcome, crash, create, finish, next_due, release
-from search.methods.method import NewTrial
+from paretofit.db import states
+from paretofit.db.cancellation import request_cancel
+from paretofit.db.engine import transaction
+from paretofit.db.leases import Lease, StaleLeaseError
+from paretofit.db.tables import AttemptRow, OutboxRow, SearchRow, TrialRow
+from paretofit.db.transitions import move_search, move_trial
+from paretofit.db.trials import Outcome, crash, create, finish, next_due, release
+from paretofit.search.methods.method import NewTrial
 from tests.db import rows
 
 pytestmark = pytest.mark.usefixtures("scripted")

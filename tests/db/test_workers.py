@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from sqlalchemy import Engine, text
 
-from db import workers
-from db.engine import transaction
+from paretofit.db import workers
+from paretofit.db.engine import transaction
 
 
 def names(engine: Engine) -> list[str]:

@@ -17,8 +17,8 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from launch.process import GuardedProcess
 from paretofit import Client
+from paretofit.launch.process import GuardedProcess
 from tests.docs.blocks import ROOT, Block
 from tests.launch.service import FAST
 

@@ -15,10 +15,10 @@ import pytest
 import typer
 import yaml
 
-from launch.ports import free_port
 from paretofit import Client
 from paretofit.cli.main import app
-from search.spec import METHODS, Constraint, Objective
+from paretofit.launch.ports import free_port
+from paretofit.search.spec import METHODS, Constraint, Objective
 from tests.docs.blocks import LANGUAGES, Block, blocks, pages
 from tests.docs.running import Reader
 from tests.launch.processes import eventually

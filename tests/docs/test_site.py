@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from api.schemas.searches import Search
-from search.methods.mutualnet.params import MutualNetParams
-from search.spec import METHODS
+from paretofit.api.schemas.searches import Search
+from paretofit.search.methods.mutualnet.params import MutualNetParams
+from paretofit.search.spec import METHODS
 from tests.docs.blocks import ROOT
 
 _LOADED = re.compile(

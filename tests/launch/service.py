@@ -50,6 +50,11 @@ class Service:
                 stdout=file,
                 stderr=subprocess.STDOUT,
             )
+        return cls.of(process, home, timeout=timeout)
+
+    @classmethod
+    def of(cls, process: subprocess.Popen[bytes], home: Path, *, timeout: float = 60.0) -> Self:
+        """The service that this process starts, once it is ready. Raises AssertionError with its output."""
         deadline = time.monotonic() + timeout
         while not (home / "service.json").exists():
             if process.poll() is not None or time.monotonic() > deadline:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cores import cores
-from launch.devices import Slot, slots
-from launch.process import LaunchError
+from paretofit.core.cpus import cores
+from paretofit.launch.devices import Slot, slots
+from paretofit.launch.process import LaunchError
 
 
 def test_cpu_is_one_slot_with_all_cores_but_the_service_s_own() -> None:

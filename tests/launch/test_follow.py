@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from launch.follow import Follower
+from paretofit.launch.follow import Follower
 
 
 def test_new_lines_are_copied_with_their_label(tmp_path: Path) -> None:

@@ -15,16 +15,16 @@ import psycopg
 import pytest
 from sqlalchemy import create_engine, text
 
-from launch.postgres import EmbeddedPostgres, binaries
-from launch.process import LaunchError
-from settings import Settings
+from paretofit.core.settings import Settings
+from paretofit.launch.postgres import EmbeddedPostgres, binaries
+from paretofit.launch.process import LaunchError
 from tests.launch.processes import ROOT, Script, eventually, gone
 
 STARTS_A_SERVER = f"""
 import sys
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
-from launch.postgres import EmbeddedPostgres
+from paretofit.launch.postgres import EmbeddedPostgres
 server = EmbeddedPostgres(Path(sys.argv[1]), sync=False)
 print(server.start(), flush=True)
 print(server.pid, flush=True)

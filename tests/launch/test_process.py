@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from launch.process import GuardedProcess
+from paretofit.launch.process import GuardedProcess
 from tests.launch.processes import Script, eventually, gone
 
 STUBBORN = "import os, signal, subprocess, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); subprocess.Popen(['sleep', '60']); print('up', flush=True); time.sleep(60)"
@@ -19,7 +19,7 @@ STUBBORN = "import os, signal, subprocess, time; signal.signal(signal.SIGTERM, s
 STARTS_A_SLEEP = """
 import sys
 from pathlib import Path
-from launch.process import GuardedProcess
+from paretofit.launch.process import GuardedProcess
 process = GuardedProcess(["sleep", "60"], log=Path(sys.argv[1]))
 print(process.pid, flush=True)
 """

@@ -11,14 +11,14 @@ import psutil
 import pytest
 from redis import AuthenticationError, Redis
 
-from launch.process import LaunchError
-from launch.redis import EmbeddedRedis
+from paretofit.launch.process import LaunchError
+from paretofit.launch.redis import EmbeddedRedis
 from tests.launch.processes import ROOT, Script, eventually, gone
 
 STARTS_A_SERVER = """
 import sys
 from pathlib import Path
-from launch.redis import EmbeddedRedis
+from paretofit.launch.redis import EmbeddedRedis
 server = EmbeddedRedis(Path(sys.argv[1]))
 print(server.start(), flush=True)
 print(server.pid, flush=True)
@@ -75,7 +75,7 @@ def test_server_that_does_not_come_up_says_why(tmp_path: Path) -> None:
 
 def _program(path: Path) -> subprocess.CompletedProcess[str]:
     """The server that is found where no wheel is installed and the PATH is `path`."""
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from launch.redis import server; print(server())"
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from paretofit.launch.redis import server; print(server())"
     return subprocess.run(
         [sys.executable, "-I", "-S", "-c", code], env={"PATH": str(path)}, capture_output=True, text=True, check=False
     )

@@ -65,14 +65,17 @@ def test_processes_are_replaced_and_die_with_a_killed_service(tmp_path: Path) ->
             *(url.partition("@")[0].rpartition(":")[2] for url in (service.database_url, service.redis_url)),
         ]
         lines = [" ".join(_command(process)) for process in _below(service.process.pid)]
-        assert sum("workers train --device cpu --threads" in line and "guard.py" in line for line in lines) == 2
+        assert (
+            sum("paretofit.workers train --device cpu --threads" in line and "guard.py" in line for line in lines) == 2
+        )
         assert not [line for line in lines for secret in secrets if secret in line]
 
-        relay = _find(service.process.pid, "workers.relay")
+        relay = _find(service.process.pid, "paretofit.workers.relay")
         assert relay is not None
         relay.kill()
         assert eventually(
-            lambda: (found := _find(service.process.pid, "workers.relay")) is not None and found != relay, within=30
+            lambda: (found := _find(service.process.pid, "paretofit.workers.relay")) is not None and found != relay,
+            within=30,
         )
         assert "relay ended with status 137" in (home / "up.txt").read_text()
     finally:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from models.architecture import Architecture
-from models.families.adaptors import Placement, adapted
-from models.families.registry import architecture
-from models.families.shapes import Shape, shaped
+from paretofit.models.architecture import Architecture
+from paretofit.models.families.adaptors import Placement, adapted
+from paretofit.models.families.registry import architecture
+from paretofit.models.families.shapes import Shape, shaped
 
 SIZES = ((33, 47), (20, 28), (7, 61))
 

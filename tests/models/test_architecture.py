@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.architecture import FORMAT_VERSION, Architecture, ArchitectureError, channel_vector, register
-from models.families.registry import architecture
-from models.kinds.basic import Classifier, Conv
-from models.kinds.pooling import MaxPool
-from models.kinds.sampling import Policy, sampled
+from paretofit.models.architecture import FORMAT_VERSION, Architecture, ArchitectureError, channel_vector, register
+from paretofit.models.families.registry import architecture
+from paretofit.models.kinds.basic import Classifier, Conv
+from paretofit.models.kinds.pooling import MaxPool
+from paretofit.models.kinds.sampling import Policy, sampled
 from tests.models.forms import FORMS
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -74,7 +74,7 @@ def test_masks_written_before_there_were_tiles_are_by_positions() -> None:
 
 
 def test_key_is_the_same_in_another_process() -> None:
-    program = "from models.families.registry import architecture as a; print(a('fd_mobilenet', width=.5).key)"
+    program = "from paretofit.models.families.registry import architecture as a; print(a('fd_mobilenet', width=.5).key)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == architecture("fd_mobilenet", width=0.5).key
 

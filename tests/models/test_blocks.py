@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import blocks
-from models.kinds.inverted import InvertedResidual
-from models.kinds.pooling import MaxPool
-from models.kinds.residual import ResidualBasic, ResidualBottleneck
-from models.kinds.shuffle import ShuffleUnit
+from paretofit.models import blocks
+from paretofit.models.kinds.inverted import InvertedResidual
+from paretofit.models.kinds.pooling import MaxPool
+from paretofit.models.kinds.residual import ResidualBasic, ResidualBottleneck
+from paretofit.models.kinds.shuffle import ShuffleUnit
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.build import build
-from models.cost import cost
+from paretofit.models.build import build
+from paretofit.models.cost import cost
 from tests.models.forms import DEEP, FORMS, SIZES
 
 

@@ -8,12 +8,12 @@ from typing import ClassVar
 
 import pytest
 
-from models.architecture import Architecture, Block
-from models.build import build
-from models.channel_groups import ChannelGroup, channel_groups
-from models.families.registry import architecture
-from models.kinds.basic import Classifier, Conv
-from models.trace import Layer, Shape, Size, conv
+from paretofit.models.architecture import Architecture, Block
+from paretofit.models.build import build
+from paretofit.models.channel_groups import ChannelGroup, channel_groups
+from paretofit.models.families.registry import architecture
+from paretofit.models.kinds.basic import Classifier, Conv
+from paretofit.models.trace import Layer, Shape, Size, conv
 from tests.models.forms import DEEP, FORMS
 
 GROUPS = {
@@ -160,7 +160,7 @@ def test_grouped_convolution_that_changes_channels_is_fixed() -> None:
 @dataclass(frozen=True, slots=True)
 class Misdeclared(Block):
     kind: ClassVar[str] = "test_misdeclared"
-    module: ClassVar[str] = "models.blocks:ConvUnit"
+    module: ClassVar[str] = "paretofit.models.blocks:ConvUnit"
     permutable: ClassVar[bool] = True
 
     in_channels: int

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from models.architecture import Architecture
-from models.build import Network, build
-from models.channel_groups import channel_groups
-from models.channel_order import importance, l1_importance, sort_channels
-from models.families.registry import FAMILIES, architecture
-from models.kinds.basic import Classifier, Conv
-from models.layers.slimmable import Slimmable
+from paretofit.models.architecture import Architecture
+from paretofit.models.build import Network, build
+from paretofit.models.channel_groups import channel_groups
+from paretofit.models.channel_order import importance, l1_importance, sort_channels
+from paretofit.models.families.registry import FAMILIES, architecture
+from paretofit.models.kinds.basic import Classifier, Conv
+from paretofit.models.layers.slimmable import Slimmable
 from tests.models.forms import DEEP, FORMS
 from tests.models.layers.waits import waits
 

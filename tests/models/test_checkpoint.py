@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.architecture import Architecture
-from models.build import Network, build
-from models.checkpoint import CheckpointError, first_nonfinite, load, read, read_record, save, write
-from models.families.registry import architecture
-from models.finite import NonFiniteError
+from paretofit.models.architecture import Architecture
+from paretofit.models.build import Network, build
+from paretofit.models.checkpoint import CheckpointError, first_nonfinite, load, read, read_record, save, write
+from paretofit.models.families.registry import architecture
+from paretofit.models.finite import NonFiniteError
 
 ARCHITECTURE = architecture("wrn_10_1", width=0.5, nominal=32, classes=10, channels=1)
 
@@ -78,7 +78,7 @@ def test_tensors_of_any_name(tmp_path: Path) -> None:
 
 def test_a_record_is_read_without_torch(saved: Path) -> None:
     program = (
-        "import sys; from models.checkpoint import read_record; print(read_record(sys.argv[1])['key']); "
+        "import sys; from paretofit.models.checkpoint import read_record; print(read_record(sys.argv[1])['key']); "
         "sys.exit('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program, str(saved)], capture_output=True, text=True, check=True)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from models.architecture import ArchitectureError
-from models.cost import Cost, cost, fast_macs, main
-from models.families.registry import FAMILIES, architecture
-from models.families.structures import PUBLISHED, Structure
-from models.kinds.aggregation import ScaleAggregation, ScaleBottleneck
-from models.kinds.inverted import InvertedResidual
+from paretofit.models.architecture import ArchitectureError
+from paretofit.models.cost import Cost, cost, fast_macs, main
+from paretofit.models.families.registry import FAMILIES, architecture
+from paretofit.models.families.structures import PUBLISHED, Structure
+from paretofit.models.kinds.aggregation import ScaleAggregation, ScaleBottleneck
+from paretofit.models.kinds.inverted import InvertedResidual
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_an_input_without_pixels_is_refused() -> None:
 
 
 def test_command_prints_one_json_object() -> None:
-    command = "-m models.cost mobilenet_v1 --slimmable --width 0.5 --input 224"
+    command = "-m paretofit.models.cost mobilenet_v1 --slimmable --width 0.5 --input 224"
     done = subprocess.run([sys.executable, *command.split()], capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     assert found["macs"] + found["pool_inputs"] == 149_522_176

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.header import file_sha256
+from paretofit.models.header import file_sha256
 
 
 def test_the_digest_is_that_of_the_whole_content(tmp_path: Path) -> None:

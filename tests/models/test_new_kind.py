@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.architecture import Architecture, Block, register
-from models.blocks import conv as conv_module
-from models.build import build
-from models.cost import cost
-from models.kinds.basic import Classifier, Conv
-from models.layers.slimmable import Slimmable
-from models.trace import Layer, Shape, Size, batch_norm, conv
+from paretofit.models.architecture import Architecture, Block, register
+from paretofit.models.blocks import conv as conv_module
+from paretofit.models.build import build
+from paretofit.models.cost import cost
+from paretofit.models.kinds.basic import Classifier, Conv
+from paretofit.models.layers.slimmable import Slimmable
+from paretofit.models.trace import Layer, Shape, Size, batch_norm, conv
 
 
 @register

@@ -8,34 +8,36 @@ import sys
 import pytest
 
 MODULES = (
-    "models.architecture",
-    "models.channel_groups",
-    "models.checkpoint",
-    "models.cost",
-    "models.families.adaptors",
-    "models.families.mobile",
-    "models.families.registry",
-    "models.families.resnet",
-    "models.families.scaling",
-    "models.families.scalenet",
-    "models.families.shapes",
-    "models.families.shufflenet",
-    "models.families.stages",
-    "models.families.structures",
-    "models.families.vgg",
-    "models.families.wide_resnet",
-    "models.header",
-    "models.pretrained.forms",
-    "models.pretrained.header",
-    "models.pretrained.layouts",
-    "models.pretrained.names",
-    "models.pretrained.record",
-    "models.pretrained.shuffle",
-    "models.trace",
+    "paretofit.models.architecture",
+    "paretofit.models.channel_groups",
+    "paretofit.models.checkpoint",
+    "paretofit.models.cost",
+    "paretofit.models.families.adaptors",
+    "paretofit.models.families.mobile",
+    "paretofit.models.families.registry",
+    "paretofit.models.families.resnet",
+    "paretofit.models.families.scaling",
+    "paretofit.models.families.scalenet",
+    "paretofit.models.families.shapes",
+    "paretofit.models.families.shufflenet",
+    "paretofit.models.families.stages",
+    "paretofit.models.families.structures",
+    "paretofit.models.families.vgg",
+    "paretofit.models.families.wide_resnet",
+    "paretofit.models.header",
+    "paretofit.models.pretrained.forms",
+    "paretofit.models.pretrained.header",
+    "paretofit.models.pretrained.layouts",
+    "paretofit.models.pretrained.names",
+    "paretofit.models.pretrained.record",
+    "paretofit.models.pretrained.shuffle",
+    "paretofit.models.trace",
 )
 
 
 @pytest.mark.parametrize("heavy", ["torch", "numpy"])
 def test_no_heavy_import(heavy: str) -> None:
-    program = f"import sys, {', '.join(MODULES)}; models.architecture.kinds(); sys.exit({heavy!r} in sys.modules)"
+    program = (
+        f"import sys, {', '.join(MODULES)}; paretofit.models.architecture.kinds(); sys.exit({heavy!r} in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", program], check=True)

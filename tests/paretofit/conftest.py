@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from paretofit.client import Client
+from paretofit.client.client import Client
 from tests.launch.service import Service
 from tests.paretofit.proxy import Proxy
 from tests.paretofit.stored import Stored, store

@@ -11,12 +11,12 @@ from typing import Any
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
-from db import blobs, events, search_warnings
-from db.engine import connect, transaction
-from db.ids import new_id
-from db.tables import ArtifactRow, DatasetRow, LogRow, PointRow, SearchRow, TrialRow
-from search.methods.method import DatasetProfile
-from search.spec import SearchSpec
+from paretofit.db import blobs, events, search_warnings
+from paretofit.db.engine import connect, transaction
+from paretofit.db.ids import new_id
+from paretofit.db.tables import ArtifactRow, DatasetRow, LogRow, PointRow, SearchRow, TrialRow
+from paretofit.search.methods.method import DatasetProfile
+from paretofit.search.spec import SearchSpec
 from tests.launch.service import Service
 
 PROFILE = DatasetProfile(

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from api.schemas.searches import SearchDetail as SearchDocument
 from paretofit import ApiError, AsyncClient, Client, UnreachableError
-from paretofit.errors import NoSuchError
-from paretofit.search import SearchDetail
+from paretofit.api.schemas.searches import SearchDetail as SearchDocument
+from paretofit.client.errors import NoSuchError
+from paretofit.client.search import SearchDetail
 from tests.launch.service import Service
 from tests.paretofit.proxy import Proxy
 from tests.paretofit.stored import FRONT, Stored

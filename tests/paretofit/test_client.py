@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from paretofit import ApiError, Client, DigestMismatchError, UnreachableError
-from paretofit.errors import DatasetRejectedError
+from paretofit.client.errors import DatasetRejectedError
 from tests.launch.service import Service
 from tests.paretofit.proxy import Proxy
 from tests.paretofit.stored import Stored, store

@@ -8,25 +8,25 @@ from typing import Any, get_type_hints
 import pytest
 from pydantic import BaseModel, TypeAdapter
 
-from api.app import create_app
-from api.schemas.access import ApiKey, Caller, IssuedApiKey
-from api.schemas.artifacts import Artifact
-from api.schemas.datasets import Dataset
-from api.schemas.devices import DeviceList
-from api.schemas.events import Event
-from api.schemas.exports import Export, ExportList
-from api.schemas.health import Readiness
-from api.schemas.methods import FamilyList, MethodList
-from api.schemas.pages import Page
-from api.schemas.searches import Estimate
-from api.schemas.trials import Curves, LogLine, Trial, TrialDetail
-from api.schemas.weights import Weights, WeightsSourceList
-from api.schemas.workers import WorkerList
-from paretofit.fronts import Front
-from paretofit.point import Point, PointDetail
-from paretofit.search import Search, SearchDetail
-from paretofit.submission import SearchFields
-from settings import Settings
+from paretofit.api.app import create_app
+from paretofit.api.schemas.access import ApiKey, Caller, IssuedApiKey
+from paretofit.api.schemas.artifacts import Artifact
+from paretofit.api.schemas.datasets import Dataset
+from paretofit.api.schemas.devices import DeviceList
+from paretofit.api.schemas.events import Event
+from paretofit.api.schemas.exports import Export, ExportList
+from paretofit.api.schemas.health import Readiness
+from paretofit.api.schemas.methods import FamilyList, MethodList
+from paretofit.api.schemas.pages import Page
+from paretofit.api.schemas.searches import Estimate
+from paretofit.api.schemas.trials import Curves, LogLine, Trial, TrialDetail
+from paretofit.api.schemas.weights import Weights, WeightsSourceList
+from paretofit.api.schemas.workers import WorkerList
+from paretofit.client.fronts import Front
+from paretofit.client.point import Point, PointDetail
+from paretofit.client.search import Search, SearchDetail
+from paretofit.client.submission import SearchFields
+from paretofit.core.settings import Settings
 
 READ: dict[str, type[BaseModel] | None] = {
     "create_dataset": Dataset,

@@ -74,8 +74,8 @@ def test_the_base_install_is_light(base: dict[str, Distribution]) -> None:
 def test_the_client_and_its_types_need_nothing_else(python: Path, tmp_path: Path) -> None:
     code = """
 import importlib, pkgutil, sys, json
-import paretofit, paretofit.client, api.schemas
-for module in pkgutil.walk_packages(api.schemas.__path__, "api.schemas."):
+import paretofit, paretofit.client, paretofit.api.schemas
+for module in pkgutil.walk_packages(paretofit.api.schemas.__path__, "paretofit.api.schemas."):
     importlib.import_module(module.name)
 for module in pkgutil.walk_packages(paretofit.__path__, "paretofit."):
     if module.name != "paretofit.__main__":

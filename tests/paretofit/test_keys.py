@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from paretofit.cli.main import app
-from paretofit.client import Client
-from paretofit.errors import ApiError
-from paretofit.numbers import parse_seconds
+from paretofit.client.client import Client
+from paretofit.client.errors import ApiError
+from paretofit.client.numbers import parse_seconds
 from tests.launch.service import Service
 
 

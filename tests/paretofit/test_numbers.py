@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from paretofit.numbers import format_bytes, format_quantity, format_seconds, format_tick, parse_quantity
+from paretofit.client.numbers import format_bytes, format_quantity, format_seconds, format_tick, parse_quantity
 
 
 @pytest.mark.parametrize(

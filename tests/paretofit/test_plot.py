@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from paretofit.plot import PlotPoint, draw_front
+from paretofit.client.plot import PlotPoint, draw_front
 
 FRONT = [PlotPoint(2e5, 0.7, 0.69, "small"), PlotPoint(8e5, 0.8, None, "middle"), PlotPoint(3.2e6, 0.9, 0.91, "large")]
 

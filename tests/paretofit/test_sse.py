@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from paretofit.sse import Parser, ServerSentEvent
+from paretofit.client.sse import Parser, ServerSentEvent
 
 
 def parse(lines: list[str]) -> list[ServerSentEvent]:

@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models import checkpoint
-from paretofit.client import AsyncClient, Client
-from paretofit.errors import ApiError, UsageError, WeightsRejectedError
+from paretofit.client.client import AsyncClient, Client
+from paretofit.client.errors import ApiError, UsageError, WeightsRejectedError
+from paretofit.models import checkpoint
 from tests.launch.service import Service
 from tests.models.pretrained.test_fetch import shared_package
 from tests.paretofit.stored import Stored

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from search.data.store import Dataset
-from search.data.writer import DatasetWriter
-from search.methods.mutualnet.recipes import PUBLISHED
-from search.spec import ResolvedSpec, SearchSpec
+from paretofit.search.data.store import Dataset
+from paretofit.search.data.writer import DatasetWriter
+from paretofit.search.methods.mutualnet.recipes import PUBLISHED
+from paretofit.search.spec import ResolvedSpec, SearchSpec
 
 CLASSES = ("across", "down", "both")
 SIDE = 16

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from search.latency.table import Measured
-from search.reporter import Point, Stop
+from paretofit.search.latency.table import Measured
+from paretofit.search.reporter import Point, Stop
 
 
 def never(asked: int) -> Stop:

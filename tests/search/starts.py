@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from models import checkpoint
-from models.architecture import Architecture
-from models.build import Network, build
-from models.pretrained.record import WeightsRecord
-from search.data.store import Dataset
-from search.local import LocalSearch
-from search.methods.method import START
-from search.methods.start import StartRecord
-from search.reporter import Stop, Trial
-from search.spec import METHODS, ResolvedSpec, SearchSpec
+from paretofit.models import checkpoint
+from paretofit.models.architecture import Architecture
+from paretofit.models.build import Network, build
+from paretofit.models.pretrained.record import WeightsRecord
+from paretofit.search.data.store import Dataset
+from paretofit.search.local import LocalSearch
+from paretofit.search.methods.method import START
+from paretofit.search.methods.start import StartRecord
+from paretofit.search.reporter import Stop, Trial
+from paretofit.search.spec import METHODS, ResolvedSpec, SearchSpec
 from tests.search.conftest import CLASSES
 
 

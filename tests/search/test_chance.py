@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from search import chance
-from search.chance import AT_CHANCE, Majority, beats_majority, majority, standard_error, warnings
+from paretofit.search import chance
+from paretofit.search.chance import AT_CHANCE, Majority, beats_majority, majority, standard_error, warnings
 
 CLOTHING = {
     "train": {"dress": 300, "t-shirt": 900, "skirt": 200},

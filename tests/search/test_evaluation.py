@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import checkpoint
-from models.build import build
-from models.families.registry import architecture
-from search import evaluation
-from search.data.loader import Batch
-from search.data.store import Dataset
-from search.reporter import Point, Preprocessing
+from paretofit.models import checkpoint
+from paretofit.models.build import build
+from paretofit.models.families.registry import architecture
+from paretofit.search import evaluation
+from paretofit.search.data.loader import Batch
+from paretofit.search.data.store import Dataset
+from paretofit.search.reporter import Point, Preprocessing
 
 
 def test_accuracy_counts_images_whatever_the_batches() -> None:

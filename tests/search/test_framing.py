@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from search.data.ingest import IngestRequest, ingest
-from search.data.store import Dataset
-from search.evaluation import reevaluate
-from search.local import LocalSearch
-from search.reporter import Stop
-from search.spec import DatasetSpec, SearchSpec, UploadSource
+from paretofit.search.data.ingest import IngestRequest, ingest
+from paretofit.search.data.store import Dataset
+from paretofit.search.evaluation import reevaluate
+from paretofit.search.local import LocalSearch
+from paretofit.search.reporter import Stop
+from paretofit.search.spec import DatasetSpec, SearchSpec, UploadSource
 from tests.search.data.archives import encoded, noise, zipped
 
 METHOD: dict[str, Any] = {

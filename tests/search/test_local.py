@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from models import checkpoint
-from search.data.store import Dataset
-from search.evaluation import reevaluate
-from search.local import LocalSearch, LocalSearchError
-from search.pareto import nondominated
-from search.reporter import Point, Stop
-from search.spec import Constraint, Limits, ResolvedSpec
+from paretofit.models import checkpoint
+from paretofit.search.data.store import Dataset
+from paretofit.search.evaluation import reevaluate
+from paretofit.search.local import LocalSearch, LocalSearchError
+from paretofit.search.pareto import nondominated
+from paretofit.search.reporter import Point, Stop
+from paretofit.search.spec import Constraint, Limits, ResolvedSpec
 
 
 def go_on() -> Stop:

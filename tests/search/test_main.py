@@ -1,4 +1,4 @@
-"""`python -m search`: run, go on, evaluate, and what it says of wrong input."""
+"""`python -m paretofit.search`: run, go on, evaluate, and what it says of wrong input."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
-from models import checkpoint
-from models.pretrained.record import WeightsRecord
-from search.__main__ import DIFFERS, INTERRUPTED, main
-from settings import get_settings
+from paretofit.core.settings import get_settings
+from paretofit.models import checkpoint
+from paretofit.models.pretrained.record import WeightsRecord
+from paretofit.search.__main__ import DIFFERS, INTERRUPTED, main
 from tests.models.pretrained.test_fetch import shared_package
 
 
@@ -64,7 +64,7 @@ def test_ctrl_c_keeps_a_checkpoint_and_the_same_command_goes_on(
     body = yaml.safe_load(file.read_text())
     file.write_text(yaml.safe_dump(body | {"method": method | {"epochs": 2000}}))
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "search", "run", str(file), "--out", str(out)]
+    command = [sys.executable, "-m", "paretofit.search", "run", str(file), "--out", str(out)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 90
         while not (out / "metrics.jsonl").exists() and process.poll() is None and time.monotonic() < deadline:
@@ -113,7 +113,7 @@ def steps(folder: Path, stripes: Path, **method: Any) -> subprocess.CompletedPro
     """A search by the method `steps`, whose networks are only reported."""
     spec = folder / "spec.yaml"
     spec.write_text(yaml.safe_dump({"dataset": str(stripes), "method": {"kind": "steps", "steps": 4, **method}}))
-    command = [sys.executable, "-m", "search", "run", str(spec), "--out", str(folder / "out"), "--json"]
+    command = [sys.executable, "-m", "paretofit.search", "run", str(spec), "--out", str(folder / "out"), "--json"]
     environment = os.environ | {"PARETOFIT_METHODS": "tests.methods.steps"}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 

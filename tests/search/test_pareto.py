@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna._hypervolume import compute_hypervolume
 
-from search.pareto import best_under, by_volume, hypervolume, nondominated, preference, volume
+from paretofit.search.pareto import best_under, by_volume, hypervolume, nondominated, preference, volume
 
 # Few distinct values, so that ties and duplicates are common.
 COORDINATE = st.integers(0, 6).map(float)

@@ -8,7 +8,7 @@ import pytest
 from psycopg import sql
 from sqlalchemy import make_url
 
-from db.engine import connect
+from paretofit.db.engine import connect
 from tests.conftest import Servers
 from tests.workers.fleet import Fleet
 
@@ -44,8 +44,8 @@ def station(servers_urls: tuple[str, str], tmp_path_factory: pytest.TempPathFact
     """Relay and light worker."""
     engine = connect(servers_urls[0])
     with Fleet(engine, *servers_urls, tmp_path_factory.mktemp("fleet")) as fleet:
-        fleet.start("workers.relay")
-        fleet.start("workers", "light", "--processes", "1")
+        fleet.start("paretofit.workers.relay")
+        fleet.start("paretofit.workers", "light", "--processes", "1")
         yield fleet
     engine.dispose()
 

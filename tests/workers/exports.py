@@ -8,15 +8,15 @@ import psutil
 from sqlalchemy import func
 from torch import nn
 
-from db import exports, points
-from db.blobs import BlobStore, open_store
-from db.engine import transaction
-from db.exports import Form
-from db.ids import new_id
-from db.tables import ArtifactRow, ExportRow, PointRow, SearchRow, TrialRow
-from models import checkpoint
-from models.build import build
-from models.families.registry import architecture
+from paretofit.db import exports, points
+from paretofit.db.blobs import BlobStore, open_store
+from paretofit.db.engine import transaction
+from paretofit.db.exports import Form
+from paretofit.db.ids import new_id
+from paretofit.db.tables import ArtifactRow, ExportRow, PointRow, SearchRow, TrialRow
+from paretofit.models import checkpoint
+from paretofit.models.build import build
+from paretofit.models.families.registry import architecture
 from tests.db import rows
 from tests.workers.fleet import Fleet
 
@@ -83,6 +83,6 @@ def helper(export_id: str) -> psutil.Process | None:
             line = process.cmdline()
         except psutil.Error:
             continue
-        if "search.export" in line and any(export_id in part for part in line):
+        if "paretofit.search.export" in line and any(export_id in part for part in line):
             return process
     return None

@@ -15,8 +15,8 @@ from typing import Any, Self, TypeVar
 import psutil
 from sqlalchemy import Engine, select
 
-from db.engine import transaction
-from db.tables import LogRow, OutboxRow, TrialRow
+from paretofit.db.engine import transaction
+from paretofit.db.tables import LogRow, OutboxRow, TrialRow
 from tests.db import rows
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ class Fleet:
 
     def start_trainer(self) -> None:
         """One train worker, added to `trainers`."""
-        self.trainers.append(self.start("workers", "train", "--device", "cpu", "--threads", "1"))
+        self.trainers.append(self.start("paretofit.workers", "train", "--device", "cpu", "--threads", "1"))
 
     def kill_trainers(self) -> None:
         """Kill the train workers and all below them."""
@@ -147,7 +147,7 @@ class Fleet:
 
 def _is_warm(process: psutil.Process) -> bool:
     """Trainers have its command line too, and it has their parent; only they run in a folder of a trial's."""
-    return "workers.forkserver" in process.cmdline() and process.cwd() == "/"
+    return "paretofit.workers.forkserver" in process.cmdline() and process.cwd() == "/"
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

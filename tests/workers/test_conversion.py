@@ -9,13 +9,13 @@ import psutil
 import pytest
 from sqlalchemy import text
 
-from db import tenants, weights
-from db.blobs import open_store
-from db.engine import transaction
-from db.tables import WeightsRow
-from db.tenants import Quota
-from models import checkpoint
-from models.pretrained.record import WeightsRecord
+from paretofit.db import tenants, weights
+from paretofit.db.blobs import open_store
+from paretofit.db.engine import transaction
+from paretofit.db.tables import WeightsRow
+from paretofit.db.tenants import Quota
+from paretofit.models import checkpoint
+from paretofit.models.pretrained.record import WeightsRecord
 from tests.db import rows
 from tests.search.weights import files
 from tests.workers.fleet import Fleet
@@ -43,7 +43,7 @@ def helper(weights_id: str) -> psutil.Process | None:
     """The process that converts."""
     for process in psutil.process_iter(["cmdline"]):
         command = process.info["cmdline"] or []
-        if "search.weights.convert" in command and any(weights_id in word for word in command):
+        if "paretofit.search.weights.convert" in command and any(weights_id in word for word in command):
             return process if process.status() != psutil.STATUS_ZOMBIE else None
     return None
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from db import weights
-from db.engine import transaction
+from paretofit.db import weights
+from paretofit.db.engine import transaction
 from tests.db import rows
 from tests.search.weights import files
 from tests.workers.fleet import Fleet, _kill, stop
@@ -24,14 +24,14 @@ def fetch(fleet: Fleet, name: str) -> str:
 def test_a_killed_worker_loses_nothing(mortal: Fleet, tmp_path: Path) -> None:
     files.write(tmp_path / "file")
     weights_id = upload(mortal, tmp_path / "file")
-    mortal.start("workers.relay")
-    worker = mortal.start("workers", "light", "--processes", "1")
+    mortal.start("paretofit.workers.relay")
+    worker = mortal.start("paretofit.workers", "light", "--processes", "1")
     process = mortal.wait(lambda: helper(weights_id), "helper process")
     _kill(worker)
     assert process.wait(10) is not None or not process.is_running()
     assert rows.weights(mortal.engine, weights_id).state == "converting"
 
-    second = mortal.start("workers", "light", "--processes", "1")
+    second = mortal.start("paretofit.workers", "light", "--processes", "1")
     mortal.wait(lambda: helper(weights_id), "second attempt")
     assert stop(second) < 20
     assert helper(weights_id) is None
@@ -39,7 +39,7 @@ def test_a_killed_worker_loses_nothing(mortal: Fleet, tmp_path: Path) -> None:
     assert (drained.state, drained.crash_count, drained.lease_epoch) == ("converting", 1, 2)
     assert drained.lease_expires_at is None
 
-    mortal.start("workers", "light", "--processes", "1")
+    mortal.start("paretofit.workers", "light", "--processes", "1")
     row = ended(mortal, weights_id)
     assert (row.state, row.lease_epoch) == ("ready", 3)
     assert list((mortal.home / "blobs" / "incoming").iterdir()) == []
@@ -51,8 +51,8 @@ def test_a_killed_worker_loses_nothing(mortal: Fleet, tmp_path: Path) -> None:
 
 def test_a_source_that_cannot_be_reached_names_the_remedy(mortal: Fleet) -> None:
     mortal.environment |= {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": "/dev/null"}
-    mortal.start("workers.relay")
-    mortal.start("workers", "light", "--processes", "1")
+    mortal.start("paretofit.workers.relay")
+    mortal.start("paretofit.workers", "light", "--processes", "1")
     row = ended(mortal, fetch(mortal, SOURCE))
     assert row.error is not None
     assert row.error["code"] == "source_failed"
@@ -61,8 +61,8 @@ def test_a_source_that_cannot_be_reached_names_the_remedy(mortal: Fleet) -> None
 
 def test_a_source_that_was_disabled_meanwhile_is_not_fetched(mortal: Fleet) -> None:
     mortal.environment |= {"PARETOFIT_WEIGHTS_SOURCES": "none"}
-    mortal.start("workers.relay")
-    mortal.start("workers", "light", "--processes", "1")
+    mortal.start("paretofit.workers.relay")
+    mortal.start("paretofit.workers", "light", "--processes", "1")
     row = ended(mortal, fetch(mortal, SOURCE))
     assert row.error is not None
     assert row.error["code"] == "source_disabled"

@@ -16,10 +16,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from sqlalchemy import func, select, update
 
-from db import cancellation, outbox, webhooks
-from db.engine import transaction
-from db.tables import DeliveryRow, WebhookRow
-from signing import new_secret
+from paretofit.core.signatures import new_secret
+from paretofit.db import cancellation, outbox, webhooks
+from paretofit.db.engine import transaction
+from paretofit.db.tables import DeliveryRow, WebhookRow
 from tests.db import rows
 from tests.workers.fleet import Fleet
 
@@ -62,8 +62,8 @@ def receiving(*statuses: int) -> Iterator[Receiver]:
 def posting(mortal: Fleet) -> Fleet:
     """Relay and a light worker that may ask loopback."""
     mortal.environment["PARETOFIT_OUTBOUND_NETWORKS"] = "127.0.0.0/8"
-    mortal.start("workers.relay")
-    mortal.start("workers", "light", "--processes", "1")
+    mortal.start("paretofit.workers.relay")
+    mortal.start("paretofit.workers", "light", "--processes", "1")
     return mortal
 
 

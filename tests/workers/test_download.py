@@ -13,15 +13,15 @@ from typing import Any, NoReturn
 
 import pytest
 
-from db import datasets, tenants
-from db.engine import transaction
-from db.tenants import Quota
-from outbound import Outbound
-from search.spec import UrlSource
-from settings import Settings
+from paretofit.core.http import Outbound
+from paretofit.core.settings import Settings
+from paretofit.db import datasets, tenants
+from paretofit.db.engine import transaction
+from paretofit.db.tenants import Quota
+from paretofit.search.spec import UrlSource
+from paretofit.workers.download import UnusableError, fetch
 from tests.workers.fleet import Fleet
 from tests.workers.test_ingestion import archive, ended
-from workers.download import UnusableError, fetch
 
 
 @contextmanager
@@ -60,8 +60,8 @@ def add(fleet: Fleet, url: str, tenant: str = "default", **source: Any) -> str:
 
 def test_what_a_url_gives_becomes_a_dataset_or_is_refused_with_the_reason(mortal: Fleet, tmp_path: Path) -> None:
     mortal.environment |= {"PARETOFIT_OUTBOUND_NETWORKS": "127.0.0.0/8", "PARETOFIT_MAX_UPLOAD_BYTES": "200000"}
-    mortal.start("workers.relay")
-    mortal.start("workers", "light", "--processes", "1")
+    mortal.start("paretofit.workers.relay")
+    mortal.start("paretofit.workers", "light", "--processes", "1")
     content = archive(tmp_path / "images.zip").read_bytes()
     with serving({"/images.zip": content, "/large.zip": bytes(300_000)}) as url:
         right = hashlib.sha256(content).hexdigest()
@@ -117,8 +117,8 @@ def test_what_is_in_a_bucket_becomes_a_dataset_or_is_refused_with_the_reason(mor
             "AWS_ENDPOINT_URL": endpoint,
             "AWS_ALLOW_HTTP": "true",
         }
-        mortal.start("workers.relay")
-        mortal.start("workers", "light", "--processes", "1")
+        mortal.start("paretofit.workers.relay")
+        mortal.start("paretofit.workers", "light", "--processes", "1")
         right = hashlib.sha256(content).hexdigest()
         good = add(mortal, "s3://imports/acme/images of %23.zip", sha256=right)
         refused = {

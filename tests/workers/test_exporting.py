@@ -6,10 +6,10 @@ from pathlib import Path
 
 from sqlalchemy import delete
 
-from db import outbox
-from db.engine import transaction
-from db.tables import ArtifactRow, OutboxRow
-from models import checkpoint
+from paretofit.db import outbox
+from paretofit.db.engine import transaction
+from paretofit.db.tables import ArtifactRow, OutboxRow
+from paretofit.models import checkpoint
 from tests.workers.exports import add_point, ask, blobs, ended
 from tests.workers.fleet import Fleet
 

@@ -11,9 +11,9 @@ import pytest
 from redis import Redis
 from sqlalchemy import select
 
-from db import outbox
-from db.engine import transaction
-from db.tables import AttemptRow, LogRow, MetricRow, TrialRow
+from paretofit.db import outbox
+from paretofit.db.engine import transaction
+from paretofit.db.tables import AttemptRow, LogRow, MetricRow, TrialRow
 from tests.db import rows
 from tests.workers.fleet import Fleet, is_gone, stop
 
@@ -127,8 +127,8 @@ def test_trainer_outlives_the_process_that_it_was_forked_from(fleet: Fleet, sear
 
 def test_stalled_trainer_is_killed_and_tells_where_it_was(mortal: Fleet) -> None:
     mortal.environment["PARETOFIT_STALL_SECONDS"] = "2"
-    mortal.start("workers.relay")
-    mortal.start("workers", "light", "--processes", "1")
+    mortal.start("paretofit.workers.relay")
+    mortal.start("paretofit.workers", "light", "--processes", "1")
     mortal.start_trainer()
     search_id = mortal.add_search(fault="hang", steps=20)
     mortal.await_state(search_id, "succeeded")

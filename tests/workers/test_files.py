@@ -6,9 +6,9 @@ from uuid import uuid4
 
 import pytest
 
-from db.blobs import BlobCorruptError, BlobMissingError, BlobStore, open_store
-from workers import materialise
-from workers.scratch import scratch
+from paretofit.db.blobs import BlobCorruptError, BlobMissingError, BlobStore, open_store
+from paretofit.workers import materialise
+from paretofit.workers.scratch import scratch
 
 
 @pytest.fixture

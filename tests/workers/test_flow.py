@@ -11,12 +11,12 @@ import pytest
 from redis import Redis
 from sqlalchemy import func, select
 
-from db import cancellation, workers
-from db.blobs import open_store
-from db.engine import transaction
-from db.events import CHANNEL
-from db.tables import ArtifactRow, AttemptRow, LogRow, MetricRow, PointRow
-from search.seeds import trial_seed
+from paretofit.db import cancellation, workers
+from paretofit.db.blobs import open_store
+from paretofit.db.engine import transaction
+from paretofit.db.events import CHANNEL
+from paretofit.db.tables import ArtifactRow, AttemptRow, LogRow, MetricRow, PointRow
+from paretofit.search.seeds import trial_seed
 from tests.db import rows
 from tests.workers.fleet import Fleet, is_gone
 
@@ -241,7 +241,7 @@ def test_celery_processes_hold_no_torch_and_say_that_they_are_there(fleet: Fleet
     celery = [
         process
         for main in psutil.Process().children()
-        if "workers" in main.cmdline()
+        if "paretofit.workers" in main.cmdline()
         for process in [main, *main.children()]
     ]
     assert len(celery) == 4

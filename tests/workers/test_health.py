@@ -9,13 +9,13 @@ import sys
 
 from sqlalchemy import Engine, text
 
-from db import outbox, workers
-from db.engine import transaction
+from paretofit.db import outbox, workers
+from paretofit.db.engine import transaction
 
 
 def _check(database_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "workers.health", *arguments],
+        [sys.executable, "-m", "paretofit.workers.health", *arguments],
         env=os.environ | {"DATABASE_URL": database_url},
         capture_output=True,
         text=True,

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from db import datasets
-from db.blobs import open_store
-from db.engine import transaction
-from db.tables import DatasetRow
-from search.data.store import Dataset
+from paretofit.db import datasets
+from paretofit.db.blobs import open_store
+from paretofit.db.engine import transaction
+from paretofit.db.tables import DatasetRow
+from paretofit.search.data.store import Dataset
+from paretofit.workers import materialise
+from paretofit.workers.helper import HelperCrashedError, own_file
 from tests.db import rows
 from tests.workers.fleet import Fleet
-from workers import materialise
-from workers.helper import HelperCrashedError, own_file
 
 
 def archive(path: Path, *, classes: int = 2, images: int = 12, prefix: str = "class") -> Path:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from workers.memory import oom_kills
+from paretofit.workers.memory import oom_kills
 
 
 def test_kills_are_counted_where_the_kernel_counts_them() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from db import cancellation, steering
-from db.engine import transaction
+from paretofit.db import cancellation, steering
+from paretofit.db.engine import transaction
 from tests.db import rows
 from tests.workers.fleet import Fleet, is_gone
 

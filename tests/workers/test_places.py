@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from workers.places import Places
+from paretofit.workers.places import Places
 
 
 def _holder(places: Places) -> tuple[int, int]:

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from search.reporter import Stop
+from paretofit.search.reporter import Stop
+from paretofit.workers.environment import scrubbed
+from paretofit.workers.messages import Lines, decode, encode
+from paretofit.workers.process import REPORT, Process, spawn
 from tests.workers.fleet import is_gone
-from workers.environment import scrubbed
-from workers.messages import Lines, decode, encode
-from workers.process import REPORT, Process, spawn
 
 LEASHED = """
 import os, subprocess, sys
-from workers import leash
+from paretofit.workers import leash
 leash.attach(lambda line: print("heard", line.decode().strip(), flush=True))
 child = subprocess.Popen(["sleep", "100"])
 print("child", child.pid, flush=True)

@@ -5,10 +5,10 @@ from pathlib import Path
 from redis import Redis
 from sqlalchemy import select
 
-from db import outbox
-from db.engine import transaction
-from db.tables import OutboxRow
-from launch.redis import EmbeddedRedis
+from paretofit.db import outbox
+from paretofit.db.engine import transaction
+from paretofit.db.tables import OutboxRow
+from paretofit.launch.redis import EmbeddedRedis
 from tests.workers.fleet import Fleet
 
 
@@ -18,7 +18,7 @@ def test_relay_waits_for_a_broker_that_is_away(mortal: Fleet, tmp_path: Path) ->
     mortal.environment["REDIS_URL"] = url
     try:
         redis.stop()
-        mortal.start("workers.relay")
+        mortal.start("paretofit.workers.relay")
         with transaction(mortal.engine) as session:
             outbox.enqueue(session, outbox.TRAIN, "trl_1")
         mortal.wait(lambda: "postponed" in mortal.logs(), "complaint")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy import select
 
-from db import searches
-from db.engine import transaction
-from db.tables import Base
+from paretofit.db import searches
+from paretofit.db.engine import transaction
+from paretofit.db.tables import Base
 from tests.db import rows
 from tests.workers.fleet import Fleet
 
@@ -26,8 +26,8 @@ def test_every_row_has_the_tenant_of_its_search(mortal: Fleet) -> None:
     }
     with transaction(mortal.engine) as session:
         search = searches.insert(session, "acme", spec=spec, dataset_id=dataset, created={}).id
-    mortal.start("workers.relay")
-    mortal.start("workers", "light", "--processes", "1")
+    mortal.start("paretofit.workers.relay")
+    mortal.start("paretofit.workers", "light", "--processes", "1")
     mortal.start_trainer()
     mortal.await_state(search, "succeeded")
     with transaction(mortal.engine) as session:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from search.reporter import Trial
-from search.spec import ResolvedSpec
+from paretofit.search.reporter import Trial
+from paretofit.search.spec import ResolvedSpec
+from paretofit.workers.trainer import failure, is_out_of_memory, read_order, write_order
 from tests.db.rows import PROFILE
-from workers.trainer import failure, is_out_of_memory, read_order, write_order
 
 
 class OutOfMemoryError(RuntimeError):

@@ -13,14 +13,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from search.data.store import Dataset
-from search.reporter import Stop, Trial
-from search.spec import SearchSpec
+from paretofit.search.data.store import Dataset
+from paretofit.search.reporter import Stop, Trial
+from paretofit.search.spec import SearchSpec
+from paretofit.workers.environment import here
+from paretofit.workers.process import Process
+from paretofit.workers.trainer import write_order
+from paretofit.workers.warm import Trainers
 from tests.search.conftest import write_stripes
-from workers.environment import here
-from workers.process import Process
-from workers.trainer import write_order
-from workers.warm import Trainers
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -28,7 +28,7 @@ PR_SET_CHILD_SUBREAPER = 36
 @pytest.fixture(scope="module")
 def trainers() -> Iterator[Trainers]:
     environment = here(device="cpu", threads=2) | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    environment["PARETOFIT_METHODS"] = "search.methods.mutualnet"
+    environment["PARETOFIT_METHODS"] = "paretofit.search.methods.mutualnet"
     trainers = Trainers(environment)
     yield trainers
     trainers.cool_down()
@@ -70,7 +70,7 @@ def test_forked_trainer_trains_on_several_threads(trainers: Trainers, order: Pat
     # A parallel region in a process that was forked from one with a parallel region behind it would hang.
     for _ in range(2):
         with trainers.start(order) as process:
-            assert "workers.forkserver" in psutil.Process(process.pid).cmdline()
+            assert "paretofit.workers.forkserver" in psutil.Process(process.pid).cmdline()
             assert psutil.Process(process.pid).ppid() == os.getpid()
             assert os.getsid(process.pid) == process.pid
             read_until(process, "report", '{"metric": ["progress"')
@@ -96,7 +96,7 @@ def test_trainer_is_found_dead_however_it_ends(trainers: Trainers, order: Path) 
 def test_trainer_starts_without_a_warm_process(trainers: Trainers, order: Path) -> None:
     trainers.cool_down()
     with trainers.start(order, hurry=lambda: True) as process:
-        assert "workers.trainer" in _command(process.pid)
+        assert "paretofit.workers.trainer" in _command(process.pid)
         process.signal(signal.SIGKILL)
         assert process.end() == -signal.SIGKILL
 
@@ -107,7 +107,7 @@ def test_killed_warm_process_is_replaced(trainers: Trainers, order: Path) -> Non
         first.kill()
         first.wait(timeout=30)
     with trainers.start(order) as process:
-        assert "workers.forkserver" in psutil.Process(process.pid).cmdline()
+        assert "paretofit.workers.forkserver" in psutil.Process(process.pid).cmdline()
         assert _warm(process).pid != first.pid
 
 

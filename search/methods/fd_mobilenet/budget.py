@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from search.methods.fd_mobilenet.params import FdMobileNetParams
-from search.spec import ResolvedSpec
+from paretofit.search.methods.fd_mobilenet.params import FdMobileNetParams
+from paretofit.search.spec import ResolvedSpec
 
 
 def trainings(spec: ResolvedSpec) -> int:

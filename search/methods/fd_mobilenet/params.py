@@ -10,15 +10,15 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, field_validator
 
-from models.architecture import Architecture
-from models.cost import cost
-from models.families import registry
-from search.methods.auto import UNSET, Auto, is_unset
-from search.methods.fd_mobilenet import recipes
-from search.methods.fd_mobilenet.tuning import Pruning, Tuning
-from search.methods.method import Candidate, Config, DatasetProfile
-from search.methods.start import StartRecord
-from search.methods.training import TrainingParams, input_size
+from paretofit.models.architecture import Architecture
+from paretofit.models.cost import cost
+from paretofit.models.families import registry
+from paretofit.search.methods.auto import UNSET, Auto, is_unset
+from paretofit.search.methods.fd_mobilenet import recipes
+from paretofit.search.methods.fd_mobilenet.tuning import Pruning, Tuning
+from paretofit.search.methods.method import Candidate, Config, DatasetProfile
+from paretofit.search.methods.start import StartRecord
+from paretofit.search.methods.training import TrainingParams, input_size
 
 Multiplier = Annotated[float, Field(ge=0.05, le=4)]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from search.methods.fd_mobilenet import budget, rivals
-from search.methods.fd_mobilenet.params import FdMobileNetParams
-from search.methods.fd_mobilenet.proposals import Proposals
-from search.methods.method import NewTrial, Plan, TrialRecord
-from search.spec import ResolvedSpec
+from paretofit.search.methods.fd_mobilenet import budget, rivals
+from paretofit.search.methods.fd_mobilenet.params import FdMobileNetParams
+from paretofit.search.methods.fd_mobilenet.proposals import Proposals
+from paretofit.search.methods.method import NewTrial, Plan, TrialRecord
+from paretofit.search.spec import ResolvedSpec
 
 _ACTIVE: Final = frozenset({"queued", "running"})
 

@@ -17,12 +17,12 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import TPESampler
 from optuna.trial import TrialState, create_trial
 
-from search.methods.fd_mobilenet import budget
-from search.methods.fd_mobilenet.params import FdMobileNetParams
-from search.methods.method import Candidate, Config, TrialRecord
-from search.methods.order import evenly
-from search.seeds import trial_seed
-from search.spec import ResolvedSpec
+from paretofit.search.methods.fd_mobilenet import budget
+from paretofit.search.methods.fd_mobilenet.params import FdMobileNetParams
+from paretofit.search.methods.method import Candidate, Config, TrialRecord
+from paretofit.search.methods.order import evenly
+from paretofit.search.seeds import trial_seed
+from paretofit.search.spec import ResolvedSpec
 
 STARTUP: Final = 8
 """Networks that are chosen evenly over the costs, before the estimator is asked."""

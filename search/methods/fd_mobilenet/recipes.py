@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from search.methods.recipe import AS_PUBLISHED, QUICK
+from paretofit.search.methods.recipe import AS_PUBLISHED, QUICK
 
 Recipe = dict[str, Any]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from search.methods.method import Candidate, TrialRecord
+from paretofit.search.methods.method import Candidate, TrialRecord
 
 _MOST: Final = 3
 """Rivals at each fraction of a training: the best."""

@@ -8,16 +8,16 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from search.measuring.meter import Meter
-from search.methods.fd_mobilenet import rivals
-from search.methods.fd_mobilenet.params import FdMobileNetParams
-from search.methods.fd_mobilenet.tuning import Pruning
-from search.methods.method import Candidate
-from search.methods.training import input_size
-from search.reporter import Reporter, Stop, Trial, TrialEndedError
-from search.training import alone
-from search.training.alone import Alone
-from search.training.ranks import current
+from paretofit.search.measuring.meter import Meter
+from paretofit.search.methods.fd_mobilenet import rivals
+from paretofit.search.methods.fd_mobilenet.params import FdMobileNetParams
+from paretofit.search.methods.fd_mobilenet.tuning import Pruning
+from paretofit.search.methods.method import Candidate
+from paretofit.search.methods.training import input_size
+from paretofit.search.reporter import Reporter, Stop, Trial, TrialEndedError
+from paretofit.search.training import alone
+from paretofit.search.training.alone import Alone
+from paretofit.search.training.ranks import current
 
 FILE: Final = "network.safetensors"
 

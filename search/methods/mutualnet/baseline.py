@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from models.cost import cost
-from search.measuring.meter import Meter
-from search.methods.method import Candidate
-from search.methods.mutualnet import budget
-from search.methods.mutualnet.params import SlimmableParams
-from search.methods.mutualnet.plan import BASELINE_FILE
-from search.methods.training import input_size
-from search.reporter import Reporter, Trial
-from search.spec import Limits
-from search.training import alone
-from search.training.alone import Alone
+from paretofit.models.cost import cost
+from paretofit.search.measuring.meter import Meter
+from paretofit.search.methods.method import Candidate
+from paretofit.search.methods.mutualnet import budget
+from paretofit.search.methods.mutualnet.params import SlimmableParams
+from paretofit.search.methods.mutualnet.plan import BASELINE_FILE
+from paretofit.search.methods.training import input_size
+from paretofit.search.reporter import Reporter, Trial
+from paretofit.search.spec import Limits
+from paretofit.search.training import alone
+from paretofit.search.training.alone import Alone
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:

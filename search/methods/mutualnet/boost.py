@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from models import checkpoint
-from models.architecture import Architecture
-from search.measuring.meter import Meter
-from search.methods.mutualnet import supernet
-from search.methods.mutualnet.plan import BASELINE, SUPERNET
-from search.reporter import Point, Reporter, Stop, Trial
+from paretofit.models import checkpoint
+from paretofit.models.architecture import Architecture
+from paretofit.search.measuring.meter import Meter
+from paretofit.search.methods.mutualnet import supernet
+from paretofit.search.methods.mutualnet.plan import BASELINE, SUPERNET
+from paretofit.search.reporter import Point, Reporter, Stop, Trial
 
 FILE: Final = "boosted.safetensors"
 _ACCURACIES: Final = ("selection_top1", "top1")

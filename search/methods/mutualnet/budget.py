@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from search.methods.method import DatasetProfile
-from search.methods.mutualnet.params import Baseline, SlimmableParams
-from search.methods.order import evenly
-from search.spec import ResolvedSpec
+from paretofit.search.methods.method import DatasetProfile
+from paretofit.search.methods.mutualnet.params import Baseline, SlimmableParams
+from paretofit.search.methods.order import evenly
+from paretofit.search.spec import ResolvedSpec
 
 _LOWERINGS: Final = 4
 """Least widths at which the cost of steps is taken while the least width falls."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from models.architecture import Architecture
-from models.build import Network
-from models.trace import Size
-from search.methods.mutualnet.supernet import load
+from paretofit.models.architecture import Architecture
+from paretofit.models.build import Network
+from paretofit.models.trace import Size
+from paretofit.search.methods.mutualnet.supernet import load
 
 
 def extract(supernet: Path, architecture: Architecture, size: Size) -> Network:

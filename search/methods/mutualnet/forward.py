@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.families.scaling import Width
-from models.layers.slimmable import Slimmable
-from search.data.sampling import resize
-from search.methods.method import DatasetProfile
-from search.methods.mutualnet.params import SlimmableParams
-from search.methods.training import input_size
-from search.training import precision
+from paretofit.models.families.scaling import Width
+from paretofit.models.layers.slimmable import Slimmable
+from paretofit.search.data.sampling import resize
+from paretofit.search.methods.method import DatasetProfile
+from paretofit.search.methods.mutualnet.params import SlimmableParams
+from paretofit.search.methods.training import input_size
+from paretofit.search.training import precision
 
 
 class Forward:

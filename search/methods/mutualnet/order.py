@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from search.methods.method import Candidate
-from search.methods.order import evenly
+from paretofit.search.methods.method import Candidate
+from paretofit.search.methods.order import evenly
 
 AT_LIMIT: Final = 8
 """Candidates that are measured even at a limit, spread over the costs: they come first."""

@@ -12,18 +12,18 @@ from typing import Any, ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from models.architecture import Architecture
-from models.cost import cost
-from models.families import registry
-from models.families.scaling import Width
-from search.methods import recipe
-from search.methods.auto import UNSET, Auto
-from search.methods.method import Candidate, Config, DatasetProfile
-from search.methods.mutualnet import recipes
-from search.methods.mutualnet.sweeping import Sweep
-from search.methods.mutualnet.widths import configs, width_of
-from search.methods.start import StartRecord
-from search.methods.training import TrainingParams, input_size, tuned
+from paretofit.models.architecture import Architecture
+from paretofit.models.cost import cost
+from paretofit.models.families import registry
+from paretofit.models.families.scaling import Width
+from paretofit.search.methods import recipe
+from paretofit.search.methods.auto import UNSET, Auto
+from paretofit.search.methods.method import Candidate, Config, DatasetProfile
+from paretofit.search.methods.mutualnet import recipes
+from paretofit.search.methods.mutualnet.sweeping import Sweep
+from paretofit.search.methods.mutualnet.widths import configs, width_of
+from paretofit.search.methods.start import StartRecord
+from paretofit.search.methods.training import TrainingParams, input_size, tuned
 
 MEASURED: Final = 96
 """Networks of unequal stages whose latencies are measured."""

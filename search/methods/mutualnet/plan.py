@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from search.methods.method import NewTrial, Plan, TrialArtifact, TrialRecord
-from search.methods.mutualnet import budget
-from search.spec import ResolvedSpec
+from paretofit.search.methods.method import NewTrial, Plan, TrialArtifact, TrialRecord
+from paretofit.search.methods.mutualnet import budget
+from paretofit.search.spec import ResolvedSpec
 
 SUPERNET: Final = "supernet"
 BASELINE: Final = "baseline"

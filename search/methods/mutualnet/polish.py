@@ -16,22 +16,22 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from models.build import Network
-from models.layers.slimmable import Slimmable
-from search import evaluation
-from search.data.loader import Batch
-from search.data.sampling import resize
-from search.measuring.meter import Meter, Size
-from search.methods.method import Candidate
-from search.methods.mutualnet import supernet
-from search.methods.mutualnet.params import SlimmableParams
-from search.methods.mutualnet.plan import SUPERNET
-from search.reporter import Point, Reporter, Stop, Trial
-from search.training import alone, precision
-from search.training.alone import Alone
-from search.training.fit import fit
-from search.training.parts import Scale
-from search.training.ranks import current
+from paretofit.models.build import Network
+from paretofit.models.layers.slimmable import Slimmable
+from paretofit.search import evaluation
+from paretofit.search.data.loader import Batch
+from paretofit.search.data.sampling import resize
+from paretofit.search.measuring.meter import Meter, Size
+from paretofit.search.methods.method import Candidate
+from paretofit.search.methods.mutualnet import supernet
+from paretofit.search.methods.mutualnet.params import SlimmableParams
+from paretofit.search.methods.mutualnet.plan import SUPERNET
+from paretofit.search.reporter import Point, Reporter, Stop, Trial
+from paretofit.search.training import alone, precision
+from paretofit.search.training.alone import Alone
+from paretofit.search.training.fit import fit
+from paretofit.search.training.parts import Scale
+from paretofit.search.training.ranks import current
 
 TEMPERATURE: Final = 2.0
 DISTILLATION: Final = TEMPERATURE**2

@@ -15,9 +15,9 @@ from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.samplers import TPESampler
 from optuna.trial import TrialState, create_trial
 
-from search.methods.method import Candidate
-from search.methods.mutualnet.space import Place, Space
-from search.seeds import trial_seed
+from paretofit.search.methods.method import Candidate
+from paretofit.search.methods.mutualnet.space import Place, Space
+from paretofit.search.seeds import trial_seed
 
 STARTUP: Final = 8
 """Networks that are known before the estimator is asked."""

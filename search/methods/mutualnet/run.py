@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from search.methods.mutualnet import baseline, boost, polish, sweep, train
-from search.reporter import Reporter, Trial
-from search.training.ranks import current
+from paretofit.search.methods.mutualnet import baseline, boost, polish, sweep, train
+from paretofit.search.reporter import Reporter, Trial
+from paretofit.search.training.ranks import current
 
 _TRAINING = {"train": train.run, "baseline": baseline.run, "polish": polish.run}
 _STAGES = {**_TRAINING, "sweep": sweep.run, "boost": boost.run}

@@ -6,8 +6,8 @@ from math import prod
 from random import Random
 from typing import Any, Final
 
-from search.methods.method import Candidate
-from search.spec import ResolvedSpec
+from paretofit.search.methods.method import Candidate
+from paretofit.search.spec import ResolvedSpec
 
 Place = tuple[int, ...]
 """A position on each axis, counted from its smallest value."""

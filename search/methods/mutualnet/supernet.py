@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from models import checkpoint
-from models.architecture import Architecture
-from models.layers.slimmable import Slimmable
+from paretofit.models import checkpoint
+from paretofit.models.architecture import Architecture
+from paretofit.models.layers.slimmable import Slimmable
 
 KIND = "supernet"
 

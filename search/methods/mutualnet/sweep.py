@@ -16,19 +16,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple, get_args
 
-from search.measuring.meter import Effort, InterruptedMeasurementError, Meter
-from search.methods.method import Candidate
-from search.methods.mutualnet import supernet
-from search.methods.mutualnet.budget import POLISHED
-from search.methods.mutualnet.order import AT_LIMIT, by_size, groups, spread_first
-from search.methods.mutualnet.params import SlimmableParams
-from search.methods.mutualnet.plan import SUPERNET
-from search.methods.mutualnet.proposals import STARTUP, Proposals
-from search.methods.mutualnet.space import Space
-from search.pareto import best_under, by_volume, nondominated
-from search.reporter import Point, Reporter, Stop, Trial
-from search.spec import CostMetric
-from search.training.loop import CHECKPOINT_SECONDS, DivergedError
+from paretofit.search.measuring.meter import Effort, InterruptedMeasurementError, Meter
+from paretofit.search.methods.method import Candidate
+from paretofit.search.methods.mutualnet import supernet
+from paretofit.search.methods.mutualnet.budget import POLISHED
+from paretofit.search.methods.mutualnet.order import AT_LIMIT, by_size, groups, spread_first
+from paretofit.search.methods.mutualnet.params import SlimmableParams
+from paretofit.search.methods.mutualnet.plan import SUPERNET
+from paretofit.search.methods.mutualnet.proposals import STARTUP, Proposals
+from paretofit.search.methods.mutualnet.space import Space
+from paretofit.search.pareto import best_under, by_volume, nondominated
+from paretofit.search.reporter import Point, Reporter, Stop, Trial
+from paretofit.search.spec import CostMetric
+from paretofit.search.training.loop import CHECKPOINT_SECONDS, DivergedError
 
 MEASURED_SHARE: Final = 0.7
 """Of the trial's `progress`; the rest is the front."""

@@ -8,20 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.layers.slimmable import Slimmable
-from search.data.loader import Batch
-from search.measuring.meter import Meter
-from search.methods.method import FLOOR, DatasetProfile
-from search.methods.mutualnet import supernet
-from search.methods.mutualnet.forward import Forward
-from search.methods.mutualnet.params import SlimmableParams
-from search.methods.mutualnet.plan import SUPERNET
-from search.methods.training import input_size
-from search.reporter import Reporter, Stop, Trial
-from search.training import sandwich, starting
-from search.training.fit import fit
-from search.training.parts import Scale
-from search.training.ranks import current
+from paretofit.models.layers.slimmable import Slimmable
+from paretofit.search.data.loader import Batch
+from paretofit.search.measuring.meter import Meter
+from paretofit.search.methods.method import FLOOR, DatasetProfile
+from paretofit.search.methods.mutualnet import supernet
+from paretofit.search.methods.mutualnet.forward import Forward
+from paretofit.search.methods.mutualnet.params import SlimmableParams
+from paretofit.search.methods.mutualnet.plan import SUPERNET
+from paretofit.search.methods.training import input_size
+from paretofit.search.reporter import Reporter, Stop, Trial
+from paretofit.search.training import sandwich, starting
+from paretofit.search.training.fit import fit
+from paretofit.search.training.parts import Scale
+from paretofit.search.training.ranks import current
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from models.architecture import Architecture
-from models.families.scaling import Width
-from search.methods.method import Config
+from paretofit.models.architecture import Architecture
+from paretofit.models.families.scaling import Width
+from paretofit.search.methods.method import Config
 
 
 def width_of(config: Config) -> Width:

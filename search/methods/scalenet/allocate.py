@@ -11,18 +11,25 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from models.architecture import Architecture
-from models.families.structures import Structure, written
-from search.latency.devices import describe
-from search.latency.run import InterruptedMeasurementError, measure
-from search.latency.stage import FILE as LATENCIES
-from search.latency.table import Latency, Table
-from search.methods.scalenet import budget, importance, seed
-from search.methods.scalenet.allocation import Allocated, Allocation, InfeasibleAllocationError, Ladder, Site, ladder
-from search.methods.scalenet.params import ScaleNetParams
-from search.methods.scalenet.plan import SEED_NETWORK
-from search.reporter import Reporter, Stop, Trial, TrialEndedError
-from search.spec import metric_key
+from paretofit.models.architecture import Architecture
+from paretofit.models.families.structures import Structure, written
+from paretofit.search.latency.devices import describe
+from paretofit.search.latency.run import InterruptedMeasurementError, measure
+from paretofit.search.latency.stage import FILE as LATENCIES
+from paretofit.search.latency.table import Latency, Table
+from paretofit.search.methods.scalenet import budget, importance, seed
+from paretofit.search.methods.scalenet.allocation import (
+    Allocated,
+    Allocation,
+    InfeasibleAllocationError,
+    Ladder,
+    Site,
+    ladder,
+)
+from paretofit.search.methods.scalenet.params import ScaleNetParams
+from paretofit.search.methods.scalenet.plan import SEED_NETWORK
+from paretofit.search.reporter import Reporter, Stop, Trial, TrialEndedError
+from paretofit.search.spec import metric_key
 
 FILE: Final = "allocation.json"
 

@@ -16,9 +16,9 @@ from functools import cached_property
 from random import Random
 from typing import Literal, Protocol
 
-from models.architecture import Architecture
-from models.families.structures import SCALES, Row, Structure
-from models.finite import NonFiniteError
+from paretofit.models.architecture import Architecture
+from paretofit.models.families.structures import SCALES, Row, Structure
+from paretofit.models.finite import NonFiniteError
 
 Allocation = Literal["learned", "even", "single", "random", "global"]
 Measure = Callable[[Architecture], float]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from search.methods.scalenet.params import ScaleNetParams
-from search.reporter import TrialEndedError
-from search.spec import RESERVE, ResolvedSpec, metric_key
+from paretofit.search.methods.scalenet.params import ScaleNetParams
+from paretofit.search.reporter import TrialEndedError
+from paretofit.search.spec import RESERVE, ResolvedSpec, metric_key
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from models.architecture import Architecture
-from models.kinds.aggregation import ScaleAggregation, aggregations
-from models.trace import Layer
-from search.methods.method import DatasetProfile
-from search.methods.scalenet.allocation import Site
-from search.methods.scalenet.params import ScaleNetParams
+from paretofit.models.architecture import Architecture
+from paretofit.models.kinds.aggregation import ScaleAggregation, aggregations
+from paretofit.models.trace import Layer
+from paretofit.search.methods.method import DatasetProfile
+from paretofit.search.methods.scalenet.allocation import Site
+from paretofit.search.methods.scalenet.params import ScaleNetParams
 
 
 def sites(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from search.measuring.meter import Meter
-from search.methods.scalenet import budget, report
-from search.methods.scalenet.params import ScaleNetParams
-from search.reporter import Reporter, Trial
-from search.training import alone
-from search.training.alone import Alone
-from search.training.pace import Paced
+from paretofit.search.measuring.meter import Meter
+from paretofit.search.methods.scalenet import budget, report
+from paretofit.search.methods.scalenet.params import ScaleNetParams
+from paretofit.search.reporter import Reporter, Trial
+from paretofit.search.training import alone
+from paretofit.search.training.alone import Alone
+from paretofit.search.training.pace import Paced
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:

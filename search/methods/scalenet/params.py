@@ -12,18 +12,18 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from models.architecture import Architecture
-from models.cost import cost, fast_macs
-from models.families import registry, scalenet, structures
-from models.families.scaling import Scale
-from models.families.structures import SCALES, Structure
-from search.methods import recipe
-from search.methods.auto import is_unset
-from search.methods.method import Candidate, Config, DatasetProfile
-from search.methods.scalenet import recipes
-from search.methods.scalenet.allocation import Allocated, Allocation, Ladder, Measure, Site, allocate, ladder
-from search.methods.start import StartRecord
-from search.methods.training import TrainingParams, input_size
+from paretofit.models.architecture import Architecture
+from paretofit.models.cost import cost, fast_macs
+from paretofit.models.families import registry, scalenet, structures
+from paretofit.models.families.scaling import Scale
+from paretofit.models.families.structures import SCALES, Structure
+from paretofit.search.methods import recipe
+from paretofit.search.methods.auto import is_unset
+from paretofit.search.methods.method import Candidate, Config, DatasetProfile
+from paretofit.search.methods.scalenet import recipes
+from paretofit.search.methods.scalenet.allocation import Allocated, Allocation, Ladder, Measure, Site, allocate, ladder
+from paretofit.search.methods.start import StartRecord
+from paretofit.search.methods.training import TrainingParams, input_size
 
 BudgetMetric = Literal["macs", "params", "latency_ms"]
 SHARES = (0.25, 0.5, 1.0)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from models.architecture import Architecture
-from models.families.structures import SCALES
-from models.kinds.aggregation import aggregations
-from search.reporter import Point
+from paretofit.models.architecture import Architecture
+from paretofit.models.families.structures import SCALES
+from paretofit.models.kinds.aggregation import aggregations
+from paretofit.search.reporter import Point
 
 COLOURS: Final = ("#1b6ca8", "#5aa9a3", "#e0a030", "#d1495b")
 _INK: Final = "#1f2933"
@@ -18,7 +18,7 @@ _INK: Final = "#1f2933"
 
 def describe(point: Point, planes: Sequence[int]) -> dict[str, Any]:
     """A row for each scale aggregation: the side of its map, the planes that a ResNet has there, and the channels of each
-    of `scales`. `structure` is what `python -m models.cost` reads."""
+    of `scales`. `structure` is what `python -m paretofit.models.cost` reads."""
     architecture = Architecture.from_json(point.architecture)
     sizes = {layer.name: layer.output.size for layer in architecture.layers(point.input_size)}
     rows = []

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from search.methods.scalenet import allocate, network, seed
-from search.reporter import Reporter, Trial
-from search.training.ranks import current
+from paretofit.search.methods.scalenet import allocate, network, seed
+from paretofit.search.reporter import Reporter, Trial
+from paretofit.search.training.ranks import current
 
 _TRAINING = {"seed": seed.run, "network": network.run}
 _STAGES = {**_TRAINING, "allocate": allocate.run}

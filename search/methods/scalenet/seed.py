@@ -8,16 +8,16 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from models import checkpoint
-from models.architecture import Architecture
-from search.methods.scalenet import budget
-from search.methods.scalenet.params import ScaleNetParams
-from search.methods.scalenet.plan import SEED_NETWORK
-from search.reporter import Reporter, Stop, Trial
-from search.training import alone
-from search.training.fit import fit
-from search.training.pace import Paced
-from search.training.ranks import current
+from paretofit.models import checkpoint
+from paretofit.models.architecture import Architecture
+from paretofit.search.methods.scalenet import budget
+from paretofit.search.methods.scalenet.params import ScaleNetParams
+from paretofit.search.methods.scalenet.plan import SEED_NETWORK
+from paretofit.search.reporter import Reporter, Stop, Trial
+from paretofit.search.training import alone
+from paretofit.search.training.fit import fit
+from paretofit.search.training.pace import Paced
+from paretofit.search.training.ranks import current
 
 KIND: Final = "seed"
 

@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable
 from typing import Any, get_args
 
-from models.cost import cost
-from models.families.shapes import Rule, Shape, Sizes, shaped
-from search.latency import curve
-from search.methods.method import Config
-from search.methods.shape_adaptor.params import HUMAN, ShapeAdaptorParams
-from search.spec import CostMetric, ResolvedSpec
+from paretofit.models.cost import cost
+from paretofit.models.families.shapes import Rule, Shape, Sizes, shaped
+from paretofit.search.latency import curve
+from paretofit.search.methods.method import Config
+from paretofit.search.methods.shape_adaptor.params import HUMAN, ShapeAdaptorParams
+from paretofit.search.spec import CostMetric, ResolvedSpec
 
 
 def macs(spec: ResolvedSpec, config: Config) -> float | None:

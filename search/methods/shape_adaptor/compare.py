@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from search.measuring.meter import Meter
-from search.methods.shape_adaptor.params import ShapeAdaptorParams
-from search.reporter import Reporter, Trial
-from search.training import alone
-from search.training.alone import Alone
+from paretofit.search.measuring.meter import Meter
+from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams
+from paretofit.search.reporter import Reporter, Trial
+from paretofit.search.training import alone
+from paretofit.search.training.alone import Alone
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:

@@ -12,20 +12,20 @@ from typing import Any, Final
 import torch
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from models.families.shapes import Rule, Shape, Sizes, TooCostlyError
-from models.layers.shape_adaptor import Adaptive
-from models.pretrained.transfer import start_of, transfer
-from search.latency import curve
-from search.measuring.meter import Meter
-from search.methods.shape_adaptor import report
-from search.methods.shape_adaptor.learner import Learner
-from search.methods.shape_adaptor.params import ShapeAdaptorParams, key
-from search.methods.shape_adaptor.plan import PRETRAINED
-from search.reporter import Point, Reporter, Stop, Trial
-from search.training import alone, starting
-from search.training.alone import Alone
-from search.training.fit import fit
-from search.training.ranks import current
+from paretofit.models.families.shapes import Rule, Shape, Sizes, TooCostlyError
+from paretofit.models.layers.shape_adaptor import Adaptive
+from paretofit.models.pretrained.transfer import start_of, transfer
+from paretofit.search.latency import curve
+from paretofit.search.measuring.meter import Meter
+from paretofit.search.methods.shape_adaptor import report
+from paretofit.search.methods.shape_adaptor.learner import Learner
+from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams, key
+from paretofit.search.methods.shape_adaptor.plan import PRETRAINED
+from paretofit.search.reporter import Point, Reporter, Stop, Trial
+from paretofit.search.training import alone, starting
+from paretofit.search.training.alone import Alone
+from paretofit.search.training.fit import fit
+from paretofit.search.training.ranks import current
 
 NEGLIGIBLE: Final = 1e-3
 """Of a blend: a branch with less may be left out."""

@@ -13,18 +13,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.families.shapes import Shape
-from models.layers.shape_adaptor import Adaptive
-from search.data.loader import Batch
-from search.data.sampling import resize
-from search.methods.shape_adaptor import budget
-from search.methods.shape_adaptor.params import ShapeAdaptorParams
-from search.reporter import Reporter
-from search.spec import ResolvedSpec
-from search.training import alone, precision
-from search.training.parts import Scale
-from search.training.ranks import current
-from search.training.schedule import cosine
+from paretofit.models.families.shapes import Shape
+from paretofit.models.layers.shape_adaptor import Adaptive
+from paretofit.search.data.loader import Batch
+from paretofit.search.data.sampling import resize
+from paretofit.search.methods.shape_adaptor import budget
+from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams
+from paretofit.search.reporter import Reporter
+from paretofit.search.spec import ResolvedSpec
+from paretofit.search.training import alone, precision
+from paretofit.search.training.parts import Scale
+from paretofit.search.training.ranks import current
+from paretofit.search.training.schedule import cosine
 
 MOMENTUM: Final = 0.9
 _HALF_SCALE: Final = 1024.0
@@ -32,7 +32,7 @@ _HALF_SCALE: Final = 1024.0
 
 
 class Learner(nn.Module):
-    """A network in training and the momentum of its alphas; a `Judge` (`search.training.fit`) that ends no training: its notes
+    """A network in training and the momentum of its alphas; a `Judge` (`paretofit.search.training.fit`) that ends no training: its notes
     are the history of the shape, an entry for each change of a size.
 
     `steps` are those of the whole training. With a target or a constraint the shape is brought within it where it settles.

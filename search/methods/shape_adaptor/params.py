@@ -12,17 +12,17 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from models.architecture import Architecture
-from models.cost import cost
-from models.families import registry
-from models.families.adaptors import Placement, adapted, places
-from models.families.shapes import Rule, Shape, Sizes, initial_alpha, shaped
-from models.trace import Size
-from search.methods.auto import UNSET, Auto
-from search.methods.method import Candidate, Config, DatasetProfile
-from search.methods.shape_adaptor import recipes
-from search.methods.start import StartRecord
-from search.methods.training import TrainingParams, input_size, tuned
+from paretofit.models.architecture import Architecture
+from paretofit.models.cost import cost
+from paretofit.models.families import registry
+from paretofit.models.families.adaptors import Placement, adapted, places
+from paretofit.models.families.shapes import Rule, Shape, Sizes, initial_alpha, shaped
+from paretofit.models.trace import Size
+from paretofit.search.methods.auto import UNSET, Auto
+from paretofit.search.methods.method import Candidate, Config, DatasetProfile
+from paretofit.search.methods.shape_adaptor import recipes
+from paretofit.search.methods.start import StartRecord
+from paretofit.search.methods.training import TrainingParams, input_size, tuned
 
 Mode = Literal["standard", "memory_bounded", "autosc", "autotl"]
 PLACEMENTS: Final[dict[str, Placement]] = {

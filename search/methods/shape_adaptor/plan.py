@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from search.methods.method import INITIAL, NewTrial, Plan, TrialArtifact, TrialRecord
-from search.methods.shape_adaptor import budget, random_shapes
-from search.methods.shape_adaptor.params import HUMAN, ShapeAdaptorParams, key
-from search.methods.shape_adaptor.proposals import Proposals
-from search.spec import ResolvedSpec
+from paretofit.search.methods.method import INITIAL, NewTrial, Plan, TrialArtifact, TrialRecord
+from paretofit.search.methods.shape_adaptor import budget, random_shapes
+from paretofit.search.methods.shape_adaptor.params import HUMAN, ShapeAdaptorParams, key
+from paretofit.search.methods.shape_adaptor.proposals import Proposals
+from paretofit.search.spec import ResolvedSpec
 
 LEARN: Final = "learn"
 COMPARE: Final = "compare"

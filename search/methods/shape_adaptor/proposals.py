@@ -16,13 +16,13 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.samplers import TPESampler
 from optuna.trial import TrialState, create_trial
 
-from models.families.shapes import Sizes
-from search.methods.method import Config, TrialRecord
-from search.methods.order import evenly
-from search.methods.shape_adaptor import budget
-from search.methods.shape_adaptor.params import EXTREME, ShapeAdaptorParams
-from search.seeds import trial_seed
-from search.spec import ResolvedSpec
+from paretofit.models.families.shapes import Sizes
+from paretofit.search.methods.method import Config, TrialRecord
+from paretofit.search.methods.order import evenly
+from paretofit.search.methods.shape_adaptor import budget
+from paretofit.search.methods.shape_adaptor.params import EXTREME, ShapeAdaptorParams
+from paretofit.search.seeds import trial_seed
+from paretofit.search.spec import ResolvedSpec
 
 STARTUP: Final = 8
 """Networks that are chosen evenly over the targets, before the estimator is asked."""

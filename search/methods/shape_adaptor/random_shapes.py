@@ -8,10 +8,10 @@ from __future__ import annotations
 from random import Random
 from typing import Any, Final
 
-from models.families.shapes import TooCostlyError
-from search.methods.shape_adaptor import budget
-from search.methods.shape_adaptor.params import RANDOM, ShapeAdaptorParams
-from search.spec import ResolvedSpec
+from paretofit.models.families.shapes import TooCostlyError
+from paretofit.search.methods.shape_adaptor import budget
+from paretofit.search.methods.shape_adaptor.params import RANDOM, ShapeAdaptorParams
+from paretofit.search.spec import ResolvedSpec
 
 _SPREAD: Final = 2.0
 """Standard deviation of the alphas: two thirds of the factors are from .56 to .94."""

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from models.architecture import Architecture
-from models.families.shapes import adaptors
-from search.reporter import Point
+from paretofit.models.architecture import Architecture
+from paretofit.models.families.shapes import adaptors
+from paretofit.search.reporter import Point
 
 _INK: Final = "#1f2933"
 

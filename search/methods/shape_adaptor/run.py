@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from search.methods.shape_adaptor import compare, learn
-from search.methods.shape_adaptor.plan import COMPARE, LEARN
-from search.reporter import Reporter, Trial
+from paretofit.search.methods.shape_adaptor import compare, learn
+from paretofit.search.methods.shape_adaptor.plan import COMPARE, LEARN
+from paretofit.search.reporter import Reporter, Trial
 
 _STAGES = {LEARN: learn.run, COMPARE: compare.run}
 

@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from search.latency import curve
-from search.methods.method import Config
-from search.methods.spatial_sampling.params import SpatialSamplingParams, to_line
-from search.spec import ResolvedSpec
+from paretofit.search.latency import curve
+from paretofit.search.methods.method import Config
+from paretofit.search.methods.spatial_sampling.params import SpatialSamplingParams, to_line
+from paretofit.search.spec import ResolvedSpec
 
 STARTUP: Final = 4
 """Networks whose densities are chosen evenly, before those that come of what is known."""

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from models.build import Network
-from models.layers.spatial_sampling import samplings
-from search.data.loader import Batch
-from search.reporter import Preprocessing
+from paretofit.models.build import Network
+from paretofit.models.layers.spatial_sampling import samplings
+from paretofit.search.data.loader import Batch
+from paretofit.search.reporter import Preprocessing
 
 IMAGES: Final = 4
 """In a picture."""

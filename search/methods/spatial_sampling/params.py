@@ -12,18 +12,18 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from models.architecture import Architecture
-from models.cost import cost
-from models.families import registry
-from models.kinds import sampling
-from models.kinds.sampling import Draw, Fill, Policy
-from search.export.formats import Format
-from search.latency.devices import DEVICES
-from search.methods.auto import UNSET, Auto, is_unset
-from search.methods.method import Candidate, Config, DatasetProfile
-from search.methods.spatial_sampling import recipes
-from search.methods.start import StartRecord
-from search.methods.training import TrainingParams, input_size, tuned
+from paretofit.models.architecture import Architecture
+from paretofit.models.cost import cost
+from paretofit.models.families import registry
+from paretofit.models.kinds import sampling
+from paretofit.models.kinds.sampling import Draw, Fill, Policy
+from paretofit.search.export.formats import Format
+from paretofit.search.latency.devices import DEVICES
+from paretofit.search.methods.auto import UNSET, Auto, is_unset
+from paretofit.search.methods.method import Candidate, Config, DatasetProfile
+from paretofit.search.methods.spatial_sampling import recipes
+from paretofit.search.methods.start import StartRecord
+from paretofit.search.methods.training import TrainingParams, input_size, tuned
 
 Baseline = Literal["uniform", "deterministic", "gated"]
 Density = Annotated[float, Field(ge=0.001, le=1)]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from search.methods.method import NewTrial, Plan, TrialRecord
-from search.methods.spatial_sampling import budget
-from search.methods.spatial_sampling.params import SpatialSamplingParams
-from search.methods.spatial_sampling.proposals import Proposals
-from search.spec import ResolvedSpec
+from paretofit.search.methods.method import NewTrial, Plan, TrialRecord
+from paretofit.search.methods.spatial_sampling import budget
+from paretofit.search.methods.spatial_sampling.params import SpatialSamplingParams
+from paretofit.search.methods.spatial_sampling.proposals import Proposals
+from paretofit.search.spec import ResolvedSpec
 
 _ACTIVE: Final = frozenset({"queued", "running"})
 

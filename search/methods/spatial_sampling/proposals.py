@@ -13,10 +13,10 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import TPESampler
 from optuna.trial import TrialState, create_trial
 
-from search.methods.method import TrialRecord
-from search.methods.spatial_sampling import budget
-from search.seeds import trial_seed
-from search.spec import ResolvedSpec
+from paretofit.search.methods.method import TrialRecord
+from paretofit.search.methods.spatial_sampling import budget
+from paretofit.search.seeds import trial_seed
+from paretofit.search.spec import ResolvedSpec
 
 
 class Proposals:

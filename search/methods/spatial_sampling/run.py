@@ -7,20 +7,20 @@ import sys
 from functools import partial
 from typing import Any
 
-from models.architecture import Architecture
-from models.kinds.sampling import Draw, Sampled, densities, sampled_blocks
-from models.layers.spatial_sampling import set_temperature
-from search.latency import curve
-from search.measuring.meter import Meter
-from search.methods.method import Candidate
-from search.methods.spatial_sampling import budget, masks, speed
-from search.methods.spatial_sampling.params import SpatialSamplingParams, to_line
-from search.methods.spatial_sampling.step import Step
-from search.reporter import Point, Reporter, Stop, Trial
-from search.training import alone, starting
-from search.training.alone import Alone
-from search.training.fit import fit
-from search.training.ranks import current
+from paretofit.models.architecture import Architecture
+from paretofit.models.kinds.sampling import Draw, Sampled, densities, sampled_blocks
+from paretofit.models.layers.spatial_sampling import set_temperature
+from paretofit.search.latency import curve
+from paretofit.search.measuring.meter import Meter
+from paretofit.search.methods.method import Candidate
+from paretofit.search.methods.spatial_sampling import budget, masks, speed
+from paretofit.search.methods.spatial_sampling.params import SpatialSamplingParams, to_line
+from paretofit.search.methods.spatial_sampling.step import Step
+from paretofit.search.reporter import Point, Reporter, Stop, Trial
+from paretofit.search.training import alone, starting
+from paretofit.search.training.alone import Alone
+from paretofit.search.training.fit import fit
+from paretofit.search.training.ranks import current
 
 _AT_ONCE = (Stop.CANCEL, Stop.DRAIN)
 

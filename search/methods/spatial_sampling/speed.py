@@ -9,10 +9,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from models.build import Network, build
-from models.kinds.sampling import plain, sampled_blocks
-from models.layers.sparse import break_even, sparse
-from search.latency.clock import timed
+from paretofit.models.build import Network, build
+from paretofit.models.kinds.sampling import plain, sampled_blocks
+from paretofit.models.layers.sparse import break_even, sparse
+from paretofit.search.latency.clock import timed
 
 TURNS: Final = 3
 _IMAGES: Final = 2

@@ -15,18 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.architecture import Architecture
-from models.kinds.sampling import Sampled, sampled_blocks
-from models.layers.slimmable import Slimmable
-from models.layers.spatial_sampling import Sampling, samplings, set_temperature
-from models.trace import Size
-from search.data.loader import Batch
-from search.data.sampling import resize
-from search.methods.spatial_sampling.params import SpatialSamplingParams
-from search.reporter import Trial
-from search.training import precision
-from search.training.parts import Scale
-from search.training.ranks import current
+from paretofit.models.architecture import Architecture
+from paretofit.models.kinds.sampling import Sampled, sampled_blocks
+from paretofit.models.layers.slimmable import Slimmable
+from paretofit.models.layers.spatial_sampling import Sampling, samplings, set_temperature
+from paretofit.models.trace import Size
+from paretofit.search.data.loader import Batch
+from paretofit.search.data.sampling import resize
+from paretofit.search.methods.spatial_sampling.params import SpatialSamplingParams
+from paretofit.search.reporter import Trial
+from paretofit.search.training import precision
+from paretofit.search.training.parts import Scale
+from paretofit.search.training.ranks import current
 
 
 class Sparsity:

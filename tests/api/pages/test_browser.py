@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 from sqlalchemy import Engine, update
 
-from db.engine import transaction
-from db.tables import MetricRow, PointRow, WeightsRow
+from paretofit.db.engine import transaction
+from paretofit.db.tables import MetricRow, PointRow, WeightsRow
 from tests.api import rows
 from tests.api.pages.browser import DESKTOP, PHONE, Scheme, drawn, violations, visiting
 from tests.api.process import Api, running

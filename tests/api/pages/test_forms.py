@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from api.pages.forms import Field, fields
-from search.spec import METHODS, Limits
+from paretofit.api.pages.forms import Field, fields
+from paretofit.search.spec import METHODS, Limits
 
 SCHEMA: dict[str, Any] = {
     "$defs": {

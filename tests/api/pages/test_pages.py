@@ -11,10 +11,10 @@ import httpx
 import pytest
 from sqlalchemy import Engine, update
 
-from api.pages import assets
-from api.pages.rendering import _machine
-from db.engine import transaction
-from db.tables import LogRow, PointRow
+from paretofit.api.pages import assets
+from paretofit.api.pages.rendering import _machine
+from paretofit.db.engine import transaction
+from paretofit.db.tables import LogRow, PointRow
 from tests.api import rows
 from tests.api.keys import Locked, locked
 from tests.api.test_exports import RECORD

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from api.pages.quantities import (
+from paretofit.api.pages.quantities import (
     UNKNOWN,
     axis_label,
     bytes_,

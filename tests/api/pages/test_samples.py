@@ -1,4 +1,4 @@
-"""Sample images, read without numpy from what `search.data.writer` writes with it."""
+"""Sample images, read without numpy from what `paretofit.search.data.writer` writes with it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from api.pages import samples
-from api.problems import NotFoundError
-from db.blobs import BlobStore, LocalBlobStore
-from search.data.store import Dataset
-from search.data.writer import DatasetWriter, Encoding, prepare
+from paretofit.api.pages import samples
+from paretofit.api.problems import NotFoundError
+from paretofit.db.blobs import BlobStore, LocalBlobStore
+from paretofit.search.data.store import Dataset
+from paretofit.search.data.writer import DatasetWriter, Encoding, prepare
 
 CLASSES = ("even", "odd")
 IMAGES = 40

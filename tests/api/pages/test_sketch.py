@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from api.pages.sketch import SIDE, Sketch, sketch
+from paretofit.api.pages.sketch import SIDE, Sketch, sketch
 
 
 def chart(*front: tuple[float, float], **more: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from search.methods.method import Candidate, DatasetProfile, MethodParams
+from paretofit.search.methods.method import Candidate, DatasetProfile, MethodParams
 
 STEPS = 60
 CHECKPOINT_EVERY = 20

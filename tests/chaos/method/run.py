@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from search.reporter import Evaluation, Point, Preprocessing, Reporter, Stop, Trial
+from paretofit.search.reporter import Evaluation, Point, Preprocessing, Reporter, Stop, Trial
 from tests.chaos import witness
 
 WEIGHTS_BYTES = 128 * 1024

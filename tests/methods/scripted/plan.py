@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from search.methods.method import NewTrial, Plan, TrialRecord
-from search.spec import ResolvedSpec
+from paretofit.search.methods.method import NewTrial, Plan, TrialRecord
+from paretofit.search.spec import ResolvedSpec
 
 
 def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:

@@ -6,8 +6,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from search.export.formats import Format
-from search.methods.method import Candidate, DatasetProfile, MethodParams
+from paretofit.search.export.formats import Format
+from paretofit.search.methods.method import Candidate, DatasetProfile, MethodParams
 
 
 class StepsParams(MethodParams):

@@ -8,8 +8,8 @@ import sys
 import time
 from typing import Any
 
-from models.finite import NonFiniteError
-from search.reporter import Evaluation, Point, Preprocessing, Reporter, Stop, Trial, TrialEndedError
+from paretofit.models.finite import NonFiniteError
+from paretofit.search.reporter import Evaluation, Point, Preprocessing, Reporter, Stop, Trial, TrialEndedError
 
 
 class NotLearningError(ValueError):

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from models.architecture import Architecture
-from models.build import build
-from models.cost import cost
-from models.families.adaptors import Placement, adapted, places
-from models.families.registry import architecture
-from models.families.shapes import Rule, Shape, adaptors, shaped
-from models.kinds.basic import Conv
-from models.kinds.inverted import InvertedResidual
-from models.kinds.pooling import MaxPool
-from models.kinds.shape_adaptor import Chain, ShapeAdaptor
+from paretofit.models.architecture import Architecture
+from paretofit.models.build import build
+from paretofit.models.cost import cost
+from paretofit.models.families.adaptors import Placement, adapted, places
+from paretofit.models.families.registry import architecture
+from paretofit.models.families.shapes import Rule, Shape, adaptors, shaped
+from paretofit.models.kinds.basic import Conv
+from paretofit.models.kinds.inverted import InvertedResidual
+from paretofit.models.kinds.pooling import MaxPool
+from paretofit.models.kinds.shape_adaptor import Chain, ShapeAdaptor
 
 
 def units_before(network: Architecture) -> list[int]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from models.architecture import Architecture
-from models.families.registry import FAMILIES, architecture
-from models.kinds.residual import ResidualBottleneck
-from models.trace import Layer
+from paretofit.models.architecture import Architecture
+from paretofit.models.families.registry import FAMILIES, architecture
+from paretofit.models.kinds.residual import ResidualBottleneck
+from paretofit.models.trace import Layer
 
 FIVE_DOWNSAMPLINGS = ("mobilenet_v2", "resnet18", "resnet50", "resnext50_32x4d", "shufflenet_v1", "fd_shufflenet")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.architecture import Architecture
-from models.families.registry import FAMILIES, architecture
-from models.families.structures import PUBLISHED, Structure, even, from_line, scaled, written
-from models.kinds.aggregation import ScaleBasic, ScaleBottleneck, aggregations
-from models.layers.slimmable import Slimmable
-from models.trace import Layer
+from paretofit.models.architecture import Architecture
+from paretofit.models.families.registry import FAMILIES, architecture
+from paretofit.models.families.structures import PUBLISHED, Structure, even, from_line, scaled, written
+from paretofit.models.kinds.aggregation import ScaleBasic, ScaleBottleneck, aggregations
+from paretofit.models.layers.slimmable import Slimmable
+from paretofit.models.trace import Layer
 
 
 def widths(network: Architecture) -> list[dict[int, int]]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.families.scaling import Scale, make_divisible, nominal_strides, slimmable, truncated
+from paretofit.models.families.scaling import Scale, make_divisible, nominal_strides, slimmable, truncated
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ import math
 
 import pytest
 
-from models.cost import cost
-from models.families.adaptors import adapted
-from models.families.registry import architecture
-from models.families.shapes import (
+from paretofit.models.cost import cost
+from paretofit.models.families.adaptors import adapted
+from paretofit.models.families.registry import architecture
+from paretofit.models.families.shapes import (
     LEAST_SIDE,
     Rule,
     Shape,

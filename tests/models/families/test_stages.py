@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.architecture import Architecture
-from models.build import build
-from models.cost import cost
-from models.families.registry import FAMILIES, architecture, stages
-from models.layers.slimmable import Slimmable
+from paretofit.models.architecture import Architecture
+from paretofit.models.build import build
+from paretofit.models.cost import cost
+from paretofit.models.families.registry import FAMILIES, architecture, stages
+from paretofit.models.layers.slimmable import Slimmable
 
 STAGES = {
     "fd_mobilenet": 6,

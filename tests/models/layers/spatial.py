@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.build import Network, build
-from models.families.registry import architecture
-from models.kinds.sampling import (
+from paretofit.models.build import Network, build
+from paretofit.models.families.registry import architecture
+from paretofit.models.kinds.sampling import (
     Policy,
     sampled,
 )
-from models.layers.spatial_sampling import samplings
+from paretofit.models.layers.spatial_sampling import samplings
 
 BACKBONES = {
     "resnet50": architecture("resnet50", base_width=0.125, nominal=32, classes=5),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.layers.batch_norm import norm_act
+from paretofit.models.layers.batch_norm import norm_act
 
 ACTIVATIONS = [nn.ReLU(), nn.ReLU6(), nn.Identity()]
 MANY = (8, 256, 128)

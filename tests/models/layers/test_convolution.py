@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.layers.convolution import convolve
+from paretofit.models.layers.convolution import convolve
 
 
 def image(channels: int, side: int) -> Tensor:

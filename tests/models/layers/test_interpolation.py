@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.kinds.sampling import (
+from paretofit.models.kinds.sampling import (
     Fill,
 )
-from models.layers.interpolation import Interpolation
+from paretofit.models.layers.interpolation import Interpolation
 
 
 def _nearest(values: Tensor, mask: Tensor, steepness: float, reach: int = 3) -> Tensor:

@@ -10,13 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.architecture import Architecture
-from models.build import Network, build
-from models.families.registry import architecture
-from models.kinds import aggregation
-from models.layers import fast_scale_aggregation as fast_forms
-from models.layers.fast_scale_aggregation import FastBasic, JoinedBottleneck, SlicedBottleneck, fast, forms
-from models.layers.scale_aggregation import Branch, FloorPool, ScaleAggregation, ScaleBasic, ScaleBottleneck, Upsample
+from paretofit.models.architecture import Architecture
+from paretofit.models.build import Network, build
+from paretofit.models.families.registry import architecture
+from paretofit.models.kinds import aggregation
+from paretofit.models.layers import fast_scale_aggregation as fast_forms
+from paretofit.models.layers.fast_scale_aggregation import FastBasic, JoinedBottleneck, SlicedBottleneck, fast, forms
+from paretofit.models.layers.scale_aggregation import (
+    Branch,
+    FloorPool,
+    ScaleAggregation,
+    ScaleBasic,
+    ScaleBottleneck,
+    Upsample,
+)
 
 BOTTLENECKS = architecture("scalenet50_light", base_width=0.25, classes=10)
 BASICS = architecture("scalenet20", nominal=32, classes=10)

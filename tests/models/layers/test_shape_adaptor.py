@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.families.adaptors import adapted
-from models.families.registry import architecture
-from models.families.shapes import Rule, Shape, initial_alpha
-from models.kinds.pooling import MaxPool
-from models.kinds.shape_adaptor import ShapeAdaptor as Block
-from models.layers.shape_adaptor import Adaptive, ShapeAdaptor
+from paretofit.models.families.adaptors import adapted
+from paretofit.models.families.registry import architecture
+from paretofit.models.families.shapes import Rule, Shape, initial_alpha
+from paretofit.models.kinds.pooling import MaxPool
+from paretofit.models.kinds.shape_adaptor import ShapeAdaptor as Block
+from paretofit.models.layers.shape_adaptor import Adaptive, ShapeAdaptor
 from tests.models.layers.waits import waits
 
 SIZE = (32, 24)

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import checkpoint
-from models.architecture import Architecture, channel_vector
-from models.build import Network, build
-from models.families.registry import architecture
-from models.layers.slimmable import Slimmable, UncalibratedError
+from paretofit.models import checkpoint
+from paretofit.models.architecture import Architecture, channel_vector
+from paretofit.models.build import Network, build
+from paretofit.models.families.registry import architecture
+from paretofit.models.layers.slimmable import Slimmable, UncalibratedError
 
 
 def fd_mobilenet(width: float) -> Architecture:

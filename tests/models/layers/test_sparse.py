@@ -12,17 +12,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.architecture import Architecture
-from models.build import build
-from models.families.registry import architecture
-from models.kinds.basic import Classifier
-from models.kinds.residual import ResidualBottleneck
-from models.kinds.sampling import Draw, Policy, plain, sampled
-from models.layers.folded_residual import Choice, extent
-from models.layers.masked_residual import MaskedBlock
-from models.layers.sparse import Form, _crossing, break_even, sparse
-from models.layers.spatial_sampling import samplings
-from models.layers.tiled_sampling import Tiles
+from paretofit.models.architecture import Architecture
+from paretofit.models.build import build
+from paretofit.models.families.registry import architecture
+from paretofit.models.kinds.basic import Classifier
+from paretofit.models.kinds.residual import ResidualBottleneck
+from paretofit.models.kinds.sampling import Draw, Policy, plain, sampled
+from paretofit.models.layers.folded_residual import Choice, extent
+from paretofit.models.layers.masked_residual import MaskedBlock
+from paretofit.models.layers.sparse import Form, _crossing, break_even, sparse
+from paretofit.models.layers.spatial_sampling import samplings
+from paretofit.models.layers.tiled_sampling import Tiles
 from tests.models.layers.spatial import BACKBONES, images, network, trained
 
 POLICIES: dict[str, dict[str, Any]] = {

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from models.architecture import Architecture, ArchitectureError
-from models.build import build
-from models.cost import cost
-from models.families.registry import architecture
-from models.kinds.sampling import (
+from paretofit.models.architecture import Architecture, ArchitectureError
+from paretofit.models.build import build
+from paretofit.models.cost import cost
+from paretofit.models.families.registry import architecture
+from paretofit.models.kinds.sampling import (
     Draw,
     Fill,
     Policy,
@@ -26,8 +26,8 @@ from models.kinds.sampling import (
     sampled_blocks,
     with_densities,
 )
-from models.layers.noise import logistic
-from models.layers.spatial_sampling import GATE_RATE, samplings, set_temperature
+from paretofit.models.layers.noise import logistic
+from paretofit.models.layers.spatial_sampling import GATE_RATE, samplings, set_temperature
 from tests.models.layers.spatial import BACKBONES, images, masks, network
 
 

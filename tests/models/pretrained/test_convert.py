@@ -16,12 +16,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models import checkpoint
-from models.build import Network, build
-from models.families.registry import architecture
-from models.pretrained.convert import convert, convert_tensors
-from models.pretrained.names import BYTES, IMAGENET, INCEPTION
-from models.pretrained.record import PretrainedError, WeightsRecord
+from paretofit.models import checkpoint
+from paretofit.models.build import Network, build
+from paretofit.models.families.registry import architecture
+from paretofit.models.pretrained.convert import convert, convert_tensors
+from paretofit.models.pretrained.names import BYTES, IMAGENET, INCEPTION
+from paretofit.models.pretrained.record import PretrainedError, WeightsRecord
 from tests.models.pretrained import published
 from tests.models.pretrained.published import PLAIN, V2_NAMES, Weights
 

@@ -19,14 +19,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models import checkpoint
-from models.build import build
-from models.pretrained import sources
-from models.pretrained.fetch import fetch, fetch_source, identify
-from models.pretrained.record import PretrainedError, WeightsRecord
-from models.pretrained.sources import SOURCES, PackageFile, PublishedFile, Source
-from models.pretrained.transfer import start_of, transfer
-from outbound import Outbound
+from paretofit.core.http import Outbound
+from paretofit.models import checkpoint
+from paretofit.models.build import build
+from paretofit.models.pretrained import sources
+from paretofit.models.pretrained.fetch import fetch, fetch_source, identify
+from paretofit.models.pretrained.record import PretrainedError, WeightsRecord
+from paretofit.models.pretrained.sources import SOURCES, PackageFile, PublishedFile, Source
+from paretofit.models.pretrained.transfer import start_of, transfer
 from tests.models.pretrained.graphs import graph, mobilenet_v1
 
 HERE = Outbound.to(["127.0.0.0/8"], timeout=5)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from models.pretrained.frozen_graph import constants
-from models.pretrained.record import PretrainedError
+from paretofit.models.pretrained.frozen_graph import constants
+from paretofit.models.pretrained.record import PretrainedError
 from tests.models.pretrained.graphs import INT32, content, data, graph, mobilenet_v1, node, number, tensor, varint
 
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save, save_file
 
-from models.pretrained.header import MAX_TENSORS, Stored, read_shapes
-from models.pretrained.record import PretrainedError
+from paretofit.models.pretrained.header import MAX_TENSORS, Stored, read_shapes
+from paretofit.models.pretrained.record import PretrainedError
 
 
 def _file(path: Path, header: Any, size: int) -> Path:

@@ -11,13 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.build import build
-from models.families.registry import FAMILIES, architecture
-from models.pretrained.forms import tensor_shapes
-from models.pretrained.layouts import Match, recognize
-from models.pretrained.names import LAYOUTS
-from models.pretrained.record import PretrainedError
-from models.pretrained.shuffle import shuffle_matches, shuffle_order
+from paretofit.models.build import build
+from paretofit.models.families.registry import FAMILIES, architecture
+from paretofit.models.pretrained.forms import tensor_shapes
+from paretofit.models.pretrained.layouts import Match, recognize
+from paretofit.models.pretrained.names import LAYOUTS
+from paretofit.models.pretrained.record import PretrainedError
+from paretofit.models.pretrained.shuffle import shuffle_matches, shuffle_order
 from tests.models.pretrained import published
 from tests.models.pretrained.published import PLAIN, V2_NAMES, Weights, parameters
 

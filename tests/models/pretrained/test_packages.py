@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from models.pretrained import packages
-from models.pretrained.packages import member
-from models.pretrained.record import PretrainedError
-from models.pretrained.sources import PackageFile
+from paretofit.models.pretrained import packages
+from paretofit.models.pretrained.packages import member
+from paretofit.models.pretrained.record import PretrainedError
+from paretofit.models.pretrained.sources import PackageFile
 
 MEMBER = b"weights" * 1000
 BY_HAND = "on another machine, download it and run `paretofit weights add FILE --source sample`"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from models.families.registry import architecture
-from models.pretrained.record import MAX_DROPPED, PretrainedError, WeightsRecord, licence_of_point
+from paretofit.models.families.registry import architecture
+from paretofit.models.pretrained.record import MAX_DROPPED, PretrainedError, WeightsRecord, licence_of_point
 
 FIELDS: dict[str, Any] = {
     "family": "mobilenet_v2",

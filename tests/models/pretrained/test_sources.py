@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from models.families.registry import architecture
-from models.pretrained.record import PretrainedError
-from models.pretrained.sources import SOURCES, PackageFile, check_commercial_use, identified, known
+from paretofit.models.families.registry import architecture
+from paretofit.models.pretrained.record import PretrainedError
+from paretofit.models.pretrained.sources import SOURCES, PackageFile, check_commercial_use, identified, known
 
 
 @pytest.mark.parametrize("name", SOURCES)

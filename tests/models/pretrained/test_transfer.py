@@ -11,17 +11,17 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from models import checkpoint
-from models.architecture import Architecture
-from models.build import Network, build
-from models.families.adaptors import Placement, adapted, places
-from models.families.registry import architecture
-from models.kinds.basic import Classifier
-from models.kinds.sampling import Policy, sampled
-from models.layers.slimmable import Slimmable
-from models.pretrained.record import PretrainedError, WeightsRecord
-from models.pretrained.roles import parts
-from models.pretrained.transfer import Start, start_of, transfer
+from paretofit.models import checkpoint
+from paretofit.models.architecture import Architecture
+from paretofit.models.build import Network, build
+from paretofit.models.families.adaptors import Placement, adapted, places
+from paretofit.models.families.registry import architecture
+from paretofit.models.kinds.basic import Classifier
+from paretofit.models.kinds.sampling import Policy, sampled
+from paretofit.models.layers.slimmable import Slimmable
+from paretofit.models.pretrained.record import PretrainedError, WeightsRecord
+from paretofit.models.pretrained.roles import parts
+from paretofit.models.pretrained.transfer import Start, start_of, transfer
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALVES = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)

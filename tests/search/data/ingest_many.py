@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from search.data import ingest
+from paretofit.search.data import ingest
 
 
 def _child(job: dict[str, str]) -> int:

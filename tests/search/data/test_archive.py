@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from search.data.archive import Extracted, extract
-from search.data.ingest import silent
-from search.data.limits import IngestLimits
-from search.data.rejection import RejectedError
+from paretofit.search.data.archive import Extracted, extract
+from paretofit.search.data.ingest import silent
+from paretofit.search.data.limits import IngestLimits
+from paretofit.search.data.rejection import RejectedError
 from tests.search.data.archives import compress, encoded, noise, tarred, zipped
 
 PICTURE = encoded(noise(12, 16, 0))

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from search.data import colours
-from search.data.augmentation import Augmentation
+from paretofit.search.data import colours
+from paretofit.search.data.augmentation import Augmentation
 
 IMAGES = 64
 RECIPE = Augmentation(colour_jitter=0.4, pca_lighting=0.1)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from search.data.images import BadImageError, decode, inspect, scaled
+from paretofit.search.data.images import BadImageError, decode, inspect, scaled
 from tests.search.data.archives import encoded, noise
 
 PIXELS = noise(12, 20, 7)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from search.data.store import Dataset
+from paretofit.search.data.store import Dataset
 from tests.search.data.archives import encoded, pictures, zipped
 
 
@@ -18,7 +18,7 @@ def run(tmp_path: Path, request: dict[str, Any]) -> tuple[int, str, str]:
     path = tmp_path / "request.json"
     path.write_text(json.dumps(request))
     done = subprocess.run(
-        [sys.executable, "-m", "search.data.ingest", "--request", path, "--out", tmp_path / "out"],
+        [sys.executable, "-m", "paretofit.search.data.ingest", "--request", path, "--out", tmp_path / "out"],
         capture_output=True,
         text=True,
         timeout=60,
@@ -84,5 +84,5 @@ def test_an_image_that_takes_too_much_memory_is_left_out(tmp_path: Path) -> None
 
 
 def test_torch_is_not_imported() -> None:
-    code = "import search.data.ingest, search.data.store, sys; assert not {'torch', 'optuna'} & set(sys.modules)"
+    code = "import paretofit.search.data.ingest, paretofit.search.data.store, sys; assert not {'torch', 'optuna'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from search.data import boxes, sampling
-from search.data.augmentation import Augmentation
+from paretofit.search.data import boxes, sampling
+from paretofit.search.data.augmentation import Augmentation
 from tests.search.data.archives import noise
 
 SIZES = [(20, 20), (17, 30), (40, 9), (33, 33), (8, 8), (21, 64), (16, 16), (25, 12)] * 4

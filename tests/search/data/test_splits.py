@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from search.data import splits
-from search.data.splits import Draw
+from paretofit.search.data import splits
+from paretofit.search.data.splits import Draw
 
 LABELS = np.repeat(np.arange(3), (600, 300, 100))
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.data.store import MANIFEST, Dataset, DatasetError
-from search.data.writer import DatasetWriter, Encoding, prepare
+from paretofit.search.data.store import MANIFEST, Dataset, DatasetError
+from paretofit.search.data.writer import DatasetWriter, Encoding, prepare
 from tests.search.data.archives import noise
 
 SPLITS = {"train": np.array([0, 2, 3, 5]), "selection": np.array([4]), "report": np.array([1, 6])}

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.architecture import Architecture
-from models.build import Network, build
-from models.families.registry import FAMILIES, architecture
-from models.kinds.basic import Classifier
+from paretofit.models.architecture import Architecture
+from paretofit.models.build import Network, build
+from paretofit.models.families.registry import FAMILIES, architecture
+from paretofit.models.kinds.basic import Classifier
 
 SIDE = 32
 _BLOCKS = 5

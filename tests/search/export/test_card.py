@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from search.export.card import Data, Made, render
+from paretofit.search.export.card import Data, Made, render
 
 RECORD: dict[str, Any] = {
     "key": "w0.5-r24",

@@ -14,16 +14,16 @@ import onnx
 import pytest
 import torch
 
-from models import checkpoint
-from models.architecture import ArchitectureError
-from models.finite import NonFiniteError
-from search.export.__main__ import ExportRequest, export
-from search.export.fold import folded
-from search.export.formats import ALL, FORMS, TOLERANCE, Format, Precision, file_name
-from search.export.network import Array, Exportable, exportable
-from search.export.parity import ParityError, compare
-from search.export.session import open_session
-from search.export.write import write
+from paretofit.models import checkpoint
+from paretofit.models.architecture import ArchitectureError
+from paretofit.models.finite import NonFiniteError
+from paretofit.search.export.__main__ import ExportRequest, export
+from paretofit.search.export.fold import folded
+from paretofit.search.export.formats import ALL, FORMS, TOLERANCE, Format, Precision, file_name
+from paretofit.search.export.network import Array, Exportable, exportable
+from paretofit.search.export.parity import ParityError, compare
+from paretofit.search.export.session import open_session
+from paretofit.search.export.write import write
 from tests.search.export.networks import DISTINCT, SIDE, network
 
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.build import Network, build
-from models.families.registry import architecture
-from models.layers.fast_scale_aggregation import fast
-from search.export.network import exportable
-from search.export.parity import compare
-from search.export.session import open_session
-from search.export.write import write
+from paretofit.models.build import Network, build
+from paretofit.models.families.registry import architecture
+from paretofit.models.layers.fast_scale_aggregation import fast
+from paretofit.search.export.network import exportable
+from paretofit.search.export.parity import compare
+from paretofit.search.export.session import open_session
+from paretofit.search.export.write import write
 
 ROWS = ((16, 4, 2, 3, 56), (12, 8, 5, 2, 28), (0, 9, 6, 4, 14), (10, 7, 3, 5, 7))
 SIZES = (pytest.param((224, 224), marks=pytest.mark.slow), (225, 225), pytest.param((320, 256), marks=pytest.mark.slow))

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from models.build import Network, build
-from models.families.adaptors import adapted
-from models.families.registry import architecture
-from models.families.shapes import Shape, shaped
-from models.trace import Size
-from search.export.formats import ALL, TOLERANCE, Format
-from search.export.network import exportable
-from search.export.parity import compare
-from search.export.session import open_session
-from search.export.write import write
+from paretofit.models.build import Network, build
+from paretofit.models.families.adaptors import adapted
+from paretofit.models.families.registry import architecture
+from paretofit.models.families.shapes import Shape, shaped
+from paretofit.models.trace import Size
+from paretofit.search.export.formats import ALL, TOLERANCE, Format
+from paretofit.search.export.network import exportable
+from paretofit.search.export.parity import compare
+from paretofit.search.export.session import open_session
+from paretofit.search.export.write import write
 
 SIZE = (32, 24)
 SIZES: tuple[Size, ...] = ((23, 17), (13, 11), (8, 5))

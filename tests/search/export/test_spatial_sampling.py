@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from models.build import build
-from models.families.registry import architecture
-from models.kinds.sampling import Policy, sampled
-from models.layers.spatial_sampling import samplings
-from search.export.formats import Format
-from search.export.network import Exportable, exportable
-from search.export.parity import compare
-from search.export.session import open_session
-from search.export.write import write
-from search.methods.spatial_sampling.params import SpatialSamplingParams
+from paretofit.models.build import build
+from paretofit.models.families.registry import architecture
+from paretofit.models.kinds.sampling import Policy, sampled
+from paretofit.models.layers.spatial_sampling import samplings
+from paretofit.search.export.formats import Format
+from paretofit.search.export.network import Exportable, exportable
+from paretofit.search.export.parity import compare
+from paretofit.search.export.session import open_session
+from paretofit.search.export.write import write
+from paretofit.search.methods.spatial_sampling.params import SpatialSamplingParams
 
 
 def source(**policy: Any) -> Exportable:

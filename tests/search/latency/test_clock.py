@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from search.latency.clock import RUNS, timed
+from paretofit.search.latency.clock import RUNS, timed
 
 
 def test_medians_and_percentiles_of_each() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from search.latency import curve, stage
+from paretofit.search.latency import curve, stage
 from tests.search.latency.test_stage import NCNN, ORT, bounded, table
 
 MEASURED = [(10.0, 2.0), (20.0, 3.0), (40.0, 7.0)]

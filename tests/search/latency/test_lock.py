@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from search.latency.lock import held
+from paretofit.search.latency.lock import held
 
 
 def hold(path: Path, mode: str) -> subprocess.Popen[bytes]:
     """A process that holds the lock until it is killed."""
     program = (
-        "import sys, time; from pathlib import Path; from search.latency.lock import held\n"
+        "import sys, time; from pathlib import Path; from paretofit.search.latency.lock import held\n"
         "with held(Path(sys.argv[1]), sys.argv[2]): print('held', flush=True); time.sleep(100)"
     )
     process = subprocess.Popen([sys.executable, "-c", program, str(path), mode], stdout=subprocess.PIPE)

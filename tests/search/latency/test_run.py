@@ -10,19 +10,19 @@ from typing import Any
 import pytest
 import torch
 
-from models.build import build
-from models.families.registry import architecture
-from models.kinds.sampling import Policy, sampled
-from models.layers.spatial_sampling import samplings
-from search.latency import table
-from search.latency.devices import DEVICES, describe, offered
-from search.latency.prepare import Sample, prepare, untrained
-from search.latency.run import run
-from search.latency.stage import FILE, KNOWN
-from search.latency.table import Latency, Measured
-from search.local import LocalSearch, LocalSearchError
-from search.reporter import Stop, Trial, TrialEndedError
-from search.spec import ResolvedSpec
+from paretofit.models.build import build
+from paretofit.models.families.registry import architecture
+from paretofit.models.kinds.sampling import Policy, sampled
+from paretofit.models.layers.spatial_sampling import samplings
+from paretofit.search.latency import table
+from paretofit.search.latency.devices import DEVICES, describe, offered
+from paretofit.search.latency.prepare import Sample, prepare, untrained
+from paretofit.search.latency.run import run
+from paretofit.search.latency.stage import FILE, KNOWN
+from paretofit.search.latency.table import Latency, Measured
+from paretofit.search.local import LocalSearch, LocalSearchError
+from paretofit.search.reporter import Stop, Trial, TrialEndedError
+from paretofit.search.spec import ResolvedSpec
 from tests.search.methods.fd_mobilenet.conftest import resolved
 from tests.search.recorder import Recorder
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from search.data.store import Dataset
-from search.latency import stage
-from search.latency.table import Latency, Table
-from search.methods.method import NewTrial, Plan, TrialArtifact, TrialRecord, TrialState
-from search.methods.start import StartRecord
-from search.reporter import Trial
-from search.spec import METHODS, ResolvedSpec, SearchSpec
+from paretofit.search.data.store import Dataset
+from paretofit.search.latency import stage
+from paretofit.search.latency.table import Latency, Table
+from paretofit.search.methods.method import NewTrial, Plan, TrialArtifact, TrialRecord, TrialState
+from paretofit.search.methods.start import StartRecord
+from paretofit.search.reporter import Trial
+from paretofit.search.spec import METHODS, ResolvedSpec, SearchSpec
 from tests.search.methods.fd_mobilenet.conftest import resolved
 from tests.search.methods.shape_adaptor.test_params import point
 

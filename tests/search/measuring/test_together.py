@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from models.architecture import Architecture
-from models.families.registry import architecture, stages
-from models.layers.slimmable import Slimmable
-from search import evaluation
-from search.data.loader import Batch
-from search.measuring.together import Together
+from paretofit.models.architecture import Architecture
+from paretofit.models.families.registry import architecture, stages
+from paretofit.models.layers.slimmable import Slimmable
+from paretofit.search import evaluation
+from paretofit.search.data.loader import Batch
+from paretofit.search.measuring.together import Together
 
 FAMILIES = ("fd_mobilenet", "mobilenet_v2", "resnet18", "resnet50", "resnext50_32x4d", "vgg16", "wrn_10_1")
 SIZE = (24, 20)

@@ -11,18 +11,18 @@ from statistics import median_low
 
 import pytest
 
-from models import checkpoint
-from models.architecture import Architecture
-from models.cost import cost
-from search.data.store import Dataset
-from search.evaluation import reevaluate
-from search.latency.table import Latency, Table
-from search.local import LocalSearch
-from search.methods.method import NewTrial, Plan, TrialArtifact, TrialRecord, TrialState
-from search.methods.registry import Method
-from search.pareto import nondominated
-from search.reporter import Point, Stop
-from search.spec import METHODS, Constraint, ResolvedSpec, SearchSpec
+from paretofit.models import checkpoint
+from paretofit.models.architecture import Architecture
+from paretofit.models.cost import cost
+from paretofit.search.data.store import Dataset
+from paretofit.search.evaluation import reevaluate
+from paretofit.search.latency.table import Latency, Table
+from paretofit.search.local import LocalSearch
+from paretofit.search.methods.method import NewTrial, Plan, TrialArtifact, TrialRecord, TrialState
+from paretofit.search.methods.registry import Method
+from paretofit.search.pareto import nondominated
+from paretofit.search.reporter import Point, Stop
+from paretofit.search.spec import METHODS, Constraint, ResolvedSpec, SearchSpec
 from tests.search.conftest import write_stripes
 
 MOST_TRIALS = 200
@@ -98,7 +98,7 @@ def test_plan_comes_to_an_end_when_every_trial_goes_wrong(
 
 def test_planning_imports_no_torch(method: Method, spec: ResolvedSpec) -> None:
     program = (
-        "import sys; from search.spec import METHODS, ResolvedSpec\n"
+        "import sys; from paretofit.search.spec import METHODS, ResolvedSpec\n"
         "spec = ResolvedSpec.model_validate_json(sys.stdin.read())\n"
         "print(METHODS[spec.method.kind].plan(spec, []).model_dump_json())\n"
         "assert 'torch' not in sys.modules, 'torch is imported'"

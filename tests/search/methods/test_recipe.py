@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from search.data.augmentation import Augmentation
-from search.methods import recipe
-from search.methods.method import DatasetProfile
-from search.methods.mutualnet.params import MutualNetParams, UsNetParams
-from search.methods.training import TrainingParams
-from search.spec import METHODS, ResolvedSpec, SearchSpec
+from paretofit.search.data.augmentation import Augmentation
+from paretofit.search.methods import recipe
+from paretofit.search.methods.method import DatasetProfile
+from paretofit.search.methods.mutualnet.params import MutualNetParams, UsNetParams
+from paretofit.search.methods.training import TrainingParams
+from paretofit.search.spec import METHODS, ResolvedSpec, SearchSpec
 
 CHOSEN = (
     "epochs",

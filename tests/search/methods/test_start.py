@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from models import checkpoint
-from models.architecture import Architecture
-from models.families.registry import architecture
-from search.methods.fd_mobilenet.params import FdMobileNetParams
-from search.methods.mutualnet.params import MutualNetParams
-from search.methods.start import Start, StartRecord
-from search.spec import SearchSpec
+from paretofit.models import checkpoint
+from paretofit.models.architecture import Architecture
+from paretofit.models.families.registry import architecture
+from paretofit.search.methods.fd_mobilenet.params import FdMobileNetParams
+from paretofit.search.methods.mutualnet.params import MutualNetParams
+from paretofit.search.methods.start import Start, StartRecord
+from paretofit.search.spec import SearchSpec
 from tests.search.methods.test_recipe import profile
 from tests.search.starts import start_record, weights_record, write_weights
 

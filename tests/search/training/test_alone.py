@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from models.build import build
-from models.layers.slimmable import Slimmable
-from search.data.loader import Batch
-from search.data.sampling import resize
-from search.spec import ResolvedSpec
-from search.training.alone import step
+from paretofit.models.build import build
+from paretofit.models.layers.slimmable import Slimmable
+from paretofit.search.data.loader import Batch
+from paretofit.search.data.sampling import resize
+from paretofit.search.spec import ResolvedSpec
+from paretofit.search.training.alone import step
 
 
 def test_a_step_is_that_of_an_ordinary_network(spec: ResolvedSpec) -> None:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from search.training import checkpoint, precision
-from search.training.average import Average
-from search.training.optimizer import sgd
-from search.training.weights import Weights
+from paretofit.search.training import checkpoint, precision
+from paretofit.search.training.average import Average
+from paretofit.search.training.optimizer import sgd
+from paretofit.search.training.weights import Weights
 
 
 def training(seed: int) -> Weights:

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models import checkpoint
-from search.data.store import Dataset
-from search.data.writer import DatasetWriter
-from search.measuring.meter import Meter
-from search.methods.fd_mobilenet.plan import plan
-from search.methods.fd_mobilenet.run import run
-from search.reporter import Trial
-from search.spec import ResolvedSpec, SearchSpec
-from search.training import alone
-from search.training.alone import Alone
-from search.training.loop import DivergedError
+from paretofit.models import checkpoint
+from paretofit.search.data.store import Dataset
+from paretofit.search.data.writer import DatasetWriter
+from paretofit.search.measuring.meter import Meter
+from paretofit.search.methods.fd_mobilenet.plan import plan
+from paretofit.search.methods.fd_mobilenet.run import run
+from paretofit.search.reporter import Trial
+from paretofit.search.spec import ResolvedSpec, SearchSpec
+from paretofit.search.training import alone
+from paretofit.search.training.alone import Alone
+from paretofit.search.training.loop import DivergedError
 from tests.search.recorder import Recorder
 
 METHOD: dict[str, Any] = {

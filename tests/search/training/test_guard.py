@@ -15,16 +15,16 @@ import torch
 import yaml
 from torch import Tensor
 
-from models import checkpoint
-from search.data.loader import Batch
-from search.data.store import Dataset
-from search.failures import code_of
-from search.methods.fd_mobilenet.run import run
-from search.reporter import Stop
-from search.spec import ResolvedSpec, SearchSpec
-from search.training import guard
-from search.training.fit import fit
-from search.training.guard import LEAST_STEPS, BelowStartError, Guard, NotLearningError, Verdict
+from paretofit.models import checkpoint
+from paretofit.search.data.loader import Batch
+from paretofit.search.data.store import Dataset
+from paretofit.search.failures import code_of
+from paretofit.search.methods.fd_mobilenet.run import run
+from paretofit.search.reporter import Stop
+from paretofit.search.spec import ResolvedSpec, SearchSpec
+from paretofit.search.training import guard
+from paretofit.search.training.fit import fit
+from paretofit.search.training.guard import LEAST_STEPS, BelowStartError, Guard, NotLearningError, Verdict
 from tests.search.recorder import Recorder
 from tests.search.starts import first_trial
 
@@ -217,8 +217,8 @@ def test_after_a_drain_a_second_collapse_still_fails(stripes: Path, tmp_path: Pa
 
 def test_a_divergence_begins_once_more_only_where_it_is_guarded(stripes: Path, tmp_path: Path) -> None:
     """The loss is made infinite until the learning rate has been lowered."""
-    from search.training import alone
-    from search.training.loop import DivergedError
+    from paretofit.search.training import alone
+    from paretofit.search.training.loop import DivergedError
 
     spec = resolved(stripes, learning_rate=0.3)
 
@@ -248,7 +248,7 @@ def test_ranks_restart_and_fail_together(stripes: Path, tmp_path: Path) -> None:
     file = tmp_path / "spec.yaml"
     file.write_text(yaml.safe_dump({"dataset": str(stripes), "method": METHOD | {"learning_rate": 10.0}}))
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "search", "run", str(file), "--out", str(out), "--ranks", "2", "--json"]
+    command = [sys.executable, "-m", "paretofit.search", "run", str(file), "--out", str(out), "--ranks", "2", "--json"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=120)
     assert ended.returncode == 1

@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from models.layers.slimmable import Slimmable
-from search.data.loader import Batch
-from search.methods.mutualnet.train import step
-from search.reporter import Stop
-from search.spec import ResolvedSpec
-from search.training import loop, precision
-from search.training.average import Average
-from search.training.optimizer import sgd
-from search.training.parts import in_parts
-from search.training.weights import Weights
+from paretofit.models.layers.slimmable import Slimmable
+from paretofit.search.data.loader import Batch
+from paretofit.search.methods.mutualnet.train import step
+from paretofit.search.reporter import Stop
+from paretofit.search.spec import ResolvedSpec
+from paretofit.search.training import loop, precision
+from paretofit.search.training.average import Average
+from paretofit.search.training.optimizer import sgd
+from paretofit.search.training.parts import in_parts
+from paretofit.search.training.weights import Weights
 from tests.search.recorder import Recorder
 
 WAITS = {"aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "aten::nonzero", "aten::equal"}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.build import build
-from models.families.registry import architecture
-from search.training.optimizer import Decay, set_learning_rate, sgd
+from paretofit.models.build import build
+from paretofit.models.families.registry import architecture
+from paretofit.search.training.optimizer import Decay, set_learning_rate, sgd
 
 
 def decayed(decay: Decay) -> set[str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from search.reporter import Stop
-from search.training.pace import Paced
+from paretofit.search.reporter import Stop
+from paretofit.search.training.pace import Paced
 from tests.search.recorder import Recorder
 
 

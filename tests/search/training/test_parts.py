@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from search.data.loader import Batch
-from search.training import precision
-from search.training.parts import Scale, in_parts
+from paretofit.search.data.loader import Batch
+from paretofit.search.training import precision
+from paretofit.search.training.parts import Scale, in_parts
 
 CPU = torch.device("cpu")
 

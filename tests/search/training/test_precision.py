@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from search.training import precision
+from paretofit.search.training import precision
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.build import Network, build
-from models.families.registry import architecture
-from search.data.loader import Batch
-from search.training import ridge
-from search.training.ridge import _PENALTIES, _scale, _Sums
+from paretofit.models.build import Network, build
+from paretofit.models.families.registry import architecture
+from paretofit.search.data.loader import Batch
+from paretofit.search.training import ridge
+from paretofit.search.training.ridge import _PENALTIES, _scale, _Sums
 
 CLASSES = 3
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from search.training import sandwich
+from paretofit.search.training import sandwich
 
 RESOLUTIONS = (32, 28, 24, 20)
 

@@ -10,18 +10,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import checkpoint
-from models.layers.slimmable import Slimmable
-from models.pretrained.record import WeightsRecord
-from search.data.store import Dataset
-from search.evaluation import reevaluate
-from search.failures import code_of
-from search.methods.fd_mobilenet.run import run
-from search.methods.method import FLOOR
-from search.reporter import Point, Stop
-from search.spec import ResolvedSpec, SearchSpec
-from search.training import alone, starting
-from search.training.guard import BelowStartError
+from paretofit.models import checkpoint
+from paretofit.models.layers.slimmable import Slimmable
+from paretofit.models.pretrained.record import WeightsRecord
+from paretofit.search.data.store import Dataset
+from paretofit.search.evaluation import reevaluate
+from paretofit.search.failures import code_of
+from paretofit.search.methods.fd_mobilenet.run import run
+from paretofit.search.methods.method import FLOOR
+from paretofit.search.reporter import Point, Stop
+from paretofit.search.spec import ResolvedSpec, SearchSpec
+from paretofit.search.training import alone, starting
+from paretofit.search.training.guard import BelowStartError
 from tests.search.conftest import CLASSES
 from tests.search.recorder import Recorder
 from tests.search.starts import first_trial, run_search, start_record, started, weights_record, write_weights

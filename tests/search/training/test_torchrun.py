@@ -1,4 +1,4 @@
-"""Two processes that train one network, as `python -m search run --ranks 2` starts them, against one."""
+"""Two processes that train one network, as `python -m paretofit.search run --ranks 2` starts them, against one."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pytest
 import torch
 import yaml
 
-from search.data.store import Dataset
-from search.local import LocalSearch
-from search.methods.mutualnet import supernet
-from search.reporter import Stop
-from search.spec import SearchSpec
+from paretofit.search.data.store import Dataset
+from paretofit.search.local import LocalSearch
+from paretofit.search.methods.mutualnet import supernet
+from paretofit.search.reporter import Stop
+from paretofit.search.spec import SearchSpec
 
 
 def test_two_ranks_equal_one_that_accumulates_over_the_same_half_batches(
@@ -36,7 +36,7 @@ def test_two_ranks_equal_one_that_accumulates_over_the_same_half_batches(
     command = [
         sys.executable,
         "-m",
-        "search",
+        "paretofit.search",
         "run",
         str(spec),
         "--out",
@@ -70,7 +70,17 @@ def test_a_trial_that_fails_with_a_code_on_every_rank_is_followed_by_the_next(st
     spec = tmp_path / "spec.yaml"
     method = {"kind": "steps", "fault": "not_learning_first", "trials": 2}
     spec.write_text(yaml.safe_dump({"dataset": str(stripes), "method": method}))
-    command = [sys.executable, "-m", "search", "run", str(spec), "--out", str(tmp_path / "two"), "--ranks", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "paretofit.search",
+        "run",
+        str(spec),
+        "--out",
+        str(tmp_path / "two"),
+        "--ranks",
+        "2",
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PARETOFIT_METHODS": "tests.methods.steps"}
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=100)
     assert ended.returncode == 0, ended.stderr
@@ -90,7 +100,7 @@ def test_a_trial_that_fails_with_a_code_on_every_rank_is_followed_by_the_next(st
 def test_what_cannot_be_is_said_before_anything_starts(tmp_path: Path, ranks: str, device: str, said: str) -> None:
     spec = tmp_path / "spec.yaml"
     spec.write_text(yaml.safe_dump({"dataset": str(tmp_path), "method": {"kind": "mutualnet", "epochs": 0}}))
-    command = [sys.executable, "-m", "search", "run", str(spec), "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "paretofit.search", "run", str(spec), "--out", str(tmp_path / "out")]
     ended = subprocess.run(
         [*command, "--ranks", ranks, "--device", device], capture_output=True, text=True, check=False
     )

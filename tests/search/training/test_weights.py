@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from search.training import precision
-from search.training.average import Average
-from search.training.optimizer import sgd
-from search.training.weights import Weights
+from paretofit.search.training import precision
+from paretofit.search.training.average import Average
+from paretofit.search.training.optimizer import sgd
+from paretofit.search.training.weights import Weights
 
 
 def weights(network: nn.Module, dtype: torch.dtype | None = None, average: Average | None = None) -> Weights:

@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import save, save_file
 from torch import Tensor
 
-from models import checkpoint
-from models.build import build
-from models.header import METADATA_KEY
-from models.pretrained.record import WeightsRecord
-from search.data import fashion_mnist
-from settings import get_settings
+from paretofit.core.settings import get_settings
+from paretofit.models import checkpoint
+from paretofit.models.build import build
+from paretofit.models.header import METADATA_KEY
+from paretofit.models.pretrained.record import WeightsRecord
+from paretofit.search.data import fashion_mnist
 
 WIDTH = 0.25
 Tensors = dict[str, Tensor]

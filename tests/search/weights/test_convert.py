@@ -12,11 +12,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models import checkpoint
-from models.header import file_sha256
-from models.pretrained.record import WeightsRecord
-from search.data import landlock
-from search.weights.convert import FILE
+from paretofit.models import checkpoint
+from paretofit.models.header import file_sha256
+from paretofit.models.pretrained.record import WeightsRecord
+from paretofit.search.data import landlock
+from paretofit.search.weights.convert import FILE
 from tests.models.pretrained import published
 from tests.search.weights import files
 from tests.workers.fleet import ROOT
@@ -30,7 +30,7 @@ def run(folder: Path, file: Path | None, **spec: Any) -> dict[str, Any]:
         "cache": str(folder / "cache"),
     }
     (folder / "request.json").write_text(json.dumps(request))
-    command = [sys.executable, "-m", "search.weights.convert"]
+    command = [sys.executable, "-m", "paretofit.search.weights.convert"]
     command += ["--request", str(folder / "request.json"), "--out", str(folder / "out")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
@@ -119,8 +119,8 @@ from pathlib import Path
 
 import torch
 
-from models.pretrained import fetch, sources
-from models.pretrained.sources import PublishedFile
+from paretofit.models.pretrained import fetch, sources
+from paretofit.models.pretrained.sources import PublishedFile
 
 folder, file = map(Path, sys.argv.pop(1).split(":"))
 origin = PublishedFile(url=f"https://published.example/{file.name}")
@@ -146,7 +146,7 @@ def loading(*given, **options):
 
 
 torch.load = loading
-from search.weights.convert import main
+from paretofit.client.search.weights.convert import main
 
 status = main()
 sys.stderr.write(json.dumps(found))

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from models.cost import cost
-from models.families.registry import architecture
-from search.methods.fd_mobilenet.params import FdMobileNetParams
-from search.methods.method import Candidate, DatasetProfile
+from paretofit.models.cost import cost
+from paretofit.models.families.registry import architecture
+from paretofit.search.methods.fd_mobilenet.params import FdMobileNetParams
+from paretofit.search.methods.method import Candidate, DatasetProfile
 
 
 def profile(side: int = 32, *, images: int = 10_000) -> DatasetProfile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from search.methods.fd_mobilenet.rivals import better
+from paretofit.search.methods.fd_mobilenet.rivals import better
 
 
 def rival(hits: int, trial: int = 3) -> dict[str, object]:

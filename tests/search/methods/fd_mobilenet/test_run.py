@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from models import checkpoint
-from search.data.store import Dataset
-from search.evaluation import reevaluate
-from search.local import LocalSearch
-from search.methods.fd_mobilenet.plan import plan
-from search.methods.fd_mobilenet.run import run
-from search.reporter import Stop, Trial, TrialEndedError
-from search.spec import ResolvedSpec
+from paretofit.models import checkpoint
+from paretofit.search.data.store import Dataset
+from paretofit.search.evaluation import reevaluate
+from paretofit.search.local import LocalSearch
+from paretofit.search.methods.fd_mobilenet.plan import plan
+from paretofit.search.methods.fd_mobilenet.run import run
+from paretofit.search.reporter import Stop, Trial, TrialEndedError
+from paretofit.search.spec import ResolvedSpec
 from tests.search.methods.fd_mobilenet.conftest import resolved
 from tests.search.recorder import Recorder
 

@@ -8,20 +8,20 @@ from typing import Any
 import pytest
 import torch
 
-from models.architecture import Architecture
-from models.layers.slimmable import Slimmable, UncalibratedError
-from search.data.store import Dataset
-from search.evaluation import reevaluate
-from search.latency import stage
-from search.latency.table import Latency, Table
-from search.methods.mutualnet import supernet, sweep
-from search.methods.mutualnet.order import AT_LIMIT
-from search.methods.mutualnet.params import MutualNetParams
-from search.methods.mutualnet.proposals import STARTUP
-from search.methods.mutualnet.space import Space
-from search.pareto import nondominated
-from search.reporter import Point, Stop, Trial
-from search.spec import Constraint, Objective, ResolvedSpec, SearchSpec
+from paretofit.models.architecture import Architecture
+from paretofit.models.layers.slimmable import Slimmable, UncalibratedError
+from paretofit.search.data.store import Dataset
+from paretofit.search.evaluation import reevaluate
+from paretofit.search.latency import stage
+from paretofit.search.latency.table import Latency, Table
+from paretofit.search.methods.mutualnet import supernet, sweep
+from paretofit.search.methods.mutualnet.order import AT_LIMIT
+from paretofit.search.methods.mutualnet.params import MutualNetParams
+from paretofit.search.methods.mutualnet.proposals import STARTUP
+from paretofit.search.methods.mutualnet.space import Space
+from paretofit.search.pareto import nondominated
+from paretofit.search.reporter import Point, Stop, Trial
+from paretofit.search.spec import Constraint, Objective, ResolvedSpec, SearchSpec
 from tests.search.conftest import write_stripes
 from tests.search.recorder import Recorder, never
 

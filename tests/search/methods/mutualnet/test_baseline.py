@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from models import checkpoint
-from search.data.store import Dataset
-from search.evaluation import reevaluate
-from search.local import LocalSearch
-from search.methods.mutualnet import baseline, run
-from search.reporter import Point, Stop, Trial
-from search.spec import ResolvedSpec
+from paretofit.models import checkpoint
+from paretofit.search.data.store import Dataset
+from paretofit.search.evaluation import reevaluate
+from paretofit.search.local import LocalSearch
+from paretofit.search.methods.mutualnet import baseline, run
+from paretofit.search.reporter import Point, Stop, Trial
+from paretofit.search.spec import ResolvedSpec
 from tests.search.recorder import Recorder
 
 SMALL = {"stage": "baseline", "width": 0.5, "resolution": 12, "epochs": 2}

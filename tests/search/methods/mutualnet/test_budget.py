@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from models.cost import cost
-from search.methods.mutualnet import budget
-from search.methods.mutualnet.params import Baseline, MutualNetParams, SlimmableParams, UsNetParams, Widths
-from search.methods.mutualnet.recipes import PUBLISHED
-from search.spec import Limits, ResolvedSpec
+from paretofit.models.cost import cost
+from paretofit.search.methods.mutualnet import budget
+from paretofit.search.methods.mutualnet.params import Baseline, MutualNetParams, SlimmableParams, UsNetParams, Widths
+from paretofit.search.methods.mutualnet.recipes import PUBLISHED
+from paretofit.search.spec import Limits, ResolvedSpec
 from tests.search.methods.mutualnet.test_params import profile
 
 

@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from models.cost import cost
-from models.families.registry import architecture
-from search.methods.method import Candidate, DatasetProfile
-from search.methods.mutualnet.params import (
+from paretofit.models.cost import cost
+from paretofit.models.families.registry import architecture
+from paretofit.search.methods.method import Candidate, DatasetProfile
+from paretofit.search.methods.mutualnet.params import (
     Baseline,
     MutualNetParams,
     SlimmableParams,
     UsNetParams,
     Widths,
 )
-from search.methods.training import input_size
+from paretofit.search.methods.training import input_size
 
 
 def profile(size: tuple[int, int] = (32, 32), *, images: int = 10_000) -> DatasetProfile:

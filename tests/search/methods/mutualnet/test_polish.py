@@ -13,19 +13,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models import checkpoint
-from models.build import build
-from models.layers.slimmable import Slimmable
-from search.data.loader import Batch
-from search.data.store import Dataset
-from search.evaluation import reevaluate
-from search.methods.method import Plan, TrialArtifact, TrialRecord, TrialState
-from search.methods.mutualnet import budget, polish
-from search.methods.mutualnet.params import MutualNetParams
-from search.methods.mutualnet.plan import plan
-from search.methods.mutualnet.train import Phases
-from search.reporter import Stop, Trial
-from search.spec import Limits, ResolvedSpec
+from paretofit.models import checkpoint
+from paretofit.models.build import build
+from paretofit.models.layers.slimmable import Slimmable
+from paretofit.search.data.loader import Batch
+from paretofit.search.data.store import Dataset
+from paretofit.search.evaluation import reevaluate
+from paretofit.search.methods.method import Plan, TrialArtifact, TrialRecord, TrialState
+from paretofit.search.methods.mutualnet import budget, polish
+from paretofit.search.methods.mutualnet.params import MutualNetParams
+from paretofit.search.methods.mutualnet.plan import plan
+from paretofit.search.methods.mutualnet.train import Phases
+from paretofit.search.reporter import Stop, Trial
+from paretofit.search.spec import Limits, ResolvedSpec
 from tests.search.methods.mutualnet.test_params import profile
 from tests.search.recorder import Recorder
 from tests.search.starts import run_search
@@ -95,7 +95,7 @@ def test_phases_are_chosen_for_a_front_and_not_for_a_boosted_network() -> None:
 
 
 def test_a_training_by_phases_distils_only_after_the_first(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
-    from search.methods.mutualnet import train
+    from paretofit.search.methods.mutualnet import train
 
     phased = changed(spec, full_first=0.5, lowering=0.25)
     recorder = Recorder(tmp_path)

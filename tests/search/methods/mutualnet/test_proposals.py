@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from search.methods.method import Candidate, DatasetProfile
-from search.methods.mutualnet.proposals import STARTUP, Proposals
-from search.methods.mutualnet.space import Space
-from search.methods.mutualnet.widths import width_of
-from search.pareto import hypervolume
-from search.spec import Constraint, ResolvedSpec, SearchSpec
+from paretofit.search.methods.method import Candidate, DatasetProfile
+from paretofit.search.methods.mutualnet.proposals import STARTUP, Proposals
+from paretofit.search.methods.mutualnet.space import Space
+from paretofit.search.methods.mutualnet.widths import width_of
+from paretofit.search.pareto import hypervolume
+from paretofit.search.spec import Constraint, ResolvedSpec, SearchSpec
 
 OBJECTIVES = ("selection_top1", "macs")
 

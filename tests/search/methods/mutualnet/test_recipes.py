@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from search.data.augmentation import Augmentation
-from search.methods.mutualnet.params import MutualNetParams, SlimmableParams, UsNetParams
+from paretofit.search.data.augmentation import Augmentation
+from paretofit.search.methods.mutualnet.params import MutualNetParams, SlimmableParams, UsNetParams
 from tests.search.methods.mutualnet.test_params import profile
 
 COLOURS = {"kind": "resized_crop", "colour_jitter": 0.4, "pca_lighting": 0.1, "flip": True}

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from models import checkpoint
-from models.architecture import Architecture
-from search.data.store import Dataset
-from search.evaluation import reevaluate
-from search.local import LocalSearch
-from search.methods.mutualnet.widths import width_of
-from search.reporter import Stop
-from search.spec import Constraint, ResolvedSpec, SearchSpec
+from paretofit.models import checkpoint
+from paretofit.models.architecture import Architecture
+from paretofit.search.data.store import Dataset
+from paretofit.search.evaluation import reevaluate
+from paretofit.search.local import LocalSearch
+from paretofit.search.methods.mutualnet.widths import width_of
+from paretofit.search.reporter import Stop
+from paretofit.search.spec import Constraint, ResolvedSpec, SearchSpec
 
 
 def test_a_search(stripes: Path, method: dict[str, Any], tmp_path: Path) -> None:

@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from models.layers.slimmable import Slimmable
-from search.data.loader import Batch
-from search.methods.mutualnet.train import step
-from search.spec import ResolvedSpec
-from search.training import sandwich
-from search.training.optimizer import set_learning_rate, sgd
-from search.training.schedule import cosine
+from paretofit.models.layers.slimmable import Slimmable
+from paretofit.search.data.loader import Batch
+from paretofit.search.methods.mutualnet.train import step
+from paretofit.search.spec import ResolvedSpec
+from paretofit.search.training import sandwich
+from paretofit.search.training.optimizer import set_learning_rate, sgd
+from paretofit.search.training.schedule import cosine
 
 LAYERS = 11
 STRIDES = (1, 1, 1, 1, 2, 1, 2, 1, 1, 1, 1, 1)

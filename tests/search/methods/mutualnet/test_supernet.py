@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import checkpoint
-from models.build import build
-from models.families.registry import architecture
-from models.layers.slimmable import Slimmable, UncalibratedError
-from search.methods.mutualnet import supernet
+from paretofit.models import checkpoint
+from paretofit.models.build import build
+from paretofit.models.families.registry import architecture
+from paretofit.models.layers.slimmable import Slimmable, UncalibratedError
+from paretofit.search.methods.mutualnet import supernet
 
 FULL, HALF = (
     architecture("fd_mobilenet", width=width, slimmable=True, base_width=0.25, nominal=32, classes=3, channels=1)

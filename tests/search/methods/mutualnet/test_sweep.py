@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import checkpoint
-from models.architecture import Architecture
-from models.cost import cost
-from models.layers.slimmable import Slimmable
-from search.data.store import Dataset
-from search.evaluation import reevaluate
-from search.methods.mutualnet import supernet, sweep
-from search.methods.mutualnet.order import AT_LIMIT
-from search.pareto import nondominated, preference
-from search.reporter import Point, Stop, Trial
-from search.spec import Constraint, ResolvedSpec
-from search.training.loop import DivergedError
+from paretofit.models import checkpoint
+from paretofit.models.architecture import Architecture
+from paretofit.models.cost import cost
+from paretofit.models.layers.slimmable import Slimmable
+from paretofit.search.data.store import Dataset
+from paretofit.search.evaluation import reevaluate
+from paretofit.search.methods.mutualnet import supernet, sweep
+from paretofit.search.methods.mutualnet.order import AT_LIMIT
+from paretofit.search.pareto import nondominated, preference
+from paretofit.search.reporter import Point, Stop, Trial
+from paretofit.search.spec import Constraint, ResolvedSpec
+from paretofit.search.training.loop import DivergedError
 from tests.search.recorder import Recorder
 
 

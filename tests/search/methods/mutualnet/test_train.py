@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from search.data.store import Dataset
-from search.methods.mutualnet import supernet, train
-from search.methods.mutualnet.plan import plan
-from search.reporter import Stop, Trial
-from search.spec import Limits, ResolvedSpec, SearchSpec
-from search.training.checkpoint import CheckpointError
-from search.training.loop import DivergedError
+from paretofit.search.data.store import Dataset
+from paretofit.search.methods.mutualnet import supernet, train
+from paretofit.search.methods.mutualnet.plan import plan
+from paretofit.search.reporter import Stop, Trial
+from paretofit.search.spec import Limits, ResolvedSpec, SearchSpec
+from paretofit.search.training.checkpoint import CheckpointError
+from paretofit.search.training.loop import DivergedError
 from tests.search.recorder import Recorder
 
 STEPS = 12

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from models.layers.slimmable import Slimmable
-from search.data.loader import Batch
-from search.local import LocalSearch
-from search.methods.mutualnet.params import MutualNetParams, UsNetParams
-from search.methods.mutualnet.train import step
-from search.reporter import Stop
-from search.spec import METHODS, ResolvedSpec
+from paretofit.models.layers.slimmable import Slimmable
+from paretofit.search.data.loader import Batch
+from paretofit.search.local import LocalSearch
+from paretofit.search.methods.mutualnet.params import MutualNetParams, UsNetParams
+from paretofit.search.methods.mutualnet.train import step
+from paretofit.search.reporter import Stop
+from paretofit.search.spec import METHODS, ResolvedSpec
 from tests.search.methods.mutualnet.test_params import candidates, profile
 
 

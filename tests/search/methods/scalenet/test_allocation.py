@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.architecture import Architecture
-from models.cost import cost
-from models.families import scalenet
-from models.families.registry import architecture
-from models.families.scaling import Scale
-from models.families.structures import Structure
-from models.kinds.aggregation import aggregations
-from search.methods.scalenet.allocation import (
+from paretofit.models.architecture import Architecture
+from paretofit.models.cost import cost
+from paretofit.models.families import scalenet
+from paretofit.models.families.registry import architecture
+from paretofit.models.families.scaling import Scale
+from paretofit.models.families.structures import Structure
+from paretofit.models.kinds.aggregation import aggregations
+from paretofit.search.methods.scalenet.allocation import (
     Allocation,
     ByAlpha,
     InfeasibleAllocationError,

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from models.families.structures import from_line
-from search.data.store import Dataset
-from search.latency import table
-from search.latency.stage import FILE
-from search.local import LocalSearch, LocalSearchError, artifact_file
-from search.methods.method import NewTrial
-from search.methods.scalenet import budget
-from search.methods.scalenet.params import ScaleNetParams
-from search.methods.scalenet.run import run
-from search.reporter import Stop
-from search.spec import ResolvedSpec, SearchSpec
+from paretofit.models.families.structures import from_line
+from paretofit.search.data.store import Dataset
+from paretofit.search.latency import table
+from paretofit.search.latency.stage import FILE
+from paretofit.search.local import LocalSearch, LocalSearchError, artifact_file
+from paretofit.search.methods.method import NewTrial
+from paretofit.search.methods.scalenet import budget
+from paretofit.search.methods.scalenet.params import ScaleNetParams
+from paretofit.search.methods.scalenet.run import run
+from paretofit.search.reporter import Stop
+from paretofit.search.spec import ResolvedSpec, SearchSpec
 from tests.search.methods.scalenet.test_params import DATASET
 from tests.search.methods.scalenet.test_run import METHOD, trial
 from tests.search.recorder import Recorder

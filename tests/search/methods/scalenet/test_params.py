@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from models.families.registry import architecture
-from models.families.scalenet import VARIANTS
-from search.methods.method import DatasetProfile
-from search.methods.scalenet.params import BudgetMetric, ScaleNetParams
+from paretofit.models.families.registry import architecture
+from paretofit.models.families.scalenet import VARIANTS
+from paretofit.search.methods.method import DatasetProfile
+from paretofit.search.methods.scalenet.params import BudgetMetric, ScaleNetParams
 
 DATASET = DatasetProfile(
     classes=("a", "b", "c"),

@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 import torch
 
-from models import checkpoint
-from models.architecture import Architecture
-from models.cost import cost, main
-from models.families.structures import from_line, written
-from models.kinds.aggregation import aggregations
-from search.data.store import Dataset
-from search.evaluation import reevaluate
-from search.methods.method import NewTrial, TrialRecord
-from search.methods.scalenet import importance, network, seed
-from search.methods.scalenet.plan import plan
-from search.methods.scalenet.run import run
-from search.reporter import Point, Stop, Trial
-from search.spec import ResolvedSpec, SearchSpec
+from paretofit.models import checkpoint
+from paretofit.models.architecture import Architecture
+from paretofit.models.cost import cost, main
+from paretofit.models.families.structures import from_line, written
+from paretofit.models.kinds.aggregation import aggregations
+from paretofit.search.data.store import Dataset
+from paretofit.search.evaluation import reevaluate
+from paretofit.search.methods.method import NewTrial, TrialRecord
+from paretofit.search.methods.scalenet import importance, network, seed
+from paretofit.search.methods.scalenet.plan import plan
+from paretofit.search.methods.scalenet.run import run
+from paretofit.search.reporter import Point, Stop, Trial
+from paretofit.search.spec import ResolvedSpec, SearchSpec
 from tests.search.recorder import Recorder
 
 METHOD: dict[str, Any] = {

@@ -8,15 +8,15 @@ from random import Random
 
 import pytest
 
-from models.architecture import Architecture
-from models.cost import cost
-from models.families.structures import from_line
-from search.latency.table import Latency
-from search.methods.scalenet.allocate import Clock, allocated
-from search.methods.scalenet.allocation import Site
-from search.methods.scalenet.params import ScaleNetParams
-from search.reporter import Trial
-from search.spec import SearchSpec
+from paretofit.models.architecture import Architecture
+from paretofit.models.cost import cost
+from paretofit.models.families.structures import from_line
+from paretofit.search.latency.table import Latency
+from paretofit.search.methods.scalenet.allocate import Clock, allocated
+from paretofit.search.methods.scalenet.allocation import Site
+from paretofit.search.methods.scalenet.params import ScaleNetParams
+from paretofit.search.reporter import Trial
+from paretofit.search.spec import SearchSpec
 from tests.search.methods.scalenet.test_latency import ACCURACY, DEVICE, LATENCY
 from tests.search.methods.scalenet.test_params import DATASET
 from tests.search.recorder import Recorder

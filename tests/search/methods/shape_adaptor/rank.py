@@ -8,11 +8,11 @@ import sys
 import torch
 from torch import distributed as dist
 
-from models.layers.shape_adaptor import Adaptive
-from search.data.loader import Batch
-from search.methods.shape_adaptor.learner import Learner
-from search.spec import SearchSpec
-from search.training.torchrun import Silent
+from paretofit.models.layers.shape_adaptor import Adaptive
+from paretofit.search.data.loader import Batch
+from paretofit.search.methods.shape_adaptor.learner import Learner
+from paretofit.search.spec import SearchSpec
+from paretofit.search.training.torchrun import Silent
 from tests.search.methods.shape_adaptor.test_params import DATASET
 
 

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from models import checkpoint
-from models.families.shapes import Shape
-from search.data.store import Dataset
-from search.evaluation import reevaluate
-from search.latency.stage import with_tables
-from search.latency.table import Latency, Table
-from search.local import LocalSearch, LocalSearchError
-from search.methods.shape_adaptor import budget
-from search.methods.shape_adaptor.plan import plan
-from search.reporter import Point, Stop
-from search.spec import ResolvedSpec, SearchSpec
+from paretofit.models import checkpoint
+from paretofit.models.families.shapes import Shape
+from paretofit.search.data.store import Dataset
+from paretofit.search.evaluation import reevaluate
+from paretofit.search.latency.stage import with_tables
+from paretofit.search.latency.table import Latency, Table
+from paretofit.search.local import LocalSearch, LocalSearchError
+from paretofit.search.methods.shape_adaptor import budget
+from paretofit.search.methods.shape_adaptor.plan import plan
+from paretofit.search.reporter import Point, Stop
+from paretofit.search.spec import ResolvedSpec, SearchSpec
 from tests.search.methods.shape_adaptor.test_params import DATASET
 from tests.search.methods.shape_adaptor.test_run import METHOD
 

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from models.architecture import Architecture
-from models.cost import cost
-from models.families.adaptors import places
-from models.families.registry import architecture
-from models.families.shapes import adaptors, initial_alpha
-from search.methods.method import DatasetProfile
-from search.methods.shape_adaptor.params import ShapeAdaptorParams, key
-from search.methods.start import Start, StartRecord
-from search.spec import SearchSpec
+from paretofit.models.architecture import Architecture
+from paretofit.models.cost import cost
+from paretofit.models.families.adaptors import places
+from paretofit.models.families.registry import architecture
+from paretofit.models.families.shapes import adaptors, initial_alpha
+from paretofit.search.methods.method import DatasetProfile
+from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams, key
+from paretofit.search.methods.start import Start, StartRecord
+from paretofit.search.spec import SearchSpec
 
 DATASET = DatasetProfile(
     classes=("a", "b", "c"),

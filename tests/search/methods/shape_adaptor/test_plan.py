@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from models.families.registry import architecture
-from models.families.shapes import Shape
-from search.methods.method import START, TrialArtifact, TrialRecord, TrialState
-from search.methods.shape_adaptor import budget
-from search.methods.shape_adaptor.params import key
-from search.methods.shape_adaptor.plan import plan
-from search.spec import METHODS, ResolvedSpec, SearchSpec
+from paretofit.models.families.registry import architecture
+from paretofit.models.families.shapes import Shape
+from paretofit.search.methods.method import START, TrialArtifact, TrialRecord, TrialState
+from paretofit.search.methods.shape_adaptor import budget
+from paretofit.search.methods.shape_adaptor.params import key
+from paretofit.search.methods.shape_adaptor.plan import plan
+from paretofit.search.spec import METHODS, ResolvedSpec, SearchSpec
 from tests.search.methods.shape_adaptor.test_params import DATASET, point
 
 METHOD: dict[str, Any] = {"kind": "shape_adaptor", "base_width": 0.25, "trials": 3, "epochs": 4, "targets": [1, 2, 4]}

@@ -11,24 +11,24 @@ from typing import Any
 import pytest
 import torch
 
-from models import checkpoint
-from models.architecture import Architecture
-from models.build import Network, build
-from models.cost import cost
-from models.families.registry import architecture
-from models.families.shapes import Shape, TooCostlyError, shape
-from models.layers.shape_adaptor import Adaptive
-from search.data.loader import Batch
-from search.data.store import Dataset
-from search.evaluation import reevaluate
-from search.local import LocalSearch
-from search.methods.method import NewTrial
-from search.methods.shape_adaptor import learn
-from search.methods.shape_adaptor.learner import Learner
-from search.methods.shape_adaptor.plan import plan
-from search.methods.shape_adaptor.run import run
-from search.reporter import Point, Stop, Trial
-from search.spec import ResolvedSpec, SearchSpec
+from paretofit.models import checkpoint
+from paretofit.models.architecture import Architecture
+from paretofit.models.build import Network, build
+from paretofit.models.cost import cost
+from paretofit.models.families.registry import architecture
+from paretofit.models.families.shapes import Shape, TooCostlyError, shape
+from paretofit.models.layers.shape_adaptor import Adaptive
+from paretofit.search.data.loader import Batch
+from paretofit.search.data.store import Dataset
+from paretofit.search.evaluation import reevaluate
+from paretofit.search.local import LocalSearch
+from paretofit.search.methods.method import NewTrial
+from paretofit.search.methods.shape_adaptor import learn
+from paretofit.search.methods.shape_adaptor.learner import Learner
+from paretofit.search.methods.shape_adaptor.plan import plan
+from paretofit.search.methods.shape_adaptor.run import run
+from paretofit.search.reporter import Point, Stop, Trial
+from paretofit.search.spec import ResolvedSpec, SearchSpec
 from tests.models.layers.waits import waits
 from tests.search.recorder import Recorder
 from tests.search.starts import started

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from models import checkpoint
-from search.data.store import Dataset
-from search.evaluation import reevaluate
-from search.latency.stage import with_tables
-from search.latency.table import Latency, Table
-from search.local import LocalSearch, LocalSearchError
-from search.methods.spatial_sampling import budget
-from search.methods.spatial_sampling.params import from_line, to_line
-from search.methods.spatial_sampling.plan import plan
-from search.reporter import Point, Stop
-from search.spec import ResolvedSpec, SearchSpec
+from paretofit.models import checkpoint
+from paretofit.search.data.store import Dataset
+from paretofit.search.evaluation import reevaluate
+from paretofit.search.latency.stage import with_tables
+from paretofit.search.latency.table import Latency, Table
+from paretofit.search.local import LocalSearch, LocalSearchError
+from paretofit.search.methods.spatial_sampling import budget
+from paretofit.search.methods.spatial_sampling.params import from_line, to_line
+from paretofit.search.methods.spatial_sampling.plan import plan
+from paretofit.search.reporter import Point, Stop
+from paretofit.search.spec import ResolvedSpec, SearchSpec
 from tests.search.methods.spatial_sampling.test_plan import DATASET
 from tests.search.methods.spatial_sampling.test_run import METHOD
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from models.kinds.sampling import densities
-from search.methods.method import DatasetProfile, TrialRecord, TrialState
-from search.methods.spatial_sampling import budget
-from search.methods.spatial_sampling.params import SpatialSamplingParams, from_line, to_line
-from search.methods.spatial_sampling.plan import plan
-from search.spec import ResolvedSpec, SearchSpec
+from paretofit.models.kinds.sampling import densities
+from paretofit.search.methods.method import DatasetProfile, TrialRecord, TrialState
+from paretofit.search.methods.spatial_sampling import budget
+from paretofit.search.methods.spatial_sampling.params import SpatialSamplingParams, from_line, to_line
+from paretofit.search.methods.spatial_sampling.plan import plan
+from paretofit.search.spec import ResolvedSpec, SearchSpec
 
 DATASET = DatasetProfile(
     classes=tuple("abcdefghij"),

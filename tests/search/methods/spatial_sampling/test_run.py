@@ -11,19 +11,19 @@ import pytest
 import torch
 from PIL import Image
 
-from models import checkpoint
-from models.architecture import Architecture
-from models.cost import cost
-from models.kinds.sampling import densities, sampled_blocks
-from models.layers.sparse import sparse
-from models.layers.spatial_sampling import samplings
-from search.data.store import Dataset
-from search.evaluation import reevaluate
-from search.methods.spatial_sampling import masks
-from search.methods.spatial_sampling.run import run
-from search.methods.spatial_sampling.step import target, temperature
-from search.reporter import Point, Stop, Trial
-from search.spec import ResolvedSpec, SearchSpec
+from paretofit.models import checkpoint
+from paretofit.models.architecture import Architecture
+from paretofit.models.cost import cost
+from paretofit.models.kinds.sampling import densities, sampled_blocks
+from paretofit.models.layers.sparse import sparse
+from paretofit.models.layers.spatial_sampling import samplings
+from paretofit.search.data.store import Dataset
+from paretofit.search.evaluation import reevaluate
+from paretofit.search.methods.spatial_sampling import masks
+from paretofit.search.methods.spatial_sampling.run import run
+from paretofit.search.methods.spatial_sampling.step import target, temperature
+from paretofit.search.reporter import Point, Stop, Trial
+from paretofit.search.spec import ResolvedSpec, SearchSpec
 from tests.search.recorder import Recorder
 
 METHOD: dict[str, Any] = {

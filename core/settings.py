@@ -1,0 +1,240 @@
+"""Every setting of the service, read once from the environment. Nothing else reads `os.environ` for configuration."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property, lru_cache
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import platformdirs
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+BUILTIN_METHODS = (
+    "paretofit.search.methods.mutualnet",
+    "paretofit.search.methods.fd_mobilenet",
+    "paretofit.search.methods.scalenet",
+    "paretofit.search.methods.shape_adaptor",
+    "paretofit.search.methods.spatial_sampling",
+)
+
+
+def default_home() -> Path:
+    """The system's state directory as root, the user's otherwise."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/paretofit")
+    return Path(platformdirs.user_state_dir("paretofit"))
+
+
+class Settings(BaseSettings):
+    """Environment variables `PARETOFIT_<NAME>`; the two server URLs also by their customary names."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PARETOFIT_",
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        # Values may be secret: what is wrong with one is said without it.
+        hide_input_in_errors=True,
+    )
+
+    home: Path = Field(default_factory=default_home, description="Where embedded services, blobs and caches are kept.")
+    database_url: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("DATABASE_URL", "PARETOFIT_DATABASE_URL"),
+        description="postgresql://... of a server of your own; unset: an embedded one is started.",
+    )
+    redis_url: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("REDIS_URL", "PARETOFIT_REDIS_URL"),
+        description="redis://... of a server of your own; unset: an embedded one is started.",
+    )
+    blob_url: str | None = Field(default=None, description="file:///path or s3://bucket/prefix; unset: HOME/blobs.")
+    methods: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=BUILTIN_METHODS, description="Method folders as module names, separated by commas."
+    )
+
+    host: str = Field(default="127.0.0.1", description="Address the API binds.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port the API binds; 0 picks a free one.")
+    bootstrap_key: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="API key, long and random; needed to bind beyond loopback.",
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Names, separated by commas, that the API answers for besides loopback's and (beyond loopback) plain "
+        "addresses.",
+    )
+    session_seconds: float = Field(default=12 * 3600, gt=0, description="How long a dashboard session lasts.")
+    requests_per_second: float = Field(
+        default=50, ge=0, description="Of one API key, on average; ten seconds of it may come at once. 0: no limit."
+    )
+    max_event_streams: int = Field(
+        default=100,
+        ge=0,
+        description="Event streams of one API key that may be open at once, in each process of the API. 0: no limit.",
+    )
+    max_searches: int | None = Field(
+        default=None, ge=0, description="Searches of one tenant that are not over, unless its own quota says otherwise."
+    )
+    max_device_seconds: float | None = Field(
+        default=None, ge=0, description="Device time of one tenant within 30 days, unless its own quota says otherwise."
+    )
+    max_stored_bytes: int | None = Field(
+        default=None, ge=0, description="Files of one tenant, unless its own quota says otherwise."
+    )
+    max_upload_bytes: int = Field(default=4 * 1024**3, gt=0, description="Largest upload accepted, bytes.")
+    disk_reserve_bytes: int = Field(default=1024**3, ge=0, description="Free disk below which uploads are refused.")
+    outbound_networks: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Networks (10.1.0.0/16,...) that URL sources and webhooks may reach besides the public Internet.",
+    )
+    s3_sources: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Where in S3 datasets may come from, separated by commas: s3://bucket or s3://bucket/folder, where "
+        "{tenant} stands for the tenant. Unset: nowhere.",
+    )
+    weights_sources: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("all",),
+        description="Named sources of trained weights that the service may fetch, separated by commas: all, or names of `paretofit "
+        "weights sources`. Empty or none: no source.",
+    )
+    audit_seconds: float = Field(
+        default=365 * 24 * 3600, gt=0, description="When entries of the audit log are removed."
+    )
+    otlp_url: str | None = Field(
+        default=None,
+        description="OpenTelemetry collector for traces, http://host:4318/v1/traces; needs the extra `tracing`.",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="DEBUG, INFO, WARNING or ERROR."
+    )
+
+    devices: str = Field(
+        default="auto", description="Device slots of the train workers: auto | cpu | cpu:N | cuda:i,j | none."
+    )
+    machine_lock: Path | None = Field(
+        default=None,
+        description="File that trainings share and a latency measurement locks alone, one for all workers of a machine; "
+        "unset: HOME/machine.lock.",
+    )
+    lease_seconds: float = Field(default=120, gt=0, description="Lease of a running trial.")
+    renew_seconds: float = Field(default=10, gt=0, description="How often a lease is renewed.")
+    poll_seconds: float = Field(default=1, gt=0, description="How often supervisors look for cancel and pause flags.")
+    relay_seconds: float = Field(default=0.2, gt=0, description="How often the relay looks for unsent wake-ups.")
+    reap_seconds: float = Field(default=5, gt=0, description="How often the reaper looks for expired leases.")
+    resend_seconds: float = Field(default=30, gt=0, description="When an unclaimed wake-up is sent again.")
+    stop_grace_seconds: float = Field(default=30, gt=0, description="Between SIGTERM and SIGKILL of a trainer.")
+    retry_seconds: float = Field(default=5, gt=0, description="Before a crashed trial runs again; doubles each time.")
+    max_crashes: int = Field(default=3, ge=1, description="Lost or crashed attempts after which a trial fails.")
+    stall_seconds: float = Field(
+        default=1800, gt=0, description="Without any progress, after which a trial's attempt is ended as crashed."
+    )
+    checkpoint_seconds: float = Field(
+        default=30, gt=0, description="How often a training saves itself: what a crash costs at most."
+    )
+    orphan_seconds: float = Field(
+        default=24 * 3600,
+        gt=0,
+        description="When files that nothing names, unfinished uploads and answers to Idempotency-Keys are removed.",
+    )
+
+    @field_validator("methods", "allowed_hosts", "outbound_networks", "s3_sources", "weights_sources", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("methods")
+    @classmethod
+    def _in_package(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """Our own methods may have their former names, of when `search` was a top-level package."""
+        return tuple(f"paretofit.{name}" if name.startswith("search.methods.") else name for name in value)
+
+    @field_validator("outbound_networks")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(ip_network(network)) for network in value)
+
+    @field_validator("s3_sources")
+    @classmethod
+    def _in_s3(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for place in value:
+            if not place.removeprefix("s3://").strip("/") or not place.startswith("s3://"):
+                raise ValueError(f"{place!r} is no place in S3: use s3://bucket or s3://bucket/folder")
+        return tuple(place.rstrip("/") + "/" for place in value)
+
+    @field_validator("home", mode="after")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _capitals(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _renewed_in_time(self) -> Self:
+        if self.renew_seconds > self.lease_seconds / 2:
+            raise ValueError(
+                f"renew_seconds {self.renew_seconds:g} must be at most half of lease_seconds {self.lease_seconds:g}: "
+                "a lease that is renewed once late must not be lost"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _blobs_are_no_source(self) -> Self:
+        blobs = f"{(self.blob_url or '').rstrip('/')}/"
+        for place in self.s3_sources:
+            opened = place.partition("{")[0]
+            if blobs.startswith(opened) or opened.startswith(blobs):
+                raise ValueError(
+                    f"s3_sources {place} and blob_url {self.blob_url} overlap: everybody's files would be everybody's source"
+                )
+        return self
+
+    @cached_property
+    def sqlalchemy_url(self) -> str:
+        """The database as SQLAlchemy names it (psycopg 3). Raises RuntimeError when no server is known."""
+        if self.database_url is None:
+            raise RuntimeError("DATABASE_URL is not set: start the service by `paretofit up`, or name your server")
+        scheme, _, rest = self.database_url.partition("://")
+        if scheme not in {"postgresql", "postgres", "postgresql+psycopg"}:
+            raise RuntimeError(f"DATABASE_URL must be a postgresql:// URL, not {scheme}://")
+        return f"postgresql+psycopg://{rest}"
+
+    @cached_property
+    def broker_url(self) -> str:
+        """Redis for Celery and for event wake-ups. Raises RuntimeError when no server is known."""
+        if self.redis_url is None:
+            raise RuntimeError("REDIS_URL is not set: start the service by `paretofit up`, or name your server")
+        return self.redis_url
+
+    @cached_property
+    def lock(self) -> Path:
+        """The machine's lock."""
+        return self.machine_lock or self.home / "machine.lock"
+
+    def fetches_weights(self, source: str) -> bool:
+        """Whether a named source of trained weights is enabled."""
+        return "all" in self.weights_sources or source in self.weights_sources
+
+    @property
+    def jobs_lock(self) -> Path:
+        """That of exports and dataset validations on the machine: they need not wait for trainings, but a measurement has the
+        machine without them too."""
+        return self.lock.with_name(self.lock.name + ".jobs")
+
+    @cached_property
+    def blobs(self) -> str:
+        """URL of the blob store."""
+        return self.blob_url or (self.home / "blobs").as_uri()
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The process's settings."""
+    return Settings()

@@ -1,0 +1,90 @@
+"""The two kinds of transport: `Blocking`, whose coroutines never suspend, and `Concurrent`, for asyncio."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+import anyio
+import anyio.to_thread
+import httpx
+
+from paretofit.client.manner import iterate
+from paretofit.client.transport import Answer, Transport, refusal
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Item = TypeVar("Item")
+
+
+class Blocking(Transport):
+    """Waits where it is."""
+
+    suspends = False
+
+    def __init__(self, url: str, key: str | None, *, patience: float, timeout: float) -> None:
+        super().__init__(url, key, patience=patience, timeout=timeout)
+        self._http = httpx.Client(**self._options)
+
+    async def send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        return self._http.request(method, path, **options)
+
+    @asynccontextmanager
+    async def stream(
+        self, method: str, path: str, *, content: AsyncIterator[bytes] | None = None, **options: Any
+    ) -> AsyncIterator[Answer]:
+        body = None if content is None else iterate(content)
+        with self._http.stream(method, path, content=body, **options) as response:
+            if response.status_code >= 400:
+                response.read()
+                raise refusal(response)
+            yield Answer(response.status_code, _each(response.iter_bytes()), _each(response.iter_lines()))
+
+    async def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    async def offload(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        return function(*args, **kwargs)
+
+    def close(self) -> None:
+        self._http.close()
+
+
+class Concurrent(Transport):
+    """Lets others run while it waits."""
+
+    suspends = True
+
+    def __init__(self, url: str, key: str | None, *, patience: float, timeout: float) -> None:
+        super().__init__(url, key, patience=patience, timeout=timeout)
+        self._http = httpx.AsyncClient(**self._options)
+
+    async def send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        return await self._http.request(method, path, **options)
+
+    @asynccontextmanager
+    async def stream(
+        self, method: str, path: str, *, content: AsyncIterator[bytes] | None = None, **options: Any
+    ) -> AsyncIterator[Answer]:
+        async with self._http.stream(method, path, content=content, **options) as response:
+            if response.status_code >= 400:
+                await response.aread()
+                raise refusal(response)
+            yield Answer(response.status_code, response.aiter_bytes(), response.aiter_lines())
+
+    async def sleep(self, seconds: float) -> None:
+        await anyio.sleep(seconds)
+
+    async def offload(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        return await anyio.to_thread.run_sync(partial(function, *args, **kwargs))
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+
+async def _each(items: Iterable[Item]) -> AsyncIterator[Item]:
+    for item in items:
+        yield item

@@ -1,0 +1,393 @@
+"""Addresses that users name: which are asked, and that the one that was checked is the one that is asked."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import trustme
+
+from paretofit.core import http as outbound
+from paretofit.core.http import Address, Outbound, RefusedError, check_url, is_public, system_resolver
+
+PUBLIC = ipaddress.ip_address("93.184.215.14")
+ELSEWHERE = ipaddress.ip_address("151.101.1.69")
+NAMES = ("data.example", "other.example", "inside.example", "turning.example")
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """`/to?URL` redirects there; anything else is answered with what was asked for."""
+
+    def do_GET(self) -> None:
+        kind, _, target = self.path.partition("?")
+        if kind == "/to":
+            self.send_response(302)
+            self.send_header("Location", target)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        body = f"{self.headers['Host']} {self.path}".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        pass
+
+
+@dataclass
+class World:
+    """A name server and the Internet, both on loopback: whatever address is dialled, the same server answers."""
+
+    port: int
+    tls: ssl.SSLContext
+    answers: Mapping[str, Sequence[Sequence[Address]]] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    dialled: list[Address] = field(default_factory=list)
+
+    def resolve(self, host: str, port: int) -> Sequence[Address]:
+        if host not in self.answers:
+            # No name: the system says what its notation means, without a name server.
+            return system_resolver(host, port)
+        answers = self.answers[host]
+        self.asked.append(host)
+        return answers[min(self.asked.count(host), len(answers)) - 1]
+
+    def dial(self, address: Address, port: int, timeout: float) -> socket.socket:
+        self.dialled.append(address)
+        return socket.create_connection(("127.0.0.1", self.port), timeout)
+
+    def read(self, url: str) -> bytes:
+        guarded = Outbound(resolve=self.resolve, dial=self.dial, tls=self.tls, timeout=5)
+        with guarded.get(url) as answer:
+            assert answer.status == 200
+            return b"".join(answer.chunks())
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[tuple[int, ssl.SSLContext]]:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(*NAMES).configure_cert(context)
+    with _serving(context) as port:
+        trusting = ssl.create_default_context()
+        authority.configure_trust(trusting)
+        yield port, trusting
+
+
+@contextmanager
+def _serving(context: ssl.SSLContext) -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
+        server.daemon_threads = True
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def world(server: tuple[int, ssl.SSLContext]) -> World:
+    loopback = ipaddress.ip_address("127.0.0.1")
+    return World(
+        *server,
+        answers={
+            "data.example": [[PUBLIC]],
+            "other.example": [[ELSEWHERE]],
+            "inside.example": [[loopback]],
+            "turning.example": [[PUBLIC], [loopback]],
+            "both.example": [[PUBLIC, loopback]],
+            "link-local.example": [[ipaddress.ip_address("169.254.169.254")]],
+            "mapped.example": [[ipaddress.ip_address("::ffff:10.0.0.1")]],
+            "nowhere.example": [[]],
+        },
+    )
+
+
+NOT_PUBLIC = (
+    "127.0.0.1",
+    "127.255.255.254",
+    "0.0.0.0",
+    "10.0.0.1",
+    "172.16.0.1",
+    "192.168.1.1",
+    "100.64.0.1",
+    "169.254.169.254",
+    "192.0.2.1",
+    "198.18.0.1",
+    "224.0.0.1",
+    "240.0.0.1",
+    "255.255.255.255",
+    "::",
+    "::1",
+    "fe80::1",
+    "fc00::1",
+    "fd12:3456::1",
+    "fec0::1",
+    "::127.0.0.1",
+    "::ffff:0:127.0.0.1",
+    "64:ff9b:1::7f00:1",
+    "ff02::1",
+    "2001:db8::1",
+    "::ffff:127.0.0.1",
+    "::ffff:169.254.169.254",
+    "64:ff9b::7f00:1",
+    "64:ff9b::a00:1",
+    "2002:7f00:1::",
+    "2002:a00:1::1",
+    "2001:0:4136:e378:8000:63bf:80ff:fffe",
+)
+
+
+@pytest.mark.parametrize("address", NOT_PUBLIC)
+def test_no_address_of_a_network_of_ones_own_is_public(address: str, world: World) -> None:
+    assert not is_public(ipaddress.ip_address(address))
+    with pytest.raises(RefusedError):
+        world.read(f"https://{f'[{address}]' if ':' in address else address}/")
+    assert world.dialled == []
+
+
+@pytest.mark.parametrize(
+    "address", ["93.184.215.14", "1.1.1.1", "2606:4700:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101"]
+)
+def test_addresses_of_the_internet_are_public(address: str) -> None:
+    assert is_public(ipaddress.ip_address(address))
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "2130706433",
+        "0x7f000001",
+        "0x7f.1",
+        "0177.0.0.1",
+        "127.1",
+        "017700000001",
+        "3232235777",
+        "0",
+        "0xa9fea9fe",
+        "localhost",
+    ],
+)
+def test_other_notations_of_such_addresses(host: str, world: World) -> None:
+    with pytest.raises(RefusedError, match="no address of the public Internet"):
+        world.read(f"https://{host}/archive.zip")
+    assert world.dialled == []
+
+
+@pytest.mark.parametrize("host", ["inside.example", "both.example", "link-local.example", "mapped.example"])
+def test_names_of_such_addresses(host: str, world: World) -> None:
+    with pytest.raises(RefusedError, match="no address of the public Internet"):
+        world.read(f"https://{host}/archive.zip")
+    assert world.dialled == []
+
+
+def test_the_address_that_was_checked_is_the_one_that_is_asked(world: World) -> None:
+    assert world.read("https://turning.example/a?b=c") == b"turning.example /a?b=c"
+    assert world.asked == ["turning.example"]
+    assert world.dialled == [PUBLIC]
+    # Its second answer is another address; whoever asks again, asks again.
+    with pytest.raises(RefusedError):
+        world.read("https://turning.example/a?b=c")
+    assert world.dialled == [PUBLIC]
+
+
+def test_redirects_are_followed_and_each_is_checked(world: World) -> None:
+    assert world.read("https://data.example/to?https://other.example/x.zip") == b"other.example /x.zip"
+    assert world.read("https://data.example/to?/x.zip") == b"data.example /x.zip"
+    assert world.dialled == [PUBLIC, ELSEWHERE, PUBLIC, PUBLIC]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "https://127.0.0.1/",
+        "https://[::1]/",
+        "https://[::ffff:10.0.0.1]/",
+        "https://2130706433/",
+        "https://inside.example/",
+        "https://169.254.169.254/latest/meta-data/",
+        "http://other.example/",
+        "ftp://other.example/",
+        "file:///etc/passwd",
+        "//127.0.0.1/",
+        "https://[",
+        "https://data.example/to?https://inside.example/",
+    ],
+)
+def test_redirects_to_such_addresses(target: str, world: World) -> None:
+    with pytest.raises(RefusedError):
+        world.read(f"https://data.example/to?{target}")
+    assert set(world.dialled) == {PUBLIC}
+
+
+def test_three_redirects_and_no_more(world: World) -> None:
+    def url(redirects: int) -> str:
+        return "https://data.example/to?" * redirects + "https://data.example/x"
+
+    assert world.read(url(3)) == b"data.example /x"
+    with pytest.raises(RefusedError, match="more than 3 times"):
+        world.read(url(4))
+    assert len(world.dialled) == 8
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "x",
+        "http://data.example/",
+        "file:///etc/passwd",
+        "gopher://data.example/",
+        "https://",
+        "https:///x",
+        "https://user@data.example/",
+        "https://user:word@data.example/",
+        "https://data.example:0/",
+        "https://data.example:99999/",
+        "https://data.example:/",
+        "https://data.example\\@inside.example/",
+        "https://data.example/\r\nHost: inside.example",
+        "https://data example/",
+        "https://dätä.example/",
+        "https://[::1",
+        "https://.data.example/",
+        "https://data..example/",
+        "https://data.example./",
+        "https://-x/",
+        f"https://{'x' * 64}.example/",
+        f"https://{'x.' * 200}example/",
+        "https://?/",
+        "https://[fe80::1%25eth0]/",
+        "https://data.example/" + "x" * 3000,
+    ],
+)
+def test_what_is_no_url_to_be_asked(url: str, world: World) -> None:
+    with pytest.raises(RefusedError):
+        check_url(url)
+    with pytest.raises(RefusedError):
+        world.read(url)
+    assert world.dialled == []
+
+
+def test_a_certificate_of_another_name_is_not_accepted(world: World) -> None:
+    with pytest.raises(ssl.SSLCertVerificationError):
+        Outbound(resolve=lambda *_: [PUBLIC], dial=world.dial, tls=world.tls).get("https://bank.example/").__enter__()
+
+
+def test_a_name_without_an_address(world: World) -> None:
+    with pytest.raises(OSError, match="has no address"):
+        world.read("https://nowhere.example/")
+
+
+def test_networks_that_the_operator_names(world: World) -> None:
+    networks = [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("fd00::/8")]
+    for url in ("http://127.0.0.1:80/", "https://127.0.0.1/", "http://[fd00::1]/", "http://[::ffff:127.0.0.1]/"):
+        check_url(url, networks)
+    for url in ("http://10.0.0.1/", "https://10.0.0.1/", "http://93.184.215.14/", "http://[fe80::1]/"):
+        with pytest.raises(RefusedError):
+            check_url(url, networks)
+    # By a name plain http is asked within these networks only.
+    guarded = Outbound(networks, resolve=world.resolve, dial=world.dial, timeout=5)
+    with pytest.raises(RefusedError, match="only https"):
+        guarded.get("http://data.example/").__enter__()
+    assert world.dialled == []
+    with pytest.raises((outbound.ExchangeError, ConnectionError)), guarded.get("http://inside.example/"):
+        pass  # The server there speaks TLS.
+    assert world.dialled == [ipaddress.ip_address("127.0.0.1")]
+
+
+@contextmanager
+def _answering(parts: Iterable[bytes]) -> Iterator[str]:
+    """A server at loopback that sends these parts to whoever asks first; its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection, suppress(ConnectionError):
+                connection.recv(1000)
+                for part in parts:
+                    connection.sendall(part)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        thread.join()
+
+
+def _body(url: str, patience: float = 60.0) -> bytes:
+    local = Outbound([ipaddress.ip_network("127.0.0.0/8")], patience=patience)
+    with local.get(url) as answer:
+        return b"".join(answer.chunks())
+
+
+def test_an_answer_that_is_no_http() -> None:
+    with _answering([b"what?\r\n\r\n"]) as url, pytest.raises(outbound.ExchangeError):
+        _body(url)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("parts", "body"),
+    [
+        ([HEAD, b"Content-Length: 4\r\n\r\n", b"wh", b"ole"], b"whol"),
+        ([HEAD, b"Content-Length: 0\r\n\r\n"], b""),
+        ([HEAD, b"\r\n", b"to its end"], b"to its end"),
+        ([HEAD, b"Transfer-Encoding: chunked\r\n\r\n", b"3\r\nabc\r\n", b"0\r\n\r\n"], b"abc"),
+    ],
+)
+def test_a_body_arrives_as_it_was_announced(parts: list[bytes], body: bytes) -> None:
+    with _answering(parts) as url:
+        assert _body(url) == body
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [HEAD, b"Content-Length: 100\r\n\r\n", b"only this"],
+        [HEAD, b"Content-Length: 100\r\n\r\n"],
+        [HEAD, b"Transfer-Encoding: chunked\r\n\r\n", b"f\r\nonly this"],
+        [HEAD[:5]],
+    ],
+)
+def test_an_answer_that_breaks_off_is_no_whole_one(parts: list[bytes]) -> None:
+    with _answering(parts) as url, pytest.raises(outbound.ExchangeError):
+        _body(url)
+
+
+@pytest.mark.parametrize("head", [HEAD + b"X-Slow: ", HEAD + b"\r\n"], ids=["head", "body"])
+def test_who_sends_a_byte_now_and_then_is_given_up(head: bytes) -> None:
+    def drip() -> Iterator[bytes]:
+        yield head
+        while True:
+            time.sleep(0.05)
+            yield b"."
+
+    began = time.monotonic()
+    with _answering(drip()) as url:
+        with pytest.raises((outbound.ExchangeError, TimeoutError)):
+            _body(url, patience=0.5)
+        assert 0.4 < time.monotonic() - began < 3
+
+
+def test_who_is_slow_but_goes_on_is_waited_for() -> None:
+    def steady() -> Iterator[bytes]:
+        yield HEAD + b"\r\n"
+        for _ in range(10):
+            time.sleep(0.1)
+            yield bytes(outbound.SLOWEST // 5)
+
+    with _answering(steady()) as url:
+        assert len(_body(url, patience=0.5)) == outbound.SLOWEST // 5 * 10
