@@ -1,4 +1,5 @@
-"""Known vulnerabilities of the pinned packages, by pip-audit and OSV. Exit status 1 if there are any; 0 without a network."""
+"""Known vulnerabilities of the pinned packages, by pip-audit and OSV. Exit status 1 if there are any; 0 without a
+network."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Make `build/root`, a folder in which the package lies as it is installed, for tools that read files and ask no finder; then
-run a command in it: `import_root.py lint-imports --config ../../pyproject.toml`. It holds links only.
+"""Make `build/root`, a folder in which the package lies as it is installed, for tools that read files and ask no
+finder; then run a command in it: `import_root.py lint-imports --config ../../pyproject.toml`. It holds links only.
 """
 
 from __future__ import annotations

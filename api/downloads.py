@@ -21,7 +21,8 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 
 
 def content(request: Request, blobs: BlobStore, sha256: str, *, name: str, media_type: str) -> Response:
-    """The blob `sha256` as an attachment called `name`. A whole download is verified: one that is damaged never arrives complete.
+    """The blob `sha256` as an attachment called `name`. A whole download is verified: one that is damaged never arrives
+    complete.
 
     Raises UnsatisfiableRangeError, BlobMissingError, BlobCorruptError.
     """

@@ -1,4 +1,5 @@
-"""What a specification could find, by arithmetic alone; what nothing can meet is refused with the nearest that could."""
+"""What a specification could find, by arithmetic alone; what nothing can meet is refused with the nearest that
+could."""
 
 from __future__ import annotations
 
@@ -63,8 +64,8 @@ def survey(spec: ResolvedSpec) -> Survey:
 def expected_seconds(spec: ResolvedSpec, macs: int, past: Sequence[Past]) -> float | None:
     """Device time, in proportion to what earlier searches by the method took for their work; None without any.
 
-    Work is epochs (of every trial that trains) x training images x MACs of the largest candidate: what a method trains for
-    most of its time. Searches whose specification this release does not understand are left out.
+    Work is epochs (of every trial that trains) x training images x MACs of the largest candidate: what a method trains
+    for most of its time. Searches whose specification this release does not understand are left out.
     """
     done = seconds = 0.0
     for search in past:
@@ -82,7 +83,8 @@ def _work(spec: ResolvedSpec, macs: int) -> float:
 
 
 def refused_parameters(spec: SearchSpec, detail: str) -> InvalidError:
-    """The problem of a method whose parameters are not valid: methods begin the message with the field, if one is to blame."""
+    """The problem of a method whose parameters are not valid: methods begin the message with the field, if one is to
+    blame."""
     field, separator, _ = detail.partition(":")
     known = separator and field in type(spec.method).model_fields
     path = ["method", field] if known else ["method"]

@@ -1,4 +1,5 @@
-"""From the points of a search to its front. Costs are minimised, `selection_top1` is maximised; baselines stay outside."""
+"""From the points of a search to its front. Costs are minimised, `selection_top1` is maximised; baselines stay
+outside."""
 
 from __future__ import annotations
 
@@ -85,7 +86,8 @@ class Found:
         return all(metrics.get(bound.key) is not None and bound.holds(metrics) for bound in self._constraints)
 
     def measured(self) -> list[FoundPoint]:
-        """The feasible candidates whose accuracy is known, dominated or not: a bound may be on a cost that is no objective."""
+        """The feasible candidates whose accuracy is known, dominated or not: a bound may be on a cost that is no
+        objective."""
         return [
             point for point in self.candidates if self.feasible(point) and point.row.metrics.get(ACCURACY) is not None
         ]

@@ -33,13 +33,14 @@ class Once:
         self._key = key
 
     def __call__(self, effect: Callable[[Session], Answer]) -> Response:
-        """The answer of `effect`, or the stored one. Raises KeyInFlightError, KeyReusedError, and what `effect` raises."""
+        """The answer of `effect`, or the stored one. Raises KeyInFlightError, KeyReusedError, and what `effect`
+        raises."""
         given, _ = self._done(effect, lambda answer: answer)
         return _response(given)
 
     def with_secret(self, effect: Callable[[Session], Answer]) -> Response:
-        """The answer of `effect`, which shows a secret and is not stored: of the same request again is told what the first
-        one made, which its `Location` names. Raises ShownOnceError, and what a call raises."""
+        """The answer of `effect`, which shows a secret and is not stored: of the same request again is told what the
+        first one made, which its `Location` names. Raises ShownOnceError, and what a call raises."""
         given, is_stored = self._done(effect, lambda answer: Answer(answer.status, answer.headers, b""))
         if is_stored:
             made = given.headers["Location"]
@@ -51,7 +52,8 @@ class Once:
         return _response(given)
 
     def _done(self, effect: Callable[[Session], Answer], kept: Callable[[Answer], Answer]) -> tuple[Answer, bool]:
-        """What is stored for the key, and True; otherwise the answer of `effect`, of which `kept` is stored from now on."""
+        """What is stored for the key, and True; otherwise the answer of `effect`, of which `kept` is stored from now
+        on."""
         with transaction(self._engine) as session:
             if self._key is None:
                 return effect(session), False

@@ -17,8 +17,8 @@ _ARRIVAL_SECONDS = 0.5
 
 
 class BodyLimit:
-    """Refuses bodies above `MAX_BYTES` with 413, whether their length is announced or not. An upload's is streamed and has
-    a cap of its own."""
+    """Refuses bodies above `MAX_BYTES` with 413, whether their length is announced or not. An upload's is streamed and
+    has a cap of its own."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

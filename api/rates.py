@@ -1,5 +1,5 @@
-"""How often somebody may ask: a bucket of tokens each, filled at a steady rate. All processes of the API share the buckets in
-Redis; while that is away each process has its own."""
+"""How often somebody may ask: a bucket of tokens each, filled at a steady rate. All processes of the API share the
+buckets in Redis; while that is away each process has its own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ _ANSWER_SECONDS: Final = 0.5
 _AWAY_SECONDS: Final = 1.0
 """Before Redis is asked again: no request waits for one that is known to be away."""
 
-# All that is kept of a bucket is when it will be full, by the clock of Redis. Tokens that are missing are the time until then.
+# All that is kept of a bucket is when it will be full, by the clock of Redis. Tokens that are missing are the time
+# until then.
 _TAKE: Final = """
 local now = redis.call('TIME')
 now = now[1] + now[2] / 1000000

@@ -1,4 +1,5 @@
-"""The content of a dataset or of weights as it arrives: begun, kept after an interruption, finished. Each step is a transaction."""
+"""The content of a dataset or of weights as it arrives: begun, kept after an interruption, finished. Each step is a
+transaction."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ class Row(Protocol):
 
 
 class Table(Protocol):
-    """The queries of a kind of resource that takes uploads: the modules `paretofit.db.datasets` and `paretofit.db.weights`."""
+    """The queries of a kind of resource that takes uploads: the modules `paretofit.db.datasets` and
+    `paretofit.db.weights`."""
 
     def get(self, session: Session, tenant: str, resource_id: str, /) -> Row | None: ...
 
@@ -47,9 +49,9 @@ class Table(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """Receives the content of one row of `table`. `kind` names the row in messages (`dataset`), `path` is where rows are listed.
-    `max_bytes` is a limit besides that of all uploads. `check_head` is given the first bytes before any is written, and may
-    raise a ProblemError: then nothing is kept."""
+    """Receives the content of one row of `table`. `kind` names the row in messages (`dataset`), `path` is where rows
+    are listed. `max_bytes` is a limit besides that of all uploads. `check_head` is given the first bytes before any is
+    written, and may raise a ProblemError: then nothing is kept."""
 
     service: Services
     table: Table
@@ -61,9 +63,11 @@ class Receiver:
     check_head: Callable[[bytes], None] | None = None
 
     async def receive(self, request: Request, content_range: str | None) -> None:
-        """Store a request's body, and with its last part hand the content on. What arrived before a disconnection stays.
+        """Store a request's body, and with its last part hand the content on. What arrived before a disconnection
+        stays.
 
-        Raises NotFoundError, NotUploadableError, QuotaExceededError, and what `Uploads.writing` and `Uploads.receive` raise.
+        Raises NotFoundError, NotUploadableError, QuotaExceededError, and what `Uploads.writing` and `Uploads.receive`
+        raise.
         """
         part = Part.of(content_range, request.headers.get("content-length"))
         await run_in_threadpool(self._find)
@@ -98,7 +102,8 @@ class Receiver:
             quotas.admit_bytes(session, self.tenant, self.service.settings, more=more)
             if row.source["kind"] != "upload":
                 raise problems.NotUploadableError(
-                    f"its source is {row.source['kind']!r}: POST {self.path} with source {{'kind': 'upload'}} to send content"
+                    f"its source is {row.source['kind']!r}: POST {self.path} with source {{'kind': 'upload'}} to send "
+                    "content"
                 )
             if not self.table.start_upload(session, self.tenant, self.resource_id):
                 raise problems.NotUploadableError(
@@ -106,8 +111,8 @@ class Receiver:
                 )
 
     def _keep(self) -> None:
-        """Count what has arrived from now on. Nothing of it stays if it is more than the tenant may have: others were quicker,
-        or its size was not announced."""
+        """Count what has arrived from now on. Nothing of it stays if it is more than the tenant may have: others were
+        quicker, or its size was not announced."""
         arrived = self.service.uploads.arrived(self.resource_id)
         try:
             with transaction(self.service.engine) as session:

@@ -33,8 +33,10 @@ def _page(document: Mapping[str, Any]) -> Iterator[str]:
     info = document["info"]
     yield f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(info['title'])}: API</title>"
     yield "<meta name=viewport content='width=device-width'><link rel=stylesheet href='/docs/style.css'>"
-    yield f"<h1>{escape(info['title'])}, version {escape(info['version'])}</h1><p>{escape(info.get('description', ''))}</p>"
-    yield "<p>The same for programs: <a href='/openapi.json'>/openapi.json</a>. What a key needs stands at the right.</p>"
+    yield f"<h1>{escape(info['title'])}, version {escape(info['version'])}</h1>"
+    yield f"<p>{escape(info.get('description', ''))}</p>"
+    yield "<p>The same for programs: <a href='/openapi.json'>/openapi.json</a>. What a key needs stands at the right."
+    yield "</p>"
     by_tag: dict[str, list[tuple[str, str, Mapping[str, Any]]]] = {}
     for path, methods in document["paths"].items():
         for method in _METHODS:
@@ -58,8 +60,10 @@ def _page(document: Mapping[str, Any]) -> Iterator[str]:
 
 def _operation(path: str, method: str, operation: Mapping[str, Any]) -> Iterator[str]:
     needs = {scope for each in operation.get("security", []) for scopes in each.values() for scope in scopes}
-    yield f"<details id='{escape(operation['operationId'])}'><summary><span class=needs>{escape(', '.join(needs))}</span>"
-    yield f"<span class=method>{method.upper()}</span> <code>{escape(path)}</code> {escape(operation.get('summary', ''))}"
+    yield f"<details id='{escape(operation['operationId'])}'><summary>"
+    yield f"<span class=needs>{escape(', '.join(needs))}</span>"
+    yield f"<span class=method>{method.upper()}</span> <code>{escape(path)}</code> "
+    yield escape(operation.get("summary", ""))
     yield f"</summary><p>{escape(operation.get('description', ''))}</p>"
     if operation.get("parameters"):
         rows = [

@@ -39,9 +39,9 @@ Tenant = Annotated[str, Depends(tenant)]
 class Guard:
     """Refuses what is not for this service, before anything of it is read.
 
-    Without a bootstrap key it answers for loopback's own names only, so that no web page reaches it under a name that was
-    made to resolve there. With one, every `/v1` route needs a key or a session, with the scope that `paretofit.api.access` says. No
-    page of another origin changes anything.
+    Without a bootstrap key it answers for loopback's own names only, so that no web page reaches it under a name that
+    was made to resolve there. With one, every `/v1` route needs a key or a session, with the scope that
+    `paretofit.api.access` says. No page of another origin changes anything.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, authenticate: Authenticator, rates: Rates) -> None:
@@ -112,7 +112,8 @@ class Hosts:
         # No name resolves to a plain address but itself.
         if host not in self._names and (self._local or not _is_address(host)):
             raise problems.MisdirectedError(
-                "this service does not answer for that name: use its address, or add the name to PARETOFIT_ALLOWED_HOSTS"
+                "this service does not answer for that name: use its address, or add the name to "
+                "PARETOFIT_ALLOWED_HOSTS"
             )
 
 

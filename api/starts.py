@@ -30,8 +30,8 @@ class FoundStart:
 
 
 def found(session: Session, tenant: str, spec: SearchSpec) -> FoundStart | None:
-    """The start of a specification; None: its method trains from scratch. Raises InvalidError for one that does not exist, is another
-    tenant's, or is not ready."""
+    """The start of a specification; None: its method trains from scratch. Raises InvalidError for one that does not
+    exist, is another tenant's, or is not ready."""
     start = spec.method.start
     if start is None:
         return None
@@ -40,15 +40,15 @@ def found(session: Session, tenant: str, spec: SearchSpec) -> FoundStart | None:
     if start.point is not None:
         return _point(session, tenant, start.point, _field(spec.method, "point"))
     raise _refused(
-        "the service reads no files of its machine: add the file by `paretofit weights add FILE`, and give the name of the "
-        "weights as start.weights",
+        "the service reads no files of its machine: add the file by `paretofit weights add FILE`, and give the name "
+        "of the weights as start.weights",
         _field(spec.method, "file"),
     )
 
 
 def of_search(session: Session, row: SearchRow) -> FoundStart | None:
-    """The start of an accepted search, from the copy that it keeps; None: it has none, or was accepted by a version that recorded
-    none."""
+    """The start of an accepted search, from the copy that it keeps; None: it has none, or was accepted by a version
+    that recorded none."""
     artifact = artifacts.initial(session, row.id)
     if artifact is None or row.spec.get("start") is None:
         return None

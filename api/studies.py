@@ -1,7 +1,7 @@
 """A search as a study of Optuna's: its points are the study's trials.
 
-The form is Optuna's journal (`optuna.storages.JournalStorage`), a line of JSON for each operation, which needs no Optuna
-to be written; Optuna and its dashboard open the file.
+The form is Optuna's journal (`optuna.storages.JournalStorage`), a line of JSON for each operation, which needs no
+Optuna to be written; Optuna and its dashboard open the file.
 """
 
 from __future__ import annotations
@@ -148,8 +148,8 @@ def _of_trial(trial: TrialRow) -> _Trial:
 
 
 def _distributions(configs: Sequence[Mapping[str, Scalar]]) -> dict[str, dict[str, Any]]:
-    """What each parameter was drawn from, as far as the points show it: from the least to the most of numbers, one of the
-    others."""
+    """What each parameter was drawn from, as far as the points show it: from the least to the most of numbers, one of
+    the others."""
     values: dict[str, list[Scalar]] = {}
     for config in configs:
         for name, value in config.items():

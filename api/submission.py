@@ -21,16 +21,16 @@ from paretofit.search.spec import ResolvedSpec, SearchSpec
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A specification with what its dataset and its start are, and the file of the start, which stays until the transaction
-    ends."""
+    """A specification with what its dataset and its start are, and the file of the start, which stays until the
+    transaction ends."""
 
     spec: ResolvedSpec
     initial: Blob | None
 
 
 def resolve(session: Session, tenant: str, spec: SearchSpec, start: FoundStart | None = None) -> Resolved:
-    """`start` is the specification's, where it is known. Raises InvalidError for an unknown dataset or start, for parameters that fit neither, and for a device that no live worker
-    offers; DatasetNotReadyError."""
+    """`start` is the specification's, where it is known. Raises InvalidError for an unknown dataset or start, for
+    parameters that fit neither, and for a device that no live worker offers; DatasetNotReadyError."""
     row = datasets.get(session, tenant, spec.dataset_id)
     if row is None:
         detail = f"no dataset {spec.dataset_id!r}; GET /v1/datasets lists yours"
@@ -59,7 +59,8 @@ def accept(
     start: FoundStart | None = None,
     **provenance: str,
 ) -> SearchRow:
-    """A new search. `start` is that of the specification, where it is known. Raises what `resolve` does, InfeasibleError and QuotaExceededError."""
+    """A new search. `start` is that of the specification, where it is known. Raises what `resolve` does,
+    InfeasibleError and QuotaExceededError."""
     resolved = resolve(session, tenant, spec, start)
     survey = feasibility.survey(resolved.spec)
     quotas.admit_search(session, tenant, settings)

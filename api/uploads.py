@@ -91,8 +91,8 @@ class Uploads:
     async def receive(
         self, file: BinaryIO, part: Part, body: AsyncIterator[bytes], *, max_bytes: int | None = None
     ) -> int:
-        """Append a request's body and return how many bytes of the file are there then. `max_bytes` is a limit of this kind of
-        file, besides that of all uploads.
+        """Append a request's body and return how many bytes of the file are there then. `max_bytes` is a limit of this
+        kind of file, besides that of all uploads.
 
         What arrived before a disconnection stays. Raises UploadOffsetError, TooLargeError (and keeps nothing),
         NoSpaceError, ClientDisconnect.

@@ -1,4 +1,5 @@
-"""Who waits for a search's events is woken by one subscription of the process with Redis, and looks by itself besides."""
+"""Who waits for a search's events is woken by one subscription of the process with Redis, and looks by itself
+besides."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """How accurate FD-MobileNet is against MobileNetV1 at equal multiply-accumulates, in the paper's two smallest budgets.
 
 Fashion-MNIST, 12,000 images, 32 pixels; FD-MobileNet at widths 0.5 and 0.25, MobileNetV1 at the width whose MACs are
-nearest; the same recipe for all, three seeds, `top1` on the 10,000 test images. Goal: FD-MobileNet is better in the mean
-(Qin et al., arXiv 1802.03750, table 3: by 5.6 and 5.5 points on ImageNet).
+nearest; the same recipe for all, three seeds, `top1` on the 10,000 test images. Goal: FD-MobileNet is better in the
+mean (Qin et al., arXiv 1802.03750, table 3: by 5.6 and 5.5 points on ImageNet).
 
 A run that was interrupted goes on (`benchmarks.searches`).
 """

@@ -1,8 +1,8 @@
 """How fast FD-MobileNet is against MobileNetV1 and ShuffleNetV1 at about 140, 40 and 12 million multiply-accumulates.
 
-224 pixels, 1000 classes, batch 1, one thread, normalisation folded; ONNX Runtime and ncnn, all networks interleaved in one
-run, medians. Goals: the paper's ratios, which are ncnn's on one ARM core (Qin et al., arXiv 1802.03750, table 6): 1.1 times
-as fast as MobileNetV1; 1.3, 1.45 and 1.8 times as fast as ShuffleNetV1.
+224 pixels, 1000 classes, batch 1, one thread, normalisation folded; ONNX Runtime and ncnn, all networks interleaved in
+one run, medians. Goals: the paper's ratios, which are ncnn's on one ARM core (Qin et al., arXiv 1802.03750, table 6):
+1.1 times as fast as MobileNetV1; 1.3, 1.45 and 1.8 times as fast as ShuffleNetV1.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Chromium, 1280 x 900, on the machine that also runs the API: from the start of t
 painted and its controls answer (the page marks that after its first whole frame), first with an empty cache, then with
 what a browser keeps; and the longest task of the main thread within two seconds after that, which is the longest that
 anybody waits for an answer. Then a budget is typed, and dominated points are hidden and shown: each from the key to the
-next frame on the screen, in the picture that comes with the page and in Plotly's, which comes once the chart is pointed at
-(`pointed`, of which nothing is claimed: seconds until then).
+next frame on the screen, in the picture that comes with the page and in Plotly's, which comes once the chart is pointed
+at (`pointed`, of which nothing is claimed: seconds until then).
 
 Goals: 1 s; 0.2 s for each answer ("good" of Interaction to Next Paint, web.dev/articles/inp).
 """

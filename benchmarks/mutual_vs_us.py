@@ -1,14 +1,16 @@
 """What a network learns from its narrower ones at other resolutions: MutualNet against US-Net, US-Net+ and networks
 trained one by one, on Fashion-MNIST (10,000 training images), with three seeds.
 
-All get the same total training compute, that of four single networks trained for 5 and for 20 epochs: the multiply-accumulates of
-all forward passes, polish and its teacher counted (`paretofit.search.methods.mutualnet.budget`). The weight-sharing methods train the same
-FD-MobileNet by the default recipe. US-Net finds networks at the largest resolution, US-Net+ and MutualNet at all four. Compared is
-the hypervolume of the fronts by selection accuracy, of all with the same bounds, mean of the seeds:
+All get the same total training compute, that of four single networks trained for 5 and for 20 epochs: the
+multiply-accumulates of all forward passes, polish and its teacher counted
+(`paretofit.search.methods.mutualnet.budget`). The weight-sharing methods train the same FD-MobileNet by the default
+recipe. US-Net finds networks at the largest resolution, US-Net+ and MutualNet at all four. Compared is the hypervolume
+of the fronts by selection accuracy, of all with the same bounds, mean of the seeds:
 
 - `mutualnet_over_us_net_plus_N`, `us_net_plus_over_us_net_N`: goal above 0.
 - `mutualnet_over_singles_N`: goal above 0 at 20 epochs, above -.02 at 5.
-- `least_gain_over_singles_20`: of the four configurations the least gain of the best MutualNet point that costs no more.
+- `least_gain_over_singles_20`: of the four configurations the least gain of the best MutualNet point that costs no
+  more.
 
 A run that was interrupted goes on (`benchmarks.searches`).
 """

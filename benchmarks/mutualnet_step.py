@@ -1,8 +1,8 @@
 """Images trained on per second by MutualNet's step, against the step as its authors published it, in plain PyTorch.
 
-MobileNetV1, widths .25 to 1, four resolutions, two threads, float32 on the CPU; batches of 16 images of 224 pixels and of
-64 images of 64 pixels. Goal: twice the plain step's, in each. Both take the same steps (widths and resolutions) in turn,
-each in a process of its own, because ours sets up the process's allocator as the trainer does.
+MobileNetV1, widths .25 to 1, four resolutions, two threads, float32 on the CPU; batches of 16 images of 224 pixels and
+of 64 images of 64 pixels. Goal: twice the plain step's, in each. Both take the same steps (widths and resolutions) in
+turn, each in a process of its own, because ours sets up the process's allocator as the trainer does.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """What searches find on a user's photos: a small, real, imbalanced set, with default recipes.
 
-The photos: clothing-dataset-small (CC0, github.com/alexeygrigorev/clothing-dataset-small, commit 1196151), 10 classes, published
-split, at most 144 pixels. `--data ARCHIVE` names a local copy in the published layout (`train/ validation/ test/`), else it is
-downloaded. Majority class of the training split: 14.0 % of the test split. All accuracies are on the published test split.
+The photos: clothing-dataset-small (CC0, github.com/alexeygrigorev/clothing-dataset-small, commit 1196151), 10 classes,
+published split, at most 144 pixels. `--data ARCHIVE` names a local copy in the published layout (`train/ validation/
+test/`), else it is downloaded. Majority class of the training split: 14.0 % of the test split. All accuracies are on
+the published test split.
 
-- a: one network from trained weights, on one thread. b: MutualNet from trained weights, on two threads, against what its parts
-  give and against networks that are fine-tuned one by one in the same total compute. c: from scratch.
+- a: one network from trained weights, on one thread. b: MutualNet from trained weights, on two threads, against what
+  its parts give and against networks that are fine-tuned one by one in the same total compute. c: from scratch.
 - `*_minutes`: of the whole search, without the download of weights.
 
 A run that was interrupted goes on (`benchmarks.searches`).

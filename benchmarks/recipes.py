@@ -1,11 +1,13 @@
-"""The ablation behind the default recipes (`paretofit.search.methods.recipe`): photos of clothes (`benchmarks.photos`) and Fashion-MNIST.
+"""The ablation behind the default recipes (`paretofit.search.methods.recipe`): photos of clothes (`benchmarks.photos`)
+and Fashion-MNIST.
 
-Each claim compares what the default finds with the best of its alternatives, in test accuracy; its goal is to lose no more than
-two points, about a standard error of 372 photos. Single networks, one seed, each on one thread.
+Each claim compares what the default finds with the best of its alternatives, in test accuracy; its goal is to lose no
+more than two points, about a standard error of 372 photos. Single networks, one seed, each on one thread.
 
-- From trained weights: `backbone_rate` .03, .1 and .3 by 600 and 2,000 steps, MobileNetV2 at 64 px and FD-MobileNet at 96 px.
-- From scratch: learning rates from .025 to .15 at batch size 64, with and without a limit of the gradient's norm, FD-MobileNet x .5
-  on photos and x .25 on 10,000 garments.
+- From trained weights: `backbone_rate` .03, .1 and .3 by 600 and 2,000 steps, MobileNetV2 at 64 px and FD-MobileNet at
+  96 px.
+- From scratch: learning rates from .025 to .15 at batch size 64, with and without a limit of the gradient's norm,
+  FD-MobileNet x .5 on photos and x .25 on 10,000 garments.
 
 A run that was interrupted goes on (`benchmarks.searches`).
 """

@@ -1,10 +1,10 @@
 """What a learned allocation gains on Fashion-MNIST: narrow ScaleNet-20s at the MACs of the plain ResNet, 3 seeds.
 
-For each seed one search trains the seed network, and by one recipe the learned structure, even parts, channels at random and
-the largest scale alone (the plain ResNet). Accuracies are on the report split, on which nothing is chosen.
+For each seed one search trains the seed network, and by one recipe the learned structure, even parts, channels at
+random and the largest scale alone (the plain ResNet). Accuracies are on the report split, on which nothing is chosen.
 
-- `learned_over_even`, `learned_over_random`, `learned_over_single`: percentage points that the learned structure is better
-  by, mean over the seeds. Goal: 0.
+- `learned_over_even`, `learned_over_random`, `learned_over_single`: percentage points that the learned structure is
+  better by, mean over the seeds. Goal: 0.
 - `macs_spread`: the most MACs of any network over the least, of those compared. Goal: 1.1.
 
 A run that was interrupted goes on (`benchmarks.searches`).

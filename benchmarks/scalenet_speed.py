@@ -1,14 +1,14 @@
 """ScaleNet-50's faster form at 224 pixels, against its published form and against ResNeXt-50 (32x4d).
 
-One thread on one image, and all threads on 8; in torch with both memory formats and in ONNX Runtime; all cases of a setting
-by turns, so in one interleaved run. ResNeXt-50 takes 4.23 GMACs, ScaleNet-50 3.82.
+One thread on one image, and all threads on 8; in torch with both memory formats and in ONNX Runtime; all cases of a
+setting by turns, so in one interleaved run. ResNeXt-50 takes 4.23 GMACs, ScaleNet-50 3.82.
 
 - `nchw_speedup_*`, `channels_last_speedup_*`: the faster form over the published one, both given images of that format.
   Goals: 1.2 and 1.1.
-- `resnext_*`: the faster form over ResNeXt-50, its normalisations folded too, given images of the same format.
-  Goals: 1.1 on one thread, 1.25 on all. The paper has 147 against 93 ms on one GPU (Li et al., arXiv 1904.09460, table 5).
-- `onnx_speedup_*`, `resnext_onnx_*`: the same in ONNX Runtime, whose graph optimiser folds the normalisations of all; there
-  each block has the form that ONNX Runtime runs fastest.
+- `resnext_*`: the faster form over ResNeXt-50, its normalisations folded too, given images of the same format. Goals:
+  1.1 on one thread, 1.25 on all. The paper has 147 against 93 ms on one GPU (Li et al., arXiv 1904.09460, table 5).
+- `onnx_speedup_*`, `resnext_onnx_*`: the same in ONNX Runtime, whose graph optimiser folds the normalisations of all;
+  there each block has the form that ONNX Runtime runs fastest.
 
 In the details, `*_resnext` is ResNeXt-50 as it is trained, its normalisations not folded.
 """

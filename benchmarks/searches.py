@@ -1,7 +1,7 @@
 """Searches that a benchmark runs without the service, side by side, and keeps.
 
-They are in PARETOFIT_HOME/cache/benchmarks, under a digest of their data and methods: one that was interrupted goes on where
-it was, one that is finished is told again.
+They are in PARETOFIT_HOME/cache/benchmarks, under a digest of their data and methods: one that was interrupted goes on
+where it was, one that is finished is told again.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ class Searches:
 
 
 def kept(benchmark: str, data: DatasetSpec, *described: object, archive: Path | None = None) -> Searches:
-    """A benchmark's, on this dataset (of an upload: from its archive), as long as it is described so. Raises what ingestion
-    raises."""
+    """A benchmark's, on this dataset (of an upload: from its archive), as long as it is described so. Raises what
+    ingestion raises."""
     content = () if archive is None else (hashlib.sha256(archive.read_bytes()).hexdigest(),)
     text = " ".join([data.model_dump_json(), *map(str, described), *content])
     folder = (

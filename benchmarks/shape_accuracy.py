@@ -1,11 +1,12 @@
-"""What a learned shape gains on Fashion-MNIST at the cost of the human-designed network: VGG-16s of a quarter of the channels.
+"""What a learned shape gains on Fashion-MNIST at the cost of the human-designed network: VGG-16s of a quarter of the
+channels.
 
-For each of 3 seeds, by one recipe: the human-designed network, the shape learned with its multiply-accumulates as the target, the
-shape learned freely, and the shape that compression (AutoSC) finds; for the first seed 20 random shapes at that cost too.
-Accuracies are on the report split, on which nothing is chosen.
+For each of 3 seeds, by one recipe: the human-designed network, the shape learned with its multiply-accumulates as the
+target, the shape learned freely, and the shape that compression (AutoSC) finds; for the first seed 20 random shapes at
+that cost too. Accuracies are on the report split, on which nothing is chosen.
 
-- `learned_over_human`, `learned_over_random_median`, `learned_over_random_best`: percentage points, of the means over the seeds.
-  Goal: 0.
+- `learned_over_human`, `learned_over_random_median`, `learned_over_random_best`: percentage points, of the means over
+  the seeds. Goal: 0.
 - `macs_spread`: the most MACs of any of these over the least. Goal: 1.05.
 - `autosc_over_human` (percentage points) and `autosc_macs` (share of the human-designed network's). Goals: 0 and 1.
 

@@ -1,12 +1,12 @@
 """Whether the shape that is learned depends on where learning began: VGG-16s of an eighth of the channels, 32 pixels.
 
-Four and six adaptors, each begun so that the last map has 4, 8 or 16 pixels, all learned freely on Fashion-MNIST by one recipe. The
-side of the map before each of the 13 convolutions tells a shape; the spread of shapes is the standard deviation of its binary
-logarithm over the networks, mean over the convolutions.
+Four and six adaptors, each begun so that the last map has 4, 8 or 16 pixels, all learned freely on Fashion-MNIST by one
+recipe. The side of the map before each of the 13 convolutions tells a shape; the spread of shapes is the standard
+deviation of its binary logarithm over the networks, mean over the convolutions.
 
 - `spread_over_initial`: the spread of the learned shapes over that of the shapes they began with. Goal: 0.5.
-- `deep_over_shallow`: mean factor of the deeper half of the adaptors over that of the shallower half; the paper finds that shallow
-  layers keep their size. Goal: 1.
+- `deep_over_shallow`: mean factor of the deeper half of the adaptors over that of the shallower half; the paper finds
+  that shallow layers keep their size. Goal: 1.
 
 A run that was interrupted goes on (`benchmarks.searches`).
 """

@@ -1,11 +1,11 @@
 """A training step of a network whose shape is learned, against one of the frozen network of the same sizes.
 
-Both on the CPU by turns, `alpha_interval` steps at a time, the alphas' own pass among those of the first; float32, batches of
-grey images of 32 pixels. The alphas hardly move, so that the sizes stay what they are in the frozen network.
+Both on the CPU by turns, `alpha_interval` steps at a time, the alphas' own pass among those of the first; float32,
+batches of grey images of 32 pixels. The alphas hardly move, so that the sizes stay what they are in the frozen network.
 
 - `step_over_frozen_*`: seconds of a learned step over those of a frozen one. Goal: 1.15.
-- `host_waits_per_step`: operations of a step without the alphas' pass at which the host would wait for a device, counted by
-  torch's profiler. Goal: 0. (On CUDA the tests let torch raise at any.)
+- `host_waits_per_step`: operations of a step without the alphas' pass at which the host would wait for a device,
+  counted by torch's profiler. Goal: 0. (On CUDA the tests let torch raise at any.)
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """Time that spatial sampling saves on a CPU, at batch 1, against the fastest dense form, on one thread and on all.
 
-Masks are fixed budgets at random positions, drawn from the seed: the worst case for memory, since learned masks are clustered. Their
-predictors are computed and counted. The dense network is the plain one, channels last, normalisation folded: the faster of
-`paretofit.search.export.fold` and of our own dense form, whose 1 x 1 convolutions are products of matrices where that measures faster.
+Masks are fixed budgets at random positions, drawn from the seed: the worst case for memory, since learned masks are
+clustered. Their predictors are computed and counted. The dense network is the plain one, channels last, normalisation
+folded: the faster of `paretofit.search.export.fold` and of our own dense form, whose 1 x 1 convolutions are products of
+matrices where that measures faster.
 
-- `NETWORK_share_D`: of the multiply-accumulates that zero fill saves at a density (predictors included), the share that is
-  saved of the time: (1 - time / dense time) / (1 - MACs / dense MACs), for the whole network at 448 pixels. Goal: .65 up to a
-  density of .35.
+- `NETWORK_share_D`: of the multiply-accumulates that zero fill saves at a density (predictors included), the share that
+  is saved of the time: (1 - time / dense time) / (1 - MACs / dense MACs), for the whole network at 448 pixels. Goal:
+  .65 up to a density of .35.
 - `NETWORK_slowest`: the longest time over the dense one, of the densities .1 to .7. Goal: 1.02.
 - `bottleneck_WIDTH_MAP_slowest`: the same of a bottleneck of ResNet-50 by itself.
 

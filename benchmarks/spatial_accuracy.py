@@ -1,14 +1,16 @@
-"""How accurate networks with masks are on Fashion-MNIST against smaller images and other masks: narrow WideResNets, 3 seeds.
+"""How accurate networks with masks are on Fashion-MNIST against smaller images and other masks: narrow WideResNets, 3
+seeds.
 
-For each seed one search trains, by one recipe, networks of two densities with stochastic masks, and for each of them masks
-without noise, rectified gates, and the plain network on images so small that it takes no more multiply-accumulates. Accuracies
-are on the report split, on which nothing is chosen; MACs count what the masks compute, and latencies are those of the form
-that computes no more, on one thread.
+For each seed one search trains, by one recipe, networks of two densities with stochastic masks, and for each of them
+masks without noise, rectified gates, and the plain network on images so small that it takes no more
+multiply-accumulates. Accuracies are on the report split, on which nothing is chosen; MACs count what the masks compute,
+and latencies are those of the form that computes no more, on one thread.
 
-- `sampled_over_KIND`: percentage points by which stochastic masks are better, mean over the seeds and densities. Goal: 0 over
-  `uniform` (the paper, detection: at equal accuracy a third fewer MACs), -1 over the others.
+- `sampled_over_KIND`: percentage points by which stochastic masks are better, mean over the seeds and densities. Goal:
+  0 over `uniform` (the paper, detection: at equal accuracy a third fewer MACs), -1 over the others.
 - `macs_over_uniform`: their multiply-accumulates over those of the smaller images, mean. Goal: 1.1.
-- `latency_over_uniform`: their milliseconds, in the form that computes no more, over those of the smaller images. Goal: 1.1.
+- `latency_over_uniform`: their milliseconds, in the form that computes no more, over those of the smaller images. Goal:
+  1.1.
 
 A run that was interrupted goes on (`benchmarks.searches`).
 """

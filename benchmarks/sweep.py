@@ -1,7 +1,7 @@
 """What a sweep costs, of a network trained on Fashion-MNIST: 16 widths x 4 resolutions.
 
-- `adaptive_hypervolume_share`: the hypervolume of the front that the adaptive sweep finds, over that of the front of the
-  full grid, of networks that both measured on all selection images; the least of the seeds. Goal: 0.99.
+- `adaptive_hypervolume_share`: the hypervolume of the front that the adaptive sweep finds, over that of the front of
+  the full grid, of networks that both measured on all selection images; the least of the seeds. Goal: 0.99.
 - `adaptive_images_share`: the images that the adaptive sweep passed through networks, calibration counted, over those
   of the full grid; the most of the seeds. Goal: 0.3.
 - `grid_speedup`: the full grid against measuring each configuration by itself, with its own loaders for calibration

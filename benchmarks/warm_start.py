@@ -86,7 +86,8 @@ def add_dataset(client: httpx.Client) -> str:
 
 
 def search(client: httpx.Client, dataset_id: str, service: int) -> tuple[float, float]:
-    """Run a search to its end: seconds until it trained, and from the end of its last trainer until its front is seen."""
+    """Run a search to its end: seconds until it trained, and from the end of its last trainer until its front is
+    seen."""
     spec = {"name": "warm start", "dataset_id": dataset_id, "method": METHOD}
     accepted = ask(client, "POST", "/v1/searches", json=spec)
     path = f"/v1/searches/{accepted['id']}"

@@ -57,7 +57,8 @@ class Answer:
     _response: http.client.HTTPResponse = field(repr=False)
 
     def chunks(self, size: int = 64 * 1024) -> Iterator[bytes]:
-        """The body as it arrives, at most `size` bytes at once. Raises ExchangeError if it ends too early or is too slow."""
+        """The body as it arrives, at most `size` bytes at once. Raises ExchangeError if it ends too early or is too
+        slow."""
         try:
             while chunk := self._response.read1(size):
                 yield chunk
@@ -69,7 +70,8 @@ class Answer:
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is one of the public Internet, also if it hides another one (IPv4-mapped, NAT64, 6to4, Teredo)."""
+    """Whether an address is one of the public Internet, also if it hides another one (IPv4-mapped, NAT64, 6to4,
+    Teredo)."""
     if isinstance(address, IPv6Address):
         stands_for = address.ipv4_mapped or _nat64(address)
         if stands_for is not None:
@@ -252,7 +254,8 @@ def _within(address: Address, networks: Sequence[Network]) -> bool:
 
 
 def _literal(host: str) -> Address | None:
-    """The address that a host is, in whatever notation a resolver would take it for one (such as 2130706433, 0x7f.1)."""
+    """The address that a host is, in whatever notation a resolver would take it for one (such as 2130706433,
+    0x7f.1)."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:

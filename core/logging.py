@@ -30,7 +30,8 @@ _SHORTEST: Final = 8
 def configure(level: str) -> None:
     """Send everything that this process logs, by libraries too, to standard error as JSON lines.
 
-    No line holds a key, a webhook's secret or the password of a URL, whoever wrote it. Ids (request_id, search, trial, epoch) are bound by `structlog.contextvars.bound_contextvars`.
+    No line holds a key, a webhook's secret or the password of a URL, whoever wrote it. Ids (request_id, search, trial,
+    epoch) are bound by `structlog.contextvars.bound_contextvars`.
     """
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,

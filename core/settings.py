@@ -65,8 +65,8 @@ class Settings(BaseSettings):
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Names, separated by commas, that the API answers for besides loopback's and (beyond loopback) plain "
-        "addresses.",
+        description="Names, separated by commas, that the API answers for besides loopback's and (beyond loopback) "
+        "plain addresses.",
     )
     session_seconds: float = Field(default=12 * 3600, gt=0, description="How long a dashboard session lasts.")
     requests_per_second: float = Field(
@@ -99,8 +99,8 @@ class Settings(BaseSettings):
     )
     weights_sources: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("all",),
-        description="Named sources of trained weights that the service may fetch, separated by commas: all, or names of `paretofit "
-        "weights sources`. Empty or none: no source.",
+        description="Named sources of trained weights that the service may fetch, separated by commas: all, or names "
+        "of `paretofit weights sources`. Empty or none: no source.",
     )
     audit_seconds: float = Field(
         default=365 * 24 * 3600, gt=0, description="When entries of the audit log are removed."
@@ -118,8 +118,8 @@ class Settings(BaseSettings):
     )
     machine_lock: Path | None = Field(
         default=None,
-        description="File that trainings share and a latency measurement locks alone, one for all workers of a machine; "
-        "unset: HOME/machine.lock.",
+        description="File that trainings share and a latency measurement locks alone, one for all workers of a "
+        "machine; unset: HOME/machine.lock.",
     )
     lease_seconds: float = Field(default=120, gt=0, description="Lease of a running trial.")
     renew_seconds: float = Field(default=10, gt=0, description="How often a lease is renewed.")
@@ -192,7 +192,8 @@ class Settings(BaseSettings):
             opened = place.partition("{")[0]
             if blobs.startswith(opened) or opened.startswith(blobs):
                 raise ValueError(
-                    f"s3_sources {place} and blob_url {self.blob_url} overlap: everybody's files would be everybody's source"
+                    f"s3_sources {place} and blob_url {self.blob_url} overlap: everybody's files would be everybody's "
+                    "source"
                 )
         return self
 
@@ -224,8 +225,8 @@ class Settings(BaseSettings):
 
     @property
     def jobs_lock(self) -> Path:
-        """That of exports and dataset validations on the machine: they need not wait for trainings, but a measurement has the
-        machine without them too."""
+        """That of exports and dataset validations on the machine: they need not wait for trainings, but a measurement
+        has the machine without them too."""
         return self.lock.with_name(self.lock.name + ".jobs")
 
     @cached_property

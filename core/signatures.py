@@ -1,4 +1,5 @@
-"""Signatures of webhooks: Standard Webhooks 1.0, symmetric (`v1`). https://github.com/standard-webhooks/standard-webhooks"""
+"""Signatures of webhooks: Standard Webhooks 1.0, symmetric (`v1`).
+https://github.com/standard-webhooks/standard-webhooks"""
 
 from __future__ import annotations
 

@@ -84,7 +84,8 @@ class BlobStore(ABC):
         return self.find(sha256).size
 
     def list(self) -> Iterator[StoredBlob]:
-        """Every blob, in no order. One that is put or deleted meanwhile may be there or not. Raises BlobUnavailableError."""
+        """Every blob, in no order. One that is put or deleted meanwhile may be there or not. Raises
+        BlobUnavailableError."""
         with _answering():
             for page in obstore.list(self._objects):
                 for found in page:

@@ -1,5 +1,5 @@
-"""Leftovers that are removed after a while: blobs that no row names, files of puts and uploads that never ended, answers to
-Idempotency-Keys.
+"""Leftovers that are removed after a while: blobs that no row names, files of puts and uploads that never ended,
+answers to Idempotency-Keys.
 
 Blobs are removed as `paretofit.db.publication` says.
 """
@@ -39,8 +39,8 @@ class Collected:
 
 
 def collect(engine: Engine, store: BlobStore, *, uploads: Path, seconds: float) -> Collected:
-    """Remove what was left over for `seconds`; `uploads` is the folder of files that still grow, by the id of their dataset or
-    weights.
+    """Remove what was left over for `seconds`; `uploads` is the folder of files that still grow, by the id of their
+    dataset or weights.
 
     Several may run at once. Raises OSError.
     """

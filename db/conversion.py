@@ -1,4 +1,5 @@
-"""The conversion of weights as a leased job: claim, renew, then ready or rejected. The guard of every write is the epoch."""
+"""The conversion of weights as a leased job: claim, renew, then ready or rejected. The guard of every write is the
+epoch."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ from paretofit.search.weights.spec import WeightsSpec
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """The right to convert weights of a tenant. `spec` is the request; `file` the SHA-256 of the uploaded file and `uploaded` its
-    size, None and 0 for a named source."""
+    """The right to convert weights of a tenant. `spec` is the request; `file` the SHA-256 of the uploaded file and
+    `uploaded` its size, None and 0 for a named source."""
 
     weights_id: str
     tenant: str

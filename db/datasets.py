@@ -76,7 +76,8 @@ def keep_upload(session: Session, tenant: str, dataset_id: str, uploaded_bytes: 
 
 
 def abandon_upload(session: Session, dataset_id: str) -> None:
-    """Nobody goes on with an upload, and what has arrived is removed: the dataset, if it still is one, is `pending` again."""
+    """Nobody goes on with an upload, and what has arrived is removed: the dataset, if it still is one, is `pending`
+    again."""
     move_dataset(session, dataset_id, "pending", DatasetRow.state == "uploading", uploaded_bytes=0)
 
 

@@ -1,5 +1,5 @@
-"""A delivery to a webhook as a leased job: claim, renew, then delivered, failed, or queued for another attempt. The guard
-of every write is the epoch."""
+"""A delivery to a webhook as a leased job: claim, renew, then delivered, failed, or queued for another attempt. The
+guard of every write is the epoch."""
 
 from __future__ import annotations
 

@@ -32,7 +32,8 @@ TYPES: Final[Mapping[str, str]] = {
     "trial.cancelled": "A trial was cancelled; nothing of it runs any more. {}",
     "front.updated": "Points were added or replaced. {front_seq, trial, number, points}",
 }
-"""Every type of event, and what its data holds; `trial.*` hold also {trial, number, epoch}. A search's last event is search.succeeded, .failed or .cancelled."""
+"""Every type of event, and what its data holds; `trial.*` hold also {trial, number, epoch}. A search's last event is
+search.succeeded, .failed or .cancelled."""
 
 CHANNEL: Final = "paretofit:events"
 """The relay publishes a search's id on this channel of Redis when events of it were committed. A wake-up only: it may

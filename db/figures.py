@@ -1,4 +1,5 @@
-"""What the database knows of the service's work, for `/metrics`: each figure is one statement, of all tenants together."""
+"""What the database knows of the service's work, for `/metrics`: each figure is one statement, of all tenants
+together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A dataset's validation as a leased job: claim, renew, then ready or rejected. The guard of every write is the epoch."""
+"""A dataset's validation as a leased job: claim, renew, then ready or rejected. The guard of every write is the
+epoch."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from paretofit.search.spec import DatasetSpec
 
 @dataclass(frozen=True, slots=True)
 class Ingestion:
-    """The right to validate a dataset of a tenant. `spec` is what was asked for; `archive` the SHA-256 of what was uploaded."""
+    """The right to validate a dataset of a tenant. `spec` is what was asked for; `archive` the SHA-256 of what was
+    uploaded."""
 
     dataset_id: str
     tenant: str

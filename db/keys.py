@@ -119,8 +119,8 @@ def page(session: Session, tenant: str, *, after: Keyset | None, limit: int) -> 
 
 
 def rotate(session: Session, row: ApiKeyRow, *, overlap: timedelta, expires_at: datetime | None) -> Issued | None:
-    """A successor with the same name and scopes; the old key stays valid for `overlap`. None: it cannot be used any more
-    or has a successor already."""
+    """A successor with the same name and scopes; the old key stays valid for `overlap`. None: it cannot be used any
+    more or has a successor already."""
     locked = session.scalars(
         select(ApiKeyRow).where(ApiKeyRow.id == row.id).with_for_update().execution_options(populate_existing=True)
     ).one_or_none()

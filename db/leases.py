@@ -1,7 +1,7 @@
 """Who may run a trial, and for how long: claim, renew. Every write of a worker carries the epoch of its lease.
 
-A worker whose lease was taken away finds zero rows to renew (`StaleLeaseError`) and stops: its transaction rolls back, so
-nothing of it is written.
+A worker whose lease was taken away finds zero rows to renew (`StaleLeaseError`) and stops: its transaction rolls back,
+so nothing of it is written.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class Assignment:
 class Asked:
     """What is asked of a running trial: to end, to make way and go on later, or to report within the reserve.
 
-    `stalled`: it has not made progress for too long (`paretofit.db.reports.write`); kill its trainer and let the attempt crash.
-    `overdue`: the limit is spent, reserve and all.
+    `stalled`: it has not made progress for too long (`paretofit.db.reports.write`); kill its trainer and let the
+    attempt crash. `overdue`: the limit is spent, reserve and all.
     """
 
     cancel: bool

@@ -1,8 +1,8 @@
 """What a search has spent, against what it may spend (`paretofit.search.spec.Limits`).
 
-Time passes for `max_wall_seconds` from the start of the first trial on, while the search is not paused; the draining that
-leads to a pause counts. `max_epochs` is shared out by the method's plan: only a method knows what a shorter training does
-to its schedule. It says how far it came by the outputs `epochs` and `planned_epochs` of its trials.
+Time passes for `max_wall_seconds` from the start of the first trial on, while the search is not paused; the draining
+that leads to a pause counts. `max_epochs` is shared out by the method's plan: only a method knows what a shorter
+training does to its schedule. It says how far it came by the outputs `epochs` and `planned_epochs` of its trials.
 """
 
 from __future__ import annotations

@@ -38,8 +38,8 @@ def enqueue(
 
 
 def postpone(session: Session, task: str, subject: str, *, seconds: float, priority: int = 0) -> None:
-    """Have the relay send a wake-up again after so long, as it could not be acted on here and now. One that is postponed
-    already is enough: copies of a message would never end otherwise."""
+    """Have the relay send a wake-up again after so long, as it could not be acted on here and now. One that is
+    postponed already is enough: copies of a message would never end otherwise."""
     # Not one that is due: it may be the message itself, whose row the relay has yet to delete.
     waits = OutboxRow.send_after > func.clock_timestamp()
     if not session.scalar(select(exists().where(OutboxRow.task == task, OutboxRow.subject == subject, waits))):

@@ -3,12 +3,12 @@
 How a search ends, when nothing of it is under way and nothing follows:
 
 - a limit was met: succeeded, `stop_reason` names the limit, whatever the front holds;
-- it has points: succeeded, `stop_reason` "completed", the limit that shortened its trials, or "trials_failed" if a trial
-  failed on the way;
+- it has points: succeeded, `stop_reason` "completed", the limit that shortened its trials, or "trials_failed" if a
+  trial failed on the way;
 - it has none: failed, with the first failed trial's error, or code "infeasible" or "no_points".
 
-A method sees its failed trials and may plan on. After `paretofit.search.failures.MAX_FAILURES` failures in a row nothing more is planned: what fails
-that often fails for a reason that the next trial shares.
+A method sees its failed trials and may plan on. After `paretofit.search.failures.MAX_FAILURES` failures in a row
+nothing more is planned: what fails that often fails for a reason that the next trial shares.
 """
 
 from __future__ import annotations

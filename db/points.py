@@ -41,8 +41,8 @@ def get(session: Session, tenant: str, point_id: str) -> FoundPoint | None:
 
 
 def checkpoint(session: Session, point: FoundPoint) -> ArtifactRow | None:
-    """The file with a point's weights, which nobody removes or replaces until the transaction ends; None: it has none of its own, or they
-    were just removed."""
+    """The file with a point's weights, which nobody removes or replaces until the transaction ends; None: it has none
+    of its own, or they were just removed."""
     if point.artifact is None:
         return None
     kept = select(ArtifactRow).where(ArtifactRow.id == point.artifact.id)

@@ -1,13 +1,15 @@
-"""How a file that is in the blob store comes to be named by a row, and how one that no row names is removed: never both.
+"""How a file that is in the blob store comes to be named by a row, and how one that no row names is removed: never
+both.
 
 A blob is put first and named afterwards, and the same content may have been there for long, unnamed. So
 
-- whoever commits a name holds a lock of PostgreSQL, shared, until the commit, and looks under it whether the blob is there;
+- whoever commits a name holds a lock of PostgreSQL, shared, until the commit, and looks under it whether the blob is
+  there;
 - whoever removes blobs holds the lock alone, looks under it which of them are named, and lets go when they are removed.
 
-A name is therefore committed before the collector looks, which sees it, or after the blob was removed, which the namer sees:
-no row ever names a blob that was collected, on however many machines and whatever their clocks say. In practice nobody
-finds a blob gone: a put makes it young, and only old ones are removed (`paretofit.db.collection`).
+A name is therefore committed before the collector looks, which sees it, or after the blob was removed, which the namer
+sees: no row ever names a blob that was collected, on however many machines and whatever their clocks say. In practice
+nobody finds a blob gone: a put makes it young, and only old ones are removed (`paretofit.db.collection`).
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ class BlobCollectedError(OSError):
 
 
 def confirm(session: Session, store: BlobStore, digests: Iterable[str]) -> None:
-    """To be called in the transaction that names these blobs: from here to its end they stay. Raises BlobCollectedError."""
+    """To be called in the transaction that names these blobs: from here to its end they stay. Raises
+    BlobCollectedError."""
     wanted = sorted(set(digests))
     if not wanted:
         return

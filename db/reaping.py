@@ -45,8 +45,8 @@ _WAITING: Final[Mapping[str, tuple[type[_Table], Select[str, int]]]] = {
 
 
 def reap(engine: Engine, *, lease_seconds: float, max_crashes: int, back_off: float) -> dict[str, str]:
-    """Take back every expired lease, each in a transaction of its own; returns {id of a trial, dataset, weights, export or
-    delivery: new state}.
+    """Take back every expired lease, each in a transaction of its own; returns {id of a trial, dataset, weights, export
+    or delivery: new state}.
 
     For one lease's length after a start of PostgreSQL nothing is taken: no worker could renew while it was away.
     """

@@ -70,13 +70,15 @@ class Report:
         )
 
     def blobs(self) -> list[str]:
-        """The SHA-256 of every blob that it names: to be confirmed in the transaction of `write` (`paretofit.db.publication`)."""
+        """The SHA-256 of every blob that it names: to be confirmed in the transaction of `write`
+        (`paretofit.db.publication`)."""
         checkpoint = {} if self.checkpoint is None else self.checkpoint["files"]
         return [artifact.sha256 for artifact in self.artifacts] + [file["sha256"] for file in checkpoint.values()]
 
 
 def write(session: Session, lease: Lease, report: Report) -> Asked:
-    """Write a report as a whole and renew the lease. What a resumed trial reports again replaces what it reported before.
+    """Write a report as a whole and renew the lease. What a resumed trial reports again replaces what it reported
+    before.
 
     Raises StaleLeaseError (and then nothing may be committed), LookupError if a point names an artifact as its weights
     that the trial has not reported.

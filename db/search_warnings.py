@@ -14,8 +14,8 @@ from paretofit.search.spec import Constraint
 
 
 def values(warnings: list[dict[str, Any]]) -> dict[str, Any]:
-    """Columns of a search that ends with these warnings. The front's sequence grows with them, so that nobody keeps a copy
-    of the front without them."""
+    """Columns of a search that ends with these warnings. The front's sequence grows with them, so that nobody keeps a
+    copy of the front without them."""
     return {"warnings": warnings, "front_seq": SearchRow.front_seq + 1} if warnings else {}
 
 

@@ -122,8 +122,8 @@ def describe(session: Session, search_id: str, *, name: str, labels: dict[str, s
 
 
 def delete(session: Session, tenant: str, search_id: str) -> bool:
-    """Remove a search that is over, with all that hangs on it. False: there is none, or it is not over, and the transaction
-    is to be rolled back."""
+    """Remove a search that is over, with all that hangs on it. False: there is none, or it is not over, and the
+    transaction is to be rolled back."""
     tenants.keep_spent(session, search_id)
     gone = session.execute(
         sql_delete(SearchRow)

@@ -1,5 +1,5 @@
-"""The states of searches, trials, datasets, weights, exports and webhook deliveries, which may follow which, and when: drawn once,
-used by every guarded UPDATE.
+"""The states of searches, trials, datasets, weights, exports and webhook deliveries, which may follow which, and when:
+drawn once, used by every guarded UPDATE.
 
 `docs/states.md` shows them (`paretofit.db.diagrams`).
 """

@@ -1,7 +1,7 @@
 """Steering a search while it goes on: pause, resume, other limits, another priority.
 
-A pause begins with a flag: nothing of the search is planned or claimed any more, and what runs saves its work and goes back
-to the queue (`paretofit.db.leases.Asked.pause`). With the last of it the search is `paused`.
+A pause begins with a flag: nothing of the search is planned or claimed any more, and what runs saves its work and goes
+back to the queue (`paretofit.db.leases.Asked.pause`). With the last of it the search is `paused`.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def resume(session: Session, search_id: str) -> bool:
 def set_limits(session: Session, search_id: str, limits: dict[str, Any]) -> bool:
     """Give a search other limits (`paretofit.search.spec.Limits` as JSON). What runs hears of it within a second.
 
-    Trials that wait beyond a lower `max_trials` are cancelled; `max_parallel_trials` holds for what is planned from now on.
-    Returns False if the search is over. Raises LookupError for an unknown search.
+    Trials that wait beyond a lower `max_trials` are cancelled; `max_parallel_trials` holds for what is planned from now
+    on. Returns False if the search is over. Raises LookupError for an unknown search.
     """
     search = _locked(session, search_id)
     if search.state in states.terminal(states.SEARCH):

@@ -67,7 +67,8 @@ class _Created:
 
 
 class DatasetRow(_Tenant, _Created, Base):
-    """`source` is the request's; `options` {image_size, splits, seed, ...}; `manifest` {file: {sha256, size}} once ready."""
+    """`source` is the request's; `options` {image_size, splits, seed, ...}; `manifest` {file: {sha256, size}} once
+    ready."""
 
     __tablename__ = "datasets"
 
@@ -97,9 +98,9 @@ class DatasetRow(_Tenant, _Created, Base):
 
 
 class WeightsRow(_Tenant, _Created, Base):
-    """Trained weights that searches start from. `source` is the request's, an upload's with `sha256` and `size` once it is complete;
-    `options` {licence, mean, std, class_names}. Once ready `sha256` and `size` are those of the converted file, and `record` is
-    its `paretofit.models.pretrained.record.WeightsRecord`."""
+    """Trained weights that searches start from. `source` is the request's, an upload's with `sha256` and `size` once it
+    is complete; `options` {licence, mean, std, class_names}. Once ready `sha256` and `size` are those of the converted
+    file, and `record` is its `paretofit.models.pretrained.record.WeightsRecord`."""
 
     __tablename__ = "weights"
 
@@ -131,9 +132,10 @@ class WeightsRow(_Tenant, _Created, Base):
 
 
 class SearchRow(_Tenant, _Created, Base):
-    """`spec` is the accepted specification with its dataset profile resolved; it never changes; `name`, `limits`, `labels` and
-    `priority` may. `warnings` are {code, detail} each, written when it ends (`paretofit.search.chance`). `advance_wanted`: something happened that planning has not seen yet. `paused_seconds` is how long it was
-    paused since its first trial started, a pause that lasts not counted: that began at `paused_at`."""
+    """`spec` is the accepted specification with its dataset profile resolved; it never changes; `name`, `limits`,
+    `labels` and `priority` may. `warnings` are {code, detail} each, written when it ends (`paretofit.search.chance`).
+    `advance_wanted`: something happened that planning has not seen yet. `paused_seconds` is how long it was paused
+    since its first trial started, a pause that lasts not counted: that began at `paused_at`."""
 
     __tablename__ = "searches"
 
@@ -172,8 +174,8 @@ class SearchRow(_Tenant, _Created, Base):
 
 
 class TrialRow(_Tenant, _Created, Base):
-    """`number` counts from 0 in its search; `inputs` {name: {trial, artifact}} name artifacts of earlier trials, or with no
-    trial of the search itself.
+    """`number` counts from 0 in its search; `inputs` {name: {trial, artifact}} name artifacts of earlier trials, or
+    with no trial of the search itself.
 
     `checkpoint` is {step, files: {name: {sha256, size}}} of the last one; `run_after` is when it may be claimed;
     `batch_scale` is what its batch sizes are multiplied by, less than 1 after it ran out of memory. `device` is what it
@@ -265,8 +267,8 @@ class LogRow(_Tenant, Base):
 
 
 class ArtifactRow(_Tenant, _Created, Base):
-    """A blob by its SHA-256, and what it is to the trial (or dataset upload) that made it, or to the search that starts from
-    it."""
+    """A blob by its SHA-256, and what it is to the trial (or dataset upload) that made it, or to the search that starts
+    from it."""
 
     __tablename__ = "artifacts"
 
@@ -287,7 +289,8 @@ class ArtifactRow(_Tenant, _Created, Base):
 
 
 class PointRow(_Tenant, _Created, Base):
-    """One architecture with its measured metrics. `record` is the whole `paretofit.search.reporter.Point`; `key` names it."""
+    """One architecture with its measured metrics. `record` is the whole `paretofit.search.reporter.Point`; `key` names
+    it."""
 
     __tablename__ = "points"
 
@@ -311,8 +314,8 @@ class PointRow(_Tenant, _Created, Base):
 class ExportRow(_Tenant, _Created, Base):
     """A point's network as a file of another format; `id` is that of the artifact which is there once it is `ready`.
 
-    `source_sha256` is the blob that the weights come from, a checkpoint or, if `from_supernet`, a supernet. `height` and
-    `width` are the input's, pixels. `parity` is {max_abs_diff, tolerance, ...}.
+    `source_sha256` is the blob that the weights come from, a checkpoint or, if `from_supernet`, a supernet. `height`
+    and `width` are the input's, pixels. `parity` is {max_abs_diff, tolerance, ...}.
     """
 
     __tablename__ = "exports"
@@ -480,7 +483,8 @@ class AuditRow(_Tenant, Base):
 
 
 class WebhookRow(_Tenant, _Created, Base):
-    """Where a tenant wants to hear of its searches: `events` are types of `paretofit.db.events`; messages are signed with `secret`."""
+    """Where a tenant wants to hear of its searches: `events` are types of `paretofit.db.events`; messages are signed
+    with `secret`."""
 
     __tablename__ = "webhooks"
 
@@ -494,8 +498,8 @@ class WebhookRow(_Tenant, _Created, Base):
 
 
 class DeliveryRow(_Tenant, _Created, Base):
-    """An event on its way to a webhook: `body` is what is sent, byte for byte, each time. `attempts` were made; `status`
-    is the last answer's."""
+    """An event on its way to a webhook: `body` is what is sent, byte for byte, each time. `attempts` were made;
+    `status` is the last answer's."""
 
     __tablename__ = "deliveries"
 

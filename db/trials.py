@@ -68,8 +68,8 @@ def finish(
 
 def next_due(session: Session, offers: Collection[str], passed: Collection[str]) -> str | None:
     """The waiting trial that a worker with these devices is to run, but for those that it has `passed`: of the highest
-    priority, then of the oldest search. So the trial that makes networks of a training does not wait behind the trainings of
-    searches that came later."""
+    priority, then of the oldest search. So the trial that makes networks of a training does not wait behind the
+    trainings of searches that came later."""
     return session.scalar(
         select(TrialRow.id)
         .join(SearchRow, SearchRow.id == TrialRow.search_id)
@@ -97,8 +97,8 @@ def pass_on(session: Session, trial_id: str, offers: Collection[str], *, seconds
 
 
 def release(session: Session, lease: Lease) -> None:
-    """Hand a trial back, to go on from its checkpoint on any worker; this is no crash. If its search is being cancelled it
-    is cancelled. Raises StaleLeaseError."""
+    """Hand a trial back, to go on from its checkpoint on any worker; this is no crash. If its search is being cancelled
+    it is cancelled. Raises StaleLeaseError."""
     search = lock_search(session, lease.search_id)
     if search is not None and search.cancel_requested:
         finish(session, lease, "cancelled")
@@ -126,9 +126,9 @@ def crash(
     """An attempt ended without a word: queue its trial again after `back_off` seconds, doubled by each crash before.
 
     After `max_crashes` it fails with `error` ({code, detail, ...}); if its search is being cancelled it is cancelled.
-    Whatever the count, one that ran out of memory (code `OUT_OF_MEMORY`) gets one more attempt, from the start at half the
-    batch size, and no second one.
-    Returns the state it came to, or None if the lease is not held any more or one of `guards` does not hold.
+    Whatever the count, one that ran out of memory (code `OUT_OF_MEMORY`) gets one more attempt, from the start at half
+    the batch size, and no second one. Returns the state it came to, or None if the lease is not held any more or one of
+    `guards` does not hold.
     """
     search = lock_search(session, lease.search_id)
     if search is None:

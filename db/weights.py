@@ -33,8 +33,8 @@ def get(session: Session, tenant: str, weights_id: str) -> WeightsRow | None:
 
 
 def start(session: Session, tenant: str, reference: str) -> WeightsRow | None:
-    """The weights of this tenant with this id or name, which nobody deletes until the transaction ends; of several with one
-    name the newest that are ready, or the newest if none is."""
+    """The weights of this tenant with this id or name, which nobody deletes until the transaction ends; of several with
+    one name the newest that are ready, or the newest if none is."""
     named = or_(WeightsRow.id == reference, WeightsRow.name == reference)
     query = (
         select(WeightsRow)
@@ -81,7 +81,8 @@ def keep_upload(session: Session, tenant: str, weights_id: str, uploaded_bytes: 
 
 
 def abandon_upload(session: Session, weights_id: str) -> None:
-    """An upload was given up and what has arrived of it is removed: the weights, if they still exist, are `pending` again."""
+    """An upload was given up and what has arrived of it is removed: the weights, if they still exist, are `pending`
+    again."""
     move_weights(session, weights_id, "pending", WeightsRow.state == "uploading", uploaded_bytes=0)
 
 

@@ -1,4 +1,5 @@
-"""As whom PostgreSQL runs: it refuses root, so root starts it as a system user that owns nothing else of the service."""
+"""As whom PostgreSQL runs: it refuses root, so root starts it as a system user that owns nothing else of the
+service."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ class Account:
 
     @classmethod
     def owning(cls, data: Path) -> Account:
-        """The owner of an existing data folder, else the first of `USERS` that the system has; for ordinary users themselves."""
+        """The owner of an existing data folder, else the first of `USERS` that the system has; for ordinary users
+        themselves."""
         if os.geteuid() != 0:
             return cls(None)
         if data.exists() and data.stat().st_uid != 0:

@@ -14,8 +14,8 @@ from paretofit.launch.process import LaunchError
 
 _CPU = re.compile(r"cpu(?::(?P<count>[1-9]\d*))?")
 _OWN_CORES = 1
-"""Left to PostgreSQL, Redis and the API. The threads of an operation wait for each other by spinning: one of them that has
-to share its core slows a training by ten times, more than the core could ever add."""
+"""Left to PostgreSQL, Redis and the API. The threads of an operation wait for each other by spinning: one of them that
+has to share its core slows a training by ten times, more than the core could ever add."""
 _CUDA = re.compile(r"cuda:(?P<indices>\d+(?:,\d+)*)")
 
 

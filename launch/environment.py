@@ -13,7 +13,8 @@ _CUSTOMARY = {"database_url": "DATABASE_URL", "redis_url": "REDIS_URL"}
 
 
 def environment(settings: Settings, **changes: Any) -> dict[str, str]:
-    """This process's environment in which `paretofit.core.settings`, with these changes, are what a child process reads."""
+    """This process's environment in which `paretofit.core.settings`, with these changes, are what a child process
+    reads."""
     values = {name: getattr(settings, name) for name in Settings.model_fields} | changes
     result = dict(os.environ)
     for name, value in values.items():

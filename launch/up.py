@@ -55,7 +55,8 @@ class Part:
         self._started = time.monotonic()
 
     def tend(self) -> str | None:
-        """Start it again if it has ended; what happened, for the log. Raises LaunchError when it ends again and again."""
+        """Start it again if it has ended; what happened, for the log. Raises LaunchError when it ends again and
+        again."""
         now = time.monotonic()
         if self.running is None:
             if now >= self._start_at:

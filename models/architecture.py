@@ -1,7 +1,8 @@
 """A network is data: `Architecture`, a tuple of blocks with explicit channels, strides and kernels. JSON in and out.
 
-Torch-free. A kind of block is a frozen dataclass in a module of `paretofit.models.kinds`, registered here by its `kind`; it tells
-its layers (`Block.layers`) and names the torch module that computes it (`Block.module`). Nothing else knows the kinds.
+Torch-free. A kind of block is a frozen dataclass in a module of `paretofit.models.kinds`, registered here by its
+`kind`; it tells its layers (`Block.layers`) and names the torch module that computes it (`Block.module`). Nothing else
+knows the kinds.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ class Block(ABC):
     module: ClassVar[str]
     """The torch module that computes it, as `package.module:Class`; it is made with the block as its argument."""
     permutable: ClassVar[bool] = False
-    """Whether its layers declare what they read (`Layer.reads`), so that `paretofit.models.channel_groups` may reorder its channels;
-    otherwise the order of its channels is fixed."""
+    """Whether its layers declare what they read (`Layer.reads`), so that `paretofit.models.channel_groups` may reorder
+    its channels; otherwise the order of its channels is fixed."""
 
     in_channels: int
     out_channels: int
@@ -74,8 +75,8 @@ def kinds() -> dict[str, type[Block]]:
 class Architecture:
     """A static network: it runs at any input size; `nominal` is the size its strides were chosen for.
 
-    Equal architectures have equal channels, so an Architecture is its own cache key, hashed once. Raises ArchitectureError if the
-    blocks do not fit one another.
+    Equal architectures have equal channels, so an Architecture is its own cache key, hashed once. Raises
+    ArchitectureError if the blocks do not fit one another.
     """
 
     family: str

@@ -1,4 +1,5 @@
-"""The torch modules of the kinds of block in `paretofit.models.kinds`: one class each, its submodules named as the block's layers."""
+"""The torch modules of the kinds of block in `paretofit.models.kinds`: one class each, its submodules named as the
+block's layers."""
 
 from __future__ import annotations
 

@@ -21,11 +21,12 @@ _NORM: Final = ("weight", "bias", "running_mean", "running_var")
 
 @dataclass(frozen=True, slots=True)
 class ChannelGroup:
-    """Channels that share one permutation: applied to all `rows` and `columns`, it leaves the network's outputs unchanged.
+    """Channels that share one permutation: applied to all `rows` and `columns`, it leaves the network's outputs
+    unchanged.
 
     `name`: the layer that first computes them. `unit`: so many neighbors move together, the channels of one group of a
-    grouped convolution. `rows`: tensors of the state dict, permuted along their first dimension. `columns`: the weights of
-    dense convolutions and of the linear layer that read the channels, permuted along the second.
+    grouped convolution. `rows`: tensors of the state dict, permuted along their first dimension. `columns`: the weights
+    of dense convolutions and of the linear layer that read the channels, permuted along the second.
     """
 
     name: str
@@ -123,7 +124,8 @@ class _Flow:
             return self.start(layer.output.channels, fixed=True)
         if wrong := [axis.channels for axis in inputs if axis.channels != layer.input.channels]:
             raise ValueError(
-                f"{name} has {layer.input.channels} input channels and reads a tensor of {wrong[0]}: correct its `reads`"
+                f"{name} has {layer.input.channels} input channels and reads a tensor of {wrong[0]}: correct its "
+                "`reads`"
             )
         x = inputs[0]
         match layer.op:

@@ -63,8 +63,8 @@ def sort_channels(network: Network, importance: Mapping[str, Tensor]) -> None:
     """Put the channels of every group in descending order of importance, in place; equal ones keep their order.
 
     The network's outputs are unchanged up to rounding. Where channels move in units, a unit counts by its sum. Raises
-    ValueError if `importance` has other groups or shapes than the network, or holds a value that is not finite, and for a
-    network without batch-normalization statistics.
+    ValueError if `importance` has other groups or shapes than the network, or holds a value that is not finite, and for
+    a network without batch-normalization statistics.
     """
     _check_statistics(network)
     groups = channel_groups(network.architecture)
@@ -80,8 +80,8 @@ def sort_channels(network: Network, importance: Mapping[str, Tensor]) -> None:
 
 
 def _adder(totals: dict[str, Tensor], weight: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-    """A hook that adds to the total of `weight` [channels] the mean absolute input of its layer over pixels, summed over
-    images."""
+    """A hook that adds to the total of `weight` [channels] the mean absolute input of its layer over pixels, summed
+    over images."""
 
     def add(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         del module

@@ -1,4 +1,5 @@
-"""One network in one `.safetensors` file, its record (`paretofit.search.reporter.Point` as JSON) in the header. Never pickle.
+"""One network in one `.safetensors` file, its record (`paretofit.search.reporter.Point` as JSON) in the header. Never
+pickle.
 
 Reading the record needs no torch.
 """
@@ -36,8 +37,8 @@ def save(path: Path | str, network: Network, record: Mapping[str, Any]) -> None:
 
 
 def first_nonfinite(network: Network) -> str | None:
-    """The name of the network's first tensor with an infinite or NaN value, None if there is none. The host waits for the
-    device once if all are finite."""
+    """The name of the network's first tensor with an infinite or NaN value, None if there is none. The host waits for
+    the device once if all are finite."""
     tensors = {name: tensor for name, tensor in network.state_dict().items() if tensor.is_floating_point()}
     flags = {name: tensor.isfinite().all() for name, tensor in tensors.items()}
     if reduce(operator.and_, flags.values()):

@@ -1,7 +1,8 @@
 """What an architecture costs at an input size: integer arithmetic on its layers. Torch-free.
 
-`python -m paretofit.models.cost FAMILY --width W --input H [W]` prints it as one JSON object: `macs` are those of the form that was
-published, which is what budgets count; `fast_macs` those in evaluation, where a block has an equal form that takes fewer.
+`python -m paretofit.models.cost FAMILY --width W --input H [W]` prints it as one JSON object: `macs` are those of the
+form that was published, which is what budgets count; `fast_macs` those in evaluation, where a block has an equal form
+that takes fewer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The header of a safetensors file (the JSON object before the tensors' bytes), and the digest of any file. Torch-free."""
+"""The header of a safetensors file (the JSON object before the tensors' bytes), and the digest of any file.
+Torch-free."""
 
 from __future__ import annotations
 

@@ -50,9 +50,9 @@ class Layer:
 
     `held` counts the elements of tensors that must be kept while this layer runs, beside its output and (unless it is
     `in_place`) its input: a shortcut, or an input that a later layer reads again. `in_parts` tells the channels of a
-    convolution's input that is a concatenation: narrowing cuts each part for itself. `reads` names the layers of the same
-    block (or `INPUT`) whose outputs it takes; empty: the layer before it, the block's input for the first. Only blocks that
-    are `permutable` have to declare it.
+    convolution's input that is a concatenation: narrowing cuts each part for itself. `reads` names the layers of the
+    same block (or `INPUT`) whose outputs it takes; empty: the layer before it, the block's input for the first. Only
+    blocks that are `permutable` have to declare it.
     """
 
     name: str
@@ -87,7 +87,8 @@ def conv(
     in_parts: tuple[int, ...] = (),
     reads: tuple[str, ...] = (),
 ) -> Layer:
-    """A convolution without bias, square odd kernel, padded by kernel // 2. Raises ValueError for numbers that fit none."""
+    """A convolution without bias, square odd kernel, padded by kernel // 2. Raises ValueError for numbers that fit
+    none."""
     if kernel < 1 or kernel % 2 == 0:
         raise ValueError(f"kernel must be an odd number of pixels, not {kernel}")
     if stride < 1:
@@ -165,8 +166,8 @@ def pool(name: str, x: Shape, op: str, *, kernel: int, stride: int, held: int = 
 
 
 def pooled_size(size: Size, side: int) -> Size:
-    """What windows `side` pixels square, side by side, leave of a map; a smaller map has windows as large as its shorter
-    side."""
+    """What windows `side` pixels square, side by side, leave of a map; a smaller map has windows as large as its
+    shorter side."""
     side = min(side, *size)
     return size[0] // side, size[1] // side
 

@@ -1,4 +1,5 @@
-"""Paretofit from Python: `Client` and `AsyncClient` speak to a service, `load` turns a downloaded checkpoint into a torch module.
+"""Paretofit from Python: `Client` and `AsyncClient` speak to a service, `load` turns a downloaded checkpoint into a
+torch module.
 
 Nothing is imported before it is used; only `load` needs torch.
 """

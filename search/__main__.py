@@ -1,11 +1,12 @@
 """Searches and evaluations without a service.
 
-`python -m paretofit.search run SPEC.yaml --out DIR` searches; interrupted by Ctrl-C it keeps a checkpoint, and the same command
-goes on. With `--ranks N`, or started by torchrun, it trains on N processes.
+`python -m paretofit.search run SPEC.yaml --out DIR` searches; interrupted by Ctrl-C it keeps a checkpoint, and the same
+command goes on. With `--ranks N`, or started by torchrun, it trains on N processes.
 
 `python -m paretofit.search evaluate CHECKPOINT --dataset fashion_mnist|DIR` measures a checkpoint as it was measured.
 
-`python -m paretofit.search weights NAME_OR_FILE --out FILE` makes a file of trained weights that a search's method can start from.
+`python -m paretofit.search weights NAME_OR_FILE --out FILE` makes a file of trained weights that a search's method can
+start from.
 """
 
 from __future__ import annotations
@@ -109,7 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     options = parser.parse_args(words)
     ranks = 1 if "WORLD_SIZE" in os.environ else getattr(options, "ranks", 1)
-    # Before torch is imported. Threads of an operation wait for each other by spinning: all cores only on an idle machine.
+    # Before torch is imported. Threads of an operation wait for each other by spinning: all cores only on an idle
+    # machine.
     threads = (os.cpu_count() or 1) // ranks if ranks > 1 else (os.cpu_count() or 1) - 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads)))
     try:
@@ -418,7 +420,8 @@ def _summary(front: Front, out: Path) -> dict[str, Any]:
 if __name__ == "__main__":
     status = main()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # Threads of a group that is over now and then make the interpreter's end an abort, and that a failure to torchrun.
+        # Threads of a group that is over now and then make the interpreter's end an abort, and that a failure to
+        # torchrun.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

@@ -14,8 +14,8 @@ _NEVER: Final = 2**31 - 1
 def keep_freed_memory() -> None:
     """Have the process keep the memory of freed tensors for the next ones, until it ends.
 
-    As it is set up, glibc gives the activations of each pass back to the system, which fills their pages with zeros for the
-    next: a sixth of a step of a small network. Does nothing with other C libraries.
+    As it is set up, glibc gives the activations of each pass back to the system, which fills their pages with zeros for
+    the next: a sixth of a step of a small network. Does nothing with other C libraries.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -22,7 +22,8 @@ SPLITS: Final = {"top1": "report", "selection_top1": "selection"}
 
 @dataclass(frozen=True, slots=True)
 class Majority:
-    """The classifier that always answers `label`: its accuracy by split, a fraction in [0, 1], and the split's images."""
+    """The classifier that always answers `label`: its accuracy by split, a fraction in [0, 1], and the split's
+    images."""
 
     label: str
     top1: Mapping[str, float]
@@ -57,7 +58,8 @@ def standard_error(share: float, images: int) -> float:
 
 
 def beats_majority(top1: float, share: float, images: int) -> bool:
-    """Whether an accuracy on `images` images is above the majority's `share` of them by more than two standard errors."""
+    """Whether an accuracy on `images` images is above the majority's `share` of them by more than two standard
+    errors."""
     return top1 > _threshold(share, images)
 
 
@@ -87,8 +89,8 @@ def _detail(top1: float, baseline: Majority, split: str) -> str:
     share, images = baseline.top1[split], baseline.images[split]
     margin = STANDARD_ERRORS * standard_error(share, images)
     reached = (
-        f"The best network reaches {100 * top1:.1f} % on the {split} split; always answering {baseline.label!r} reaches "
-        f"{100 * share:.1f} % (two standard errors: {100 * margin:.1f}). "
+        f"The best network reaches {100 * top1:.1f} % on the {split} split; always answering {baseline.label!r} "
+        f"reaches {100 * share:.1f} % (two standard errors: {100 * margin:.1f}). "
     )
     if _threshold(share, images) >= 1:
         return reached + f"Its {images} images cannot show that anything was learned: add images of the other classes."

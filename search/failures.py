@@ -1,7 +1,8 @@
 """How a trial's failure is described, and when a search stops planning. Torch-free.
 
-An exception class names its failure by a class attribute `code`, such as `code = "not_learning"`. A trial that raises it
-ends as `failed` with that code and is not tried again; `paretofit.api.schemas.trials.ERROR_CODES` says what each code means.
+An exception class names its failure by a class attribute `code`, such as `code = "not_learning"`. A trial that raises
+it ends as `failed` with that code and is not tried again; `paretofit.api.schemas.trials.ERROR_CODES` says what each
+code means.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ def code_of(error: BaseException) -> str | None:
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """A trial's error as JSON: {code, detail, exception, traceback}; the code is "error" for a class without its own."""
+    """A trial's error as JSON: {code, detail, exception, traceback}; the code is "error" for a class without its
+    own."""
     return {
         "code": code_of(error) or "error",
         "detail": str(error) or type(error).__name__,

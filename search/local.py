@@ -1,9 +1,9 @@
 """A search without a service: the same plans and runs, in this process, with everything in one folder.
 
 OUT holds `search.json` (specification, trials and what they reported: it is what a later run goes on from),
-`front.json`, `points/KEY.safetensors`, `metrics.jsonl`, and `trials/N/` with each trial's artifacts and checkpoint.
-A trial whose method raises an error with a code of its own (`paretofit.search.failures`) is kept as `failed`, and the search goes on
-with the others; any other error ends the run, and the next run tries that trial again.
+`front.json`, `points/KEY.safetensors`, `metrics.jsonl`, and `trials/N/` with each trial's artifacts and checkpoint. A
+trial whose method raises an error with a code of its own (`paretofit.search.failures`) is kept as `failed`, and the
+search goes on with the others; any other error ends the run, and the next run tries that trial again.
 """
 
 from __future__ import annotations
@@ -119,8 +119,8 @@ def artifact_file(folder: Path, name: str) -> Path:
 class Front:
     """What a search found: its non-dominated points, cheapest first, and its normalised hypervolume.
 
-    `warnings` ({code, detail}) are about its most accurate point, compared with `majority`, the majority class; there are
-    none before it has finished. `failed` are the errors of trials, each with the trial's number.
+    `warnings` ({code, detail}) are about its most accurate point, compared with `majority`, the majority class; there
+    are none before it has finished. `failed` are the errors of trials, each with the trial's number.
     """
 
     points: list[Point]
@@ -143,7 +143,8 @@ class Front:
 
 class LocalSearch:
     """A search in a folder: new, or gone on with where it was interrupted. Raises LocalSearchError if the folder holds
-    another search, or the specification spans no feasible network. `launch` is what runs a trial; unset: this process."""
+    another search, or the specification spans no feasible network. `launch` is what runs a trial; unset: this
+    process."""
 
     def __init__(
         self, spec: ResolvedSpec, dataset: Path, out: Path, *, device: str = "cpu", launch: Launch | None = None

@@ -44,8 +44,8 @@ def hypervolume(points: Sequence[Mapping[str, float]], *, macs: tuple[float, flo
 
     `macs` are the smallest and the largest of all the search's candidates, whatever its constraints, so that it is the
     same for everything compared. The reference point is (1.1 x largest, 1 / classes), the ideal point (smallest, 1).
-    Raises ValueError for `macs` that are not 0 < smallest <= largest, for fewer than two classes and for a point without
-    positive MACs.
+    Raises ValueError for `macs` that are not 0 < smallest <= largest, for fewer than two classes and for a point
+    without positive MACs.
     """
     smallest, largest = macs
     if not 0 < smallest <= largest < math.inf:
@@ -105,11 +105,11 @@ def best_under(points: Sequence[tuple[str, Mapping[str, float]]], cost: str) -> 
 
 
 def by_volume(values: Sequence[Vector], reference: Sequence[float], *, most: int | None = None) -> list[int]:
-    """Indices of the minimised `values`, `most` at most, each the one that adds most volume to those before it; once none
-    adds any, anew among those that are left, and at last those that have none.
+    """Indices of the minimised `values`, `most` at most, each the one that adds most volume to those before it; once
+    none adds any, anew among those that are left, and at last those that have none.
 
-    The first k dominate at least 1 - 1/e of what any k of the first front can. Greedy, and lazy: what a value adds never
-    grows (Nemhauser et al., 1978; Minoux, 1978).
+    The first k dominate at least 1 - 1/e of what any k of the first front can. Greedy, and lazy: what a value adds
+    never grows (Nemhauser et al., 1978; Minoux, 1978).
     """
     order: list[int] = []
     left = [index for index, value in enumerate(values) if volume([value], reference) > 0]

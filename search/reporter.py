@@ -26,8 +26,9 @@ class Stop(StrEnum):
 
 
 class TrialEndedError(Exception):
-    """A method's `run` raises it to end its trial in another state than `completed`, which is no failure: `pruned`, because
-    others dominate it, or `infeasible`, because it cannot meet the constraints. `error` tells its reader why."""
+    """A method's `run` raises it to end its trial in another state than `completed`, which is no failure: `pruned`,
+    because others dominate it, or `infeasible`, because it cannot meet the constraints. `error` tells its reader
+    why."""
 
     def __init__(
         self,
@@ -47,17 +48,19 @@ class _Frozen(BaseModel):
 
 class Preprocessing(_Frozen):
     """From a stored uint8 image to the network's input: centre crop to `crop`, scale to [0, 1], normalise per channel,
-    resize to the input size. The crop's first row is floor((image height - crop height) / 2), negative for a smaller image;
-    columns likewise.
+    resize to the input size. The crop's first row is floor((image height - crop height) / 2), negative for a smaller
+    image; columns likewise.
 
     With `frame` "resize", an image whose height or width is smaller than the crop's is treated differently: its largest
-    centered box of the crop's aspect ratio is enlarged to the crop, bilinearly with half-pixel centers and unrounded."""
+    centered box of the crop's aspect ratio is enlarged to the crop, bilinearly with half-pixel centers and
+    unrounded."""
 
     crop: tuple[int, int] = Field(description="Height and width of the centre crop, pixels.")
     frame: Literal["zeros", "resize"] = Field(
         default="zeros",
-        description="What surrounds an image that is smaller than the crop. zeros: a black border (records without this "
-        "field); resize: nothing, since its largest centered box of the crop's aspect ratio is enlarged to the crop.",
+        description="What surrounds an image that is smaller than the crop. zeros: a black border (records without "
+        "this field); resize: nothing, since its largest centered box of the crop's aspect ratio is enlarged to the "
+        "crop.",
     )
     mean: tuple[float, ...] = Field(description="Per channel, of values in [0, 1].")
     std: tuple[float, ...] = Field(description="Per channel, of values in [0, 1].")
@@ -102,10 +105,10 @@ class Point(_Frozen):
 class Trial:
     """A unit of work laid out on this machine.
 
-    `inputs` maps the plan's input names to files; `dataset` is a dataset directory (`paretofit.search.data`); `work` is an empty
-    scratch folder; `checkpoint` is the folder of the last checkpoint of an earlier attempt; `seed` is the trial's own.
-    `batch_scale` is 1, or 0.5 after an attempt ran out of memory: multiply batch sizes by it. A training saves itself every
-    `checkpoint_seconds`.
+    `inputs` maps the plan's input names to files; `dataset` is a dataset directory (`paretofit.search.data`); `work` is
+    an empty scratch folder; `checkpoint` is the folder of the last checkpoint of an earlier attempt; `seed` is the
+    trial's own. `batch_scale` is 1, or 0.5 after an attempt ran out of memory: multiply batch sizes by it. A training
+    saves itself every `checkpoint_seconds`.
     """
 
     number: int

@@ -52,10 +52,11 @@ class BuiltinSource(_Spec):
 
 
 class UploadSource(_Spec):
-    """An archive (zip or tar) of `class/name.png|jpg|webp`, optionally under `train/`, `val/` and `test/`, sent afterwards.
+    """An archive (zip or tar) of `class/name.png|jpg|webp`, optionally under `train/`, `val/` and `test/`, sent
+    afterwards.
 
-    Split folders may also be called `training`, `valid`, `validation` and `testing`, in any case. With both, `val/` is the
-    selection split and `test/` the report split; one of them alone is the report split."""
+    Split folders may also be called `training`, `valid`, `validation` and `testing`, in any case. With both, `val/` is
+    the selection split and `test/` the report split; one of them alone is the report split."""
 
     kind: Literal["upload"] = "upload"
 
@@ -115,8 +116,8 @@ class S3Source(FetchedSource):
 
 
 class Splits(_Spec):
-    """Fractions held out by seed, classes kept in proportion. Each is used only where the source has no split of its own
-    for it: `test/` or a lone `val/` for `report`, `val/` beside `test/` for `selection`, a built-in's test set."""
+    """Fractions held out by seed, classes kept in proportion. Each is used only where the source has no split of its
+    own for it: `test/` or a lone `val/` for `report`, `val/` beside `test/` for `selection`, a built-in's test set."""
 
     selection: float = Field(default=0.1, gt=0, lt=0.5, description="Of the training images, to choose networks on.")
     report: float = Field(default=0.1, gt=0, lt=0.5, description="Of all images, to report accuracies on.")
@@ -132,7 +133,8 @@ class DatasetSpec(_Spec):
         default=None,
         ge=8,
         le=1024,
-        description="Side that training crops to, pixels; unset: 224 for uploads (less for smaller images), a builtin's own.",
+        description="Side that training crops to, pixels; unset: 224 for uploads (less for smaller images), a "
+        "builtin's own.",
     )
     licence: str | None = Field(
         default=None, max_length=500, description="Of the images, as far as you know; model cards say it."
@@ -170,7 +172,8 @@ class Objective(_OfMetric):
 
 
 class Constraint(_OfMetric):
-    """What the network must fit: its cost or its median latency at batch 1. MACs count convolutions and linear layers."""
+    """What the network must fit: its cost or its median latency at batch 1. MACs count convolutions and linear
+    layers."""
 
     metric: Literal[CostMetric, LatencyMetric]
     op: Literal["<="] = "<="
@@ -255,9 +258,9 @@ class SearchSpec(_Spec):
         return value
 
     def resolve(self, dataset: DatasetProfile, start: StartRecord | None = None) -> ResolvedSpec:
-        """This spec with what its dataset and its start are, and a value for every parameter: all that planning and training
-        need to know. The images are normalized as those that the start was trained on. Raises ValueError for parameters that
-        fit neither the dataset nor the start."""
+        """This spec with what its dataset and its start are, and a value for every parameter: all that planning and
+        training need to know. The images are normalized as those that the start was trained on. Raises ValueError for
+        parameters that fit neither the dataset nor the start."""
         if (self.method.start is None) != (start is None):
             raise ValueError("start: a record belongs to a method with a start, and only to such a one")
         if start is not None and not self.method.starts:

@@ -24,7 +24,7 @@ FORMER = ("cores", "legible", "logs", "outbound", "settings", "signing", "tracin
 BUILD = "import sys; from setuptools import build_meta; getattr(build_meta, sys.argv[1])(sys.argv[2])"
 RUN = """
 dataset: {source: {kind: builtin, name: fashion_mnist, subset: 400}}
-method: {kind: fd_mobilenet, families: [fd_mobilenet], widths: [0.25], resolutions: [16], trials: 1, epochs: 1, calibration_images: 64}
+method: {kind: fd_mobilenet, families: [fd_mobilenet], widths: [0.25], resolutions: [16], trials: 1, epochs: 1}
 """
 CLIENT = """
 import sys, paretofit
@@ -33,7 +33,8 @@ with paretofit.Client(sys.argv[1]) as client:
         {"name": "beside", "source": {"kind": "builtin", "name": "fashion_mnist", "subset": 400}}
     )
     client.datasets.wait(dataset.id, timeout=60)
-    method = {"kind": "fd_mobilenet", "families": ["fd_mobilenet"], "widths": [0.25], "resolutions": [16], "trials": 1, "epochs": 1}
+    method = {"kind": "fd_mobilenet", "families": ["fd_mobilenet"], "widths": [0.25], "resolutions": [16]}
+    method |= {"trials": 1, "epochs": 1}
     search = client.searches.create({"name": "beside", "dataset_id": dataset.id, "method": method})
     search.wait(timeout=120)
     path = search.front().select().download("best.safetensors")
@@ -69,8 +70,8 @@ def _build(kind: str, tree: Path, into: Path) -> None:
 
 @pytest.fixture(scope="module")
 def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of programs of an environment that has the wheel; what it requires are this environment's packages, without
-    its editable install."""
+    """The folder of programs of an environment that has the wheel; what it requires are this environment's packages,
+    without its editable install."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin" / "python"

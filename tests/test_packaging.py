@@ -72,13 +72,15 @@ def test_api_is_without_torch() -> None:
 def test_api_and_relay_need_no_numeric_package() -> None:
     done = _run_without(
         NUMERIC,
-        "import paretofit.api.app, paretofit.api.__main__, paretofit.workers.relay, paretofit.db.migrate, paretofit.workers.health",
+        "import paretofit.api.app, paretofit.api.__main__, paretofit.workers.relay, paretofit.db.migrate, "
+        "paretofit.workers.health",
     )
     assert done.returncode == 0, done.stderr
 
 
 def test_celery_processes_are_without_torch() -> None:
-    code = "import paretofit.workers.__main__, paretofit.workers.tasks, paretofit.workers.relay, paretofit.search.methods.mutualnet.plan"
+    modules = ("workers.__main__", "workers.tasks", "workers.relay", "search.methods.mutualnet.plan")
+    code = "\n".join(f"import paretofit.{module}" for module in modules)
     done = _run_without(("torch",), code)
     assert done.returncode == 0, done.stderr
 

@@ -1,4 +1,5 @@
-"""Every parser of what users send, with what no user should: it gives a value or says what is wrong, and nothing else."""
+"""Every parser of what users send, with what no user should: it gives a value or says what is wrong, and nothing
+else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A worker of one queue: `python -m paretofit.workers light`, `python -m paretofit.workers train --device cpu|cuda:0 --threads N`."""
+"""A worker of one queue: `python -m paretofit.workers light`, `python -m paretofit.workers train --device cpu|cuda:0
+--threads N`."""
 
 from __future__ import annotations
 

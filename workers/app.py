@@ -21,7 +21,8 @@ from paretofit.db.outbox import ADVANCE, CONVERT, DELIVER, EXPORT, INGEST, TRAIN
 LIGHT: Final = "light"
 TRAINING: Final = "train"
 QUEUES: Final = {ADVANCE: LIGHT, INGEST: LIGHT, CONVERT: LIGHT, EXPORT: LIGHT, DELIVER: LIGHT, TRAIN: TRAINING}
-"""Which queue carries a task. `light` is never behind a training, nor planning behind a longer job (`paretofit.workers.places`)."""
+"""Which queue carries a task. `light` is never behind a training, nor planning behind a longer job
+(`paretofit.workers.places`)."""
 
 TRACE: Final = "traceparent"
 """The header of a message that names its trace."""
@@ -67,8 +68,8 @@ app.conf.update(
 
 
 def send(task: str, subject: str, priority: int) -> None:
-    """Publish a wake-up; a higher `priority` (0-9) is taken earlier, and planning before all that shares its queue. Raises
-    kombu.exceptions.OperationalError."""
+    """Publish a wake-up; a higher `priority` (0-9) is taken earlier, and planning before all that shares its queue.
+    Raises kombu.exceptions.OperationalError."""
     traceparent = tracing.traceparent()
     # Redis serves the lowest number first.
     app.send_task(

@@ -1,5 +1,5 @@
-"""The archive of a dataset whose source is a URL or in S3: fetched by the worker, so that the process that reads it needs
-no network."""
+"""The archive of a dataset whose source is a URL or in S3: fetched by the worker, so that the process that reads it
+needs no network."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ def fetch(
             if size > settings.max_upload_bytes:
                 raise UnusableError(
                     "archive_too_large",
-                    f"archives may have {settings.max_upload_bytes:,} bytes (PARETOFIT_MAX_UPLOAD_BYTES): use a smaller one",
+                    f"archives may have {settings.max_upload_bytes:,} bytes (PARETOFIT_MAX_UPLOAD_BYTES): use a "
+                    "smaller one",
                 )
             if shutil.disk_usage(path.parent).free - len(chunk) < settings.disk_reserve_bytes:
                 raise OSError("the disk is too full for the archive (PARETOFIT_DISK_RESERVE_BYTES)")

@@ -1,7 +1,8 @@
-"""The warm process of a train worker: `python -m paretofit.workers.forkserver FD PARENT` imports the methods once and forks trainers.
+"""The warm process of a train worker: `python -m paretofit.workers.forkserver FD PARENT` imports the methods once and
+forks trainers.
 
-FD is a Unix socket (SOCK_SEQPACKET) to the supervisor, process PARENT. It says "ready"; then each request is the path of
-an order with the trainer's descriptors (leash, stdout, stderr, report), and each answer the trainer's process id.
+FD is a Unix socket (SOCK_SEQPACKET) to the supervisor, process PARENT. It says "ready"; then each request is the path
+of an order with the trainer's descriptors (leash, stdout, stderr, report), and each answer the trainer's process id.
 
 A trainer is forked twice, so that it loses its parent and becomes the child of the supervisor, which adopts orphans
 (`paretofit.workers.prctl`): whatever becomes of this process, trainers go on and their ends are known.

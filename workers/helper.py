@@ -65,8 +65,8 @@ def ask(
 
 
 def own_file(folder: Path, name: str) -> Path:
-    """A file that a process says it made in its folder. One that has read a stranger's images is not trusted: it could name
-    another file, which it cannot read itself. Raises HelperCrashedError."""
+    """A file that a process says it made in its folder. One that has read a stranger's images is not trusted: it could
+    name another file, which it cannot read itself. Raises HelperCrashedError."""
     path = folder / name
     if path.name != name or not stat.S_ISREG(path.lstat().st_mode):
         raise HelperCrashedError(f"it names {name!r}, which is no file of its own")

@@ -26,7 +26,8 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 _BUSY_SECONDS: Final = 1.0
 """Until a wake-up is sent again, for each that waits like it: however many there are, about one comes each second."""
 Answer = dict[str, Any]
-"""`state` says what became of the work: one of its own, `drained` (it is to begin anew), or `crashed` with a `detail`."""
+"""`state` says what became of the work: one of its own, `drained` (it is to begin anew), or `crashed` with a
+`detail`."""
 
 
 class Leased(Protocol):
@@ -56,11 +57,11 @@ def run_job(
     *,
     is_long: bool = True,
 ) -> None:
-    """Claim a job and do it, if nobody else does. A worker that stops claims nothing; one that is busy with other long jobs
-    has the wake-up `task(subject)` sent again. Long ones wait while something is measured on this machine.
+    """Claim a job and do it, if nobody else does. A worker that stops claims nothing; one that is busy with other long
+    jobs has the wake-up `task(subject)` sent again. Long ones wait while something is measured on this machine.
 
-    `work` gets a scratch folder and a `check` to call often, which raises when the work is to end. `end` writes the answer
-    under the lease.
+    `work` gets a scratch folder and a `check` to call often, which raises when the work is to end. `end` writes the
+    answer under the lease.
     """
     if draining.is_set():
         return

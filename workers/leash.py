@@ -1,4 +1,5 @@
-"""Ends this process when its supervisor is gone; `python -m paretofit.workers.leash MODULE ARGUMENTS...` runs a module so.
+"""Ends this process when its supervisor is gone; `python -m paretofit.workers.leash MODULE ARGUMENTS...` runs a module
+so.
 
 The leash is standard input: a pipe of which only the supervisor holds the other end. Its lines are the supervisor's
 orders. When it ends, the whole process group is killed.

@@ -2,8 +2,8 @@
 
 to the trainer    {"stop": "cancel" | "drain" | "limit"}; the pipe's end: end at once
 from the trainer  {"metric": [name, step, value]}   {"point": Point}   {"artifact": [name, path]}
-                  {"checkpoint": [path, step]}   {"latency": Measured}
-                  {"ended": {"state": completed | pruned | infeasible, "outputs": JSON, "error": {code, detail, ...} or null,
+                  {"checkpoint": [path, step]}   {"latency": Measured} {"ended": {"state": completed | pruned |
+                  infeasible, "outputs": JSON, "error": {code, detail, ...} or null,
                              "told": Stop}} or {"failed": {code, detail, ...}}: the last one
 """
 

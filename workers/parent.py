@@ -1,8 +1,8 @@
 """How a Celery child learns that its worker stops: a pipe whose writing end only the main process holds.
 
 At a warm shutdown the main process closes it; if the main process is killed the kernel does. Either way the child reads
-the end of the pipe and drains what it runs. If the parent is gone, the child ends itself: what it ran is taken back when
-its lease expires.
+the end of the pipe and drains what it runs. If the parent is gone, the child ends itself: what it ran is taken back
+when its lease expires.
 """
 
 from __future__ import annotations

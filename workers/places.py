@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 
 class Places:
-    """Made before the worker forks. A place is a lock that a process holds, so the kernel gives it back whatever ends that."""
+    """Made before the worker forks. A place is a lock that a process holds, so the kernel gives it back whatever ends
+    that."""
 
     def __init__(self, count: int) -> None:
         self._count = count

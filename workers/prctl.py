@@ -17,7 +17,8 @@ def adopt_orphans() -> None:
 
 
 def die_with(parent: int) -> None:
-    """Be killed when the thread of process `parent` that started this process ends, at once if it has. Raises OSError."""
+    """Be killed when the thread of process `parent` that started this process ends, at once if it has. Raises
+    OSError."""
     _prctl(_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)

@@ -46,10 +46,11 @@ class Child(Protocol):
 
 
 class Process:
-    """A process on a leash (`paretofit.workers.leash`), leading a session of its own so that all it starts is killed with it.
+    """A process on a leash (`paretofit.workers.leash`), leading a session of its own so that all it starts is killed
+    with it.
 
-    `start` starts it with the descriptors that it is given. Its outputs are "stdout", "stderr" and "report". At the end of
-    a `with` block nothing of it runs any more.
+    `start` starts it with the descriptors that it is given. Its outputs are "stdout", "stderr" and "report". At the end
+    of a `with` block nothing of it runs any more.
     """
 
     def __init__(self, start: Callable[[Ends], Child]) -> None:

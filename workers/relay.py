@@ -1,5 +1,5 @@
-"""The process that keeps things going: `python -m paretofit.workers.relay` sends wake-ups, takes back expired leases, sends again
-what got lost, and tells Redis of new events.
+"""The process that keeps things going: `python -m paretofit.workers.relay` sends wake-ups, takes back expired leases,
+sends again what got lost, and tells Redis of new events.
 
 Several may run at once. PostgreSQL or Redis may be away for any time: every step is tried again.
 """

@@ -92,7 +92,8 @@ def runtime() -> Runtime:
 
 
 def _prepare(**_: Any) -> None:
-    """Have a warm process and a connection before the first task; if there are none yet, the task will wait for them."""
+    """Have a warm process and a connection before the first task; if there are none yet, the task will wait for
+    them."""
     if slot().queue == TRAINING:
         runtime().trainers.warm_up()
     with suppress(OperationalError):

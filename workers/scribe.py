@@ -26,8 +26,8 @@ MOST: Final = 5_000
 class Scribe:
     """A thread that takes messages in their order and writes them in batches, within a second of their arrival.
 
-    While PostgreSQL is away it keeps them and tries again. It ends at `finish`, when the lease is over, or with `error`: a
-    message that cannot be written.
+    While PostgreSQL is away it keeps them and tries again. It ends at `finish`, when the lease is over, or with
+    `error`: a message that cannot be written.
     """
 
     def __init__(self, blobs: BlobStore, lease: Lease, keeper: Keeper) -> None:

@@ -64,8 +64,8 @@ class Ending:
 
 
 def run(runtime: Runtime, trial_id: str) -> None:
-    """Claim the most urgent trial, which need not be the one that woke this worker, and run it to its end. A worker that
-    stops claims nothing."""
+    """Claim the most urgent trial, which need not be the one that woke this worker, and run it to its end. A worker
+    that stops claims nothing."""
     if draining.is_set():
         return
     settings = runtime.settings
@@ -257,8 +257,8 @@ class _Watch:
     """One trainer from its start to its end: hands on what it says, and stops it when that is asked.
 
     Stopping begins with a word. A cancelled trainer gets SIGTERM half a second later and SIGKILL after the grace; one
-    that drains has 20 s to save its work; one that is told of a limit has until the limit and the grace. One that stalls
-    writes its stacks to the log and is killed.
+    that drains has 20 s to save its work; one that is told of a limit has until the limit and the grace. One that
+    stalls writes its stacks to the log and is killed.
     """
 
     _RANK: Final = (Stop.NO, Stop.LIMIT, Stop.DRAIN, Stop.CANCEL)
@@ -375,8 +375,8 @@ def _advised(ending: Ending | None, trial: Trial) -> Ending | None:
         advice = f"out of memory with {batch}; it is tried once more, with half of it"
     else:
         advice = (
-            f"out of memory even with half of {batch}: use a smaller batch_size, smaller images, a smaller network or a "
-            "device with more memory"
+            f"out of memory even with half of {batch}: use a smaller batch_size, smaller images, a smaller network or "
+            "a device with more memory"
         )
     return replace(ending, error=ending.error | {"detail": f"{advice} ({ending.error['detail']})"})
 

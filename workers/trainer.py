@@ -1,7 +1,9 @@
-"""The trainer: one trial in a process of its own, `python -m paretofit.workers.trainer ORDER --report FD` or forked as such.
+"""The trainer: one trial in a process of its own, `python -m paretofit.workers.trainer ORDER --report FD` or forked as
+such.
 
-ORDER is a JSON file: the trial. Results go to the descriptor FD, orders come on standard input (`paretofit.workers.messages`), what
-it prints is the trial's log. It holds no credentials. It ends with its supervisor (`paretofit.workers.leash`).
+ORDER is a JSON file: the trial. Results go to the descriptor FD, orders come on standard input
+(`paretofit.workers.messages`), what it prints is the trial's log. It holds no credentials. It ends with its supervisor
+(`paretofit.workers.leash`).
 """
 
 from __future__ import annotations
@@ -124,7 +126,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def failure(error: Exception) -> dict[str, Any]:
-    """The error of a trial whose method raised: {code, detail, exception, traceback}. Only code `oom` is tried again."""
+    """The error of a trial whose method raised: {code, detail, exception, traceback}. Only code `oom` is tried
+    again."""
     return failures.describe(error) | ({"code": "oom"} if is_out_of_memory(error) else {})
 
 

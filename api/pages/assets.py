@@ -60,8 +60,8 @@ def read(digest: str, name: str, accept_encoding: Annotated[str, Header()] = "")
 
 @cache
 def plotly_style() -> str:
-    """The id by which Plotly's bundle looks for the styles of its maps, which it would write into the page otherwise, against
-    the Content-Security-Policy. An element that bears it keeps the bundle from that."""
+    """The id by which Plotly's bundle looks for the styles of its maps, which it would write into the page otherwise,
+    against the Content-Security-Policy. An element that bears it keeps the bundle from that."""
     found = re.search(rb'getElementById\("([0-9a-f]{64})"\)', _plotly().read_bytes())
     return "" if found is None else found[1].decode()
 

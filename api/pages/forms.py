@@ -1,5 +1,5 @@
-"""A JSON schema as the fields of a form. Every input is named by its place in the body, a JSON pointer, so that a problem
-of the API finds its input by the pointer that it names."""
+"""A JSON schema as the fields of a form. Every input is named by its place in the body, a JSON pointer, so that a
+problem of the API finds its input by the pointer that it names."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _SIMPLE: dict[str, Kind] = {"number": "number", "integer": "integer", "string": 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """An input, or a group of some. `text` is what it holds and `default` what it means when it is left out, both as the
-    input has them; `optional`: it may be left out altogether."""
+    """An input, or a group of some. `text` is what it holds and `default` what it means when it is left out, both as
+    the input has them; `optional`: it may be left out altogether."""
 
     pointer: str
     label: str

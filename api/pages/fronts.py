@@ -31,8 +31,8 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A search's front over one cost. Beside it are the candidates that are `dominated` and those that are `infeasible`: not
-    known to meet the constraints. `majority` is the accuracy that takes no learning."""
+    """A search's front over one cost. Beside it are the candidates that are `dominated` and those that are
+    `infeasible`: not known to meet the constraints. `majority` is the accuracy that takes no learning."""
 
     axis: Axis
     axes: list[Axis]

@@ -76,8 +76,8 @@ def read(
 
 @dataclass(frozen=True, slots=True)
 class _Starts:
-    """What a search can start from: weights that are ready, enabled sources that were not added yet, and the point that the repeated
-    search started from. `chosen` is the id of one of the weights, or of the point."""
+    """What a search can start from: weights that are ready, enabled sources that were not added yet, and the point that
+    the repeated search started from. `chosen` is the id of one of the weights, or of the point."""
 
     weights: list[Weights]
     sources: list[WeightsSource]

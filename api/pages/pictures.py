@@ -55,7 +55,8 @@ def _key(name: str) -> str:
 
 
 def of_search(session: Session, row: SearchRow, found: Found) -> dict[str, Any]:
-    """`images` of the trials, and `scales`: the channels of each scale of each block, of every network that has some."""
+    """`images` of the trials, and `scales`: the channels of each scale of each block, of every network that has
+    some."""
     images = artifacts.with_suffix(session, row.id, tuple(_TYPES), limit=_SHOWN)
     return {
         "images": [picture for picture in map(drawn, images) if picture is not None],

@@ -1,8 +1,8 @@
 """How pages answer: as HTML, their errors too, and packed where the browser takes that.
 
 Lengths of packed pages tell a secret to whoever has a signed-in browser ask for one that repeats his guesses (BREACH,
-breachattack.com). No page repeats its address beside a secret: keys are in answers of the API, which is not packed, tokens
-against forgery there are none; and what other sites ask for comes without the session (SameSite=Strict).
+breachattack.com). No page repeats its address beside a secret: keys are in answers of the API, which is not packed,
+tokens against forgery there are none; and what other sites ask for comes without the session (SameSite=Strict).
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Some images of a dataset, read from its files (`paretofit.search.data.store`) a few kilobytes at a time, without numpy."""
+"""Some images of a dataset, read from its files (`paretofit.search.data.store`) a few kilobytes at a time, without
+numpy."""
 
 from __future__ import annotations
 

@@ -36,9 +36,9 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Sketch:
-    """Accuracy over the logarithm of a cost as paths of SVG: points are lines without length, which round caps make dots;
-    `line` is the front's stairs. `majority` is the place of the majority class's accuracy in percent from the top, None
-    if it is not between the least and the greatest that are shown."""
+    """Accuracy over the logarithm of a cost as paths of SVG: points are lines without length, which round caps make
+    dots; `line` is the front's stairs. `majority` is the place of the majority class's accuracy in percent from the
+    top, None if it is not between the least and the greatest that are shown."""
 
     infeasible: str
     dominated: str

@@ -18,7 +18,8 @@ class Device(Response):
     threads: int | None = Field(description="Of the CPU; null: all that the machine has.")
     workers: list[str] = Field(description="Those that offer it.")
     machines: list[dict[str, Any]] = Field(
-        description="Theirs: processor, cores, version of the runtime. Measurements hold for machines of one description."
+        description="Theirs: processor, cores, version of the runtime. Measurements hold for machines of one "
+        "description."
     )
 
 

@@ -24,8 +24,8 @@ class ExportRequest(Request):
     precision: Precision = "float32"
     input_shape: Shape | None = Field(
         default=None,
-        description="Channels, height and width of an image; unset: those that the point was measured at. Any number of "
-        "images makes a batch.",
+        description="Channels, height and width of an image; unset: those that the point was measured at. Any number "
+        "of images makes a batch.",
     )
 
 
@@ -60,8 +60,8 @@ class Export(Response):
     artifact: Artifact | None = Field(description="The file; null until the state is `ready`.")
     parity: Parity | None
     error: dict[str, Any] | None = Field(
-        description="Why it failed: `code` is parity, conversion, source, not_installed, crashed or lost. While it waits, "
-        "why it was tried before."
+        description="Why it failed: `code` is parity, conversion, source, not_installed, crashed or lost. While it "
+        "waits, why it was tried before."
     )
     loading: str = Field(description="Two lines of Python that load the file under its name.")
     created_at: datetime

@@ -78,12 +78,12 @@ class Front(MajorityClass):
         description="For comparison: never in the front, `select` or the hypervolume."
     )
     dominated: Sequence[FrontPoint] | None = Field(
-        description="The remaining candidates, if asked for: those that are dominated, and those that miss a bound of the "
-        "search (`feasible` is false)."
+        description="The remaining candidates, if asked for: those that are dominated, and those that miss a bound of "
+        "the search (`feasible` is false)."
     )
     best_under: dict[str, list[BestUnder]] = Field(
-        description="By cost (`latency_ms:DEVICE` for those of a device), growing: what `select` answers for a bound on it. Of the front over the search's own "
-        "objectives."
+        description="By cost (`latency_ms:DEVICE` for those of a device), growing: what `select` answers for a bound "
+        "on it. Of the front over the search's own objectives."
     )
     hypervolume: float | None = Field(description="log10(MACs) x selection_top1, normalised to [0, 1].")
     reference: Corner | None = Field(description="1.1 x the largest candidate's MACs, and chance.")

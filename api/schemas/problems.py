@@ -17,7 +17,8 @@ class FieldProblem(Response):
 
 
 class Problem(Response):
-    """An error: `code` is stable and for programs, `detail` says what to do next. Some codes add fields of their own."""
+    """An error: `code` is stable and for programs, `detail` says what to do next. Some codes add fields of their
+    own."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 

@@ -113,7 +113,8 @@ class SearchDetail(Search):
     usage: Usage
     front: FrontSummary
     provenance: dict[str, Any] = Field(
-        description="Versions of the service and its parts that accepted the search; cloned_from: the search it repeats."
+        description="Versions of the service and its parts that accepted the search; cloned_from: the search it "
+        "repeats."
     )
 
 

@@ -15,10 +15,10 @@ TrialState = Literal["queued", "running", "completed", "pruned", "infeasible", "
 
 
 ERROR_CODES: Final[Mapping[str, str]] = {
-    "not_learning": "The training learned nothing beyond the frequencies of the classes, even after a restart at a lower "
-    "learning rate: check the labels, lower `learning_rate`, or start from trained weights (`start`).",
-    "below_start": "The training ended below the accuracy of the weights that it started from: lower `learning_rate`, or "
-    "train for longer.",
+    "not_learning": "The training learned nothing beyond the frequencies of the classes, even after a restart at a "
+    "lower learning rate: check the labels, lower `learning_rate`, or start from trained weights (`start`).",
+    "below_start": "The training ended below the accuracy of the weights that it started from: lower `learning_rate`, "
+    "or train for longer.",
     "diverged": "The loss or the weights became infinite or not a number: lower `learning_rate`.",
     "oom": "Memory ran out, even with half of the batch size: use a smaller `batch_size`, smaller images or networks.",
     "stalled": "It reported no progress for too long; its log ends with where it was.",

@@ -22,8 +22,8 @@ class Weights(Response):
     options: dict[str, Any] = Field(description="licence, mean, std, class_names, allow_non_commercial: as submitted.")
     uploaded_bytes: int = Field(description="Bytes of the uploaded file that have arrived: where an upload goes on.")
     record: dict[str, Any] | None = Field(
-        description="Once ready: family, width, channels, nominal, classes, mean, std, layout, source, sha256 (of the original "
-        "file), licence, the first tensors that were dropped and how many, notes."
+        description="Once ready: family, width, channels, nominal, classes, mean, std, layout, source, sha256 (of the "
+        "original file), licence, the first tensors that were dropped and how many, notes."
     )
     sha256: str | None = Field(description="Of the converted file, once ready.")
     size: int | None = Field(description="Of the converted file, bytes.")

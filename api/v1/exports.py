@@ -111,7 +111,8 @@ def read_card(point_id: str, session: Db, tenant: Tenant) -> Response:
 
 
 def offered(method: str) -> tuple[Format, ...]:
-    """The formats that a method's points can be exported in; all, for a method that this service does not know any more."""
+    """The formats that a method's points can be exported in; all, for a method that this service does not know any
+    more."""
     return METHODS[method].params.exports if method in METHODS else ALL
 
 

@@ -31,7 +31,8 @@ router = APIRouter(prefix="/api-keys", tags=["access"])
     responses=problems.responses(problems.KeyInFlightError, problems.ShownOnceError, problems.KeyReusedError),
 )
 def create(wanted: NewApiKey, caller: Caller, once: IdempotentOnce) -> Response:
-    """Issue a key. It is shown this once: the same request again, by its `Idempotency-Key`, makes no other and shows none."""
+    """Issue a key. It is shown this once: the same request again, by its `Idempotency-Key`, makes no other and shows
+    none."""
     _check_grant(caller, wanted.scopes)
     tenant = wanted.tenant or caller.tenant
     if tenant != caller.tenant and "admin" not in caller.scopes:

@@ -38,7 +38,8 @@ _STEERED = problems.responses(
     responses=_STEERED,
 )
 def pause(search_id: str, tenant: Tenant, once: IdempotentOnce) -> Response:
-    """Ask a search to rest. What waits does not start; what runs saves its work and waits. Time at rest is not counted."""
+    """Ask a search to rest. What waits does not start; what runs saves its work and waits. Time at rest is not
+    counted."""
     return once(_steer(tenant, search_id, steering.request_pause))
 
 

@@ -31,8 +31,8 @@ _MEDIA_TYPE: Final = "application/x-ndjson"
 )
 def read(search_id: str, request: Request, session: Db, tenant: Tenant) -> Response:
     """The search so far as a study of Optuna's: a journal file, for `optuna.storages.JournalStorage` and
-    `optuna-dashboard`. Each candidate is a trial, with its objectives, parameters and, as user attributes, its metrics and
-    ids. The ETag is the SHA-256 of the content."""
+    `optuna-dashboard`. Each candidate is a trial, with its objectives, parameters and, as user attributes, its metrics
+    and ids. The ETag is the SHA-256 of the content."""
     row = found_search(session, tenant, search_id)
     found = Found(points.of_search(session, search_id), row.spec)
     content = "".join(studies.journal(row, found, trial_views.of_search(session, search_id))).encode()

@@ -40,7 +40,8 @@ _MEDIA_TYPE: Final = "application/octet-stream"
     responses=problems.responses(problems.QuotaExceededError, problems.KeyInFlightError, problems.KeyReusedError),
 )
 def create(spec: WeightsSpec, tenant: Tenant, service: Service, once: IdempotentOnce) -> Response:
-    """Create weights. Uploaded ones wait for their content; those of a named source are fetched and converted at once."""
+    """Create weights. Uploaded ones wait for their content; those of a named source are fetched and converted at
+    once."""
     _check_source(spec, service.settings)
     _check_licence(spec)
 
@@ -183,7 +184,8 @@ def check_safetensors(head: bytes) -> None:
     is_pickle = head.startswith((b"PK", b"\x80"))
     found = "it is a PyTorch file, which can run code when it is loaded" if is_pickle else "its header is not valid"
     raise problems.NotSafetensorsError(
-        f"{found}; the service takes safetensors only: `paretofit weights add FILE` converts a PyTorch file on your side"
+        f"{found}; the service takes safetensors only: `paretofit weights add FILE` converts a PyTorch file on your "
+        "side"
     )
 
 
@@ -204,7 +206,8 @@ def _check_source(spec: WeightsSpec, settings: Settings) -> None:
 
 
 def _check_licence(spec: WeightsSpec) -> None:
-    """Raises InvalidError for an upload that says it is for non-commercial use. (The file's own record is checked later.)"""
+    """Raises InvalidError for an upload that says it is for non-commercial use. (The file's own record is checked
+    later.)"""
     if spec.allow_non_commercial or isinstance(spec.source, NamedSource):
         return
     for name in ("name", "licence"):

@@ -1,8 +1,8 @@
 """MutualNet's training step as its authors published it, in plain PyTorch: what ours is compared with.
 
 Yang et al., ECCV 2020 (arXiv 1909.12978). As in their code, each module slices its own parameters by a width that is
-set on it, images are resized to every resolution, the losses are `KLDivLoss` of probabilities, each parameter is a group
-of its own in the optimizer, and tensors are contiguous (NCHW).
+set on it, images are resized to every resolution, the losses are `KLDivLoss` of probabilities, each parameter is a
+group of its own in the optimizer, and tensors are contiguous (NCHW).
 """
 
 from __future__ import annotations

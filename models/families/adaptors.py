@@ -1,8 +1,9 @@
-"""Where shape adaptors are put into a family's network: Liu et al., Shape Adaptor, ECCV 2020 (arXiv 2008.00892), appendix.
+"""Where shape adaptors are put into a family's network: Liu et al., Shape Adaptor, ECCV 2020 (arXiv 2008.00892),
+appendix.
 
-A network's units are its convolutions and blocks, from 0; pools, normalisations and the classifier are none. N adaptors are
-spread over L places as floor(i L / N), which gives every published position: L is one less than the units, as the last has
-none; for compression, the number of units that do not resize.
+A network's units are its convolutions and blocks, from 0; pools, normalisations and the classifier are none. N adaptors
+are spread over L places as floor(i L / N), which gives every published position: L is one less than the units, as the
+last has none; for compression, the number of units that do not resize.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ _UNPLANNED: Final = 1
 
 
 def adapted(network: Architecture, count: int, placement: Placement = "replace") -> Architecture:
-    """A human-designed network with `count` adaptors (`resizing`: that many resize in it), which keep everything that the
-    network has to learn; their sizes are to be planned (`paretofit.models.families.shapes`).
+    """A human-designed network with `count` adaptors (`resizing`: that many resize in it), which keep everything that
+    the network has to learn; their sizes are to be planned (`paretofit.models.families.shapes`).
 
     Raises ValueError for a network of other kinds of blocks, and for more adaptors than there are places.
     """
@@ -83,8 +84,8 @@ def _places(network: Architecture, placement: Placement) -> list[int]:
 
 
 def _followed(block: Block, *, residual: bool) -> list[Block]:
-    """A block of stride 1 and its adaptor: in the place of the addition, if it has one. `residual`: in a network where the
-    map is halved by 1x1 convolutions."""
+    """A block of stride 1 and its adaptor: in the place of the addition, if it has one. `residual`: in a network where
+    the map is halved by 1x1 convolutions."""
     match block:
         case ResidualBasic() | ResidualBottleneck() | PreactivationBasic():
             return _joined(block)

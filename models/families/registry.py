@@ -19,8 +19,8 @@ SCALENET = "Li et al., 2019 (arXiv 1904.09460)"
 class Family:
     """`pattern` matches the names that `build` takes; `title` and `paper` are for people.
 
-    `stages`: of a slimmable family, how many widths may be chosen; 0: the leading channels of a network make no narrower
-    one. `groups`: what may be chosen. `structured`: whether channels by scale may be.
+    `stages`: of a slimmable family, how many widths may be chosen; 0: the leading channels of a network make no
+    narrower one. `groups`: what may be chosen. `structured`: whether channels by scale may be.
     """
 
     title: str
@@ -135,10 +135,10 @@ def architecture(
 
     `base_width` multiplies the family's table: the channels of the full network. `width` narrows (or widens) it, by
     multiples of 8 if `slimmable`; then it may be one number for each of the family's `stages`. `nominal` is the input
-    side in pixels that the strides are chosen for. `groups` is that of ShuffleNet's convolutions (unset: 3), `structure`
-    ScaleNet's channels by scale (unset: the published ones, or equal parts). `keep_last_channels` leaves MobileNetV2's
-    last 1280 channels at a `base_width` below 1, as in published weights. Raises ValueError for an unknown name, listing
-    those there are, and for numbers that make no network.
+    side in pixels that the strides are chosen for. `groups` is that of ShuffleNet's convolutions (unset: 3),
+    `structure` ScaleNet's channels by scale (unset: the published ones, or equal parts). `keep_last_channels` leaves
+    MobileNetV2's last 1280 channels at a `base_width` below 1, as in published weights. Raises ValueError for an
+    unknown name, listing those there are, and for numbers that make no network.
     """
     known = _known(family)
     if slimmable and not known.slimmable:

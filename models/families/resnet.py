@@ -1,4 +1,5 @@
-"""ResNet: He et al., 2015 (arXiv 1512.03385), table 1, the stride in the 3x3; ResNeXt: Xie et al., 2016 (arXiv 1611.05431)."""
+"""ResNet: He et al., 2015 (arXiv 1512.03385), table 1, the stride in the 3x3; ResNeXt: Xie et al., 2016 (arXiv
+1611.05431)."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ STAGES = (64, 128, 256, 512)
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """Blocks by stage. If `groups`, the middle of a bottleneck has so many groups of `group_width` channels in the first
-    stage, of twice as many in each later one."""
+    """Blocks by stage. If `groups`, the middle of a bottleneck has so many groups of `group_width` channels in the
+    first stage, of twice as many in each later one."""
 
     repeats: tuple[int, int, int, int]
     bottleneck: bool
@@ -40,9 +41,9 @@ VARIANTS = {
 def resnet(family: str, scale: Scale) -> Architecture:
     """A network of `VARIANTS`, by multiples of 8 channels at any width.
 
-    A stage has a width of its own, the stem that of the first: their channels are added. With bottlenecks, stem and middle are a quarter of such a multiple (MutualNet, arXiv 1909.12978); the middle of
-    ResNeXt is whole groups. For less than 128 pixels the stem is a 3x3 convolution without max-pool, for less than 64
-    without stride.
+    A stage has a width of its own, the stem that of the first: their channels are added. With bottlenecks, stem and
+    middle are a quarter of such a multiple (MutualNet, arXiv 1909.12978); the middle of ResNeXt is whole groups. For
+    less than 128 pixels the stem is a 3x3 convolution without max-pool, for less than 64 without stride.
     """
     variant = VARIANTS[family]
     expansion, quarter = (4, 0.25) if variant.bottleneck else (1, 1.0)

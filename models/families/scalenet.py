@@ -62,12 +62,12 @@ ANY: Final = "scalenet"
 
 
 def scalenet(family: str, scale: Scale) -> Architecture:
-    """A network of `VARIANTS`, with the scale's `structure`, or the published one, or as many channels as planes in equal
-    parts; or of the family `scalenet`, whose structure tells its depth.
+    """A network of `VARIANTS`, with the scale's `structure`, or the published one, or as many channels as planes in
+    equal parts; or of the family `scalenet`, whose structure tells its depth.
 
-    The planes are multiples of 8 at any width, and a published structure keeps its proportions; a given one is taken as it
-    is. In a basic block the second aggregation's channels are the residual width. Raises ValueError for a structure that
-    does not fit.
+    The planes are multiples of 8 at any width, and a published structure keeps its proportions; a given one is taken as
+    it is. In a basic block the second aggregation's channels are the residual width. Raises ValueError for a structure
+    that does not fit.
     """
     given = None if scale.structure is None else check(scale.structure)
     variant = VARIANTS.get(family) or _counted(given)
@@ -76,7 +76,8 @@ def scalenet(family: str, scale: Scale) -> Architecture:
     stages = [stage for stage, count in enumerate(variant.repeats) for _ in range(count)]
     if len(structure) != len(stages) * variant.aggregations:
         raise ValueError(
-            f"structure: {family} has {len(stages) * variant.aggregations} scale aggregations, not {len(structure)} rows"
+            f"structure: {family} has {len(stages) * variant.aggregations} scale aggregations, not {len(structure)} "
+            "rows"
         )
     table_strides = [1 if stage == before else 2 for before, stage in pairwise((0, *stages))]
     blocks: list[Block]
@@ -140,8 +141,8 @@ def _counted(structure: Structure | None) -> Variant:
     """The bottlenecks of the family `scalenet`."""
     if structure is None or len(structure[0]) == len(SCALES):
         raise ValueError(
-            "structure: scalenet takes its depth from rows that end with the side of the map, such as [62, 9, 5, 12, 56]; "
-            f"give some, or choose one of {', '.join(VARIANTS)}"
+            "structure: scalenet takes its depth from rows that end with the side of the map, such as [62, 9, 5, 12, "
+            f"56]; give some, or choose one of {', '.join(VARIANTS)}"
         )
     repeats = tuple(len(list(rows)) for _, rows in groupby(structure, key=lambda row: row[len(SCALES)]))
     if len(repeats) != len(resnet.STAGES):

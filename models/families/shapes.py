@@ -1,7 +1,8 @@
-"""Which size each shape adaptor of a network makes, and what that costs: integers and real numbers on the host. Torch-free.
+"""Which size each shape adaptor of a network makes, and what that costs: integers and real numbers on the host.
+Torch-free.
 
-Source: Liu et al., Shape Adaptor, ECCV 2020 (arXiv 2008.00892). An adaptor's parameter is alpha; sigma = sigmoid(alpha) is its
-blend, s = r1 + (r2 - r1) sigma its factor, between r1 and r2.
+Source: Liu et al., Shape Adaptor, ECCV 2020 (arXiv 2008.00892). An adaptor's parameter is alpha; sigma = sigmoid(alpha)
+is its blend, s = r1 + (r2 - r1) sigma its factor, between r1 and r2.
 """
 
 from __future__ import annotations
@@ -101,8 +102,8 @@ def blend(factor: float) -> float:
 
 
 def initial_alpha(side: int, last: int, count: int) -> float:
-    """Of each of `count` adaptors that are to bring a side of the input to the side `last`; where halving is not enough for
-    that, or nothing is to be done, the nearest there is."""
+    """Of each of `count` adaptors that are to bring a side of the input to the side `last`; where halving is not enough
+    for that, or nothing is to be done, the nearest there is."""
     if side * LOW**count > last:
         return math.log(_OFFSET)
     ratio = (last / side) ** (1 / count)
@@ -115,9 +116,9 @@ def initial_alpha(side: int, last: int, count: int) -> float:
 class Rule:
     """How factors become sizes, in a network with adaptors and for one input size.
 
-    Each side is that of the map before it times the factor, cut off (local type; a factor within 1e-4 of 1 is 1); with `in_all` it is that of the network without
-    adaptors times all factors up to there, rounded (global type). `limit`: of the last map's shorter side, to which all factors shrink in
-    one ratio.
+    Each side is that of the map before it times the factor, cut off (local type; a factor within 1e-4 of 1 is 1); with
+    `in_all` it is that of the network without adaptors times all factors up to there, rounded (global type). `limit`:
+    of the last map's shorter side, to which all factors shrink in one ratio.
     """
 
     network: Architecture
@@ -148,8 +149,8 @@ class Rule:
         return tuple(ratio * each for each in factors)
 
     def fitted(self, alphas: Sequence[float], fits: Callable[[Sizes], bool], *, grows: bool) -> Shape:
-        """The shape of these alphas, all moved by one number so far that its sizes are the largest that fit (unless `grows`:
-        only if they do not fit), give or take a pixel. Raises TooCostlyError."""
+        """The shape of these alphas, all moved by one number so far that its sizes are the largest that fit (unless
+        `grows`: only if they do not fit), give or take a pixel. Raises TooCostlyError."""
         if not grows and fits(self.sizes(alphas)):
             return self.shape(alphas)
         low, high = -_REACH - max(alphas), _REACH - min(alphas) if grows else 0.0
@@ -168,7 +169,8 @@ class Rule:
         return Shape(self._filled(factors, fits), tuple(map(blend, factors)))
 
     def _filled(self, factors: Sequence[float], fits: Callable[[Sizes], bool]) -> Sizes:
-        """Sizes of these factors, each side a pixel more or less (of the last `_MOVED` adaptors): those that fit and take most."""
+        """Sizes of these factors, each side a pixel more or less (of the last `_MOVED` adaptors): those that fit and
+        take most."""
         rest = min(len(factors), _MOVED)
         still = (0,) * (len(factors) - rest)
         tried = {self._sizes(factors, None, (*still, *more)) for more in product((0, 1, -1), repeat=rest)}
@@ -188,8 +190,8 @@ class Rule:
 
     @cached_property
     def shares(self) -> tuple[tuple[float, ...], float]:
-        """Multiply-accumulates where no adaptor resizes: of the layers up to the first adaptor, up to the second, ..., each to
-        be multiplied by the squares of all factors before it; and of those that no size changes."""
+        """Multiply-accumulates where no adaptor resizes: of the layers up to the first adaptor, up to the second, ...,
+        each to be multiplied by the squares of all factors before it; and of those that no size changes."""
         shares, fixed, size = [0.0], 0.0, self.size
         for block in self.network.blocks:
             layers = block.layers(size)
@@ -236,8 +238,8 @@ class Rule:
 
     @cached_property
     def _keeps(self) -> float:
-        """The least factor that keeps a side, so that nothing is cut off where the last side is to be the input's. Under a limit
-        that is less than that, every factor counts."""
+        """The least factor that keeps a side, so that nothing is cut off where the last side is to be the input's.
+        Under a limit that is less than that, every factor counts."""
         return HIGH - _OFFSET if self.limit is None or min(self.size) <= self.limit else HIGH
 
     @cached_property

@@ -35,8 +35,8 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A family: its stages, and what its channels are multiples of when its width is fixed, unless the stage says (unset:
-    they are truncated)."""
+    """A family: its stages, and what its channels are multiples of when its width is fixed, unless the stage says
+    (unset: they are truncated)."""
 
     stages: tuple[Stage, ...]
     divisor: int | None = None

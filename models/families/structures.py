@@ -15,9 +15,9 @@ SCALES: Final = (1, 2, 4, 7)
 
 Row = tuple[int, ...]
 Structure = tuple[Row, ...]
-"""A row for each scale aggregation, in the order of the network: channels for each of `SCALES`. The authors' files have a
-fifth number, the side of the map at 224 pixels: such a row is of their form, in which a pool as large as the map (7 of 7)
-comes before a 1x1 convolution in place of a 3x3."""
+"""A row for each scale aggregation, in the order of the network: channels for each of `SCALES`. The authors' files have
+a fifth number, the side of the map at 224 pixels: such a row is of their form, in which a pool as large as the map (7
+of 7) comes before a 1x1 convolution in place of a 3x3."""
 
 
 def published(*stages: tuple[int, tuple[Row, ...]]) -> Structure:
@@ -159,8 +159,8 @@ def check(structure: Structure) -> Structure:
     for i, row in enumerate(structure):
         if len(row) not in (len(SCALES), len(SCALES) + 1) or len(row) != len(structure[0]):
             raise ValueError(
-                f"structure[{i}] must hold the channels of the scales {', '.join(map(str, SCALES))}, and in every row or "
-                f"in none the side of the map: not {list(row)}"
+                f"structure[{i}] must hold the channels of the scales {', '.join(map(str, SCALES))}, and in every row "
+                f"or in none the side of the map: not {list(row)}"
             )
         if min(row) < 0 or not any(row[: len(SCALES)]):
             raise ValueError(f"structure[{i}] must hold channels of 0 or more, at least one in all, not {list(row)}")

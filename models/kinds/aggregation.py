@@ -89,8 +89,8 @@ class ScaleAggregation(Block):
 class ScaleBottleneck(Block):
     """Conv 1x1, ReLU, scale aggregation, ReLU, conv 1x1, each normalised, added to the shortcut; ReLU.
 
-    A stride above 1 is a max-pool on the block's input, before both paths. The shortcut is that input, or its normalised
-    1x1 convolution if `projection`.
+    A stride above 1 is a max-pool on the block's input, before both paths. The shortcut is that input, or its
+    normalised 1x1 convolution if `projection`.
     """
 
     kind: ClassVar[str] = "scale_bottleneck"

@@ -1,4 +1,5 @@
-"""Pre-activation residual blocks: He et al., 2016 (arXiv 1603.05027); wide: Zagoruyko & Komodakis, 2016 (arXiv 1605.07146)."""
+"""Pre-activation residual blocks: He et al., 2016 (arXiv 1603.05027); wide: Zagoruyko & Komodakis, 2016 (arXiv
+1605.07146)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Residual blocks: He et al., ResNet, 2015 (arXiv 1512.03385), figure 5; grouped: Xie et al., ResNeXt, 2016 (arXiv 1611.05431)."""
+"""Residual blocks: He et al., ResNet, 2015 (arXiv 1512.03385), figure 5; grouped: Xie et al., ResNeXt, 2016 (arXiv
+1611.05431)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Spatially adaptive blocks: Xie et al., ECCV 2020 (arXiv 2003.08866): features are computed where a mask says, and interpolated
-elsewhere."""
+"""Spatially adaptive blocks: Xie et al., ECCV 2020 (arXiv 2003.08866): features are computed where a mask says, and
+interpolated elsewhere."""
 
 from __future__ import annotations
 
@@ -38,18 +38,17 @@ _FILLED_AFTER: Final[Mapping[type[Block], tuple[str, str]]] = MappingProxyType(
 @register
 @dataclass(frozen=True, slots=True)
 class Sampled(Block):
-    """A residual block that computes its convolutions at the positions of masks: the last of `CONVOLUTIONS` share one, all of
-    them if there is a single density. A mask's logits are a 3x3 convolution with bias of the block's input; the shortcut is
-    computed everywhere.
+    """A residual block that computes its convolutions at the positions of masks: the last of `CONVOLUTIONS` share one,
+    all of them if there is a single density. A mask's logits are a 3x3 convolution with bias of the block's input; the
+    shortcut is computed everywhere.
 
-    `densities`: of each mask the share of positions that is computed. Costs are counted by them; of a budget by the whole
-    positions (or tiles) that they come to.
-    `draw`: `stochastic` computes each position with its probability, `deterministic` those of one half or more, `budget` as many
-    of each image as the density says, the best after a draw, `gated` those whose logit is above 0, by which it multiplies them.
-    `fill`: what the other positions get, from a `window` so many pixels wide.
-    `grid`: one position in so many rows and columns is always computed, and first of a budget; 0: none.
-    `tile`: masks are drawn for squares so many pixels wide, by the mean of their logits, and so are budget and grid.
-    `seed`, `place`: the draws are a function of them; `place` counts the network's sampled blocks.
+    `densities`: of each mask the share of positions that is computed. Costs are counted by them; of a budget by the
+    whole positions (or tiles) that they come to. `draw`: `stochastic` computes each position with its probability,
+    `deterministic` those of one half or more, `budget` as many of each image as the density says, the best after a
+    draw, `gated` those whose logit is above 0, by which it multiplies them. `fill`: what the other positions get, from
+    a `window` so many pixels wide. `grid`: one position in so many rows and columns is always computed, and first of a
+    budget; 0: none. `tile`: masks are drawn for squares so many pixels wide, by the mean of their logits, and so are
+    budget and grid. `seed`, `place`: the draws are a function of them; `place` counts the network's sampled blocks.
     """
 
     kind: ClassVar[str] = "sampled"
@@ -153,8 +152,8 @@ class Sampled(Block):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """How a network's residual blocks are sampled: as the fields of `Sampled`. `shared`: basic blocks have one mask for both
-    convolutions."""
+    """How a network's residual blocks are sampled: as the fields of `Sampled`. `shared`: basic blocks have one mask for
+    both convolutions."""
 
     density: float = 1.0
     draw: Draw = "stochastic"
@@ -218,7 +217,8 @@ def densities(architecture: Architecture) -> tuple[float, ...]:
 
 
 def with_densities(architecture: Architecture, found: Sequence[float], draw: Draw | None = None) -> Architecture:
-    """The network with other densities, and another draw if it is given. Raises ValueError for another number of them."""
+    """The network with other densities, and another draw if it is given. Raises ValueError for another number of
+    them."""
     if len(found) != len(densities(architecture)):
         raise ValueError(f"{len(densities(architecture))} densities are needed, not {len(found)}")
     left = iter(found)
@@ -240,9 +240,9 @@ def plain(architecture: Architecture) -> Architecture:
 
 
 def deformable_offsets(architecture: Architecture, size: Size) -> int:
-    """Multiply-accumulates of the offsets that the published ResNet-101's deformable convolutions have, which is a term of
-    its published cost: a 3x3 convolution with 18 outputs of the block's input, at the size of the block's output, in every
-    bottleneck from the second stage on. No network here has them."""
+    """Multiply-accumulates of the offsets that the published ResNet-101's deformable convolutions have, which is a term
+    of its published cost: a 3x3 convolution with 18 outputs of the block's input, at the size of the block's output, in
+    every bottleneck from the second stage on. No network here has them."""
     total, stage = 0, 0
     for block in plain(architecture).blocks:
         layers = block.layers(size)

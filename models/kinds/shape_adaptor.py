@@ -1,4 +1,5 @@
-"""The shape adaptor, a resizing layer of any size: Liu et al., Shape Adaptor, ECCV 2020 (arXiv 2008.00892), section 3.1."""
+"""The shape adaptor, a resizing layer of any size: Liu et al., Shape Adaptor, ECCV 2020 (arXiv 2008.00892), section
+3.1."""
 
 from __future__ import annotations
 
@@ -44,8 +45,8 @@ class ShapeAdaptor(Block):
     """(1 - blend) x `down` + blend x `keep` of the input, both resized to height x width, bilinear, corners on corners;
     twice that if `residual`. Then the activation.
 
-    `down` halves the sides, `keep` keeps them; no `keep`: the input itself. At a blend of 0 or 1 only one of them is there.
-    The output has the same size for every input.
+    `down` halves the sides, `keep` keeps them; no `keep`: the input itself. At a blend of 0 or 1 only one of them is
+    there. The output has the same size for every input.
     """
 
     kind: ClassVar[str] = "shape_adaptor"

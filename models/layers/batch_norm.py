@@ -113,7 +113,8 @@ def _scaled(x: Tensor, scale: Tensor, shift: Tensor, ceiling: float) -> Tensor:
 
 
 def _rows(x: Tensor) -> Tensor:
-    """A view of a map in channels last: rows of as few pixels as make `_ROW` elements, if the pixels can be divided so."""
+    """A view of a map in channels last: rows of as few pixels as make `_ROW` elements, if the pixels can be divided
+    so."""
     count, channels, height, width = x.shape
     pixels, together = count * height * width, 1
     while channels * together < _ROW and pixels % (2 * together) == 0:

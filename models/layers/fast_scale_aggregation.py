@@ -1,9 +1,9 @@
 """Scale aggregation in evaluation, in fewer and cheaper steps that give the same result (to rounding).
 
-Source: Li et al., ScaleNet (arXiv 1904.09460), whose form `paretofit.models.layers.scale_aggregation` is. Here normalisation is part
-of each convolution, so it comes before upsampling; a pool by 4 is made of that by 2; ReLU, too, comes before upsampling to
-the nearest pixel; and `conv1x1(concat(up(y)...)) = sum of up(slice of conv1x1 (y))`, so that a slice can run on its
-branch's small map. Maps are channels last.
+Source: Li et al., ScaleNet (arXiv 1904.09460), whose form `paretofit.models.layers.scale_aggregation` is. Here
+normalisation is part of each convolution, so it comes before upsampling; a pool by 4 is made of that by 2; ReLU, too,
+comes before upsampling to the nearest pixel; and `conv1x1(concat(up(y)...)) = sum of up(slice of conv1x1 (y))`, so that
+a slice can run on its branch's small map. Maps are channels last.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ class JoinedBottleneck(nn.Module):
 
 
 class SlicedBottleneck(JoinedBottleneck):
-    """A `ScaleBottleneck` whose last convolution is cut into a slice for each branch, which runs at the branch's size if that
-    is upsampled to the nearest pixel."""
+    """A `ScaleBottleneck` whose last convolution is cut into a slice for each branch, which runs at the branch's size
+    if that is upsampled to the nearest pixel."""
 
     def __init__(self, module: ScaleBottleneck) -> None:
         super().__init__(module)

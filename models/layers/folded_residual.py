@@ -1,5 +1,5 @@
-"""Residual blocks in evaluation in their fastest dense form: normalisation folded into the convolutions, maps channels last,
-1 x 1 convolutions as products of matrices where these are faster."""
+"""Residual blocks in evaluation in their fastest dense form: normalisation folded into the convolutions, maps channels
+last, 1 x 1 convolutions as products of matrices where these are faster."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ RESIDUAL = (ResidualBottleneck, ResidualBasic, PreactivationBasic)
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """How a convolution is computed fastest: at the positions of a mask up to a density of `break_even`, else everywhere;
-    there as a `product` of matrices or as a convolution."""
+    """How a convolution is computed fastest: at the positions of a mask up to a density of `break_even`, else
+    everywhere; there as a `product` of matrices or as a convolution."""
 
     break_even: float = 0.9
     product: bool = True
@@ -54,8 +54,8 @@ class FoldedUnit(nn.Module):
 
 
 class FoldedResidual(nn.Module):
-    """[N, C, H, W] -> [N, C', H', W'], both channels last. It may change its input if `changes_input`: in networks nobody
-    else reads what one block hands to the next."""
+    """[N, C, H, W] -> [N, C', H', W'], both channels last. It may change its input if `changes_input`: in networks
+    nobody else reads what one block hands to the next."""
 
     changes_input = True
 
@@ -94,15 +94,16 @@ class FoldedResidual(nn.Module):
         return self._summed(total, self.everywhere(self.second, inner), masks[-1])
 
     def _summed(self, total: Tensor, out: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The block's output from the shortcut's and the second convolution's, both [N, C, H', W'] and changed, with a mask
-        [N, 1, H', W'] on what is added."""
+        """The block's output from the shortcut's and the second convolution's, both [N, C, H', W'] and changed, with a
+        mask [N, 1, H', W'] on what is added."""
         if self.third is None:
             return self.left(total.add_(out) if mask is None else total.addcmul_(out, mask))
         return self.expanded(total, F.relu_(out), mask, product=self.choice(self.third, extent(out)).product)
 
     def expanded(self, total: Tensor, inner: Tensor, mask: Tensor | None, *, product: bool) -> Tensor:
-        """`total` [N, C', H', W'], activated after the last of three convolutions of `inner` [N, C, H', W'], times `mask`
-        [N, 1, H', W'] if there is one, was added. It is changed; with `product`, which tells how it is computed, so is `inner`."""
+        """`total` [N, C', H', W'], activated after the last of three convolutions of `inner` [N, C, H', W'], times
+        `mask` [N, 1, H', W'] if there is one, was added. It is changed; with `product`, which tells how it is computed,
+        so is `inner`."""
         assert self.third is not None
         if not product:
             made = self.third.everywhere(inner, product=False)

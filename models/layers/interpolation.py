@@ -21,12 +21,12 @@ _TINY: Final = torch.finfo(torch.float32).tiny
 
 
 class Interpolation(nn.Module):
-    """Features [N, C, H, W] and a mask [N, 1, H, W] -> at every position the mean of the others in its window, weighted by mask
-    and distance; 0 where there are none.
+    """Features [N, C, H, W] and a mask [N, 1, H, W] -> at every position the mean of the others in its window, weighted
+    by mask and distance; 0 where there are none.
 
-    Radial basis functions weigh exp(-sigma^2 d^2 / 2). From each position's exponents the largest is taken away: what is
-    nearest weighs 1 for any sigma and window. The published form, whose denominator has 1e-5 added, gives almost 0 from a
-    distance of 2 on.
+    Radial basis functions weigh exp(-sigma^2 d^2 / 2). From each position's exponents the largest is taken away: what
+    is nearest weighs 1 for any sigma and window. The published form, whose denominator has 1e-5 added, gives almost 0
+    from a distance of 2 on.
     """
 
     def __init__(self, fill: Fill, window: int) -> None:
@@ -36,8 +36,8 @@ class Interpolation(nn.Module):
         self.kernel = nn.Parameter(torch.exp(-self._squares() / 2)) if fill == "learned" else None
 
     def exponents(self, device: torch.device | None = None) -> Tensor:
-        """float32 [window, window]: the logarithm of the weight by offset, up to a common term; -inf in the middle, because what is
-        interpolated was not computed."""
+        """float32 [window, window]: the logarithm of the weight by offset, up to a common term; -inf in the middle,
+        because what is interpolated was not computed."""
         squares = self._squares(device)
         if self.sigma is not None:
             found = -self._steepness(self.sigma) * squares
@@ -60,8 +60,8 @@ class Interpolation(nn.Module):
             return _mean(self._sums(features * mask, kernel), weight).to(x.dtype)
 
     def _radial(self, features: Tensor, mask: Tensor, steepness: Tensor) -> Tensor:
-        """By bands of distances, in each of which all weights are normal numbers; the largest exponent that is taken away is
-        that of the nearest band with a position."""
+        """By bands of distances, in each of which all weights are normal numbers; the largest exponent that is taken
+        away is that of the nearest band with a position."""
         squares = self._squares(features.device)
         lowest = _bands(self.window)
         ends = (*lowest[1:], self.window**2)

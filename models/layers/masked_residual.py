@@ -17,8 +17,8 @@ from paretofit.models.layers.spatial_sampling import Sampled, Sampling
 
 
 class Masks(nn.Module):
-    """All masks of a block by one product: a 3 x 3 convolution to one channel is 9 products with each pixel, which are added
-    where they meet."""
+    """All masks of a block by one product: a 3 x 3 convolution to one channel is 9 products with each pixel, which are
+    added where they meet."""
 
     matrix: Tensor
     bias: Tensor
@@ -106,7 +106,8 @@ class MaskedBlock(FoldedResidual):
 
     @abstractmethod
     def ways(self, index: int, x: Tensor, mask: Tensor) -> tuple[Callable[[], object], Callable[[], object]]:
-        """To compute the first convolution (0) or the second (1) of its input `x`: where the mask says, and everywhere."""
+        """To compute the first convolution (0) or the second (1) of its input `x`: where the mask says, and
+        everywhere."""
 
     def budgets(self, like: tuple[int, int, int]) -> list[float]:
         """The densities of masks that are budgets, for an input of so many images, rows and columns."""

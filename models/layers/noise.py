@@ -1,7 +1,7 @@
 """Noise that is a function of a seed and a position: the same on every device, in every process and for every image.
 
-So an image's mask is a function of the image and the seed, at any place of any batch, and an exported network has the noise as a
-constant.
+So an image's mask is a function of the image and the seed, at any place of any batch, and an exported network has the
+noise as a constant.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from paretofit.models.trace import Size
 
 
 def logistic(seed: int, stream: int, size: Size, device: torch.device) -> Tensor:
-    """float32 [1, 1, height, width], logistically distributed: where it exceeds -logit is a draw of Bernoulli(sigmoid(logit)).
+    """float32 [1, 1, height, width], logistically distributed: where it exceeds -logit is a draw of
+    Bernoulli(sigmoid(logit)).
 
     The difference of two Gumbel variables is logistic (Jang et al., arXiv 1611.01144, for two classes).
     """

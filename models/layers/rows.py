@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 Role = Literal["first", "second", "third", "shortcut", "joint"]
-"""Of a block's convolution: what is fastest for it depends on what it is used for. `joint` is the first one together with the
-masks' predictors."""
+"""Of a block's convolution: what is fastest for it depends on what it is used for. `joint` is the first one together
+with the masks' predictors."""
 PART: Final = 1024
 """Rows that are computed at once, by each thread."""
 
@@ -93,8 +93,8 @@ class Convolution(nn.Module):
         self.register_buffer("bias", bias)
 
     def everywhere(self, x: Tensor, *, product: bool, padding: int | None = None) -> Tensor:
-        """[N, C, H, W] -> [N, C', H', W'], channels last; `product`: 1 x 1 kernels as a product of matrices. `padding`: unset,
-        what keeps the size."""
+        """[N, C, H, W] -> [N, C', H', W'], channels last; `product`: 1 x 1 kernels as a product of matrices. `padding`:
+        unset, what keeps the size."""
         if self.kernel > 1 or not product:
             found = F.conv2d(x, self.weight, self.bias, self.stride, self.kernel // 2 if padding is None else padding)
             # Of an input of one channel, whose format cannot be told, it is not.
@@ -108,8 +108,8 @@ class Convolution(nn.Module):
         return torch.addmm(self.bias, gathered, self.matrix, out=out)
 
     def onto(self, total: Tensor, gathered: Tensor, factors: Tensor | None = None) -> Tensor:
-        """Add the same to rows [n, C'], in place; with `factors` [n, 1], of rows that are multiplied by them already, the
-        products with these."""
+        """Add the same to rows [n, C'], in place; with `factors` [n, 1], of rows that are multiplied by them already,
+        the products with these."""
         total.addmm_(gathered, self.matrix)
         return total.add_(self.bias) if factors is None else total.addcmul_(factors, self.bias)
 

@@ -12,8 +12,8 @@ from paretofit.models.trace import Size, divides
 
 
 class FloorPool(nn.Module):
-    """[N, C, H, W] -> [N, C, H // side, W // side]: the maximum of each window. A smaller map has windows as large as its
-    shorter side."""
+    """[N, C, H, W] -> [N, C, H // side, W // side]: the maximum of each window. A smaller map has windows as large as
+    its shorter side."""
 
     def __init__(self, side: int) -> None:
         super().__init__()

@@ -39,8 +39,8 @@ class Resize(nn.Module):
 class ShapeAdaptor(nn.Module):
     """[N, C, H, W] -> [N, C', h, w]: the input as it is halved and as it is kept, blended at the size between them.
 
-    `size` and `blend` may be set anew between passes; a tensor `blend`, of no dimension, gets gradients. The host reads no
-    tensor.
+    `size` and `blend` may be set anew between passes; a tensor `blend`, of no dimension, gets gradients. The host reads
+    no tensor.
     """
 
     def __init__(self, block: shape_adaptor.ShapeAdaptor) -> None:
@@ -80,9 +80,9 @@ class ShapeAdaptor(nn.Module):
 class Adaptive(nn.Module):
     """A network whose shape adaptors have alphas, which a rule makes sizes and blends of.
 
-    Sizes are planned on the host (`plan`), after the alphas have changed; a pass uses them as they are, and the blends as
-    tensors. Images [N, C, H, W] of the rule's size -> logits [N, classes]; for training: what is evaluated is `frozen`.
-    `state_dict` holds the sizes beside the alphas, because they depend on those before.
+    Sizes are planned on the host (`plan`), after the alphas have changed; a pass uses them as they are, and the blends
+    as tensors. Images [N, C, H, W] of the rule's size -> logits [N, classes]; for training: what is evaluated is
+    `frozen`. `state_dict` holds the sizes beside the alphas, because they depend on those before.
     """
 
     alpha: Tensor
@@ -143,8 +143,8 @@ class Adaptive(nn.Module):
 
     @torch.no_grad()
     def plan(self, agree: Callable[[Tensor], object] | None = None) -> list[float]:
-        """Make sizes and blends those of the alphas, which are returned. The host reads them all at once: the only time that it
-        waits for the device. `agree` may change the sizes (int64, on the CPU) to those of another rank.
+        """Make sizes and blends those of the alphas, which are returned. The host reads them all at once: the only time
+        that it waits for the device. `agree` may change the sizes (int64, on the CPU) to those of another rank.
 
         Raises NonFiniteError for alphas that are not finite.
         """
@@ -174,8 +174,8 @@ class Adaptive(nn.Module):
 
     @torch.no_grad()
     def frozen(self, shape: Shape | None = None) -> Slimmable:
-        """The static network with the present sizes and blends, or those of a `shape`, and with copies of the weights; without
-        branches that have no share."""
+        """The static network with the present sizes and blends, or those of a `shape`, and with copies of the weights;
+        without branches that have no share."""
         made = Slimmable(shaped(self.rule.network, shape or self.shape()), self.alpha.device)
         weights = dict(self.slimmable.network.named_parameters())
         for name, parameter in made.network.named_parameters():

@@ -1,7 +1,7 @@
 """Slimmable networks: one set of weights that runs every narrower architecture by slicing.
 
-Yu & Huang, US-Net, ICCV 2019; Yang et al., MutualNet, ECCV 2020 (arXiv 1909.12978). A narrower network's weights are the
-leading slices of the full one's, its batch-normalisation statistics are its own at each input size.
+Yu & Huang, US-Net, ICCV 2019; Yang et al., MutualNet, ECCV 2020 (arXiv 1909.12978). A narrower network's weights are
+the leading slices of the full one's, its batch-normalisation statistics are its own at each input size.
 """
 
 from __future__ import annotations
@@ -63,8 +63,9 @@ class Slimmable(nn.Module):
         self.register_buffer("fixed", None)
 
     def fix_statistics(self, entry: Tensor) -> None:
-        """Normalize by these statistics from now on, [2, channels of all batch normalisations] in the order of the layers, in
-        training too: those of trained weights, where a batch has too few images for its own. For the full network alone."""
+        """Normalize by these statistics from now on, [2, channels of all batch normalisations] in the order of the
+        layers, in training too: those of trained weights, where a batch has too few images for its own. For the full
+        network alone."""
         self.fixed = entry.detach().to(next(self.parameters())).clone()
 
     def forward(self, x: Tensor, sub: Architecture | None = None) -> Tensor:
@@ -268,7 +269,8 @@ def _skeleton(layer: Layer) -> tuple[object, ...]:
 
 
 def _same_groups(wide: Layer, narrow: Layer) -> bool:
-    """Of a grouped convolution (a depthwise one too) whole groups are cut off: the others read the channels they did."""
+    """Of a grouped convolution (a depthwise one too) whole groups are cut off: the others read the channels they
+    did."""
     if wide.groups == 1:
         return narrow.groups == 1
     return all(
@@ -290,7 +292,8 @@ def _regions(shape: torch.Size, wide: tuple[int, ...], narrow: tuple[int, ...]) 
 def _take(parameter: Tensor, regions: tuple[tuple[slice, ...], ...]) -> Tensor:
     # Contiguous once here, or every kernel that reads it, forward and backward, would copy it.
     taken = parameter[regions[0]] if len(regions) == 1 else torch.cat([parameter[region] for region in regions], dim=1)
-    # By strides, because is_contiguous() holds for both formats of a 1x1 kernel, and kernels choose theirs by strides too.
+    # By strides, because is_contiguous() holds for both formats of a 1x1 kernel, and kernels choose theirs by strides
+    # too.
     channels_last = parameter.dim() == 4 and parameter.stride(1) == 1 and parameter.stride(3) == parameter.shape[1]
     return taken.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 

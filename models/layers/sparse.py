@@ -41,12 +41,12 @@ REPEATS: Final = 11
 
 
 def sparse(network: Network, table: Table = NO_TABLE, form: Form | None = None) -> Network:
-    """A copy for evaluation that computes sampled blocks where their masks say, and the others in their fastest dense form.
-    Unset, `form` is `tiles` for a network on a GPU, else `positions`. `table` tells up to which density a convolution is faster
-    so than everywhere (`break_even` measures it; unset: .9).
+    """A copy for evaluation that computes sampled blocks where their masks say, and the others in their fastest dense
+    form. Unset, `form` is `tiles` for a network on a GPU, else `positions`. `table` tells up to which density a
+    convolution is faster so than everywhere (`break_even` measures it; unset: .9).
 
-    Blocks whose convolutions have groups stay as they are. Raises ValueError for a network in training mode or of another
-    precision than float32.
+    Blocks whose convolutions have groups stay as they are. Raises ValueError for a network in training mode or of
+    another precision than float32.
     """
     if network.training:
         raise ValueError("a network in training mode has no sparse form: call eval() first")
@@ -92,9 +92,10 @@ def _is_nonnegative(block: nn.Module, *, before: bool) -> bool:
 
 @torch.inference_mode()
 def break_even(network: Network, images: Tensor, form: Form | None = None) -> dict[Key | BlockKey, Choice]:
-    """For each convolution of the residual blocks and each block with masks, on what reaches it of `images` [N, C, H, W], with
-    torch's present threads: up to which density it is faster at random places (tiles, if masks are drawn so) than everywhere, and
-    which dense form is faster; of a first convolution together with its masks' predictors only the form. `form` as in `sparse`."""
+    """For each convolution of the residual blocks and each block with masks, on what reaches it of `images` [N, C, H,
+    W], with torch's present threads: up to which density it is faster at random places (tiles, if masks are drawn so)
+    than everywhere, and which dense form is faster; of a first convolution together with its masks' predictors only the
+    form. `form` as in `sparse`."""
     found: dict[Key | BlockKey, Choice] = {}
     x = images
     # Its blocks read what was found before.
@@ -159,7 +160,8 @@ def _of_block(block: MaskedBlock, x: Tensor) -> float:
 
 
 def _mask(block: MaskedBlock, index: int, x: Tensor, density: float, grain: int = 1) -> Tensor:
-    """A random mask of the output of the first (0) or the second (1) convolution, of its input, by squares of `grain` or more."""
+    """A random mask of the output of the first (0) or the second (1) convolution, of its input, by squares of `grain`
+    or more."""
     drawing = copy.copy(block.masks.samplings[0])
     drawing.draw, drawing.density, drawing.grid, drawing.tile = "budget", density, 0, max(grain, drawing.tile)
     stride = block.convolutions()[index].stride
@@ -167,7 +169,8 @@ def _mask(block: MaskedBlock, index: int, x: Tensor, density: float, grain: int 
 
 
 def _crossing(densities: Sequence[float], seconds: Sequence[float]) -> float:
-    """The density from which on `seconds` are 1 or more, on the lines between what was measured; beyond it on the last line."""
+    """The density from which on `seconds` are 1 or more, on the lines between what was measured; beyond it on the last
+    line."""
     even = 0.0
     for (low, fast), (high, slow) in pairwise(zip(densities, seconds, strict=True)):
         # Of few tiles two densities take the same number.
@@ -179,7 +182,8 @@ def _crossing(densities: Sequence[float], seconds: Sequence[float]) -> float:
 
 
 def _relative(runs: Sequence[Callable[[], object]], *, cuda: bool) -> list[float]:
-    """The time of each over the last one's of the same turn, the median: a machine's speed changes from turn to turn."""
+    """The time of each over the last one's of the same turn, the median: a machine's speed changes from turn to
+    turn."""
     turns: list[list[float]] = []
     for _ in range(REPEATS + 1):
         seconds: list[float] = []

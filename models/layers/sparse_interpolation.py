@@ -1,4 +1,5 @@
-"""Interpolation where a mask is 0, of maps that are 0 there: what `paretofit.models.layers.interpolation` gives, to rounding."""
+"""Interpolation where a mask is 0, of maps that are 0 there: what `paretofit.models.layers.interpolation` gives, to
+rounding."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ NEGLIGIBLE: Final = 1e-6
 _NONE: Final = -1e30
 """An exponent below all others."""
 _TOP: Final = 30.0
-"""The largest exponent of a line's weights: the products of two, of a feature and of a window's sum are normal numbers."""
+"""The largest exponent of a line's weights: the products of two, of a feature and of a window's sum are normal
+numbers."""
 _LEAST: Final = -55.0
 """The least of them that is no 0."""
 _ENOUGH: Final = math.exp(_LEAST + _TOP + 20)
@@ -26,7 +28,8 @@ _ENOUGH: Final = math.exp(_LEAST + _TOP + 20)
 
 
 class Active(NamedTuple):
-    """Where a mask [N, 1, H, W] is not 0: positions [n] in [0, N * H * W), and with the draw `gated` the factors [n, 1]."""
+    """Where a mask [N, 1, H, W] is not 0: positions [n] in [0, N * H * W), and with the draw `gated` the factors [n,
+    1]."""
 
     mask: Tensor
     positions: Tensor
@@ -54,9 +57,9 @@ class Active(NamedTuple):
 class SparseInterpolation(nn.Module):
     """Of one `Interpolation`.
 
-    Radial basis functions and means are products of a column's and a line's weights: two convolutions of all channels by
-    themselves are faster than to gather what is near each position. Where that says too little, since all that is near weighs
-    almost nothing, it is gathered; so are the windows of learned kernels.
+    Radial basis functions and means are products of a column's and a line's weights: two convolutions of all channels
+    by themselves are faster than to gather what is near each position. Where that says too little, since all that is
+    near weighs almost nothing, it is gathered; so are the windows of learned kernels.
     """
 
     exponents: Tensor
@@ -74,8 +77,8 @@ class SparseInterpolation(nn.Module):
             self.line = torch.exp(shifted) * (shifted >= _LEAST)
 
     def forward(self, x: Tensor, values: Tensor, active: Active, border: int = 0) -> None:
-        """Set what a map [N, C, H + 2 border, W + 2 border], channels last, lacks: it has rows `values` [n, C] at the active
-        positions, and 0 elsewhere. The border stays."""
+        """Set what a map [N, C, H + 2 border, W + 2 border], channels last, lacks: it has rows `values` [n, C] at the
+        active positions, and 0 elsewhere. The border stays."""
         missing = F.pad((active.mask == 0).to(x.dtype), (border,) * 4)
         if self.line is None:
             self._gather(x, values, active, missing, border)
@@ -105,8 +108,8 @@ def _blurred(x: Tensor, line: Tensor) -> Tensor:
 
 
 def _interpolated(values: Tensor, active: Active, positions: Tensor, exponents: Tensor) -> Tensor:
-    """Rows [n, C] at the active positions -> [u, C] at others: the mean of what is in the window, by the exponents [w, w] of its
-    weights; 0 where there is nothing."""
+    """Rows [n, C] at the active positions -> [u, C] at others: the mean of what is in the window, by the exponents [w,
+    w] of its weights; 0 where there is nothing."""
     reach = exponents.shape[0] // 2
     numbers = torch.full_like(active.mask, -1, dtype=torch.int32)
     numbers.view(-1)[active.positions] = torch.arange(len(active.positions), dtype=torch.int32, device=numbers.device)
@@ -124,7 +127,8 @@ def _interpolated(values: Tensor, active: Active, positions: Tensor, exponents: 
 
 
 def _means(values: Tensor, numbers: Tensor, positions: Tensor, exponents: Tensor) -> Tensor:
-    """As `_interpolated`. `numbers`: of the row at each position [N, 1, H + w - 1, W + w - 1], with a border; -1: none."""
+    """As `_interpolated`. `numbers`: of the row at each position [N, 1, H + w - 1, W + w - 1], with a border; -1:
+    none."""
     border = exponents.shape[0] - 1
     high, line = size_of(numbers)
     height, width = high - border, line - border

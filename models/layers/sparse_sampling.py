@@ -1,8 +1,8 @@
 """Sampled blocks in evaluation that compute what their masks say and nothing else: on CPUs.
 
-The rows of active positions are gathered, multiplied and put back. A convolution that takes longer so than everywhere, by a
-measured table, is computed everywhere, and so is a block as a whole. The result is that of `paretofit.models.layers.spatial_sampling` on
-the same masks, to rounding.
+The rows of active positions are gathered, multiplied and put back. A convolution that takes longer so than everywhere,
+by a measured table, is computed everywhere, and so is a block as a whole. The result is that of
+`paretofit.models.layers.spatial_sampling` on the same masks, to rounding.
 """
 
 from __future__ import annotations

@@ -57,8 +57,8 @@ class Sampling(nn.Module):
         return self._everywhere(torch.sigmoid(self._of_tiles(logits)), logits)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """[N, 1, H, W] -> how probable it is that each position is computed. Without noise that is 0 or 1, and its gradient that
-        of the sigmoid: probabilities near one half would tell nothing of how many are above."""
+        """[N, 1, H, W] -> how probable it is that each position is computed. Without noise that is 0 or 1, and its
+        gradient that of the sigmoid: probabilities near one half would tell nothing of how many are above."""
         tiles = self._of_tiles(logits)
         found = torch.sigmoid(tiles)
         if self.draw in ("deterministic", "gated"):
@@ -66,8 +66,8 @@ class Sampling(nn.Module):
         return self._everywhere(self._with_grid(found), logits)
 
     def hard(self, logits: Tensor) -> Tensor:
-        """[N, 1, H, W] -> float32 of 0 and 1; of the draw `gated` the factors of what is computed. The same logits give the same
-        mask."""
+        """[N, 1, H, W] -> float32 of 0 and 1; of the draw `gated` the factors of what is computed. The same logits give
+        the same mask."""
         return self._everywhere(self._drawn(self._of_tiles(logits)), logits)
 
     def noise(self, size: Size, device: torch.device) -> Tensor:

@@ -1,5 +1,6 @@
-"""Sampled blocks in evaluation that compute the square tiles in which their masks have a position: for GPUs, whose ordinary
-convolutions run on a batch of tiles as fast as on a map. The result is that of `paretofit.models.layers.spatial_sampling`, to rounding.
+"""Sampled blocks in evaluation that compute the square tiles in which their masks have a position: for GPUs, whose
+ordinary convolutions run on a batch of tiles as fast as on a map. The result is that of
+`paretofit.models.layers.spatial_sampling`, to rounding.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ SIDE: Final = 8
 
 
 class Tiles(NamedTuple):
-    """Tiles of `side` pixels that hold a position of a mask [N, 1, H, W]: images, rows and columns [k] each, of a grid that
-    covers the map."""
+    """Tiles of `side` pixels that hold a position of a mask [N, 1, H, W]: images, rows and columns [k] each, of a grid
+    that covers the map."""
 
     mask: Tensor
     side: int

@@ -41,10 +41,10 @@ def convert(
 ) -> WeightsRecord:
     """Read a safetensors file or a PyTorch state dict and write it as a weights file.
 
-    `mean` and `std` normalize pixels in 0..1; they are needed where the layout does not determine them. `source_name` says
-    where the file is from (unset: its name). Raises PretrainedError if the file cannot be read or is not exactly one known
-    network, or if its name or licence says that it is for non-commercial use (unless `allow_non_commercial`); OSError if there
-    is no file.
+    `mean` and `std` normalize pixels in 0..1; they are needed where the layout does not determine them. `source_name`
+    says where the file is from (unset: its name). Raises PretrainedError if the file cannot be read or is not exactly
+    one known network, or if its name or licence says that it is for non-commercial use (unless `allow_non_commercial`);
+    OSError if there is no file.
     """
     _refuse_bgr(source.name)
     if not allow_non_commercial:
@@ -87,8 +87,8 @@ def convert_tensors(
 ) -> WeightsRecord:
     """Write tensors of any known layout as a weights file; as `convert`, for files that were read by other means.
 
-    `sha256` is the digest of the file they are from, `record` the one of Paretofit's own files, `notes` what is to be added
-    to the new record's. Raises PretrainedError.
+    `sha256` is the digest of the file they are from, `record` the one of Paretofit's own files, `notes` what is to be
+    added to the new record's. Raises PretrainedError.
     """
     _refuse_bgr(source_name)
     match = recognize({name: tuple(tensor.shape) for name, tensor in tensors.items()}, record)
@@ -133,8 +133,8 @@ def _record(
     for name in ("mean", "std"):
         if fields.get(name) is None:
             raise PretrainedError(
-                f"{name}: the file does not say how its {match.channels}-channel images were normalized: give mean and std "
-                "of pixels in 0..1, as the weights were trained with"
+                f"{name}: the file does not say how its {match.channels}-channel images were normalized: give mean "
+                "and std of pixels in 0..1, as the weights were trained with"
             )
     try:
         found = WeightsRecord(
@@ -186,6 +186,6 @@ def _check_normalization(name: str, values: Sequence[float]) -> None:
         raise PretrainedError(f"{name} must be of pixels in 0..1, not {list(values)}: divide it by 255")
     if tuple(values) == tuple(reversed(IMAGENET[name == "std"])):
         raise PretrainedError(
-            f"{name} is ImageNet's in the order blue, green, red: images are RGB here. If the weights are for RGB, reverse it; "
-            "weights for BGR cannot be used"
+            f"{name} is ImageNet's in the order blue, green, red: images are RGB here. If the weights are for RGB, "
+            "reverse it; weights for BGR cannot be used"
         )

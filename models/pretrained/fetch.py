@@ -38,12 +38,12 @@ def fetch(
 ) -> WeightsRecord:
     """Write the weights file of a named source to `target`, and return its record.
 
-    What is fetched is kept in `cache`, by its digest: another call needs no network. `file` is what was downloaded by hand (the
-    published file, the archive, or its member), which is used instead. `paretofit.core.http` says which addresses may be asked; unset: the
-    public Internet.
+    What is fetched is kept in `cache`, by its digest: another call needs no network. `file` is what was downloaded by
+    hand (the published file, the archive, or its member), which is used instead. `paretofit.core.http` says which
+    addresses may be asked; unset: the public Internet.
 
-    Raises PretrainedError for an unknown name, for a file that is not the published one, and for a host that cannot be reached,
-    naming the file to download by hand and the command to add it.
+    Raises PretrainedError for an unknown name, for a file that is not the published one, and for a host that cannot be
+    reached, naming the file to download by hand and the command to add it.
     """
     return fetch_source(known(name), target, cache=cache, outbound=outbound, file=file)
 
@@ -73,8 +73,8 @@ def fetch_original(source: Source, *, cache: Path, outbound: Outbound | None = N
 
 
 def convert_original(source: Source, original: Path, target: Path) -> WeightsRecord:
-    """Write the weights file of a source to `target`, from its published file. This needs no network, and writes in the folder
-    of `target` alone. Raises PretrainedError for a file that is not the table's network."""
+    """Write the weights file of a source to `target`, from its published file. This needs no network, and writes in the
+    folder of `target` alone. Raises PretrainedError for a file that is not the table's network."""
     name = f"{source.name}: {source.title}"
     with tempfile.TemporaryDirectory(prefix=".weights-", dir=target.parent) as folder:
         converted = Path(folder, "converted.safetensors")
@@ -106,8 +106,9 @@ def convert_original(source: Source, original: Path, target: Path) -> WeightsRec
 
 
 def identify(path: Path, name: str | None = None) -> Source | None:
-    """The named source that a file was downloaded for by hand, by its digest; None: it is another file. `name` chooses among
-    those that share a file. Raises PretrainedError if it is needed, or does not fit; OSError where there is no file."""
+    """The named source that a file was downloaded for by hand, by its digest; None: it is another file. `name` chooses
+    among those that share a file. Raises PretrainedError if it is needed, or does not fit; OSError where there is no
+    file."""
     try:
         return identified(file_sha256(path), name)
     except PretrainedError as error:
@@ -189,7 +190,8 @@ def _of_blocks(
             dropped.append(name)
         else:
             chosen[f"{place}{leaf}"] = tensor
-    note = f"Made of blocks {', '.join(map(str, blocks))} of {record.family}; strides and activations are {source.family}'s."
+    made_of = f"Made of blocks {', '.join(map(str, blocks))} of {record.family}"
+    note = f"{made_of}; strides and activations are {source.family}'s."
     return chosen, WeightsRecord.model_validate(
         record.model_dump()
         | {

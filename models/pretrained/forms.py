@@ -14,7 +14,8 @@ from paretofit.models.pretrained.record import MAX_WIDTH, PretrainedError
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """Which network of a family, as `paretofit.models.families.registry.architecture` takes it; `width` is its `base_width`."""
+    """Which network of a family, as `paretofit.models.families.registry.architecture` takes it; `width` is its
+    `base_width`."""
 
     width: float
     groups: int | None = None
@@ -25,8 +26,8 @@ class Form:
 def tensor_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     """The shapes of a network's tensors by name, as in its torch module's state dict, without `num_batches_tracked`.
 
-    Holds for networks of convolutions, batch normalizations and linear layers, which all families with published weights
-    are.
+    Holds for networks of convolutions, batch normalizations and linear layers, which all families with published
+    weights are.
     """
     side = max(architecture.nominal, 32)
     found: dict[str, tuple[int, ...]] = {}
@@ -82,8 +83,8 @@ def form_of(architecture: Architecture) -> Form:
     """The form that a point's network has in its family. Raises PretrainedError if it has none."""
     family = architecture.family
     reason = (
-        f"this {family} is not one of a single width: its stages have widths of their own, or it was changed by a method. "
-        "Give a file of a network of one width"
+        f"this {family} is not one of a single width: its stages have widths of their own, or it was changed by a "
+        "method. Give a file of a network of one width"
     )
     try:
         choices = registry.groups(family) or (None,)

@@ -1,8 +1,8 @@
 """The constants of a frozen TensorFlow graph, read without TensorFlow.
 
-A frozen graph is one `GraphDef` message in protobuf's wire format (protobuf.dev/programming-guides/encoding), in which the
-weights are `Const` nodes. The field numbers are those of TensorFlow's graph.proto, node_def.proto, attr_value.proto,
-tensor.proto and tensor_shape.proto. Torch-free.
+A frozen graph is one `GraphDef` message in protobuf's wire format (protobuf.dev/programming-guides/encoding), in which
+the weights are `Const` nodes. The field numbers are those of TensorFlow's graph.proto, node_def.proto,
+attr_value.proto, tensor.proto and tensor_shape.proto. Torch-free.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ Value = int | memoryview
 def constants(content: bytes) -> dict[str, NDArray[np.float32]]:
     """The float32 constants of a frozen graph, by the names of their nodes.
 
-    Constants without values, or with one value for a larger shape, are left out, so that all arrays together are at most as large
-    as `content`: a hostile file cannot claim more memory. Raises PretrainedError if `content` is not a graph.
+    Constants without values, or with one value for a larger shape, are left out, so that all arrays together are at
+    most as large as `content`: a hostile file cannot claim more memory. Raises PretrainedError if `content` is not a
+    graph.
     """
     found: dict[str, NDArray[np.float32]] = {}
     for field, value in _fields(memoryview(content)):

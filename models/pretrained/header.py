@@ -44,8 +44,8 @@ class Header:
 def read_shapes(path: Path | str) -> Header:
     """Names, shapes and types of a safetensors file's tensors, without reading them.
 
-    Raises PretrainedError unless the tensors fill the file exactly, each with the bytes of its shape; OSError if there is no
-    file.
+    Raises PretrainedError unless the tensors fill the file exactly, each with the bytes of its shape; OSError if there
+    is no file.
     """
     name = Path(path).name
     try:

@@ -36,26 +36,27 @@ TF_AVERAGE: Final = "/ExponentialMovingAverage"
 OWN: Final = "paretofit"
 MAX_DIMENSION: Final = 2**31
 KNOWN: Final = (
-    "MobileNetV2 (torchvision, tonylins, timm, transformers), MobileNetV1 (timm, transformers, TF-slim), ResNet-18 to -152, "
-    "ResNeXt-50 32x4d and VGG-16 (torchvision, timm), FD-MobileNet (qinzheng93), ShuffleNetV1 with 3 groups (megvii), and "
-    "Paretofit's own files"
+    "MobileNetV2 (torchvision, tonylins, timm, transformers), MobileNetV1 (timm, transformers, TF-slim), ResNet-18 to "
+    "-152, ResNeXt-50 32x4d and VGG-16 (torchvision, timm), FD-MobileNet (qinzheng93), ShuffleNetV1 with 3 groups "
+    "(megvii), and Paretofit's own files"
 )
 REFUSED: Final = {
-    "stem.conv1.weight": "detectron2's ResNets take BGR pixels and have their strides in the first 1x1 convolution, which ours "
-    "cannot represent: use torchvision's or timm's weights",
-    "res2_0_branch2a_w": "Caffe2's ResNets take BGR pixels and have their strides in the first 1x1 convolution, which ours "
-    "cannot represent: use torchvision's or timm's weights",
-    "features.dw_conv_12.weight": "this MobileNetV1 was trained with ReLU where ours has ReLU6: use timm's or Google's weights",
-    "blocks.0.conv.weight": "the tensors have Paretofit's names, but the file has no record, which says what strides they are "
-    "for: give the file as Paretofit wrote it",
+    "stem.conv1.weight": "detectron2's ResNets take BGR pixels and have their strides in the first 1x1 convolution, "
+    "which ours cannot represent: use torchvision's or timm's weights",
+    "res2_0_branch2a_w": "Caffe2's ResNets take BGR pixels and have their strides in the first 1x1 convolution, which "
+    "ours cannot represent: use torchvision's or timm's weights",
+    "features.dw_conv_12.weight": "this MobileNetV1 was trained with ReLU where ours has ReLU6: use timm's or "
+    "Google's weights",
+    "blocks.0.conv.weight": "the tensors have Paretofit's names, but the file has no record, which says what strides "
+    "they are for: give the file as Paretofit wrote it",
 }
 """Files that are recognized by one tensor and cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What a file's tensors are. `names` maps our names to the file's, `head` our names of the linear layer to the file's
-    (empty: there is none). `classes` are the rows of that layer. `dropped` are tensors that are not taken."""
+    """What a file's tensors are. `names` maps our names to the file's, `head` our names of the linear layer to the
+    file's (empty: there is none). `classes` are the rows of that layer. `dropped` are tensors that are not taken."""
 
     layout: str
     family: str
@@ -78,7 +79,8 @@ class Match:
 
 
 def recognize(shapes: Mapping[str, tuple[int, ...]], record: Mapping[str, Any] | None = None) -> Match:
-    """The published network that tensors of these names and shapes are. `record` is Paretofit's own, if the file has one.
+    """The published network that tensors of these names and shapes are. `record` is Paretofit's own, if the file has
+    one.
 
     Raises PretrainedError for an unknown layout, and for one of which a tensor is missing, surplus or of another shape,
     naming the first three of each.
@@ -96,8 +98,8 @@ def recognize(shapes: Mapping[str, tuple[int, ...]], record: Mapping[str, Any] |
     found = _closest(given)
     if found.layout.name == "megvii" and not shuffle_matches(found.form.groups or 1):
         raise PretrainedError(
-            f"ShuffleNetV1 with {found.form.groups} groups: megvii's channel shuffle is the inverse of the paper's, and with "
-            "these groups no order of the channels makes them equal; use weights with 3 groups"
+            f"ShuffleNetV1 with {found.form.groups} groups: megvii's channel shuffle is the inverse of the paper's, "
+            "and with these groups no order of the channels makes them equal; use weights with 3 groups"
         )
     return found.match({name: clean[name] for name in given}, given, ignored)
 
@@ -122,8 +124,8 @@ class _Candidate:
         ] + self._wrong_head(head, given)
         if missing or surplus or wrong:
             raise PretrainedError(
-                f"these are not all the tensors of {self.architecture.family} x {self.form.width:g} as {self.layout.name} names "
-                "them: "
+                f"these are not all the tensors of {self.architecture.family} x {self.form.width:g} as "
+                f"{self.layout.name} names them: "
                 + "; ".join(
                     f"{kind} {', '.join(found[:3])}" + (f" and {len(found) - 3} more" if len(found) > 3 else "")
                     for kind, found in (("missing", missing), ("surplus", surplus), ("wrong shape", wrong))
@@ -295,7 +297,8 @@ def _own(shapes: Mapping[str, tuple[int, ...]], record: Mapping[str, Any]) -> Ma
     odd = sorted(set(expected) ^ set(found)) or sorted(name for name in expected if expected[name] != found[name])
     if odd:
         raise PretrainedError(
-            f"the tensors are not those of the record's network: {', '.join(odd[:3])}. Give the file as Paretofit wrote it"
+            f"the tensors are not those of the record's network: {', '.join(odd[:3])}. Give the file as Paretofit "
+            "wrote it"
         )
     head = {name: name for name in found if ".linear." in name}
     return Match(
@@ -319,7 +322,8 @@ def read_weights_record(record: Mapping[str, Any]) -> WeightsRecord:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "record"
         raise PretrainedError(
-            f"the file's record is not one that this Paretofit reads: {place}: {first['msg']}. Convert the original file again"
+            f"the file's record is not one that this Paretofit reads: {place}: {first['msg']}. Convert the original "
+            "file again"
         ) from error
 
 

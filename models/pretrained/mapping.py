@@ -18,8 +18,8 @@ TF_EPSILON: Final = 1e-3
 
 
 def map_tensors(match: Match, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The file's tensors by our names, float32, as our network computes with them. Raises PretrainedError for numbers that are
-    not finite, for integers and for negative variances."""
+    """The file's tensors by our names, float32, as our network computes with them. Raises PretrainedError for numbers
+    that are not finite, for integers and for negative variances."""
     found = {ours: _as_float(theirs, tensors[theirs]) for ours, theirs in (*match.names.items(), *match.head.items())}
     rules = match.rules
     if rules is not None:
@@ -45,8 +45,8 @@ def map_tensors(match: Match, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
 def _as_float(name: str, tensor: Tensor) -> Tensor:
     if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.is_quantized:
         raise PretrainedError(
-            f"{name} is {str(tensor.dtype).removeprefix('torch.')}, not plain floating-point numbers: give weights that "
-            "are not quantized"
+            f"{name} is {str(tensor.dtype).removeprefix('torch.')}, not plain floating-point numbers: give weights "
+            "that are not quantized"
         )
     found = tensor.detach().to("cpu", torch.float32)
     if not bool(torch.isfinite(found).all()):
@@ -68,7 +68,8 @@ def _from_hwio(ours: str, tensor: Tensor, theirs: str) -> Tensor:
 
 
 def _take_tensorflow(found: dict[str, Tensor]) -> None:
-    """Mirror kernels left-right, because SAME padding is to the right and ours to the left; fold the epsilon into the scale."""
+    """Mirror kernels left-right, because SAME padding is to the right and ours to the left; fold the epsilon into the
+    scale."""
     for name, tensor in found.items():
         if tensor.ndim == 4:
             found[name] = tensor.flip(3)
@@ -92,7 +93,8 @@ def _fold_bias(found: dict[str, Tensor], unit: str) -> None:
 
 
 def _reorder_shuffle(found: dict[str, Tensor], match: Match) -> None:
-    """Order the channels within each unit so that our shuffle, before the depthwise convolution, equals theirs behind it."""
+    """Order the channels within each unit so that our shuffle, before the depthwise convolution, equals theirs behind
+    it."""
     for block in range(2, len(match.architecture().blocks) - 1):
         unit = f"blocks.{block}"
         middle = len(found[f"{unit}.depthwise.conv.weight"])

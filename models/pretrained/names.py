@@ -1,7 +1,7 @@
 """Tensor names of published networks, by ours: one pure function for each layout. Torch-free.
 
-Ours are `blocks.N.{part}.{conv|norm}.{leaf}`. A bias of a convolution that is normalized is `blocks.N.conv.bias` here; the
-conversion folds it into the normalization.
+Ours are `blocks.N.{part}.{conv|norm}.{leaf}`. A bias of a convolution that is normalized is `blocks.N.conv.bias` here;
+the conversion folds it into the normalization.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Unit = tuple[str, str, str]
 """Our prefix of a convolution unit, their convolution, their normalization."""
 
 TF_NOTE = (
-    "trained with TensorFlow's SAME padding: the kernels are mirrored left-right, so that at even widths the padding is the "
-    "original's on the mirrored image; at even heights it is a pixel above instead of below. The epsilon of 0.001 is folded "
-    "into the scale"
+    "trained with TensorFlow's SAME padding: the kernels are mirrored left-right, so that at even widths the padding "
+    "is the original's on the mirrored image; at even heights it is a pixel above instead of below. The epsilon of "
+    "0.001 is folded into the scale"
 )
 BACKGROUND_NOTE = "row 0 of the classifier is the background class"
 
@@ -36,10 +36,11 @@ BACKGROUND_NOTE = "row 0 of the classifier is the background class"
 class Layout:
     """How one publisher names and stores the tensors of some families.
 
-    `names` maps our names to theirs for a family. `head` are their possible names of a linear classifier: its module, or
-    weight and bias with a `|` between; empty: its classifier has no counterpart in ours. What starts with one of
-    `head_modules` belongs to a classifier of whatever form. `normalization` is the mean and std that the publisher trains with.
-    `tensorflow`: SAME padding and epsilon 1e-3; `hwio`: TensorFlow's order of dimensions; `bgr`: trained on BGR images.
+    `names` maps our names to theirs for a family. `head` are their possible names of a linear classifier: its module,
+    or weight and bias with a `|` between; empty: its classifier has no counterpart in ours. What starts with one of
+    `head_modules` belongs to a classifier of whatever form. `normalization` is the mean and std that the publisher
+    trains with. `tensorflow`: SAME padding and epsilon 1e-3; `hwio`: TensorFlow's order of dimensions; `bgr`: trained
+    on BGR images.
     """
 
     name: str
@@ -238,7 +239,8 @@ def _transformers(units: Iterator[str]) -> Iterator[Unit]:
 
 
 def _vgg(modules: int) -> Iterator[tuple[str, int]]:
-    """Our prefix and the index in `features` of each convolution, which is followed by `modules` - 1 modules of its own."""
+    """Our prefix and the index in `features` of each convolution, which is followed by `modules` - 1 modules of its
+    own."""
     block = at = 0
     for _, repeat in VGG_STAGES:
         for _ in range(repeat):

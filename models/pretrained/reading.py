@@ -1,6 +1,7 @@
 """The tensors in a file of published weights, without executing anything of it.
 
-PyTorch files are read with `weights_only=True` and never otherwise; even so, do it on the user's machine or in a sandbox.
+PyTorch files are read with `weights_only=True` and never otherwise; even so, do it on the user's machine or in a
+sandbox.
 """
 
 from __future__ import annotations
@@ -81,13 +82,15 @@ def read_pytorch_file(source: Path) -> tuple[dict[str, Tensor], list[str]]:
             notes.append(f"the averaged weights of the file were taken ({key})")
     if not isinstance(content, Mapping):
         raise PretrainedError(
-            f"{source.name} holds a {type(content).__name__}, not a state dict: save `model.state_dict()`, not the model"
+            f"{source.name} holds a {type(content).__name__}, not a state dict: save `model.state_dict()`, not the "
+            "model"
         )
     tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
     if not tensors:
         keys = ", ".join(sorted(map(str, content))[:5]) or "nothing"
         raise PretrainedError(
-            f"{source.name} has no tensors where weights are expected (it holds {keys}): save `model.state_dict()` alone"
+            f"{source.name} has no tensors where weights are expected (it holds {keys}): save `model.state_dict()` "
+            "alone"
         )
     return tensors, notes
 
@@ -105,15 +108,15 @@ def _explain(source: Path, error: BaseException) -> PretrainedError:
     blocked = sorted(_blocked_globals(source, str(error)))
     if not blocked:
         return PretrainedError(
-            f"{source.name} is neither a safetensors file nor a PyTorch state dict, or it is damaged; give one that was saved "
-            "with safetensors.torch.save_file or torch.save(model.state_dict(), ...)"
+            f"{source.name} is neither a safetensors file nor a PyTorch state dict, or it is damaged; give one that "
+            "was saved with safetensors.torch.save_file or torch.save(model.state_dict(), ...)"
         )
     return PretrainedError(
-        f"{source.name} holds more than tensors and was not loaded: it asks for {', '.join(blocked[:5])}. If you trust it, "
-        "convert it where it was made:\n"
-        f"  weights = torch.load({source.name!r}, map_location='cpu', weights_only=False)['state_dict']\n"
-        "  safetensors.torch.save_file({k: v.contiguous() for k, v in weights.items()}, 'weights.safetensors')\n"
-        "(without ['state_dict'] if the file holds the weights alone)"
+        f"{source.name} holds more than tensors and was not loaded: it asks for {', '.join(blocked[:5])}. If you "
+        f"trust it, convert it where it was made:\n  weights = torch.load({source.name!r}, map_location='cpu', "
+        "weights_only=False)['state_dict']\n  "
+        "safetensors.torch.save_file({k: v.contiguous() for k, v in weights.items()}, "
+        "'weights.safetensors')\n(without ['state_dict'] if the file holds the weights alone)"
     )
 
 

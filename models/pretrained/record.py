@@ -23,7 +23,8 @@ class PretrainedError(ValueError):
 
 
 def licence_of_point(record: Mapping[str, Any]) -> str:
-    """The licence of a point's weights, by the record in its checkpoint: that of the weights its training started from."""
+    """The licence of a point's weights, by the record in its checkpoint: that of the weights its training started
+    from."""
     provenance = record.get("provenance")
     start = provenance.get("start") if isinstance(provenance, Mapping) else None
     licence = start.get("licence") if isinstance(start, Mapping) else None
@@ -37,9 +38,10 @@ class WeightsRecord(BaseModel):
     """The header record of a weights file: a safetensors file with Paretofit's tensor names, float32.
 
     `width` multiplies the channels of the family's table. `classes` counts the rows of the file's classifier; None: it
-    has none. `mean` and `std` normalize pixels in 0..1, one number per input channel. `sha256` is the digest of the file that was
-    converted. `dropped` names the first `MAX_DROPPED` tensors of that file which were not taken, `dropped_count` counts all.
-    Texts are bounded, as the record may come from a stranger's file. Raises ValueError for inconsistent fields.
+    has none. `mean` and `std` normalize pixels in 0..1, one number per input channel. `sha256` is the digest of the
+    file that was converted. `dropped` names the first `MAX_DROPPED` tensors of that file which were not taken,
+    `dropped_count` counts all. Texts are bounded, as the record may come from a stranger's file. Raises ValueError for
+    inconsistent fields.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -98,8 +100,8 @@ class WeightsRecord(BaseModel):
         found = self._build(slimmable=True)
         if found != self.architecture():
             raise PretrainedError(
-                f"{self.family} x {self.width:g} has channels that are not multiples of 8, so a slimmable network cannot "
-                "start from it: use weights of another width, or a method that trains fixed networks"
+                f"{self.family} x {self.width:g} has channels that are not multiples of 8, so a slimmable network "
+                "cannot start from it: use weights of another width, or a method that trains fixed networks"
             )
         return found
 

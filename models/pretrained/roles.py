@@ -1,8 +1,9 @@
 """Which tensors of two networks of a family play the same role, whatever their forms. Torch-free.
 
-A family's network exists in forms whose blocks have other indices or other names for the same layers: small nominal sizes lose
-a max-pool, shape adaptors wrap or follow blocks (`paretofit.models.families.adaptors`), masks wrap them (`paretofit.models.kinds.sampling`). A role
-is the name that a layer has in the plain network with the pools left out, such as `3.expand.conv`.
+A family's network exists in forms whose blocks have other indices or other names for the same layers: small nominal
+sizes lose a max-pool, shape adaptors wrap or follow blocks (`paretofit.models.families.adaptors`), masks wrap them
+(`paretofit.models.kinds.sampling`). A role is the name that a layer has in the plain network with the pools left out,
+such as `3.expand.conv`.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ class Part:
 
 
 def parts(architecture: Architecture) -> dict[str, Part]:
-    """The layers that the plain network of the family has, by role: `{index}.{name in the block}`. Layers that only this form
-    has are left out, except shortcuts, which are marked as added."""
+    """The layers that the plain network of the family has, by role: `{index}.{name in the block}`. Layers that only
+    this form has are left out, except shortcuts, which are marked as added."""
     size = (architecture.nominal, architecture.nominal)
     layers: dict[int, list[Layer]] = {}
     for layer in architecture.layers(size):
@@ -84,7 +85,8 @@ def tensor_names(found: Mapping[str, Part]) -> dict[str, str]:
 
 
 def _renamed(block: Block, following: Block | None) -> dict[str, str]:
-    """What layers' names begin with, and what takes its place; layers that begin with none of them belong to the form."""
+    """What layers' names begin with, and what takes its place; layers that begin with none of them belong to the
+    form."""
     match block:
         case Sampled():
             return {"body.": ""}

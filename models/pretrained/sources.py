@@ -1,9 +1,9 @@
 """Where trained weights are published: the named sources. Torch-free, and without numeric packages.
 
-Nothing of them is bundled, and no package is a dependency: `paretofit.models.pretrained.fetch` fetches a source once, verifies it, converts
-it and keeps it. A URL's file has the first digits of its SHA-256 in its name, as torchvision and timm publish theirs. Only files
-are listed whose name and digest are in the publishers' own code: timm's `mobilenetv1_100` is not, it has a model hub's address
-alone.
+Nothing of them is bundled, and no package is a dependency: `paretofit.models.pretrained.fetch` fetches a source once,
+verifies it, converts it and keeps it. A URL's file has the first digits of its SHA-256 in its name, as torchvision and
+timm publish theirs. Only files are listed whose name and digest are in the publishers' own code: timm's
+`mobilenetv1_100` is not, it has a model hub's address alone.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ _HALVES: Final = (0.5, 0.5, 0.5)
 _CLASSES: Final = "1000 ImageNet classes"
 _NON_COMMERCIAL: Final = re.compile(
     # Licences, and the files of Yalniz et al. 2019 (arXiv 1905.00546) by timm's names, torch.hub's and their own.
-    r"\bnc\b|cc[ _-]by[ _-]nc|non[ _-]?commercial|research[ _-]only|(?<![a-z])(ssl|swsl)(?![a-z])|semi_(weakly_)?supervised",
+    r"\bnc\b|cc[ _-]by[ _-]nc|non[ _-]?commercial|research[ _-]only|"
+    r"(?<![a-z])(ssl|swsl)(?![a-z])|semi_(weakly_)?supervised",
     re.IGNORECASE,
 )
 
@@ -90,8 +91,9 @@ class PublishedFile:
 class Source:
     """Published weights of one network.
 
-    `mean` and `std` are per channel, of values in [0, 1]. `padding`: `same` is TensorFlow's, at the right and bottom alone.
-    `head` says what the classifier is. `blocks`: those of the published network that this one is made of, by index; None: all.
+    `mean` and `std` are per channel, of values in [0, 1]. `padding`: `same` is TensorFlow's, at the right and bottom
+    alone. `head` says what the classifier is. `blocks`: those of the published network that this one is made of, by
+    index; None: all.
     """
 
     name: str
@@ -225,8 +227,9 @@ def known(name: str) -> Source:
 
 
 def identified(sha256: str, name: str | None = None) -> Source | None:
-    """The source whose file has this SHA-256: one that a user downloaded by hand; None: it is another file. `name` chooses among
-    several sources that are made from one file. Raises PretrainedError if it is needed, or does not fit."""
+    """The source whose file has this SHA-256: one that a user downloaded by hand; None: it is another file. `name`
+    chooses among several sources that are made from one file. Raises PretrainedError if it is needed, or does not
+    fit."""
     found = {source.name: source for source in SOURCES.values() if source.origin.matches(sha256)}
     if name is not None:
         source = known(name)
@@ -244,7 +247,7 @@ def check_commercial_use(*texts: str) -> None:
     for text in texts:
         if _NON_COMMERCIAL.search(text):
             raise PretrainedError(
-                f"{text}: these weights are licensed for non-commercial use only, and a network that is trained from them is "
-                "bound by that; choose weights with another licence, or confirm that your use is permitted: "
+                f"{text}: these weights are licensed for non-commercial use only, and a network that is trained from "
+                "them is bound by that; choose weights with another licence, or confirm that your use is permitted: "
                 "--allow-non-commercial (allow_non_commercial in a request)"
             )

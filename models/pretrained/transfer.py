@@ -1,7 +1,7 @@
 """From trained weights to the tensors of another network of their family.
 
-Tensors are matched by role (`paretofit.models.pretrained.roles`), never by position, and all of the backbone or nothing is loaded: a
-partial match that trains from random weights without a word is the most frequent failure of such code.
+Tensors are matched by role (`paretofit.models.pretrained.roles`), never by position, and all of the backbone or nothing
+is loaded: a partial match that trains from random weights without a word is the most frequent failure of such code.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ _COUNTER: Final = "num_batches_tracked"
 class Start:
     """Trained weights: a weights file, or the checkpoint of a point.
 
-    `tensors` are float32, on the CPU, without counters of batches. `class_names` are those of the classifier; None: they are
-    unknown, or there is no classifier. `mean` and `std` are per channel, of values in [0, 1]. `record` is the file's.
+    `tensors` are float32, on the CPU, without counters of batches. `class_names` are those of the classifier; None:
+    they are unknown, or there is no classifier. `mean` and `std` are per channel, of values in [0, 1]. `record` is the
+    file's.
     """
 
     architecture: Architecture
@@ -56,9 +57,9 @@ class Start:
 class Transfer:
     """What a network starts from.
 
-    `state`: tensors of `paretofit.models.build.build(target)` by name, running statistics included. `fresh`: the names of the others,
-    which keep their initial values. `notes` say in one sentence each what was not loaded or was changed, and why. `mean` and
-    `std`, one value for each channel of the target: the normalization that the tensors belong to.
+    `state`: tensors of `paretofit.models.build.build(target)` by name, running statistics included. `fresh`: the names
+    of the others, which keep their initial values. `notes` say in one sentence each what was not loaded or was changed,
+    and why. `mean` and `std`, one value for each channel of the target: the normalization that the tensors belong to.
     """
 
     state: dict[str, Tensor]
@@ -69,9 +70,9 @@ class Transfer:
 
     @torch.no_grad()
     def load(self, network: nn.Module) -> None:
-        """Copy the tensors into a network of the target, on any device and in any memory format. A network that keeps no
-        running statistics, such as a slimmable one, gets none. Raises PretrainedError, with nothing copied, if the network is
-        not the target's."""
+        """Copy the tensors into a network of the target, on any device and in any memory format. A network that keeps
+        no running statistics, such as a slimmable one, gets none. Raises PretrainedError, with nothing copied, if the
+        network is not the target's."""
         own = {**dict(network.named_parameters()), **dict(network.named_buffers())}
         needed = {name for name in self.state if not name.endswith((*_STATISTICS, _COUNTER))}
         unknown = set(own) - set(self.state) - set(self.fresh)
@@ -85,8 +86,8 @@ class Transfer:
 
 
 def start_of(path: Path) -> Start:
-    """The weights in a weights file or in a point's checkpoint. Raises PretrainedError for any other file, and for one whose
-    tensors are not those of its architecture; OSError where there is none."""
+    """The weights in a weights file or in a point's checkpoint. Raises PretrainedError for any other file, and for one
+    whose tensors are not those of its architecture; OSError where there is none."""
     try:
         tensors, record = checkpoint.read(path)
     except CheckpointError as error:
@@ -137,8 +138,8 @@ def transfer(start: Start, target: Architecture, *, same_classes: bool) -> Trans
     """The tensors of `target` from trained weights of its family, all of the backbone or none.
 
     - The classifier is loaded only if `same_classes` (equal by name and order).
-    - A target with fewer channels gets the leading slices of every tensor, of a concatenation those of each part, of a grouped
-      convolution whole groups. A wider one is refused.
+    - A target with fewer channels gets the leading slices of every tensor, of a concatenation those of each part, of a
+      grouped convolution whole groups. A wider one is refused.
     - A stem of another kernel (a ResNet's below 128 pixels) is not loaded.
     - A target for grey images gets one first convolution in the place of three (`_grey`).
     - Layers that only the target's form has (masks, downsampling of shape adaptors) are fresh.
@@ -148,8 +149,8 @@ def transfer(start: Start, target: Architecture, *, same_classes: bool) -> Trans
     source = start.architecture
     if source.family != target.family:
         raise PretrainedError(
-            f"the weights are for {source.family}, not for {target.family}: choose a start of {target.family}, or family "
-            f"{source.family}"
+            f"the weights are for {source.family}, not for {target.family}: choose a start of {target.family}, or "
+            f"family {source.family}"
         )
     theirs, ours = parts(source), parts(target)
     notes: list[str] = []
@@ -221,8 +222,9 @@ def _unloaded(
     kernels = [stem.layer.kernel for stem in stems if stem is not None]
     if len(set(kernels)) > 1:
         notes.append(
-            f"The stem is freshly initialized: its kernel is {kernels[1]}x{kernels[1]} at nominal size {target.nominal}, that of "
-            f"the weights {kernels[0]}x{kernels[0]} (a nominal of {start.architecture.nominal} keeps it)."
+            f"The stem is freshly initialized: its kernel is {kernels[1]}x{kernels[1]} at nominal size "
+            f"{target.nominal}, that of the weights {kernels[0]}x{kernels[0]} (a nominal of "
+            f"{start.architecture.nominal} keeps it)."
         )
         left += ["0.conv", "0.norm"]
     return left
@@ -237,20 +239,20 @@ def _for_channels(
         return start.tensors, start.mean, start.std
     if target.channels != 1:
         raise PretrainedError(
-            f"the weights take images of {channels} channels, the dataset has {target.channels}: only weights for color can "
-            "be used for grey images, not the other way round; choose other weights"
+            f"the weights take images of {channels} channels, the dataset has {target.channels}: only weights for "
+            "color can be used for grey images, not the other way round; choose other weights"
         )
     notes.append("The images are grey: the first convolution is the sum over the color channels of the weights'.")
     return _grey(start, theirs)
 
 
 def _grey(start: Start, theirs: Mapping[str, Part]) -> tuple[dict[str, Tensor], tuple[float, ...], tuple[float, ...]]:
-    """Tensors with one first convolution for grey images, that computes what the weights' computes of the grey value in all
-    channels.
+    """Tensors with one first convolution for grey images, that computes what the weights' computes of the grey value in
+    all channels.
 
     A grey value g is normalized with m and s, the averages of means and standard deviations. As (g - m_c) / s_c equals
-    (g - m) / s · s / s_c + (m - m_c) / s_c, the kernel is the sum of w_c · s / s_c, and the constant, which only the image's
-    border lacks, is subtracted from the running mean of the normalization that follows.
+    (g - m) / s · s / s_c + (m - m_c) / s_c, the kernel is the sum of w_c · s / s_c, and the constant, which only the
+    image's border lacks, is subtracted from the running mean of the normalization that follows.
     """
     count = len(start.mean)
     mean, std = sum(start.mean) / count, sum(start.std) / count

@@ -28,8 +28,8 @@ def add(
     source: Annotated[
         str,
         typer.Argument(
-            help="An archive (zip or tar) of class/name.png, optionally below train/, val/ and test/; its https:// or s3:// "
-            "URL; or a built-in's name."
+            help="An archive (zip or tar) of class/name.png, optionally below train/, val/ and test/; its https:// or "
+            "s3:// URL; or a built-in's name."
         ),
     ],
     name: Annotated[str | None, typer.Option(help="What to call it.", show_default="the source's name")] = None,

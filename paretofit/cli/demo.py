@@ -63,7 +63,8 @@ def demo(
     seconds = time.monotonic() - began
     say(
         f"""
-{format_seconds(seconds)} in all. The picture is {drawn}, the checkpoint {checkpoint} (SHA-256 verified). What to try next:
+{format_seconds(seconds)} in all. The picture is {drawn}, the checkpoint {checkpoint} (SHA-256 verified).
+What to try next:
   python -m paretofit.search evaluate {checkpoint} --dataset fashion_mnist     the same accuracy, without the service
   python -c 'import paretofit; print(paretofit.load("{checkpoint}"))'    the network as a torch module
   paretofit up --home {home}     the service again, with this search in it

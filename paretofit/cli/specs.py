@@ -33,8 +33,8 @@ def read(source: str) -> dict[str, Any]:
 
 
 def resolve(client: Client, spec: dict[str, Any]) -> dict[str, Any]:
-    """The specification as the service takes it: `dataset` (a name or a shortened id) becomes `dataset_id`, a start's point that is
-    given as SEARCH:POINT its id."""
+    """The specification as the service takes it: `dataset` (a name or a shortened id) becomes `dataset_id`, a start's
+    point that is given as SEARCH:POINT its id."""
     spec = _with_point(client, spec)
     if "dataset" not in spec:
         return spec

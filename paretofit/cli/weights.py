@@ -160,15 +160,15 @@ def delete(context: typer.Context, *, weights: Reference) -> None:
 def _converted(
     file: Path, folder: Path, published: Source | None, described: dict[str, Any], *, allow_non_commercial: bool
 ) -> Path:
-    """A PyTorch file, or the file of a named source, as a weights file in `folder`. Raises UsageError without torch, and for a
-    file that cannot be converted."""
+    """A PyTorch file, or the file of a named source, as a weights file in `folder`. Raises UsageError without torch,
+    and for a file that cannot be converted."""
     try:
         from paretofit.models.pretrained.convert import convert
         from paretofit.models.pretrained.fetch import fetch
     except ImportError as error:
         raise UsageError(
-            f"converting {file.name} needs torch here: `pip install 'paretofit[worker]'`. Or save its state dict as safetensors "
-            'where you have torch: `safetensors.torch.save_file(state_dict, "weights.safetensors")`'
+            f"converting {file.name} needs torch here: `pip install 'paretofit[worker]'`. Or save its state dict as "
+            'safetensors where you have torch: `safetensors.torch.save_file(state_dict, "weights.safetensors")`'
         ) from error
     target = folder / "weights.safetensors"
     if published is not None and described:

@@ -1,4 +1,5 @@
-"""The clients of a service: `Client(url, key)` and `AsyncClient(url, key)`, with one attribute for each kind of resource."""
+"""The clients of a service: `Client(url, key)` and `AsyncClient(url, key)`, with one attribute for each kind of
+resource."""
 
 from __future__ import annotations
 
@@ -24,8 +25,8 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 
 
 class Service(Resource[M]):
-    """What both clients offer. Methods raise `ApiError` for what the service refuses and `UnreachableError` when it does
-    not answer."""
+    """What both clients offer. Methods raise `ApiError` for what the service refuses and `UnreachableError` when it
+    does not answer."""
 
     def __init__(self, transport: M) -> None:
         super().__init__(transport)

@@ -37,8 +37,8 @@ def draw_front(
     title: str,
     cost: str = "macs",
 ) -> Path:
-    """Write a picture (PNG, SVG or PDF by the suffix of `path`) of the front, with the dominated points and those that miss a
-    bound faded.
+    """Write a picture (PNG, SVG or PDF by the suffix of `path`) of the front, with the dominated points and those that
+    miss a bound faded.
 
     Raises ImportError without matplotlib and ValueError for an unknown suffix or an empty front.
     """

@@ -19,14 +19,16 @@ class Point(Bound[M], schemas.FrontPoint):
 
     @method
     async def download(self, path: str | Path | None = None, *, progress: bool | None = None) -> Path:
-        """Write its checkpoint to `path`, a file or a folder, by default `KEY.safetensors` here; `paretofit.load` reads it.
+        """Write its checkpoint to `path`, a file or a folder, by default `KEY.safetensors` here; `paretofit.load` reads
+        it.
 
-        An interrupted download goes on, and the digest is checked. `progress` shows a bar, or none; unset: on a terminal.
-        Raises NoSuchError for a point without weights of its own, DigestMismatchError.
+        An interrupted download goes on, and the digest is checked. `progress` shows a bar, or none; unset: on a
+        terminal. Raises NoSuchError for a point without weights of its own, DigestMismatchError.
         """
         if self.artifact is None:
             raise NoSuchError(
-                f"point {self.id} has no checkpoint of its own; `paretofit export {self.id} --format safetensors` makes one"
+                f"point {self.id} has no checkpoint of its own; `paretofit export {self.id} --format safetensors` "
+                "makes one"
             )
         target = _target(path, f"{_file_name(self.key)}.safetensors")
         return await _fetch(self._transport, self.artifact.id, self.artifact.size, target, shown=progress)

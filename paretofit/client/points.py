@@ -34,8 +34,8 @@ class Points(Resource[M]):
         input_shape: Shape | None = None,
         idempotency_key: str | None = None,
     ) -> Export:
-        """Ask for a point's network in a format, such as `onnx`; the same form again is the same export. `input_shape` is
-        (channels, height, width) of an image."""
+        """Ask for a point's network in a format, such as `onnx`; the same form again is the same export. `input_shape`
+        is (channels, height, width) of an image."""
         return await exports.ask(
             self._transport,
             point_id,

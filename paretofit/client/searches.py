@@ -102,7 +102,8 @@ class Searches(Resource[M]):
 
     @listing
     def events(self, search_id: str, *, after: int = 0) -> AsyncIterator[Event]:
-        """What happens in a search, from event `after` + 1 on, until it is over. A lost connection is taken up again."""
+        """What happens in a search, from event `after` + 1 on, until it is over. A lost connection is taken up
+        again."""
         return following.events(self._transport, search_id, after)
 
     @method
@@ -128,7 +129,8 @@ class Searches(Resource[M]):
 
     @method
     async def study(self, search_id: str, path: str | Path) -> Path:
-        """Write a search to `path` as a study of Optuna's: a journal, or SQLite if the file's name ends in .db or .sqlite3.
+        """Write a search to `path` as a study of Optuna's: a journal, or SQLite if the file's name ends in .db or
+        .sqlite3.
 
         Raises ImportError for SQLite without Optuna.
         """

@@ -13,8 +13,8 @@ _SQLITE: Final = frozenset({".db", ".sqlite", ".sqlite3"})
 
 
 async def write(transport: Transport, search_id: str, path: Path) -> Path:
-    """Write a search's study to `path`, in place of what is there: the journal that the service gives, or SQLite, made of
-    it by Optuna, by the file's suffix.
+    """Write a search's study to `path`, in place of what is there: the journal that the service gives, or SQLite, made
+    of it by Optuna, by the file's suffix.
 
     Raises ImportError for SQLite without Optuna, DigestMismatchError.
     """

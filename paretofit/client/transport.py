@@ -1,7 +1,7 @@
 """HTTP to one service: what is safe to repeat is repeated, what the service refuses becomes an `ApiError`.
 
-All of the client is written once, as coroutines over a `Transport`. Of its two kinds (`paretofit.client.wires`) one never
-suspends, so that its coroutines can be run to their end by an ordinary call (`paretofit.client.manner`).
+All of the client is written once, as coroutines over a `Transport`. Of its two kinds (`paretofit.client.wires`) one
+never suspends, so that its coroutines can be run to their end by an ordinary call (`paretofit.client.manner`).
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ class Transport(ABC):
         params: Mapping[str, str | int] | None = None,
         idempotency_key: str | None = None,
     ) -> Model:
-        """The document that the service answers with. What is bound to a service (`paretofit.client.bound`) is to this one."""
+        """The document that the service answers with. What is bound to a service (`paretofit.client.bound`) is to this
+        one."""
         response = await self.request(method, path, json=json, params=params, idempotency_key=idempotency_key)
         return kind.model_validate_json(response.content, context=self)
 

@@ -51,8 +51,8 @@ class Weights(Resource[M]):
     async def upload(self, weights_id: str, file: str | Path, progress: Progress | None = None) -> schemas.Weights:
         """Send a safetensors file; what had arrived before an interruption is not sent again.
 
-        Raises ApiError (413 if it is larger than the service takes, 415 if it is not safetensors), OSError if it cannot be
-        read.
+        Raises ApiError (413 if it is larger than the service takes, 415 if it is not safetensors), OSError if it cannot
+        be read.
         """
         return await uploads.upload(self._transport, schemas.Weights, f"/v1/weights/{weights_id}", Path(file), progress)
 

@@ -20,8 +20,8 @@ class Augmentation(BaseModel):
     padding: int = Field(default=4, ge=0, le=128, description="Of pad_crop, pixels on every side.")
     padding_mode: Literal["zeros", "reflect"] = Field(
         default="zeros",
-        description="Of pad_crop: a black border or mirrored pixels. An image smaller than the crop is first centred on "
-        "black, as in evaluation; reflect mirrors beyond that frame.",
+        description="Of pad_crop: a black border or mirrored pixels. An image smaller than the crop is first centred "
+        "on black, as in evaluation; reflect mirrors beyond that frame.",
     )
     minimum_scale: float = Field(default=0.25, gt=0, le=1, description="Of resized_crop, a fraction of the area.")
     flip: bool = Field(default=True, description="Mirror half of the images, left to right.")
@@ -29,8 +29,8 @@ class Augmentation(BaseModel):
         default=0.0,
         ge=0,
         le=1,
-        description="Brightness, contrast and saturation are changed, in any order, each by a factor up to this far from 1 "
-        "(ImageNet: 0.4).",
+        description="Brightness, contrast and saturation are changed, in any order, each by a factor up to this far "
+        "from 1 (ImageNet: 0.4).",
     )
     pca_lighting: float = Field(
         default=0.0,

@@ -49,7 +49,8 @@ def apply(pixels: Tensor, drawn: Tensor) -> Tensor:
     columns = drawn[:, :, None, None, None].unbind(1)
     for factor, is_saturation, is_contrast in zip(columns[0:9:3], columns[1:9:3], columns[2:9:3], strict=True):
         grey = _grey(x)
-        # Each of them moves the pixels from or towards something: black, the image's mean grey, or the pixel's own grey.
+        # Each of them moves the pixels from or towards something: black, the image's mean grey, or the pixel's own
+        # grey.
         origin = is_saturation * grey + is_contrast * grey.mean((2, 3), keepdim=True)
         x = origin.lerp(x, factor).clamp_(0, 255)
     return x + drawn[:, 9:, None, None] if x.shape[1] == 3 else x

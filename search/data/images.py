@@ -1,4 +1,5 @@
-"""One image file from a stranger -> pixels. Torch-free; runs in the limited process of `paretofit.search.data.ingest`."""
+"""One image file from a stranger -> pixels. Torch-free; runs in the limited process of
+`paretofit.search.data.ingest`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A source -> a dataset directory, as a process of its own: `python -m paretofit.search.data.ingest --request R --out DIR`.
+"""A source -> a dataset directory, as a process of its own: `python -m paretofit.search.data.ingest --request R --out
+DIR`.
 
 Writes the dataset's files into DIR and one JSON line to stdout: {"state": "ready", "report", "profile", "files"} or
 {"state": "rejected", "errors": [{"code", "detail"}], "report"}, with exit code 0 for both. Progress goes to stderr, one

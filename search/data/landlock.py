@@ -1,4 +1,5 @@
-"""Which files a process reaches from now on: Landlock, Linux 5.13 and newer (docs.kernel.org/userspace-api/landlock.html)."""
+"""Which files a process reaches from now on: Landlock, Linux 5.13 and newer
+(docs.kernel.org/userspace-api/landlock.html)."""
 
 from __future__ import annotations
 
@@ -37,9 +38,9 @@ def version() -> int:
 
 
 def reach_only(*, written: Iterable[Path], read: Iterable[Path]) -> None:
-    """From now on this thread, and those that it starts, open nothing but what is below these paths, and what Python and its
-    packages are made of; nor, by /proc, the memory or environment of other processes. Needs `no_new_privs`. Does nothing where
-    the kernel has no Landlock. Raises OSError.
+    """From now on this thread, and those that it starts, open nothing but what is below these paths, and what Python
+    and its packages are made of; nor, by /proc, the memory or environment of other processes. Needs `no_new_privs`.
+    Does nothing where the kernel has no Landlock. Raises OSError.
     """
     newest = version()
     if newest == 0:

@@ -53,8 +53,8 @@ class Layout:
 def classify(members: Sequence[Member]) -> Layout:
     """The layout of an archive's images.
 
-    `val|valid|validation` is the selection split and `test|testing` the report split if both are there; one of them alone
-    is the report split. Raises RejectedError for two folders that mean the same split, or splits without `train`.
+    `val|valid|validation` is the selection split and `test|testing` the report split if both are there; one of them
+    alone is the report split. Raises RejectedError for two folders that mean the same split, or splits without `train`.
     """
     tops = {member.path[0] for member in members if len(member.path) > 1}
     deep = all(len(member.path) > 2 for member in members if len(member.path) > 1)

@@ -110,8 +110,8 @@ class TrainBatches:
     """Augmented batches of `image_size`, reshuffled every epoch; an epoch's last, smaller batch is dropped.
 
     A step's batch depends on (seed, epoch, position in the epoch) alone: the step number is the whole state. With
-    `share` (rank, ranks) only that part of each batch is made, as `torch.tensor_split` would cut it. `normalization`: mean and
-    standard deviation per channel; unset: the dataset's own.
+    `share` (rank, ranks) only that part of each batch is made, as `torch.tensor_split` would cut it. `normalization`:
+    mean and standard deviation per channel; unset: the dataset's own.
     """
 
     def __init__(

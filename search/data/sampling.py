@@ -33,8 +33,8 @@ def crop(
 ) -> Tensor:
     """Crops of one size (the boxes' own is not looked at), uint8 [batch, channels, height, width].
 
-    Zeros surround an image. With `reflect`, an image smaller than `size` is first centred in a frame of that size, zeros
-    around it; what lies beyond the frame, or beyond a larger image, is mirrored at its border."""
+    Zeros surround an image. With `reflect`, an image smaller than `size` is first centred in a frame of that size,
+    zeros around it; what lies beyond the frame, or beyond a larger image, is mirrored at its border."""
     steps_y, steps_x = (torch.arange(side, device=flat.device) for side in size)
     y = boxes.top + steps_y
     x = boxes.left + torch.where(boxes.flip > 0, size[1] - 1 - steps_x, steps_x)

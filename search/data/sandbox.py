@@ -97,9 +97,9 @@ def limit(limits: IngestLimits) -> None:
 
 
 def confine(*, written: Path, read: Path) -> None:
-    """From now on this process and its threads reach no network, start no program and touch no other process: the kernel
-    answers EPERM (seccomp). Of files this thread reaches those in the folder `written`, `read`, and what programs are made
-    of, where the kernel has Landlock. Raises OSError where it cannot do the former.
+    """From now on this process and its threads reach no network, start no program and touch no other process: the
+    kernel answers EPERM (seccomp). Of files this thread reaches those in the folder `written`, `read`, and what
+    programs are made of, where the kernel has Landlock. Raises OSError where it cannot do the former.
     """
     if platform.machine() not in _REFUSED:
         raise OSError(f"no list of system calls for {platform.machine()}: uploads are not read without one")

@@ -1,9 +1,9 @@
 """A point -> a file of another format, compared with PyTorch, as a process of its own:
 `python -m paretofit.search.export --request R --out FILE`.
 
-Prints one JSON line: {"state": "ready", "parity"} or {"state": "failed", "error": {"code", "detail", ...}}, with exit code
-0 for both. The codes: `parity` (the file computes something else; the figures are in `parity`), `conversion` (it cannot
-be written or run), `source` (the stored weights are not the point's, or not finite), `not_installed`.
+Prints one JSON line: {"state": "ready", "parity"} or {"state": "failed", "error": {"code", "detail", ...}}, with exit
+code 0 for both. The codes: `parity` (the file computes something else; the figures are in `parity`), `conversion` (it
+cannot be written or run), `source` (the stored weights are not the point's, or not finite), `not_installed`.
 """
 
 from __future__ import annotations

@@ -56,7 +56,8 @@ def render(
     formats: Sequence[Format],
     exports: Sequence[Made],
 ) -> str:
-    """The card in Markdown. `record` is the point's (`paretofit.search.reporter.Point` as JSON), `spec` its search's, resolved."""
+    """The card in Markdown. `record` is the point's (`paretofit.search.reporter.Point` as JSON), `spec` its search's,
+    resolved."""
     architecture = record["architecture"]
     sections = {
         "": [f"# {architecture['family']}: {record['key']}", "", *_summary(record, spec)],
@@ -139,10 +140,10 @@ def _crop(steps: Mapping[str, Any]) -> str:
     if steps.get("frame", "zeros") == "zeros":
         return f"{centered}; where the image is smaller, its surroundings are black (0 in every channel)"
     return (
-        f"{centered}. If the image is less than {height} high or {width} wide, instead take its largest centered box with "
-        f"the aspect ratio {height}:{width} (height:width; a fractional side is rounded half up, top and left edges are "
-        f"rounded down) and enlarge it to {height} x {width}, bilinear with half-pixel centers (align_corners False), "
-        "without rounding to 8 bits"
+        f"{centered}. If the image is less than {height} high or {width} wide, instead take its largest centered box "
+        f"with the aspect ratio {height}:{width} (height:width; a fractional side is rounded half up, top and left "
+        f"edges are rounded down) and enlarge it to {height} x {width}, bilinear with half-pixel centers "
+        "(align_corners False), without rounding to 8 bits"
     )
 
 

@@ -22,7 +22,8 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Exportable:
-    """A network on the CPU in evaluation mode; `size` (height, width) is that of its input; `record` goes into the file.
+    """A network on the CPU in evaluation mode; `size` (height, width) is that of its input; `record` goes into the
+    file.
 
     `batch`: how many images the file takes at once; None: any number. (A fixed one is exported in a third of the time.
     ncnn takes one whatever it says.) Raises ArchitectureError if the input is too small for the network,
@@ -54,8 +55,8 @@ class Exportable:
 def exportable(
     network: Network, size: Size, record: Mapping[str, Any] | None = None, batch: int | None = None
 ) -> Exportable:
-    """The network as it is exported. `record` is that of a point (`paretofit.search.reporter.Point`); unset: the architecture
-    alone."""
+    """The network as it is exported. `record` is that of a point (`paretofit.search.reporter.Point`); unset: the
+    architecture alone."""
     known = {"architecture": network.architecture.to_json(), "input_size": list(size)} if record is None else record
     return Exportable(network.cpu().eval(), size, known, batch)
 

@@ -48,8 +48,8 @@ class ParityError(ValueError):
 
 
 def compare(source: Exportable, session: Session, precision: Precision = "float32") -> Parity:
-    """Run both on the same normally distributed images, in several batch sizes. Raises ParityError, also for logits that
-    are no numbers."""
+    """Run both on the same normally distributed images, in several batch sizes. Raises ParityError, also for logits
+    that are no numbers."""
     reference = TorchSession(source.network)
     largest_batch = max(1, MOST_PIXELS // (source.size[0] * source.size[1]))
     free = tuple(batch for batch in BATCHES if batch <= largest_batch)

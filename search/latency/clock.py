@@ -30,8 +30,8 @@ class Timed:
 
 
 def timed(runs: Sequence[Run], between: Callable[[], None] = lambda: None, *, turns: int = TURNS) -> list[Timed]:
-    """Warm each up, then run them in turn, so that drift of the machine's speed hits all alike. `between` is called after
-    each turn of one, and may raise. Slow ones are run in fewer turns: no more begin after SECONDS."""
+    """Warm each up, then run them in turn, so that drift of the machine's speed hits all alike. `between` is called
+    after each turn of one, and may raise. Slow ones are run in fewer turns: no more begin after SECONDS."""
     until = time.monotonic() + SECONDS
     for run in runs:
         _warm_up(run)

@@ -18,8 +18,8 @@ _TURN: Final = ".turn"
 def held(path: Path, mode: Literal["shared", "alone"], check: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold the lock for the block; the kernel lets it go with the process, whatever ends that.
 
-    Who waits to be alone keeps those that come later from going before. `check` is called while it waits, and may raise.
-    Raises OSError.
+    Who waits to be alone keeps those that come later from going before. `check` is called while it waits, and may
+    raise. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = fcntl.LOCK_EX if mode == "alone" else fcntl.LOCK_SH

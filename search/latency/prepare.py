@@ -1,5 +1,5 @@
-"""A network ready to run on a device: untrained, because latency needs no weights, but for those that decide by what they have
-learned which positions of an image they compute."""
+"""A network ready to run on a device: untrained, because latency needs no weights, but for those that decide by what
+they have learned which positions of an image they compute."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ _TURNS: Final = 8
 
 
 class Sample(NamedTuple):
-    """A trained network in evaluation mode, and images [N, C, H, W] such as it is for, which it is run on one after another."""
+    """A trained network in evaluation mode, and images [N, C, H, W] such as it is for, which it is run on one after
+    another."""
 
     network: Network
     images: Tensor
@@ -48,12 +49,12 @@ def prepare(
 ) -> Run:
     """Make a pass of a batch: what it returns from has been computed. Normalisation is folded into the convolutions.
 
-    A network with masks runs in torch in its sparse form if that is faster, on the images of its `sample`; without one its
-    masks draw as many positions as its densities say; one that aggregates scales runs in its faster form if it is that. Other
-    runtimes compute all positions, and the published form, which they run as fast.
+    A network with masks runs in torch in its sparse form if that is faster, on the images of its `sample`; without one
+    its masks draw as many positions as its densities say; one that aggregates scales runs in its faster form if it is
+    that. Other runtimes compute all positions, and the published form, which they run as fast.
 
-    `folder` is an empty one for the runtime's files. On torch's CPU the caller sets the threads. Raises what the runtime
-    raises for a network that it cannot run.
+    `folder` is an empty one for the runtime's files. On torch's CPU the caller sets the threads. Raises what the
+    runtime raises for a network that it cannot run.
     """
     if device.runtime == "torch":
         network, images = sample or untrained(architecture, size, batch)

@@ -45,7 +45,8 @@ class InterruptedMeasurementError(Exception):
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Measure what the trial's device is to be measured with. Raises what `candidates` and `learned` do. Rank 0 alone does."""
+    """Measure what the trial's device is to be measured with. Raises what `candidates` and `learned` do. Rank 0 alone
+    does."""
     if current().rank > 0:
         return {}
     return learned(trial, reporter) if OF in trial.params else candidates(trial, reporter)
@@ -84,8 +85,8 @@ def candidates(trial: Trial, reporter: Reporter) -> dict[str, Any]:
 
 
 def learned(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Measure the networks of the checkpoints that came of another trial, and write these again with their latencies: on the
-    last of the search's devices with their points. Raises LookupError without the device's runtime."""
+    """Measure the networks of the checkpoints that came of another trial, and write these again with their latencies:
+    on the last of the search's devices with their points. Raises LookupError without the device's runtime."""
     name = trial.params["device"]
     files = {each: trial.inputs[each] for each in trial.params[NETWORKS]}
     points = [Point.model_validate(checkpoint.read_record(file)) for file in files.values()]
@@ -138,8 +139,8 @@ def measure(
     reporter: Reporter,
     samples: Sequence[Sample | None] | None = None,
 ) -> list[Latency]:
-    """Run networks in turn on a device, and report what architectures take; `samples` are of those whose weights count. Raises
-    InterruptedMeasurementError if the trial is to end at once, LookupError without the device's runtime."""
+    """Run networks in turn on a device, and report what architectures take; `samples` are of those whose weights count.
+    Raises InterruptedMeasurementError if the trial is to end at once, LookupError without the device's runtime."""
     machine = describe(device)
     given = samples or [None] * len(networks)
 
@@ -189,8 +190,8 @@ def _infeasible(spec: ResolvedSpec, device: str) -> dict[str, Any]:
     fastest: Candidate = min(candidates, key=lambda candidate: candidate.cost[bound.key])
     value = fastest.cost[bound.key]
     detail = (
-        f"latency_ms <= {bound.value:g} on {device} is met by no network; the fastest that was measured is {fastest.key}, with "
-        f"{value:.3g} ms: relax the bound, or widen the method's range"
+        f"latency_ms <= {bound.value:g} on {device} is met by no network; the fastest that was measured is "
+        f"{fastest.key}, with {value:.3g} ms: relax the bound, or widen the method's range"
     )
     nearest = {"metric": "latency_ms", "device": device, "value": value, "key": fastest.key, "config": fastest.config}
     return {"code": "infeasible", "detail": detail, "nearest": [nearest]}

@@ -1,8 +1,8 @@
 """The trials of a search that measure how fast its networks are. Torch-free, pure.
 
 A search whose constraints or objectives name a device begins with a trial for each of them, one after another; each
-measures what met the bounds before it. The method then sees a specification that knows, and a history without them. Of a
-method that learns its networks each trial is followed by such trials again, which measure what came of it.
+measures what met the bounds before it. The method then sees a specification that knows, and a history without them. Of
+a method that learns its networks each trial is followed by such trials again, which measure what came of it.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def with_tables(spec: ResolvedSpec, tables: Iterable[Table]) -> ResolvedSpec:
 def _with_measurements(
     spec: ResolvedSpec, history: Sequence[TrialRecord], method: Callable[[Sequence[TrialRecord]], Plan]
 ) -> Plan:
-    """What the method plans from its own trials, each of which is under way until what came of it is measured; before that
-    the measurements that are due. Of `max_trials` those are kept that will measure."""
+    """What the method plans from its own trials, each of which is under way until what came of it is measured; before
+    that the measurements that are due. Of `max_trials` those are kept that will measure."""
     own = [record for record in history if not measures(record.params)]
     measured = {record.number: [each for each in history if each.params.get(OF) == record.number] for record in own}
     due = [new for record in own for new in _due(spec, record, measured[record.number])]
@@ -157,7 +157,8 @@ def _tables(count: int) -> dict[str, TrialArtifact]:
 
 
 def _after(new: NewTrial, numbers: Sequence[int], before: int) -> NewTrial:
-    """A method's trial among all of a search: `numbers` are those of its earlier ones; `before` trials measured first."""
+    """A method's trial among all of a search: `numbers` are those of its earlier ones; `before` trials measured
+    first."""
     inputs = {
         name: source if source.trial is None else source.model_copy(update={"trial": numbers[source.trial]})
         for name, source in new.inputs.items()

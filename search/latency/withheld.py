@@ -12,7 +12,8 @@ from paretofit.search.spec import ResolvedSpec, metric_key
 
 
 class Withheld:
-    """A `paretofit.search.reporter.Reporter` that hands everything on but points with weights that lack a latency of the search."""
+    """A `paretofit.search.reporter.Reporter` that hands everything on but points with weights that lack a latency of
+    the search."""
 
     def __init__(self, reporter: Reporter, spec: ResolvedSpec) -> None:
         self._reporter = reporter

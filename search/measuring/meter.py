@@ -198,8 +198,8 @@ class Meter:
     def publish(self, point: Point, name: str) -> Point:
         """The point with `top1` and weights: the file `name` in the trial's folder.
 
-        Its `top1` is that of the file, so the file is written twice: to be measured, then with what was measured. Raises
-        DivergedError for infinite or NaN weights or statistics.
+        Its `top1` is that of the file, so the file is written twice: to be measured, then with what was measured.
+        Raises DivergedError for infinite or NaN weights or statistics.
         """
         path = self._trial.work / name
         network: Network = self.network.extract(Architecture.from_json(point.architecture), point.input_size)

@@ -30,8 +30,8 @@ class _Node:
 
 
 class Together:
-    """Static networks at one input size, as a tree of their blocks: to be calibrated, then evaluated. What each computes
-    is, bit for bit, what it computes by itself."""
+    """Static networks at one input size, as a tree of their blocks: to be calibrated, then evaluated. What each
+    computes is, bit for bit, what it computes by itself."""
 
     def __init__(self, network: Slimmable, subs: Sequence[Architecture], size: Size) -> None:
         self._network = network
@@ -42,8 +42,8 @@ class Together:
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Tensor]) -> None:
-        """As `Slimmable.calibrate` does, for each of the networks; the statistics are kept in the shared network. One whose
-        statistics are fixed gets those."""
+        """As `Slimmable.calibrate` does, for each of the networks; the statistics are kept in the shared network. One
+        whose statistics are fixed gets those."""
         if self._network.fixed is not None:
             for node in (node for path in self._paths for node in path):
                 node.module.eval()

@@ -14,7 +14,8 @@ UNSET: Any = None
 
 
 def is_unset(value: object) -> bool:
-    """Whether the choice is left to the service. By this function, because the type of an `Auto` field is the resolved one."""
+    """Whether the choice is left to the service. By this function, because the type of an `Auto` field is the resolved
+    one."""
     return value is None
 
 

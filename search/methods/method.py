@@ -1,8 +1,8 @@
 """What a method is made of: parameters, a pure plan, and a run. Torch-free.
 
-A method is a folder: `params.py` (`PARAMS`: its parameter classes, one per kind), `plan.py`
-(`plan(spec, history) -> Plan`, pure), `run.py` (`run(trial, reporter) -> outputs`, loaded only where it trains). One whose points name a `supernet` has
-`extract.py` too (`extract(supernet, architecture, size) -> network`).
+A method is a folder: `params.py` (`PARAMS`: its parameter classes, one per kind), `plan.py` (`plan(spec, history) ->
+Plan`, pure), `run.py` (`run(trial, reporter) -> outputs`, loaded only where it trains). One whose points name a
+`supernet` has `extract.py` too (`extract(supernet, architecture, size) -> network`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from paretofit.search.methods.start import Start, StartRecord
 
 TrialState = Literal["queued", "running", "completed", "pruned", "infeasible", "failed", "cancelled"]
 INITIAL: Final = "initial.safetensors"
-"""Artifact of a search, and input of each of its trials: the weights that its method starts from (`MethodParams.start`)."""
+"""Artifact of a search, and input of each of its trials: the weights that its method starts from
+(`MethodParams.start`)."""
 FLOOR: Final = "start_top1"
 """Output and metric of a training from trained weights: the selection accuracy that they have before its first step."""
 START: Final = "start"
@@ -68,7 +69,8 @@ class MethodParams(BaseModel):
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     """Named parameters to start from, beside `tiny`."""
     learns: ClassVar[bool] = False
-    """Whether its networks come about in training: points that lack a latency are measured once their trial has ended."""
+    """Whether its networks come about in training: points that lack a latency are measured once their trial has
+    ended."""
     exports: ClassVar[tuple[Format, ...]] = ALL
     """Formats that its points can be exported in."""
 
@@ -82,7 +84,8 @@ class MethodParams(BaseModel):
     kind: str
     start: Start | None = Field(
         default=None,
-        description="Trained weights to start from, such as {weights: mobilenet_v2}. Unset: networks are trained from scratch.",
+        description="Trained weights to start from, such as {weights: mobilenet_v2}. Unset: networks are trained from "
+        "scratch.",
     )
 
     @property
@@ -96,8 +99,8 @@ class MethodParams(BaseModel):
         return 1
 
     def resolved(self, dataset: DatasetProfile, start: StartRecord | None) -> Self:
-        """These parameters with a value for each that the user left to the service. Raises ValueError for parameters that fit
-        neither the dataset nor the start."""
+        """These parameters with a value for each that the user left to the service. Raises ValueError for parameters
+        that fit neither the dataset nor the start."""
         del dataset, start
         return self
 
@@ -106,15 +109,15 @@ class MethodParams(BaseModel):
         """Every network this method may find on a dataset. Raises ValueError for parameters that fit no network."""
 
     def measured(self, dataset: DatasetProfile, seed: int) -> list[Candidate]:
-        """The networks that a search with latencies measures before it trains: all, unless those that `candidates` lists are
-        only some. It finds no others, unless it `learns` them: then these tell what others may take, the least of all
-        among them. Raises ValueError as that."""
+        """The networks that a search with latencies measures before it trains: all, unless those that `candidates`
+        lists are only some. It finds no others, unless it `learns` them: then these tell what others may take, the
+        least of all among them. Raises ValueError as that."""
         del seed
         return self.candidates(dataset)
 
     def network(self, dataset: DatasetProfile, config: Config) -> Architecture:
-        """The network of a candidate's configuration. Raises ValueError for a method whose networks are not known before
-        it trains."""
+        """The network of a candidate's configuration. Raises ValueError for a method whose networks are not known
+        before it trains."""
         del dataset, config
         raise ValueError(f"method {self.kind} learns its networks: none can be measured before")
 
@@ -125,7 +128,8 @@ class MethodParams(BaseModel):
         return 1
 
     def check_devices(self, devices: Sequence[str]) -> None:
-        """Raises ValueError if it cannot search with latencies on these devices, those of constraints and objectives."""
+        """Raises ValueError if it cannot search with latencies on these devices, those of constraints and
+        objectives."""
 
 
 class TrialArtifact(_Frozen):
@@ -142,8 +146,8 @@ class NewTrial(_Frozen):
     inputs: dict[str, TrialArtifact] = Field(default_factory=dict)
     device: str | None = Field(
         default=None,
-        description="Device that it measures on (`paretofit.search.latency.devices`): it runs on a worker that offers it, alone on "
-        "the machine.",
+        description="Device that it measures on (`paretofit.search.latency.devices`): it runs on a worker that offers "
+        "it, alone on the machine.",
     )
 
 
@@ -155,8 +159,8 @@ class TrialRecord(_Frozen):
     params: dict[str, Any]
     outputs: dict[str, Any] | None = Field(
         default=None,
-        description="What `run` returned. A trial that trains says for how many `epochs`, and for how many it would have "
-        "without limits (`planned_epochs`).",
+        description="What `run` returned. A trial that trains says for how many `epochs`, and for how many it would "
+        "have without limits (`planned_epochs`).",
     )
     points: tuple[dict[str, float], ...] = Field(default=(), description="The metrics of the points it reported.")
 

@@ -1,5 +1,5 @@
-"""The training recipe where the user leaves it to the service: from the dataset's size, its images, and whether training starts
-from trained weights. Torch-free.
+"""The training recipe where the user leaves it to the service: from the dataset's size, its images, and whether
+training starts from trained weights. Torch-free.
 
 `benchmarks/recipes.py` compares the numbers with their alternatives, on photos of clothes and on Fashion-MNIST.
 """
@@ -23,8 +23,8 @@ _HEAD_RATE: Final = 0.1
 """Learning rate at batch 64 of the classifier on trained weights; theirs is `BACKBONE_RATE` of it."""
 BACKBONE_RATE: Final = 0.1
 SHARED_BACKBONE_RATE: Final = 0.3
-"""Of networks that share weights: their narrow ones have much to learn. Clothes, FD-MobileNet x 1 at 112 px, before the polish: .3
-finds 85.0 % at width 1, 77.7 % at .5 and 68.8 % at .25; .1 finds 79.0 %, 65 % and 58.6 %."""
+"""Of networks that share weights: their narrow ones have much to learn. Clothes, FD-MobileNet x 1 at 112 px, before the
+polish: .3 finds 85.0 % at width 1, 77.7 % at .5 and 68.8 % at .25; .1 finds 79.0 %, 65 % and 58.6 %."""
 MOST_WARMUP: Final = 0.2
 """Share of a training from scratch that its warm-up takes at most."""
 
@@ -65,7 +65,8 @@ def training(dataset: DatasetProfile, given: dict[str, Any], *, started: bool) -
 
 
 def batch_size(images: int, *, started: bool) -> int:
-    """32 or 64; less for a dataset that has not four batches of so many, but 16 at least, by which batch norm can normalize."""
+    """32 or 64; less for a dataset that has not four batches of so many, but 16 at least, by which batch norm can
+    normalize."""
     usual = 32 if started and images < 20_000 else 64
     return max(2, min(usual, max(16, images // 4), images))
 
@@ -81,8 +82,8 @@ def epochs(images: int, batch: int, *, started: bool) -> int:
 
 
 def warmup(length: float, steps_per_epoch: int, *, started: bool) -> float:
-    """Epochs in which the learning rate rises: 5 % of a training from trained weights; else two, or 100 steps if those are
-    more, at most a fifth of the training."""
+    """Epochs in which the learning rate rises: 5 % of a training from trained weights; else two, or 100 steps if those
+    are more, at most a fifth of the training."""
     if started:
         return round(0.05 * length, 3)
     return round(min(max(2.0, 100 / steps_per_epoch), MOST_WARMUP * length), 3)

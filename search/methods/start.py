@@ -31,7 +31,8 @@ class Start(_Frozen):
         default=None,
         min_length=1,
         max_length=4096,
-        description="Without a service: path of a weights file (`python -m paretofit.search weights`) or of a point's checkpoint.",
+        description="Without a service: path of a weights file (`python -m paretofit.search weights`) or of a point's "
+        "checkpoint.",
     )
 
     @model_validator(mode="after")
@@ -110,8 +111,8 @@ class StartRecord(_Frozen):
         return Architecture.from_json(self.architecture)
 
     def normalization(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation for images of so many channels. Grey images of a network that was trained on colors
-        get the averages, as its first convolution is summed over the colors."""
+        """Mean and standard deviation for images of so many channels. Grey images of a network that was trained on
+        colors get the averages, as its first convolution is summed over the colors."""
         if channels == len(self.mean):
             return self.mean, self.std
         return (sum(self.mean) / len(self.mean),) * channels, (sum(self.std) / len(self.std),) * channels
@@ -122,8 +123,8 @@ class StartRecord(_Frozen):
         return self.network.nominal if self.width is None else None
 
     def full(self, channels: int, classes: int, nominal: int) -> Architecture:
-        """The network that holds all of its channels, for images of so many channels and so many classes. Raises ValueError if it has
-        none at this nominal size."""
+        """The network that holds all of its channels, for images of so many channels and so many classes. Raises
+        ValueError if it has none at this nominal size."""
         if self.width is not None:
             return registry.architecture(
                 self.family,
@@ -154,8 +155,8 @@ class StartRecord(_Frozen):
         return True
 
     def largest_width(self, network: Callable[[float], Architecture]) -> float:
-        """The largest multiplier, in hundredths, whose `network` its own contains; channels grow with it. Raises ValueError if
-        there is none."""
+        """The largest multiplier, in hundredths, whose `network` its own contains; channels grow with it. Raises
+        ValueError if there is none."""
 
         def fits(hundredths: int) -> bool:
             return self.fits(network(hundredths / 100))
@@ -176,7 +177,8 @@ class StartRecord(_Frozen):
 
     def check(self, target: Architecture) -> None:
         """Raises ValueError unless `target` can take these weights: the same layers with as many channels or fewer. The
-        image's channels, the classes and, of published weights, the stem (which depends on the nominal size) may differ."""
+        image's channels, the classes and, of published weights, the stem (which depends on the nominal size) may
+        differ."""
         own = self.network
         if own.family != target.family:
             raise ValueError(f"start: it holds a {own.family}, and the network is a {target.family}")
@@ -190,13 +192,13 @@ class StartRecord(_Frozen):
         for ours, theirs in zip(wide, narrow, strict=True):
             if _group(ours) != _group(theirs):
                 raise ValueError(
-                    f"start: the groups of {theirs.name} are not those of the start: of grouped convolutions only whole groups can be "
-                    "left out, so choose its own width and groups"
+                    f"start: the groups of {theirs.name} are not those of the start: of grouped convolutions only "
+                    "whole groups can be left out, so choose its own width and groups"
                 )
             if theirs.output.channels > ours.output.channels:
                 raise ValueError(
-                    f"start: the network to train has {theirs.output.channels} channels in {theirs.name}, and the start "
-                    f"has {ours.output.channels}: choose a smaller width, at most that of the start"
+                    f"start: the network to train has {theirs.output.channels} channels in {theirs.name}, and the "
+                    f"start has {ours.output.channels}: choose a smaller width, at most that of the start"
                     + (f" ({self.width:g})" if self.width is not None else "")
                 )
 

@@ -41,8 +41,8 @@ class TrainingParams(MethodParams):
         default=UNSET,
         ge=1,
         le=10_000,
-        description="Passes over the training images. Unset: by their number (from scratch 40 for 3,000 images, 20 for 12,000; "
-        "from trained weights 10, at least 600 steps and at most 5,000).",
+        description="Passes over the training images. Unset: by their number (from scratch 40 for 3,000 images, 20 "
+        "for 12,000; from trained weights 10, at least 600 steps and at most 5,000).",
     )
     batch_size: Auto[int] = Field(
         default=UNSET,
@@ -61,26 +61,27 @@ class TrainingParams(MethodParams):
         default=UNSET,
         gt=0,
         le=10,
-        description="At the first step after the warm-up. Unset: .05 at batch size 64 and in proportion to it; from trained "
-        "weights .1, of which all layers but the classifier have a share (backbone_rate).",
+        description="At the first step after the warm-up. Unset: .05 at batch size 64 and in proportion to it; from "
+        "trained weights .1, of which all layers but the classifier have a share (backbone_rate).",
     )
     backbone_rate: Auto[float] = Field(
         default=UNSET,
         ge=0,
         le=1,
-        description="Share of the learning rate that all layers but the classifier have. Unset: from trained weights .1 (.3 where networks "
-        "share weights), else 1.",
+        description="Share of the learning rate that all layers but the classifier have. Unset: from trained weights "
+        ".1 (.3 where networks share weights), else 1.",
     )
     schedule: Literal["cosine", "thirds"] = Field(
         default="cosine",
-        description="How the learning rate falls: to 0 by half a cosine, or to a tenth after each third of the training.",
+        description="How the learning rate falls: to 0 by half a cosine, or to a tenth after each third of the "
+        "training.",
     )
     warmup_epochs: Auto[float] = Field(
         default=UNSET,
         ge=0,
         le=1000,
-        description="Epochs in which the learning rate rises from 0 along a line. Unset: 2, or 100 steps if those are more; from "
-        "trained weights 5 % of the training.",
+        description="Epochs in which the learning rate rises from 0 along a line. Unset: 2, or 100 steps if those are "
+        "more; from trained weights 5 % of the training.",
     )
     momentum: float = Field(default=0.9, ge=0, lt=1, description="Nesterov momentum of SGD.")
     weight_decay: float = Field(default=5e-4, ge=0, le=0.1, description="L2 penalty of the weights.")
@@ -99,8 +100,8 @@ class TrainingParams(MethodParams):
         default=UNSET,
         ge=0,
         lt=1,
-        description="Decay per step of a moving average of the weights, which is what is kept; 0: the last weights are. Unset: "
-        ".99 from trained weights, else 0.",
+        description="Decay per step of a moving average of the weights, which is what is kept; 0: the last weights "
+        "are. Unset: .99 from trained weights, else 0.",
     )
     clip_norm: Auto[float] = Field(
         default=UNSET,
@@ -110,18 +111,19 @@ class TrainingParams(MethodParams):
     )
     effort: Auto[Literal["tune", "probe"]] = Field(
         default=UNSET,
-        description="From trained weights: tune trains all layers; probe the classifier and the batch norms' scales and shifts. "
-        "Unset: probe with fewer than 20 training images per class.",
+        description="From trained weights: tune trains all layers; probe the classifier and the batch norms' scales "
+        "and shifts. Unset: probe with fewer than 20 training images per class.",
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
-        description="Of the passes in training. auto: bfloat16 on GPUs that compute it, else float32. float16 scales the "
-        "loss.",
+        description="Of the passes in training. auto: bfloat16 on GPUs that compute it, else float32. float16 scales "
+        "the loss.",
     )
     augmentation: Auto[Augmentation] = Field(
         default=UNSET,
-        description="Of training images. Unset: photos (color, more than 64 pixels) are cropped at random areas of 35 % or more, "
-        "other images are padded by 1/8 of their size, by reflection, and cropped at random; both are flipped.",
+        description="Of training images. Unset: photos (color, more than 64 pixels) are cropped at random areas of 35 "
+        "% or more, other images are padded by 1/8 of their size, by reflection, and cropped at random; both are "
+        "flipped.",
     )
     calibration_images: int = Field(
         default=2000,
@@ -146,16 +148,16 @@ class TrainingParams(MethodParams):
             raise ValueError(f"warmup_epochs {self.warmup_epochs:g} must be less than the {self.epochs} epochs")
         if self.batch_size is not None and self.batch_size < 2 * self.accumulation:
             raise ValueError(
-                f"accumulation: {self.accumulation} parts of {self.batch_size} images are too small to normalize by; use "
-                f"at most {self.batch_size // 2}, or a larger batch_size"
+                f"accumulation: {self.accumulation} parts of {self.batch_size} images are too small to normalize by; "
+                f"use at most {self.batch_size // 2}, or a larger batch_size"
             )
         if self.effort == "probe" and self.start is None:
             raise ValueError("effort: probe trains the classifier of trained weights: give a start, or use tune")
         return self
 
     def resolved(self, dataset: DatasetProfile, start: StartRecord | None) -> Self:
-        """These parameters with a value for each that was left out. Raises ValueError for parameters that fit neither the
-        dataset nor the start."""
+        """These parameters with a value for each that was left out. Raises ValueError for parameters that fit neither
+        the dataset nor the start."""
         chosen = recipe.training(dataset, dict(self), started=start is not None)
         if start is not None and self.nominal is None:
             chosen["nominal"] = start.nominal or min(dataset.image_size)
@@ -173,8 +175,8 @@ class TrainingParams(MethodParams):
 
     @property
     def fixes_statistics(self) -> bool:
-        """Whether batch norm keeps the statistics of trained weights in training. Not where networks share weights, or have masks or
-        shape adaptors: their statistics differ."""
+        """Whether batch norm keeps the statistics of trained weights in training. Not where networks share weights, or
+        have masks or shape adaptors: their statistics differ."""
         return False
 
     def planned_epochs(self, dataset: DatasetProfile) -> float:
@@ -182,8 +184,8 @@ class TrainingParams(MethodParams):
         return self.epochs
 
     def sides(self, dataset: DatasetProfile) -> tuple[int, ...]:
-        """The resolutions that networks are found at, largest first. Raises ValueError for one beyond the dataset's image
-        size."""
+        """The resolutions that networks are found at, largest first. Raises ValueError for one beyond the dataset's
+        image size."""
         size = min(dataset.image_size)
         if self.resolutions is None:
             return tuple(dict.fromkeys([size, *(max(8, round(size * part / 28) * 4) for part in (6, 5, 4))]))
@@ -195,7 +197,8 @@ class TrainingParams(MethodParams):
         return self.resolutions
 
     def augment(self, dataset: DatasetProfile) -> Augmentation:
-        """What training images go through. Specifications of an earlier version, which have no augmentation, pad all images."""
+        """What training images go through. Specifications of an earlier version, which have no augmentation, pad all
+        images."""
         return self.augmentation or recipe.padded(dataset)
 
     def check_batch(self, dataset: DatasetProfile) -> None:

@@ -41,8 +41,8 @@ class Alone(NamedTuple):
 
 
 def initial(trial: Trial, architecture: Architecture) -> Slimmable:
-    """The untrained network of a trial, on its device. Its convolutions are frozen if trained weights are only probed, and its
-    statistics fixed if those of a batch would be too few images'."""
+    """The untrained network of a trial, on its device. Its convolutions are frozen if trained weights are only probed,
+    and its statistics fixed if those of a batch would be too few images'."""
     params: TrainingParams = trial.spec.method
     torch.manual_seed(trial.seed)
     network = Slimmable(architecture, trial.device)
@@ -61,8 +61,8 @@ def run(
     trial: Trial, reporter: Reporter, alone: Alone, meter: Meter, judge: Judge | None = None
 ) -> tuple[dict[str, Any], Point | None]:
     """Train the network by the recipe of the trial's method; report it as a point with weights. Returns the training's
-    outputs, and no point if the trial is to end at once, or before its first step, or its judge ended it, or on any rank but
-    the first. Raises what `fit` does, and BelowStartError."""
+    outputs, and no point if the trial is to end at once, or before its first step, or its judge ended it, or on any
+    rank but the first. Raises what `fit` does, and BelowStartError."""
     network, candidate = alone.network, alone.candidate
     passes = partial(step, network, trial.spec.method, candidate.input_size)
     outputs, stop = fit(
@@ -86,7 +86,8 @@ def report(
     trial: Trial, reporter: Reporter, alone: Alone, meter: Meter, outputs: dict[str, Any], *, judged: bool = False
 ) -> Point | None:
     """Measure a network that was trained, and report it as a point with weights; None if the trial is to end at once.
-    `outputs` are those of its training. `judged`: raise BelowStartError if it is worse than its trained weights were."""
+    `outputs` are those of its training. `judged`: raise BelowStartError if it is worse than its trained weights
+    were."""
     point = meter.measure(alone.candidate)
     if judged:
         starting.require_floor(outputs, point.metrics["selection_top1"], trial.spec.dataset.images["selection"])

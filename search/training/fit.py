@@ -35,7 +35,8 @@ from paretofit.search.training.weights import Weights
 
 
 class Judge(Protocol):
-    """Whoever may end a training before its end. `notes`, which are JSON, go into every checkpoint and come back from it."""
+    """Whoever may end a training before its end. `notes`, which are JSON, go into every checkpoint and come back from
+    it."""
 
     notes: dict[str, Any]
 
@@ -60,9 +61,9 @@ def fit(
     """Train `network` by the recipe of the trial's method, on all ranks; returns the trial's outputs and why it ended
     early.
 
-    `initialize` puts trained weights into the network before the first step (not on resume) and returns facts, JSON, that
-    become outputs. With `predict` the training is guarded: one that does not learn, or diverges, begins once more with a third
-    of its learning rate, then raises NotLearningError or DivergedError.
+    `initialize` puts trained weights into the network before the first step (not on resume) and returns facts, JSON,
+    that become outputs. With `predict` the training is guarded: one that does not learn, or diverges, begins once more
+    with a third of its learning rate, then raises NotLearningError or DivergedError.
 
     A drained training is checkpointed; any other but a cancelled one leaves the weights to evaluate. Raises ValueError
     for more ranks than a batch is enough for, CheckpointError, DivergedError, NotLearningError.
@@ -161,7 +162,8 @@ class _Training:
                 if self.restarts:
                     raise NotLearningError(
                         f"the training learned nothing beyond the class frequencies in {done} steps, at learning_rate "
-                        f"{self._rate:g} too: check the labels, lower learning_rate, or start from trained weights (start)"
+                        f"{self._rate:g} too: check the labels, lower learning_rate, or start from trained weights "
+                        "(start)"
                     )
             resumed, self._halted, self.restarts = None, False, 1
             self.reporter.metric("restarts", 0, self.restarts)

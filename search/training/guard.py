@@ -1,7 +1,7 @@
 """Tells a training that learns from one that does not: a collapsed network answers the same whatever it sees.
 
-A learning rate that is too high kills networks without shortcuts within the first steps, and the loss stays finite: it settles
-at the entropy of the class frequencies. Our own rule, measured on a fixed batch of training images.
+A learning rate that is too high kills networks without shortcuts within the first steps, and the loss stays finite: it
+settles at the entropy of the class frequencies. Our own rule, measured on a fixed batch of training images.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ _COLLAPSED: Final = 1e-3
 _PREDICTION_BATCH: Final = 64
 
 Predict = Callable[[Tensor], Tensor]
-"""Images [N, C, H, W] of the dataset's size, normalized -> logits [N, classes], normalized by the batch's own statistics."""
+"""Images [N, C, H, W] of the dataset's size, normalized -> logits [N, classes], normalized by the batch's own
+statistics."""
 
 
 class NotLearningError(ValueError):
@@ -47,8 +48,8 @@ class BelowStartError(ValueError):
 
 
 class Verdict(NamedTuple):
-    """Of the fixed batch: `accuracy`, the share `majority` of its most frequent class, cross-entropy `loss` and that of the class
-    frequencies, `prior`; `information`: mutual information of image and answer; all in nats."""
+    """Of the fixed batch: `accuracy`, the share `majority` of its most frequent class, cross-entropy `loss` and that of
+    the class frequencies, `prior`; `information`: mutual information of image and answer; all in nats."""
 
     accuracy: float
     majority: float
@@ -65,15 +66,16 @@ class Verdict(NamedTuple):
 
     @property
     def learns(self) -> bool:
-        """Whether it beats the majority class by two standard errors, or its answers tell more than the class frequencies."""
+        """Whether it beats the majority class by two standard errors, or its answers tell more than the class
+        frequencies."""
         error = math.sqrt(self.majority * (1 - self.majority) / self.images)
         return self.accuracy > self.majority + 2 * error or self.loss < 0.98 * self.prior
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Judges a training at some of its `steps`, the first ones of which are `warmup`. `batch` holds training images as evaluation
-    frames them, at most `IMAGES`."""
+    """Judges a training at some of its `steps`, the first ones of which are `warmup`. `batch` holds training images as
+    evaluation frames them, at most `IMAGES`."""
 
     predict: Predict
     batch: Batch
@@ -87,7 +89,8 @@ class Guard:
 
     @torch.no_grad()
     def halts(self, step: int) -> bool:
-        """Whether the training does not learn; to be asked after the steps that are `due`. The host waits for the device."""
+        """Whether the training does not learn; to be asked after the steps that are `due`. The host waits for the
+        device."""
         verdict = self.verdict()
         return verdict.collapsed or (step in self._later and not verdict.learns)
 

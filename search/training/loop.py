@@ -1,4 +1,5 @@
-"""The training loop: steps, learning rate, what is reported, checkpoints, stopping. What a step does is the method's."""
+"""The training loop: steps, learning rate, what is reported, checkpoints, stopping. What a step does is the
+method's."""
 
 from __future__ import annotations
 
@@ -57,8 +58,8 @@ def train(
     ranks: Ranks = ALONE,
     halts: Callable[[int], bool] | None = None,
 ) -> tuple[int, Stop]:
-    """Train until the schedule's end, a stop, or a step that `halts`; returns the steps done and the stop. `batches` begin
-    at `start`.
+    """Train until the schedule's end, a stop, or a step that `halts`; returns the steps done and the stop. `batches`
+    begin at `start`.
 
     `save(step)` is called every `checkpoint_seconds` and when drained, on rank 0. Losses and gradients of an update are
     summed over the `ranks`. Raises DivergedError.

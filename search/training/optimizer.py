@@ -22,8 +22,8 @@ def sgd(
     decay: Decay,
     backbone_rate: float = 1.0,
 ) -> SGD:
-    """Nesterov SGD in up to four parameter groups: with and without weight decay, of linear layers and of all others, whose
-    learning rate is `backbone_rate` times the one that is set. Frozen parameters are left out.
+    """Nesterov SGD in up to four parameter groups: with and without weight decay, of linear layers and of all others,
+    whose learning rate is `backbone_rate` times the one that is set. Frozen parameters are left out.
 
     `dense` decays the weights of linear layers and of convolutions that are not depthwise; `all` decays everything.
     """

@@ -12,7 +12,8 @@ from paretofit.search.reporter import Point, Reporter, Stop
 
 @dataclass(frozen=True, slots=True)
 class Paced:
-    """A `paretofit.search.reporter.Reporter` that hands everything on, and tells of the limit once its seconds are over."""
+    """A `paretofit.search.reporter.Reporter` that hands everything on, and tells of the limit once its seconds are
+    over."""
 
     reporter: Reporter
     seconds: float

@@ -13,8 +13,8 @@ from paretofit.search.training.loop import Update
 
 Scale = Callable[[Tensor], Tensor]
 Passes = Callable[[int, Batch, Scale], dict[str, Tensor]]
-"""Adds the gradients of a step's batch, whose losses it scales before each backward; returns the losses unscaled: scalars,
-means over the batch, that stay on the device."""
+"""Adds the gradients of a step's batch, whose losses it scales before each backward; returns the losses unscaled:
+scalars, means over the batch, that stay on the device."""
 
 
 def in_parts(passes: Passes, *, parts: int, batch_size: int, scaler: GradScaler) -> Update:

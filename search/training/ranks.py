@@ -1,7 +1,7 @@
 """Processes that train one network together, each on its own part of every batch.
 
-They draw the same sub-networks, sum their gradients once per step, and so stay equal; batch normalisation sees the rank's
-own images. Rank 0 alone reports and writes.
+They draw the same sub-networks, sum their gradients once per step, and so stay equal; batch normalisation sees the
+rank's own images. Rank 0 alone reports and writes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A classifier on trained features in closed form: seconds, no learning rate, and an honest first accuracy.
 
-Hoerl & Kennard, Technometrics 1970; the penalty is chosen by generalized cross-validation (Golub, Heath & Wahba, Technometrics
-1979), which needs sums over the images alone.
+Hoerl & Kennard, Technometrics 1970; the penalty is chosen by generalized cross-validation (Golub, Heath & Wahba,
+Technometrics 1979), which needs sums over the images alone.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def features(network: Network, images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def fit(network: Network, batches: Iterable[Batch], classes: int) -> Head:
-    """The classifier of a network in evaluation mode, by the features of labelled images. Raises ValueError for no image."""
+    """The classifier of a network in evaluation mode, by the features of labelled images. Raises ValueError for no
+    image."""
     sums: _Sums | None = None
     kept: list[Tensor] = []
     count = 0

@@ -20,8 +20,8 @@ def thirds(peak: float, step: int, steps: int) -> float:
 
 
 def warmed_up(peak: float, step: int, steps: int, warmup: int, fall: Fall = "cosine") -> float:
-    """Up a line that reaches `peak` at step `warmup` (Goyal et al., arXiv 1706.02677, section 2.2), then down to the end
-    at `steps`."""
+    """Up a line that reaches `peak` at step `warmup` (Goyal et al., arXiv 1706.02677, section 2.2), then down to the
+    end at `steps`."""
     if step < warmup:
         return peak * (step + 1) / (warmup + 1)
     falling = cosine if fall == "cosine" else thirds

@@ -1,8 +1,9 @@
-"""From trained weights to a network that is ready to be trained: transfer, order of channels, classifier in closed form.
+"""From trained weights to a network that is ready to be trained: transfer, order of channels, classifier in closed
+form.
 
-The classifier is fitted on features by the checkpoint's own batch-norm statistics (measured: computing new ones for a network
-that is not tuned costs 7 to 9 points), so the accuracy before the first step is that of the published features: the floor that
-the training must not fall below.
+The classifier is fitted on features by the checkpoint's own batch-norm statistics (measured: computing new ones for a
+network that is not tuned costs 7 to 9 points), so the accuracy before the first step is that of the published features:
+the floor that the training must not fall below.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ SORTED_ON: Final = 400
 """Images that the importance of channels is measured on."""
 _FITTED_ON: Final = 10_000
 _FITTED_MACS: Final = 4e12
-"""Images that the classifier is fitted on, and multiply-accumulates that it may take, at most: about two minutes of one core."""
+"""Images that the classifier is fitted on, and multiply-accumulates that it may take, at most: about two minutes of one
+core."""
 _BATCH: Final = 64
 
 
@@ -51,11 +53,12 @@ def initializer(
     plain: Architecture | None = None,
     sort: bool = False,
 ) -> Callable[[], dict[str, Any]] | None:
-    """What puts the trial's trained weights into `network`, and returns `{FLOOR: accuracy}`; None for a search from scratch.
+    """What puts the trial's trained weights into `network`, and returns `{FLOOR: accuracy}`; None for a search from
+    scratch.
 
-    The classifier is fitted at `size` on the `plain` network, if `network` is another form of it (with shape adaptors, with
-    masks). `sort`: put the most important channels first, for narrower networks to be cut out; they are sorted, too, if this
-    one is narrower than the weights.
+    The classifier is fitted at `size` on the `plain` network, if `network` is another form of it (with shape adaptors,
+    with masks). `sort`: put the most important channels first, for narrower networks to be cut out; they are sorted,
+    too, if this one is narrower than the weights.
     """
     if trial.spec.start is None:
         return None
@@ -79,16 +82,16 @@ def initializer(
 
 
 def require_floor(outputs: dict[str, Any], top1: float, images: int) -> None:
-    """Raises BelowStartError if a training ended with a selection accuracy that is below its floor by more than two standard
-    errors."""
+    """Raises BelowStartError if a training ended with a selection accuracy that is below its floor by more than two
+    standard errors."""
     floor = outputs.get(FLOOR)
     if floor is None:
         return
     error = math.sqrt(max(floor * (1 - floor), 1e-12) / images)
     if top1 < floor - 2 * error:
         raise BelowStartError(
-            f"the training ended at {top1:.1%} of the selection split, below the {floor:.1%} that its trained weights had before it: "
-            "train for more epochs, or lower learning_rate or backbone_rate"
+            f"the training ended at {top1:.1%} of the selection split, below the {floor:.1%} that its trained weights "
+            "had before it: train for more epochs, or lower learning_rate or backbone_rate"
         )
 
 

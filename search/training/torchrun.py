@@ -54,7 +54,8 @@ class Silent:
 
 @contextmanager
 def joined(device: str) -> Iterator[tuple[Ranks, str]]:
-    """Be a rank within the context: which, and its device. `cuda` is the one of the rank's own number on this machine."""
+    """Be a rank within the context: which, and its device. `cuda` is the one of the rank's own number on this
+    machine."""
     backend = "gloo"
     if device.startswith("cuda"):
         device = f"cuda:{os.environ['LOCAL_RANK']}"
@@ -82,8 +83,8 @@ def dismiss() -> None:
 def follow(run: Callable[[Trial], Run], device: str) -> None:
     """On every other rank: run the trials of rank 0 until it dismisses them. `run` finds what a trial is run by.
 
-    An error with a failure code (`paretofit.search.failures`) ends its trial only: every rank has to raise it at the same step, as
-    rank 0 goes on with the next trial.
+    An error with a failure code (`paretofit.search.failures`) ends its trial only: every rank has to raise it at the
+    same step, as rank 0 goes on with the next trial.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         # They reach all ranks; rank 0 decides what becomes of them.

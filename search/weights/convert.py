@@ -1,9 +1,10 @@
 """Weights of a stranger's file or of a named source -> a weights file, as a process of its own:
 `python -m paretofit.search.weights.convert --request R --out DIR`.
 
-Writes the file into DIR and one JSON line to stdout: {"state": "ready", "record", "file"} or {"state": "rejected", "error":
-{"code", "detail"}}, with exit code 0 for both. A file is read in the sandbox of `paretofit.search.data.sandbox`. That of a named source is
-fetched and verified first, which needs the network; from then on the process has none.
+Writes the file into DIR and one JSON line to stdout: {"state": "ready", "record", "file"} or {"state": "rejected",
+"error": {"code", "detail"}}, with exit code 0 for both. A file is read in the sandbox of
+`paretofit.search.data.sandbox`. That of a named source is fetched and verified first, which needs the network; from
+then on the process has none.
 """
 
 from __future__ import annotations

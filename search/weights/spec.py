@@ -30,7 +30,8 @@ class NamedSource(_Spec):
 
 
 class WeightsSpec(_Spec):
-    """New weights. `licence`, `mean`, `std` and `class_names` describe an uploaded file; a named source states its own."""
+    """New weights. `licence`, `mean`, `std` and `class_names` describe an uploaded file; a named source states its
+    own."""
 
     name: str = Field(min_length=1, max_length=200)
     source: Annotated[UploadedFile | NamedSource, Field(discriminator="kind")]
@@ -39,8 +40,8 @@ class WeightsSpec(_Spec):
     )
     mean: Channels | None = Field(
         default=None,
-        description="Mean of each color channel, for pixels from 0 to 1, that the weights were trained with. Unset: the layout's "
-        "usual one.",
+        description="Mean of each color channel, for pixels from 0 to 1, that the weights were trained with. Unset: "
+        "the layout's usual one.",
     )
     std: Channels | None = Field(
         default=None, description="Standard deviation of each color channel, as `mean`; give both or neither."
@@ -49,14 +50,14 @@ class WeightsSpec(_Spec):
         default=None,
         min_length=2,
         max_length=100_000,
-        description="Names of the classifier's outputs in their order. The classifier is used only for a dataset with these "
-        "classes.",
+        description="Names of the classifier's outputs in their order. The classifier is used only for a dataset with "
+        "these classes.",
     )
 
     allow_non_commercial: bool = Field(
         default=False,
-        description="Accept a file whose name or licence says that it is for non-commercial use only: you confirm that your use "
-        "is permitted.",
+        description="Accept a file whose name or licence says that it is for non-commercial use only: you confirm "
+        "that your use is permitted.",
     )
 
     @model_validator(mode="after")

@@ -199,7 +199,8 @@ def test_beginning_again_replaces_what_had_arrived(http: httpx.Client) -> None:
 def test_an_interrupted_upload_goes_on(http: httpx.Client) -> None:
     dataset_id = create(http)
     with socket.create_connection(("127.0.0.1", http.base_url.port or 0)) as connection:
-        head = f"PUT /v1/datasets/{dataset_id}/content HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(ARCHIVE)}\r\n\r\n"
+        head = f"PUT /v1/datasets/{dataset_id}/content HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        head += f"Content-Length: {len(ARCHIVE)}\r\n\r\n"
         connection.sendall(head.encode() + ARCHIVE[:50_000])
         wait_for(http, dataset_id, lambda dataset: dataset["state"] == "uploading")
         # What the server has not read when the connection breaks is lost: give it some time.

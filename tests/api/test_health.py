@@ -21,8 +21,8 @@ def test_it_is_ready(http: httpx.Client) -> None:
 
 
 def test_it_answers_after_little_work(tmp_path: Path, database_url: str, redis_url: str) -> None:
-    # Not of the clock, which measures what else the machine does; that slows the work too, so the best of three counts, with
-    # a quarter more than `benchmarks.api_start` allows a machine to itself.
+    # Not of the clock, which measures what else the machine does; that slows the work too, so the best of three counts,
+    # with a quarter more than `benchmarks.api_start` allows a machine to itself.
     spent: list[float] = []
     while len(spent) < 3 and min(spent, default=9.0) > 2.5:
         with running(tmp_path, database_url, redis_url) as api:

@@ -1,5 +1,5 @@
-"""The service against its own OpenAPI document: nothing that fits it, or nearly does, is a fault of the service, and every
-answer is one that the document names."""
+"""The service against its own OpenAPI document: nothing that fits it, or nearly does, is a fault of the service, and
+every answer is one that the document names."""
 
 from __future__ import annotations
 

@@ -27,7 +27,8 @@ def dataset(stored: Engine) -> str:
 
 
 def human(engine: Engine, dataset: str, *, weights: bool = True, **shape: Any) -> str:
-    """The id of a point that is a VGG-16 of seven classes; that of another `family` or `base_width`, if `shape` says so."""
+    """The id of a point that is a VGG-16 of seven classes; that of another `family` or `base_width`, if `shape` says
+    so."""
     search_id = rows.search(engine, dataset)
     trial_id = rows.trial(engine, search_id)
     name = "human-vgg16.safetensors"

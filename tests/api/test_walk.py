@@ -36,7 +36,8 @@ Theirs = Literal["hidden", "empty", "shared", "own"]
 
 @dataclass(frozen=True)
 class Route:
-    """`scope` is what it needs ("" any key, None nothing at all); `theirs` what another tenant's key with every scope finds."""
+    """`scope` is what it needs ("" any key, None nothing at all); `theirs` what another tenant's key with every scope
+    finds."""
 
     scope: str | None
     theirs: Theirs

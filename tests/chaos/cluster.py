@@ -79,7 +79,8 @@ class Failures:
 
 
 class Cluster:
-    """PostgreSQL, Redis, the API, two relays, a light worker and train workers; a context manager that ends them all."""
+    """PostgreSQL, Redis, the API, two relays, a light worker and train workers; a context manager that ends them
+    all."""
 
     def __init__(self, folder: Path, *, trainers: int, without: Guard | None) -> None:
         self.home = folder / "home"

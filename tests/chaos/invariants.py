@@ -155,7 +155,8 @@ def replays(evidence: Evidence) -> Iterator[str]:
     for trial_id, attempts in evidence.by_trial().items():
         again = replayed(attempts)
         if again > crashes[trial_id] * every[trial_id]:
-            yield f"trial {trial_id}: {again} steps done again in {crashes[trial_id]} crashes, {every[trial_id]} allowed each"
+            allowed = f"{crashes[trial_id]} crashes, {every[trial_id]} allowed each"
+            yield f"trial {trial_id}: {again} steps done again in {allowed}"
 
 
 def skipped_steps(evidence: Evidence) -> Iterator[str]:

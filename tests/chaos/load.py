@@ -35,8 +35,8 @@ _FINISHED: Final = frozenset({"search_finished", "search_paused", "search_not_pa
 class Load:
     """Requests by many users at once. The run's thread calls; what takes time happens in a pool.
 
-    `submitted` maps each Idempotency-Key to the ids that were answered; `cancelled` and `datasets` hold ids that the service
-    acknowledged; `surprises` are answers that nobody should get.
+    `submitted` maps each Idempotency-Key to the ids that were answered; `cancelled` and `datasets` hold ids that the
+    service acknowledged; `surprises` are answers that nobody should get.
     """
 
     def __init__(self, url: str, folder: Path, rng: random.Random) -> None:

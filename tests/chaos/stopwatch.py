@@ -10,7 +10,8 @@ _LONGEST: Final = 15.0
 
 
 class Stopwatch:
-    """Counts seconds, without those for which this process was stopped or the machine slept: nothing happened in them."""
+    """Counts seconds, without those for which this process was stopped or the machine slept: nothing happened in
+    them."""
 
     def __init__(self) -> None:
         self._seen = time.monotonic()

@@ -19,7 +19,8 @@ CREATE TABLE chaos.findings (
 CREATE TABLE chaos.legal (machine text, source text, target text, PRIMARY KEY (machine, source, target));
 
 CREATE FUNCTION chaos.found(kind text, about text, detail text) RETURNS void LANGUAGE sql AS
-$$ INSERT INTO chaos.findings (kind, about, detail) VALUES (kind, about, detail || ' by ' || current_setting('application_name')) $$;
+$$ INSERT INTO chaos.findings (kind, about, detail)
+   VALUES (kind, about, detail || ' by ' || current_setting('application_name')) $$;
 
 CREATE FUNCTION chaos.watch_state() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -45,8 +46,11 @@ BEGIN
     IF claimed AND OLD.state <> 'queued' THEN
         PERFORM chaos.found('claimed_twice', NEW.id, 'epoch ' || NEW.lease_epoch || ' while ' || OLD.state);
     END IF;
-    IF starts_with(writer, 'train-') AND NOT claimed AND (OLD.state <> 'running' OR OLD.lease_owner IS DISTINCT FROM writer) THEN
-        PERFORM chaos.found('stale_write', NEW.id, 'trial ' || OLD.state || ' held by ' || coalesce(OLD.lease_owner, 'nobody'));
+    IF starts_with(writer, 'train-') AND NOT claimed
+       AND (OLD.state <> 'running' OR OLD.lease_owner IS DISTINCT FROM writer) THEN
+        PERFORM chaos.found(
+            'stale_write', NEW.id, 'trial ' || OLD.state || ' held by ' || coalesce(OLD.lease_owner, 'nobody')
+        );
     END IF;
     RETURN NULL;
 END $$;
@@ -57,12 +61,15 @@ DECLARE
     trial record;
 BEGIN
     SELECT state, lease_owner, lease_epoch INTO trial FROM trials WHERE id = NEW.trial_id;
-    IF FOUND AND (trial.state <> 'running' OR trial.lease_owner IS DISTINCT FROM current_setting('application_name')) THEN
+    IF FOUND AND
+       (trial.state <> 'running' OR trial.lease_owner IS DISTINCT FROM current_setting('application_name')) THEN
         PERFORM chaos.found('stale_write', NEW.trial_id, TG_TABLE_NAME || ' of a trial that is ' || trial.state);
     END IF;
     IF TG_TABLE_NAME = 'logs' THEN
         IF NEW.epoch <> trial.lease_epoch THEN
-            PERFORM chaos.found('stale_write', NEW.trial_id, 'log of epoch ' || NEW.epoch || ' in ' || trial.lease_epoch);
+            PERFORM chaos.found(
+                'stale_write', NEW.trial_id, 'log of epoch ' || NEW.epoch || ' in ' || trial.lease_epoch
+            );
         END IF;
     END IF;
     RETURN NULL;

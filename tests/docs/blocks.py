@@ -1,10 +1,10 @@
 """The fenced blocks of README and documentation, and what is to be done with each.
 
-`sh` and `python` blocks are run, in the order of their page, in one folder for each page; one whose first line begins with
-`# a service of its own` apart from the others, in or as such a service. `# on another machine` is said of a worker, whose
-settings are all that it shares with a service; `# with Docker` of what is run where Docker is. One whose first line is
-`# not run here: REASON` is only parsed. A `python` block whose first
-line is `# FOLDER/NAME.py` is written to that file.
+`sh` and `python` blocks are run, in the order of their page, in one folder for each page; one whose first line begins
+with `# a service of its own` apart from the others, in or as such a service. `# on another machine` is said of a
+worker, whose settings are all that it shares with a service; `# with Docker` of what is run where Docker is. One whose
+first line is `# not run here: REASON` is only parsed. A `python` block whose first line is `# FOLDER/NAME.py` is
+written to that file.
 """
 
 from __future__ import annotations

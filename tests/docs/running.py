@@ -116,7 +116,8 @@ class Reader:
         return self._started(command, "worker", elsewhere)
 
     def compose(self, command: str) -> GuardedProcess:
-        """Start containers from the clone; they and their volumes are removed at the end, the images they came from stay."""
+        """Start containers from the clone; they and their volumes are removed at the end, the images they came from
+        stay."""
         self._environment["PARETOFIT_BOOTSTRAP_KEY"] = "for docker-compose.yml to be read"
         self._removals.append("docker compose down --volumes")
         return self._started(command, "compose", self._environment, directory=ROOT)

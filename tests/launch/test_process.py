@@ -14,7 +14,13 @@ import pytest
 from paretofit.launch.process import GuardedProcess
 from tests.launch.processes import Script, eventually, gone
 
-STUBBORN = "import os, signal, subprocess, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); subprocess.Popen(['sleep', '60']); print('up', flush=True); time.sleep(60)"
+STUBBORN = """
+import signal, subprocess, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+subprocess.Popen(["sleep", "60"])
+print("up", flush=True)
+time.sleep(60)
+"""
 
 STARTS_A_SLEEP = """
 import sys

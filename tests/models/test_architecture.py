@@ -90,7 +90,8 @@ def test_widths_of_one_channel_vector_are_one_architecture() -> None:
 
 
 def _widths_between_jumps(bases: set[int], least: float) -> list[float]:
-    """`least`, 1, and a width between each two at which the rounding of one of the channel numbers jumps: all networks."""
+    """`least`, 1, and a width between each two at which the rounding of one of the channel numbers jumps: all
+    networks."""
     jumps = {least, 1.0}
     for base in bases:
         for multiple in range(0, base + 1, 8):

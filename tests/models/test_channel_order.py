@@ -1,4 +1,5 @@
-"""Channels sorted by importance: the network computes what it did, and its leading slices are the important channels."""
+"""Channels sorted by importance: the network computes what it did, and its leading slices are the important
+channels."""
 
 from __future__ import annotations
 

@@ -113,8 +113,8 @@ def test_parameters(family: str, params: int) -> None:
 
 
 def test_vgg16() -> None:
-    """Its convolutions are the published network's; on CIFAR-100 Shape Adaptor (arXiv 2008.00892) states 0.313 GMACs, and
-    15.06 without any pool."""
+    """Its convolutions are the published network's; on CIFAR-100 Shape Adaptor (arXiv 2008.00892) states 0.313 GMACs,
+    and 15.06 without any pool."""
     published, three_linear_layers = 15_470_264_320, (25_088 + 1000) * 4096 + 4096**2
     assert cost(architecture("vgg16"), (224, 224)).macs == published - three_linear_layers + 512 * 1000
     small = architecture("vgg16", nominal=32, classes=100)
@@ -217,7 +217,8 @@ def test_fd_mobilenet_has_24_layers_and_reaches_each_size_early() -> None:
         ("wrn_28_10", 1.0, 32, 3 * 160 * 32**2),
         # The second convolution of a block with a projection, beside its shortcut.
         ("wrn_10_2", 1.0, 32, 3 * 32 * 32**2),
-        # The last convolution of a bottleneck with an identity shortcut, and as much that of the projection of the first.
+        # The last convolution of a bottleneck with an identity shortcut, and as much that of the projection of the
+        # first.
         ("resnet50", 1.0, 224, (64 + 256 + 256) * 56**2),
         # The stem and its max-pool.
         ("resnet18", 1.0, 224, 64 * (112**2 + 56**2)),

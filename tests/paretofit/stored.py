@@ -56,8 +56,8 @@ def store(
     max_macs: float | None = None,
     majority: float = 0.5,
 ) -> Stored:
-    """A dataset and a search called `name`, with one trial, the points above and a checkpoint of `size` bytes; `max_macs` is
-    its bound, which need not be met, `majority` the share of the most frequent class."""
+    """A dataset and a search called `name`, with one trial, the points above and a checkpoint of `size` bytes;
+    `max_macs` is its bound, which need not be met, `majority` the share of the most frequent class."""
     content = random.Random(name).randbytes(size)
     dataset_id, search_id, trial_id = new_id("ds"), new_id("srch"), new_id("trl")
     with tempfile.TemporaryDirectory() as folder:

@@ -55,7 +55,8 @@ def stripes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def method() -> dict[str, Any]:
-    """Parameters of a search of a second or two on `stripes`, trained as published: what that leaves out has tests of its own."""
+    """Parameters of a search of a second or two on `stripes`, trained as published: what that leaves out has tests of
+    its own."""
     return {
         **PUBLISHED,
         "kind": "mutualnet",

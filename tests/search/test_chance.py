@@ -98,9 +98,9 @@ def test_it_says_both_accuracies_and_what_to_do() -> None:
     assert warning["code"] == AT_CHANCE
     error = 200 * standard_error(52 / 372, 372)
     assert warning["detail"] == (
-        "The best network reaches 14.0 % on the report split; always answering 't-shirt' reaches 14.0 % (two standard "
-        f"errors: {error:.1f}). Nothing useful was learned: check the labels, lower `learning_rate`, or start from trained "
-        "weights (`start`)."
+        "The best network reaches 14.0 % on the report split; always answering 't-shirt' reaches 14.0 % (two "
+        f"standard errors: {error:.1f}). Nothing useful was learned: check the labels, lower `learning_rate`, or "
+        "start from trained weights (`start`)."
     )
 
 

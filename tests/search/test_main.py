@@ -156,7 +156,8 @@ def test_an_error_without_a_code_ends_the_run_and_the_trial_is_tried_again(strip
 
 @pytest.mark.parametrize(("points", "warned"), [(1, True), (2, False)])
 def test_a_best_network_at_chance_is_told(stripes: Path, tmp_path: Path, points: int, warned: bool) -> None:
-    """Of 30 images of three equal classes: a third and two standard errors are 50.5 %; the networks reach 50 and 60 %."""
+    """Of 30 images of three equal classes: a third and two standard errors are 50.5 %; the networks reach 50 and 60
+    %."""
     ended = steps(tmp_path, stripes, points=points)
     assert ended.returncode == 0, ended.stderr
     assert ("warning: The best network reaches 50.0 % on the selection split" in ended.stderr) == warned

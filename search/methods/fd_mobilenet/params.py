@@ -53,16 +53,16 @@ class FdMobileNetParams(TrainingParams):
         default=UNSET,
         min_length=1,
         max_length=64,
-        description="Multipliers of the families' channels. Unset: .25, .5, .75 and 1; with a start those up to its width, and its "
-        "width itself: narrower networks start from its most important channels.",
+        description="Multipliers of the families' channels. Unset: .25, .5, .75 and 1; with a start those up to its "
+        "width, and its width itself: narrower networks start from its most important channels.",
     )
     trials: int = Field(default=24, ge=1, le=10_000, description="Networks that are trained.")
     parallel_trials: int = Field(
         default=4,
         ge=1,
         le=1000,
-        description="Networks that are in training, or wait for a worker, at a time: more keep more workers busy, fewer "
-        "are chosen with more knowledge.",
+        description="Networks that are in training, or wait for a worker, at a time: more keep more workers busy, "
+        "fewer are chosen with more knowledge.",
     )
     tuning: Tuning = Field(default=Tuning(), description="Parameters of the recipe that are searched too.")
     pruning: Pruning = Field(default=Pruning(), description="When a training that others dominate is ended.")
@@ -103,8 +103,8 @@ class FdMobileNetParams(TrainingParams):
 
     @property
     def fixes_statistics(self) -> bool:
-        """Whether batch norm keeps the statistics of trained weights: where they are only probed, or a pass has fewer than 16
-        images."""
+        """Whether batch norm keeps the statistics of trained weights: where they are only probed, or a pass has fewer
+        than 16 images."""
         return self.start is not None and (self.effort == "probe" or self.batch_size // self.accumulation < 16)
 
     def planned_epochs(self, dataset: DatasetProfile) -> float:

@@ -1,7 +1,7 @@
 """Whether a training is worth its end: networks compared halfway on the same images. Torch-free, pure.
 
-What is kept of a comparison is JSON: {"fraction", "top1", "hits"}, the last a hexadecimal number with a bit for each image
-that was classified rightly.
+What is kept of a comparison is JSON: {"fraction", "top1", "hits"}, the last a hexadecimal number with a bit for each
+image that was classified rightly.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def of(candidate: Candidate, history: Sequence[TrialRecord], costs: Mapping[int,
 
 
 def better(own: str, rivals: Iterable[Mapping[str, Any]], errors: float) -> int | None:
-    """The number of a rival's trial that was right so much more often than `own` that chance does not explain it: by more
-    than `errors` standard errors of the paired difference (McNemar, 1947). None: there is none."""
+    """The number of a rival's trial that was right so much more often than `own` that chance does not explain it: by
+    more than `errors` standard errors of the paired difference (McNemar, 1947). None: there is none."""
     mine = int(own, 16)
     for rival in rivals:
         theirs = int(rival["hits"], 16)

@@ -13,7 +13,8 @@ _Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Tuning(BaseModel):
-    """The parameters of the recipe that are searched too, each between two values; unset: it is what the recipe says."""
+    """The parameters of the recipe that are searched too, each between two values; unset: it is what the recipe
+    says."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

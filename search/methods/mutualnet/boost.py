@@ -19,8 +19,8 @@ _ACCURACIES: Final = ("selection_top1", "top1")
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Report the full network as a point. Its gain is in the outputs and in the point's metrics, if there is a baseline:
-    where limits left no room for its training, or shortened one of the two, `baseline` is None."""
+    """Report the full network as a point. Its gain is in the outputs and in the point's metrics, if there is a
+    baseline: where limits left no room for its training, or shortened one of the two, `baseline` is None."""
     [candidate] = trial.spec.candidates()
     shared = supernet.load(trial.inputs[SUPERNET], trial.device)
     meter = Meter(trial, shared, candidate.input_size)

@@ -16,13 +16,14 @@ _LOWERINGS: Final = 4
 _WIDTHS: Final = 32
 """At which the cost of a width drawn at random is taken: the middles of as many equal parts of the range."""
 POLISHED: Final = 0.5
-"""Of the full network's multiply-accumulates: dearer networks are not polished, since sharing costs them nothing. Clothes,
-FD-MobileNet x 1: 5 points of selection accuracy up to a third of them, -.3 at three quarters."""
+"""Of the full network's multiply-accumulates: dearer networks are not polished, since sharing costs them nothing.
+Clothes, FD-MobileNet x 1: 5 points of selection accuracy up to a third of them, -.3 at three quarters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Epochs:
-    """Of the shared network, of each of the baselines that are trained, and of the polish of each of so many networks."""
+    """Of the shared network, of each of the baselines that are trained, and of the polish of each of so many
+    networks."""
 
     shared: int
     each: int
@@ -53,9 +54,9 @@ def _wanted(spec: ResolvedSpec) -> tuple[Baseline, ...]:
 
 
 def epochs(spec: ResolvedSpec) -> Epochs:
-    """By `epochs`, `baseline_budget` and `polish`. Where `max_epochs` is too little for all, at most a quarter of it is left to
-    the polish, and the others get the same each, or with the budget `compute` in proportion; at least one each, the last
-    baselines being left out where there are not even so many."""
+    """By `epochs`, `baseline_budget` and `polish`. Where `max_epochs` is too little for all, at most a quarter of it is
+    left to the polish, and the others get the same each, or with the budget `compute` in proportion; at least one each,
+    the last baselines being left out where there are not even so many."""
     params: SlimmableParams = spec.method
     polished, polish = _polished(spec), params.polish_epochs(spec.dataset)
     trained = _trained(spec, spec.limits.max_epochs)
@@ -112,8 +113,9 @@ def step_macs(params: SlimmableParams, dataset: DatasetProfile) -> float:
 
 
 def polish_macs(params: SlimmableParams, dataset: DatasetProfile) -> float:
-    """Multiply-accumulates per image of the forward passes of one network's polish: its own, and a third of its teacher's, which
-    has no backward pass. Of networks that are spread evenly over those candidates that polish is for."""
+    """Multiply-accumulates per image of the forward passes of one network's polish: its own, and a third of its
+    teacher's, which has no backward pass. Of networks that are spread evenly over those candidates that polish is
+    for."""
     costs = sorted(candidate.cost["macs"] for candidate in params.candidates(dataset))
     students = evenly([macs for macs in costs if macs <= POLISHED * costs[-1]], params.polish_networks)
     return sum(students) / max(1, len(students)) + costs[-1] / 3

@@ -11,5 +11,6 @@ from paretofit.search.methods.mutualnet.supernet import load
 
 
 def extract(supernet: Path, architecture: Architecture, size: Size) -> Network:
-    """The narrower network with its statistics at (height, width). Raises ValueError, UncalibratedError (LookupError)."""
+    """The narrower network with its statistics at (height, width). Raises ValueError, UncalibratedError
+    (LookupError)."""
     return load(supernet).extract(architecture, size)

@@ -29,7 +29,8 @@ def by_size(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 def groups(candidates: Sequence[Candidate], images: int) -> list[list[Candidate]]:
     """Those to measure together on so many images: neighbours of one input size, as far as their work is not so long
-    that a trial which is to end, or to be gone on with, would lose much. Those that come first at a limit stay apart."""
+    that a trial which is to end, or to be gone on with, would lose much. Those that come first at a limit stay
+    apart."""
     found: list[list[Candidate]] = []
     work = 0.0
     for at, candidate in enumerate(candidates):

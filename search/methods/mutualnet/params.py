@@ -85,72 +85,76 @@ class SlimmableParams(TrainingParams):
 
     family: Auto[str] = Field(
         default=UNSET,
-        description="Network family, one that can be narrowed (`GET /v1/families`). Unset: that of the start, else fd_mobilenet.",
+        description="Network family, one that can be narrowed (`GET /v1/families`). Unset: that of the start, else "
+        "fd_mobilenet.",
     )
     base_width: Auto[float] = Field(
         default=UNSET,
         gt=0,
         le=4,
-        description="Multiplier of the family's channels that gives the full network; 1 is the paper's network. Unset: that of "
-        "the start, else .25.",
+        description="Multiplier of the family's channels that gives the full network; 1 is the paper's network. "
+        "Unset: that of the start, else .25.",
     )
     keep_last_channels: Auto[bool] = Field(
         default=UNSET,
-        description="Whether MobileNetV2 keeps the 1280 channels of its last convolution at a base_width below 1, as published "
-        "weights do. Unset: as the start does.",
+        description="Whether MobileNetV2 keeps the 1280 channels of its last convolution at a base_width below 1, as "
+        "published weights do. Unset: as the start does.",
     )
     widths: Widths = Field(default=Widths(), description="Width multipliers, of the full network's channels.")
     granularity: Literal["network", "stage"] = Field(
         default="network",
-        description="network: one width for all layers. stage: a width for each stage of the family, in training and in "
-        "the sweep, which is then adaptive: `widths.step` gives too many networks to measure all.",
+        description="network: one width for all layers. stage: a width for each stage of the family, in training and "
+        "in the sweep, which is then adaptive: `widths.step` gives too many networks to measure all.",
     )
     random_widths: int = Field(
         default=2, ge=0, le=8, description="Widths drawn at random in each step, besides the largest and the smallest."
     )
     sort_channels: Auto[bool] = Field(
         default=UNSET,
-        description="Whether channels of trained weights are sorted by importance before the training, so that narrower networks "
-        "take the most important ones. Unset: yes, with a start.",
+        description="Whether channels of trained weights are sorted by importance before the training, so that "
+        "narrower networks take the most important ones. Unset: yes, with a start.",
     )
     full_first: Auto[float] = Field(
         default=UNSET,
         ge=0,
         le=1,
-        description="Share of the training in which the full network is trained alone; 0 is the paper. Unset: a quarter.",
+        description="Share of the training in which the full network is trained alone; 0 is the paper. Unset: a "
+        "quarter.",
     )
     lowering: Auto[float] = Field(
         default=UNSET,
         ge=0,
         le=1,
-        description="Share of the training, after `full_first`, in which the least width falls along a line from the largest to "
-        "`widths.min`; 0 is the paper. Unset: a quarter.",
+        description="Share of the training, after `full_first`, in which the least width falls along a line from the "
+        "largest to `widths.min`; 0 is the paper. Unset: a quarter.",
     )
     polish: Auto[int] = Field(
         default=UNSET,
         ge=0,
         le=1_000_000,
-        description="Steps of a short training that networks of the front get for themselves after the sweep, each taught by the "
-        "best one; 0 is the paper: all share their weights. Unset: a third of the shared training's, with a start half.",
+        description="Steps of a short training that networks of the front get for themselves after the sweep, each "
+        "taught by the best one; 0 is the paper: all share their weights. Unset: a third of the shared training's, "
+        "with a start half.",
     )
     polish_networks: int = Field(
         default=8, ge=1, le=64, description="Networks of the front that are polished, at most: those that span it best."
     )
     goal: Literal["front", "boost"] = Field(
         default="front",
-        description="front: the best networks for every cost; boost: the full network alone, made better by its narrower "
-        "ones (unless `widths.min` is given, from 0.9), with its gain over the same network trained on its own.",
+        description="front: the best networks for every cost; boost: the full network alone, made better by its "
+        "narrower ones (unless `widths.min` is given, from 0.9), with its gain over the same network trained on its "
+        "own.",
     )
     baselines: tuple[Baseline, ...] = Field(
         default=(),
         max_length=64,
-        description="Configurations that are trained on their own by the same recipe, to compare with: they are reported "
-        "beside the front. With goal boost the full network is one of them.",
+        description="Configurations that are trained on their own by the same recipe, to compare with: they are "
+        "reported beside the front. With goal boost the full network is one of them.",
     )
     baseline_budget: Literal["epochs", "compute"] = Field(
         default="epochs",
-        description="epochs: each baseline is trained for as many epochs as the shared network; compute: for so many that "
-        "all of them together take its multiply-accumulates.",
+        description="epochs: each baseline is trained for as many epochs as the shared network; compute: for so many "
+        "that all of them together take its multiply-accumulates.",
     )
     sweep: Sweep = Field(default=Sweep(), description="Which networks are measured when the training is over, and how.")
 
@@ -172,7 +176,8 @@ class SlimmableParams(TrainingParams):
     def _phases(self) -> Self:
         if (self.full_first or 0) + (self.lowering or 0) > 1:
             raise ValueError(
-                f"lowering: {self.lowering:g} after full_first {self.full_first:g} is more than the whole training: lower one"
+                f"lowering: {self.lowering:g} after full_first {self.full_first:g} is more than the whole training: "
+                "lower one"
             )
         return self
 
@@ -187,7 +192,8 @@ class SlimmableParams(TrainingParams):
         return 2
 
     def resolved(self, dataset: DatasetProfile, start: StartRecord | None) -> Self:
-        """The family and width of the start, and the phases of the training; a boosted network is trained as in the paper."""
+        """The family and width of the start, and the phases of the training; a boosted network is trained as in the
+        paper."""
         known = super().resolved(dataset, start)
         phased = self.goal == "front"
         per_epoch = max(1, dataset.images["train"] // known.batch_size)
@@ -299,7 +305,8 @@ class MutualNetParams(SlimmableParams):
 
 
 class UsNetParams(SlimmableParams):
-    """One network with shared weights, trained to run at every width at the largest resolution: MutualNet's baseline."""
+    """One network with shared weights, trained to run at every width at the largest resolution: MutualNet's
+    baseline."""
 
     summary: ClassVar[str] = "One network for every width, at one input resolution."
     paper: ClassVar[str] = "Yu & Huang, US-Net, ICCV 2019 (arXiv 1903.05134)"

@@ -1,5 +1,5 @@
-"""What a search does: train one network, sweep it, then polish the networks of the front that span it best; or with goal
-boost measure the full network against the same trained alone. Baselines are trained after the sweep."""
+"""What a search does: train one network, sweep it, then polish the networks of the front that span it best; or with
+goal boost measure the full network against the same trained alone. Baselines are trained after the sweep."""
 
 from __future__ import annotations
 

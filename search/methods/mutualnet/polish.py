@@ -1,8 +1,8 @@
-"""A network of the front gets weights of its own: a short training that starts from the shared ones and is taught by the best
-network.
+"""A network of the front gets weights of its own: a short training that starts from the shared ones and is taught by
+the best network.
 
-Not in the papers. Hinton et al. 2015 (arXiv 1503.02531) for the loss; once-for-all (Cai et al., arXiv 1908.09791) tunes what it
-deploys likewise. On photos of clothes it gave networks of an FD-MobileNet 6 to 12 points of selection accuracy.
+Not in the papers. Hinton et al. 2015 (arXiv 1503.02531) for the loss; once-for-all (Cai et al., arXiv 1908.09791) tunes
+what it deploys likewise. On photos of clothes it gave networks of an FD-MobileNet 6 to 12 points of selection accuracy.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ _WARMUP: Final = 0.05
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Train the network of the trial's `config` for its `epochs`, taught by that of `teacher`; report it as a point with weights
-    and, as `polish_gain`, how much its selection accuracy rose."""
+    """Train the network of the trial's `config` for its `epochs`, taught by that of `teacher`; report it as a point
+    with weights and, as `polish_gain`, how much its selection accuracy rose."""
     params: SlimmableParams = trial.spec.method
     swept = trial.spec.candidate(trial.params["config"])
     candidate = swept.model_copy(update={"key": f"{swept.key}-polished"})
@@ -113,8 +113,8 @@ def step(
 
 
 def _cut(shared: Slimmable, trial: Trial, candidate: Candidate) -> Network:
-    """A network that the shared one contains, with its statistics: those of the sweep, or where constraints kept it from being
-    measured new ones."""
+    """A network that the shared one contains, with its statistics: those of the sweep, or where constraints kept it
+    from being measured new ones."""
     architecture = trial.spec.method.network(trial.spec.dataset, candidate.config)
     if not shared.calibrated(architecture, candidate.input_size):
         meter = Meter(trial, shared, candidate.input_size)

@@ -23,8 +23,8 @@ DEMO: Final[Recipe] = {
     "calibration_images": 1024,
     "augmentation": {"kind": "none"},
 }
-"""For 12,000 small images and two minutes on two cores: too few epochs for crops at random to pay, and one width at random
-in each step instead of the paper's two, for a third more steps."""
+"""For 12,000 small images and two minutes on two cores: too few epochs for crops at random to pay, and one width at
+random in each step instead of the paper's two, for a third more steps."""
 
 SMALL: Final[Recipe] = {
     "family": "fd_mobilenet",
@@ -37,8 +37,8 @@ SMALL: Final[Recipe] = {
     "label_smoothing": 0.1,
     "ema_decay": 0.995,
 }
-"""Ours, for some thousand to some ten thousand images: short warm-up, smoothed labels and averaged weights instead of many
-epochs."""
+"""Ours, for some thousand to some ten thousand images: short warm-up, smoothed labels and averaged weights instead of
+many epochs."""
 
 _CIFAR: Final[Recipe] = {
     **PUBLISHED,

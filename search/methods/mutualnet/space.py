@@ -44,7 +44,8 @@ class Space:
 
     def free(self, place: Place, taken: set[Place], random: Random) -> Place | None:
         """This place if it is feasible and not taken, else one that a walk from it finds: towards smaller networks
-        while they are infeasible, then anywhere. Where only some are known, the nearest of those. None if it finds none."""
+        while they are infeasible, then anywhere. Where only some are known, the nearest of those. None if it finds
+        none."""
         if self._only_listed:
             left = [each for each in self._candidates if each not in taken and self._feasible(each)]
             return min(left, key=lambda each: (_distance(each, place), each), default=None)

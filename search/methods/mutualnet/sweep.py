@@ -1,10 +1,10 @@
 """Stage 2: measure networks that the trained one contains, and cut out those on the front. No training.
 
 `grid` measures every feasible width and resolution. `adaptive` compares networks on a part of the selection split, the
-same for all, with statistics from a part of the calibration images: all networks, or if those are too many the ones that
-are proposed. Of those compared with each effort the ones that span the most volume are measured with the next, the last
-with the full one (successive halving; Jamieson & Talwalkar, 2016, arXiv 1502.07943). What was compared on a part only is
-not reported.
+same for all, with statistics from a part of the calibration images: all networks, or if those are too many the ones
+that are proposed. Of those compared with each effort the ones that span the most volume are measured with the next, the
+last with the full one (successive halving; Jamieson & Talwalkar, 2016, arXiv 1502.07943). What was compared on a part
+only is not reported.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ class _Sweep:
         it ended early, if it did. Raises DivergedError if none of the networks that were measured is finite."""
         if self.compared[-1] and not self.points:
             raise DivergedError(
-                "training diverged: every measured network has infinite or NaN weights or statistics; lower learning_rate"
+                "training diverged: every measured network has infinite or NaN weights or statistics; lower "
+                "learning_rate"
             )
         chosen = self._front()
         path = self.trial.work / "swept.safetensors"
@@ -185,8 +186,8 @@ class _Sweep:
         return stop
 
     def _propose(self, count: int, spread: list[Candidate]) -> Stop:
-        """Compare networks with the least effort: all if there are not more than so many, else some over all costs, then
-        proposed ones."""
+        """Compare networks with the least effort: all if there are not more than so many, else some over all costs,
+        then proposed ones."""
         if self.space.listed and count >= len(spread):
             return self._compare(0, spread)
         known = self.compared[0]
@@ -257,8 +258,8 @@ class _Sweep:
         ]
 
     def _to_polish(self) -> dict[str, Any] | None:
-        """Configurations of the networks of the front that span it best, of those that polish is for, and of their teacher: the
-        best network of all, or the full one, where constraints keep that from being measured."""
+        """Configurations of the networks of the front that span it best, of those that polish is for, and of their
+        teacher: the best network of all, or the full one, where constraints keep that from being measured."""
         if not self.params.polish or not self.points:
             return None
         spec = self.trial.spec

@@ -25,8 +25,8 @@ from paretofit.search.training.ranks import current
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Train from scratch, from trained weights or from a checkpoint; report curves and the artifact `supernet`. Raises what `fit`
-    does, and BelowStartError for a full network that is worse than the trained weights were."""
+    """Train from scratch, from trained weights or from a checkpoint; report curves and the artifact `supernet`. Raises
+    what `fit` does, and BelowStartError for a full network that is worse than the trained weights were."""
     params: SlimmableParams = trial.spec.method
     profile = trial.spec.dataset
     torch.manual_seed(trial.seed)
@@ -58,8 +58,8 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
 
 
 class Phases:
-    """The least width over a training of so many steps: the full network alone, then a least width that falls along a line to
-    that of the parameters, then all widths. Neither of the first two is in the paper."""
+    """The least width over a training of so many steps: the full network alone, then a least width that falls along a
+    line to that of the parameters, then all widths. Neither of the first two is in the paper."""
 
     def __init__(self, params: SlimmableParams, steps: int) -> None:
         self._full_first = params.full_first * steps
@@ -87,8 +87,8 @@ def step(
     *,
     phases: Phases | None = None,
 ) -> dict[str, Tensor]:
-    """Add the gradients of step `index` to the parameters; returns its losses, on the device. Without `phases` every step is the
-    paper's."""
+    """Add the gradients of step `index` to the parameters; returns its losses, on the device. Without `phases` every
+    step is the paper's."""
     logits = Forward(network, params, profile, batch.images)
     sides = params.trained_sides(profile)
     least = params.widths.min if phases is None else phases.least(index)

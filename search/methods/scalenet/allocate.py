@@ -1,7 +1,7 @@
 """Stage 2: from the seed network to one structure for each budget, and each of the baselines' allocations. No training.
 
-Where the search names a device the trial runs on a worker that offers it, alone on the machine, and structures are measured
-on it while they are looked for.
+Where the search names a device the trial runs on a worker that offers it, alone on the machine, and structures are
+measured on it while they are looked for.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ class Clock:
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     """Return the configurations of the `networks` to train, those of learned structures first, and report them with the
-    importance of every channel as the artifact `FILE`, with the latencies of all as another if the search names a device.
+    importance of every channel as the artifact `FILE`, with the latencies of all as another if the search names a
+    device.
 
     Raises TrialEndedError if no allocation meets any budget.
     """
@@ -110,9 +111,9 @@ def allocated(trial: Trial, sites: list[Site], allocation: Allocation, clock: Cl
 def _within(
     trial: Trial, steps: Ladder, bounds: dict[str, float], clock: Clock | None, least: Allocated | None
 ) -> Allocated:
-    """The largest structure within the bounds, at least that of a lower budget. A latency holds when it is measured again,
-    else one is looked for below what it was exceeded by; of each step that is refused the latency is measured twice, since
-    one spike must not cost half of a budget. Raises InfeasibleAllocationError."""
+    """The largest structure within the bounds, at least that of a lower budget. A latency holds when it is measured
+    again, else one is looked for below what it was exceeded by; of each step that is refused the latency is measured
+    twice, since one spike must not cost half of a budget. Raises InfeasibleAllocationError."""
     params: ScaleNetParams = trial.spec.method
     dataset = trial.spec.dataset
     if clock is None or clock.metric not in bounds:
@@ -143,7 +144,8 @@ def _within(
 
 
 def _write_latencies(trial: Trial, reporter: Reporter, clock: Clock, networks: list[dict[str, Any]]) -> None:
-    """The table of the networks' latencies, by which their trials know them; those that no bound asked for are measured."""
+    """The table of the networks' latencies, by which their trials know them; those that no bound asked for are
+    measured."""
     known: dict[str, Latency] = {}
     for config in networks:
         architecture = trial.spec.method.network(trial.spec.dataset, config)

@@ -1,8 +1,8 @@
 """How many channels each scale gets: from the importance of a seed network's channels to a structure under a budget.
 
 Source: Li et al., ScaleNet, CVPR 2019 (arXiv 1904.09460), section 3.2. Of each scale aggregation the k = ceil(alpha x
-planes) most important channels are kept, of all scales together; alpha is one for the whole network, and the largest that
-meets the budget. Pure; torch-free; the same on every machine: equal scores are ranked by scale, then by channel.
+planes) most important channels are kept, of all scales together; alpha is one for the whole network, and the largest
+that meets the budget. Pure; torch-free; the same on every machine: equal scores are ranked by scale, then by channel.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class InfeasibleAllocationError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A scale aggregation of the seed network. `scores` are its channels' by scale, as many as there are; `width` is the
-    number of channels it must have whatever the budget: that of the residual, in the second of a basic block."""
+    """A scale aggregation of the seed network. `scores` are its channels' by scale, as many as there are; `width` is
+    the number of channels it must have whatever the budget: that of the residual, in the second of a basic block."""
 
     planes: int
     scores: tuple[tuple[float, ...], ...]
@@ -74,8 +74,8 @@ class Ladder(Protocol):
 
 @dataclass(frozen=True)
 class ByAlpha:
-    """Of each site the first k = ceil(alpha x planes) of its `orders`, which name the scale of one channel after another;
-    a step for every alpha at which a k grows."""
+    """Of each site the first k = ceil(alpha x planes) of its `orders`, which name the scale of one channel after
+    another; a step for every alpha at which a k grows."""
 
     sites: Sequence[Site]
     orders: Sequence[Sequence[int]]
@@ -143,8 +143,8 @@ class Allocated:
 def ladder(allocation: Allocation, sites: Sequence[Site], *, seed: int = 0) -> Ladder:
     """The structures that an allocation chooses from.
 
-    `learned` ranks by importance; `random` draws the same channels by `seed`; `even` gives each scale as many, `single` all
-    to the first, which is a ResNet; `global` ranks the channels of all sites together.
+    `learned` ranks by importance; `random` draws the same channels by `seed`; `even` gives each scale as many, `single`
+    all to the first, which is a ResNet; `global` ranks the channels of all sites together.
     """
     match allocation:
         case "learned":
@@ -168,8 +168,8 @@ def allocate(
 ) -> Allocated:
     """The largest structure of a ladder whose `network` measures no more than any of the bounds, by bisection.
 
-    What is found is measured once more, and smaller ones are taken until one holds: a measure that is not exact, such as a
-    latency, is met all the same. Raises InfeasibleAllocationError.
+    What is found is measured once more, and smaller ones are taken until one holds: a measure that is not exact, such
+    as a latency, is met all the same. Raises InfeasibleAllocationError.
     """
 
     def measured(step: int) -> dict[str, float]:

@@ -51,8 +51,8 @@ def require_feasible(spec: ResolvedSpec) -> None:
     if taken is None or taken <= most:
         return
     detail = (
-        f"budgets: {most:g} ms on {spec.devices[0]} is met by no network; the fastest that was measured takes {taken:.3g} ms: "
-        "use larger budgets, or lower base_width"
+        f"budgets: {most:g} ms on {spec.devices[0]} is met by no network; the fastest that was measured takes "
+        f"{taken:.3g} ms: use larger budgets, or lower base_width"
     )
     nearest = {
         "metric": "latency_ms",
@@ -65,8 +65,8 @@ def require_feasible(spec: ResolvedSpec) -> None:
 
 
 def epochs(spec: ResolvedSpec, most: int | None) -> Epochs:
-    """By `seed_epochs` and `epochs`; in proportion where `most` are too few for all, at least one each, the last networks
-    being left out where there are not even so many."""
+    """By `seed_epochs` and `epochs`; in proportion where `most` are too few for all, at least one each, the last
+    networks being left out where there are not even so many."""
     params: ScaleNetParams = spec.method
     planned = Epochs(
         seed=params.seed_epochs or params.epochs,
@@ -82,8 +82,8 @@ def epochs(spec: ResolvedSpec, most: int | None) -> Epochs:
 
 
 def seconds(spec: ResolvedSpec, trained: int) -> float:
-    """Of the time limits, the share of a training of so many epochs, as if trainings ran one after another, or as many at
-    once as `max_parallel_trials` says: without it the seed's would leave none for the networks."""
+    """Of the time limits, the share of a training of so many epochs, as if trainings ran one after another, or as many
+    at once as `max_parallel_trials` says: without it the seed's would leave none for the networks."""
     limits, planned = spec.limits, epochs(spec, spec.limits.max_epochs)
     rounds = -(-planned.networks // (limits.max_parallel_trials or 1))
     return min(

@@ -14,8 +14,8 @@ from paretofit.search.training.pace import Paced
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Train for the trial's `epochs`; report a point with weights, and its channels by scale as data and as a picture. Its
-    role is candidate if its `allocation` was learned, else baseline."""
+    """Train for the trial's `epochs`; report a point with weights, and its channels by scale as data and as a picture.
+    Its role is candidate if its `allocation` was learned, else baseline."""
     params: ScaleNetParams = trial.spec.method
     config, epochs = trial.params["config"], trial.params["epochs"]
     candidate = trial.spec.candidate(config)

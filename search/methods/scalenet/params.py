@@ -31,8 +31,8 @@ SHARES = (0.25, 0.5, 1.0)
 
 
 class ScaleNetParams(TrainingParams):
-    """A seed network with too many channels at every scale is trained; its most important channels tell how many each scale
-    of each block gets under a budget; the network of those is trained from scratch, one for each budget."""
+    """A seed network with too many channels at every scale is trained; its most important channels tell how many each
+    scale of each block gets under a budget; the network of those is trained from scratch, one for each budget."""
 
     summary: ClassVar[str] = "How many channels each scale of each block gets, learned, for any budget."
     paper: ClassVar[str] = "Li et al., ScaleNet, CVPR 2019 (arXiv 1904.09460)"
@@ -44,7 +44,8 @@ class ScaleNetParams(TrainingParams):
     kind: Literal["scalenet"] = "scalenet"
     family: str = Field(
         default="scalenet20",
-        description="scalenet18, 34 (basic blocks), 50, 101, 152 (bottlenecks), or for small images scalenet20, 38, 56.",
+        description="scalenet18, 34 (basic blocks), 50, 101, 152 (bottlenecks), or for small images scalenet20, 38, "
+        "56.",
     )
     base_width: float = Field(
         default=1.0, gt=0, le=4, description="Multiplier of the family's planes; 1 is the paper's network."
@@ -59,7 +60,8 @@ class ScaleNetParams(TrainingParams):
         default=1.0,
         ge=0.25,
         le=2,
-        description="Channels that the seed network has at each scale, of a block's planes: 1 is four times what a ResNet has.",
+        description="Channels that the seed network has at each scale, of a block's planes: 1 is four times what a "
+        "ResNet has.",
     )
     seed_epochs: int | None = Field(
         default=None,
@@ -69,15 +71,15 @@ class ScaleNetParams(TrainingParams):
     )
     budget_metric: BudgetMetric = Field(
         default="macs",
-        description="What budgets are counted in: multiply-accumulates or parameters, as published; or milliseconds on the "
-        "device that an objective or a constraint names, with `budgets` given.",
+        description="What budgets are counted in: multiply-accumulates or parameters, as published; or milliseconds "
+        "on the device that an objective or a constraint names, with `budgets` given.",
     )
     budgets: tuple[float, ...] | None = Field(
         default=None,
         min_length=1,
         max_length=16,
-        description="A network is trained for each, that takes as much of it as it can. Unset: 25, 50 and 100% of the way "
-        "from the least network to a plain ResNet of the same planes (of latency_ms they must be given).",
+        description="A network is trained for each, that takes as much of it as it can. Unset: 25, 50 and 100% of the "
+        "way from the least network to a plain ResNet of the same planes (of latency_ms they must be given).",
     )
     importance: Literal["magnitude", "signed"] = Field(
         default="magnitude", description="Of a channel: |gamma| of the batch normalisation behind it, or gamma itself."
@@ -86,15 +88,15 @@ class ScaleNetParams(TrainingParams):
         default=0.0,
         ge=0,
         le=4,
-        description="Importance is divided by this power of a channel's multiply-accumulates, which favours small scales; 0 "
-        "is the paper.",
+        description="Importance is divided by this power of a channel's multiply-accumulates, which favours small "
+        "scales; 0 is the paper.",
     )
     baselines: tuple[Literal["even", "single", "random", "global"], ...] = Field(
         default=(),
         max_length=4,
-        description="Other allocations to train for each budget by the same recipe, to compare with: even parts; the largest "
-        "scale alone (a ResNet); channels at random; importance ranked over the whole network. They are reported beside the "
-        "front.",
+        description="Other allocations to train for each budget by the same recipe, to compare with: even parts; the "
+        "largest scale alone (a ResNet); channels at random; importance ranked over the whole network. They are "
+        "reported beside the front.",
     )
     decay: Literal["dense", "all"] = Field(
         default="all",
@@ -126,8 +128,8 @@ class ScaleNetParams(TrainingParams):
     def _from_scratch(self) -> Self:
         if self.start is not None:
             raise ValueError(
-                "start: a ScaleNet block has channels at several scales, which no published weights have: leave it out, or use "
-                "another method"
+                "start: a ScaleNet block has channels at several scales, which no published weights have: leave it "
+                "out, or use another method"
             )
         return self
 
@@ -174,7 +176,8 @@ class ScaleNetParams(TrainingParams):
             raise ValueError(f"scalenet measures on one device in a search, not on {' and '.join(devices)}")
         if self.budget_metric == "latency_ms" and not devices:
             raise ValueError(
-                "budget_metric: latency_ms is that of a device: add an objective (or a constraint) latency_ms with its device"
+                "budget_metric: latency_ms is that of a device: add an objective (or a constraint) latency_ms with "
+                "its device"
             )
 
     @property
@@ -185,7 +188,8 @@ class ScaleNetParams(TrainingParams):
 
     @property
     def fixed(self) -> tuple[int | None, ...]:
-        """Channels that each scale aggregation must have whatever the budget: its planes in the second of a basic block."""
+        """Channels that each scale aggregation must have whatever the budget: its planes in the second of a basic
+        block."""
         bottleneck = scalenet.VARIANTS[self.family].bottleneck
         return tuple(None if bottleneck or i % 2 == 0 else planes for i, planes in enumerate(self.planes))
 
@@ -268,8 +272,8 @@ class ScaleNetParams(TrainingParams):
             )
         if self.budgets[-1] > most:
             raise ValueError(
-                f"budgets: {self.budgets[-1]:g} {self.budget_metric} is more than all channels of the seed network take; use "
-                f"at most {most}, or raise seed_ratio"
+                f"budgets: {self.budgets[-1]:g} {self.budget_metric} is more than all channels of the seed network "
+                f"take; use at most {most}, or raise seed_ratio"
             )
         return self.budgets
 

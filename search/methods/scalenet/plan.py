@@ -1,5 +1,5 @@
-"""What a search does: train the seed network, allocate its channels for every budget, and train the networks that come of
-it, side by side."""
+"""What a search does: train the seed network, allocate its channels for every budget, and train the networks that come
+of it, side by side."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ LEARNED: Final = f"{INPUT}learned"
 
 
 def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
-    """Trial 0 trains the seed network, trial 1 allocates, each other trains what that put into its outputs; nothing follows
-    a trial of the first two that gave nothing."""
+    """Trial 0 trains the seed network, trial 1 allocates, each other trains what that put into its outputs; nothing
+    follows a trial of the first two that gave nothing."""
     if not spec.feasible():
         return Plan(done=True)
     measuring = next(iter(spec.devices), None)

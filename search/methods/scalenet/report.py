@@ -17,8 +17,8 @@ _INK: Final = "#1f2933"
 
 
 def describe(point: Point, planes: Sequence[int]) -> dict[str, Any]:
-    """A row for each scale aggregation: the side of its map, the planes that a ResNet has there, and the channels of each
-    of `scales`. `structure` is what `python -m paretofit.models.cost` reads."""
+    """A row for each scale aggregation: the side of its map, the planes that a ResNet has there, and the channels of
+    each of `scales`. `structure` is what `python -m paretofit.models.cost` reads."""
     architecture = Architecture.from_json(point.architecture)
     sizes = {layer.name: layer.output.size for layer in architecture.layers(point.input_size)}
     rows = []

@@ -13,8 +13,8 @@ _STAGES = {**_TRAINING, "allocate": allocate.run}
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Do a stage of the plan and return its outputs. What does not train is done on rank 0 alone. Raises ValueError for a
-    trial that the plan does not make."""
+    """Do a stage of the plan and return its outputs. What does not train is done on rank 0 alone. Raises ValueError for
+    a trial that the plan does not make."""
     stage = trial.params.get("stage")
     if stage not in _STAGES:
         raise ValueError(f"trial {trial.number} has stage {stage!r}; there are {', '.join(_STAGES)}")

@@ -23,8 +23,8 @@ KIND: Final = "seed"
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Train from the start or from a checkpoint; report curves and the artifact `seed`. Raises TrialEndedError before that
-    if the least network is known to take more than any budget."""
+    """Train from the start or from a checkpoint; report curves and the artifact `seed`. Raises TrialEndedError before
+    that if the least network is known to take more than any budget."""
     budget.require_feasible(trial.spec)
     params: ScaleNetParams = trial.spec.method
     planned = params.seed_epochs or params.epochs

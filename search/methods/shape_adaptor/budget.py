@@ -15,8 +15,8 @@ from paretofit.search.spec import CostMetric, ResolvedSpec
 
 
 def macs(spec: ResolvedSpec, config: Config) -> float | None:
-    """The most that a network may take: by its target and the constraints, those on latencies by what networks with adaptors
-    at the same places were measured to take; None: any."""
+    """The most that a network may take: by its target and the constraints, those on latencies by what networks with
+    adaptors at the same places were measured to take; None: any."""
     params: ShapeAdaptorParams = spec.method
     target = params.macs(spec.dataset, config)
     bounds = [bound.value for bound in spec.constraints if bound.metric == "macs"]
@@ -63,14 +63,16 @@ def randoms(spec: ResolvedSpec) -> int:
 
 
 def trainings(spec: ResolvedSpec, learned: int) -> int:
-    """Of all kinds, `learned` of them being of those whose shape is; fewer where `max_epochs` has not one epoch for each."""
+    """Of all kinds, `learned` of them being of those whose shape is; fewer where `max_epochs` has not one epoch for
+    each."""
     every = learned + len(humans(spec)) + randoms(spec)
     most = spec.limits.max_epochs
     return every if most is None else min(every, most)
 
 
 def epochs(spec: ResolvedSpec, learned: int, number: int) -> int:
-    """Of the training of trial `number`: by `epochs`, or an equal share of `max_epochs`, the first ones getting the rest."""
+    """Of the training of trial `number`: by `epochs`, or an equal share of `max_epochs`, the first ones getting the
+    rest."""
     params: ShapeAdaptorParams = spec.method
     most, count = spec.limits.max_epochs, trainings(spec, learned)
     if most is None or most >= count * params.epochs:

@@ -32,9 +32,9 @@ NEGLIGIBLE: Final = 1e-3
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Learn the shape of the trial's `config` for its `epochs`; report a point with weights, the history of its shape as data and as a
-    picture, if wanted the network without its negligible branches, and where a latency is bounded smaller ones. Raises
-    TooCostlyError where no shape fits."""
+    """Learn the shape of the trial's `config` for its `epochs`; report a point with weights, the history of its shape
+    as data and as a picture, if wanted the network without its negligible branches, and where a latency is bounded
+    smaller ones. Raises TooCostlyError where no shape fits."""
     params: ShapeAdaptorParams = trial.spec.method
     dataset, config, epochs = trial.spec.dataset, trial.params["config"], trial.params["epochs"]
     torch.manual_seed(trial.seed)
@@ -100,8 +100,8 @@ def _takes(rule: Rule, most: float, sizes: Sizes) -> bool:
 
 
 def start_from(path: Path, network: Adaptive, classes: Sequence[str]) -> None:
-    """Give a network the weights of a checkpoint of the human-designed one; the classifier keeps its own if `classes` are not
-    those of the checkpoint. Raises PretrainedError if it is another network's."""
+    """Give a network the weights of a checkpoint of the human-designed one; the classifier keeps its own if `classes`
+    are not those of the checkpoint. Raises PretrainedError if it is another network's."""
     start = start_of(path)
     moved = transfer(start, network.rule.network, same_classes=start.class_names == tuple(classes))
     moved.load(network.slimmable.network)

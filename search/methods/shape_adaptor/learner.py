@@ -1,7 +1,7 @@
 """A step of a training whose shape is learned: now and then the alphas, always the weights.
 
-Source: Liu et al. (arXiv 2008.00892), section 3.3. The alphas have a pass of their own on the batch before its weights do. No
-pass changes running statistics, because none are kept in training.
+Source: Liu et al. (arXiv 2008.00892), section 3.3. The alphas have a pass of their own on the batch before its weights
+do. No pass changes running statistics, because none are kept in training.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ _HALF_SCALE: Final = 1024.0
 
 
 class Learner(nn.Module):
-    """A network in training and the momentum of its alphas; a `Judge` (`paretofit.search.training.fit`) that ends no training: its notes
-    are the history of the shape, an entry for each change of a size.
+    """A network in training and the momentum of its alphas; a `Judge` (`paretofit.search.training.fit`) that ends no
+    training: its notes are the history of the shape, an entry for each change of a size.
 
-    `steps` are those of the whole training. With a target or a constraint the shape is brought within it where it settles.
+    `steps` are those of the whole training. With a target or a constraint the shape is brought within it where it
+    settles.
     """
 
     velocity: Tensor
@@ -92,8 +93,8 @@ class Learner(nn.Module):
         self._note(step)
 
     def loss(self, images: Tensor, labels: Tensor, alpha: Tensor) -> Tensor:
-        """That the alphas minimise: the cross-entropy, and the squared logarithm of multiply-accumulates over their target
-        (for a mere bound: where they are more)."""
+        """That the alphas minimise: the cross-entropy, and the squared logarithm of multiply-accumulates over their
+        target (for a mere bound: where they are more)."""
         dtype = precision.resolve(self._params.precision, images.device)
         with torch.autocast(images.device.type, dtype, enabled=dtype is not None):
             logits = self.network(images, alpha)
@@ -105,8 +106,8 @@ class Learner(nn.Module):
 
     @torch.no_grad()
     def move(self, gradient: Tensor, index: int, *, skips: bool) -> None:
-        """Change the alphas by their gradient [adaptors] at step `index`. `skips`: one that is not finite is the overflow of a scaled
-        loss, and changes nothing, not by the momentum either. The host does not wait."""
+        """Change the alphas by their gradient [adaptors] at step `index`. `skips`: one that is not finite is the
+        overflow of a scaled loss, and changes nothing, not by the momentum either. The host does not wait."""
         rate = cosine(self._params.alpha_learning_rate, index, self._steps)
         velocity = MOMENTUM * self.velocity + gradient
         alpha = self.network.alpha - rate * (gradient + MOMENTUM * velocity)

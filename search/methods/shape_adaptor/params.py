@@ -43,8 +43,8 @@ RANDOM: Final = "random"
 
 
 class ShapeAdaptorParams(TrainingParams):
-    """Where a network makes its maps smaller, and by how much, is learned while its weights are: each network of the search is
-    one training, for one number of adaptors, one wanted last side, one mode and one budget."""
+    """Where a network makes its maps smaller, and by how much, is learned while its weights are: each network of the
+    search is one training, for one number of adaptors, one wanted last side, one mode and one budget."""
 
     summary: ClassVar[str] = "Where and by how much maps get smaller, learned along with the weights, for any budget."
     paper: ClassVar[str] = "Liu et al., Shape Adaptor, ECCV 2020 (arXiv 2008.00892)"
@@ -58,16 +58,16 @@ class ShapeAdaptorParams(TrainingParams):
         default=UNSET,
         min_length=1,
         max_length=16,
-        description="Network families (`GET /v1/families`): vgg16, the ResNets, WideResNets, MobileNets and ShuffleNets. Unset: "
-        "that of the start, else vgg16.",
+        description="Network families (`GET /v1/families`): vgg16, the ResNets, WideResNets, MobileNets and "
+        "ShuffleNets. Unset: that of the start, else vgg16.",
     )
     base_width: Auto[float] = Field(
         default=UNSET, gt=0, le=4, description="Multiplier of the families' channels. Unset: that of the start, else 1."
     )
     keep_last_channels: Auto[bool] = Field(
         default=UNSET,
-        description="Whether MobileNetV2 keeps the 1280 channels of its last convolution at a base_width below 1, as published "
-        "weights do. Unset: as the start does.",
+        description="Whether MobileNetV2 keeps the 1280 channels of its last convolution at a base_width below 1, as "
+        "published weights do. Unset: as the start does.",
     )
     resolutions: tuple[int, ...] | None = Field(
         default=None,
@@ -79,16 +79,16 @@ class ShapeAdaptorParams(TrainingParams):
         default=("standard",),
         min_length=1,
         max_length=4,
-        description="standard: adaptors take the place of all resizing; memory_bounded: and the last map is never larger than the "
-        "last side; autosc: adaptors beside the human-designed resizing, for compression; autotl: adaptors where the network "
-        "resizes, from the weights of the human-designed network (`start`).",
+        description="standard: adaptors take the place of all resizing; memory_bounded: and the last map is never "
+        "larger than the last side; autosc: adaptors beside the human-designed resizing, for compression; autotl: "
+        "adaptors where the network resizes, from the weights of the human-designed network (`start`).",
     )
     adaptors: tuple[Annotated[int, Field(ge=1, le=32)], ...] | None = Field(
         default=None,
         min_length=1,
         max_length=16,
-        description="Numbers of shape adaptors. Unset: log2(side / 2), 4 at 32 pixels and 6 at 224; for autosc 2 (mobilenet_v2: "
-        "3), from 64 pixels on 4. autotl has as many as resize.",
+        description="Numbers of shape adaptors. Unset: log2(side / 2), 4 at 32 pixels and 6 at 224; for autosc 2 "
+        "(mobilenet_v2: 3), from 64 pixels on 4. autotl has as many as resize.",
     )
     last_sides: tuple[Annotated[int, Field(ge=2, le=1024)], ...] = Field(
         default=(8,),
@@ -100,14 +100,15 @@ class ShapeAdaptorParams(TrainingParams):
         default=(1.0,),
         min_length=1,
         max_length=16,
-        description="Multiply-accumulates of the learned network, in those of the human-designed one: at most so many, and nearly "
-        "so many (autosc: at most). 0: as many as learning wants.",
+        description="Multiply-accumulates of the learned network, in those of the human-designed one: at most so "
+        "many, and nearly so many (autosc: at most). 0: as many as learning wants.",
     )
     penalty: float = Field(
         default=1.0,
         ge=0,
         le=1000,
-        description="Weight of the squared logarithm of multiply-accumulates over their target in the loss of the alphas.",
+        description="Weight of the squared logarithm of multiply-accumulates over their target in the loss of the "
+        "alphas.",
     )
     alpha_learning_rate: float = Field(
         default=0.1, gt=0, le=100, description="Of the alphas: SGD with Nesterov momentum .9 and a cosine."
@@ -122,16 +123,18 @@ class ShapeAdaptorParams(TrainingParams):
         default=0.75,
         gt=0,
         le=1,
-        description="Share of the training after which the shape stays, brought within its target and the constraints. The paper "
-        "learns to the end: 1.",
+        description="Share of the training after which the shape stays, brought within its target and the "
+        "constraints. The paper learns to the end: 1.",
     )
     prune: bool = Field(
         default=False,
-        description="Report each network a second time, without the branches that have less than a thousandth of the blend.",
+        description="Report each network a second time, without the branches that have less than a thousandth of the "
+        "blend.",
     )
     human: bool = Field(
         default=True,
-        description="Train the human-designed network of each family by the same recipe, to compare with, beside the front.",
+        description="Train the human-designed network of each family by the same recipe, to compare with, beside the "
+        "front.",
     )
     random_shapes: int = Field(
         default=0,
@@ -143,7 +146,8 @@ class ShapeAdaptorParams(TrainingParams):
         default=None,
         min_length=1,
         max_length=4096,
-        description="Deprecated: use `start`. Id of a point with weights, without a service the path of its checkpoint.",
+        description="Deprecated: use `start`. Id of a point with weights, without a service the path of its "
+        "checkpoint.",
         json_schema_extra={"deprecated": True},
     )
     trials: int = Field(default=8, ge=1, le=10_000, description="Networks whose shape is learned.")
@@ -151,8 +155,8 @@ class ShapeAdaptorParams(TrainingParams):
         default=4,
         ge=1,
         le=1000,
-        description="Networks that are in training, or wait for a worker, at a time: more keep more workers busy, fewer "
-        "are chosen with more knowledge.",
+        description="Networks that are in training, or wait for a worker, at a time: more keep more workers busy, "
+        "fewer are chosen with more knowledge.",
     )
 
     @field_validator("families")
@@ -177,8 +181,8 @@ class ShapeAdaptorParams(TrainingParams):
     @model_validator(mode="before")
     @classmethod
     def _deprecated_name(cls, given: Any) -> Any:
-        """`init_from` is the former name of `start`. What was dumped has both; a path is relative to the specification in the one
-        only."""
+        """`init_from` is the former name of `start`. What was dumped has both; a path is relative to the specification
+        in the one only."""
         if not isinstance(given, dict) or given.get("init_from") is None:
             return given
         reference, start = given["init_from"], given.get("start")
@@ -258,8 +262,9 @@ class ShapeAdaptorParams(TrainingParams):
         return (max(1, int(math.log2(side / 2))),)
 
     def configs(self, dataset: DatasetProfile) -> list[dict[str, Any]]:
-        """Every training whose shape is learned: a family and a mode, with a number of adaptors and a target; where learning
-        may begin anywhere, with a last side. Raises ValueError for more adaptors than a family has places for."""
+        """Every training whose shape is learned: a family and a mode, with a number of adaptors and a target; where
+        learning may begin anywhere, with a last side. Raises ValueError for more adaptors than a family has places
+        for."""
         found = []
         for family in self.families:
             for mode in self.modes:
@@ -294,8 +299,8 @@ class ShapeAdaptorParams(TrainingParams):
                 return initial_alpha(side, int(config["last_side"]), int(config["adaptors"]))
 
     def network(self, dataset: DatasetProfile, config: Config) -> Architecture:
-        """The human-designed network, or that of the item `shape`, which is learned: of the candidates those that are measured
-        have one."""
+        """The human-designed network, or that of the item `shape`, which is learned: of the candidates those that are
+        measured have one."""
         if config.get("mode") == HUMAN:
             return self.designed(dataset, str(config["family"]))
         if "shape" not in config:
@@ -310,8 +315,8 @@ class ShapeAdaptorParams(TrainingParams):
         )
 
     def candidates(self, dataset: DatasetProfile) -> list[Candidate]:
-        """The least network of each kind, and one for each training: its multiply-accumulates are bounded by the target (without
-        one, by those of the network that never resizes); the others are those that learning begins with."""
+        """The least network of each kind, and one for each training: its multiply-accumulates are bounded by the target
+        (without one, by those of the network that never resizes); the others are those that learning begins with."""
         self.check_batch(dataset)
         found: dict[str, Candidate] = {}
         for config in self.configs(dataset):
@@ -321,8 +326,9 @@ class ShapeAdaptorParams(TrainingParams):
             )
             if target is not None and target < least["macs"]:
                 raise ValueError(
-                    f"targets: {config['target']:g} of {config['family']} is {target:.0f} macs, less than the least of its shapes "
-                    f"takes; use at least {math.ceil(1000 * config['target'] * least['macs'] / target) / 1000:g}"
+                    f"targets: {config['target']:g} of {config['family']} is {target:.0f} macs, less than the least "
+                    "of its shapes takes; use at least "
+                    f"{math.ceil(1000 * config['target'] * least['macs'] / target) / 1000:g}"
                 )
             bound = most["macs"] if target is None else min(most["macs"], int(target))
             for name, described, costs in (
@@ -335,8 +341,8 @@ class ShapeAdaptorParams(TrainingParams):
         return list(found.values())
 
     def measured(self, dataset: DatasetProfile, seed: int) -> list[Candidate]:
-        """The least network of each kind, than which none that may be learned takes less, and of each target one that takes it
-        (without a target that which learning begins with)."""
+        """The least network of each kind, than which none that may be learned takes less, and of each target one that
+        takes it (without a target that which learning begins with)."""
         del seed
         self.candidates(dataset)
         found: dict[str, Candidate] = {}

@@ -19,8 +19,8 @@ _ACTIVE: Final = frozenset({"queued", "running"})
 
 
 def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
-    """So many trials that `parallel_trials` are under way: the shapes to learn, then the human-designed networks (before them,
-    where their weights are needed), then random shapes."""
+    """So many trials that `parallel_trials` are under way: the shapes to learn, then the human-designed networks
+    (before them, where their weights are needed), then random shapes."""
     params: ShapeAdaptorParams = spec.method
     proposals = Proposals(spec, [record for record in history if record.params["stage"] == LEARN])
     humans = budget.humans(spec)

@@ -1,7 +1,7 @@
 """Which shape to learn next: Optuna's multi-objective TPE over network, adaptors, last side, mode and target.
 
-Source: Ozaki et al., Multiobjective Tree-Structured Parzen Estimator, JAIR 2022. What a network costs is known once it is
-trained; that it meets the constraints is seen to while its shape is learned.
+Source: Ozaki et al., Multiobjective Tree-Structured Parzen Estimator, JAIR 2022. What a network costs is known once it
+is trained; that it meets the constraints is seen to while its shape is learned.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _Place = tuple[Any, ...]
 
 
 class Proposals:
-    """A function of the specification and of a search's history of such trainings: told the same again, it proposes the same.
-    `count` trainings can be proposed in all, `told` were, those of the history among them."""
+    """A function of the specification and of a search's history of such trainings: told the same again, it proposes the
+    same. `count` trainings can be proposed in all, `told` were, those of the history among them."""
 
     def __init__(self, spec: ResolvedSpec, history: Sequence[TrialRecord]) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -131,7 +131,8 @@ class Proposals:
 
 
 def _distinct(spec: ResolvedSpec) -> list[dict[str, Any]]:
-    """The configurations whose smallest shape meets the constraints; of targets that a constraint makes equal the lowest."""
+    """The configurations whose smallest shape meets the constraints; of targets that a constraint makes equal the
+    lowest."""
     params: ShapeAdaptorParams = spec.method
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for config in params.configs(spec.dataset):

@@ -15,8 +15,8 @@ _INK: Final = "#1f2933"
 
 
 def describe(point: Point, history: Sequence[dict[str, Any]], steps: int) -> dict[str, Any]:
-    """The network's adaptors, and `history`: sizes, blends and multiply-accumulates from each step on at which a size changed,
-    of `steps` in all."""
+    """The network's adaptors, and `history`: sizes, blends and multiply-accumulates from each step on at which a size
+    changed, of `steps` in all."""
     network = Architecture.from_json(point.architecture)
     return {
         "point": point.key,
@@ -41,8 +41,8 @@ def write(folder: Path, point: Point, history: Sequence[dict[str, Any]], steps: 
 
 
 def draw(path: Path, data: dict[str, Any]) -> None:
-    """The height that each adaptor makes, over the steps; the darker, the nearer to the input. A dot is what the network was
-    frozen with: that of the last change, unless it was settled at the end or made smaller afterwards."""
+    """The height that each adaptor makes, over the steps; the darker, the nearer to the input. A dot is what the
+    network was frozen with: that of the last change, unless it was settled at the end or made smaller afterwards."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

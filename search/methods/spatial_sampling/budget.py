@@ -93,8 +93,8 @@ def affordable_baselines(spec: ResolvedSpec) -> list[dict[str, Any]]:
 
 
 def fitting(spec: ResolvedSpec, config: Config, found: list[float]) -> list[float] | None:
-    """Densities scaled down as far as the constraints ask for, those on latencies by what networks of one density take; None: no
-    scale meets them."""
+    """Densities scaled down as far as the constraints ask for, those on latencies by what networks of one density take;
+    None: no scale meets them."""
     params: SpatialSamplingParams = spec.method
     meets = _meets(spec)
 
@@ -129,8 +129,8 @@ def _meets(spec: ResolvedSpec) -> Callable[[Mapping[str, float]], bool]:
 
 
 def _side(spec: ResolvedSpec, density: float) -> int | None:
-    """The largest side at which the plain network takes no more MACs than the sampled one of a density; with loss gamma, whose
-    densities are not known, sides that grow less from one value to the next."""
+    """The largest side at which the plain network takes no more MACs than the sampled one of a density; with loss
+    gamma, whose densities are not known, sides that grow less from one value to the next."""
     params: SpatialSamplingParams = spec.method
     profile = spec.dataset
     full = min(params.input_size(profile))

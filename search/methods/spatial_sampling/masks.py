@@ -58,8 +58,8 @@ def of(network: Network, images: Tensor) -> list[Tensor]:
 
 
 def draw(path: Path, network: Network, images: Tensor, preprocessing: Preprocessing) -> None:
-    """A picture (PNG): in each line an image, where the network computed it over all masks (the lighter, the more often), and
-    the masks of its blocks from the first to the last."""
+    """A picture (PNG): in each line an image, where the network computed it over all masks (the lighter, the more
+    often), and the masks of its blocks from the first to the last."""
     found = of(network, images[:IMAGES])
     every = [_scaled((mask > 0).float()) for mask in found]
     mean = torch.stack(every).mean(0)

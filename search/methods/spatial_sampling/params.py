@@ -33,8 +33,8 @@ Gamma = Annotated[float, Field(ge=1e-6, le=100)]
 
 
 class SpatialSamplingParams(TrainingParams):
-    """Residual networks that learn at which positions of an image their features are worth computing, one for each density
-    (or each weight of sparsity) that is chosen."""
+    """Residual networks that learn at which positions of an image their features are worth computing, one for each
+    density (or each weight of sparsity) that is chosen."""
 
     summary: ClassVar[str] = "Residual networks that compute features only where an image needs them."
     paper: ClassVar[str] = "Xie et al., Spatially Adaptive Inference, ECCV 2020 (arXiv 2003.08866)"
@@ -46,8 +46,8 @@ class SpatialSamplingParams(TrainingParams):
     kind: Literal["spatial_sampling"] = "spatial_sampling"
     family: Auto[str] = Field(
         default=UNSET,
-        description="resnet18, 34, 50, 101, 152, or a WideResNet such as wrn_28_4 for small images. Unset: that of the start, "
-        "else wrn_16_1.",
+        description="resnet18, 34, 50, 101, 152, or a WideResNet such as wrn_28_4 for small images. Unset: that of "
+        "the start, else wrn_16_1.",
     )
     base_width: Auto[float] = Field(
         default=UNSET, gt=0, le=4, description="Multiplier of the family's channels. Unset: that of the start, else 1."
@@ -60,16 +60,16 @@ class SpatialSamplingParams(TrainingParams):
     )
     loss: Literal["density", "gamma"] = Field(
         default="density",
-        description="density: the expected share of the sampled convolutions' multiply-accumulates is led to a value. gamma: "
-        "a weight of the mean probabilities, as published.",
+        description="density: the expected share of the sampled convolutions' multiply-accumulates is led to a value. "
+        "gamma: a weight of the mean probabilities, as published.",
     )
     densities: tuple[Density, Density] = Field(
         default=(0.2, 0.7), description="Of loss density: between which values densities are chosen."
     )
     gammas: tuple[Gamma, Gamma] = Field(
         default=(0.05, 1.0),
-        description="Of loss gamma: between which weights it is chosen, on a logarithmic scale. Published: .02 to .2 in "
-        "detection, .01 and .015 in classification.",
+        description="Of loss gamma: between which weights it is chosen, on a logarithmic scale. Published: .02 to .2 "
+        "in detection, .01 and .015 in classification.",
     )
     density_weight: float = Field(
         default=10.0, gt=0, le=1000, description="Of loss density: weight of the squared difference."
@@ -79,7 +79,8 @@ class SpatialSamplingParams(TrainingParams):
         default=4,
         ge=1,
         le=1000,
-        description="Networks that are in training, or wait for a worker, at a time: fewer are chosen with more knowledge.",
+        description="Networks that are in training, or wait for a worker, at a time: fewer are chosen with more "
+        "knowledge.",
     )
     shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         default=(),
@@ -88,27 +89,28 @@ class SpatialSamplingParams(TrainingParams):
     )
     draw: Literal["stochastic", "deterministic", "budget"] = Field(
         default="stochastic",
-        description="Which positions are computed: each with its probability, by the seed; those of one half or more; or of "
-        "every image as many, the best.",
+        description="Which positions are computed: each with its probability, by the seed; those of one half or more; "
+        "or of every image as many, the best.",
     )
     fill: Fill = Field(
         default="rbf",
-        description="What the other positions get: means of what is near, weighted by a radial basis function, a learned "
-        "kernel or all alike; or zero, which is the fastest.",
+        description="What the other positions get: means of what is near, weighted by a radial basis function, a "
+        "learned kernel or all alike; or zero, which is the fastest.",
     )
     window: Literal[3, 5, 7, 9, 11] = Field(default=7, description="Side of the interpolation's window, pixels.")
     grid: int = Field(
         default=7,
         ge=0,
         le=64,
-        description="Step of a grid of positions that are always computed (published: 11); 0: none. With fill zero none is needed.",
+        description="Step of a grid of positions that are always computed (published: 11); 0: none. With fill zero "
+        "none is needed.",
     )
     tile: int = Field(
         default=1,
         ge=1,
         le=64,
-        description="Masks are drawn for squares of so many pixels a side; 1: for each position, which is for CPUs. GPUs save time "
-        "with 8.",
+        description="Masks are drawn for squares of so many pixels a side; 1: for each position, which is for CPUs. "
+        "GPUs save time with 8.",
     )
     shared_mask: bool = Field(default=False, description="Basic blocks have one mask for both convolutions, not two.")
     final_temperature: float = Field(
@@ -120,8 +122,9 @@ class SpatialSamplingParams(TrainingParams):
     baselines: tuple[Baseline, ...] = Field(
         default=(),
         max_length=3,
-        description="What is trained for the first densities too, to compare with: the plain network on smaller images "
-        "(uniform), masks without noise (deterministic), masks by a rectified gate (gated). They are shown beside the front.",
+        description="What is trained for the first densities too, to compare with: the plain network on smaller "
+        "images (uniform), masks without noise (deterministic), masks by a rectified gate (gated). They are shown "
+        "beside the front.",
     )
     decay: Literal["dense", "all"] = Field(
         default="dense",
@@ -163,13 +166,14 @@ class SpatialSamplingParams(TrainingParams):
         return found
 
     def check_devices(self, devices: Sequence[str]) -> None:
-        """A latency is that of the form which is deployed: in torch the sparse one, or the one that computes everything and masks
-        it where that is faster; in ONNX Runtime the latter. Raises ValueError for ncnn, which has neither."""
+        """A latency is that of the form which is deployed: in torch the sparse one, or the one that computes everything
+        and masks it where that is faster; in ONNX Runtime the latter. Raises ValueError for ncnn, which has neither."""
         for device in devices:
             if DEVICES[device].runtime == "ncnn":
                 others = ", ".join(name for name, other in DEVICES.items() if other.runtime != "ncnn")
                 raise ValueError(
-                    f"device: {device} cannot run networks with masks, for which ncnn has no operations; use one of {others}"
+                    f"device: {device} cannot run networks with masks, for which ncnn has no operations; use one of "
+                    f"{others}"
                 )
 
     def input_size(self, dataset: DatasetProfile) -> tuple[int, int]:
@@ -202,8 +206,8 @@ class SpatialSamplingParams(TrainingParams):
         return _sampled(self.plain(dataset), policy)
 
     def network(self, dataset: DatasetProfile, config: Config) -> Architecture:
-        """That of the items `draw`, `mask_seed` and `mask_densities`, which are learned; the plain network for a `side`. A
-        candidate, of which only the `density` is known, is one of that density everywhere."""
+        """That of the items `draw`, `mask_seed` and `mask_densities`, which are learned; the plain network for a
+        `side`. A candidate, of which only the `density` is known, is one of that density everywhere."""
         if "side" in config:
             return self.plain(dataset)
         if "mask_densities" not in config:
@@ -225,14 +229,14 @@ class SpatialSamplingParams(TrainingParams):
         return _cost(self.masked(dataset, draw, density, 0), self.input_size(dataset))
 
     def candidates(self, dataset: DatasetProfile) -> list[Candidate]:
-        """Densities are learned: the least network, those of the bounds of the range, and the one that computes everything tell
-        between what the others are."""
+        """Densities are learned: the least network, those of the bounds of the range, and the one that computes
+        everything tell between what the others are."""
         self.check_batch(dataset)
         return self._of_densities(dataset, self.densities if self.loss == "density" else ())
 
     def measured(self, dataset: DatasetProfile, seed: int) -> list[Candidate]:
-        """Networks of one density everywhere, from that which computes nothing to that which computes everything: they tell how
-        long others take."""
+        """Networks of one density everywhere, from that which computes nothing to that which computes everything: they
+        tell how long others take."""
         del seed
         self.check_batch(dataset)
         return self._of_densities(dataset, MEASURED)

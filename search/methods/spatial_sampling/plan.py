@@ -15,7 +15,8 @@ _ACTIVE: Final = frozenset({"queued", "running"})
 
 
 def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
-    """So many trials that `parallel_trials` are under way, until `trials` were planned; the baselines follow at once."""
+    """So many trials that `parallel_trials` are under way, until `trials` were planned; the baselines follow at
+    once."""
     if not spec.feasible():
         return Plan(done=True)
     params: SpatialSamplingParams = spec.method

@@ -69,8 +69,8 @@ class Proposals:
         )
 
     def _met(self, record: TrialRecord) -> Mapping[str, float] | None:
-        """The network as it was trained, which is the first, or else the first fixed budget that meets the constraints: whether
-        one does on a device is known at last."""
+        """The network as it was trained, which is the first, or else the first fixed budget that meets the constraints:
+        whether one does on a device is known at last."""
         met = (metrics for metrics in record.points if all(bound.holds(metrics) for bound in self._spec.constraints))
         return next(met, None)
 

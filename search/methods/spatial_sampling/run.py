@@ -1,4 +1,5 @@
-"""The work of a trial: train a network whose masks have a density or a weight of sparsity, and measure it; or a baseline."""
+"""The work of a trial: train a network whose masks have a density or a weight of sparsity, and measure it; or a
+baseline."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ _AT_ONCE = (Stop.CANCEL, Stop.DRAIN)
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Train for the trial's `epochs` the network of its `config`; report it with weights, the densities and a picture of its
-    masks, and so each of its fixed budgets."""
+    """Train for the trial's `epochs` the network of its `config`; report it with weights, the densities and a picture
+    of its masks, and so each of its fixed budgets."""
     params: SpatialSamplingParams = trial.spec.method
     config, epochs = trial.params["config"], trial.params["epochs"]
     if "side" in config:

@@ -45,7 +45,8 @@ class Sparsity:
         self._density: float = config.get("density", 1.0)
 
     def __call__(self, masks: list[Sampling], logits: list[Tensor], progress: float) -> tuple[Tensor, Tensor]:
-        """The loss after a share of the training, and the expected share of the sampled convolutions' multiply-accumulates."""
+        """The loss after a share of the training, and the expected share of the sampled convolutions'
+        multiply-accumulates."""
         expected = torch.stack([mask.probabilities(found).mean() for mask, found in zip(masks, logits, strict=True)])
         density = (expected * self._macs).sum()
         if self._gamma is None:
@@ -55,8 +56,8 @@ class Sparsity:
 
 
 class Step:
-    """Adds the gradients of one step after another. Noise is a function of (seed, step, rank), the temperature one of the
-    step: nothing of it is saved."""
+    """Adds the gradients of one step after another. Noise is a function of (seed, step, rank), the temperature one of
+    the step: nothing of it is saved."""
 
     def __init__(self, trial: Trial, network: Slimmable, config: dict[str, Any], size: Size, steps: int) -> None:
         self._params: SpatialSamplingParams = trial.spec.method
@@ -97,10 +98,11 @@ def temperature(index: int, steps: int, last: float) -> float:
 
 
 def target(density: float, progress: float) -> float:
-    """What the expected density is led to after a share of the training: from 1 to `density` in its first half, by a cosine.
+    """What the expected density is led to after a share of the training: from 1 to `density` in its first half, by a
+    cosine.
 
-    Asked for from the first step it closes the masks of the last blocks before anything depends on them, and a closed mask has
-    no gradient. Verelst & Tuytelaars (CVPR 2020, arXiv 1912.03203) lead bounds of the blocks so.
+    Asked for from the first step it closes the masks of the last blocks before anything depends on them, and a closed
+    mask has no gradient. Verelst & Tuytelaars (CVPR 2020, arXiv 1912.03203) lead bounds of the blocks so.
     """
     return density + (1 - density) * (1 + math.cos(math.pi * min(1.0, 2 * progress))) / 2
 

@@ -43,8 +43,8 @@ def running() -> Iterator[Browser]:
 
 @dataclass
 class Visit:
-    """A tab, and what was wrong in it: errors and violations of the policy on the console, exceptions, requests to other
-    hosts."""
+    """A tab, and what was wrong in it: errors and violations of the policy on the console, exceptions, requests to
+    other hosts."""
 
     page: Page
     url: str
@@ -82,8 +82,8 @@ def drawn(page: Page) -> None:
 def visiting(
     browser: Browser, url: str, *, size: tuple[int, int] = DESKTOP, scheme: Scheme = "light", scripts: bool = True
 ) -> Iterator[Visit]:
-    """A tab in a profile of its own; without `scripts` a page is as it comes. Raises AssertionError at the end if anything
-    was complained about."""
+    """A tab in a profile of its own; without `scripts` a page is as it comes. Raises AssertionError at the end if
+    anything was complained about."""
     width, height = size
     context = browser.new_context(
         viewport={"width": width, "height": height}, color_scheme=scheme, java_script_enabled=scripts

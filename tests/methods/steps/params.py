@@ -43,10 +43,10 @@ class StepsParams(MethodParams):
         "not_learning_first",
     ] = Field(
         default="none",
-        description="At half of the steps: raise an error, diverge, exit without a word, (plan) fail to plan, (nan) report a "
-        "point that is not finite, (memory) run out of it unless the batch is halved, or always, (hang) do nothing more "
-        "in the first attempt; deaf: never ask whether to stop; prune, infeasible: end so; stubborn: ignore SIGTERM too; "
-        "not_learning: raise an error with that code, in every trial or in the first.",
+        description="At half of the steps: raise an error, diverge, exit without a word, (plan) fail to plan, (nan) "
+        "report a point that is not finite, (memory) run out of it unless the batch is halved, or always, (hang) do "
+        "nothing more in the first attempt; deaf: never ask whether to stop; prune, infeasible: end so; stubborn: "
+        "ignore SIGTERM too; not_learning: raise an error with that code, in every trial or in the first.",
     )
 
     def candidates(self, dataset: DatasetProfile) -> list[Candidate]:

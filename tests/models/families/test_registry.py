@@ -133,7 +133,8 @@ def test_last_convolution_of_mobilenet_v2(width: float, slimmable: bool, base_wi
 @pytest.mark.parametrize("slimmable", [False, True])
 @pytest.mark.parametrize(("base_width", "last"), [(0.35, 1280), (0.75, 1280), (1.0, 1280), (1.4, 1792)])
 def test_last_channels_can_be_kept_in_a_narrow_full_network(base_width: float, last: int, slimmable: bool) -> None:
-    """As in published MobileNetV2 of width 0.35: the full network of a slimmable one has the tensors of the fixed one."""
+    """As in published MobileNetV2 of width 0.35: the full network of a slimmable one has the tensors of the fixed
+    one."""
     network = architecture("mobilenet_v2", base_width=base_width, slimmable=slimmable, keep_last_channels=True)
     assert network.blocks[-1].in_channels == last
     assert network == architecture("mobilenet_v2", width=base_width)

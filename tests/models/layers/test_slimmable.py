@@ -71,7 +71,8 @@ def formatted(network: Any, memory_format: torch.memory_format) -> Any:
 
 
 def copied(slim: Slimmable, sub: Architecture) -> Network:
-    """A narrow network made without slimmable code: its own modules, filled with the leading weights of the full ones."""
+    """A narrow network made without slimmable code: its own modules, filled with the leading weights of the full
+    ones."""
     narrow = build(sub)
     with torch.no_grad():
         for module, wide in zip(narrow.modules(), slim.network.modules(), strict=True):

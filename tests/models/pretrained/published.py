@@ -46,7 +46,8 @@ class Weights:
         return self.batch_norm(x, names, eps, gain)
 
     def batch_norm(self, x: Tensor, names: Sequence[str], eps: float, gain: float = 1.0) -> Tensor:
-        """`names` of scale, shift, mean and variance. The scale keeps a deep network's outputs dependent on its input."""
+        """`names` of scale, shift, mean and variance. The scale keeps a deep network's outputs dependent on its
+        input."""
         count = x.shape[1]
         scale = self.get(names[0], count, low=gain, high=1.8 * gain)
         shift = self.get(names[1], count, low=-0.3, high=0.3)
@@ -72,7 +73,8 @@ V2_STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96,
 
 @dataclass(frozen=True)
 class Names:
-    """Modules of a MobileNetV2: stem, first block (depthwise, project), later blocks (expand, depthwise, project), last convolution, classifier."""
+    """Modules of a MobileNetV2: stem, first block (depthwise, project), later blocks (expand, depthwise, project), last
+    convolution, classifier."""
 
     stem: tuple[str, str]
     first: tuple[tuple[str, str], ...]

@@ -120,8 +120,8 @@ def test_widths_of_mobilenet_v1_and_fd_mobilenet(width: float, target: Path) -> 
 
 @pytest.mark.parametrize("name", TENSORFLOW)
 def test_tensorflow_networks_on_the_mirrored_image(name: str, target: Path) -> None:
-    """At a width of 32 every stride is on an even side, where SAME padding is to the right; at a height of 33 on an odd one,
-    where it is symmetric as ours. Not bit-equal, because the epsilon is folded into the scale."""
+    """At a width of 32 every stride is on an even side, where SAME padding is to the right; at a height of 33 on an odd
+    one, where it is symmetric as ours. Not bit-equal, because the epsilon is folded into the scale."""
     x = images(33, 32)
     weights, expected = run(PLAIN[name], x)
     network, record = converted(weights.tensors, target)
@@ -143,7 +143,8 @@ def test_mirroring_matters(target: Path) -> None:
 
 @pytest.mark.parametrize("width", [0.5, 1.0])
 def test_shufflenet_on_rgb_images(width: float, target: Path) -> None:
-    """The order of the channels within a group, and with it that of a sum's terms, is another: equal in double precision."""
+    """The order of the channels within a group, and with it that of a sum's terms, is another: equal in double
+    precision."""
     x = images(64, 48)
     weights, expected = run(lambda w, x: published.shufflenet_v1(w, x, 3, width), x.flip(1))
     network, record = converted(weights.tensors, target)

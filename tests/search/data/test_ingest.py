@@ -84,5 +84,6 @@ def test_an_image_that_takes_too_much_memory_is_left_out(tmp_path: Path) -> None
 
 
 def test_torch_is_not_imported() -> None:
-    code = "import paretofit.search.data.ingest, paretofit.search.data.store, sys; assert not {'torch', 'optuna'} & set(sys.modules)"
+    imported = "import paretofit.search.data.ingest, paretofit.search.data.store, sys"
+    code = f"{imported}; assert not {{'torch', 'optuna'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

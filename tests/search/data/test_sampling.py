@@ -41,8 +41,8 @@ def batched(pictures: list[Tensor], cuts: Cuts) -> tuple[Tensor, sampling.Boxes]
 
 
 def padded(picture: Tensor, border: int, mode: str) -> Tensor:
-    """Padded so that the image begins at (border, border). `reflect`: a smaller image lies in a frame of zeros, which is
-    mirrored."""
+    """Padded so that the image begins at (border, border). `reflect`: a smaller image lies in a frame of zeros, which
+    is mirrored."""
     if mode == "zeros":
         return F.pad(picture, (border,) * 4)
     missing = [max(0, least - side) for side, least in zip(picture.shape[1:], OUT, strict=True)]

@@ -57,7 +57,8 @@ def test_the_average_is_what_is_evaluated() -> None:
 
 
 def clipped(norm: float, dtype: torch.dtype | None) -> tuple[nn.Linear, torch.Tensor, float]:
-    """A plain step of SGD at rate 1 by a large gradient: the network, its change, and the norm of the whole gradient."""
+    """A plain step of SGD at rate 1 by a large gradient: the network, its change, and the norm of the whole
+    gradient."""
     torch.manual_seed(0)
     network = nn.Linear(4, 3)
     before = torch.cat([p.detach().flatten().clone() for p in network.parameters()])

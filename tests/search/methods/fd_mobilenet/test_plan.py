@@ -20,7 +20,8 @@ def key(spec: ResolvedSpec, record: TrialRecord) -> str:
 def searched(
     spec: ResolvedSpec, ends: TrialState = "completed", *, top1: float | None = None, at_once: int = 1
 ) -> list[TrialRecord]:
-    """A search of which trials end in their order, `at_once` at a time; accuracy grows with the MACs, unless it is given."""
+    """A search of which trials end in their order, `at_once` at a time; accuracy grows with the MACs, unless it is
+    given."""
     history: list[TrialRecord] = []
     while True:
         planned = plan(spec, history)

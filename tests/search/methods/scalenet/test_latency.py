@@ -1,4 +1,5 @@
-"""Structures under a budget of milliseconds: measured while they are looked for, before anything is trained for them."""
+"""Structures under a budget of milliseconds: measured while they are looked for, before anything is trained for
+them."""
 
 from __future__ import annotations
 

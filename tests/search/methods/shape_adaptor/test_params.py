@@ -40,8 +40,8 @@ LARGE = DATASET.model_copy(update={"image_size": (224, 224)})
     ],
 )
 def test_numbers_of_adaptors(family: str, mode: str, small: int, large: int) -> None:
-    """Liu et al. (arXiv 2008.00892): int(log2(side / 2)); for compression 2, of MobileNetV2 3, large inputs 4; where ResNet-50
-    resizes: 5."""
+    """Liu et al. (arXiv 2008.00892): int(log2(side / 2)); for compression 2, of MobileNetV2 3, large inputs 4; where
+    ResNet-50 resizes: 5."""
     params = ShapeAdaptorParams().resolved(DATASET, None)
     assert params.numbers(DATASET, family, mode) == (small,)
     assert params.numbers(LARGE, family, mode) == (large,)
@@ -151,8 +151,8 @@ def test_the_networks_it_can_start_from() -> None:
 
 
 def test_the_paper_s_recipe_of_transfer() -> None:
-    """Liu et al. (arXiv 2008.00892): the five resizing layers of a pretrained ResNet-50, alphas of -2.19, lr .001, batch 8, 80
-    epochs."""
+    """Liu et al. (arXiv 2008.00892): the five resizing layers of a pretrained ResNet-50, alphas of -2.19, lr .001,
+    batch 8, 80 epochs."""
     asked = ShapeAdaptorParams.model_validate(ShapeAdaptorParams.presets["transfer"] | {"init_from": "pt_x"})
     params = asked.resolved(LARGE, point(architecture("resnet50", nominal=224)))
     [config] = params.configs(LARGE)
