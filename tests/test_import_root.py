@@ -75,8 +75,8 @@ def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin" / "python"
-    install = [sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", "--quiet", wheel]
-    subprocess.run(install, check=True)
+    install = ["-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", "--quiet", str(wheel)]
+    subprocess.run([sys.executable, *install], check=True)
     [packages] = folder.glob("lib/python*/site-packages")
     # A path that a .pth file names is no site directory: the .pth files in it are not read.
     (packages / "required.pth").write_text(sysconfig.get_path("purelib") + "\n")
