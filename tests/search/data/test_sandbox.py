@@ -9,8 +9,8 @@ from pathlib import Path
 CODE = """
 import os, socket, subprocess, sys, threading
 from pathlib import Path
-from paretofit.client.search.data import landlock, sandbox
-from paretofit.client.search.data.limits import IngestLimits
+from paretofit.search.data import landlock, sandbox
+from paretofit.search.data.limits import IngestLimits
 
 inside = []
 waiting, done = threading.Event(), threading.Event()

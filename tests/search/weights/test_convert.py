@@ -18,6 +18,7 @@ from paretofit.models.pretrained.record import WeightsRecord
 from paretofit.search.data import landlock
 from paretofit.search.weights.convert import FILE
 from tests.models.pretrained import published
+from tests.models.pretrained.graphs import graph, mobilenet_v1
 from tests.search.weights import files
 from tests.workers.fleet import ROOT
 
@@ -117,18 +118,18 @@ import json, os, socket, sys
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from paretofit.models.pretrained import fetch, sources
+from paretofit.models.pretrained import sources
 from paretofit.models.pretrained.sources import PublishedFile
+from paretofit.search.weights import convert
 
-folder, file = map(Path, sys.argv.pop(1).split(":"))
+folder, file, like, width = sys.argv.pop(1).split(":")
+folder, file = Path(folder), Path(file)
 origin = PublishedFile(url=f"https://published.example/{file.name}")
-sources.SOURCES = {"mine": replace(sources.SOURCES["mobilenet_v2"], name="mine", width=0.35, origin=origin)}
-load, found = torch.load, {}
+sources.SOURCES = {"mine": replace(sources.SOURCES[like], name="mine", width=float(width), origin=origin)}
+converting, found = convert.convert_original, {}
 
 
-def loading(*given, **options):
+def observed(*given):
     "What can be reached while the file is read."
     reached = {
         "network": socket.socket,
@@ -142,35 +143,51 @@ def loading(*given, **options):
             found[name] = True
         except PermissionError:
             found[name] = False
-    return load(*given, **options)
+    return converting(*given)
 
 
-torch.load = loading
-from paretofit.client.search.weights.convert import main
-
-status = main()
+convert.convert_original = observed
+status = convert.main()
 sys.stderr.write(json.dumps(found))
 sys.exit(status)
 """
 
 
-def test_the_file_of_a_source_is_read_without_the_network(tmp_path: Path) -> None:
-    weights = published.Weights()
-    published.mobilenet_v2(weights, torch.zeros(1, 3, 32, 32), "torchvision", 0.35, 5)
+@pytest.mark.parametrize(
+    ("like", "width", "family"),
+    [
+        ("mobilenet_v2", 0.35, "mobilenet_v2"),
+        ("mobilenet_v1", 0.25, "mobilenet_v1"),
+        ("fd_mobilenet", 0.25, "fd_mobilenet"),
+    ],
+)
+def test_the_file_of_a_source_is_read_without_the_network(like: str, width: float, family: str, tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "secret").write_text("of another tenant")
     path = tmp_path / "cache" / "mine"
-    torch.save(weights.tensors, path)
+    if like == "mobilenet_v2":
+        weights = published.Weights()
+        published.mobilenet_v2(weights, torch.zeros(1, 3, 32, 32), "torchvision", width, 5)
+        torch.save(weights.tensors, path)
+    else:
+        path.write_bytes(graph(mobilenet_v1(width)))
     path = path.rename(path.with_name(f"mine-{file_sha256(path)[:8]}.pth"))
     spec = {"name": "mine", "source": {"kind": "named", "name": "mine"}}
     (tmp_path / "request.json").write_text(json.dumps({"spec": spec, "cache": str(path.parent)}))
-    command = [sys.executable, "-c", CONFINED, f"{tmp_path}:{path}", "--request", str(tmp_path / "request.json")]
+    command = [
+        sys.executable,
+        "-c",
+        CONFINED,
+        f"{tmp_path}:{path}:{like}:{width}",
+        "--request",
+        str(tmp_path / "request.json"),
+    ]
     command += ["--out", str(tmp_path / "out")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["state"] == "ready", answer
-    assert (answer["record"]["family"], answer["record"]["width"]) == ("mobilenet_v2", 0.35)
+    assert (answer["record"]["family"], answer["record"]["width"]) == (family, width)
     reached = json.loads(done.stderr)
     assert not reached["network"]
     assert not reached["program"]
