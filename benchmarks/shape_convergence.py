@@ -1,8 +1,8 @@
 """Whether the shape that is learned depends on where learning began: VGG-16s of an eighth of the channels, 32 pixels.
 
-Four and six adaptors, each begun so that the last map has 4, 8 or 16 pixels, all learned freely on Fashion-MNIST by one
-recipe. The side of the map before each of the 13 convolutions tells a shape; the spread of shapes is the standard
-deviation of its binary logarithm over the networks, mean over the convolutions.
+Four and six adaptors, each begun so that the last map has 4, 8 or 16 pixels, all learned freely on Fashion-MNIST by the
+default recipe. The side of the map before each of the 13 convolutions tells a shape; the spread of shapes is the
+standard deviation of its binary logarithm over the networks, mean over the convolutions.
 
 - `spread_over_initial`: the spread of the learned shapes over that of the shapes they began with. Goal: 0.5.
 - `deep_over_shallow`: mean factor of the deeper half of the adaptors over that of the shallower half; the paper finds
@@ -40,16 +40,13 @@ METHOD: Final[dict[str, Any]] = {
     "alpha_interval": 2,
     "alpha_learning_rate": 1.0,
     "epochs": 8,
-    "batch_size": 64,
-    "learning_rate": 0.1,
-    "augmentation": {"kind": "pad_crop", "padding": 2},
 }
 
 
 def main() -> Report:
     searches, asked = kept("shape-convergence", DATASET, METHOD), Asked(METHOD, 0)
     searches.run({"search": asked})
-    trials = json.loads((searches.folder / "search" / "search.json").read_text())["trials"]
+    trials = json.loads((searches.search("search", asked).out / "search.json").read_text())["trials"]
     found = [(each["new"]["params"]["config"], each["outputs"]["shape"]) for each in trials]
     return _report(searches.resolve(asked), found)
 
