@@ -29,6 +29,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from paretofit.core.cpus import cores
 from paretofit.core.settings import get_settings
 from paretofit.models.checkpoint import read_record
 from paretofit.models.header import file_sha256
@@ -112,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ranks = 1 if "WORLD_SIZE" in os.environ else getattr(options, "ranks", 1)
     # Before torch is imported. Threads of an operation wait for each other by spinning: all cores only on an idle
     # machine.
-    threads = (os.cpu_count() or 1) // ranks if ranks > 1 else (os.cpu_count() or 1) - 1
+    threads = cores() // ranks if ranks > 1 else cores() - 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads)))
     try:
         if ranks != 1:

@@ -10,6 +10,7 @@ import re
 import secrets
 import sys
 
+from paretofit.core.cpus import cores
 from paretofit.core.settings import get_settings
 from paretofit.workers import heartbeat, parent, runtime
 from paretofit.workers.app import LIGHT, TRAINING, app
@@ -32,7 +33,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     light.add_argument("--processes", type=int, default=2, help="jobs at once (default 2)")
     train = queues.add_parser(TRAINING, help="trials, one at a time on one device")
     train.add_argument("--device", type=_device, default="cpu", help="cpu or cuda:N (default cpu)")
-    spare = max(1, (os.cpu_count() or 1) - 1)  # Threads that have to wait for a core slow a training by ten times.
+    spare = max(1, cores() - 1)  # Threads that have to wait for a core slow a training by ten times.
     train.add_argument("--threads", type=int, default=spare, help="CPU threads (default: all cores but one)")
     return parser.parse_args(arguments)
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from paretofit.core.cpus import cores
 from paretofit.search.data import images, splits
 from paretofit.search.data.archive import Member, Progress, extract
 from paretofit.search.data.images import BadImageError
@@ -173,7 +174,7 @@ def _in_threads(
     load: Callable[[Item], tuple[Prepared, tuple[int, int]] | BadImageError], items: Sequence[Item]
 ) -> Iterator[tuple[Item, tuple[Prepared, tuple[int, int]] | BadImageError]]:
     """In the items' order, a bounded number at a time."""
-    threads = min(4, len(os.sched_getaffinity(0)))  # each may hold a large image
+    threads = min(4, cores())  # each may hold a large image
     step = threads * _PER_THREAD
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(items), step):

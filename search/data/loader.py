@@ -6,7 +6,6 @@ step sees the batches it would have seen; the pixels are cut on the device, with
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count, islice
@@ -17,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from paretofit.core.cpus import cores
 from paretofit.search.data import boxes, colours, sampling
 from paretofit.search.data.augmentation import Augmentation
 from paretofit.search.data.boxes import Integers
@@ -60,7 +60,7 @@ class _Feed:
     def __init__(self, split: Split, device: torch.device, *, resident_bytes: int) -> None:
         self._split = split
         self._device = device
-        self._threads = len(os.sched_getaffinity(0))
+        self._threads = cores()
         self._resident: Tensor | None = None
         if split.decoded_bytes <= resident_bytes:
             with ThreadPoolExecutor(self._threads) as decoders:
