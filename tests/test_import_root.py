@@ -16,10 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.import_root import PARTS, ROOT
 from tests.launch.service import FAST, Service
 
-ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("api", "core", "db", "launch", "models", "search", "workers")
 FORMER = ("cores", "legible", "logs", "outbound", "settings", "signing", "tracing")
 BUILD = "import sys; from setuptools import build_meta; getattr(build_meta, sys.argv[1])(sys.argv[2])"
 RUN = """

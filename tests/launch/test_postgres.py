@@ -18,12 +18,12 @@ from sqlalchemy import create_engine, text
 from paretofit.core.settings import Settings
 from paretofit.launch.postgres import EmbeddedPostgres, binaries
 from paretofit.launch.process import LaunchError
-from tests.launch.processes import ROOT, Script, eventually, gone
+from tests.import_root import link
+from tests.launch.processes import Script, eventually, gone
 
-STARTS_A_SERVER = f"""
+STARTS_A_SERVER = """
 import sys
 from pathlib import Path
-sys.path.insert(0, {str(ROOT)!r})
 from paretofit.launch.postgres import EmbeddedPostgres
 server = EmbeddedPostgres(Path(sys.argv[1]), sync=False)
 print(server.start(), flush=True)
@@ -156,7 +156,7 @@ def test_as_an_ordinary_user() -> None:
             str(Path(name) / "postgres"),
             python=python,
             prefix=["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups", "--"],
-            environment={"PYTHONPATH": str(packages)},
+            environment={"PYTHONPATH": f"{link(Path(name) / 'root')}:{packages}", "PYTHONSAFEPATH": "1"},
         )
         _, pid = script.line(), int(script.line())
         assert psutil.Process(pid).uids().effective == nobody.pw_uid

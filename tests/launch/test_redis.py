@@ -13,7 +13,8 @@ from redis import AuthenticationError, Redis
 
 from paretofit.launch.process import LaunchError
 from paretofit.launch.redis import EmbeddedRedis
-from tests.launch.processes import ROOT, Script, eventually, gone
+from tests.import_root import link
+from tests.launch.processes import Script, eventually, gone
 
 STARTS_A_SERVER = """
 import sys
@@ -75,7 +76,8 @@ def test_server_that_does_not_come_up_says_why(tmp_path: Path) -> None:
 
 def _program(path: Path) -> subprocess.CompletedProcess[str]:
     """The server that is found where no wheel is installed and the PATH is `path`."""
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from paretofit.launch.redis import server; print(server())"
+    root = str(link(path / "root"))
+    code = f"import sys; sys.path.insert(0, {root!r}); from paretofit.launch.redis import server; print(server())"
     return subprocess.run(
         [sys.executable, "-I", "-S", "-c", code], env={"PATH": str(path)}, capture_output=True, text=True, check=False
     )

@@ -284,5 +284,5 @@ def test_a_kind_is_registered_once() -> None:
     class Other(Conv):
         pass
 
-    with pytest.raises(ValueError, match=r"block kind 'conv' is models\.kinds\.basic's already"):
+    with pytest.raises(ValueError, match=r"block kind 'conv' is paretofit\.models\.kinds\.basic's already"):
         register(Other)

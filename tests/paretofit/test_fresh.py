@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 
 from paretofit import Client
 from tests.docs.blocks import ROOT, blocks
+from tests.import_root import link
 from tests.launch.service import Service
 from tests.paretofit.stored import Stored
 
@@ -55,7 +56,7 @@ def python(base: dict[str, Distribution], tmp_path_factory: pytest.TempPathFacto
             target = packages / top
             if not target.exists():
                 target.symlink_to(Path(str(each.locate_file(top))))
-    (packages / "paretofit.pth").write_text(f"{ROOT}\n")
+    (packages / "paretofit.pth").write_text(f"{link(folder / 'root')}\n")
     return folder / "bin" / "python"
 
 
@@ -74,11 +75,9 @@ def test_the_base_install_is_light(base: dict[str, Distribution]) -> None:
 def test_the_client_and_its_types_need_nothing_else(python: Path, tmp_path: Path) -> None:
     code = """
 import importlib, pkgutil, sys, json
-import paretofit, paretofit.client, paretofit.api.schemas
-for module in pkgutil.walk_packages(paretofit.api.schemas.__path__, "paretofit.api.schemas."):
-    importlib.import_module(module.name)
-for module in pkgutil.walk_packages(paretofit.__path__, "paretofit."):
-    if module.name != "paretofit.__main__":
+import paretofit.api.schemas, paretofit.cli, paretofit.client
+for package in (paretofit.api.schemas, paretofit.cli, paretofit.client):
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)
 print(json.dumps(sorted(name.partition(".")[0] for name in sys.modules)))
 """

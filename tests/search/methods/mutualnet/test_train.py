@@ -30,7 +30,11 @@ def trial(spec: ResolvedSpec, dataset: Path, folder: Path, **changes: Any) -> Tr
     work = folder / "work"
     work.mkdir(parents=True)
     [planned] = plan(spec, []).trials
-    return replace(Trial(number=0, spec=spec, params=planned.params, dataset=dataset, work=work, seed=3), **changes)
+    # A slow machine makes no checkpoint besides those that a test asks for.
+    alone = Trial(
+        number=0, spec=spec, params=planned.params, dataset=dataset, work=work, seed=3, checkpoint_seconds=3600
+    )
+    return replace(alone, **changes)
 
 
 def test_reports_curves_progress_and_the_supernet(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
