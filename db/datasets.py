@@ -1,19 +1,21 @@
-"""Datasets: rows, uploads, lists."""
+"""Datasets: rows, uploads, lists, and their validation, which is a leased job (`paretofit.db.jobs`)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import exists, func, select, update
 from sqlalchemy.orm import Session, defer
 
-from paretofit.db import outbox
+from paretofit.db import jobs, outbox
 from paretofit.db.ids import new_id
+from paretofit.db.jobs import DATASETS, Job
 from paretofit.db.keyset import Keyset, newest_first
 from paretofit.db.tables import DatasetRow, SearchRow
-from paretofit.db.transitions import move_dataset
+from paretofit.search.spec import DatasetSpec
 
 
 def insert(session: Session, tenant: str, *, name: str, source: dict[str, Any], options: dict[str, Any]) -> DatasetRow:
@@ -56,16 +58,16 @@ def page(session: Session, tenant: str, *, state: str | None, after: Keyset | No
 def start_upload(session: Session, tenant: str, dataset_id: str) -> bool:
     """Enter `uploading`, or stay in it. False: the dataset's state does not allow it."""
     row = get(session, tenant, dataset_id)
-    return row is not None and (
-        row.state == "uploading" or move_dataset(session, dataset_id, "uploading", DatasetRow.tenant_id == tenant)
-    )
+    if row is None or row.state == "uploading":
+        return row is not None
+    return jobs.move(session, DATASETS, dataset_id, "uploading", DatasetRow.tenant_id == tenant) is not None
 
 
 def keep_upload(session: Session, tenant: str, dataset_id: str, uploaded_bytes: int) -> None:
     """Remember how much of an archive has arrived; with nothing of it, the dataset is `pending` again."""
     mine = (DatasetRow.tenant_id == tenant, DatasetRow.state == "uploading")
     if uploaded_bytes == 0:
-        move_dataset(session, dataset_id, "pending", *mine, uploaded_bytes=0)
+        jobs.move(session, DATASETS, dataset_id, "pending", *mine, uploaded_bytes=0)
         return
     session.execute(
         update(DatasetRow)
@@ -78,13 +80,14 @@ def keep_upload(session: Session, tenant: str, dataset_id: str, uploaded_bytes: 
 def abandon_upload(session: Session, dataset_id: str) -> None:
     """Nobody goes on with an upload, and what has arrived is removed: the dataset, if it still is one, is `pending`
     again."""
-    move_dataset(session, dataset_id, "pending", DatasetRow.state == "uploading", uploaded_bytes=0)
+    jobs.move(session, DATASETS, dataset_id, "pending", DatasetRow.state == "uploading", uploaded_bytes=0)
 
 
 def finish_upload(session: Session, tenant: str, dataset_id: str, *, sha256: str, size: int) -> bool:
     """Hand a complete archive (a blob) to ingestion. False: the dataset is gone, or past its upload."""
-    moved = move_dataset(
+    moved = jobs.move(
         session,
+        DATASETS,
         dataset_id,
         "validating",
         DatasetRow.tenant_id == tenant,
@@ -92,9 +95,9 @@ def finish_upload(session: Session, tenant: str, dataset_id: str, *, sha256: str
         uploaded_bytes=size,
         source=DatasetRow.source.op("||")({"sha256": sha256, "size": size}),
     )
-    if moved:
+    if moved is not None:
         outbox.enqueue(session, outbox.INGEST, dataset_id)
-    return moved
+    return moved is not None
 
 
 def delete(session: Session, tenant: str, dataset_id: str) -> bool:
@@ -110,3 +113,43 @@ def delete(session: Session, tenant: str, dataset_id: str) -> bool:
         .execution_options(synchronize_session=False)
     )
     return gone.one_or_none() is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationJob(Job):
+    """The right to validate a dataset of a tenant. `spec` is the request; `archive` is the SHA-256 of the upload."""
+
+    tenant: str
+    spec: DatasetSpec
+    archive: str | None
+
+
+def claim(session: Session, dataset_id: str, *, seconds: float) -> ValidationJob | None:
+    """Take a dataset that waits for its validation; None if another worker has it or it does not wait."""
+    row = jobs.claim(session, DATASETS, dataset_id, seconds=seconds)
+    if row is None:
+        return None
+    is_upload = row.source["kind"] == "upload"
+    source = {"kind": "upload"} if is_upload else row.source
+    return ValidationJob(
+        kind=DATASETS,
+        subject=row.id,
+        epoch=row.lease_epoch,
+        seconds=seconds,
+        tenant=row.tenant_id,
+        spec=DatasetSpec.model_validate({"name": row.name, "source": source, **row.options}),
+        archive=row.source.get("sha256") if is_upload else None,
+    )
+
+
+def ready(
+    session: Session,
+    job: ValidationJob,
+    *,
+    manifest: dict[str, Any],
+    profile: dict[str, Any],
+    report: dict[str, Any],
+) -> None:
+    """The dataset can be searched on; its files are in the blob store. Raises StaleLeaseError."""
+    found = {"manifest": manifest, "profile": profile, "report": report, "fingerprint": profile["fingerprint"]}
+    jobs.end(session, job, "ready", **found, error=None)

@@ -1,4 +1,5 @@
-"""Exports as they are asked for and read: a point's network as a file of another format."""
+"""Exports: a point's network as a file of another format, requested, read, and made by a leased job
+(`paretofit.db.jobs`)."""
 
 from __future__ import annotations
 
@@ -10,11 +11,12 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from paretofit.db import outbox
+from paretofit.db import jobs, outbox
+from paretofit.db.blobs import Blob
 from paretofit.db.ids import new_id
+from paretofit.db.jobs import EXPORTS, Job
 from paretofit.db.points import FoundPoint
-from paretofit.db.tables import ArtifactRow, ExportRow
-from paretofit.db.transitions import move_export
+from paretofit.db.tables import ArtifactRow, ExportRow, PointRow, SearchRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,8 @@ def request(session: Session, point: FoundPoint, weights: Source, form: Form) ->
     )
     export_id = made or session.scalars(select(ExportRow.id).filter_by(**same)).one()
     now = func.clock_timestamp()
-    again = ExportRow.state == "failed"
-    if made or move_export(session, export_id, "queued", again, error=None, crash_count=0, run_after=now, woken_at=now):
+    afresh = {"error": None, "crash_count": 0, "run_after": now, "woken_at": now}
+    if made or jobs.move(session, EXPORTS, export_id, "queued", ExportRow.state == "failed", **afresh):
         outbox.enqueue(session, outbox.EXPORT, export_id)
     found = session.execute(_FOUND.where(ExportRow.id == export_id).execution_options(populate_existing=True))
     return FoundExport(*found.one())
@@ -93,3 +95,62 @@ def of_point(session: Session, point_id: str) -> Sequence[FoundExport]:
     """The exports of a point, oldest first."""
     found = session.execute(_FOUND.where(ExportRow.point_id == point_id).order_by(ExportRow.id))
     return [FoundExport(*each) for each in found]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportJob(Job):
+    """The right to make an export. `method` is the kind of the point's search, `record` the point's, `size` the input's
+    height and width, pixels."""
+
+    search_id: str
+    tenant_id: str
+    method: str
+    record: dict[str, Any]
+    source_sha256: str
+    from_supernet: bool
+    format: str
+    precision: str
+    size: tuple[int, int]
+
+
+def claim(session: Session, export_id: str, *, seconds: float) -> ExportJob | None:
+    """Take an export that waits; None if another worker has it or it does not wait."""
+    row = jobs.claim(session, EXPORTS, export_id, seconds=seconds)
+    if row is None:
+        return None
+    point, method = session.execute(
+        select(PointRow, SearchRow.method)
+        .join(SearchRow, SearchRow.id == PointRow.search_id)
+        .where(PointRow.id == row.point_id)
+    ).one()
+    return ExportJob(
+        kind=EXPORTS,
+        subject=row.id,
+        epoch=row.lease_epoch,
+        seconds=seconds,
+        search_id=point.search_id,
+        tenant_id=row.tenant_id,
+        method=method,
+        record=point.record,
+        source_sha256=row.source_sha256,
+        from_supernet=row.from_supernet,
+        format=row.format,
+        precision=row.precision,
+        size=(row.height, row.width),
+    )
+
+
+def ready(session: Session, job: ExportJob, *, name: str, blob: Blob, media_type: str, parity: dict[str, Any]) -> None:
+    """The file is in the blob store and computes what PyTorch does. Raises StaleLeaseError."""
+    jobs.end(session, job, "ready", parity=parity, error=None)
+    session.add(
+        ArtifactRow(
+            id=job.subject,
+            tenant_id=job.tenant_id,
+            search_id=job.search_id,
+            name=name,
+            sha256=blob.sha256,
+            size=blob.size,
+            media_type=media_type,
+        )
+    )

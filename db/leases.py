@@ -1,49 +1,52 @@
-"""Who may run a trial, and for how long: claim, renew. Every write of a worker carries the epoch of its lease.
-
-A worker whose lease was taken away finds zero rows to renew (`StaleLeaseError`) and stops: its transaction rolls back,
-so nothing of it is written.
-"""
+"""The lease of a trial: claimed, renewed, and what a running trial is asked for. `paretofit.db.jobs` says how leases
+guard what workers write."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
+from typing import Any, Final, Self
 
-from sqlalchemy import ColumnElement, Double, cast, extract, func, select, update
+from sqlalchemy import Double, cast, extract, func, select, update
 from sqlalchemy.orm import Session
 
-from paretofit.db import limits
+from paretofit.db import jobs, limits
+from paretofit.db.jobs import TRIALS, Job
 from paretofit.db.tables import ArtifactRow, AttemptRow, DatasetRow, SearchRow, TrialRow
 from paretofit.db.transitions import lock_search, move_search, move_trial
 from paretofit.search.spec import RESERVE
 
-
-class StaleLeaseError(RuntimeError):
-    """The job is not this worker's any more: stop what runs and write nothing."""
+_IDLE_SECONDS: Final = cast(extract("epoch", func.clock_timestamp() - TrialRow.progressed_at), Double)
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """The right to run a trial and to write its results. `seconds` is its length, counted from each renewal;
-    `stall_seconds` how long the trial may go without progress."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease(Job):
+    """The right to run a trial and to write its results. `stall_seconds` is how long the trial may go without
+    progress."""
 
-    trial_id: str
     search_id: str
     tenant_id: str
-    epoch: int
     owner: str
-    seconds: float
     stall_seconds: float = float("inf")
 
-    def held(self) -> ColumnElement[bool]:
-        """The guard of every write: the trial runs under this epoch."""
-        return (TrialRow.id == self.trial_id) & (TrialRow.lease_epoch == self.epoch) & (TrialRow.state == "running")
+    @classmethod
+    def of(cls, row: TrialRow, *, seconds: float, stall_seconds: float = float("inf")) -> Self:
+        """The lease that a trial is under."""
+        return cls(
+            kind=TRIALS,
+            subject=row.id,
+            epoch=row.lease_epoch,
+            seconds=seconds,
+            search_id=row.search_id,
+            tenant_id=row.tenant_id,
+            owner=row.lease_owner or "",
+            stall_seconds=stall_seconds,
+        )
 
-    def stale(self) -> StaleLeaseError:
-        """The error of a write that found the guard broken."""
-        return StaleLeaseError(f"lease {self.epoch} of trial {self.trial_id} is gone: it may be another worker's")
+    @property
+    def trial_id(self) -> str:
+        """The trial."""
+        return self.subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +105,15 @@ def claim(
         "running",
         TrialRow.run_after <= func.clock_timestamp(),
         TrialRow.device.is_(None) | TrialRow.device.in_(offers),
-        lease_epoch=TrialRow.lease_epoch + 1,
         lease_owner=owner,
-        lease_expires_at=func.clock_timestamp() + timedelta(seconds=seconds),
         started_at=func.coalesce(TrialRow.started_at, func.clock_timestamp()),
         progressed_at=func.clock_timestamp(),
+        **jobs.lease_values(TRIALS, seconds),
         data={"worker": owner, "device": device},
     )
     if moved is None:
         return None
-    lease = Lease(trial_id, search.id, search.tenant_id, moved.lease_epoch, owner, seconds, stall_seconds)
+    lease = Lease.of(moved, seconds=seconds, stall_seconds=stall_seconds)
     session.add(
         AttemptRow(trial_id=trial_id, epoch=lease.epoch, worker=owner, device=device, tenant_id=lease.tenant_id)
     )
@@ -145,17 +147,7 @@ def renew(session: Session, lease: Lease) -> Asked:
 
     Raises StaleLeaseError.
     """
-    expires = func.clock_timestamp() + timedelta(seconds=lease.seconds)
-    renewed = session.execute(
-        update(TrialRow)
-        .where(lease.held())
-        .values(lease_expires_at=expires)
-        .returning(_idle_seconds())
-        .execution_options(synchronize_session=False)
-    ).one_or_none()
-    if renewed is None:
-        raise lease.stale()
-    return _asked(session, lease, renewed[0])
+    return _asked(session, lease, jobs.renew(session, lease, _IDLE_SECONDS)[1])
 
 
 def begin_computing(session: Session, lease: Lease) -> None:
@@ -173,14 +165,10 @@ def begin_computing(session: Session, lease: Lease) -> None:
 
 def asked(session: Session, lease: Lease) -> Asked:
     """What is asked of the trial now; writes nothing. Raises StaleLeaseError."""
-    held = session.execute(select(_idle_seconds()).where(lease.held())).one_or_none()
+    held = session.execute(select(_IDLE_SECONDS).where(lease.held())).one_or_none()
     if held is None:
         raise lease.stale()
     return _asked(session, lease, held[0])
-
-
-def _idle_seconds() -> ColumnElement[float]:
-    return cast(extract("epoch", func.clock_timestamp() - TrialRow.progressed_at), Double)
 
 
 def _asked(session: Session, lease: Lease, idle_seconds: float | None) -> Asked:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import timedelta
+from typing import Any, Final
 
 from psycopg.errors import LockNotAvailable
-from sqlalchemy import ColumnElement, Engine, Select, exists, func, literal, select, update
+from sqlalchemy import Engine, Select, exists, func, literal, select, update
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import Session
 
-from paretofit.db import conversion, delivering, exporting, ingestion, trials
+from paretofit.db import jobs, trials
 from paretofit.db.engine import transaction
+from paretofit.db.jobs import KINDS, TRIALS, Job, JobKind
 from paretofit.db.leases import Lease
-from paretofit.db.outbox import ADVANCE, CONVERT, DELIVER, EXPORT, INGEST, TRAIN, enqueue
-from paretofit.db.tables import DatasetRow, DeliveryRow, ExportRow, OutboxRow, SearchRow, TrialRow, WeightsRow
+from paretofit.db.outbox import ADVANCE, TRAIN, enqueue
+from paretofit.db.tables import Leased, OutboxRow, SearchRow, TrialRow
 
 LOST: Final = {
     "code": "lost",
@@ -25,22 +26,18 @@ LOST: Final = {
 
 _GOES_ON = SearchRow.state.in_(("queued", "running")) & ~SearchRow.pause_requested & ~SearchRow.cancel_requested
 _ENDS = SearchRow.state.in_(("queued", "running", "paused")) & SearchRow.cancel_requested
-_Table = TrialRow | SearchRow | DatasetRow | WeightsRow | ExportRow | DeliveryRow
-_WAITING: Final[Mapping[str, tuple[type[_Table], Select[str, int]]]] = {
+_WAITING: Final[Mapping[str, tuple[type[Leased] | type[SearchRow], Select[str, int]]]] = {
+    **{kind.task: (kind.row, select(kind.row.id, literal(0).label("priority")).where(kind.waiting)) for kind in KINDS},
     TRAIN: (
         TrialRow,
         select(TrialRow.id, TrialRow.priority)
         .join(SearchRow, SearchRow.id == TrialRow.search_id)
-        .where(TrialRow.state == "queued", _GOES_ON),
+        .where(TRIALS.waiting, _GOES_ON),
     ),
     ADVANCE: (
         SearchRow,
         select(SearchRow.id, SearchRow.priority).where(SearchRow.advance_wanted, _GOES_ON | _ENDS),
     ),
-    INGEST: (DatasetRow, select(DatasetRow.id, literal(0).label("priority")).where(ingestion.waiting())),
-    CONVERT: (WeightsRow, select(WeightsRow.id, literal(0).label("priority")).where(conversion.waiting())),
-    EXPORT: (ExportRow, select(ExportRow.id, literal(0).label("priority")).where(ExportRow.state == "queued")),
-    DELIVER: (DeliveryRow, select(DeliveryRow.id, literal(0).label("priority")).where(DeliveryRow.state == "queued")),
 }
 
 
@@ -54,67 +51,27 @@ def reap(engine: Engine, *, lease_seconds: float, max_crashes: int, back_off: fl
         trusted_from = func.pg_postmaster_start_time() + timedelta(seconds=lease_seconds)
         if session.scalar(select(trusted_from > func.clock_timestamp())):
             return {}
-        expired = session.execute(
-            select(TrialRow.id, TrialRow.search_id, TrialRow.tenant_id, TrialRow.lease_epoch, TrialRow.lease_owner)
-            .where(TrialRow.state == "running", _past(TrialRow.lease_expires_at))
-            .order_by(TrialRow.lease_expires_at)
-        ).all()
-        datasets = session.execute(
-            select(DatasetRow.id, DatasetRow.lease_epoch).where(
-                DatasetRow.state == "validating", _past(DatasetRow.lease_expires_at)
-            )
-        ).all()
-        weights = session.execute(
-            select(WeightsRow.id, WeightsRow.lease_epoch).where(
-                WeightsRow.state == "converting", _past(WeightsRow.lease_expires_at)
-            )
-        ).all()
-        exports = session.execute(
-            select(ExportRow.id, ExportRow.lease_epoch).where(
-                ExportRow.state == "running", _past(ExportRow.lease_expires_at)
-            )
-        ).all()
-        deliveries = session.execute(
-            select(DeliveryRow.id, DeliveryRow.lease_epoch).where(
-                DeliveryRow.state == "running", _past(DeliveryRow.lease_expires_at)
-            )
-        ).all()
+        lost = [lease for kind in KINDS for lease in _expired(session, kind, lease_seconds)]
     reaped: dict[str, str] = {}
-    for trial in expired:
-        lease = Lease(
-            trial.id, trial.search_id, trial.tenant_id, trial.lease_epoch, trial.lease_owner or "", lease_seconds
-        )
-        guard = _past(TrialRow.lease_expires_at)
+    limits: dict[str, Any] = {"max_crashes": max_crashes, "back_off": back_off}
+    for lease in lost:
+        guard = jobs.expired(lease.kind)
         with _unless_locked(), transaction(engine) as session:
-            state = trials.crash(session, lease, LOST, guard, max_crashes=max_crashes, back_off=back_off)
-            reaped |= {} if state is None else {trial.id: state}
-    for dataset in datasets:
-        guard = _past(DatasetRow.lease_expires_at)
-        with _unless_locked(), transaction(engine) as session:
-            state = ingestion.crash(
-                session, dataset.id, dataset.lease_epoch, LOST, guard, max_crashes=max_crashes, back_off=back_off
-            )
-            reaped |= {} if state is None else {dataset.id: state}
-    for each in weights:
-        guard = _past(WeightsRow.lease_expires_at)
-        with _unless_locked(), transaction(engine) as session:
-            state = conversion.crash(
-                session, each.id, each.lease_epoch, LOST, guard, max_crashes=max_crashes, back_off=back_off
-            )
-            reaped |= {} if state is None else {each.id: state}
-    for export in exports:
-        guard = _past(ExportRow.lease_expires_at)
-        with _unless_locked(), transaction(engine) as session:
-            state = exporting.crash(
-                session, export.id, export.lease_epoch, LOST, guard, max_crashes=max_crashes, back_off=back_off
-            )
-            reaped |= {} if state is None else {export.id: state}
-    for delivery in deliveries:
-        guard = _past(DeliveryRow.lease_expires_at)
-        with _unless_locked(), transaction(engine) as session:
-            state = delivering.crash(session, delivery.id, delivery.lease_epoch, LOST, guard)
-            reaped |= {} if state is None else {delivery.id: state}
+            if isinstance(lease, Lease):
+                state = trials.crash(session, lease, LOST, guard, **limits)
+            else:
+                state = jobs.crash(session, lease, LOST, guard, **limits)
+            reaped |= {} if state is None else {lease.subject: state}
     return reaped
+
+
+def _expired(session: Session, kind: JobKind[Any], seconds: float) -> Iterator[Job]:
+    rows = session.scalars(select(kind.row).where(jobs.expired(kind)).order_by(kind.row.lease_expires_at))
+    for row in rows:
+        if isinstance(row, TrialRow):
+            yield Lease.of(row, seconds=seconds)
+        else:
+            yield Job(kind=kind, subject=row.id, epoch=row.lease_epoch, seconds=seconds)
 
 
 def resend(session: Session, task: str, *, seconds: float) -> list[str]:
@@ -143,10 +100,6 @@ def resend(session: Session, task: str, *, seconds: float) -> list[str]:
 def unclaimed(session: Session, task: str) -> int:
     """How much waits for a worker to take it."""
     return session.scalar(select(func.count()).select_from(_WAITING[task][1].subquery())) or 0
-
-
-def _past(expires_at: InstrumentedAttribute[datetime | None]) -> ColumnElement[bool]:
-    return expires_at < func.clock_timestamp()
 
 
 @contextmanager

@@ -66,13 +66,28 @@ class _Created:
     created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
 
-class DatasetRow(_Tenant, _Created, Base):
+class _Updated:
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class Leased:
+    """A row that workers claim (`paretofit.db.jobs`): `run_after` is when it may be claimed, `lease_epoch` counts the
+    claims."""
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str]
+    lease_epoch: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    lease_expires_at: Mapped[datetime | None]
+    run_after: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    woken_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class DatasetRow(_Tenant, _Created, Leased, _Updated, Base):
     """`source` is the request's; `options` {image_size, splits, seed, ...}; `manifest` {file: {sha256, size}} once
     ready."""
 
     __tablename__ = "datasets"
 
-    id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
     state: Mapped[str] = mapped_column(server_default="pending")
     source: Mapped[dict[str, Any]]
@@ -83,12 +98,7 @@ class DatasetRow(_Tenant, _Created, Base):
     manifest: Mapped[dict[str, Any] | None]
     fingerprint: Mapped[str | None]
     error: Mapped[dict[str, Any] | None]
-    lease_epoch: Mapped[int] = mapped_column(BigInteger, server_default="0")
-    lease_expires_at: Mapped[datetime | None]
-    run_after: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     crash_count: Mapped[int] = mapped_column(Integer, server_default="0")
-    woken_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
-    updated_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
     __table_args__ = (
         _one_of(states.DATASET),
@@ -97,14 +107,13 @@ class DatasetRow(_Tenant, _Created, Base):
     )
 
 
-class WeightsRow(_Tenant, _Created, Base):
+class WeightsRow(_Tenant, _Created, Leased, _Updated, Base):
     """Trained weights that searches start from. `source` is the request's, an upload's with `sha256` and `size` once it
     is complete; `options` {licence, mean, std, class_names}. Once ready `sha256` and `size` are those of the converted
     file, and `record` is its `paretofit.models.pretrained.record.WeightsRecord`."""
 
     __tablename__ = "weights"
 
-    id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
     state: Mapped[str] = mapped_column(server_default="pending")
     source: Mapped[dict[str, Any]]
@@ -114,12 +123,7 @@ class WeightsRow(_Tenant, _Created, Base):
     sha256: Mapped[str | None]
     size: Mapped[int | None] = mapped_column(BigInteger)
     error: Mapped[dict[str, Any] | None]
-    lease_epoch: Mapped[int] = mapped_column(BigInteger, server_default="0")
-    lease_expires_at: Mapped[datetime | None]
-    run_after: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     crash_count: Mapped[int] = mapped_column(Integer, server_default="0")
-    woken_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
-    updated_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
     __table_args__ = (
         _one_of(states.WEIGHTS),
@@ -173,7 +177,7 @@ class SearchRow(_Tenant, _Created, Base):
     )
 
 
-class TrialRow(_Tenant, _Created, Base):
+class TrialRow(_Tenant, _Created, Leased, Base):
     """`number` counts from 0 in its search; `inputs` {name: {trial, artifact}} name artifacts of earlier trials, or
     with no trial of the search itself.
 
@@ -184,7 +188,6 @@ class TrialRow(_Tenant, _Created, Base):
 
     __tablename__ = "trials"
 
-    id: Mapped[str] = mapped_column(primary_key=True)
     search_id: Mapped[str] = mapped_column(ForeignKey("searches.id", ondelete="CASCADE"))
     number: Mapped[int]
     state: Mapped[str] = mapped_column(server_default="queued")
@@ -195,12 +198,8 @@ class TrialRow(_Tenant, _Created, Base):
     error: Mapped[dict[str, Any] | None]
     progress: Mapped[float] = mapped_column(server_default="0")
     priority: Mapped[int] = mapped_column(Integer, server_default="0")
-    lease_epoch: Mapped[int] = mapped_column(BigInteger, server_default="0")
     lease_owner: Mapped[str | None]
-    lease_expires_at: Mapped[datetime | None]
-    run_after: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     crash_count: Mapped[int] = mapped_column(Integer, server_default="0")
-    woken_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     checkpoint: Mapped[dict[str, Any] | None]
     batch_scale: Mapped[float] = mapped_column(server_default="1")
     progressed_at: Mapped[datetime | None]
@@ -288,7 +287,7 @@ class ArtifactRow(_Tenant, _Created, Base):
     )
 
 
-class PointRow(_Tenant, _Created, Base):
+class PointRow(_Tenant, _Created, _Updated, Base):
     """One architecture with its measured metrics. `record` is the whole `paretofit.search.reporter.Point`; `key` names
     it."""
 
@@ -302,7 +301,6 @@ class PointRow(_Tenant, _Created, Base):
     metrics: Mapped[dict[str, Any]]
     record: Mapped[dict[str, Any]]
     artifact_id: Mapped[str | None] = mapped_column(ForeignKey("artifacts.id"))
-    updated_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
     __table_args__ = (
         CheckConstraint("role IN ('candidate', 'baseline')", name="role"),
@@ -311,7 +309,7 @@ class PointRow(_Tenant, _Created, Base):
     )
 
 
-class ExportRow(_Tenant, _Created, Base):
+class ExportRow(_Tenant, _Created, Leased, _Updated, Base):
     """A point's network as a file of another format; `id` is that of the artifact which is there once it is `ready`.
 
     `source_sha256` is the blob that the weights come from, a checkpoint or, if `from_supernet`, a supernet. `height`
@@ -320,7 +318,6 @@ class ExportRow(_Tenant, _Created, Base):
 
     __tablename__ = "exports"
 
-    id: Mapped[str] = mapped_column(primary_key=True)
     point_id: Mapped[str] = mapped_column(ForeignKey("points.id", ondelete="CASCADE"))
     source_sha256: Mapped[str]
     from_supernet: Mapped[bool] = mapped_column(Boolean)
@@ -331,12 +328,7 @@ class ExportRow(_Tenant, _Created, Base):
     state: Mapped[str] = mapped_column(server_default="queued")
     parity: Mapped[dict[str, Any] | None]
     error: Mapped[dict[str, Any] | None]
-    lease_epoch: Mapped[int] = mapped_column(BigInteger, server_default="0")
-    lease_expires_at: Mapped[datetime | None]
-    run_after: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     crash_count: Mapped[int] = mapped_column(Integer, server_default="0")
-    woken_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
-    updated_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
     __table_args__ = (
         _one_of(states.EXPORT),
@@ -497,13 +489,12 @@ class WebhookRow(_Tenant, _Created, Base):
     __table_args__ = (Index(None, "tenant_id", "created_at", "id"),)
 
 
-class DeliveryRow(_Tenant, _Created, Base):
+class DeliveryRow(_Tenant, _Created, Leased, _Updated, Base):
     """An event on its way to a webhook: `body` is what is sent, byte for byte, each time. `attempts` were made;
     `status` is the last answer's."""
 
     __tablename__ = "deliveries"
 
-    id: Mapped[str] = mapped_column(primary_key=True)
     webhook_id: Mapped[str] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"))
     type: Mapped[str]
     body: Mapped[str]
@@ -511,11 +502,6 @@ class DeliveryRow(_Tenant, _Created, Base):
     attempts: Mapped[int] = mapped_column(server_default="0")
     status: Mapped[int | None]
     error: Mapped[dict[str, Any] | None]
-    lease_epoch: Mapped[int] = mapped_column(BigInteger, server_default="0")
-    lease_expires_at: Mapped[datetime | None]
-    run_after: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
-    woken_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
-    updated_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
     __table_args__ = (
         _one_of(states.DELIVERY),

@@ -4,14 +4,14 @@ attempt's outcome and the planner's wake-up."""
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import timedelta
 from typing import Any, Final, Literal
 
 from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from paretofit.db import counters, events, outbox
+from paretofit.db import counters, events, jobs, outbox
 from paretofit.db.ids import new_id
+from paretofit.db.jobs import TRIALS
 from paretofit.db.leases import Lease
 from paretofit.db.outbox import TRAIN, enqueue, request_advance
 from paretofit.db.steering import settle_pause
@@ -111,8 +111,7 @@ def release(session: Session, lease: Lease) -> None:
         raise lease.stale()
     _end_attempt(session, lease.trial_id, lease.epoch, "drained", None)
     settle_pause(session, lease.search_id)
-    priority = session.scalar(select(TrialRow.priority).where(TrialRow.id == lease.trial_id))
-    enqueue(session, TRAIN, lease.trial_id, priority=priority or 0)
+    enqueue(session, TRAIN, lease.trial_id, priority=moved.priority)
 
 
 def crash(
@@ -134,7 +133,7 @@ def crash(
     if search is None:
         return None
     held = (lease.held(), *guards)
-    trial = session.scalars(select(TrialRow).where(*held).with_for_update(key_share=True)).one_or_none()
+    trial = jobs.lock(session, TRIALS, *held)
     if trial is None:
         return None
     crashes = trial.crash_count + 1
@@ -149,7 +148,7 @@ def crash(
         values["error"] = error
     else:
         target = "queued"
-        due = func.clock_timestamp() + timedelta(seconds=min(back_off * 2 ** (crashes - 1), _LONGEST_BACK_OFF))
+        due = jobs.seconds_from_now(min(back_off * 2 ** (crashes - 1), _LONGEST_BACK_OFF))
         values |= {"run_after": due, "woken_at": due}
         if too_large:
             # Steps of another size: neither the checkpoint nor the curves can be continued.
@@ -160,7 +159,6 @@ def crash(
         return None
     _end_attempt(session, lease.trial_id, lease.epoch, outcome, error)
     if target == "queued":
-        session.refresh(trial)
         enqueue(session, TRAIN, trial.id, priority=trial.priority, send_after=trial.run_after)
     else:
         request_advance(session, lease.search_id)

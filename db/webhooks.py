@@ -1,18 +1,21 @@
-"""Webhooks: rows and lists, and what is to be delivered to them, written with the event that it announces."""
+"""Webhooks: rows, lists, and deliveries. A delivery is written with the event that it announces; each attempt to send
+it is a leased job (`paretofit.db.jobs`)."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from paretofit.db import outbox
+from paretofit.db import jobs, outbox, states
 from paretofit.db.ids import new_id
+from paretofit.db.jobs import DELIVERIES, Job
 from paretofit.db.keyset import Keyset, newest_first
 from paretofit.db.tables import DeliveryRow, WebhookRow
 
@@ -98,3 +101,72 @@ def announce(session: Session, tenant: str, search_id: str, seq: int, kind: str,
         row = DeliveryRow(id=new_id("msg"), tenant_id=tenant, webhook_id=webhook_id, type=kind, body=body)
         session.add(row)
         outbox.enqueue(session, outbox.DELIVER, row.id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryJob(Job):
+    """The right to send a message to a webhook."""
+
+    webhook_id: str
+    url: str
+    body: str
+    secret: str = field(repr=False)
+
+
+def claim(session: Session, delivery_id: str, *, seconds: float) -> DeliveryJob | None:
+    """Take a delivery that is due; None if another worker has it or it does not wait. One to a webhook that is switched
+    off fails."""
+    webhook = session.scalars(
+        select(WebhookRow)
+        .join(DeliveryRow, DeliveryRow.webhook_id == WebhookRow.id)
+        .where(DeliveryRow.id == delivery_id, DELIVERIES.waiting)
+    ).one_or_none()
+    if webhook is None:
+        return None
+    if not webhook.enabled:
+        error = {"code": "disabled", "detail": "its webhook is switched off"}
+        jobs.move(session, DELIVERIES, delivery_id, "failed", error=error)
+        return None
+    row = jobs.claim(session, DELIVERIES, delivery_id, seconds=seconds)
+    if row is None:
+        return None
+    return DeliveryJob(
+        kind=DELIVERIES,
+        subject=row.id,
+        epoch=row.lease_epoch,
+        seconds=seconds,
+        webhook_id=webhook.id,
+        url=webhook.url,
+        body=row.body,
+        secret=webhook.secret,
+    )
+
+
+def delivered(session: Session, job: DeliveryJob, status: int) -> None:
+    """The receiver has it. Raises StaleLeaseError."""
+    jobs.end(session, job, "delivered", attempts=DeliveryRow.attempts + 1, status=status, error=None)
+
+
+def give_up(session: Session, job: DeliveryJob, error: dict[str, Any], status: int | None) -> None:
+    """It will not be tried again; `error` {code, detail} says why. Raises StaleLeaseError."""
+    jobs.fail(session, job, error, attempts=DeliveryRow.attempts + 1, status=status)
+
+
+def disable(session: Session, webhook_id: str) -> None:
+    """The receiver is gone for good: nothing more is sent to this webhook."""
+    session.execute(
+        update(WebhookRow)
+        .where(WebhookRow.id == webhook_id)
+        .values(enabled=False)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def purge_deliveries(session: Session, seconds: float) -> None:
+    """Remove the deliveries that ended more than `seconds` ago."""
+    session.execute(
+        sql_delete(DeliveryRow).where(
+            DeliveryRow.state.in_(states.terminal(states.DELIVERY)),
+            DeliveryRow.updated_at < func.clock_timestamp() - timedelta(seconds=seconds),
+        )
+    )

@@ -1,19 +1,23 @@
-"""Trained weights: rows, uploads, lists, and the file that a search starts from."""
+"""Trained weights: rows, uploads, lists, the file that a search starts from, and their conversion, which is a leased
+job (`paretofit.db.jobs`)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
-from paretofit.db import outbox
+from paretofit.db import jobs, outbox
+from paretofit.db.blobs import Blob
 from paretofit.db.ids import new_id
+from paretofit.db.jobs import WEIGHTS, Job
 from paretofit.db.keyset import Keyset, newest_first
 from paretofit.db.tables import WeightsRow
-from paretofit.db.transitions import move_weights
+from paretofit.search.weights.spec import WeightsSpec
 
 
 def insert(session: Session, tenant: str, *, name: str, source: dict[str, Any], options: dict[str, Any]) -> WeightsRow:
@@ -61,16 +65,16 @@ def page(session: Session, tenant: str, *, state: str | None, after: Keyset | No
 def start_upload(session: Session, tenant: str, weights_id: str) -> bool:
     """Enter `uploading`, or stay in it. False: the state of the weights does not allow it."""
     row = get(session, tenant, weights_id)
-    return row is not None and (
-        row.state == "uploading" or move_weights(session, weights_id, "uploading", WeightsRow.tenant_id == tenant)
-    )
+    if row is None or row.state == "uploading":
+        return row is not None
+    return jobs.move(session, WEIGHTS, weights_id, "uploading", WeightsRow.tenant_id == tenant) is not None
 
 
 def keep_upload(session: Session, tenant: str, weights_id: str, uploaded_bytes: int) -> None:
     """Record how much of a file has arrived; if none of it, the weights are `pending` again."""
     mine = (WeightsRow.tenant_id == tenant, WeightsRow.state == "uploading")
     if uploaded_bytes == 0:
-        move_weights(session, weights_id, "pending", *mine, uploaded_bytes=0)
+        jobs.move(session, WEIGHTS, weights_id, "pending", *mine, uploaded_bytes=0)
         return
     session.execute(
         update(WeightsRow)
@@ -83,13 +87,14 @@ def keep_upload(session: Session, tenant: str, weights_id: str, uploaded_bytes: 
 def abandon_upload(session: Session, weights_id: str) -> None:
     """An upload was given up and what has arrived of it is removed: the weights, if they still exist, are `pending`
     again."""
-    move_weights(session, weights_id, "pending", WeightsRow.state == "uploading", uploaded_bytes=0)
+    jobs.move(session, WEIGHTS, weights_id, "pending", WeightsRow.state == "uploading", uploaded_bytes=0)
 
 
 def finish_upload(session: Session, tenant: str, weights_id: str, *, sha256: str, size: int) -> bool:
     """Hand a complete file (a blob) to conversion. False: the weights were deleted, or are past their upload."""
-    moved = move_weights(
+    moved = jobs.move(
         session,
+        WEIGHTS,
         weights_id,
         "converting",
         WeightsRow.tenant_id == tenant,
@@ -97,9 +102,9 @@ def finish_upload(session: Session, tenant: str, weights_id: str, *, sha256: str
         uploaded_bytes=size,
         source=WeightsRow.source.op("||")({"sha256": sha256, "size": size}),
     )
-    if moved:
+    if moved is not None:
         outbox.enqueue(session, outbox.CONVERT, weights_id)
-    return moved
+    return moved is not None
 
 
 def delete(session: Session, tenant: str, weights_id: str) -> bool:
@@ -115,3 +120,38 @@ def delete(session: Session, tenant: str, weights_id: str) -> bool:
         .execution_options(synchronize_session=False)
     )
     return gone.one_or_none() is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversionJob(Job):
+    """The right to convert weights of a tenant. `spec` is the request; `file` the SHA-256 of the uploaded file and
+    `uploaded` its size, None and 0 for a named source."""
+
+    tenant: str
+    spec: WeightsSpec
+    file: str | None
+    uploaded: int
+
+
+def claim(session: Session, weights_id: str, *, seconds: float) -> ConversionJob | None:
+    """Take weights that wait for their conversion; None if another worker has them or they do not wait."""
+    row = jobs.claim(session, WEIGHTS, weights_id, seconds=seconds)
+    if row is None:
+        return None
+    is_upload = row.source["kind"] == "upload"
+    source = {"kind": "upload"} if is_upload else row.source
+    return ConversionJob(
+        kind=WEIGHTS,
+        subject=row.id,
+        epoch=row.lease_epoch,
+        seconds=seconds,
+        tenant=row.tenant_id,
+        spec=WeightsSpec.model_validate({"name": row.name, "source": source, **row.options}),
+        file=row.source["sha256"] if is_upload else None,
+        uploaded=row.source["size"] if is_upload else 0,
+    )
+
+
+def ready(session: Session, job: ConversionJob, *, record: dict[str, Any], blob: Blob) -> None:
+    """Searches can start from the weights; `blob` is the converted file. Raises StaleLeaseError."""
+    jobs.end(session, job, "ready", record=record, sha256=blob.sha256, size=blob.size, error=None)

@@ -12,11 +12,11 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from paretofit.core.settings import Settings
-from paretofit.db import conversion, publication, tenants
-from paretofit.db.conversion import Conversion
+from paretofit.db import jobs, publication, tenants, weights
 from paretofit.db.engine import transaction
-from paretofit.db.outbox import CONVERT
+from paretofit.db.jobs import WEIGHTS
 from paretofit.db.tenants import Quota, QuotaError
+from paretofit.db.weights import ConversionJob
 from paretofit.models.pretrained.record import WeightsRecord
 from paretofit.search.weights.spec import NamedSource
 from paretofit.workers.helper import HelperCrashedError, HelperTimeoutError, ask, own_file
@@ -30,18 +30,10 @@ _SECONDS: Final = 1800.0
 
 def run(runtime: Runtime, weights_id: str) -> None:
     """Claim weights and convert them, if no other worker does."""
-    run_job(
-        runtime,
-        CONVERT,
-        weights_id,
-        claim=lambda session: conversion.claim(session, weights_id, seconds=runtime.settings.lease_seconds),
-        renew=conversion.renew,
-        work=partial(_convert, runtime),
-        end=partial(_end, runtime),
-    )
+    run_job(runtime, WEIGHTS, weights_id, weights.claim, work=partial(_convert, runtime), end=partial(_end, runtime))
 
 
-def _convert(runtime: Runtime, job: Conversion, folder: Path, check: Callable[[], None]) -> Answer:
+def _convert(runtime: Runtime, job: ConversionJob, folder: Path, check: Callable[[], None]) -> Answer:
     """The answer of `paretofit.search.weights.convert`, with the `blob` of the file if it is ready."""
     settings, source = runtime.settings, job.spec.source
     if isinstance(source, NamedSource) and not settings.fetches_weights(source.name):
@@ -85,34 +77,23 @@ def _convert(runtime: Runtime, job: Conversion, folder: Path, check: Callable[[]
     return answer
 
 
-def _end(runtime: Runtime, session: Session, job: Conversion, answer: Answer) -> None:
+def _end(runtime: Runtime, session: Session, job: ConversionJob, answer: Answer) -> None:
     settings = runtime.settings
     match answer["state"]:
         case "ready" if (over := _over_quota(session, job, answer["blob"].size, settings)) is not None:
-            conversion.reject(session, job, over)
+            jobs.fail(session, job, over)
         case "ready":
             publication.confirm(session, runtime.blobs, [answer["blob"].sha256])
-            conversion.ready(session, job, record=answer["record"], blob=answer["blob"])
-        case "rejected":
-            conversion.reject(session, job, storable(answer["error"]))
-        case "drained":
-            conversion.release(session, job)
+            weights.ready(session, job, record=answer["record"], blob=answer["blob"])
         case _:
-            conversion.crash(
-                session,
-                job.weights_id,
-                job.epoch,
-                storable({"code": "crashed", "detail": answer["detail"]}),
-                max_crashes=settings.max_crashes,
-                back_off=settings.retry_seconds,
-            )
+            jobs.fail(session, job, storable(answer["error"]))
 
 
 def _rejected(code: str, detail: str) -> Answer:
     return {"state": "rejected", "error": {"code": code, "detail": detail}}
 
 
-def _over_quota(session: Session, job: Conversion, size: int, settings: Settings) -> dict[str, Any] | None:
+def _over_quota(session: Session, job: ConversionJob, size: int, settings: Settings) -> dict[str, Any] | None:
     """Why the tenant may not keep a file of `size` bytes. It takes the place of the uploaded one, if there is one."""
     more = size - job.uploaded
     if more <= 0:

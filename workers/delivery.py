@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session
 
 from paretofit.core import signatures as signing
 from paretofit.core.http import Outbound, RefusedError
-from paretofit.db import delivering
-from paretofit.db.delivering import Delivery
-from paretofit.db.outbox import DELIVER
+from paretofit.db import webhooks
+from paretofit.db.jobs import DELIVERIES
+from paretofit.db.webhooks import DeliveryJob
 from paretofit.workers.job import Answer, run_job
 from paretofit.workers.runtime import Runtime
 
@@ -22,45 +22,32 @@ _GONE: Final = 410
 
 
 def run(runtime: Runtime, delivery_id: str) -> None:
-    """Claim a delivery and make an attempt, if nobody else does."""
-    run_job(
-        runtime,
-        DELIVER,
-        delivery_id,
-        claim=lambda session: delivering.claim(session, delivery_id, seconds=runtime.settings.lease_seconds),
-        renew=delivering.renew,
-        work=partial(_send, Outbound.to(runtime.settings.outbound_networks)),
-        end=_end,
-        is_long=False,
-    )
+    """Claim a delivery and make an attempt, unless another worker does."""
+    work = partial(_send, Outbound.to(runtime.settings.outbound_networks))
+    run_job(runtime, DELIVERIES, delivery_id, webhooks.claim, work, _end, is_long=False, crash_code="unreachable")
 
 
-def _send(outbound: Outbound, job: Delivery, _folder: Path, check: Callable[[], None]) -> Answer:
+def _send(outbound: Outbound, job: DeliveryJob, _folder: Path, check: Callable[[], None]) -> Answer:
     check()
     body = job.body.encode()
-    headers = signing.headers(job.secret, job.delivery_id, int(time.time()), body)
+    headers = signing.headers(job.secret, job.subject, int(time.time()), body)
     try:
         with outbound.post(job.url, headers, body) as answer:
-            return {"state": "answered", "status": answer.status}
+            status = answer.status
     except RefusedError as error:
-        return {"state": "refused", "detail": str(error)}
+        return {"state": "refused", "error": {"code": "address", "detail": str(error)}, "status": None}
+    if 200 <= status < 300:
+        return {"state": "delivered", "status": status}
+    if status == _GONE:
+        return {"state": "gone", "error": {"code": "gone", "detail": "the receiver answered 410"}, "status": status}
+    detail = f"the receiver answered {status}"
+    return {"state": "crashed", "error": {"code": "refused", "detail": detail}, "values": {"status": status}}
 
 
-def _end(session: Session, job: Delivery, answer: Answer) -> None:
-    status = answer.get("status")
-    match answer["state"]:
-        case "answered" if 200 <= answer["status"] < 300:
-            delivering.delivered(session, job, answer["status"])
-        case "answered" if status == _GONE:
-            delivering.fail(session, job, {"code": "gone", "detail": "the receiver answered 410"}, status)
-            delivering.disable(session, job.webhook_id)
-        case "answered":
-            error = {"code": "refused", "detail": f"the receiver answered {status}"}
-            delivering.crash(session, job.delivery_id, job.epoch, error, status=status)
-        case "refused":
-            delivering.fail(session, job, {"code": "address", "detail": answer["detail"]}, None)
-        case "drained":
-            delivering.release(session, job)
-        case _:
-            error = {"code": "unreachable", "detail": answer["detail"]}
-            delivering.crash(session, job.delivery_id, job.epoch, error)
+def _end(session: Session, job: DeliveryJob, answer: Answer) -> None:
+    if answer["state"] == "delivered":
+        webhooks.delivered(session, job, answer["status"])
+        return
+    webhooks.give_up(session, job, answer["error"], answer["status"])
+    if answer["state"] == "gone":
+        webhooks.disable(session, job.webhook_id)

@@ -10,9 +10,9 @@ from typing import Final, cast
 
 from sqlalchemy.orm import Session
 
-from paretofit.db import exporting, publication
-from paretofit.db.exporting import ExportJob
-from paretofit.db.outbox import EXPORT
+from paretofit.db import exports, jobs, publication
+from paretofit.db.exports import ExportJob
+from paretofit.db.jobs import EXPORTS
 from paretofit.search.export.formats import FORMS, Format, file_name
 from paretofit.workers.helper import HelperTimeoutError, ask
 from paretofit.workers.job import Answer, run_job
@@ -25,15 +25,7 @@ _SECONDS: Final = 900.0
 
 def run(runtime: Runtime, export_id: str) -> None:
     """Claim an export and make it, if nobody else does."""
-    run_job(
-        runtime,
-        EXPORT,
-        export_id,
-        claim=lambda session: exporting.claim(session, export_id, seconds=runtime.settings.lease_seconds),
-        renew=exporting.renew,
-        work=partial(_make, runtime),
-        end=partial(_end, runtime),
-    )
+    run_job(runtime, EXPORTS, export_id, exports.claim, work=partial(_make, runtime), end=partial(_end, runtime))
 
 
 def _make(runtime: Runtime, job: ExportJob, folder: Path, check: Callable[[], None]) -> Answer:
@@ -71,12 +63,11 @@ def _make(runtime: Runtime, job: ExportJob, folder: Path, check: Callable[[], No
 
 
 def _end(runtime: Runtime, session: Session, job: ExportJob, answer: Answer) -> None:
-    settings = runtime.settings
     match answer["state"]:
         case "ready":
             publication.confirm(session, runtime.blobs, [answer["blob"].sha256])
             form = FORMS[cast("Format", job.format)]
-            exporting.ready(
+            exports.ready(
                 session,
                 job,
                 name=file_name(job.record["key"], form, job.precision),
@@ -84,16 +75,5 @@ def _end(runtime: Runtime, session: Session, job: ExportJob, answer: Answer) -> 
                 media_type=form.media_type,
                 parity=answer["parity"],
             )
-        case "failed":
-            exporting.fail(session, job, storable(answer["error"]))
-        case "drained":
-            exporting.release(session, job)
         case _:
-            exporting.crash(
-                session,
-                job.export_id,
-                job.epoch,
-                storable({"code": "crashed", "detail": answer["detail"]}),
-                max_crashes=settings.max_crashes,
-                back_off=settings.retry_seconds,
-            )
+            jobs.fail(session, job, storable(answer["error"]))

@@ -12,34 +12,25 @@ from sqlalchemy.orm import Session
 
 from paretofit.core.http import Outbound
 from paretofit.core.settings import Settings
-from paretofit.db import ingestion, publication, tenants
+from paretofit.db import datasets, jobs, publication, tenants
+from paretofit.db.datasets import ValidationJob
 from paretofit.db.engine import transaction
-from paretofit.db.ingestion import Ingestion
-from paretofit.db.outbox import INGEST
+from paretofit.db.jobs import DATASETS
 from paretofit.db.tenants import Quota, QuotaError
 from paretofit.search.spec import S3Source, UrlSource
 from paretofit.workers import download
 from paretofit.workers.download import UnusableError
 from paretofit.workers.helper import ask, own_file
 from paretofit.workers.job import Answer, run_job
-from paretofit.workers.messages import storable
 from paretofit.workers.runtime import Runtime
 
 
 def run(runtime: Runtime, dataset_id: str) -> None:
     """Claim a dataset and validate it, if nobody else does."""
-    run_job(
-        runtime,
-        INGEST,
-        dataset_id,
-        claim=lambda session: ingestion.claim(session, dataset_id, seconds=runtime.settings.lease_seconds),
-        renew=ingestion.renew,
-        work=partial(_validate, runtime),
-        end=partial(_end, runtime),
-    )
+    run_job(runtime, DATASETS, dataset_id, datasets.claim, work=partial(_validate, runtime), end=partial(_end, runtime))
 
 
-def _validate(runtime: Runtime, job: Ingestion, folder: Path, check: Callable[[], None]) -> Answer:
+def _validate(runtime: Runtime, job: ValidationJob, folder: Path, check: Callable[[], None]) -> Answer:
     """The answer of `paretofit.search.data.ingest`, with a manifest if it is ready."""
     archive, settings = None, runtime.settings
     if job.archive is not None:
@@ -73,35 +64,23 @@ def _validate(runtime: Runtime, job: Ingestion, folder: Path, check: Callable[[]
     return answer
 
 
-def _end(runtime: Runtime, session: Session, job: Ingestion, answer: Answer) -> None:
+def _end(runtime: Runtime, session: Session, job: ValidationJob, answer: Answer) -> None:
     settings = runtime.settings
     size = sum(file["size"] for file in answer.get("manifest", {}).values())
     match answer["state"]:
         case "ready" if (over := _over_quota(session, job, size, settings)) is not None:
-            ingestion.reject(session, job, over | {"errors": [over]}, answer["report"])
+            jobs.fail(session, job, over | {"errors": [over]}, report=answer["report"])
         case "ready":
             publication.confirm(session, runtime.blobs, (file["sha256"] for file in answer["manifest"].values()))
-            ingestion.ready(
+            datasets.ready(
                 session, job, manifest=answer["manifest"], profile=answer["profile"], report=answer["report"]
             )
-        case "rejected":
-            errors = answer["errors"]
-            error = errors[0] | {"errors": errors}
-            ingestion.reject(session, job, error, answer["report"])
-        case "drained":
-            ingestion.release(session, job)
         case _:
-            ingestion.crash(
-                session,
-                job.dataset_id,
-                job.epoch,
-                storable({"code": "crashed", "detail": answer["detail"]}),
-                max_crashes=settings.max_crashes,
-                back_off=settings.retry_seconds,
-            )
+            errors = answer["errors"]
+            jobs.fail(session, job, errors[0] | {"errors": errors}, report=answer["report"])
 
 
-def _over_quota(session: Session, job: Ingestion, size: int, settings: Settings) -> dict[str, Any] | None:
+def _over_quota(session: Session, job: ValidationJob, size: int, settings: Settings) -> dict[str, Any] | None:
     """Why the tenant may not keep files of `size` bytes. Of what is fetched nobody knew it before."""
     try:
         tenants.admit_bytes(session, job.tenant, Quota(None, None, settings.max_stored_bytes), more=size)

@@ -1,9 +1,10 @@
-"""A leased job of the light queue: kept while it is worked on, ended once, whatever becomes of the work."""
+"""A leased job of the light queue (`paretofit.db.jobs`): claimed, renewed while it is worked on, ended once."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -11,13 +12,16 @@ import structlog
 from sqlalchemy.orm import Session
 
 from paretofit.core import tracing
-from paretofit.db import counters, outbox
+from paretofit.core.settings import Settings
+from paretofit.db import counters, jobs, outbox
 from paretofit.db.blobs import BlobCorruptError, BlobMissingError
 from paretofit.db.engine import transaction
+from paretofit.db.jobs import Job, JobKind
 from paretofit.db.leases import Asked
 from paretofit.search.latency import lock
 from paretofit.workers.helper import HelperCrashedError
 from paretofit.workers.keeper import Keeper, StoppedError
+from paretofit.workers.messages import storable
 from paretofit.workers.parent import draining
 from paretofit.workers.runtime import Runtime
 from paretofit.workers.scratch import scratch
@@ -25,48 +29,42 @@ from paretofit.workers.scratch import scratch
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 _BUSY_SECONDS: Final = 1.0
 """Until a wake-up is sent again, for each that waits like it: however many there are, about one comes each second."""
+J = TypeVar("J", bound=Job)
+J_co = TypeVar("J_co", bound=Job, covariant=True)
 Answer = dict[str, Any]
-"""`state` says what became of the work: one of its own, `drained` (it is to begin anew), or `crashed` with a
-`detail`."""
+"""`state` is a state of the work's own, `drained` (to be started over by another worker), or `crashed`, with an `error`
+and further column `values` if there are any."""
+Work = Callable[[J, Path, Callable[[], None]], Answer]
+End = Callable[[Session, J, Answer], None]
 
 
-class Leased(Protocol):
-    """The right to do a job: what it is about, the epoch that guards every write, how long it holds."""
+class Claim(Protocol[J_co]):
+    """Takes the row `subject` for `seconds`, if it waits."""
 
-    @property
-    def subject(self) -> str: ...
-
-    @property
-    def epoch(self) -> int: ...
-
-    @property
-    def seconds(self) -> float: ...
-
-
-J = TypeVar("J", bound=Leased)
+    def __call__(self, session: Session, subject: str, /, *, seconds: float) -> J_co | None: ...
 
 
 def run_job(
     runtime: Runtime,
-    task: str,
+    kind: JobKind[Any],
     subject: str,
-    claim: Callable[[Session], J | None],
-    renew: Callable[[Session, J], None],
-    work: Callable[[J, Path, Callable[[], None]], Answer],
-    end: Callable[[Session, J, Answer], None],
+    claim: Claim[J],
+    work: Work[J],
+    end: End[J],
     *,
     is_long: bool = True,
+    crash_code: str = "crashed",
 ) -> None:
-    """Claim a job and do it, if nobody else does. A worker that stops claims nothing; one that is busy with other long
-    jobs has the wake-up `task(subject)` sent again. Long ones wait while something is measured on this machine.
+    """Claim a job and do it, unless another worker does. A worker that stops claims nothing; one that is busy with
+    other long jobs has the message sent again. Long ones wait while something is measured on this machine.
 
     `work` gets a scratch folder and a `check` to call often, which raises when the work is to end. `end` writes the
-    answer under the lease.
+    answer under the lease, unless the work was drained or crashed; `crash_code` is the code of unexpected errors.
     """
     if draining.is_set():
         return
     if not is_long:
-        _run(runtime, claim, renew, work, end)
+        _run(runtime, subject, claim, work, end, crash_code)
         return
 
     def unmeasured(job: J, folder: Path, check: Callable[[], None]) -> Answer:
@@ -75,29 +73,23 @@ def run_job(
 
     with runtime.places.taken() as has_place:
         if has_place:
-            _run(runtime, claim, renew, unmeasured, end)
+            _run(runtime, subject, claim, unmeasured, end, crash_code)
         else:
             with transaction(runtime.engine) as session:
-                waiting = max(1, outbox.postponed(session, task))
-                outbox.postpone(session, task, subject, seconds=_BUSY_SECONDS * waiting)
+                waiting = max(1, outbox.postponed(session, kind.task))
+                outbox.postpone(session, kind.task, subject, seconds=_BUSY_SECONDS * waiting)
 
 
-def _run(
-    runtime: Runtime,
-    claim: Callable[[Session], J | None],
-    renew: Callable[[Session, J], None],
-    work: Callable[[J, Path, Callable[[], None]], Answer],
-    end: Callable[[Session, J, Answer], None],
-) -> None:
+def _run(runtime: Runtime, subject: str, claim: Claim[J], work: Work[J], end: End[J], crash_code: str) -> None:
     settings = runtime.settings
     claimed_at = time.monotonic()
     with transaction(runtime.engine) as session:
-        job = claim(session)
+        job = claim(session, subject, seconds=settings.lease_seconds)
     if job is None:
         return
 
     def prolong(session: Session) -> Asked:
-        renew(session, job)
+        jobs.renew(session, job)
         return Asked(cancel=False, pause=False, limit=False)
 
     with (
@@ -129,10 +121,23 @@ def _run(
             _log.exception("crashed")
             if isinstance(error, BlobCorruptError):
                 keeper.count(counters.DIGEST_MISMATCHES)
-            answer = {"state": "crashed", "detail": str(error)}
-        if answer is not None and keeper.write(_ending(end, job, answer)):
+            answer = {"state": "crashed", "error": {"code": crash_code, "detail": str(error)}}
+        if answer is not None and keeper.write(partial(_end, settings=settings, job=job, answer=answer, end=end)):
             _log.info("ended", state=answer["state"])
 
 
-def _ending(end: Callable[[Session, J, Answer], None], job: J, answer: Answer) -> Callable[[Session], None]:
-    return lambda session: end(session, job, answer)
+def _end(session: Session, settings: Settings, job: J, answer: Answer, end: End[J]) -> None:
+    match answer["state"]:
+        case "drained":
+            jobs.release(session, job)
+        case "crashed":
+            jobs.crash(
+                session,
+                job,
+                storable(answer["error"]),
+                max_crashes=settings.max_crashes,
+                back_off=settings.retry_seconds,
+                **answer.get("values", {}),
+            )
+        case _:
+            end(session, job, answer)

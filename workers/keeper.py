@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 
 from paretofit.db import counters
 from paretofit.db.engine import transaction
-from paretofit.db.leases import Asked, StaleLeaseError
+from paretofit.db.jobs import StaleLeaseError
+from paretofit.db.leases import Asked
 
 T = TypeVar("T")
 UNREACHABLE: Final = (OperationalError, InterfaceError, InternalError, PoolTimeoutError)

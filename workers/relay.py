@@ -26,7 +26,7 @@ from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from paretofit.core import logging as logs
 from paretofit.core import tracing
 from paretofit.core.settings import Settings, get_settings
-from paretofit.db import audit, delivering, events, limits, outbox, reaping, sessions, tenants, workers
+from paretofit.db import audit, events, limits, outbox, reaping, sessions, tenants, webhooks, workers
 from paretofit.db.engine import connect, transaction
 from paretofit.workers.app import QUEUES, app, send
 from paretofit.workers.collector import Collector
@@ -165,7 +165,7 @@ class Relay:
             workers.forget(session, _FORGET_SECONDS)
             sessions.forget(session)
             audit.forget(session, self._settings.audit_seconds)
-            delivering.forget(session, _DELIVERED_SECONDS)
+            webhooks.purge_deliveries(session, _DELIVERED_SECONDS)
             tenants.forget(session)
 
     def _listen(self, seconds: float) -> None:

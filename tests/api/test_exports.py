@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, select, update
 
 from paretofit.api.schemas import exports as schemas
-from paretofit.db import exporting, outbox, states
+from paretofit.db import exports, jobs, outbox, states
 from paretofit.db.blobs import Blob
 from paretofit.db.engine import transaction
 from paretofit.db.ids import new_id
@@ -82,10 +82,10 @@ def test_asked_for_made_and_downloaded(http: httpx.Client, stored: Engine, point
 
     parity = {"max_abs_diff": 1e-6, "max_abs_logit": 2.0, "tolerance": 2e-4, "batches": [1, 2]}
     with transaction(stored) as session:
-        job = exporting.claim(session, export["id"], seconds=60)
+        job = exports.claim(session, export["id"], seconds=60)
         assert job is not None
         blob = Blob("d" * 64, 9)
-        exporting.ready(session, job, name="w0.5-r32.onnx", blob=blob, media_type="x/onnx", parity=parity)
+        exports.ready(session, job, name="w0.5-r32.onnx", blob=blob, media_type="x/onnx", parity=parity)
     ready = http.get(f"/v1/exports/{export['id']}").json()
     assert (ready["state"], ready["parity"]) == ("ready", parity)
     assert ready["artifact"] == http.get(f"/v1/artifacts/{export['id']}").json()
@@ -101,9 +101,9 @@ def test_a_failure_is_typed(http: httpx.Client, stored: Engine, point_id: str) -
     export_id = ask(http, point_id).json()["id"]
     error = {"code": "parity", "detail": "its logits differ", "parity": {"max_abs_diff": 1.0}}
     with transaction(stored) as session:
-        job = exporting.claim(session, export_id, seconds=60)
+        job = exports.claim(session, export_id, seconds=60)
         assert job is not None
-        exporting.fail(session, job, error)
+        jobs.fail(session, job, error)
     failed = http.get(f"/v1/exports/{export_id}").json()
     assert (failed["state"], failed["error"], failed["artifact"], failed["parity"]) == ("failed", error, None, None)
     refused = http.get(f"/v1/artifacts/{export_id}/content")

@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from paretofit.db import conversion, tenants, weights
+from paretofit.db import jobs, tenants, weights
 from paretofit.db.blobs import Blob
-from paretofit.db.conversion import Conversion
 from paretofit.db.engine import transaction
-from paretofit.db.leases import StaleLeaseError
+from paretofit.db.jobs import StaleLeaseError
+from paretofit.db.weights import ConversionJob
 from tests.db import rows
 from tests.db.rows import RECORD
 
@@ -30,12 +30,12 @@ def weights_id(engine: Engine) -> str:
     return rows.add_weights(engine, state="pending", source=NAMED)
 
 
-def take(engine: Engine, weights_id: str) -> Conversion | None:
+def take(engine: Engine, weights_id: str) -> ConversionJob | None:
     with transaction(engine) as session:
-        return conversion.claim(session, weights_id, seconds=60)
+        return weights.claim(session, weights_id, seconds=60)
 
 
-def taken(engine: Engine, weights_id: str) -> Conversion:
+def taken(engine: Engine, weights_id: str) -> ConversionJob:
     job = take(engine, weights_id)
     assert job is not None
     return job
@@ -50,7 +50,7 @@ def rejected(engine: Engine, code: str) -> int | None:
 
 
 def test_one_of_many_claims_wins(engine: Engine, weights_id: str) -> None:
-    won: list[Conversion | None] = []
+    won: list[ConversionJob | None] = []
     threads = [threading.Thread(target=lambda: won.append(take(engine, weights_id))) for _ in range(6)]
     for thread in threads:
         thread.start()
@@ -81,7 +81,7 @@ def test_converted_weights_are_ready_and_count_once(engine: Engine) -> None:
     job = taken(engine, weights_id)
     with transaction(engine) as session:
         assert tenants.used(session, "default").stored_bytes == 1000
-        conversion.ready(session, job, record=RECORD, blob=blob(70))
+        weights.ready(session, job, record=RECORD, blob=blob(70))
     row = rows.weights(engine, weights_id)
     assert (row.state, row.record, row.sha256, row.size, row.lease_expires_at) == ("ready", RECORD, "b" * 64, 70, None)
     with transaction(engine) as session:
@@ -92,7 +92,7 @@ def test_rejected_weights_say_why_and_are_counted(engine: Engine, weights_id: st
     error = {"code": "non_finite", "detail": "blocks.0.conv.weight has 1 values that are NaN or infinite"}
     job = taken(engine, weights_id)
     with transaction(engine) as session:
-        conversion.reject(session, job, error)
+        jobs.fail(session, job, error)
     row = rows.weights(engine, weights_id)
     assert (row.state, row.error, row.sha256) == ("rejected", error, None)
     assert rejected(engine, "non_finite") == 1
@@ -101,13 +101,13 @@ def test_rejected_weights_say_why_and_are_counted(engine: Engine, weights_id: st
 def test_a_stale_epoch_writes_nothing(engine: Engine, weights_id: str) -> None:
     stale = taken(engine, weights_id)
     with transaction(engine) as session:
-        conversion.release(session, stale)
+        jobs.release(session, stale)
     assert taken(engine, weights_id).epoch == 2
-    writes: tuple[Callable[[Session], None], ...] = (
-        lambda session: conversion.renew(session, stale),
-        lambda session: conversion.release(session, stale),
-        lambda session: conversion.reject(session, stale, CRASHED),
-        lambda session: conversion.ready(session, stale, record=RECORD, blob=blob()),
+    writes: tuple[Callable[[Session], object], ...] = (
+        lambda session: jobs.renew(session, stale),
+        lambda session: jobs.release(session, stale),
+        lambda session: jobs.fail(session, stale, CRASHED),
+        lambda session: weights.ready(session, stale, record=RECORD, blob=blob()),
     )
     for write in writes:
         with pytest.raises(StaleLeaseError), transaction(engine) as session:
@@ -120,7 +120,7 @@ def test_crashes_back_off_and_then_reject(engine: Engine, weights_id: str) -> No
     for expected in ("converting", "converting", "rejected"):
         job = taken(engine, weights_id)
         with transaction(engine) as session:
-            state = conversion.crash(session, weights_id, job.epoch, CRASHED, max_crashes=3, back_off=60)
+            state = jobs.crash(session, job, CRASHED, max_crashes=3, back_off=60)
         assert state == expected
         assert rejected(engine, "crashed") == (1 if expected == "rejected" else None)
         assert take(engine, weights_id) is None
@@ -135,7 +135,7 @@ def test_weights_are_deleted_while_they_are_converted(engine: Engine, weights_id
         assert not weights.delete(session, "other", weights_id)
         assert weights.delete(session, "default", weights_id)
     with pytest.raises(StaleLeaseError), transaction(engine) as session:
-        conversion.ready(session, job, record=RECORD, blob=blob())
+        weights.ready(session, job, record=RECORD, blob=blob())
 
 
 def test_a_search_starts_from_the_newest_that_is_ready(engine: Engine) -> None:

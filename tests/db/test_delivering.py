@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine, update
 
-from paretofit.db import delivering, events, reaping, webhooks
+from paretofit.db import events, jobs, reaping, webhooks
 from paretofit.db.engine import transaction
-from paretofit.db.leases import StaleLeaseError
+from paretofit.db.jobs import StaleLeaseError
 from paretofit.db.tables import DeliveryRow
 from tests.db import rows
 
@@ -37,49 +37,50 @@ def read(engine: Engine, delivery_id: str) -> DeliveryRow:
 
 def test_one_worker_has_it(engine: Engine, delivery_id: str) -> None:
     with transaction(engine) as session:
-        job = delivering.claim(session, delivery_id, seconds=60)
+        job = webhooks.claim(session, delivery_id, seconds=60)
         assert job is not None
     assert "whsec" not in repr(job)
     with transaction(engine) as session:
-        assert delivering.claim(session, delivery_id, seconds=60) is None
-        delivering.renew(session, job)
+        assert webhooks.claim(session, delivery_id, seconds=60) is None
+        jobs.renew(session, job)
     with transaction(engine) as session:
-        delivering.delivered(session, job, 200)
+        webhooks.delivered(session, job, 200)
     assert read(engine, delivery_id).state == "delivered"
     with pytest.raises(StaleLeaseError), transaction(engine) as session:
-        delivering.delivered(session, job, 200)
+        webhooks.delivered(session, job, 200)
 
 
 def test_a_lost_attempt_is_made_again(engine: Engine, delivery_id: str) -> None:
     with transaction(engine) as session:
-        job = delivering.claim(session, delivery_id, seconds=60)
+        job = webhooks.claim(session, delivery_id, seconds=60)
         session.execute(update(DeliveryRow).values(lease_expires_at=datetime.now(UTC) - timedelta(seconds=1)))
     assert job is not None
     assert reaping.reap(engine, lease_seconds=0, max_crashes=3, back_off=1) == {delivery_id: "queued"}
     with pytest.raises(StaleLeaseError), transaction(engine) as session:
-        delivering.renew(session, job)
+        jobs.renew(session, job)
     row = read(engine, delivery_id)
     assert (row.attempts, row.error) == (1, reaping.LOST)
     assert rows.wake_ups(engine) == [("deliver", delivery_id)]
 
 
 def test_after_three_days_it_fails(engine: Engine, delivery_id: str) -> None:
-    assert sum(delivering.PAUSES) >= 3 * 86400
+    assert sum(jobs.RETRY_DELAYS) >= 3 * 86400
     pauses = []
     while True:
         with transaction(engine) as session:
             session.execute(update(DeliveryRow).values(run_after=datetime.now(UTC)))
         with transaction(engine) as session:
-            job = delivering.claim(session, delivery_id, seconds=60)
+            job = webhooks.claim(session, delivery_id, seconds=60)
             assert job is not None
         with transaction(engine) as session:
-            state = delivering.crash(session, delivery_id, job.epoch, {"code": "refused", "detail": "500"}, status=500)
+            error = {"code": "refused", "detail": "500"}
+            state = jobs.crash(session, job, error, max_crashes=3, back_off=1, status=500)
         row = read(engine, delivery_id)
         if state == "failed":
             break
         pauses.append(round((row.run_after - datetime.now(UTC)).total_seconds()))
-    assert pauses == pytest.approx(delivering.PAUSES, abs=5)
-    assert (row.attempts, row.status) == (len(delivering.PAUSES) + 1, 500)
+    assert pauses == pytest.approx(jobs.RETRY_DELAYS, abs=5)
+    assert (row.attempts, row.status) == (len(jobs.RETRY_DELAYS) + 1, 500)
 
 
 def test_what_waits_for_a_webhook_that_is_off_fails(engine: Engine, delivery_id: str) -> None:
@@ -88,5 +89,5 @@ def test_what_waits_for_a_webhook_that_is_off_fails(engine: Engine, delivery_id:
         assert webhooks.change(session, "other", webhook, enabled=False) is None
         assert webhooks.change(session, "default", webhook, enabled=False) is not None
     with transaction(engine) as session:
-        assert delivering.claim(session, delivery_id, seconds=60) is None
+        assert webhooks.claim(session, delivery_id, seconds=60) is None
     assert (read(engine, delivery_id).error or {})["code"] == "disabled"

@@ -7,13 +7,12 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Engine, func, select, text
 
-from paretofit.db import exporting, exports, points, reaping
+from paretofit.db import exports, jobs, points, reaping
 from paretofit.db.blobs import Blob
 from paretofit.db.engine import transaction
-from paretofit.db.exporting import ExportJob
-from paretofit.db.exports import Form, FoundExport
+from paretofit.db.exports import ExportJob, Form, FoundExport
 from paretofit.db.ids import new_id
-from paretofit.db.leases import StaleLeaseError
+from paretofit.db.jobs import StaleLeaseError
 from paretofit.db.tables import ArtifactRow, ExportRow, PointRow
 from tests.db import rows
 
@@ -59,7 +58,7 @@ def request(engine: Engine, point_id: str, form: Form = FORM) -> FoundExport:
 
 def claim(engine: Engine, export_id: str) -> ExportJob:
     with transaction(engine) as session:
-        job = exporting.claim(session, export_id, seconds=60)
+        job = exports.claim(session, export_id, seconds=60)
     assert job is not None
     return job
 
@@ -72,7 +71,7 @@ def row(engine: Engine, export_id: str) -> ExportRow:
 def ready(engine: Engine, job: ExportJob) -> None:
     with transaction(engine) as session:
         blob = Blob("c" * 64, 3)
-        exporting.ready(session, job, name="net.onnx", blob=blob, media_type="x/y", parity={"max_abs_diff": 0.0})
+        exports.ready(session, job, name="net.onnx", blob=blob, media_type="x/y", parity={"max_abs_diff": 0.0})
 
 
 def test_the_same_form_is_the_same_export(engine: Engine, point_id: str) -> None:
@@ -103,8 +102,8 @@ def test_ready_makes_the_artifact_of_the_same_id(engine: Engine, point_id: str) 
     job = claim(engine, export_id)
     assert (job.epoch, job.record["key"], job.size) == (1, "net", (32, 32))
     with transaction(engine) as session:
-        assert exporting.claim(session, export_id, seconds=60) is None
-        exporting.renew(session, job)
+        assert exports.claim(session, export_id, seconds=60) is None
+        jobs.renew(session, job)
     ready(engine, job)
     found = request(engine, point_id)
     assert found.row.state == "ready"
@@ -115,7 +114,7 @@ def test_ready_makes_the_artifact_of_the_same_id(engine: Engine, point_id: str) 
 def test_a_failed_one_is_tried_again_when_it_is_asked_for(engine: Engine, point_id: str) -> None:
     export_id = request(engine, point_id).row.id
     with transaction(engine) as session:
-        exporting.fail(session, claim(engine, export_id), ERROR)
+        jobs.fail(session, claim(engine, export_id), ERROR)
     assert row(engine, export_id).error == ERROR
     rows.wake_ups(engine)
     assert request(engine, point_id).row.state == "queued"
@@ -135,7 +134,7 @@ def test_a_lost_worker_writes_nothing(engine: Engine, point_id: str) -> None:
     ready(engine, claim(engine, export_id))
     with pytest.raises(StaleLeaseError):
         ready(engine, lost)
-    for stale in (exporting.renew, exporting.release):
+    for stale in (jobs.renew, jobs.release):
         with pytest.raises(StaleLeaseError), transaction(engine) as session:
             stale(session, lost)
     with transaction(engine) as session:
@@ -148,7 +147,7 @@ def test_one_that_keeps_crashing_fails_with_a_reason(engine: Engine, point_id: s
         job = claim(engine, export_id)
         with transaction(engine) as session:
             error = {"code": "crashed", "detail": "killed"}
-            crashed = exporting.crash(session, export_id, job.epoch, error, max_crashes=2, back_off=0)
+            crashed = jobs.crash(session, job, error, max_crashes=2, back_off=0)
         assert crashed == state
     assert row(engine, export_id).error == {"code": "crashed", "detail": "killed"}
 
@@ -157,7 +156,7 @@ def test_a_drained_one_waits_again(engine: Engine, point_id: str) -> None:
     export_id = request(engine, point_id).row.id
     rows.wake_ups(engine)
     with transaction(engine) as session:
-        exporting.release(session, claim(engine, export_id))
+        jobs.release(session, claim(engine, export_id))
     assert rows.wake_ups(engine) == [("export", export_id)]
     assert (row(engine, export_id).state, row(engine, export_id).crash_count) == ("queued", 0)
 

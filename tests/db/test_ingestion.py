@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from paretofit.db import ingestion
+from paretofit.db import datasets, jobs
+from paretofit.db.datasets import ValidationJob
 from paretofit.db.engine import transaction
-from paretofit.db.ingestion import Ingestion
-from paretofit.db.leases import StaleLeaseError
+from paretofit.db.jobs import StaleLeaseError
 from tests.db import rows
 from tests.db.rows import PROFILE
 from tests.db.test_conversion import rejected
@@ -23,13 +23,13 @@ def dataset_id(engine: Engine) -> str:
     return rows.add_dataset(engine, state="pending", manifest=None, profile=None, options={"seed": 3})
 
 
-def take(engine: Engine, dataset_id: str) -> Ingestion | None:
+def take(engine: Engine, dataset_id: str) -> ValidationJob | None:
     with transaction(engine) as session:
-        return ingestion.claim(session, dataset_id, seconds=60)
+        return datasets.claim(session, dataset_id, seconds=60)
 
 
 def test_one_of_many_claims_wins(engine: Engine, dataset_id: str) -> None:
-    won: list[Ingestion | None] = []
+    won: list[ValidationJob | None] = []
     threads = [threading.Thread(target=lambda: won.append(take(engine, dataset_id))) for _ in range(6)]
     for thread in threads:
         thread.start()
@@ -56,7 +56,7 @@ def test_valid_dataset_is_ready(engine: Engine, dataset_id: str) -> None:
     assert job is not None
     manifest = {"images": {"sha256": "a" * 64, "size": 1}}
     with transaction(engine) as session:
-        ingestion.ready(session, job, manifest=manifest, profile=PROFILE, report={"images": 10})
+        datasets.ready(session, job, manifest=manifest, profile=PROFILE, report={"images": 10})
     row = rows.dataset(engine, dataset_id)
     assert (row.state, row.manifest, row.fingerprint, row.lease_expires_at) == ("ready", manifest, "f", None)
 
@@ -66,7 +66,7 @@ def test_bad_dataset_is_rejected(engine: Engine, dataset_id: str) -> None:
     assert job is not None
     error = {"code": "empty", "detail": "no image"}
     with transaction(engine) as session:
-        ingestion.reject(session, job, error, None)
+        jobs.fail(session, job, error, report=None)
     row = rows.dataset(engine, dataset_id)
     assert (row.state, row.error, row.report) == ("rejected", error, None)
 
@@ -75,15 +75,15 @@ def test_stale_epoch_writes_nothing(engine: Engine, dataset_id: str) -> None:
     stale = take(engine, dataset_id)
     assert stale is not None
     with transaction(engine) as session:
-        ingestion.release(session, stale)
+        jobs.release(session, stale)
     current = take(engine, dataset_id)
     assert current is not None
     assert current.epoch == 2
-    writes: tuple[Callable[[Session], None], ...] = (
-        lambda session: ingestion.renew(session, stale),
-        lambda session: ingestion.release(session, stale),
-        lambda session: ingestion.reject(session, stale, CRASHED, None),
-        lambda session: ingestion.ready(session, stale, manifest={}, profile=PROFILE, report={}),
+    writes: tuple[Callable[[Session], object], ...] = (
+        lambda session: jobs.renew(session, stale),
+        lambda session: jobs.release(session, stale),
+        lambda session: jobs.fail(session, stale, CRASHED, report=None),
+        lambda session: datasets.ready(session, stale, manifest={}, profile=PROFILE, report={}),
     )
     for write in writes:
         with pytest.raises(StaleLeaseError), transaction(engine) as session:
@@ -97,7 +97,7 @@ def test_crashes_back_off_and_then_reject(engine: Engine, dataset_id: str) -> No
         job = take(engine, dataset_id)
         assert job is not None
         with transaction(engine) as session:
-            state = ingestion.crash(session, dataset_id, job.epoch, CRASHED, max_crashes=3, back_off=60)
+            state = jobs.crash(session, job, CRASHED, max_crashes=3, back_off=60)
         assert state == expected
         assert take(engine, dataset_id) is None
         with transaction(engine) as session:

@@ -8,7 +8,8 @@ from sqlalchemy import Engine, select, text, update
 
 from paretofit.db.cancellation import request_cancel
 from paretofit.db.engine import transaction
-from paretofit.db.leases import Lease, StaleLeaseError, asked, assignment, claim, renew
+from paretofit.db.jobs import StaleLeaseError
+from paretofit.db.leases import Lease, asked, assignment, claim, renew
 from paretofit.db.reports import Metric, Report, write
 from paretofit.db.tables import AttemptRow, MetricRow, SearchRow, TrialRow
 from paretofit.db.trials import finish, release

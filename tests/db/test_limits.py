@@ -8,7 +8,8 @@ from sqlalchemy import Engine, select, text, update
 from paretofit.db import limits
 from paretofit.db.cancellation import request_cancel
 from paretofit.db.engine import transaction
-from paretofit.db.leases import Lease, StaleLeaseError, asked, assignment, begin_computing
+from paretofit.db.jobs import StaleLeaseError
+from paretofit.db.leases import Lease, asked, assignment, begin_computing
 from paretofit.db.tables import MetricRow, SearchRow, TrialRow
 from paretofit.db.trials import OUT_OF_MEMORY, crash, finish
 from tests.db import rows

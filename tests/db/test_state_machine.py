@@ -25,11 +25,11 @@ from hypothesis.stateful import (
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
-from paretofit.db import cancellation, leases, planning, reaping, reports, states, steering, trials
+from paretofit.db import cancellation, jobs, leases, planning, reaping, reports, states, steering, trials
 from paretofit.db.engine import transaction
-from paretofit.db.leases import Lease, StaleLeaseError
+from paretofit.db.jobs import DATASETS, WEIGHTS, StaleLeaseError
+from paretofit.db.leases import Lease
 from paretofit.db.tables import AttemptRow, EventRow, SearchRow, TrialRow
-from paretofit.db.transitions import move_dataset, move_weights
 from paretofit.search import failures
 from tests.db import rows
 
@@ -360,8 +360,8 @@ def test_dataset_moves_only_as_drawn(engine: Engine) -> None:
         manifest: dict[str, str] | None = {} if before == "ready" else None
         dataset_id = rows.add_dataset(engine, state=before, manifest=manifest)
         with transaction(engine) as session:
-            moved = move_dataset(session, dataset_id, after, manifest={} if after == "ready" else manifest)
-        assert moved is (after in states.DATASET[before])
+            moved = jobs.move(session, DATASETS, dataset_id, after, manifest={} if after == "ready" else manifest)
+        assert (moved is not None) is (after in states.DATASET[before])
         assert rows.dataset(engine, dataset_id).state == (after if moved else before)
 
 
@@ -371,6 +371,6 @@ def test_weights_move_only_as_drawn(engine: Engine) -> None:
         weights_id = rows.add_weights(engine, state=before)
         given = file if after == "ready" and before != "ready" else {}
         with transaction(engine) as session:
-            moved = move_weights(session, weights_id, after, **given)
-        assert moved is (after in states.WEIGHTS[before])
+            moved = jobs.move(session, WEIGHTS, weights_id, after, **given)
+        assert (moved is not None) is (after in states.WEIGHTS[before])
         assert rows.weights(engine, weights_id).state == (after if moved else before)

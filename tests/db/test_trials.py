@@ -8,7 +8,8 @@ from sqlalchemy import Engine, select
 from paretofit.db import states
 from paretofit.db.cancellation import request_cancel
 from paretofit.db.engine import transaction
-from paretofit.db.leases import Lease, StaleLeaseError
+from paretofit.db.jobs import StaleLeaseError
+from paretofit.db.leases import Lease
 from paretofit.db.tables import AttemptRow, OutboxRow, SearchRow, TrialRow
 from paretofit.db.transitions import move_search, move_trial
 from paretofit.db.trials import Outcome, crash, create, finish, next_due, release
