@@ -13,18 +13,23 @@ nothing more is planned: what fails that often fails for a reason that the next 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Engine, func, select, text, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from paretofit.db import cancellation, limits, search_warnings, states, trials
+from paretofit.db.engine import transaction
+from paretofit.db.outbox import request_advance
 from paretofit.db.tables import PointRow, SearchRow, TrialRow
 from paretofit.db.transitions import lock_search, move_search
 from paretofit.search.failures import keeps_failing
-from paretofit.search.methods.method import TrialRecord
-from paretofit.search.spec import METHODS, RESERVE, ResolvedSpec
+from paretofit.search.methods.method import Plan, TrialRecord
+from paretofit.search.spec import METHODS, RESERVE, Limits, ResolvedSpec
 
 
 class PlanError(RuntimeError):
@@ -35,39 +40,81 @@ class PlanError(RuntimeError):
 
 
 _ACTIVE: Final = frozenset({"queued", "running"})
+_LOCK_SECONDS: Final = 600.0
 
 
-def advance(session: Session, search_id: str) -> None:
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """What a plan is computed from: a search as it was when `prepare` read it."""
+
+    search_id: str
+    method: str
+    spec: dict[str, Any]
+    limits: dict[str, Any]
+    history: Sequence[TrialRecord]
+
+    def plan(self) -> Plan:
+        """Ask the method. Raises PlanError if its plan raises."""
+        try:
+            spec = ResolvedSpec.model_validate(self.spec | {"limits": self.limits})
+            return METHODS[self.method].plan(spec, self.history)
+        except Exception as error:  # A method is a plug-in: whatever it raises is this search's problem.
+            raise PlanError(self.method, error) from error
+
+
+def advance(engine: Engine, search_id: str) -> None:
     """Plan a search's next trials, or end it. Idempotent: without news since the last time it does nothing.
 
-    Raises PlanError if the method's plan raises.
+    The plan runs outside any transaction, however long it takes. If another process is planning the search, this one
+    leaves it to that: its `commit` sees the news. Raises PlanError if the method's plan raises.
     """
-    search = lock_search(session, search_id)
-    if search is None or search.state in states.terminal(states.SEARCH) or not search.advance_wanted:
+    with transaction(engine) as session:
+        request = prepare(session, search_id)
+    if request is None:
         return
-    if search.pause_requested and not search.cancel_requested:
+    with _planning_lock(engine, search_id) as is_held:
+        if not is_held:
+            return
+        plan = request.plan()
+    # The lock is released before, so whoever finds it held asked for something that this commit sees.
+    with transaction(engine) as session:
+        commit(session, request, plan)
+
+
+def prepare(session: Session, search_id: str) -> PlanRequest | None:
+    """What a search's next plan needs; None if there is nothing to plan. What needs no plan is done: a cancel is
+    settled, limits are enforced, and a search that plans nothing more ends with its last trial.
+
+    The search keeps `advance_wanted` until `commit`, so a plan whose process is killed is asked for again.
+    """
+    found = _plannable(session, search_id)
+    if found is None:
+        return None
+    search, history = found
+    return PlanRequest(search_id, search.method, search.spec, search.limits, history)
+
+
+def commit(session: Session, request: PlanRequest, plan: Plan) -> None:
+    """Queue a plan's trials within the limits, or end the search if nothing follows and no trial is under way.
+
+    Compare-and-set: if trials were planned or the limits were changed since `prepare`, the plan is dropped and planning
+    is requested again. A search that was cancelled, paused or ended meanwhile is left as it is.
+    """
+    found = _plannable(session, request.search_id)
+    if found is None:
         return
-    session.execute(
-        update(SearchRow)
-        .where(SearchRow.id == search_id)
-        .values(advance_wanted=False)
-        .execution_options(synchronize_session=False)
-    )
-    if search.cancel_requested:
-        cancellation.settle(session, search)
+    search, history = found
+    if len(history) != len(request.history) or search.limits != request.limits:
+        request_advance(session, search.id)
         return
-    history = _history(session, search_id)
-    stop_reason = limits.reached(session, search)
-    if stop_reason is not None:
-        cancellation.cancel_queued(session, search_id)
-        history = _history(session, search_id)
-    else:
-        history = _within_max_trials(session, search, history)
     active = sum(record.state in _ACTIVE for record in history)
-    if stop_reason is None and not keeps_failing(record.state for record in history):
-        stop_reason, planned = _plan(session, search, history, active)
-        active += planned
-    if active == 0:
+    stop_reason, planned = _queue(session, search, history, plan, active)
+    if _ended(history) != _ended(request.history):
+        # The plan knew nothing of the trials that ended meanwhile.
+        request_advance(session, search.id)
+        return
+    _settle_advance(session, search.id)
+    if active + planned == 0:
         _close(session, search, history, stop_reason)
 
 
@@ -86,22 +133,79 @@ def fail(session: Session, search_id: str, error: PlanError) -> None:
         move_search(session, search_id, "failed", data={"error": reason}, error=reason)
 
 
-def _plan(session: Session, search: SearchRow, history: Sequence[TrialRecord], active: int) -> tuple[str | None, int]:
-    """Queue what the method wants, within the limits; returns the limit that kept it from more, and how many."""
-    try:
-        spec = ResolvedSpec.model_validate(search.spec | {"limits": search.limits})
-        plan = METHODS[search.method].plan(spec, history)
-    except Exception as error:  # A method is a plug-in: whatever it raises is this search's problem.
-        raise PlanError(search.method, error) from error
+@contextmanager
+def _planning_lock(engine: Engine, search_id: str) -> Iterator[bool]:
+    """Whether this process alone plans the search: a lock of PostgreSQL's session, without a transaction, so it ends
+    with the process. It only saves work, `commit` decides; so it also ends if a process is stopped for long."""
+    key = func.hashtextextended(search_id, 0)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        if not connection.scalar(select(func.pg_try_advisory_lock(key))):
+            yield False
+            return
+        try:
+            connection.execute(text(f"SET idle_session_timeout = {_LOCK_SECONDS * 1000:.0f}"))
+            yield True
+        finally:
+            try:
+                connection.execute(text("RESET idle_session_timeout"))
+                connection.execute(select(func.pg_advisory_unlock(key)))
+            except DBAPIError:
+                connection.invalidate()
+
+
+def _plannable(session: Session, search_id: str) -> tuple[SearchRow, list[TrialRecord]] | None:
+    """A locked search and its history, if it wants a plan; does all that needs none."""
+    search = lock_search(session, search_id)
+    if search is None or search.state in states.terminal(states.SEARCH) or not search.advance_wanted:
+        return None
+    if search.cancel_requested:
+        _settle_advance(session, search_id)
+        cancellation.settle(session, search)
+        return None
+    if search.pause_requested:
+        return None
+    history = _history(session, search_id)
+    stop_reason = limits.reached(session, search)
+    if stop_reason is not None:
+        cancellation.cancel_queued(session, search_id)
+        history = _history(session, search_id)
+    else:
+        history = _within_max_trials(session, search, history)
+        if not keeps_failing(record.state for record in history):
+            return search, history
+    _settle_advance(session, search_id)
+    if not any(record.state in _ACTIVE for record in history):
+        _close(session, search, history, stop_reason)
+    return None
+
+
+def _settle_advance(session: Session, search_id: str) -> None:
+    session.execute(
+        update(SearchRow)
+        .where(SearchRow.id == search_id)
+        .values(advance_wanted=False)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _ended(history: Sequence[TrialRecord]) -> list[tuple[int, str]]:
+    return [(record.number, record.state) for record in history if record.state not in _ACTIVE]
+
+
+def _queue(
+    session: Session, search: SearchRow, history: Sequence[TrialRecord], plan: Plan, active: int
+) -> tuple[str | None, int]:
+    """Queue a plan's trials within the limits; returns the limit that kept it from more, and how many."""
+    bounds = Limits.model_validate(search.limits)
     wanted = list(plan.trials)
     stop_reason: str | None = plan.stop_reason if plan.done else None
-    if (most := spec.limits.max_trials) is not None:
+    if (most := bounds.max_trials) is not None:
         within = wanted[: max(most - len(history), 0)]
         if len(within) < len(wanted) or any(record.state == "cancelled" for record in history[most:]):
             stop_reason = "max_trials"
         wanted = within
-    if spec.limits.max_parallel_trials is not None:
-        wanted = wanted[: max(spec.limits.max_parallel_trials - active, 0)]
+    if bounds.max_parallel_trials is not None:
+        wanted = wanted[: max(bounds.max_parallel_trials - active, 0)]
     for number, new in enumerate(wanted, start=len(history)):
         trials.create(session, search, number, new)
     return stop_reason, len(wanted)

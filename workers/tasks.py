@@ -23,8 +23,7 @@ def advance(search_id: str) -> None:
     engine = runtime().engine
     with structlog.contextvars.bound_contextvars(search=search_id):
         try:
-            with transaction(engine) as session:
-                planning.advance(session, search_id)
+            planning.advance(engine, search_id)
         except planning.PlanError as error:
             _log.exception("plan failed")
             with transaction(engine) as session:

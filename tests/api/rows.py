@@ -77,8 +77,7 @@ def end(engine: Engine, search_id: str) -> None:
     """Have the planner end a search that runs nothing, by a time limit that it has met."""
     began = datetime.now(UTC) - timedelta(hours=1)
     set_search(engine, search_id, limits={"max_wall_seconds": 1}, started_at=began, advance_wanted=True)
-    with transaction(engine) as session:
-        planning.advance(session, search_id)
+    planning.advance(engine, search_id)
 
 
 def trial(engine: Engine, search_id: str, number: int = 0, **changes: Any) -> str:

@@ -60,8 +60,7 @@ def test_the_first_trial_gets_the_weights_and_keeps_them(http: httpx.Client, sto
     with transaction(stored) as session:
         # Whatever becomes of where they came from.
         session.delete(session.get_one(SearchRow, session.get_one(PointRow, point_id).search_id))
-    with transaction(stored) as session:
-        advance(session, search_id)
+    advance(stored, search_id)
     [trial] = http.get(f"/v1/searches/{search_id}/trials").json()["data"]
     assert trial["params"]["config"]["mode"] == "autotl"
     assert {"trial": None, "artifact": "initial.safetensors"} in trial["inputs"].values()
@@ -109,8 +108,7 @@ def test_a_search_starts_from_weights_and_keeps_them(http: httpx.Client, stored:
     assert spec["start"]["licence"] == workers.RECORD["licence"]
     assert (spec["method"]["family"], spec["method"]["base_width"]) == ("fd_mobilenet", 0.25)
     assert http.delete(f"/v1/weights/{weights_id}").status_code == 204
-    with transaction(stored) as session:
-        advance(session, search_id)
+    advance(stored, search_id)
     trial = next(trial for trial in http.get(f"/v1/searches/{search_id}/trials").json()["data"] if trial["inputs"])
     lease = workers.take(stored, trial["id"])
     with transaction(stored) as session:

@@ -106,8 +106,7 @@ def add_search(
 
 def plan(engine: Engine, search_id: str) -> list[str]:
     """Advance a search; the ids of its trials in their order."""
-    with transaction(engine) as session:
-        advance(session, search_id)
+    advance(engine, search_id)
     return [row.id for row in trials(engine, search_id)]
 
 

@@ -162,8 +162,8 @@ def test_time_limits_end_the_search(engine: Engine, limit: str, past: str) -> No
 
 def test_plan_that_raises_fails_the_search_when_nothing_runs(engine: Engine) -> None:
     search_id = rows.add_search(engine, labels={"fail": "yes"})
-    with pytest.raises(planning.PlanError) as raised, transaction(engine) as session:
-        planning.advance(session, search_id)
+    with pytest.raises(planning.PlanError) as raised:
+        planning.advance(engine, search_id)
     assert rows.search(engine, search_id).advance_wanted
     with transaction(engine) as session:
         planning.fail(session, search_id, raised.value)

@@ -146,8 +146,7 @@ class SearchMachine(RuleBasedStateMachine):
 
     @rule()
     def advance(self) -> None:
-        with transaction(self.engine) as session:
-            planning.advance(session, self.search_id)
+        planning.advance(self.engine, self.search_id)
         self.model.advance()
 
     @precondition(lambda self: self.model.trials and not self.model.is_over)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from paretofit.search.methods.method import NewTrial, Plan, TrialRecord
 from paretofit.search.spec import ResolvedSpec
@@ -11,8 +13,13 @@ from paretofit.search.spec import ResolvedSpec
 def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
     """Queue trials until `trials` (default 1) were planned, `at_once` (default all) of them under way at a time.
 
-    Label `fail`: raise. Label `retry`: plan one more for every one that failed.
+    Label `fail`: raise. Label `retry`: plan one more for every one that failed. Label `calls`: a file that gets a byte
+    at each call. Label `seconds`: how long it takes.
     """
+    if "calls" in spec.labels:
+        with Path(spec.labels["calls"]).open("ab") as file:
+            file.write(b".")
+    time.sleep(float(spec.labels.get("seconds", 0)))
     if "fail" in spec.labels:
         raise ZeroDivisionError("this plan always fails")
     failed = sum(record.state == "failed" for record in history) if "retry" in spec.labels else 0

@@ -1,0 +1,170 @@
+"""A plan runs outside any transaction: it may take longer than the database lets a transaction idle, and whatever
+happens to the search meanwhile comes first."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from paretofit.db import cancellation, outbox, planning, reports, steering
+from paretofit.db.engine import connect, transaction
+from paretofit.db.leases import Lease
+from paretofit.db.trials import finish
+from tests.db import rows
+
+pytestmark = pytest.mark.usefixtures("scripted")
+
+PLAN_SECONDS = 2.0
+POINT = {"key": "k", "role": "candidate", "metrics": {"selection_top1": 0.5}}
+
+
+@pytest.fixture
+def impatient(engine: Engine) -> Iterator[Engine]:
+    """An engine whose transactions may idle and wait for locks for less than a plan takes."""
+    impatient = connect(
+        engine.url.render_as_string(hide_password=False), idle_seconds=PLAN_SECONDS / 4, lock_seconds=PLAN_SECONDS / 4
+    )
+    yield impatient
+    impatient.dispose()
+
+
+def add(engine: Engine, calls: Path, **labels: str) -> str:
+    return rows.add_search(engine, labels={"seconds": str(PLAN_SECONDS), "calls": str(calls), **labels})
+
+
+@contextmanager
+def planned(engine: Engine, search_id: str, calls: Path) -> Iterator[None]:
+    """The block runs while the method plans; at its end the plan is committed or dropped."""
+    before = len(calls.read_bytes()) if calls.exists() else 0
+    failed: list[BaseException] = []
+
+    def advance() -> None:
+        try:
+            planning.advance(engine, search_id)
+        except BaseException as error:
+            failed.append(error)
+            raise
+
+    thread = threading.Thread(target=advance)
+    thread.start()
+    deadline = time.monotonic() + 30
+    while not calls.exists() or len(calls.read_bytes()) == before:
+        assert time.monotonic() < deadline, failed
+        time.sleep(0.01)
+    yield
+    assert thread.is_alive(), "the plan ended before the block: this shows nothing"
+    thread.join()
+    assert not failed
+
+
+def started(engine: Engine, search_id: str) -> Lease:
+    """The search's first trial, running."""
+    lease = rows.take(engine, rows.plan(engine, search_id)[0])
+    rows.wake_ups(engine)
+    return lease
+
+
+def test_a_plan_longer_than_the_idle_timeout_is_committed(impatient: Engine, tmp_path: Path) -> None:
+    search_id = add(impatient, tmp_path / "calls", trials="2")
+    with planned(impatient, search_id, tmp_path / "calls"):
+        pass
+    assert len(rows.trials(impatient, search_id)) == 2
+    assert not rows.search(impatient, search_id).advance_wanted
+
+
+def test_reports_are_written_during_a_plan(impatient: Engine, tmp_path: Path) -> None:
+    search_id = add(impatient, tmp_path / "calls", trials="3", at_once="1")
+    lease = started(impatient, search_id)
+    with transaction(impatient) as session:
+        steering.set_limits(session, search_id, {"max_trials": 9})
+    with planned(impatient, search_id, tmp_path / "calls"), transaction(impatient) as session:
+        reports.write(session, lease, reports.Report(points=[POINT], progress=0.5))
+    assert rows.trial(impatient, lease.trial_id).progress == 0.5
+    assert rows.event_types(impatient, search_id)[-1] == "front.updated"
+    assert not rows.search(impatient, search_id).advance_wanted
+
+
+def test_concurrent_advances_plan_once(impatient: Engine, tmp_path: Path) -> None:
+    search_id = add(impatient, tmp_path / "calls", trials="2")
+    with planned(impatient, search_id, tmp_path / "calls"):
+        planning.advance(impatient, search_id)
+        assert rows.trials(impatient, search_id) == []
+    assert [trial.number for trial in rows.trials(impatient, search_id)] == [0, 1]
+    assert (tmp_path / "calls").read_bytes() == b"."
+
+
+def test_of_two_plans_the_second_one_is_dropped(engine: Engine) -> None:
+    search_id = rows.add_search(engine, labels={"trials": "4", "at_once": "2"})
+    with transaction(engine) as session:
+        first = planning.prepare(session, search_id)
+    with transaction(engine) as session:
+        second = planning.prepare(session, search_id)
+    assert first is not None
+    assert second is not None
+    with transaction(engine) as session:
+        planning.commit(session, first, first.plan())
+    with transaction(engine) as session:
+        outbox.request_advance(session, search_id)
+    rows.wake_ups(engine)
+    with transaction(engine) as session:
+        planning.commit(session, second, second.plan())
+    assert [trial.number for trial in rows.trials(engine, search_id)] == [0, 1]
+    assert rows.search(engine, search_id).advance_wanted
+    assert rows.wake_ups(engine) == [("advance", search_id)]
+
+
+def test_a_cancel_during_a_plan_wins(impatient: Engine, tmp_path: Path) -> None:
+    search_id = add(impatient, tmp_path / "calls", trials="2")
+    with planned(impatient, search_id, tmp_path / "calls"), transaction(impatient) as session:
+        assert cancellation.request_cancel(session, search_id)
+    assert rows.search(impatient, search_id).state == "cancelled"
+    assert rows.trials(impatient, search_id) == []
+    assert rows.event_types(impatient, search_id)[-1] == "search.cancelled"
+
+
+def test_a_pause_during_a_plan_wins_until_the_search_is_resumed(impatient: Engine, tmp_path: Path) -> None:
+    search_id = add(impatient, tmp_path / "calls", trials="2")
+    with planned(impatient, search_id, tmp_path / "calls"), transaction(impatient) as session:
+        assert steering.request_pause(session, search_id)
+    assert (rows.search(impatient, search_id).state, rows.trials(impatient, search_id)) == ("paused", [])
+    with transaction(impatient) as session:
+        assert steering.resume(session, search_id)
+    assert len(rows.plan(impatient, search_id)) == 2
+
+
+def test_limits_changed_during_a_plan_drop_it(impatient: Engine, tmp_path: Path) -> None:
+    search_id = add(impatient, tmp_path / "calls", trials="2")
+    rows.wake_ups(impatient)
+    with planned(impatient, search_id, tmp_path / "calls"), transaction(impatient) as session:
+        assert steering.set_limits(session, search_id, {"max_trials": 1})
+    assert rows.trials(impatient, search_id) == []
+    assert set(rows.wake_ups(impatient)) == {("advance", search_id)}
+    assert len(rows.plan(impatient, search_id)) == 1
+
+
+def test_a_trial_that_ends_during_a_plan_is_planned_for_again(impatient: Engine, tmp_path: Path) -> None:
+    """Its end would have closed the search, or brought one more trial: the plan that runs has not seen it."""
+    search_id = add(impatient, tmp_path / "calls", trials="1", retry="yes")
+    lease = started(impatient, search_id)
+    with transaction(impatient) as session:
+        steering.set_limits(session, search_id, {"max_trials": 9})
+    with planned(impatient, search_id, tmp_path / "calls"), transaction(impatient) as session:
+        finish(session, lease, "failed", error={"code": "error", "detail": "bad"})
+    search = rows.search(impatient, search_id)
+    assert (search.state, search.advance_wanted) == ("running", True)
+    assert ("advance", search_id) in rows.wake_ups(impatient)
+    assert len(rows.plan(impatient, search_id)) == 2
+
+
+def test_a_planner_that_is_killed_leaves_the_search_to_another(engine: Engine) -> None:
+    search_id = rows.add_search(engine)
+    with transaction(engine) as session:
+        assert planning.prepare(session, search_id) is not None
+    assert rows.search(engine, search_id).advance_wanted
+    assert len(rows.plan(engine, search_id)) == 1
