@@ -1,35 +1,44 @@
-"""What a key may be allowed to do, and what a request needs."""
+"""Authorization: every route of the API declares the scope that its caller needs."""
 
 from __future__ import annotations
 
-import re
-from typing import Final
+from typing import Any, Final
 
+from fastapi import Request, Security
+from fastapi.routing import RouteContext
+from fastapi.security import SecurityScopes
+
+from paretofit.api.principal import Principal
+from paretofit.api.problems import ForbiddenError
 from paretofit.api.schemas.access import Scope
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
 
-_COMPUTES: Final = re.compile(r"/v1/searches/(estimate|[^/]+/front/select)")
-_OWN: Final = frozenset({"session"})
-_MANAGED: Final = frozenset({"api-keys", "webhooks", "audit"})
-_SERVICE: Final = frozenset({"tenants"})
+
+def requires(*scopes: Scope) -> Any:
+    """A route's dependency: its caller needs these scopes; without any, every caller with a valid key may call it."""
+    return Security(_authorize, scopes=scopes)
 
 
-def guarded(path: str) -> bool:
+def requires_auth(path: str) -> bool:
     """Whether a request needs a key, where keys are needed at all."""
     return path == "/v1" or path.startswith("/v1/") or path == "/metrics"
 
 
-def needed(method: str, path: str) -> Scope | None:
-    """The scope that a guarded request needs; None: any key will do."""
-    if path == "/metrics":
-        return "metrics"
-    resource = path.split("/")[2] if path.count("/") > 1 else ""
-    if resource in _OWN:
-        return None
-    if resource in _SERVICE:
-        return "admin"
-    if resource in _MANAGED:
-        return "manage"
-    return "read" if method in SAFE or _COMPUTES.fullmatch(path) else "write"
+def required_scopes(route: RouteContext) -> list[str]:
+    """What a route declares by `requires`. Raises LookupError if it declares nothing."""
+    for dependency in route.dependencies:
+        if dependency.dependency is _authorize:
+            return list(dependency.scopes)
+    raise LookupError(f"{route.path} declares no scope: add dependencies=[requires(...)]")
+
+
+async def _authorize(request: Request, required: SecurityScopes) -> None:
+    """Raises ForbiddenError."""
+    principal: Principal = request.scope["state"]["principal"]
+    for scope in required.scopes:
+        if scope not in principal.scopes:
+            raise ForbiddenError(
+                f"this needs a key with the scope {scope!r}", needed=scope, scopes=sorted(principal.scopes)
+            )

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import RouteContext, iter_route_contexts
 
 from paretofit.api import access, problems
 from paretofit.api.audit_log import AuditLog
@@ -59,7 +60,8 @@ _CONNECTIONS = 10
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The application on these settings, by default the process's own.
 
-    Raises ValueError for an address that needs an API key, RuntimeError without a database.
+    Raises ValueError for an address that needs an API key, RuntimeError without a database, LookupError for a route
+    without a scope.
     """
     settings = settings or get_settings()
     require_key_beyond_loopback(settings)
@@ -119,6 +121,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(figures.router)
     app.include_router(reference.router)
     app.include_router(pages.router)
+    for route in iter_route_contexts(app.routes):
+        if access.requires_auth(route.path or ""):
+            access.required_scopes(route)
     problems.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(Guard, settings=settings, authenticate=authenticate, rates=rates)
@@ -156,17 +161,17 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             },
             "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "A browser that signed in."},
         }
-        for path, methods in document["paths"].items():
-            for method, operation in methods.items():
-                operation["security"] = _security(method.upper(), path)
+        for route in iter_route_contexts(app.routes):
+            for method in route.methods or ():
+                if (operation := document["paths"].get(route.path, {}).get(method.lower())) is not None:
+                    operation["security"] = _security(route)
         app.openapi_schema = document
     return app.openapi_schema
 
 
-def _security(method: str, path: str) -> list[dict[str, list[str]]]:
+def _security(route: RouteContext) -> list[dict[str, list[str]]]:
     """What an operation needs, as OpenAPI says it. Where no bootstrap key is set nothing is needed."""
-    if not access.guarded(path):
+    if not access.requires_auth(route.path or ""):
         return [{}]
-    scope = access.needed(method, path)
-    scopes: list[str] = [] if scope is None else [scope]
+    scopes = access.required_scopes(route)
     return [{}, {"key": scopes}, {"session": scopes}]

@@ -40,8 +40,8 @@ class Guard:
     """Refuses what is not for this service, before anything of it is read.
 
     Without a bootstrap key it answers for loopback's own names only, so that no web page reaches it under a name that
-    was made to resolve there. With one, every `/v1` route needs a key or a session, with the scope that
-    `paretofit.api.access` says. No page of another origin changes anything.
+    was made to resolve there. With one, every `/v1` route needs a key or a session; the route declares with which scope
+    (`paretofit.api.access`). No page of another origin changes anything.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, authenticate: Authenticator, rates: Rates) -> None:
@@ -67,18 +67,11 @@ class Guard:
             _check_origin(headers)
         if "\0" in path:
             raise problems.NotFoundError("no resource has a NUL in its name")
-        if not access.guarded(path):
+        if not access.requires_auth(path):
             return
         principal = await run_in_threadpool(self._who, scope, headers)
         if principal.by_cookie and method not in access.SAFE and not _of_the_same_origin(headers):
             raise problems.CrossOriginError("a session changes things from the service's own pages only: use a key")
-        scope_needed = access.needed(method, path)
-        if scope_needed is not None and scope_needed not in principal.scopes:
-            raise problems.ForbiddenError(
-                f"this needs a key with the scope {scope_needed!r}",
-                needed=scope_needed,
-                scopes=sorted(principal.scopes),
-            )
 
     def _who(self, scope: Scope, headers: Headers) -> Principal:
         try:

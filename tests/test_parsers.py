@@ -15,13 +15,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from fastapi.routing import RouteContext, iter_route_contexts
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
+from starlette.routing import Match
 
 from paretofit.api import access, idempotency, paging, pointers, ranges
+from paretofit.api.app import create_app
 from paretofit.api.binding import is_loopback
 from paretofit.api.changes import CloneChanges, SearchChanges
 from paretofit.api.principal import _digest
@@ -34,6 +37,7 @@ from paretofit.api.uploads import Part
 from paretofit.client.numbers import parse_quantity, parse_seconds
 from paretofit.client.sse import Parser
 from paretofit.core import http as outbound
+from paretofit.core.settings import Settings
 from paretofit.db import keys
 from paretofit.db.keyset import Keyset
 from paretofit.models.architecture import Architecture
@@ -53,6 +57,18 @@ JSON = st.recursive(
     max_leaves=12,
 )
 LATIN = st.text(st.characters(codec="latin-1", exclude_characters="\r\n\0"), max_size=80)
+
+
+@pytest.fixture(scope="module")
+def api_routes(tmp_path_factory: pytest.TempPathFactory) -> list[RouteContext]:
+    """The routes that need a key where keys are needed at all. Nothing is connected to before the first request."""
+    settings = Settings(
+        home=tmp_path_factory.mktemp("api"),
+        database_url="postgresql://localhost/none",
+        redis_url="redis://localhost/0",
+    )
+    routes = iter_route_contexts(create_app(settings).routes)
+    return [route for route in routes if (route.path or "").startswith(("/v1", "/metrics"))]
 
 
 @effort(100)
@@ -78,13 +94,25 @@ def test_hosts_and_origins(text: str) -> None:
 @effort(200)
 @given(st.sampled_from(["GET", "POST", "PATCH", "BREW"]), st.text(max_size=60).map(lambda text: f"/{text}"))
 @example("POST", "/v1")
+@example("GET", "/v1/searches")
 @example("POST", "/v1/searches/x/front/select/")
 @example("POST", "/v1//searches/estimate")
-def test_every_path_needs_a_scope(method: str, path: str) -> None:
-    if access.guarded(path) and path.split("/")[2:3] != ["session"]:
-        needed = access.needed(method, path)
-        assert needed is not None
-        assert method == "GET" or needed != "read" or path.endswith(("/estimate", "/front/select"))
+def test_every_path_that_reaches_the_api_needs_a_key(api_routes: list[RouteContext], method: str, path: str) -> None:
+    asked = {"type": "http", "method": method, "path": path, "headers": []}
+    for route in api_routes:
+        if route.matches(asked)[0] is not Match.NONE:
+            assert access.requires_auth(path)
+
+
+def test_no_change_needs_less_than_the_scope_write(api_routes: list[RouteContext]) -> None:
+    for route in api_routes:
+        scopes, path = access.required_scopes(route), route.path or ""
+        if path == "/v1/session":
+            assert scopes == []
+        elif set(route.methods or ()) <= access.SAFE or path.endswith(("/estimate", "/front/select")):
+            assert scopes
+        else:
+            assert set(scopes) & {"write", "manage", "admin"}
 
 
 @effort(200)

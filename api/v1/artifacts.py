@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from paretofit.api import downloads, problems
+from paretofit.api.access import requires
 from paretofit.api.lookup import found_artifact
 from paretofit.api.schemas.artifacts import Artifact
 from paretofit.api.security import Tenant
@@ -32,6 +33,7 @@ def artifact(row: ArtifactRow) -> Artifact:
 
 @router.get(
     "/{artifact_id}",
+    dependencies=[requires("read")],
     operation_id="get_artifact",
     responses=problems.responses(problems.NotFoundError, problems.ArtifactNotReadyError),
 )
@@ -42,6 +44,7 @@ def read(artifact_id: str, session: Db, tenant: Tenant) -> Artifact:
 
 @router.get(
     "/{artifact_id}/content",
+    dependencies=[requires("read")],
     operation_id="download_artifact",
     response_class=StreamingResponse,
     responses={
@@ -54,7 +57,7 @@ def read(artifact_id: str, session: Db, tenant: Tenant) -> Artifact:
         ),
     },
 )
-@router.head("/{artifact_id}/content", include_in_schema=False)
+@router.head("/{artifact_id}/content", dependencies=[requires("read")], include_in_schema=False)
 def download(artifact_id: str, request: Request, tenant: Tenant, service: Service) -> Response:
     """The file, or one range of it. A whole download is verified: one that is damaged never arrives complete."""
     with transaction(service.engine) as session:

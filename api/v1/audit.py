@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from paretofit.api import paging, problems
+from paretofit.api.access import requires
 from paretofit.api.schemas.access import AuditEntry
 from paretofit.api.schemas.pages import Page
 from paretofit.api.security import Tenant
@@ -14,7 +15,7 @@ from paretofit.db import audit
 router = APIRouter(prefix="/audit", tags=["access"])
 
 
-@router.get("", operation_id="list_audit_entries", responses=problems.responses())
+@router.get("", dependencies=[requires("manage")], operation_id="list_audit_entries", responses=problems.responses())
 def read_list(session: Db, tenant: Tenant, limit: paging.Limit = 50, cursor: paging.Cursor = None) -> Page[AuditEntry]:
     """Who asked for which change and what was answered, the latest first."""
     before = None if cursor is None else paging.position(cursor, start=0)

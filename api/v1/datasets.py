@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from paretofit.api import paging, problems, quotas, sources
+from paretofit.api.access import requires
 from paretofit.api.idempotency import IdempotentOnce, answer
 from paretofit.api.receiving import Receiver
 from paretofit.api.schemas.datasets import Dataset, DatasetState
@@ -27,6 +28,7 @@ router = APIRouter(prefix="/datasets", tags=["datasets"])
 
 @router.post(
     "",
+    dependencies=[requires("write")],
     operation_id="create_dataset",
     status_code=201,
     response_model=Dataset,
@@ -45,7 +47,7 @@ def create(spec: DatasetSpec, tenant: Tenant, service: Service, once: Idempotent
     return once(effect)
 
 
-@router.get("", operation_id="list_datasets", responses=problems.responses())
+@router.get("", dependencies=[requires("read")], operation_id="list_datasets", responses=problems.responses())
 def read_list(
     session: Db,
     tenant: Tenant,
@@ -59,7 +61,12 @@ def read_list(
     return paging.newest_first(rows, limit, lambda row: _dataset(row, service, report=None))
 
 
-@router.get("/{dataset_id}", operation_id="get_dataset", responses=problems.responses(problems.NotFoundError))
+@router.get(
+    "/{dataset_id}",
+    dependencies=[requires("read")],
+    operation_id="get_dataset",
+    responses=problems.responses(problems.NotFoundError),
+)
 def read(dataset_id: str, session: Db, tenant: Tenant, service: Service) -> Dataset:
     """A dataset: its state, and what validation found."""
     return _dataset(_found(session, tenant, dataset_id), service)
@@ -67,6 +74,7 @@ def read(dataset_id: str, session: Db, tenant: Tenant, service: Service) -> Data
 
 @router.put(
     "/{dataset_id}/content",
+    dependencies=[requires("write")],
     operation_id="upload_dataset",
     openapi_extra={
         "requestBody": {
@@ -102,6 +110,7 @@ async def upload(
 
 @router.delete(
     "/{dataset_id}",
+    dependencies=[requires("write")],
     operation_id="delete_dataset",
     status_code=204,
     responses=problems.responses(problems.NotFoundError, problems.DatasetInUseError),

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 
 from paretofit.api import paging, problems
+from paretofit.api.access import requires
 from paretofit.api.lookup import found_search
 from paretofit.api.schemas.events import Event
 from paretofit.api.schemas.pages import Page
@@ -46,7 +47,7 @@ async def _place(request: Request, caller: Caller, service: Service) -> AsyncIte
     "/searches/{search_id}/events",
     operation_id="get_events",
     response_model=Page[Event],
-    dependencies=[Depends(_place)],
+    dependencies=[requires("read"), Depends(_place)],
     responses={
         200: {"content": {_STREAM: {"schema": {"type": "string"}}}},
         **problems.responses(problems.NotFoundError),

@@ -10,6 +10,7 @@ from fastapi.responses import PlainTextResponse
 from sqlalchemy.orm import Session
 
 from paretofit.api import problems, quotas
+from paretofit.api.access import requires
 from paretofit.api.idempotency import IdempotentOnce, answer
 from paretofit.api.lookup import found_export, found_point, found_search
 from paretofit.api.schemas.exports import MAX_SIDE, Export, ExportForm, ExportList, ExportRequest
@@ -32,6 +33,7 @@ _SECONDS = "2"
 
 @router.post(
     "/points/{point_id}/exports",
+    dependencies=[requires("write")],
     operation_id="create_export",
     status_code=202,
     response_model=Export,
@@ -62,7 +64,10 @@ def create(point_id: str, wanted: ExportRequest, tenant: Tenant, service: Servic
 
 
 @router.get(
-    "/points/{point_id}/exports", operation_id="list_exports", responses=problems.responses(problems.NotFoundError)
+    "/points/{point_id}/exports",
+    dependencies=[requires("read")],
+    operation_id="list_exports",
+    responses=problems.responses(problems.NotFoundError),
 )
 def read_list(point_id: str, session: Db, tenant: Tenant) -> ExportList:
     """The exports of a point, oldest first."""
@@ -70,7 +75,12 @@ def read_list(point_id: str, session: Db, tenant: Tenant) -> ExportList:
     return ExportList(data=[_export(found, point) for found in exports.of_point(session, point_id)])
 
 
-@router.get("/exports/{export_id}", operation_id="get_export", responses=problems.responses(problems.NotFoundError))
+@router.get(
+    "/exports/{export_id}",
+    dependencies=[requires("read")],
+    operation_id="get_export",
+    responses=problems.responses(problems.NotFoundError),
+)
 def read(export_id: str, session: Db, tenant: Tenant) -> Export:
     """An export: its state, and what came of it."""
     found = found_export(session, tenant, export_id)
@@ -79,6 +89,7 @@ def read(export_id: str, session: Db, tenant: Tenant) -> Export:
 
 @router.get(
     "/points/{point_id}/card",
+    dependencies=[requires("read")],
     operation_id="get_model_card",
     response_class=PlainTextResponse,
     responses={

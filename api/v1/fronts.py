@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.orm import Session
 
 from paretofit.api import fronts, problems, ranges
+from paretofit.api.access import requires
 from paretofit.api.fronts import Box, Found, KeyedBound
 from paretofit.api.idempotency import IdempotentOnce, answer
 from paretofit.api.lookup import found_search
@@ -29,6 +30,7 @@ router = APIRouter(prefix="/searches/{search_id}/front", tags=["fronts"])
 
 @router.get(
     "",
+    dependencies=[requires("read")],
     operation_id="get_front",
     response_model=Front,
     responses={304: {"description": "It has not changed."}, **problems.responses(problems.NotFoundError)},
@@ -82,6 +84,7 @@ def read(
 
 @router.post(
     "/select",
+    dependencies=[requires("read")],
     operation_id="select_point",
     response_model=FrontPoint,
     responses=problems.responses(

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Body, Response
 from sqlalchemy.orm import Session
 
 from paretofit.api import paging, problems
+from paretofit.api.access import requires
 from paretofit.api.idempotency import IdempotentOnce, answer
 from paretofit.api.principal import Principal
 from paretofit.api.schemas.access import ApiKey, IssuedApiKey, NewApiKey, Rotation, Scope
@@ -25,6 +26,7 @@ router = APIRouter(prefix="/api-keys", tags=["access"])
 
 @router.post(
     "",
+    dependencies=[requires("manage")],
     operation_id="create_api_key",
     status_code=201,
     response_model=IssuedApiKey,
@@ -45,14 +47,19 @@ def create(wanted: NewApiKey, caller: Caller, once: IdempotentOnce) -> Response:
     return once.with_secret(effect)
 
 
-@router.get("", operation_id="list_api_keys", responses=problems.responses())
+@router.get("", dependencies=[requires("manage")], operation_id="list_api_keys", responses=problems.responses())
 def read_list(session: Db, tenant: Tenant, limit: paging.Limit = 50, cursor: paging.Cursor = None) -> Page[ApiKey]:
     """The tenant's keys, newest first."""
     rows = keys.page(session, tenant, after=paging.keyset(cursor), limit=limit + 1)
     return paging.newest_first(rows, limit, _key)
 
 
-@router.get("/{key_id}", operation_id="get_api_key", responses=problems.responses(problems.NotFoundError))
+@router.get(
+    "/{key_id}",
+    dependencies=[requires("manage")],
+    operation_id="get_api_key",
+    responses=problems.responses(problems.NotFoundError),
+)
 def read(key_id: str, session: Db, tenant: Tenant) -> ApiKey:
     """What is known of a key."""
     row = keys.get(session, tenant, key_id)
@@ -63,6 +70,7 @@ def read(key_id: str, session: Db, tenant: Tenant) -> ApiKey:
 
 @router.post(
     "/{key_id}/rotate",
+    dependencies=[requires("manage")],
     operation_id="rotate_api_key",
     status_code=201,
     response_model=IssuedApiKey,
@@ -95,7 +103,11 @@ def rotate(
 
 
 @router.delete(
-    "/{key_id}", operation_id="revoke_api_key", status_code=204, responses=problems.responses(problems.NotFoundError)
+    "/{key_id}",
+    dependencies=[requires("manage")],
+    operation_id="revoke_api_key",
+    status_code=204,
+    responses=problems.responses(problems.NotFoundError),
 )
 def revoke(key_id: str, session: Db, tenant: Tenant) -> None:
     """End a key at once, with the sessions that were opened with it. It stays listed."""

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from paretofit.api import problems, starts
+from paretofit.api.access import requires
 from paretofit.api.schemas.methods import Family, FamilyList, Method, MethodList
 from paretofit.models.families.registry import FAMILIES
 from paretofit.models.pretrained.sources import SOURCES
@@ -15,7 +16,7 @@ from paretofit.search.spec import METHODS
 router = APIRouter(tags=["methods"])
 
 
-@router.get("/methods", operation_id="list_methods", responses=problems.responses())
+@router.get("/methods", dependencies=[requires("read")], operation_id="list_methods", responses=problems.responses())
 def read_methods() -> MethodList:
     """The kinds of search."""
     return MethodList(
@@ -35,6 +36,7 @@ def read_methods() -> MethodList:
 
 @router.get(
     "/methods/{kind}/schema",
+    dependencies=[requires("read")],
     operation_id="get_method_schema",
     responses=problems.responses(problems.NotFoundError),
 )
@@ -46,7 +48,7 @@ def read_schema(kind: str) -> dict[str, Any]:
     return method.params.model_json_schema()
 
 
-@router.get("/families", operation_id="list_families", responses=problems.responses())
+@router.get("/families", dependencies=[requires("read")], operation_id="list_families", responses=problems.responses())
 def read_families() -> FamilyList:
     """The families of networks that methods build on."""
     return FamilyList(

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from paretofit.api import problems
+from paretofit.api.access import requires
 from paretofit.api.fronts import Found
 from paretofit.api.lookup import found_point, found_search
 from paretofit.api.schemas.points import FrontPoint, PointDetail
@@ -24,7 +25,12 @@ def front_point(point: FoundPoint, *, feasible: bool) -> FrontPoint:
     return FrontPoint(**_fields(point, feasible=feasible))
 
 
-@router.get("/{point_id}", operation_id="get_point", responses=problems.responses(problems.NotFoundError))
+@router.get(
+    "/{point_id}",
+    dependencies=[requires("read")],
+    operation_id="get_point",
+    responses=problems.responses(problems.NotFoundError),
+)
 def read(point_id: str, session: Db, tenant: Tenant) -> PointDetail:
     """A network with the whole record that its checkpoint carries."""
     point = found_point(session, tenant, point_id)

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
 from paretofit.api import feasibility, latencies, paging, problems, submission
+from paretofit.api.access import requires
 from paretofit.api.idempotency import IdempotentOnce, answer
 from paretofit.api.lookup import found_search
 from paretofit.api.schemas.pages import Page
@@ -36,6 +37,7 @@ REFUSALS = (
 
 @router.post(
     "",
+    dependencies=[requires("write")],
     operation_id="create_search",
     status_code=202,
     response_model=SearchDetail,
@@ -51,7 +53,11 @@ def create(spec: SearchSpec, tenant: Tenant, service: Service, once: IdempotentO
 
 
 @router.post(
-    "/estimate", operation_id="estimate_search", response_model=Estimate, responses=problems.responses(*REFUSALS)
+    "/estimate",
+    dependencies=[requires("read")],
+    operation_id="estimate_search",
+    response_model=Estimate,
+    responses=problems.responses(*REFUSALS),
 )
 def estimate(spec: SearchSpec, tenant: Tenant, once: IdempotentOnce) -> Response:
     """What a search would explore and take. No search is stored."""
@@ -74,7 +80,7 @@ def estimate(spec: SearchSpec, tenant: Tenant, once: IdempotentOnce) -> Response
     return once(effect)
 
 
-@router.get("", operation_id="list_searches", responses=problems.responses())
+@router.get("", dependencies=[requires("read")], operation_id="list_searches", responses=problems.responses())
 def read_list(
     session: Db,
     tenant: Tenant,
@@ -98,7 +104,12 @@ def read_list(
     return paging.newest_first(rows, limit, lambda row: listed(row, tallies[row.id]))
 
 
-@router.get("/{search_id}", operation_id="get_search", responses=problems.responses(problems.NotFoundError))
+@router.get(
+    "/{search_id}",
+    dependencies=[requires("read")],
+    operation_id="get_search",
+    responses=problems.responses(problems.NotFoundError),
+)
 def read(search_id: str, session: Db, tenant: Tenant) -> SearchDetail:
     """A search: how far it came, what it spent, its front in figures."""
     return detail(session, found_search(session, tenant, search_id))
@@ -106,6 +117,7 @@ def read(search_id: str, session: Db, tenant: Tenant) -> SearchDetail:
 
 @router.post(
     "/{search_id}/cancel",
+    dependencies=[requires("write")],
     operation_id="cancel_search",
     status_code=202,
     response_model=SearchDetail,
@@ -129,6 +141,7 @@ def cancel(search_id: str, tenant: Tenant, once: IdempotentOnce) -> Response:
 
 @router.delete(
     "/{search_id}",
+    dependencies=[requires("write")],
     operation_id="delete_search",
     status_code=204,
     responses=problems.responses(problems.NotFoundError, problems.SearchNotFinishedError),

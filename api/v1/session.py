@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from paretofit.api import problems
+from paretofit.api.access import requires
 from paretofit.api.principal import COOKIE, Principal
 from paretofit.api.schemas.access import SCOPES
 from paretofit.api.schemas.access import Caller as CallerSchema
@@ -15,7 +16,7 @@ from paretofit.db import sessions
 router = APIRouter(prefix="/session", tags=["access"])
 
 
-@router.post("", operation_id="sign_in", status_code=201, responses=problems.responses())
+@router.post("", dependencies=[requires()], operation_id="sign_in", status_code=201, responses=problems.responses())
 def sign_in(caller: Caller, request: Request, response: Response, service: Service, session: Db) -> CallerSchema:
     """Open a session for the key in `Authorization`: the answer sets a cookie that no script can read and no other site
     sends (HttpOnly, SameSite=Strict). Where no key is needed nothing is set, and nothing is needed."""
@@ -42,13 +43,13 @@ def sign_in(caller: Caller, request: Request, response: Response, service: Servi
     return _shown(caller).model_copy(update={"expires_at": expires_at})
 
 
-@router.get("", operation_id="get_caller", responses=problems.responses())
+@router.get("", dependencies=[requires()], operation_id="get_caller", responses=problems.responses())
 def read(caller: Caller) -> CallerSchema:
     """Whom the service takes you for."""
     return _shown(caller)
 
 
-@router.delete("", operation_id="sign_out", status_code=204, responses=problems.responses())
+@router.delete("", dependencies=[requires()], operation_id="sign_out", status_code=204, responses=problems.responses())
 def sign_out(request: Request, response: Response, session: Db) -> None:
     """End the session of the cookie that is sent."""
     token = request.cookies.get(COOKIE)

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Body, Response
 from sqlalchemy.orm import Session
 
 from paretofit.api import problems, starts, submission
+from paretofit.api.access import requires
 from paretofit.api.changes import CloneChanges, SearchChanges
 from paretofit.api.feasibility import check_limits
 from paretofit.api.idempotency import IdempotentOnce, answer
@@ -32,6 +33,7 @@ _STEERED = problems.responses(
 
 @router.post(
     "/{search_id}/pause",
+    dependencies=[requires("write")],
     operation_id="pause_search",
     status_code=202,
     response_model=SearchDetail,
@@ -45,6 +47,7 @@ def pause(search_id: str, tenant: Tenant, once: IdempotentOnce) -> Response:
 
 @router.post(
     "/{search_id}/resume",
+    dependencies=[requires("write")],
     operation_id="resume_search",
     status_code=202,
     response_model=SearchDetail,
@@ -57,6 +60,7 @@ def resume(search_id: str, tenant: Tenant, once: IdempotentOnce) -> Response:
 
 @router.post(
     "/{search_id}/clone",
+    dependencies=[requires("write")],
     operation_id="clone_search",
     status_code=202,
     response_model=SearchDetail,
@@ -83,6 +87,7 @@ def clone(
 
 @router.patch(
     "/{search_id}",
+    dependencies=[requires("write")],
     operation_id="change_search",
     responses=problems.responses(problems.NotFoundError, problems.SearchFinishedError, problems.SearchStartedError),
 )

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request, Response
 
 from paretofit.api import problems, ranges, studies
+from paretofit.api.access import requires
 from paretofit.api.fronts import Found
 from paretofit.api.lookup import found_search
 from paretofit.api.security import Tenant
@@ -21,6 +22,7 @@ _MEDIA_TYPE: Final = "application/x-ndjson"
 
 @router.get(
     "",
+    dependencies=[requires("read")],
     operation_id="export_study",
     response_class=Response,
     responses={

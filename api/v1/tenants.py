@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 
 from paretofit.api import paging, problems, quotas
+from paretofit.api.access import requires
 from paretofit.api.schemas.access import NewQuota, TenantId, TenantQuota, TenantUsage
 from paretofit.api.schemas.pages import Page
 from paretofit.api.security import Tenant
@@ -18,7 +19,7 @@ from paretofit.db.tenants import Quota
 router = APIRouter(tags=["access"])
 
 
-@router.get("/usage", operation_id="get_usage", responses=problems.responses())
+@router.get("/usage", dependencies=[requires("read")], operation_id="get_usage", responses=problems.responses())
 def usage(session: Db, tenant: Tenant, service: Service) -> TenantUsage:
     """What the caller's tenant uses, and its quotas."""
     quota = tenants.quota(session, tenant, quotas.default(service.settings))
@@ -34,7 +35,7 @@ def usage(session: Db, tenant: Tenant, service: Service) -> TenantUsage:
     )
 
 
-@router.get("/tenants", operation_id="list_tenants", responses=problems.responses())
+@router.get("/tenants", dependencies=[requires("admin")], operation_id="list_tenants", responses=problems.responses())
 def read_list(
     session: Db,
     limit: paging.Limit = 50,
@@ -46,7 +47,12 @@ def read_list(
     return Page(data=[_quota(row) for row in shown], has_more=more, next_cursor=shown[-1].id if more else None)
 
 
-@router.put("/tenants/{tenant_id}", operation_id="set_tenant_quota", responses=problems.responses())
+@router.put(
+    "/tenants/{tenant_id}",
+    dependencies=[requires("admin")],
+    operation_id="set_tenant_quota",
+    responses=problems.responses(),
+)
 def change(tenant_id: Annotated[TenantId, Path()], quota: NewQuota, session: Db) -> TenantQuota:
     """Set a tenant's own quotas. A tenant that is not there is made."""
     wanted = Quota(quota.max_searches, quota.max_device_seconds, quota.max_stored_bytes)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from paretofit.api import paging, problems
+from paretofit.api.access import requires
 from paretofit.api.lookup import found_search, found_trial
 from paretofit.api.schemas.pages import Page
 from paretofit.api.schemas.trials import Attempt, Curve, Curves, LogLine, Measurement, Trial, TrialDetail, TrialState
@@ -22,6 +23,7 @@ router = APIRouter(tags=["trials"])
 
 @router.get(
     "/searches/{search_id}/trials",
+    dependencies=[requires("read")],
     operation_id="list_trials",
     responses=problems.responses(problems.NotFoundError),
 )
@@ -40,7 +42,12 @@ def read_list(
     return paging.numbered(rows, limit, lambda row: row.number, lambda row: Trial(**_fields(row)))
 
 
-@router.get("/trials/{trial_id}", operation_id="get_trial", responses=problems.responses(problems.NotFoundError))
+@router.get(
+    "/trials/{trial_id}",
+    dependencies=[requires("read")],
+    operation_id="get_trial",
+    responses=problems.responses(problems.NotFoundError),
+)
 def read(trial_id: str, session: Db, tenant: Tenant) -> TrialDetail:
     """A trial with its attempts and files."""
     row = found_trial(session, tenant, trial_id)
@@ -54,6 +61,7 @@ def read(trial_id: str, session: Db, tenant: Tenant) -> TrialDetail:
 
 @router.get(
     "/trials/{trial_id}/metrics",
+    dependencies=[requires("read")],
     operation_id="get_metrics",
     responses=problems.responses(problems.NotFoundError),
 )
@@ -77,7 +85,12 @@ def read_metrics(
     return Curves(trial_id=trial_id, curves=curves)
 
 
-@router.get("/trials/{trial_id}/logs", operation_id="get_logs", responses=problems.responses(problems.NotFoundError))
+@router.get(
+    "/trials/{trial_id}/logs",
+    dependencies=[requires("read")],
+    operation_id="get_logs",
+    responses=problems.responses(problems.NotFoundError),
+)
 def read_logs(
     trial_id: str,
     session: Db,

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Response
 from sqlalchemy.orm import Session
 
 from paretofit.api import paging, problems, sources
+from paretofit.api.access import requires
 from paretofit.api.idempotency import IdempotentOnce, answer
 from paretofit.api.schemas.pages import Page
 from paretofit.api.schemas.webhooks import IssuedWebhook, NewWebhook, Webhook, WebhookChanges, WebhookDelivery
@@ -24,6 +25,7 @@ MAX_WEBHOOKS = 50
 
 @router.post(
     "",
+    dependencies=[requires("manage")],
     operation_id="create_webhook",
     status_code=201,
     response_model=IssuedWebhook,
@@ -49,20 +51,30 @@ def create(wanted: NewWebhook, tenant: Tenant, service: Service, once: Idempoten
     return once.with_secret(effect)
 
 
-@router.get("", operation_id="list_webhooks", responses=problems.responses())
+@router.get("", dependencies=[requires("manage")], operation_id="list_webhooks", responses=problems.responses())
 def read_list(session: Db, tenant: Tenant, limit: paging.Limit = 50, cursor: paging.Cursor = None) -> Page[Webhook]:
     """The tenant's webhooks, newest first."""
     rows = webhooks.page(session, tenant, after=paging.keyset(cursor), limit=limit + 1)
     return paging.newest_first(rows, limit, _webhook)
 
 
-@router.get("/{webhook_id}", operation_id="get_webhook", responses=problems.responses(problems.NotFoundError))
+@router.get(
+    "/{webhook_id}",
+    dependencies=[requires("manage")],
+    operation_id="get_webhook",
+    responses=problems.responses(problems.NotFoundError),
+)
 def read(webhook_id: str, session: Db, tenant: Tenant) -> Webhook:
     """A webhook."""
     return _webhook(_found(session, tenant, webhook_id))
 
 
-@router.patch("/{webhook_id}", operation_id="change_webhook", responses=problems.responses(problems.NotFoundError))
+@router.patch(
+    "/{webhook_id}",
+    dependencies=[requires("manage")],
+    operation_id="change_webhook",
+    responses=problems.responses(problems.NotFoundError),
+)
 def change(webhook_id: str, changes: WebhookChanges, session: Db, tenant: Tenant, service: Service) -> Webhook:
     """Change a webhook, or switch it off and on. What waits to be sent to one that is off fails."""
     row = _found(session, tenant, webhook_id)
@@ -79,6 +91,7 @@ def change(webhook_id: str, changes: WebhookChanges, session: Db, tenant: Tenant
 
 @router.delete(
     "/{webhook_id}",
+    dependencies=[requires("manage")],
     operation_id="delete_webhook",
     status_code=204,
     responses=problems.responses(problems.NotFoundError),
@@ -91,6 +104,7 @@ def delete(webhook_id: str, session: Db, tenant: Tenant) -> None:
 
 @router.get(
     "/{webhook_id}/deliveries",
+    dependencies=[requires("manage")],
     operation_id="list_deliveries",
     responses=problems.responses(problems.NotFoundError),
 )

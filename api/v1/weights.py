@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from paretofit.api import downloads, paging, problems, quotas
+from paretofit.api.access import requires
 from paretofit.api.idempotency import IdempotentOnce, answer
 from paretofit.api.receiving import Receiver
 from paretofit.api.schemas.pages import Page
@@ -34,6 +35,7 @@ _MEDIA_TYPE: Final = "application/octet-stream"
 
 @router.post(
     "",
+    dependencies=[requires("write")],
     operation_id="create_weights",
     status_code=201,
     response_model=Weights,
@@ -54,7 +56,7 @@ def create(spec: WeightsSpec, tenant: Tenant, service: Service, once: Idempotent
     return once(effect)
 
 
-@router.get("", operation_id="list_weights", responses=problems.responses())
+@router.get("", dependencies=[requires("read")], operation_id="list_weights", responses=problems.responses())
 def read_list(
     session: Db,
     tenant: Tenant,
@@ -68,7 +70,9 @@ def read_list(
     return paging.newest_first(rows, limit, lambda row: _weights(row, service))
 
 
-@router.get("/sources", operation_id="list_weights_sources", responses=problems.responses())
+@router.get(
+    "/sources", dependencies=[requires("read")], operation_id="list_weights_sources", responses=problems.responses()
+)
 def read_sources(service: Service) -> WeightsSourceList:
     """The published weights that can be added by name."""
     return WeightsSourceList(
@@ -86,7 +90,12 @@ def read_sources(service: Service) -> WeightsSourceList:
     )
 
 
-@router.get("/{weights_id}", operation_id="get_weights", responses=problems.responses(problems.NotFoundError))
+@router.get(
+    "/{weights_id}",
+    dependencies=[requires("read")],
+    operation_id="get_weights",
+    responses=problems.responses(problems.NotFoundError),
+)
 def read(weights_id: str, session: Db, tenant: Tenant, service: Service) -> Weights:
     """Weights: their state, and what their conversion found."""
     return _weights(_found(session, tenant, weights_id), service)
@@ -94,6 +103,7 @@ def read(weights_id: str, session: Db, tenant: Tenant, service: Service) -> Weig
 
 @router.put(
     "/{weights_id}/content",
+    dependencies=[requires("write")],
     operation_id="upload_weights",
     openapi_extra={
         "requestBody": {
@@ -139,6 +149,7 @@ async def upload(
 
 @router.get(
     "/{weights_id}/content",
+    dependencies=[requires("read")],
     operation_id="download_weights",
     response_class=StreamingResponse,
     responses={
@@ -151,7 +162,7 @@ async def upload(
         ),
     },
 )
-@router.head("/{weights_id}/content", include_in_schema=False)
+@router.head("/{weights_id}/content", dependencies=[requires("read")], include_in_schema=False)
 def download(weights_id: str, request: Request, tenant: Tenant, service: Service) -> Response:
     """The converted file (safetensors), or one range of it."""
     with transaction(service.engine) as session:
@@ -163,6 +174,7 @@ def download(weights_id: str, request: Request, tenant: Tenant, service: Service
 
 @router.delete(
     "/{weights_id}",
+    dependencies=[requires("write")],
     operation_id="delete_weights",
     status_code=204,
     responses=problems.responses(problems.NotFoundError),

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from fastapi import APIRouter
 
 from paretofit.api import problems
+from paretofit.api.access import requires
 from paretofit.api.devices import ALIVE
 from paretofit.api.schemas.workers import Worker, WorkerList
 from paretofit.api.services import Db
@@ -16,7 +17,7 @@ router = APIRouter(prefix="/workers", tags=["workers"])
 _SHOWN = timedelta(days=1)
 
 
-@router.get("", operation_id="list_workers", responses=problems.responses())
+@router.get("", dependencies=[requires("read")], operation_id="list_workers", responses=problems.responses())
 def read_list(session: Db) -> WorkerList:
     """The workers that were heard of within a day."""
     now = datetime.now(UTC)

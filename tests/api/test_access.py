@@ -11,8 +11,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
 from sqlalchemy import select, update
 
+from paretofit.api import access
 from paretofit.db import keys
 from paretofit.db.engine import transaction
 from paretofit.db.tables import ApiKeyRow, SessionRow
@@ -292,3 +295,13 @@ def test_no_secret_is_in_a_log(tmp_path: Path, database_url: str, redis_url: str
         assert mine
         assert {line["tenant"] for line in mine} == {"default"}
         assert all(line["request_id"] for line in mine)
+
+
+def test_a_route_that_declares_no_scope_is_refused() -> None:
+    app = FastAPI()
+    app.add_api_route("/v1/open", lambda: None)
+    app.add_api_route("/v1/read", lambda: None, dependencies=[access.requires("read")])
+    routes = {route.path: route for route in iter_route_contexts(app.routes)}
+    assert access.required_scopes(routes["/v1/read"]) == ["read"]
+    with pytest.raises(LookupError, match="/v1/open declares no scope"):
+        access.required_scopes(routes["/v1/open"])
