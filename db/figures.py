@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import CompoundSelect, TextClause, func, literal, select, text, union_all
 from sqlalchemy.orm import Session
+
+from paretofit.db import jobs
+from paretofit.db.jobs import KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +21,7 @@ class Figure:
     name: str
     meaning: str
     labels: tuple[str, ...]
-    query: TextClause
+    query: TextClause | CompoundSelect[str, int]
 
 
 FIGURES: Final = (
@@ -50,22 +53,7 @@ FIGURES: Final = (
         "expired_leases",
         "Leases that ran out and were not taken back yet.",
         ("kind",),
-        text("""
-            SELECT kind, count(expired) FROM (
-                SELECT 'trial' AS kind, nullif(lease_expires_at < clock_timestamp(), false) AS expired FROM trials
-                WHERE state = 'running'
-                UNION ALL SELECT 'dataset', nullif(lease_expires_at < clock_timestamp(), false) FROM datasets
-                WHERE state = 'validating'
-                UNION ALL SELECT 'weights', nullif(lease_expires_at < clock_timestamp(), false) FROM weights
-                WHERE state = 'converting'
-                UNION ALL SELECT 'export', nullif(lease_expires_at < clock_timestamp(), false) FROM exports
-                WHERE state = 'running'
-                UNION ALL SELECT 'delivery', nullif(lease_expires_at < clock_timestamp(), false) FROM deliveries
-                WHERE state = 'running'
-                UNION ALL SELECT kinds.kind, NULL
-                FROM (VALUES ('trial'), ('dataset'), ('weights'), ('export'), ('delivery')) AS kinds (kind)
-            ) AS leases GROUP BY 1
-        """),
+        union_all(*(select(literal(kind.noun), func.count()).where(jobs.expired(kind)) for kind in KINDS)),
     ),
     Figure(
         "attempts",

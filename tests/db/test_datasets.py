@@ -13,7 +13,7 @@ from paretofit.db.engine import transaction
 from paretofit.db.jobs import StaleLeaseError
 from tests.db import rows
 from tests.db.rows import PROFILE
-from tests.db.test_conversion import rejected
+from tests.db.test_weights import rejected
 
 CRASHED = {"code": "crashed", "detail": "ended by SIGKILL"}
 
