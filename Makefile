@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml setup.py constraints.txt | cksum | tr ' ' '-')
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
-.PHONY: help env demo test slow check docs up bench chaos fuzz sbom
+.PHONY: help env demo test integration slow check docs up bench chaos fuzz sbom
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ demo: $(INSTALLED) ## Search on real images through the whole service: a front, 
 
 test: $(INSTALLED) ## Run the tests against real PostgreSQL, Redis, API and workers
 	@$(BIN)/pytest $(ARGS)
+
+integration: $(INSTALLED) ## Run the longer ways: documentation, browser, every method, every export, faults
+	@$(BIN)/pytest -m 'integration and not slow' $(ARGS)
 
 slow: $(INSTALLED) ## Run the tests that `make test` leaves out: more networks and sizes of what it shows
 	@$(BIN)/pytest -m slow $(ARGS)

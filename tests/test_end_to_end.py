@@ -133,9 +133,12 @@ def evaluate(checkpoint: Path, dataset: str | Path) -> dict[str, Any]:
     return result
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=pytest.mark.slow if kind == "us_net" else ()) for kind in sorted(METHODS)]
-)
+def _marks(kind: str) -> Any:
+    """One method is enough for `make test`; US-Net is MutualNet with one resolution."""
+    return {"mutualnet": (), "us_net": pytest.mark.slow}.get(kind, pytest.mark.integration)
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=_marks(kind)) for kind in sorted(METHODS)])
 def test_every_method_from_submission_to_checkpoints(
     client: Client, service: Service, fashion: str, tmp_path: Path, kind: str
 ) -> None:
@@ -181,6 +184,7 @@ def test_three_budgets_give_three_networks_as_accurate_as_reported(
         assert (again.top1, again.equal) == (point.metrics["top1"], True)
 
 
+@pytest.mark.integration
 def test_a_training_that_is_killed_at_random_gives_the_same_networks_bit_for_bit(
     client: Client, service: Service, fashion: str
 ) -> None:
@@ -205,6 +209,7 @@ def test_a_training_that_is_killed_at_random_gives_the_same_networks_bit_for_bit
     assert digests[0] == digests[1]
 
 
+@pytest.mark.integration
 def test_images_of_a_user_from_archive_to_checkpoint(
     client: Client, service: Service, upload: Callable[..., str], tmp_path: Path
 ) -> None:

@@ -22,6 +22,8 @@ from paretofit.search.spec import METHODS
 from tests.launch.service import Service
 from tests.test_end_to_end import SECONDS, finish
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def client(service: Service) -> Any:

@@ -7,11 +7,14 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from paretofit.db.engine import connect
 from tests.api.process import running
 from tests.search.data.hostile import archives
 from tests.workers.fleet import FAST, Fleet
+
+pytestmark = pytest.mark.integration
 
 MAX_MEMORY = 300 * 1024**2
 # Refused by the service's own limits, which are larger than those that the others exceed.

@@ -19,6 +19,8 @@ import pytest
 from tests.import_root import PARTS, ROOT
 from tests.launch.service import FAST, Service
 
+pytestmark = pytest.mark.integration
+
 FORMER = ("cores", "legible", "logs", "outbound", "settings", "signing", "tracing")
 BUILD = "import sys; from setuptools import build_meta; getattr(build_meta, sys.argv[1])(sys.argv[2])"
 RUN = """

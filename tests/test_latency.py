@@ -20,6 +20,8 @@ from paretofit.search.spec import METHODS
 from tests.launch.service import Service
 from tests.test_end_to_end import SECONDS, finish, wait
 
+pytestmark = pytest.mark.integration
+
 DEVICE = "onnxruntime-cpu-1t"
 METRIC = f"latency_ms:{DEVICE}"
 METHOD: dict[str, Any] = {

@@ -164,7 +164,21 @@ def test_a_page_lists_every_setting_with_its_default() -> None:
 def test_make_help_lists_the_targets() -> None:
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     targets = re.findall(r"^  make (\w+)", done.stdout, re.MULTILINE)
-    assert targets == ["help", "env", "demo", "test", "slow", "check", "docs", "up", "bench", "chaos", "fuzz", "sbom"]
+    assert targets == [
+        "help",
+        "env",
+        "demo",
+        "test",
+        "integration",
+        "slow",
+        "check",
+        "docs",
+        "up",
+        "bench",
+        "chaos",
+        "fuzz",
+        "sbom",
+    ]
 
 
 def test_make_bench_runs_every_benchmark_and_nothing_else() -> None:

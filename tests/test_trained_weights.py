@@ -18,6 +18,8 @@ from tests.launch.service import Service
 from tests.search.weights import files
 from tests.test_end_to_end import SECONDS, evaluate, finish, trainer, wait
 
+pytestmark = pytest.mark.integration
+
 LICENCE = "CC0-1.0 (a test)"
 
 

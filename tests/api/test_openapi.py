@@ -77,6 +77,7 @@ def _operations(keyed: Locked) -> Iterator[Any]:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.integration
 def test_the_service_keeps_to_its_document(keyed: Locked, ids: dict[str, list[str]], subtests: pytest.Subtests) -> None:
     seen = 0
     for operation in _operations(keyed):

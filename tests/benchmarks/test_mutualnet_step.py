@@ -9,6 +9,8 @@ import torch
 
 from benchmarks.mutualnet_step import Case, ours, plain
 
+pytestmark = pytest.mark.integration
+
 SMALL = Case(8, (16, 14, 12, 10), 5, base_width=0.0625, learning_rate=0.002)
 """At a low rate, because training amplifies differences in the last digits, such as of the order of a sum."""
 LARGE = Case(8, (64, 56, 44, 36), 5, base_width=0.25, learning_rate=0.002)

@@ -23,6 +23,8 @@ from tests.docs.blocks import LANGUAGES, Block, blocks, pages
 from tests.docs.running import Reader
 from tests.launch.processes import eventually
 
+pytestmark = pytest.mark.integration
+
 ALL = [block for page in pages() for block in blocks(page)]
 RUN = [block for block in ALL if block.language in {"sh", "python"} and block.is_run]
 _INLINE = re.compile(r"`paretofit ([^`]+)`")

@@ -15,6 +15,8 @@ from paretofit.search.methods.mutualnet.params import MutualNetParams
 from paretofit.search.spec import METHODS
 from tests.docs.blocks import ROOT
 
+pytestmark = pytest.mark.integration
+
 _LOADED = re.compile(
     r"<(?:script|img|iframe|source)[^>]*\ssrc=\"([^\"]+)\"|<link[^>]*\shref=\"([^\"]+)\"|url\(([^)]+)\)"
 )

@@ -13,9 +13,12 @@ import urllib.request
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.launch.processes import eventually, gone
 from tests.launch.service import FAST, Service
+
+pytestmark = pytest.mark.integration
 
 
 def _below(pid: int) -> list[psutil.Process]:

@@ -86,9 +86,15 @@ def largest_change(before: Tensor, after: Tensor) -> float:
     return ((before - after).abs().max() / before.abs().max()).item()
 
 
-@pytest.mark.parametrize("nominal", [16, 32, 64, 224])
-@pytest.mark.parametrize("width", [0.6, 1.0])
-@pytest.mark.parametrize("family", SLIMMABLE)
+@pytest.mark.parametrize(
+    ("width", "nominal"),
+    [
+        pytest.param(width, nominal, marks=() if (width, nominal) == (0.6, 32) else pytest.mark.slow)
+        for width in (0.6, 1.0)
+        for nominal in (16, 32, 64, 224)
+    ],
+)
+@pytest.mark.parametrize("family", [pytest.param(f, marks=pytest.mark.slow if f in DEEP else ()) for f in SLIMMABLE])
 @torch.no_grad()
 def test_sorting_leaves_the_outputs_unchanged(family: str, width: float, nominal: int) -> None:
     for dtype, bound in ((torch.float64, 1e-9), (torch.float32, 1e-4)):

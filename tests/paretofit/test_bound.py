@@ -21,6 +21,7 @@ from tests.paretofit.stored import FRONT, Stored
 SPEC = {"method": {"kind": "mutualnet", "epochs": 1}}
 
 
+@pytest.mark.integration
 def test_from_a_search_to_the_checkpoint_under_a_bound(client: Client, stored: Stored, tmp_path: Path) -> None:
     search = client.searches.get(stored.search_id)
     assert search.wait(progress=False).state == "succeeded"

@@ -56,6 +56,7 @@ def test_a_safetensors_file_is_added_shown_and_deleted(run: Run, tmp_path: Path,
     assert run("weights", "show", name).exit_code == 3
 
 
+@pytest.mark.integration
 def test_class_names_come_from_a_file(run: Run, tmp_path: Path, name: str) -> None:
     files.write(tmp_path / "mine.safetensors", classes=2)
     (tmp_path / "classes.txt").write_text("cat\nbig dog\n\n")
@@ -72,6 +73,7 @@ def test_a_pytorch_file_is_converted_here(run: Run, tmp_path: Path, name: str) -
     assert (record["family"], record["licence"], record["source"]) == ("mobilenet_v2", "BSD-3-Clause", f"{name}.pth")
 
 
+@pytest.mark.integration
 def test_a_package_that_two_sources_share_needs_a_name(
     run: Run, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,6 +87,7 @@ def test_a_package_that_two_sources_share_needs_a_name(
     assert (wrong.exit_code, "is not a file" in wrong.stderr) == (2, True)
 
 
+@pytest.mark.integration
 def test_weights_for_non_commercial_use_are_added_when_confirmed(run: Run, tmp_path: Path, name: str) -> None:
     files.write(tmp_path / "mine.safetensors", licence="CC-BY-NC-4.0")
     arguments = ("weights", "add", "mine.safetensors", "--name", name, "--json")
@@ -172,6 +175,7 @@ def test_rejected_weights_exit_with_the_reason(run: Run, tmp_path: Path, name: s
     assert "not finite" in answer.stderr
 
 
+@pytest.mark.integration
 def test_an_addition_need_not_be_waited_for(run: Run, client: Client, tmp_path: Path, name: str) -> None:
     files.write(tmp_path / "mine.safetensors")
     made = parsed(run("weights", "add", "mine.safetensors", "--name", name, "--no-wait", "--json"))
@@ -196,6 +200,7 @@ def test_the_client_adds_and_downloads(client: Client, tmp_path: Path, name: str
         client.weights.get(made.id)
 
 
+@pytest.mark.integration
 def test_the_asynchronous_client_does_the_same(service: Service, tmp_path: Path, name: str) -> None:
     files.write(tmp_path / "mine")
     (tmp_path / "bad").write_bytes(files.hostile()["another network"][0])

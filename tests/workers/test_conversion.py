@@ -64,7 +64,17 @@ def test_an_uploaded_file_becomes_weights(station: Fleet, tmp_path: Path) -> Non
     assert list((station.home / "scratch").iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["NaN", "truncated data", "another network", "a record that lies", "a pickle"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "NaN",
+        # tests/search/weights/test_convert.py rejects them too, without a service.
+        *(
+            pytest.param(name, marks=pytest.mark.integration)
+            for name in ("truncated data", "another network", "a record that lies", "a pickle")
+        ),
+    ],
+)
 def test_hostile_files_are_rejected_with_the_reason(station: Fleet, tmp_path: Path, name: str) -> None:
     content, code, said = files.hostile()[name]
     (tmp_path / "file").write_bytes(content)

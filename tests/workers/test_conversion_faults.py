@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from paretofit.db import weights
 from paretofit.db.engine import transaction
 from tests.db import rows
 from tests.search.weights import files
 from tests.workers.fleet import Fleet, _kill, stop
 from tests.workers.test_conversion import ended, helper, upload
+
+pytestmark = pytest.mark.integration
 
 SOURCE = "mobilenet_v2"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
 from sqlalchemy import func, select
 
 from paretofit.db.engine import transaction
@@ -12,6 +13,8 @@ from paretofit.db.exports import Form
 from paretofit.db.tables import ArtifactRow
 from tests.workers.exports import SIZE, add_point, ask, ended, helper, row
 from tests.workers.fleet import Fleet, _kill, stop
+
+pytestmark = pytest.mark.integration
 
 
 def test_a_killed_worker_loses_nothing(mortal: Fleet, tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from paretofit.db.tables import AttemptRow, LogRow, MetricRow, TrialRow
 from tests.db import rows
 from tests.workers.fleet import Fleet, is_gone, stop
 
+pytestmark = pytest.mark.integration
+
 LONG = {"steps": 120, "seconds": 0.02, "checkpoint_every": 5}
 
 

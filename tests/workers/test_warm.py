@@ -22,6 +22,8 @@ from paretofit.workers.trainer import write_order
 from paretofit.workers.warm import Trainers
 from tests.search.conftest import write_stripes
 
+pytestmark = pytest.mark.integration
+
 PR_SET_CHILD_SUBREAPER = 36
 
 

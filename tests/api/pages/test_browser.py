@@ -19,6 +19,8 @@ from tests.api.test_exports import RECORD
 from tests.api.test_weights import FILE
 from tests.db import rows as workers
 
+pytestmark = pytest.mark.integration
+
 PAGES = (
     "/searches",
     "/searches/new?dataset={dataset}&preset=tiny",

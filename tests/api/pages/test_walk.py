@@ -22,7 +22,7 @@ from tests.launch.service import Service
 
 COLOURS = {"brick": (200, 90, 70), "grass": (80, 190, 70), "water": (50, 100, 210)}
 PER_CLASS = 60
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 
 @pytest.fixture

@@ -26,6 +26,8 @@ from paretofit.search.export.session import open_session
 from paretofit.search.export.write import write
 from tests.search.export.networks import DISTINCT, SIDE, network
 
+pytestmark = pytest.mark.integration
+
 
 def some(every: Sequence[str], *first: str) -> list[Any]:
     """All of them, the others than the first being slow."""

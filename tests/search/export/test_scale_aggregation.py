@@ -18,6 +18,8 @@ from paretofit.search.export.parity import compare
 from paretofit.search.export.session import open_session
 from paretofit.search.export.write import write
 
+pytestmark = pytest.mark.integration
+
 ROWS = ((16, 4, 2, 3, 56), (12, 8, 5, 2, 28), (0, 9, 6, 4, 14), (10, 7, 3, 5, 7))
 SIZES = (pytest.param((224, 224), marks=pytest.mark.slow), (225, 225), pytest.param((320, 256), marks=pytest.mark.slow))
 

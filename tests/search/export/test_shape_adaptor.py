@@ -19,6 +19,8 @@ from paretofit.search.export.parity import compare
 from paretofit.search.export.session import open_session
 from paretofit.search.export.write import write
 
+pytestmark = pytest.mark.integration
+
 SIZE = (32, 24)
 SIZES: tuple[Size, ...] = ((23, 17), (13, 11), (8, 5))
 

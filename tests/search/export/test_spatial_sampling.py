@@ -20,6 +20,8 @@ from paretofit.search.export.session import open_session
 from paretofit.search.export.write import write
 from paretofit.search.methods.spatial_sampling.params import SpatialSamplingParams
 
+pytestmark = pytest.mark.integration
+
 
 def source(**policy: Any) -> Exportable:
     torch.manual_seed(0)

@@ -22,6 +22,8 @@ from paretofit.search.training.alone import Alone
 from paretofit.search.training.loop import DivergedError
 from tests.search.recorder import Recorder
 
+pytestmark = pytest.mark.integration
+
 METHOD: dict[str, Any] = {
     "kind": "fd_mobilenet",
     "families": ["mobilenet_v2"],

@@ -243,6 +243,7 @@ def test_a_divergence_begins_once_more_only_where_it_is_guarded(stripes: Path, t
         attempted(tmp_path / "b", None)
 
 
+@pytest.mark.integration
 def test_ranks_restart_and_fail_together(stripes: Path, tmp_path: Path) -> None:
     """Otherwise one of them would wait for the other for ever. Only the first rank judges."""
     file = tmp_path / "spec.yaml"

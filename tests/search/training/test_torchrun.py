@@ -19,6 +19,8 @@ from paretofit.search.methods.mutualnet import supernet
 from paretofit.search.reporter import Stop
 from paretofit.search.spec import SearchSpec
 
+pytestmark = pytest.mark.integration
+
 
 def test_two_ranks_equal_one_that_accumulates_over_the_same_half_batches(
     method: dict[str, Any], stripes: Path, tmp_path: Path

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import torch
@@ -19,27 +20,55 @@ from paretofit.search.data import landlock
 from paretofit.search.weights.convert import FILE
 from tests.models.pretrained import published
 from tests.models.pretrained.graphs import graph, mobilenet_v1
+from tests.prepared import Prepared, prepared
 from tests.search.weights import files
 from tests.workers.fleet import ROOT
 
+MODULE: Final = "paretofit.search.weights.convert"
 
-def run(folder: Path, file: Path | None, **spec: Any) -> dict[str, Any]:
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Prepared]:
+    """What runs the conversion's process without starting it anew."""
+    with prepared(MODULE) as process:
+        yield process
+
+
+@pytest.fixture
+def run(forks: Prepared) -> Run:
     """The answer of the process."""
-    request = {
+
+    def run(folder: Path, file: Path | None, **spec: Any) -> dict[str, Any]:
+        done = forks.run(request(folder, file, **spec), folder)
+        assert done.returncode == 0, done.stderr
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    return run
+
+
+def request(folder: Path, file: Path | None, **spec: Any) -> list[str]:
+    """The arguments of the process."""
+    body = {
         "spec": {"name": "mine", "source": {"kind": "upload"}, **spec},
         "file": None if file is None else str(file),
         "cache": str(folder / "cache"),
     }
-    (folder / "request.json").write_text(json.dumps(request))
-    command = [sys.executable, "-m", "paretofit.search.weights.convert"]
-    command += ["--request", str(folder / "request.json"), "--out", str(folder / "out")]
+    (folder / "request.json").write_text(json.dumps(body))
+    return ["--request", str(folder / "request.json"), "--out", str(folder / "out")]
+
+
+def test_started_as_the_worker_starts_it(tmp_path: Path) -> None:
+    files.write(tmp_path / "file", classes=3)
+    command = [sys.executable, "-m", MODULE, *request(tmp_path, tmp_path / "file")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+    assert json.loads(done.stdout)["state"] == "ready"
 
 
-def test_a_weights_file_passes_through(tmp_path: Path) -> None:
+def test_a_weights_file_passes_through(run: Run, tmp_path: Path) -> None:
     made = files.write(tmp_path / "file", classes=3)
     answer = run(tmp_path, tmp_path / "file", licence="CC0", class_names=["a", "b", "c"])
     assert (answer["state"], answer["file"]) == ("ready", FILE)
@@ -53,7 +82,7 @@ def test_a_weights_file_passes_through(tmp_path: Path) -> None:
     }
 
 
-def test_double_and_half_precision_become_single(tmp_path: Path) -> None:
+def test_double_and_half_precision_become_single(run: Run, tmp_path: Path) -> None:
     made = files.record()
     values = files.tensors(made)
     kinds = (torch.float64, torch.float16, torch.bfloat16)
@@ -64,7 +93,7 @@ def test_double_and_half_precision_become_single(tmp_path: Path) -> None:
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
 
 
-def test_published_names_are_recognized(tmp_path: Path) -> None:
+def test_published_names_are_recognized(run: Run, tmp_path: Path) -> None:
     files.save_torchvision(tmp_path / "file")
     answer = run(tmp_path, tmp_path / "file")
     assert answer["state"] == "ready", answer
@@ -73,7 +102,7 @@ def test_published_names_are_recognized(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(files.hostile()))
-def test_hostile_files_are_rejected(tmp_path: Path, name: str) -> None:
+def test_hostile_files_are_rejected(run: Run, tmp_path: Path, name: str) -> None:
     content, code, said = files.hostile()[name]
     (tmp_path / "file").write_bytes(content)
     answer = run(tmp_path, tmp_path / "file")
@@ -82,30 +111,30 @@ def test_hostile_files_are_rejected(tmp_path: Path, name: str) -> None:
     assert said in answer["error"]["detail"]
 
 
-def test_a_reason_that_quotes_a_long_name_is_cut_off(tmp_path: Path) -> None:
+def test_a_reason_that_quotes_a_long_name_is_cut_off(run: Run, tmp_path: Path) -> None:
     save_file({"x" * 10**6: torch.zeros(1)}, tmp_path / "file")
     answer = run(tmp_path, tmp_path / "file")
     assert answer["state"] == "rejected"
     assert len(answer["error"]["detail"]) < 2010
 
 
-def test_an_upload_needs_its_file(tmp_path: Path) -> None:
+def test_an_upload_needs_its_file(run: Run, tmp_path: Path) -> None:
     assert run(tmp_path, None)["error"]["code"] == "no_file"
 
 
-def test_a_large_file_is_rejected_unread(tmp_path: Path) -> None:
+def test_a_large_file_is_rejected_unread(run: Run, tmp_path: Path) -> None:
     with (tmp_path / "file").open("wb") as file:
         file.truncate(1024**3 + 1)
     assert run(tmp_path, tmp_path / "file")["error"]["code"] == "too_large"
 
 
-def test_an_unknown_source_is_rejected(tmp_path: Path) -> None:
+def test_an_unknown_source_is_rejected(run: Run, tmp_path: Path) -> None:
     answer = run(tmp_path, None, source={"kind": "named", "name": "none"})
     assert answer["error"]["code"] == "source_failed"
     assert "choose one of" in answer["error"]["detail"]
 
 
-def test_a_licence_for_non_commercial_use_needs_a_confirmation(tmp_path: Path) -> None:
+def test_a_licence_for_non_commercial_use_needs_a_confirmation(run: Run, tmp_path: Path) -> None:
     files.write(tmp_path / "file", licence="CC-BY-NC-4.0")
     refused = run(tmp_path, tmp_path / "file")
     assert refused["error"]["code"] == "not_usable"
@@ -196,7 +225,7 @@ def test_the_file_of_a_source_is_read_without_the_network(like: str, width: floa
         assert not reached["writing"]
 
 
-def test_normalization_is_needed_where_the_layout_has_none(tmp_path: Path) -> None:
+def test_normalization_is_needed_where_the_layout_has_none(run: Run, tmp_path: Path) -> None:
     made = files.record(channels=1, mean=(0.5,), std=(0.5,))
     save_file(files.tensors(made), tmp_path / "file")
     assert run(tmp_path, tmp_path / "file")["state"] == "rejected"

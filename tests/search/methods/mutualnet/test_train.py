@@ -112,6 +112,8 @@ def test_another_trainings_checkpoint_is_refused(spec: ResolvedSpec, stripes: Pa
                 "warmup_epochs": 1.75,
             },
             id="every_option",
+            # Half precision takes minutes without a GPU.
+            marks=pytest.mark.integration,
         ),
     ],
 )

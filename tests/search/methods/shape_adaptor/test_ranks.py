@@ -9,6 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+pytestmark = pytest.mark.integration
+
 
 def learned(ranks: int, store: Path) -> list[dict[str, Any]]:
     """What each of so many ranks ends with."""

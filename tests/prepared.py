@@ -1,0 +1,69 @@
+"""Commands that import much, run many times: forked from a process that has imported them, instead of started anew."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+FORKS: Final = """
+import importlib, json, os, sys
+main = importlib.import_module(sys.argv[1]).main
+for line in sys.stdin:
+    call = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        os.chdir(call["cwd"])
+        for number, path in ((1, call["stdout"]), (2, call["stderr"])):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        sys.argv = [sys.argv[1], *call["arguments"]]
+        status = 1
+        try:
+            status = main() or 0
+        except SystemExit as exit:
+            status = exit.code if isinstance(exit.code, int) else 1
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    _, ended = os.waitpid(child, 0)
+    print(os.waitstatus_to_exitcode(ended), flush=True)
+"""
+
+
+class Prepared:
+    """Runs `main` of a module as `python -m MODULE ARGUMENTS...` would, each time in a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def run(self, arguments: Sequence[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+        """Run it to its end."""
+        files = {name: cwd / f".{name}" for name in ("stdout", "stderr")}
+        call = {"arguments": list(arguments), "cwd": str(cwd), **{name: str(path) for name, path in files.items()}}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(call) + "\n")
+        self._process.stdin.flush()
+        status = int(self._process.stdout.readline())
+        stdout, stderr = (path.read_text() for path in files.values())
+        for path in files.values():
+            path.unlink()
+        return subprocess.CompletedProcess(list(arguments), status, stdout, stderr)
+
+
+@contextmanager
+def prepared(module: str) -> Iterator[Prepared]:
+    """A process that has imported the module. It does nothing with it: what is forked finds it as new."""
+    command = [sys.executable, "-c", FORKS, module]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield Prepared(process)
+        assert process.stdin is not None
+        process.stdin.close()
