@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from paretofit.api.problems import InvalidError
 from paretofit.api.schemas.problems import FieldProblem
 from paretofit.db.tables import SearchRow
-from paretofit.search.spec import Label, Limits, SearchSpec
+from paretofit.search.contracts.spec import Label, Limits, SearchSpec
 
 _LABELS: Final = 32
 

@@ -13,8 +13,8 @@ from paretofit.api.problems import InvalidError
 from paretofit.api.schemas.devices import Device
 from paretofit.api.schemas.problems import FieldProblem
 from paretofit.db import workers
-from paretofit.search.latency.devices import DEVICES
-from paretofit.search.spec import SearchSpec
+from paretofit.search.contracts.latency import DEVICES
+from paretofit.search.contracts.spec import SearchSpec
 
 ALIVE: Final = timedelta(minutes=1)
 """Since it was heard of, a worker counts as live."""

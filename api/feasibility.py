@@ -13,8 +13,8 @@ from paretofit.api.pointers import pointer
 from paretofit.api.problems import InfeasibleError, InvalidError
 from paretofit.api.schemas.problems import FieldProblem
 from paretofit.db.searches import Past
-from paretofit.search.methods.method import Candidate
-from paretofit.search.spec import Constraint, ResolvedSpec, SearchSpec
+from paretofit.search.contracts.params import Candidate
+from paretofit.search.contracts.spec import Constraint, ResolvedSpec, SearchSpec
 
 
 @dataclass(frozen=True, slots=True)

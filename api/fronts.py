@@ -11,7 +11,7 @@ from paretofit.api.schemas.points import BestUnder, Corner, Cost
 from paretofit.api.schemas.searches import UnmetBound
 from paretofit.db.points import FoundPoint
 from paretofit.search import pareto
-from paretofit.search.spec import Constraint, Objective, metric_key
+from paretofit.search.contracts.spec import Constraint, Objective, metric_key
 
 ACCURACY = "selection_top1"
 LATENCY = "latency_ms"

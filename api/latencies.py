@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 
 from paretofit.api.schemas.searches import KnownLatency
 from paretofit.db import latencies
-from paretofit.search.methods.method import Candidate
-from paretofit.search.spec import ResolvedSpec
+from paretofit.search.contracts.params import Candidate
+from paretofit.search.contracts.spec import ResolvedSpec
 
 
 def known(

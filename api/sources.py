@@ -9,7 +9,7 @@ from paretofit.api import problems
 from paretofit.api.schemas.problems import FieldProblem
 from paretofit.core import http as outbound
 from paretofit.core.settings import Settings
-from paretofit.search.spec import DatasetSpec, S3Source, UrlSource
+from paretofit.search.contracts.dataset import DatasetSpec, S3Source, UrlSource
 
 
 def check_source(spec: DatasetSpec, tenant: str, settings: Settings) -> None:

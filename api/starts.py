@@ -15,9 +15,9 @@ from paretofit.db import artifacts, points, weights
 from paretofit.db.blobs import Blob
 from paretofit.db.tables import SearchRow
 from paretofit.models.pretrained.sources import SOURCES
-from paretofit.search.methods.method import MethodParams
-from paretofit.search.methods.start import Start, StartRecord
-from paretofit.search.spec import SearchSpec
+from paretofit.search.contracts.params import MethodParams
+from paretofit.search.contracts.spec import SearchSpec
+from paretofit.search.contracts.start import Start, StartRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any, Final
 from paretofit.api.fronts import ACCURACY, Found
 from paretofit.db.points import FoundPoint
 from paretofit.db.tables import SearchRow, TrialRow
-from paretofit.search.spec import Objective
+from paretofit.search.contracts.spec import Objective
 
 Scalar = float | int | str
 

@@ -15,8 +15,8 @@ from paretofit.core.settings import Settings
 from paretofit.db import datasets, searches
 from paretofit.db.blobs import Blob
 from paretofit.db.tables import SearchRow
-from paretofit.search.methods.method import DatasetProfile
-from paretofit.search.spec import ResolvedSpec, SearchSpec
+from paretofit.search.contracts.dataset import DatasetProfile
+from paretofit.search.contracts.spec import ResolvedSpec, SearchSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,7 @@ from benchmarks.harness import Claim, Report, run
 from benchmarks.searches import Asked, kept
 from paretofit.models.cost import cost
 from paretofit.models.families.registry import architecture
-from paretofit.search.methods.method import DatasetProfile
-from paretofit.search.spec import DatasetSpec
+from paretofit.search.contracts.dataset import DatasetProfile, DatasetSpec
 
 SEEDS: Final = (0, 1, 2)
 WIDTHS: Final = {40: 0.5, 12: 0.25}

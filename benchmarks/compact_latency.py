@@ -15,8 +15,8 @@ from benchmarks.harness import Claim, Report, run
 from paretofit.models.architecture import Architecture
 from paretofit.models.cost import cost
 from paretofit.models.families.registry import architecture
+from paretofit.search.contracts.latency import DEVICES
 from paretofit.search.latency.clock import Timed, timed
-from paretofit.search.latency.devices import DEVICES
 from paretofit.search.latency.prepare import prepare
 
 SIZE: Final = (224, 224)

@@ -38,8 +38,8 @@ from paretofit.db.migrate import upgrade
 from paretofit.db.tables import DatasetRow, EventRow, MetricRow, PointRow, SearchRow, TrialRow
 from paretofit.launch.postgres import EmbeddedPostgres
 from paretofit.launch.redis import EmbeddedRedis
-from paretofit.search.methods.method import DatasetProfile
-from paretofit.search.spec import SearchSpec
+from paretofit.search.contracts.dataset import DatasetProfile
+from paretofit.search.contracts.spec import SearchSpec
 
 POINTS, TRIALS, STEPS, CURVES = 2000, 200, 300, 8
 VISITS = 7

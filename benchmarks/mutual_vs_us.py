@@ -23,11 +23,11 @@ from typing import Any, Final
 
 from benchmarks.harness import Claim, Report, run
 from benchmarks.searches import Asked, Searched, Searches, kept
+from paretofit.search.contracts.dataset import DatasetSpec
+from paretofit.search.contracts.point import Point
 from paretofit.search.methods.mutualnet import budget
 from paretofit.search.methods.mutualnet.params import SlimmableParams
 from paretofit.search.pareto import hypervolume
-from paretofit.search.reporter import Point
-from paretofit.search.spec import DatasetSpec
 
 SEEDS: Final = (0, 1, 2)
 BUDGETS: Final = (5, 20)
@@ -98,7 +98,7 @@ def _single(width: float, side: int, epochs: int) -> dict[str, Any]:
 def _shared(searches: Searches, method: dict[str, Any], epochs: int) -> dict[str, Any]:
     """A weight-sharing method with as many epochs as the single networks' compute pays for."""
     profile = searches.profile
-    params: SlimmableParams = searches.resolve(Asked(method, 0)).method
+    params = searches.resolve(Asked(method, 0)).params(SlimmableParams)
     spent = epochs * sum(_macs(params, searches, width, side) for width, side in SINGLES)
     each = budget.step_macs(params, profile) + POLISH * params.polish_networks * budget.polish_macs(params, profile)
     shared = max(1, round(spent / each))

@@ -26,13 +26,12 @@ from paretofit.models.kinds.basic import Conv
 from paretofit.models.kinds.separable import Separable
 from paretofit.models.layers.slimmable import Slimmable
 from paretofit.search.allocator import keep_freed_memory
+from paretofit.search.contracts.dataset import DatasetProfile
 from paretofit.search.data.loader import Batch
-from paretofit.search.methods.method import DatasetProfile
 from paretofit.search.methods.mutualnet.params import MutualNetParams
-from paretofit.search.methods.mutualnet.recipes import PUBLISHED
-from paretofit.search.methods.mutualnet.train import step
-from paretofit.search.training import sandwich
-from paretofit.search.training.optimizer import sgd
+from paretofit.search.methods.mutualnet.presets import PUBLISHED
+from paretofit.search.methods.mutualnet.train import draw, step
+from paretofit.search.training.loop import sgd
 
 THREADS: Final = 2
 STEPS: Final = 3
@@ -119,7 +118,7 @@ def plain(case: Case) -> tuple[published.MobileNetV1, Train]:
     params = case.params
 
     def train(index: int, batch: Batch) -> Losses:
-        drawn = sandwich.draw(
+        drawn = draw(
             SEED,
             index,
             widths=(params.widths.min, params.widths.max),

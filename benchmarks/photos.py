@@ -23,11 +23,11 @@ from benchmarks.harness import Claim, Report, run_on_data
 from benchmarks.searches import Asked, Searched, Searches, fetched, kept
 from paretofit.core.http import Outbound, RefusedError
 from paretofit.core.settings import get_settings
+from paretofit.search.contracts.dataset import DatasetSpec
+from paretofit.search.contracts.point import Point
 from paretofit.search.methods.mutualnet import budget
 from paretofit.search.methods.mutualnet.params import SlimmableParams
 from paretofit.search.pareto import hypervolume
-from paretofit.search.reporter import Point
-from paretofit.search.spec import DatasetSpec
 
 COMMIT: Final = "1196151"
 ARCHIVE: Final = f"https://github.com/alexeygrigorev/clothing-dataset-small/archive/{COMMIT}.zip"
@@ -121,7 +121,7 @@ def _name(width: float, side: int) -> str:
 
 def _epochs(searches: Searches, method: dict[str, Any]) -> int:
     """Of each single network, so that all together take the training compute of the shared one, its polish counted."""
-    params: SlimmableParams = searches.resolve(Asked(method, 0)).method
+    params = searches.resolve(Asked(method, 0)).params(SlimmableParams)
     data = searches.profile
     polish = params.polish_networks * params.polish_epochs(data) * budget.polish_macs(params, data)
     alone = [params.candidate(data, {"width": width, "resolution": side}).cost["macs"] for width, side in SINGLES]

@@ -1,4 +1,4 @@
-"""The ablation behind the default recipes (`paretofit.search.methods.recipe`): photos of clothes (`benchmarks.photos`)
+"""The ablation behind the default recipes (`paretofit.search.training.recipe`): photos of clothes (`benchmarks.photos`)
 and Fashion-MNIST.
 
 Each claim compares what the default finds with the best of its alternatives, in test accuracy; its goal is to lose no
@@ -21,7 +21,7 @@ from benchmarks.harness import Claim, Report, run_on_data
 from benchmarks.photos import DATASET as PHOTOS
 from benchmarks.photos import archive, network, start
 from benchmarks.searches import Asked, Searched, kept
-from paretofit.search.spec import DatasetSpec
+from paretofit.search.contracts.dataset import DatasetSpec
 
 GARMENTS: Final = DatasetSpec.model_validate(
     {

@@ -18,7 +18,8 @@ from typing import Any, Final
 
 from benchmarks.harness import Claim, Report, run
 from benchmarks.searches import Asked, Searched, Searches, kept
-from paretofit.search.spec import DatasetSpec
+from paretofit.search.contracts.dataset import DatasetSpec
+from paretofit.search.methods.scalenet.params import ScaleNetParams
 
 SEEDS: Final = (0, 1, 2)
 RIVALS: Final = ("even", "random", "single")
@@ -51,7 +52,7 @@ def main() -> Report:
 
 def _asked(searches: Searches, seed: int) -> Asked:
     """Networks at the cost of the plain one."""
-    params = searches.resolve(Asked(METHOD, seed)).method
+    params = searches.resolve(Asked(METHOD, seed)).params(ScaleNetParams)
     return Asked(METHOD | {"budgets": [params.targets(searches.profile)[-1]]}, seed)
 
 

@@ -24,13 +24,14 @@ from paretofit.core.settings import get_settings
 from paretofit.models.checkpoint import read_record
 from paretofit.models.pretrained.fetch import fetch
 from paretofit.search.allocator import keep_freed_memory
+from paretofit.search.contracts.dataset import DatasetProfile, DatasetSpec
+from paretofit.search.contracts.point import Point
+from paretofit.search.contracts.spec import ResolvedSpec, SearchSpec
+from paretofit.search.contracts.start import StartRecord
+from paretofit.search.contracts.trial import Stop
 from paretofit.search.data.ingest import IngestRequest, ingest
 from paretofit.search.data.store import MANIFEST, Dataset
 from paretofit.search.local import LocalSearch
-from paretofit.search.methods.method import DatasetProfile
-from paretofit.search.methods.start import StartRecord
-from paretofit.search.reporter import Point, Stop
-from paretofit.search.spec import DatasetSpec, ResolvedSpec, SearchSpec
 from paretofit.workers import prctl
 
 

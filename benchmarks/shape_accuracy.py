@@ -22,8 +22,8 @@ from typing import Any, Final
 
 from benchmarks.harness import Claim, Report, run
 from benchmarks.searches import Asked, kept
-from paretofit.search.reporter import Point
-from paretofit.search.spec import DatasetSpec
+from paretofit.search.contracts.dataset import DatasetSpec
+from paretofit.search.contracts.point import Point
 
 SEEDS: Final = (0, 1, 2)
 RANDOM_SHAPES: Final = 20

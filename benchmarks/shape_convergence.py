@@ -21,8 +21,9 @@ from typing import Any, Final
 from benchmarks.harness import Claim, Report, run
 from benchmarks.searches import Asked, kept
 from paretofit.models.families.shapes import HIGH, LOW, Shape, shaped
+from paretofit.search.contracts.dataset import DatasetSpec
+from paretofit.search.contracts.spec import ResolvedSpec
 from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams
-from paretofit.search.spec import DatasetSpec, ResolvedSpec
 
 DATASET: Final = DatasetSpec.model_validate(
     {"name": "shapes", "source": {"kind": "builtin", "name": "fashion_mnist", "subset": 2000}, "image_size": 32}
@@ -52,7 +53,7 @@ def main() -> Report:
 
 
 def _report(spec: ResolvedSpec, found: list[tuple[dict[str, Any], str]]) -> Report:
-    params: ShapeAdaptorParams = spec.method
+    params = spec.params(ShapeAdaptorParams)
     sides: dict[str, list[list[int]]] = {"initial": [], "learned": []}
     factors: dict[str, list[float]] = {"deep": [], "shallow": []}
     for config, line in found:

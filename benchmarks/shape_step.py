@@ -22,14 +22,14 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from benchmarks.harness import Claim, Report, interleaved, medians, run
 from paretofit.models.layers.shape_adaptor import Adaptive
 from paretofit.search.allocator import keep_freed_memory
+from paretofit.search.contracts.dataset import DatasetProfile
+from paretofit.search.contracts.spec import ResolvedSpec, SearchSpec
 from paretofit.search.data.loader import Batch
-from paretofit.search.methods.method import DatasetProfile
 from paretofit.search.methods.shape_adaptor.learner import Learner
 from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams
-from paretofit.search.spec import ResolvedSpec, SearchSpec
 from paretofit.search.training import alone
-from paretofit.search.training.optimizer import sgd
-from paretofit.search.training.torchrun import Silent
+from paretofit.search.training.distributed import Silent
+from paretofit.search.training.loop import sgd
 
 BATCH: Final = 64
 SIDE: Final = 32
@@ -79,7 +79,7 @@ def measure(family: str) -> tuple[float, dict[str, Any]]:
     """Seconds of a learned step over those of a frozen one."""
     torch.manual_seed(0)
     asked = spec(family)
-    params: ShapeAdaptorParams = asked.method
+    params = asked.params(ShapeAdaptorParams)
     [config] = params.configs(DATASET)
     network = Adaptive(params.rule(DATASET, config), params.alpha(DATASET, config))
     learner = Learner(network, asked, config, 1000, Silent())

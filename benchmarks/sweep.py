@@ -34,19 +34,21 @@ from benchmarks.harness import Claim, Report, interleaved, run
 from paretofit.core.settings import get_settings
 from paretofit.models.layers.slimmable import Slimmable
 from paretofit.search import evaluation
+from paretofit.search.contracts.dataset import DatasetProfile, DatasetSpec
+from paretofit.search.contracts.latency import Measured
+from paretofit.search.contracts.params import Candidate
+from paretofit.search.contracts.point import Point
+from paretofit.search.contracts.spec import ResolvedSpec, SearchSpec
+from paretofit.search.contracts.trial import Stop, Trial
 from paretofit.search.data.ingest import IngestRequest, ingest
 from paretofit.search.data.loader import Batch
 from paretofit.search.data.sampling import resize
 from paretofit.search.data.store import Dataset, Split
-from paretofit.search.latency.table import Measured
-from paretofit.search.measuring.meter import Meter
-from paretofit.search.methods.method import Candidate, DatasetProfile
 from paretofit.search.methods.mutualnet import supernet, sweep, train
-from paretofit.search.methods.mutualnet.order import groups, spread_first
-from paretofit.search.methods.mutualnet.widths import width_of
+from paretofit.search.methods.mutualnet.params import SlimmableParams
+from paretofit.search.methods.mutualnet.space import groups, spread_first, width_of
 from paretofit.search.pareto import hypervolume
-from paretofit.search.reporter import Point, Stop, Trial
-from paretofit.search.spec import DatasetSpec, ResolvedSpec, SearchSpec
+from paretofit.search.training.meter import Meter
 
 SEEDS: Final = (0, 1, 2)
 REPEATS: Final = 3
@@ -186,7 +188,7 @@ def _timed(dataset: Path, network: Path) -> dict[str, list[float]]:
 def _by_itself(network: Slimmable, spec: ResolvedSpec, folder: Path, candidate: Candidate) -> float:
     """The accuracy of one configuration, with loaders made for it."""
     dataset = Dataset.open(folder)
-    architecture = spec.method.architecture(spec.dataset, width_of(candidate.config))
+    architecture = spec.params(SlimmableParams).architecture(spec.dataset, width_of(candidate.config))
     train_images = Images(dataset.split("train"), spec.dataset)
     rows = np.random.default_rng(0).permutation(len(train_images))[:CALIBRATION].tolist()
     calibration = DataLoader(Subset(train_images, rows), batch_size=128)
@@ -210,7 +212,7 @@ def _trial(spec: ResolvedSpec, dataset: Path, network: Path | None) -> Iterator[
         yield Trial(
             number=0,
             spec=spec,
-            params={"epochs": spec.method.epochs},
+            params={"epochs": spec.params(SlimmableParams).epochs},
             dataset=dataset,
             work=work,
             seed=spec.seed,

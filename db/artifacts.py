@@ -8,7 +8,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from paretofit.db.tables import ArtifactRow
-from paretofit.search.methods.method import INITIAL
+from paretofit.search.contracts.plan import INITIAL
 
 
 def get(session: Session, tenant: str, artifact_id: str) -> ArtifactRow | None:

@@ -15,7 +15,7 @@ from paretofit.db.ids import new_id
 from paretofit.db.jobs import DATASETS, Job
 from paretofit.db.keyset import Keyset, newest_first
 from paretofit.db.tables import DatasetRow, SearchRow
-from paretofit.search.spec import DatasetSpec
+from paretofit.search.contracts.dataset import DatasetSpec
 
 
 def insert(session: Session, tenant: str, *, name: str, source: dict[str, Any], options: dict[str, Any]) -> DatasetRow:

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from paretofit.db.tables import LatencyRow
-from paretofit.search.latency.table import Latency, Measured
+from paretofit.search.contracts.latency import Latency, Measured
 
 _KEY = ("tenant_id", "architecture", "height", "width", "batch", "device", "machine")
 

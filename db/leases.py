@@ -14,7 +14,7 @@ from paretofit.db import jobs, limits
 from paretofit.db.jobs import TRIALS, Job
 from paretofit.db.tables import ArtifactRow, AttemptRow, DatasetRow, SearchRow, TrialRow
 from paretofit.db.transitions import lock_search, move_search, move_trial
-from paretofit.search.spec import RESERVE
+from paretofit.search.contracts.spec import RESERVE
 
 _IDLE_SECONDS: Final = cast(extract("epoch", func.clock_timestamp() - TrialRow.progressed_at), Double)
 

@@ -1,4 +1,4 @@
-"""What a search has spent, against what it may spend (`paretofit.search.spec.Limits`).
+"""What a search has spent, against what it may spend (`paretofit.search.contracts.spec.Limits`).
 
 Time passes for `max_wall_seconds` from the start of the first trial on, while the search is not paused; the draining
 that leads to a pause counts. `max_epochs` is shared out by the method's plan: only a method knows what a shorter
@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from paretofit.db.outbox import request_advance
 from paretofit.db.tables import AttemptRow, SearchRow, TrialRow
-from paretofit.search.spec import Limits
+from paretofit.search.contracts.spec import Limits
 
 _ROUNDING: Final = 1e-6
 

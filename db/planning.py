@@ -7,7 +7,7 @@ How a search ends, when nothing of it is under way and nothing follows:
   trial failed on the way;
 - it has none: failed, with the first failed trial's error, or code "infeasible" or "no_points".
 
-A method sees its failed trials and may plan on. After `paretofit.search.failures.MAX_FAILURES` failures in a row
+A method sees its failed trials and may plan on. After `failures.MAX_FAILURES` failures in a row
 nothing more is planned: what fails that often fails for a reason that the next trial shares.
 """
 
@@ -27,9 +27,10 @@ from paretofit.db.engine import transaction
 from paretofit.db.outbox import request_advance
 from paretofit.db.tables import PointRow, SearchRow, TrialRow
 from paretofit.db.transitions import lock_search, move_search
-from paretofit.search.failures import keeps_failing
-from paretofit.search.methods.method import Plan, TrialRecord
-from paretofit.search.spec import METHODS, RESERVE, Limits, ResolvedSpec
+from paretofit.search.contracts.failures import keeps_failing
+from paretofit.search.contracts.plan import Plan, TrialRecord
+from paretofit.search.contracts.spec import RESERVE, Limits, ResolvedSpec
+from paretofit.search.trials import plan as next_trials
 
 
 class PlanError(RuntimeError):
@@ -57,7 +58,7 @@ class PlanRequest:
         """Ask the method. Raises PlanError if its plan raises."""
         try:
             spec = ResolvedSpec.model_validate(self.spec | {"limits": self.limits})
-            return METHODS[self.method].plan(spec, self.history)
+            return next_trials(spec, self.history)
         except Exception as error:  # A method is a plug-in: whatever it raises is this search's problem.
             raise PlanError(self.method, error) from error
 

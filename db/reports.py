@@ -15,7 +15,7 @@ from paretofit.db.ids import new_id
 from paretofit.db.leases import Asked, Lease, renew
 from paretofit.db.tables import ArtifactRow, LogRow, MetricRow, PointRow, SearchRow, TrialRow
 from paretofit.db.transitions import lock_search
-from paretofit.search.latency.table import Measured
+from paretofit.search.contracts.latency import Measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class LogLine:
 
 @dataclass(slots=True)
 class Report:
-    """What came since the last write. `points` are `paretofit.search.reporter.Point` as JSON; `checkpoint` is
+    """What came since the last write. `points` are `paretofit.search.contracts.point.Point` as JSON; `checkpoint` is
     {step, files: {name: {sha256, size}}}."""
 
     metrics: list[Metric] = field(default_factory=list)

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from paretofit.db import datasets
 from paretofit.db.tables import PointRow, SearchRow
 from paretofit.search import chance, pareto
-from paretofit.search.spec import Constraint
+from paretofit.search.contracts.spec import Constraint
 
 
 def values(warnings: list[dict[str, Any]]) -> dict[str, Any]:

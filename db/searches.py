@@ -15,7 +15,7 @@ from paretofit.db.blobs import Blob
 from paretofit.db.ids import new_id
 from paretofit.db.keyset import Keyset, newest_first
 from paretofit.db.tables import ArtifactRow, AttemptRow, EventRow, SearchRow, TrialRow
-from paretofit.search.methods.method import INITIAL
+from paretofit.search.contracts.plan import INITIAL
 
 CREATED = "search.created"
 

@@ -59,7 +59,7 @@ def resume(session: Session, search_id: str) -> bool:
 
 
 def set_limits(session: Session, search_id: str, limits: dict[str, Any]) -> bool:
-    """Give a search other limits (`paretofit.search.spec.Limits` as JSON). What runs hears of it within a second.
+    """Give a search other limits (`Limits` as JSON). What runs hears of it within a second.
 
     Trials that wait beyond a lower `max_trials` are cancelled; `max_parallel_trials` holds for what is planned from now
     on. Returns False if the search is over. Raises LookupError for an unknown search.

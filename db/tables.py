@@ -288,7 +288,7 @@ class ArtifactRow(_Tenant, _Created, Base):
 
 
 class PointRow(_Tenant, _Created, _Updated, Base):
-    """One architecture with its measured metrics. `record` is the whole `paretofit.search.reporter.Point`; `key` names
+    """One architecture with its measured metrics. `record` is the whole point as JSON; `key` names
     it."""
 
     __tablename__ = "points"

@@ -17,7 +17,7 @@ from paretofit.db.outbox import TRAIN, enqueue, request_advance
 from paretofit.db.steering import settle_pause
 from paretofit.db.tables import AttemptRow, MetricRow, SearchRow, TrialRow
 from paretofit.db.transitions import lock_search, move_trial
-from paretofit.search.methods.method import NewTrial
+from paretofit.search.contracts.plan import NewTrial
 
 Outcome = Literal["completed", "pruned", "infeasible", "failed", "cancelled"]
 OUT_OF_MEMORY: Final = "oom"

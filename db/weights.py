@@ -17,7 +17,7 @@ from paretofit.db.ids import new_id
 from paretofit.db.jobs import WEIGHTS, Job
 from paretofit.db.keyset import Keyset, newest_first
 from paretofit.db.tables import WeightsRow
-from paretofit.search.weights.spec import WeightsSpec
+from paretofit.search.contracts.weights import WeightsSpec
 
 
 def insert(session: Session, tenant: str, *, name: str, source: dict[str, Any], options: dict[str, Any]) -> WeightsRow:

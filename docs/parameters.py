@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from paretofit.search.methods.registry import Method
-from paretofit.search.spec import METHODS
+from paretofit.search.contracts.registry import Method, methods
 
 FOLDER: Final = Path(__file__).parent
 
@@ -17,14 +16,14 @@ def overview() -> str:
     """A table of all methods: what each is, its paper, its page."""
     rows = [
         f"| [`{kind}`](#{kind}) | {_page(method)} | {_cell(method.params.summary)} | {_cell(method.params.paper)} |"
-        for kind, method in METHODS.items()
+        for kind, method in methods().items()
     ]
     return "\n".join(["| Method | Page | What it does | Paper |", "|---|---|---|---|", *rows])
 
 
 def sections() -> str:
     """A section for each method: its presets, its parameters, and the objects that they are made of."""
-    return "\n\n".join("\n".join(_section(kind, method)) for kind, method in METHODS.items())
+    return "\n\n".join("\n".join(_section(kind, method)) for kind, method in methods().items())
 
 
 def _section(kind: str, method: Method) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""One network in one `.safetensors` file, its record (`paretofit.search.reporter.Point` as JSON) in the header. Never
+"""One network in one `.safetensors` file, its record (a point as JSON) in the header. Never
 pickle.
 
 Reading the record needs no torch.

@@ -15,45 +15,34 @@ import argparse
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn
 
-import yaml
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from paretofit.core.cpus import cores
 from paretofit.core.settings import get_settings
-from paretofit.models.checkpoint import read_record
-from paretofit.models.header import file_sha256
 from paretofit.models.pretrained.sources import SOURCES
-from paretofit.search import failures
+from paretofit.search import trials
 from paretofit.search.allocator import keep_freed_memory
+from paretofit.search.contracts import failures
+from paretofit.search.contracts.spec import ResolvedSpec
+from paretofit.search.contracts.trial import Stop
+from paretofit.search.inputs import CommandError, evaluated_dataset, local_dataset, read_spec, resolve
 from paretofit.search.local import Front, Launch, LocalSearch
-from paretofit.search.methods.method import DatasetProfile
-from paretofit.search.methods.start import Start, StartRecord
-from paretofit.search.reporter import Stop
-from paretofit.search.spec import METHODS, DatasetSpec, ResolvedSpec, SearchSpec
 
 INTERRUPTED: Final = 130
 """Exit code after Ctrl-C, as shells have it."""
 DIFFERS: Final = 3
 """Exit code of `evaluate` when the accuracy is not the reported one."""
 
-M = TypeVar("M", DatasetSpec, SearchSpec)
-
 _ERR = Console(stderr=True, highlight=False)
-
-
-class CommandError(ValueError):
-    """What the user gave cannot be used; the message says what can."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -142,8 +131,8 @@ def _torchrun(options: argparse.Namespace, words: Sequence[str]) -> NoReturn:
         if ranks > device_count():
             raise CommandError(f"--ranks: {ranks} processes for {device_count()} GPUs: use at most as many as those")
     _prepared(options)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    os.execv(sys.executable, [*torchrun, "-m", "paretofit.search", *words])  # noqa: S606 - no shell is what is wanted
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    os.execv(sys.executable, [*command, "-m", "paretofit.search", *words])  # noqa: S606 - no shell is what is wanted
 
 
 def _require_device(device: str) -> None:
@@ -165,28 +154,28 @@ def _run(options: argparse.Namespace) -> int:
     _require_device(options.device)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return _search(options, options.device, launch=None)
-    from paretofit.search.training import torchrun
+    from paretofit.search.training import distributed
 
-    with torchrun.joined(options.device) as (ranks, device):
+    with distributed.joined(options.device) as (ranks, device):
         if ranks.rank > 0:
-            torchrun.follow(lambda trial: METHODS[trial.spec.method.kind].run, device)
+            distributed.follow(trials.run, device)
             return 0
         try:
-            code = _search(options, device, launch=torchrun.lead)
+            code = _search(options, device, launch=distributed.lead)
         except (ValueError, OSError) as error:
             # Said before the group ends, with which torchrun ends this process too.
             return _failed(error)
-        torchrun.dismiss()
+        distributed.dismiss()
         return code
 
 
 def _prepared(options: argparse.Namespace) -> tuple[ResolvedSpec, Path]:
     """What is to be searched, on which dataset."""
-    body = _read_spec(options.spec)
+    body = read_spec(options.spec)
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
-    dataset = _dataset(body.pop("dataset", None), options.spec.parent, out / "dataset")
-    return _resolve(body, dataset, options.spec), dataset
+    dataset = local_dataset(body.pop("dataset", None), options.spec.parent, out / "dataset")
+    return resolve(body, dataset, options.spec), dataset
 
 
 def _search(options: argparse.Namespace, device: str, launch: Launch | None) -> int:
@@ -240,7 +229,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from paretofit.search.evaluation import reevaluate
 
     with tempfile.TemporaryDirectory() as scratch:
-        folder = _evaluated_dataset(options.dataset, options.split, Path(scratch))
+        folder = evaluated_dataset(options.dataset, options.split, Path(scratch))
         found = reevaluate(options.checkpoint, Dataset.open(folder), options.split)
     said = f"top1 {found.top1:.6f} on the {found.images} images of the {found.split} split"
     if found.reported is None:
@@ -256,107 +245,6 @@ def _evaluate(options: argparse.Namespace) -> int:
     else:
         sys.stdout.write(said + "\n")
     return DIFFERS if found.equal is False else 0
-
-
-def _read_spec(path: Path) -> dict[str, Any]:
-    try:
-        body = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CommandError(f"{path} is not YAML: {error}") from error
-    if not isinstance(body, dict):
-        raise CommandError(f"{path} must be a mapping with `dataset` and `method`")
-    if "dataset_id" in body:
-        raise CommandError(f"{path}: dataset_id: without a service name the data itself, such as {_EXAMPLE}")
-    body.setdefault("name", path.stem)
-    return body
-
-
-_EXAMPLE: Final = "`dataset: {source: {kind: builtin, name: fashion_mnist, subset: 2000}}` or `dataset: FOLDER`"
-
-
-def _dataset(given: object, beside: Path, folder: Path) -> Path:
-    """The folder of the dataset that a specification names: it is there already, or is made once."""
-    if isinstance(given, str):
-        return beside / given
-    if not isinstance(given, dict):
-        raise CommandError(f"dataset: is missing: {_EXAMPLE}")
-    spec = _validated(DatasetSpec, {"name": "local"} | given, "dataset")
-    if spec.source.kind == "upload":
-        raise CommandError(f"dataset: source: kind upload needs a service; here {_EXAMPLE}")
-    described = spec.model_dump_json()
-    note = folder.with_name("dataset.spec.json")
-    if note.exists() and note.read_text(encoding="utf-8") != described:
-        raise CommandError(f"{folder} holds another dataset than this specification's: choose another --out")
-    if not note.exists():
-        _ingest(spec, folder)
-        note.write_text(described, encoding="utf-8")
-    return folder
-
-
-def _evaluated_dataset(given: str, split: str, scratch: Path) -> Path:
-    if Path(given).is_dir():
-        return Path(given)
-    if given != "fashion_mnist":
-        raise CommandError(
-            f"--dataset: {given!r} is no folder and no built-in; use fashion_mnist or a dataset's folder"
-        )
-    if split != "report":
-        raise CommandError(
-            f"--split {split}: its images depend on how the dataset was made; give that dataset's folder by --dataset"
-        )
-    # The report split is the whole test set, whatever the subset.
-    source = {"kind": "builtin", "name": given, "subset": 100}
-    folder = scratch / "dataset"
-    _ingest(DatasetSpec.model_validate({"name": given, "source": source}), folder)
-    return folder
-
-
-def _ingest(spec: DatasetSpec, folder: Path) -> None:
-    """Make a dataset by the process that the service uses. Raises CommandError with its reasons."""
-    with tempfile.TemporaryDirectory() as scratch:
-        request = Path(scratch) / "request.json"
-        request.write_text(json.dumps({"spec": spec.model_dump(mode="json")}), encoding="utf-8")
-        command = [
-            sys.executable,
-            "-m",
-            "paretofit.search.data.ingest",
-            "--request",
-            str(request),
-            "--out",
-            str(folder),
-        ]
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    if ended.returncode != 0:
-        raise CommandError(f"the dataset could not be made (exit code {ended.returncode}):\n{ended.stderr[-2000:]}")
-    answer = json.loads(ended.stdout)
-    if answer["state"] != "ready":
-        raise CommandError("; ".join(f"dataset: {error['detail']}" for error in answer["errors"]))
-
-
-def _resolve(body: dict[str, Any], dataset: Path, path: Path) -> ResolvedSpec:
-    from paretofit.search.data.store import Dataset
-
-    profile: DatasetProfile = Dataset.open(dataset).profile
-    spec = _validated(SearchSpec, body | {"dataset_id": "local"}, str(path))
-    if spec.method.start is None:
-        return spec.resolve(profile)
-    if spec.method.start.file is None:
-        raise CommandError(f"{path}: method.start: without a service give the path of a file: {{file: PATH}}")
-    file = path.parent / spec.method.start.file
-    method = spec.method.model_copy(update={"start": Start(file=str(file))})
-    try:
-        start = StartRecord.of(read_record(file), file_sha256(file))
-    except ValueError as error:
-        raise CommandError(f"{path}: method.start.file: {file}: {error}") from error
-    return spec.model_copy(update={"method": method}).resolve(profile, start)
-
-
-def _validated(model: type[M], body: dict[str, Any], place: str) -> M:
-    try:
-        return model.model_validate(body)
-    except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg']}" for e in error.errors()]
-        raise CommandError(f"{place}: " + "; ".join(problems)) from error
 
 
 @contextmanager

@@ -16,12 +16,10 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from paretofit.models import checkpoint
 from paretofit.models.build import Network
+from paretofit.search.contracts.point import Evaluation, Point, Preprocessing
 from paretofit.search.data.loader import Batch, evaluation_batches
 from paretofit.search.data.sampling import resize
 from paretofit.search.data.store import Dataset, Split
-from paretofit.search.methods.training import TrainingParams
-from paretofit.search.reporter import Evaluation, Point, Preprocessing
-from paretofit.search.spec import ResolvedSpec
 
 METRICS = {"selection": "selection_top1", "report": "top1"}
 """The metric that is the accuracy on a split."""
@@ -66,19 +64,6 @@ def conditions(device: torch.device | str, batch_size: int) -> Evaluation:
         dtype="float32",
         memory_format="channels_last",
         threads=torch.get_num_threads(),
-    )
-
-
-def preprocessing(spec: ResolvedSpec) -> Preprocessing:
-    """How the networks of a search get their images."""
-    params: TrainingParams = spec.method
-    profile = spec.dataset
-    return Preprocessing(
-        crop=profile.image_size,
-        mean=profile.mean,
-        std=profile.std,
-        frame=params.augment(profile).frame,
-        antialias=params.antialias,
     )
 
 

@@ -2,7 +2,7 @@
 
 OUT holds `search.json` (specification, trials and what they reported: it is what a later run goes on from),
 `front.json`, `points/KEY.safetensors`, `metrics.jsonl`, and `trials/N/` with each trial's artifacts and checkpoint. A
-trial whose method raises an error with a code of its own (`paretofit.search.failures`) is kept as `failed`, and the
+trial whose method raises an error with a code of its own (`contracts.failures`) is kept as `failed`, and the
 search goes on with the others; any other error ends the run, and the next run tries that trial again.
 """
 
@@ -19,15 +19,16 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
-from paretofit.search import chance, failures
+from paretofit.search import chance, trials
 from paretofit.search.chance import Majority
+from paretofit.search.contracts import failures
+from paretofit.search.contracts.latency import Measured
+from paretofit.search.contracts.plan import NewTrial, TrialArtifact, TrialRecord
+from paretofit.search.contracts.point import Point
+from paretofit.search.contracts.spec import RESERVE, ResolvedSpec
+from paretofit.search.contracts.trial import Reporter, Stop, Trial, TrialEndedError, trial_seed
 from paretofit.search.data.store import Dataset
-from paretofit.search.latency.table import Measured
-from paretofit.search.methods.method import NewTrial, TrialArtifact, TrialRecord
 from paretofit.search.pareto import hypervolume, nondominated, preference
-from paretofit.search.reporter import Point, Reporter, Stop, Trial, TrialEndedError
-from paretofit.search.seeds import trial_seed
-from paretofit.search.spec import METHODS, RESERVE, ResolvedSpec
 
 _STATE: Final = "search.json"
 
@@ -62,7 +63,7 @@ class _State(BaseModel):
 
 @dataclass(slots=True)
 class LocalReporter:
-    """A `paretofit.search.reporter.Reporter` that writes below `folder`. `stop` is asked at every `should_stop`."""
+    """A `Reporter` that writes below `folder`. `stop` is asked at every `should_stop`."""
 
     folder: Path
     curves: Path
@@ -153,7 +154,6 @@ class LocalSearch:
         self.out = out
         self._dataset = dataset
         self._device = device
-        self._method = METHODS[spec.method.kind]
         self._launch = launch or (lambda run, trial, reporter: run(trial, reporter))
         if (low := spec.low_limit()) is not None:
             field, detail = low
@@ -213,7 +213,7 @@ class LocalSearch:
         history = [_record(number, trial) for number, trial in enumerate(self._state.trials)]
         if failures.keeps_failing(record.state for record in history):
             return True
-        plan = self._method.plan(self.spec, history)
+        plan = trials.plan(self.spec, history)
         room = (self.spec.limits.max_trials or len(history) + len(plan.trials)) - len(history)
         self._state.trials += [_Done(new=new) for new in plan.trials[: max(0, room)]]
         self._save()
@@ -249,7 +249,7 @@ class LocalSearch:
         )
         state = "completed"
         try:
-            outputs = self._launch(self._method.run, trial, reporter)
+            outputs = self._launch(trials.run, trial, reporter)
         except TrialEndedError as ended:
             state, outputs, done.error = ended.state, ended.outputs, ended.error
         except Exception as error:
@@ -268,6 +268,7 @@ class LocalSearch:
 
     def _input(self, source: TrialArtifact) -> Path:
         if source.trial is None:
+            assert self.spec.method.start is not None
             return Path(self.spec.method.start.reference)
         return artifact_file(self.out / "trials" / str(source.trial), source.artifact)
 

@@ -26,9 +26,9 @@ from paretofit import ApiError, Client
 from paretofit.api.schemas.points import Bound
 from paretofit.client.errors import DatasetRejectedError
 from paretofit.client.search import SearchDetail
+from paretofit.search.contracts.registry import methods
 from paretofit.search.data.store import Dataset
 from paretofit.search.evaluation import reevaluate
-from paretofit.search.spec import METHODS
 from tests.launch.service import Service, logs
 
 T = TypeVar("T")
@@ -138,7 +138,7 @@ def _marks(kind: str) -> Any:
     return {"mutualnet": (), "us_net": pytest.mark.slow}.get(kind, pytest.mark.integration)
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=_marks(kind)) for kind in sorted(METHODS)])
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=_marks(kind)) for kind in sorted(methods())])
 def test_every_method_from_submission_to_checkpoints(
     client: Client, service: Service, fashion: str, tmp_path: Path, kind: str
 ) -> None:
@@ -170,7 +170,7 @@ def test_every_method_from_submission_to_checkpoints(
 def test_three_budgets_give_three_networks_as_accurate_as_reported(
     client: Client, service: Service, fashion: str, tmp_path: Path
 ) -> None:
-    method = {"kind": "scalenet", **METHODS["scalenet"].params.tiny, "budgets": [2e5, 4e5, 7e5]}
+    method = {"kind": "scalenet", **methods()["scalenet"].params.tiny, "budgets": [2e5, 4e5, 7e5]}
     search = finish(client, service, {"name": "three budgets", "dataset_id": fashion, "method": method})
     front = client.searches.front(search.id, dominated=True)
     points = sorted([*front.points, *(front.dominated or [])], key=lambda point: point.metrics["macs"] or 0)
@@ -188,7 +188,7 @@ def test_three_budgets_give_three_networks_as_accurate_as_reported(
 def test_a_training_that_is_killed_at_random_gives_the_same_networks_bit_for_bit(
     client: Client, service: Service, fashion: str
 ) -> None:
-    tiny = METHODS["mutualnet"].params.tiny
+    tiny = methods()["mutualnet"].params.tiny
     # Long enough that no machine finishes it between two looks at its progress.
     method = {"kind": "mutualnet", **tiny, "epochs": 3, "resolutions": [24], "widths": {"step": 0.75}}
     spec = {"name": "undisturbed", "dataset_id": fashion, "method": method, "seed": 3}

@@ -17,8 +17,8 @@ from paretofit import Client
 from paretofit.api.schemas.exports import Format
 from paretofit.api.schemas.points import Front
 from paretofit.models.checkpoint import read_record
+from paretofit.search.contracts.registry import methods
 from paretofit.search.export.session import open_session
-from paretofit.search.spec import METHODS
 from tests.launch.service import Service
 from tests.test_end_to_end import SECONDS, finish
 
@@ -37,7 +37,7 @@ def front(client: Client, service: Service) -> Front:
     source = {"kind": "builtin", "name": "fashion_mnist", "subset": 400}
     dataset = client.datasets.create({"name": uuid4().hex, "source": source})
     dataset = client.datasets.wait(dataset.id, timeout=SECONDS, poll=0.1)
-    tiny = {"kind": "mutualnet", **METHODS["mutualnet"].params.tiny, "epochs": 1}
+    tiny = {"kind": "mutualnet", **methods()["mutualnet"].params.tiny, "epochs": 1}
     search = finish(client, service, {"name": "exported", "dataset_id": dataset.id, "method": tiny})
     return client.searches.front(search.id, dominated=True)
 

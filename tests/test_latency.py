@@ -13,10 +13,10 @@ from paretofit import ApiError, Client
 from paretofit.api.schemas.points import Bound
 from paretofit.models.architecture import Architecture
 from paretofit.models.checkpoint import read_record
+from paretofit.search.contracts.latency import DEVICES
+from paretofit.search.contracts.registry import methods
 from paretofit.search.latency.clock import timed
-from paretofit.search.latency.devices import DEVICES
 from paretofit.search.latency.prepare import prepare
-from paretofit.search.spec import METHODS
 from tests.launch.service import Service
 from tests.test_end_to_end import SECONDS, finish, wait
 
@@ -131,13 +131,13 @@ def test_points_keep_within_the_bound_when_they_are_measured_again(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", sorted(kind for kind, method in METHODS.items() if method.params.learns))
+@pytest.mark.parametrize("kind", sorted(kind for kind, method in methods().items() if method.params.learns))
 def test_what_is_learned_is_measured_once_it_is_there(
     client: Client, service: Service, spec: dict[str, Any], tmp_path: Path, kind: str
 ) -> None:
     device = "torch-cpu-1t"
     objectives = [{"metric": "selection_top1"}, {"metric": "latency_ms", "device": device}]
-    method = {"kind": kind, **METHODS[kind].params.tiny, "trials": 1}
+    method = {"kind": kind, **methods()[kind].params.tiny, "trials": 1}
     bounds = [bound(1e6) | {"device": device}]
     search = finish(client, service, spec | {"method": method, "objectives": objectives, "constraints": bounds})
     trials = sorted(client.searches.trials(search.id), key=lambda trial: trial.number)

@@ -41,12 +41,13 @@ from paretofit.core.settings import Settings
 from paretofit.db import keys
 from paretofit.db.keyset import Keyset
 from paretofit.models.architecture import Architecture
+from paretofit.search.contracts.dataset import DatasetSpec
+from paretofit.search.contracts.spec import SearchSpec
 from paretofit.search.data.archive import extract
 from paretofit.search.data.images import BadImageError, decode, inspect
 from paretofit.search.data.ingest import silent
 from paretofit.search.data.limits import IngestLimits
 from paretofit.search.data.rejection import RejectedError
-from paretofit.search.spec import DatasetSpec, SearchSpec
 from tests.api.fuzzing import effort
 from tests.search.data.archives import encoded, noise, pictures, tarred, zipped
 

@@ -13,7 +13,7 @@ import pytest
 
 from paretofit import Client
 from paretofit.models import checkpoint
-from paretofit.search.spec import METHODS
+from paretofit.search.contracts.registry import methods
 from tests.launch.service import Service
 from tests.search.weights import files
 from tests.test_end_to_end import SECONDS, evaluate, finish, trainer, wait
@@ -49,7 +49,9 @@ def weights(client: Client, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def started(fashion: str, weights: Any, **changes: Any) -> dict[str, Any]:
     tiny = {
-        name: value for name, value in METHODS["mutualnet"].params.tiny.items() if name not in {"family", "base_width"}
+        name: value
+        for name, value in methods()["mutualnet"].params.tiny.items()
+        if name not in {"family", "base_width"}
     }
     # So slow that the few steps do not make random weights worse than they are with their fitted classifier.
     slow = {"learning_rate": 0.001}

@@ -18,7 +18,7 @@ from paretofit.db.jobs import WEIGHTS
 from paretofit.db.tenants import Quota, QuotaError
 from paretofit.db.weights import ConversionJob
 from paretofit.models.pretrained.record import WeightsRecord
-from paretofit.search.weights.spec import NamedSource
+from paretofit.search.contracts.weights import NamedSource
 from paretofit.workers.helper import HelperCrashedError, HelperTimeoutError, ask, own_file
 from paretofit.workers.job import Answer, run_job
 from paretofit.workers.messages import storable
@@ -34,7 +34,7 @@ def run(runtime: Runtime, weights_id: str) -> None:
 
 
 def _convert(runtime: Runtime, job: ConversionJob, folder: Path, check: Callable[[], None]) -> Answer:
-    """The answer of `paretofit.search.weights.convert`, with the `blob` of the file if it is ready."""
+    """The answer of `paretofit.search.weights`, with the `blob` of the file if it is ready."""
     settings, source = runtime.settings, job.spec.source
     if isinstance(source, NamedSource) and not settings.fetches_weights(source.name):
         detail = f"the operator of this service has disabled {source.name!r} (PARETOFIT_WEIGHTS_SOURCES)"
@@ -52,7 +52,7 @@ def _convert(runtime: Runtime, job: ConversionJob, folder: Path, check: Callable
     request.write_text(json.dumps(content))
     try:
         answer = ask(
-            "paretofit.search.weights.convert",
+            "paretofit.search.weights",
             *("--request", str(request), "--out", str(out)),
             directory=folder,
             threads=runtime.slot.threads,

@@ -21,7 +21,7 @@ from obstore.store import S3Store
 from paretofit.core.http import Outbound, RefusedError
 from paretofit.core.settings import Settings
 from paretofit.db.blobs import CHUNK
-from paretofit.search.spec import S3Source, UrlSource
+from paretofit.search.contracts.dataset import S3Source, UrlSource
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("paretofit.workers.download")
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})

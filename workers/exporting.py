@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 from paretofit.db import exports, jobs, publication
 from paretofit.db.exports import ExportJob
 from paretofit.db.jobs import EXPORTS
-from paretofit.search.export.formats import FORMS, Format, file_name
+from paretofit.search.contracts.point import Format
+from paretofit.search.export.formats import FORMS, file_name
 from paretofit.workers.helper import HelperTimeoutError, ask
 from paretofit.workers.job import Answer, run_job
 from paretofit.workers.messages import storable

@@ -43,11 +43,11 @@ def main() -> int:
 
 def _warm() -> None:
     """Import what trainers import. What fails here will fail in the trainer, where somebody is told."""
-    from paretofit.search.spec import METHODS
+    from paretofit.search.contracts.registry import methods
 
-    for method in METHODS.values():
+    for method in methods().values():
         try:
-            import_module(f"{method.package}.run")
+            method.load("run", "run")
         except ImportError:
             traceback.print_exc()
     if "torch" in sys.modules:

@@ -17,7 +17,7 @@ from paretofit.db.datasets import ValidationJob
 from paretofit.db.engine import transaction
 from paretofit.db.jobs import DATASETS
 from paretofit.db.tenants import Quota, QuotaError
-from paretofit.search.spec import S3Source, UrlSource
+from paretofit.search.contracts.dataset import S3Source, UrlSource
 from paretofit.workers import download
 from paretofit.workers.download import UnusableError
 from paretofit.workers.helper import ask, own_file

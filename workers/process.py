@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from paretofit.search.reporter import Stop
+from paretofit.search.contracts.trial import Stop
 from paretofit.workers.messages import Lines, encode
 
 REPORT: Final = "{report}"

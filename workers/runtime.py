@@ -6,7 +6,6 @@ import platform
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import import_module
 from typing import Any, Final
 
 from celery.signals import worker_process_init
@@ -17,8 +16,8 @@ from paretofit.core import tracing
 from paretofit.core.settings import Settings, get_settings
 from paretofit.db.blobs import BlobStore, open_store
 from paretofit.db.engine import connect
+from paretofit.search.contracts.registry import methods
 from paretofit.search.latency.devices import describe, offered
-from paretofit.search.spec import METHODS
 from paretofit.workers import environment
 from paretofit.workers.app import LIGHT, TRAINING, app
 from paretofit.workers.places import Places
@@ -70,8 +69,8 @@ def bind(slot: Slot, processes: int = 1) -> None:
     app.conf["paretofit_places"] = Places(max(1, processes - 1))
     if slot.queue == LIGHT:
         # The children inherit what planning imports.
-        for method in METHODS.values():
-            import_module(f"{method.package}.plan")
+        for method in methods().values():
+            method.load("plan", "plan")
 
 
 def slot() -> Slot:

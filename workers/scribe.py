@@ -15,7 +15,7 @@ from paretofit.db import publication, reports
 from paretofit.db.blobs import BlobStore
 from paretofit.db.leases import Lease
 from paretofit.db.reports import Artifact, LogLine, Metric, Report
-from paretofit.search.latency.table import Measured
+from paretofit.search.contracts.latency import Measured
 from paretofit.workers import materialise
 from paretofit.workers.keeper import Keeper
 

@@ -26,13 +26,12 @@ from paretofit.db.blobs import BlobCorruptError
 from paretofit.db.engine import transaction
 from paretofit.db.leases import Assignment, Lease
 from paretofit.db.trials import OUT_OF_MEMORY, Outcome
+from paretofit.search.contracts.latency import Measured, write_known
+from paretofit.search.contracts.spec import ResolvedSpec
+from paretofit.search.contracts.trial import Stop, Trial, trial_seed
 from paretofit.search.latency import lock
 from paretofit.search.latency.devices import describe
 from paretofit.search.latency.stage import KNOWN
-from paretofit.search.latency.table import Measured, write_known
-from paretofit.search.reporter import Stop, Trial
-from paretofit.search.seeds import trial_seed
-from paretofit.search.spec import ResolvedSpec
 from paretofit.workers import materialise
 from paretofit.workers.keeper import Keeper, StoppedError
 from paretofit.workers.memory import oom_kills

@@ -21,11 +21,13 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, Final
 
-from paretofit.search import failures
+from paretofit.search import trials
 from paretofit.search.allocator import keep_freed_memory
-from paretofit.search.latency.table import Measured
-from paretofit.search.reporter import Point, Stop, Trial, TrialEndedError
-from paretofit.search.spec import METHODS, ResolvedSpec
+from paretofit.search.contracts import failures
+from paretofit.search.contracts.latency import Measured
+from paretofit.search.contracts.point import Point
+from paretofit.search.contracts.spec import ResolvedSpec
+from paretofit.search.contracts.trial import Stop, Trial, TrialEndedError
 from paretofit.workers import leash
 from paretofit.workers.messages import decode, encode
 
@@ -146,7 +148,7 @@ def main(words: Sequence[str] | None = None) -> int:
     leash.attach(lambda line: reporter.ask(Stop(decode(line)[1])))
     try:
         trial = read_order(arguments.order)
-        outputs = METHODS[trial.spec.method.kind].run(trial, reporter)
+        outputs = trials.run(trial, reporter)
         reporter.send("ended", {"state": "completed", "outputs": outputs, "error": None, "told": reporter.told})
     except TrialEndedError as ended:
         about = {"state": ended.state, "outputs": ended.outputs, "error": ended.error}

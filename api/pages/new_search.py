@@ -21,7 +21,8 @@ from paretofit.api.services import Db, Service, Services
 from paretofit.api.starts import takes_start
 from paretofit.api.v1 import datasets, devices
 from paretofit.api.v1 import weights as weights_api
-from paretofit.search.spec import METHODS, Limits
+from paretofit.search.contracts.registry import methods
+from paretofit.search.contracts.spec import Limits
 
 router = new_router()
 _DATASETS: Final = 200
@@ -42,10 +43,10 @@ def read(
 ) -> Response:
     """The form for a method: with its defaults, a preset's values, or (`from`) those of a search that is repeated."""
     begun = _begun(session, visitor.tenant, origin) if origin else {}
-    kind = method or begun.get("method", {}).get("kind") or next(iter(METHODS))
-    if kind not in METHODS:
-        raise NotFoundError(f"no method {kind!r}: choose one of {', '.join(sorted(METHODS))}")
-    params = METHODS[kind].params
+    kind = method or begun.get("method", {}).get("kind") or next(iter(methods()))
+    if kind not in methods():
+        raise NotFoundError(f"no method {kind!r}: choose one of {', '.join(sorted(methods()))}")
+    params = methods()[kind].params
     presets = {"tiny": params.tiny, **params.presets}
     if preset and preset not in presets:
         raise NotFoundError(f"{kind} has no preset {preset!r}: choose one of {', '.join(presets)}")
@@ -56,8 +57,8 @@ def read(
         "new_search.html",
         here="new",
         visitor=visitor,
-        methods=[METHODS[each].params for each in METHODS],
-        kinds=list(METHODS),
+        methods=[methods()[each].params for each in methods()],
+        kinds=list(methods()),
         kind=kind,
         params=params,
         presets=list(presets),

@@ -21,7 +21,8 @@ from paretofit.api.services import Db
 from paretofit.api.v1 import searches as api
 from paretofit.db import datasets, events, metrics, trial_views
 from paretofit.db.tables import SearchRow
-from paretofit.search.spec import METHODS, Limits
+from paretofit.search.contracts.registry import methods
+from paretofit.search.contracts.spec import Limits
 
 router = new_router()
 _LISTED: Final = 50
@@ -60,7 +61,7 @@ def read_list(
         filters={"state": state, "method": method, "label": label},
         filtered=bool(state or method or label),
         states=_STATES,
-        methods=sorted(METHODS),
+        methods=sorted(methods()),
         active=any(search.state not in TERMINAL for search in found.data),
         following=following(request, found.next_cursor),
     )

@@ -12,7 +12,7 @@ from paretofit.api.pages.route import router as new_router
 from paretofit.api.pages.visitor import Visitor
 from paretofit.api.services import Db, Service
 from paretofit.api.v1 import weights as api
-from paretofit.search.weights.spec import MAX_FILE_BYTES
+from paretofit.search.contracts.weights import MAX_FILE_BYTES
 
 router = new_router()
 _LISTED: Final = 50

@@ -21,7 +21,7 @@ from paretofit.db import datasets
 from paretofit.db.engine import transaction
 from paretofit.db.idempotency import Answer
 from paretofit.db.tables import DatasetRow
-from paretofit.search.spec import DatasetSpec
+from paretofit.search.contracts.dataset import DatasetSpec
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 

@@ -23,9 +23,10 @@ from paretofit.db.exports import Form, FoundExport
 from paretofit.db.idempotency import Answer
 from paretofit.db.points import FoundPoint
 from paretofit.models.architecture import Architecture
+from paretofit.search.contracts.point import ALL_FORMATS, Format
+from paretofit.search.contracts.registry import methods
 from paretofit.search.export import card
-from paretofit.search.export.formats import ALL, FORMS, Format, file_name
-from paretofit.search.spec import METHODS
+from paretofit.search.export.formats import FORMS, file_name
 
 router = APIRouter(tags=["exports"])
 _SECONDS = "2"
@@ -124,7 +125,7 @@ def read_card(point_id: str, session: Db, tenant: Tenant) -> Response:
 def offered(method: str) -> tuple[Format, ...]:
     """The formats that a method's points can be exported in; all, for a method that this service does not know any
     more."""
-    return METHODS[method].params.exports if method in METHODS else ALL
+    return methods()[method].params.exports if method in methods() else ALL_FORMATS
 
 
 def forms(method: str, key: str) -> list[ExportForm]:

@@ -11,7 +11,7 @@ from paretofit.api.access import requires
 from paretofit.api.schemas.methods import Family, FamilyList, Method, MethodList
 from paretofit.models.families.registry import FAMILIES
 from paretofit.models.pretrained.sources import SOURCES
-from paretofit.search.spec import METHODS
+from paretofit.search.contracts.registry import methods
 
 router = APIRouter(tags=["methods"])
 
@@ -29,7 +29,7 @@ def read_methods() -> MethodList:
                 presets={"tiny": method.params.tiny, **method.params.presets},
                 takes_start=starts.takes_start(method.params),
             )
-            for method in METHODS.values()
+            for method in methods().values()
         ]
     )
 
@@ -42,9 +42,9 @@ def read_methods() -> MethodList:
 )
 def read_schema(kind: str) -> dict[str, Any]:
     """The JSON schema of a method's parameters: the field `method` of a search."""
-    method = METHODS.get(kind)
+    method = methods().get(kind)
     if method is None:
-        raise problems.NotFoundError(f"no method {kind!r}: choose one of {', '.join(sorted(METHODS))}")
+        raise problems.NotFoundError(f"no method {kind!r}: choose one of {', '.join(sorted(methods()))}")
     return method.params.model_json_schema()
 
 

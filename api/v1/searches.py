@@ -20,11 +20,13 @@ from paretofit.api.services import Db, Service
 from paretofit.db import cancellation, searches
 from paretofit.db.idempotency import Answer
 from paretofit.db.tables import SearchRow
-from paretofit.search.methods.method import Candidate
-from paretofit.search.spec import SearchSpec
+from paretofit.search.contracts.params import Candidate
+from paretofit.search.contracts.spec import SearchSpec
 
 router = APIRouter(prefix="/searches", tags=["searches"])
 _PAST = 20
+# The document of the API lists the methods of this process.
+SearchSpec.model_rebuild()
 REFUSALS = (
     problems.DatasetNotReadyError,
     problems.InfeasibleError,

@@ -23,7 +23,7 @@ from paretofit.db import searches, states, steering
 from paretofit.db.idempotency import Answer
 from paretofit.db.tables import SearchRow
 from paretofit.db.transitions import lock_search
-from paretofit.search.spec import ResolvedSpec
+from paretofit.search.contracts.spec import ResolvedSpec
 
 router = APIRouter(prefix="/searches", tags=["searches"])
 _STEERED = problems.responses(

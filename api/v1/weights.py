@@ -25,7 +25,7 @@ from paretofit.db.idempotency import Answer
 from paretofit.db.tables import WeightsRow
 from paretofit.models.pretrained.record import PretrainedError
 from paretofit.models.pretrained.sources import SOURCES, check_commercial_use
-from paretofit.search.weights.spec import MAX_FILE_BYTES, NamedSource, WeightsSpec
+from paretofit.search.contracts.weights import MAX_FILE_BYTES, NamedSource, WeightsSpec
 
 router = APIRouter(prefix="/weights", tags=["weights"])
 _MAX_HEADER: Final = 100_000_000

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, overload
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, Concatenate, Generic, ParamSpec, Self, overload
 
 from typing_extensions import TypeVar
 
 from paretofit.client.transport import Transport
-
-if TYPE_CHECKING:
-    from paretofit.client.wires import Blocking, Concurrent
+from paretofit.client.wires import Blocking, Concurrent, complete, iterate
 
 P = ParamSpec("P")
 R = TypeVar("R")
-M = TypeVar("M", bound=Transport, default="Blocking")
+M = TypeVar("M", bound=Transport, default=Blocking)
 """How a service is spoken to."""
 
 
@@ -89,30 +87,3 @@ def _bound(function: Callable[..., Any], instance: Speaker[Any], run: Callable[[
         return started if suspends else run(started)
 
     return call
-
-
-def complete(awaitable: Awaitable[R]) -> R:
-    """The result of a coroutine that does not suspend."""
-    steps = awaitable.__await__()
-    try:
-        next(steps)
-    except StopIteration as stop:
-        result: R = stop.value
-        return result
-    steps.close()
-    raise RuntimeError("this coroutine waits for an event loop")
-
-
-def iterate(items: AsyncIterator[R]) -> Iterator[R]:
-    """The items of an asynchronous generator that does not suspend; it is closed when the iteration ends."""
-    try:
-        while True:
-            try:
-                item = complete(anext(items))
-            except StopAsyncIteration:
-                return
-            yield item
-    finally:
-        close = getattr(items, "aclose", None)
-        if close is not None:
-            complete(close())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
@@ -12,7 +12,6 @@ import anyio
 import anyio.to_thread
 import httpx
 
-from paretofit.client.manner import iterate
 from paretofit.client.transport import Answer, Transport, refusal
 
 P = ParamSpec("P")
@@ -88,3 +87,30 @@ class Concurrent(Transport):
 async def _each(items: Iterable[Item]) -> AsyncIterator[Item]:
     for item in items:
         yield item
+
+
+def complete(awaitable: Awaitable[R]) -> R:
+    """The result of a coroutine that does not suspend."""
+    steps = awaitable.__await__()
+    try:
+        next(steps)
+    except StopIteration as stop:
+        result: R = stop.value
+        return result
+    steps.close()
+    raise RuntimeError("this coroutine waits for an event loop")
+
+
+def iterate(items: AsyncIterator[R]) -> Iterator[R]:
+    """The items of an asynchronous generator that does not suspend; it is closed when the iteration ends."""
+    try:
+        while True:
+            try:
+                item = complete(anext(items))
+            except StopAsyncIteration:
+                return
+            yield item
+    finally:
+        close = getattr(items, "aclose", None)
+        if close is not None:
+            complete(close())

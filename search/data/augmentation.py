@@ -43,5 +43,5 @@ class Augmentation(BaseModel):
     @property
     def frame(self) -> Literal["zeros", "resize"]:
         """How evaluation frames images smaller than the crop, so that it agrees with training
-        (`paretofit.search.reporter.Preprocessing.frame`)."""
+        (`paretofit.search.contracts.point.Preprocessing.frame`)."""
         return "resize" if self.kind == "resized_crop" else "zeros"

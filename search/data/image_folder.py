@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from paretofit.core.cpus import cores
+from paretofit.search.contracts.dataset import DatasetProfile, DatasetSpec, Splits
 from paretofit.search.data import images, splits
 from paretofit.search.data.archive import Member, Progress, extract
 from paretofit.search.data.images import BadImageError
@@ -28,8 +29,6 @@ from paretofit.search.data.limits import IngestLimits
 from paretofit.search.data.rejection import Reason, RejectedError, reject
 from paretofit.search.data.splits import Draw, Rows
 from paretofit.search.data.writer import DatasetWriter, Encoding, Prepared, prepare
-from paretofit.search.methods.method import DatasetProfile
-from paretofit.search.spec import DatasetSpec, Splits
 
 DEFAULT_SIZE = 224
 STORED_SHARE = 1.143

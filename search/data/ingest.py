@@ -21,14 +21,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from paretofit.core.settings import get_settings
+from paretofit.search.contracts.dataset import BuiltinSource, DatasetProfile, DatasetSpec
 from paretofit.search.data import fashion_mnist, sandbox, splits
 from paretofit.search.data.archive import Progress
 from paretofit.search.data.image_folder import ingest_archive
 from paretofit.search.data.limits import IngestLimits
 from paretofit.search.data.rejection import RejectedError, reject
 from paretofit.search.data.writer import DatasetWriter
-from paretofit.search.methods.method import DatasetProfile
-from paretofit.search.spec import BuiltinSource, DatasetSpec
 
 
 class IngestRequest(BaseModel):

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from paretofit.core.cpus import cores
+from paretofit.search.contracts.point import Preprocessing
 from paretofit.search.data import boxes, colours, sampling
 from paretofit.search.data.augmentation import Augmentation
 from paretofit.search.data.boxes import Integers
 from paretofit.search.data.store import Dataset, Split
-from paretofit.search.reporter import Preprocessing
 
 RESIDENT_BYTES = 2 * 1024**3
 """A split of at most so many decoded bytes is kept on the device, uint8; a larger one is read and decoded ahead."""

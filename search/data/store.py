@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ValidationError
 
-from paretofit.search.methods.method import DatasetProfile
+from paretofit.search.contracts.dataset import DatasetProfile
 
 VERSION = 1
 MANIFEST = "dataset.json"

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from paretofit.search.contracts.dataset import DatasetProfile
 from paretofit.search.data.splits import Rows
 from paretofit.search.data.store import INDEX_COLUMNS, MANIFEST, SPLITS, VERSION, index_file, labels_file
-from paretofit.search.methods.method import DatasetProfile
 
 Encoding = Literal["raw", "encoded"]
 Pixels = NDArray[np.uint8]

@@ -12,7 +12,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,13 @@ from paretofit.models import checkpoint
 from paretofit.models.architecture import Architecture
 from paretofit.models.build import Network
 from paretofit.models.trace import Size
-from paretofit.search.export.formats import Format, Precision
+from paretofit.search.contracts.point import Format
+from paretofit.search.contracts.registry import methods
+from paretofit.search.export.formats import Precision
 from paretofit.search.export.network import Exportable, exportable
 from paretofit.search.export.parity import ParityError, compare
 from paretofit.search.export.session import open_session
 from paretofit.search.export.write import write
-from paretofit.search.spec import METHODS
 
 
 class ExportRequest(BaseModel):
@@ -70,13 +70,12 @@ def _source(request: ExportRequest) -> Exportable:
         network = checkpoint.load(request.weights)
         assert network.record is not None
         return exportable(network, request.size, network.record)
-    if request.method not in METHODS:
+    if request.method not in methods():
         raise LookupError(f"method {request.method!r}, which trained these weights, is not in PARETOFIT_METHODS")
     architecture = Architecture.from_json(request.record["architecture"])
     # The statistics are those of the size that the point was measured at.
     measured: tuple[int, int] = tuple(request.record["input_size"])
-    module = f"{METHODS[request.method].package}.extract"
-    extract: Callable[[Path, Architecture, Size], Network] = import_module(module).extract
+    extract: Callable[[Path, Architecture, Size], Network] = methods()[request.method].load("supernet", "extract")
     network = extract(request.weights, architecture, measured)
     return exportable(network, request.size, request.record)
 

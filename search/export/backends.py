@@ -6,7 +6,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final, Protocol, cast
 
-from paretofit.search.export.formats import Format, Precision
+from paretofit.search.contracts.point import Format
+from paretofit.search.export.formats import Precision
 from paretofit.search.export.network import Array, Exportable
 
 

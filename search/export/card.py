@@ -12,7 +12,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from paretofit.core.formatting import legible
-from paretofit.search.export.formats import FORMS, Format, file_name
+from paretofit.search.contracts.point import Format
+from paretofit.search.export.formats import FORMS, file_name
 
 LICENCES: Final = {"fashion_mnist": "MIT, Zalando Research (github.com/zalandoresearch/fashion-mnist)"}
 """Of the built-in data sets."""
@@ -56,7 +57,7 @@ def render(
     formats: Sequence[Format],
     exports: Sequence[Made],
 ) -> str:
-    """The card in Markdown. `record` is the point's (`paretofit.search.reporter.Point` as JSON), `spec` its search's,
+    """The card in Markdown. `record` is the point's (a `Point` as JSON), `spec` its search's,
     resolved."""
     architecture = record["architecture"]
     sections = {

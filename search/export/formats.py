@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
-Format = Literal["safetensors", "torch_export", "onnx", "ncnn"]
+from paretofit.search.contracts.point import Format
+
 Precision = Literal["float32", "float16"]
-ALL: Final[tuple[Format, ...]] = get_args(Format)
 
 INPUT: Final = "image"
 """What an ONNX file calls its input: float32 [batch, channels, height, width], preprocessed."""

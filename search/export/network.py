@@ -55,7 +55,7 @@ class Exportable:
 def exportable(
     network: Network, size: Size, record: Mapping[str, Any] | None = None, batch: int | None = None
 ) -> Exportable:
-    """The network as it is exported. `record` is that of a point (`paretofit.search.reporter.Point`); unset: the
+    """The network as it is exported. `record` is that of a point (`paretofit.search.contracts.point.Point`); unset: the
     architecture alone."""
     known = {"architecture": network.architecture.to_json(), "input_size": list(size)} if record is None else record
     return Exportable(network.cpu().eval(), size, known, batch)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from paretofit.search.contracts.point import Format
 from paretofit.search.export.backends import Session, backend
-from paretofit.search.export.formats import Format
 
 
 def open_session(path: Path, file_format: Format, threads: int = 1) -> Session:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from paretofit.search.contracts.point import Format
 from paretofit.search.export.backends import backend
-from paretofit.search.export.formats import FORMS, Format, Precision
+from paretofit.search.export.formats import FORMS, Precision
 from paretofit.search.export.network import Exportable
 
 

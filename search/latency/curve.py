@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from paretofit.search.methods.method import Candidate
-from paretofit.search.spec import ResolvedSpec
+from paretofit.search.contracts.params import Candidate
+from paretofit.search.contracts.spec import ResolvedSpec
 
 SMALLER: Final = (0.9, 0.75)
 """Where a latency is bounded, shares of its multiply-accumulates at which a learned network is reported too: what it

@@ -4,36 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from paretofit.core.cpus import cores
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """`runtime` is the distribution that computes; `threads` of the CPU, None: all that there are."""
-
-    runtime: Literal["onnxruntime", "torch", "ncnn"]
-    kind: Literal["cpu", "cuda"] = "cpu"
-    threads: int | None = None
-
-
-DEVICES: Final[Mapping[str, Device]] = MappingProxyType(
-    {
-        "onnxruntime-cpu-1t": Device("onnxruntime", threads=1),
-        "onnxruntime-cpu-all": Device("onnxruntime"),
-        "ncnn-cpu-1t": Device("ncnn", threads=1),
-        "ncnn-cpu-all": Device("ncnn"),
-        "torch-cpu-1t": Device("torch", threads=1),
-        "torch-cpu-all": Device("torch"),
-        "torch-cuda": Device("torch", "cuda"),
-    }
-)
-
+from paretofit.search.contracts.latency import DEVICES, Device
 
 _NEEDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {"onnxruntime": ("onnxruntime", "onnx", "onnxscript"), "ncnn": ("ncnn", "pnnx"), "torch": ("torch",)}

@@ -23,13 +23,13 @@ from paretofit.models.layers.fast_scale_aggregation import fast
 from paretofit.models.layers.sparse import break_even, sparse
 from paretofit.models.layers.spatial_sampling import samplings
 from paretofit.models.trace import Size
+from paretofit.search.contracts.latency import Device
+from paretofit.search.contracts.point import Format
 from paretofit.search.export.fold import folded
-from paretofit.search.export.formats import Format
 from paretofit.search.export.network import exportable
 from paretofit.search.export.session import open_session
 from paretofit.search.export.write import write
 from paretofit.search.latency.clock import Run
-from paretofit.search.latency.devices import Device
 
 _FORMATS: Final[dict[str, Format]] = {"onnxruntime": "onnx", "ncnn": "ncnn"}
 _TURNS: Final = 8

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from torch import distributed
 
 from paretofit.core.cpus import cores
 from paretofit.models import checkpoint
@@ -21,17 +22,16 @@ from paretofit.models.architecture import Architecture
 from paretofit.models.kinds.sampling import sampled_blocks
 from paretofit.models.trace import Size
 from paretofit.search import evaluation
+from paretofit.search.contracts.latency import BATCH, DEVICES, Device, Latency, Measured, Table, read_known
+from paretofit.search.contracts.params import Candidate
+from paretofit.search.contracts.point import Point
+from paretofit.search.contracts.spec import ResolvedSpec, metric_key
+from paretofit.search.contracts.trial import InterruptedMeasurementError, Reporter, Stop, Trial, TrialEndedError
 from paretofit.search.data.store import Dataset
-from paretofit.search.latency import table
 from paretofit.search.latency.clock import timed
-from paretofit.search.latency.devices import DEVICES, Device, describe
+from paretofit.search.latency.devices import describe
 from paretofit.search.latency.prepare import Sample, prepare
 from paretofit.search.latency.stage import FILE, KNOWN, NETWORKS, OF
-from paretofit.search.latency.table import BATCH, Latency, Measured, Table
-from paretofit.search.methods.method import Candidate
-from paretofit.search.reporter import Point, Reporter, Stop, Trial, TrialEndedError
-from paretofit.search.spec import ResolvedSpec, metric_key
-from paretofit.search.training.ranks import current
 
 IMAGES: Final = 4
 """That a trained network is measured on, in turn."""
@@ -40,14 +40,10 @@ GROUP: Final = 8
 _AT_ONCE: Final = (Stop.CANCEL, Stop.DRAIN)
 
 
-class InterruptedMeasurementError(Exception):
-    """A measurement was given up because the trial is to end."""
-
-
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     """Measure what the trial's device is to be measured with. Raises what `candidates` and `learned` do. Rank 0 alone
     does."""
-    if current().rank > 0:
+    if distributed.is_available() and distributed.is_initialized() and distributed.get_rank() > 0:
         return {}
     return learned(trial, reporter) if OF in trial.params else candidates(trial, reporter)
 
@@ -175,7 +171,7 @@ def _known(
         return {}
     known = {
         (each.architecture, each.input_size): each.latency
-        for each in table.read_known(trial.inputs[KNOWN])
+        for each in read_known(trial.inputs[KNOWN])
         if (each.device, each.machine, each.batch) == (device, machine, BATCH)
     }
     keys = {key: (architecture.key, size) for key, (architecture, size) in networks.items()}

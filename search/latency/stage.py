@@ -9,20 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
-from paretofit.search.latency import table
-from paretofit.search.latency.table import Table
-from paretofit.search.methods.method import NewTrial, Plan, TrialArtifact, TrialRecord
-
-if TYPE_CHECKING:
-    from paretofit.search.reporter import Trial
-    from paretofit.search.spec import ResolvedSpec
+from paretofit.search.contracts.latency import Table, read_table
+from paretofit.search.contracts.plan import ACTIVE, NewTrial, Plan, TrialArtifact, TrialRecord
+from paretofit.search.contracts.point import Point
+from paretofit.search.contracts.spec import ResolvedSpec, metric_key
+from paretofit.search.contracts.trial import ForwardingReporter, Reporter, Trial
 
 STAGE: Final = "latency"
 FILE: Final = "latency.json"
 KNOWN: Final = "known_latencies"
-"""Input of a measuring trial: what the cache has (`paretofit.search.latency.table.write_known`)."""
+"""Input of a measuring trial: what the cache has (`paretofit.search.contracts.latency.write_known`)."""
 INPUT: Final = "latency-"
 """What the names of inputs begin with that are tables."""
 OF: Final = "of"
@@ -47,7 +45,7 @@ def plan(
     another way, such as `infeasible`."""
     measuring = [record for record in history if measures(record.params) and OF not in record.params]
     for record in measuring:
-        if record.state in ("queued", "running"):
+        if record.state in ACTIVE:
             return Plan()
         if record.state != "completed":
             return Plan(done=True)
@@ -73,7 +71,7 @@ def informed(trial: Trial) -> Trial:
     if not files:
         return trial
     inputs = {name: file for name, file in trial.inputs.items() if not name.startswith(INPUT)}
-    return replace(trial, spec=with_tables(trial.spec, map(table.read, files)), inputs=inputs)
+    return replace(trial, spec=with_tables(trial.spec, map(read_table, files)), inputs=inputs)
 
 
 def with_tables(spec: ResolvedSpec, tables: Iterable[Table]) -> ResolvedSpec:
@@ -83,6 +81,26 @@ def with_tables(spec: ResolvedSpec, tables: Iterable[Table]) -> ResolvedSpec:
         before = known[found.device].latencies if found.device in known else {}
         known[found.device] = found.model_copy(update={"latencies": {**before, **found.latencies}})
     return spec.model_copy(update={"latencies": known})
+
+
+class DeferringReporter(ForwardingReporter):
+    """Keeps back points with weights that lack a latency of the search: they are reported once it is measured."""
+
+    def __init__(self, reporter: Reporter, spec: ResolvedSpec) -> None:
+        super().__init__(reporter)
+        self._needed = [metric_key("latency_ms", device) for device in spec.devices]
+        self._names: list[str] = []
+
+    @property
+    def outputs(self) -> dict[str, Any]:
+        """For the trial's: the checkpoints to be measured, if there are any."""
+        return {UNMEASURED: self._names} if self._names else {}
+
+    def point(self, point: Point) -> None:
+        if point.weights is None or all(name in point.metrics for name in self._needed):
+            self.reporter.point(point)
+        elif point.weights not in self._names:
+            self._names.append(point.weights)
 
 
 def _with_measurements(
@@ -105,7 +123,7 @@ def _with_measurements(
         trials, cut = trials[:room], len(trials) > room
     before = len(history) - len(own) - sum(map(len, measured.values()))
     numbers = [record.number for record in own]
-    follow = spec.method.learns and bool(trials or any(record.state in ("queued", "running") for record in seen))
+    follow = spec.method.learns and bool(trials or any(record.state in ACTIVE for record in seen))
     return planned.model_copy(
         update={
             "trials": (*due, *(_after(new, numbers, before) for new in trials)),
@@ -133,7 +151,7 @@ def _due(spec: ResolvedSpec, record: TrialRecord, measured: Sequence[TrialRecord
 
 def _owed(record: TrialRecord, measured: Sequence[TrialRecord], spec: ResolvedSpec) -> int:
     """Measurements that follow a trial and are not planned yet; one for each device while it is not known."""
-    under_way = record.state in ("queued", "running")
+    under_way = record.state in ACTIVE
     if not under_way and not (record.state == "completed" and (record.outputs or {}).get(UNMEASURED)):
         return 0
     ended = any(each.state not in ("queued", "running", "completed") for each in measured)

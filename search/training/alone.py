@@ -11,16 +11,17 @@ from torch import Tensor, nn
 
 from paretofit.models.architecture import Architecture
 from paretofit.models.layers.slimmable import Slimmable
+from paretofit.search.contracts.params import Candidate
+from paretofit.search.contracts.point import Point
+from paretofit.search.contracts.trial import Reporter, Stop, Trial
 from paretofit.search.data.loader import Batch
 from paretofit.search.data.sampling import resize
-from paretofit.search.measuring.meter import Meter, Size
-from paretofit.search.methods.method import Candidate
-from paretofit.search.methods.training import TrainingParams
-from paretofit.search.reporter import Point, Reporter, Stop, Trial
-from paretofit.search.training import precision, sandwich, starting
-from paretofit.search.training.fit import Judge, fit
-from paretofit.search.training.parts import Scale
-from paretofit.search.training.ranks import current
+from paretofit.search.training import starting
+from paretofit.search.training.distributed import current
+from paretofit.search.training.meter import Meter, Size
+from paretofit.search.training.params import TrainingParams
+from paretofit.search.training.step import Scale, autocast_dtype, backward
+from paretofit.search.training.trainer import Judge, fit
 
 _AT_ONCE = (Stop.CANCEL, Stop.DRAIN)
 
@@ -43,7 +44,7 @@ class Alone(NamedTuple):
 def initial(trial: Trial, architecture: Architecture) -> Slimmable:
     """The untrained network of a trial, on its device. Its convolutions are frozen if trained weights are only probed,
     and its statistics fixed if those of a batch would be too few images'."""
-    params: TrainingParams = trial.spec.method
+    params = trial.spec.params(TrainingParams)
     torch.manual_seed(trial.seed)
     network = Slimmable(architecture, trial.device)
     if trial.spec.start is not None and params.fixes_statistics:
@@ -63,8 +64,8 @@ def run(
     """Train the network by the recipe of the trial's method; report it as a point with weights. Returns the training's
     outputs, and no point if the trial is to end at once, or before its first step, or its judge ended it, or on any
     rank but the first. Raises what `fit` does, and BelowStartError."""
-    network, candidate = alone.network, alone.candidate
-    passes = partial(step, network, trial.spec.method, candidate.input_size)
+    params, network, candidate = trial.spec.params(TrainingParams), alone.network, alone.candidate
+    passes = partial(step, network, params, candidate.input_size)
     outputs, stop = fit(
         trial,
         reporter,
@@ -72,7 +73,7 @@ def run(
         passes,
         alone.epochs,
         judge,
-        predict=partial(logits, network, trial.spec.method, candidate.input_size),
+        predict=partial(logits, network, params, candidate.input_size),
         initialize=starting.initializer(trial, reporter, network, candidate.input_size, plain=alone.plain),
     )
     halted = stop is Stop.NO and outputs["epochs"] < alone.epochs
@@ -112,7 +113,7 @@ def step(
 ) -> dict[str, Tensor]:
     """Add the gradients of the cross-entropy with the labels; returns the loss, on the device."""
     del index
-    losses = sandwich.backward(
+    losses = backward(
         partial(logits, network, params, size, batch.images),
         [],
         batch.labels,
@@ -125,7 +126,7 @@ def step(
 def logits(network: nn.Module, params: TrainingParams, size: Size, images: Tensor) -> Tensor:
     """[batch, classes], of the images' own type, in the number format of training."""
     sized = resize(images, size, antialias=params.antialias).contiguous(memory_format=torch.channels_last)
-    dtype = precision.resolve(params.precision, images.device)
+    dtype = autocast_dtype(params.precision, images.device)
     with torch.autocast(images.device.type, dtype, enabled=dtype is not None):
         out: Tensor = network(sized)
     return out.to(images.dtype)

@@ -1,4 +1,4 @@
-"""The training loop: steps, learning rate, what is reported, checkpoints, stopping. What a step does is the
+"""The training loop: steps, optimizer, learning rate, what is reported, checkpoints, stopping. What a step does is the
 method's."""
 
 from __future__ import annotations
@@ -8,27 +8,100 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final
+from typing import Final, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import SGD
 
 from paretofit.models.finite import NonFiniteError
+from paretofit.search.contracts.trial import Reporter, Stop
 from paretofit.search.data.loader import Batch
-from paretofit.search.reporter import Reporter, Stop
-from paretofit.search.training.optimizer import set_learning_rate
-from paretofit.search.training.ranks import Ranks
-from paretofit.search.training.schedule import Fall, warmed_up
-from paretofit.search.training.weights import Weights
+from paretofit.search.training.distributed import Ranks
+from paretofit.search.training.state import Weights
+from paretofit.search.training.step import Update
+
+Fall = Literal["cosine", "thirds"]
+
+
+def cosine(peak: float, step: int, steps: int) -> float:
+    """From `peak` at step 0 down half a cosine, to 0 at `steps` (Loshchilov & Hutter 2017, without restarts)."""
+    return 0.5 * peak * (1 + math.cos(math.pi * min(step, steps) / steps))
+
+
+def thirds(peak: float, step: int, steps: int) -> float:
+    """`peak`, and a tenth of it after each third of the steps: every 30 of 90 epochs, as ImageNet networks were trained
+    (He et al., arXiv 1512.03385; Qin et al., arXiv 1802.03750)."""
+    return peak * 0.1 ** min(2, 3 * step // steps)
+
+
+def warmed_up(peak: float, step: int, steps: int, warmup: int, fall: Fall = "cosine") -> float:
+    """Up a line that reaches `peak` at step `warmup` (Goyal et al., arXiv 1706.02677, section 2.2), then down to the
+    end at `steps`."""
+    if step < warmup:
+        return peak * (step + 1) / (warmup + 1)
+    falling = cosine if fall == "cosine" else thirds
+    return falling(peak, step - warmup, steps - warmup)
+
+
+Decay = Literal["dense", "all"]
+_SHARE: Final = "share"
+"""Key of a parameter group: its learning rate, of the one that is set."""
+
+
+def sgd(
+    network: nn.Module,
+    *,
+    learning_rate: float,
+    momentum: float,
+    weight_decay: float,
+    decay: Decay,
+    backbone_rate: float = 1.0,
+) -> SGD:
+    """Nesterov SGD in up to four parameter groups: with and without weight decay, of linear layers and of all others,
+    whose learning rate is `backbone_rate` times the one that is set. Frozen parameters are left out.
+
+    `dense` decays the weights of linear layers and of convolutions that are not depthwise; `all` decays everything.
+    """
+    dense = {id(module.weight) for module in network.modules() if _is_dense(module)}
+    head = {id(p) for module in network.modules() if isinstance(module, nn.Linear) for p in module.parameters()}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for p in network.parameters():
+        if p.requires_grad:
+            penalty = weight_decay if decay == "all" or id(p) in dense else 0.0
+            share = 1.0 if id(p) in head else backbone_rate
+            groups.setdefault((penalty, share), []).append(p)
+    described = [
+        {"params": group, "weight_decay": penalty, _SHARE: share} for (penalty, share), group in groups.items()
+    ]
+    optimizer = SGD(described, lr=learning_rate, momentum=momentum, nesterov=momentum > 0, fused=True)
+    set_learning_rate(optimizer, learning_rate)
+    if momentum > 0:
+        # The fused kernel leaves the buffers it makes unset if the first gradients in float16 overflow.
+        for group in groups.values():
+            for parameter in group:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
+
+
+def set_learning_rate(optimizer: SGD, learning_rate: float) -> None:
+    """Each group gets its share of it."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate * group[_SHARE]
+
+
+def _is_dense(module: nn.Module) -> bool:
+    if isinstance(module, nn.Conv2d):
+        depthwise = module.weight.shape[1] == 1 and module.groups == module.in_channels > 1
+        return not depthwise
+    return isinstance(module, nn.Linear)
+
 
 CHECKPOINT_SECONDS: Final = 30.0
 CURVE_POINTS: Final = 200
 PROGRESS_SECONDS: Final = 1.0
 
 ALONE: Final = Ranks()
-
-Update = Callable[[int, Batch], dict[str, Tensor]]
-"""Adds the gradients of a step's batch and returns its losses: scalars that stay on the device."""
 
 
 class DivergedError(NonFiniteError):

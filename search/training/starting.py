@@ -26,14 +26,14 @@ from paretofit.models.cost import cost
 from paretofit.models.layers.slimmable import Slimmable
 from paretofit.models.pretrained.transfer import Start, start_of, transfer
 from paretofit.search import evaluation
+from paretofit.search.contracts.plan import FLOOR, START
+from paretofit.search.contracts.trial import Reporter, Stop, Trial
 from paretofit.search.data.loader import Batch
 from paretofit.search.data.store import Dataset
-from paretofit.search.measuring.meter import Size
-from paretofit.search.methods.method import FLOOR, START
-from paretofit.search.methods.training import TrainingParams
-from paretofit.search.reporter import Reporter, Stop, Trial
 from paretofit.search.training import ridge
 from paretofit.search.training.guard import BelowStartError
+from paretofit.search.training.meter import Size
+from paretofit.search.training.params import TrainingParams
 
 SORTED_ON: Final = 400
 """Images that the importance of channels is measured on."""
@@ -107,7 +107,7 @@ class _Initial:
         self._profile = trial.spec.dataset
         self._dataset = Dataset.open(trial.dataset)
         self._conditions = evaluation.conditions(trial.device, _BATCH)
-        self._preprocessing = evaluation.preprocessing(trial.spec)
+        self._preprocessing = trial.spec.params(TrainingParams).preprocessing(self._profile)
         self._start = start_of(trial.inputs[START])
         self._same_classes = self._start.class_names == self._profile.classes
 
@@ -181,7 +181,7 @@ class _Initial:
     def _calibrate(self, network: Network) -> None:
         """Statistics of a network that is narrower than that whose statistics it has."""
         norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-        params: TrainingParams = self._trial.spec.method
+        params = self._trial.spec.params(TrainingParams)
         network.train()
         for count, batch in enumerate(self._batches("train", params.calibration_images), start=1):
             for norm in norms:

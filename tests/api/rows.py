@@ -11,8 +11,8 @@ from paretofit.db import planning, searches
 from paretofit.db.engine import transaction
 from paretofit.db.ids import new_id
 from paretofit.db.tables import ArtifactRow, DatasetRow, PointRow, SearchRow, TrialRow
-from paretofit.search.methods.method import DatasetProfile
-from paretofit.search.spec import SearchSpec
+from paretofit.search.contracts.dataset import DatasetProfile
+from paretofit.search.contracts.spec import SearchSpec
 
 PROFILE: dict[str, Any] = {
     "classes": ["bag", "boot", "coat", "dress"],

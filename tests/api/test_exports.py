@@ -16,7 +16,8 @@ from paretofit.db.engine import transaction
 from paretofit.db.ids import new_id
 from paretofit.db.tables import ExportRow, OutboxRow, PointRow
 from paretofit.models.families.registry import architecture
-from paretofit.search.export import formats
+from paretofit.search.contracts.point import ALL_FORMATS
+from paretofit.search.export.formats import Precision
 from tests.api import rows
 from tests.api.process import running
 from tests.api.test_problems import pointers, problem
@@ -60,8 +61,8 @@ def ask(http: httpx.Client, point_id: str, **wanted: Any) -> httpx.Response:
 
 
 def test_the_schemas_name_what_there_is() -> None:
-    assert get_args(schemas.Format) == formats.ALL
-    assert get_args(schemas.Precision) == get_args(formats.Precision)
+    assert get_args(schemas.Format) == ALL_FORMATS
+    assert get_args(schemas.Precision) == get_args(Precision)
     assert set(get_args(schemas.ExportState)) == set(states.EXPORT)
 
 
@@ -158,7 +159,7 @@ def test_a_point_without_weights(http: httpx.Client, stored: Engine) -> None:
 
 def test_a_point_says_how_each_format_is_loaded(http: httpx.Client, point_id: str) -> None:
     offered = http.get(f"/v1/points/{point_id}").json()["exports"]
-    assert [form["format"] for form in offered] == list(formats.ALL)
+    assert [form["format"] for form in offered] == list(ALL_FORMATS)
     for form in offered:
         assert len(form["loading"].splitlines()) == 2
         assert "w0.5-r32" in form["loading"]

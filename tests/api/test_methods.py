@@ -19,7 +19,7 @@ from paretofit.db import states, workers
 from paretofit.db.engine import transaction
 from paretofit.db.tables import WorkerRow
 from paretofit.models.pretrained.sources import SOURCES
-from paretofit.search.spec import METHODS
+from paretofit.search.contracts.registry import methods
 
 
 def test_methods_and_their_schemas(http: httpx.Client) -> None:
@@ -53,7 +53,7 @@ def test_families_name_the_published_weights_that_fit_them(http: httpx.Client) -
 
 def test_methods_say_whether_they_start_from_weights(http: httpx.Client) -> None:
     starting = {method["kind"]: method["takes_start"] for method in http.get("/v1/methods").json()["data"]}
-    assert starting == {kind: kind != "scalenet" for kind in METHODS}
+    assert starting == {kind: kind != "scalenet" for kind in methods()}
 
 
 def test_workers(http: httpx.Client, stored: Engine) -> None:

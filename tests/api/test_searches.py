@@ -13,8 +13,8 @@ from paretofit.api.schemas.searches import SearchDetail
 from paretofit.db.engine import transaction
 from paretofit.db.ids import new_id
 from paretofit.db.tables import AttemptRow, OutboxRow, SearchRow
-from paretofit.search.methods.method import DatasetProfile
-from paretofit.search.spec import SearchSpec
+from paretofit.search.contracts.dataset import DatasetProfile
+from paretofit.search.contracts.spec import SearchSpec
 from tests.api import rows
 from tests.api.test_problems import pointers, problem
 

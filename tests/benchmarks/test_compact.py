@@ -8,8 +8,8 @@ from benchmarks.compact_accuracy import RIVAL, WIDTHS, matched
 from benchmarks.compact_latency import BUDGETS, RUNTIMES, SIZE, Budget, report
 from paretofit.models.cost import cost
 from paretofit.models.families.registry import architecture
+from paretofit.search.contracts.dataset import DatasetProfile
 from paretofit.search.latency.clock import Timed
-from paretofit.search.methods.method import DatasetProfile
 
 
 @pytest.mark.parametrize("budget", BUDGETS)

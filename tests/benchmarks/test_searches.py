@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.searches import Asked, Searches
-from paretofit.search.reporter import Stop
+from paretofit.search.contracts.trial import Stop
 from tests.search.conftest import write_stripes
 
 METHOD: dict[str, Any] = {

@@ -7,7 +7,7 @@ import torch
 from benchmarks.sparse_speed import DENSITIES, block, masked, measured
 from benchmarks.spatial_accuracy import GOALS, METHOD
 from paretofit.models.cost import cost
-from paretofit.search.spec import METHODS
+from paretofit.search.contracts.registry import methods
 
 
 def test_shares_are_of_what_the_masks_save() -> None:
@@ -23,4 +23,4 @@ def test_shares_are_of_what_the_masks_save() -> None:
 
 
 def test_what_is_compared_is_what_the_method_has() -> None:
-    assert METHODS["spatial_sampling"].params.model_validate(METHOD).model_dump()["baselines"] == tuple(GOALS)
+    assert methods()["spatial_sampling"].params.model_validate(METHOD).model_dump()["baselines"] == tuple(GOALS)

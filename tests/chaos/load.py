@@ -17,8 +17,7 @@ from PIL import Image
 
 from paretofit import Client
 from paretofit.client.errors import ApiError, UnreachableError
-from paretofit.client.manner import complete
-from paretofit.client.wires import Blocking
+from paretofit.client.wires import Blocking, complete
 from paretofit.search.methods.mutualnet.params import MutualNetParams
 from tests.chaos.schedule import Request
 

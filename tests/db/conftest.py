@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
-from paretofit.search.spec import METHODS
+from paretofit.search.contracts.registry import methods
 
 
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches by `mutualnet` are planned by `tests.methods.scripted`, as their labels say."""
-    scripted = dataclasses.replace(METHODS["mutualnet"], package="tests.methods.scripted")
-    monkeypatch.setitem(METHODS, "mutualnet", scripted)
+    scripted = dataclasses.replace(methods()["mutualnet"], package="tests.methods.scripted")
+    monkeypatch.setitem(methods(), "mutualnet", scripted)

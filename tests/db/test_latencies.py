@@ -12,7 +12,7 @@ from paretofit.db.engine import transaction
 from paretofit.db.leases import assignment, claim
 from paretofit.db.reports import Report, write
 from paretofit.db.tables import OutboxRow, TrialRow
-from paretofit.search.latency.table import Latency, Measured
+from paretofit.search.contracts.latency import Latency, Measured
 from tests.db import rows
 
 DEVICE = "onnxruntime-cpu-1t"

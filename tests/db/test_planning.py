@@ -12,7 +12,7 @@ from paretofit.db.engine import transaction
 from paretofit.db.leases import Lease
 from paretofit.db.reports import Report, write
 from paretofit.db.trials import Outcome, finish
-from paretofit.search import failures
+from paretofit.search.contracts import failures
 from tests.db import rows
 
 pytestmark = pytest.mark.usefixtures("scripted")

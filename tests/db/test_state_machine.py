@@ -30,7 +30,7 @@ from paretofit.db.engine import transaction
 from paretofit.db.jobs import DATASETS, WEIGHTS, StaleLeaseError
 from paretofit.db.leases import Lease
 from paretofit.db.tables import AttemptRow, EventRow, SearchRow, TrialRow
-from paretofit.search import failures
+from paretofit.search.contracts import failures
 from tests.db import rows
 
 PROFILE = settings(

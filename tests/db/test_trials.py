@@ -13,7 +13,7 @@ from paretofit.db.leases import Lease
 from paretofit.db.tables import AttemptRow, OutboxRow, SearchRow, TrialRow
 from paretofit.db.transitions import move_search, move_trial
 from paretofit.db.trials import Outcome, crash, create, finish, next_due, release
-from paretofit.search.methods.method import NewTrial
+from paretofit.search.contracts.plan import NewTrial
 from tests.db import rows
 
 pytestmark = pytest.mark.usefixtures("scripted")

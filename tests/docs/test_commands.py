@@ -18,7 +18,8 @@ import yaml
 from paretofit import Client
 from paretofit.cli.main import app
 from paretofit.launch.ports import free_port
-from paretofit.search.spec import METHODS, Constraint, Objective
+from paretofit.search.contracts.registry import methods
+from paretofit.search.contracts.spec import Constraint, Objective
 from tests.docs.blocks import LANGUAGES, Block, blocks, pages
 from tests.docs.running import Reader
 from tests.launch.processes import eventually
@@ -56,7 +57,7 @@ def test_python_is_valid(block: Block) -> None:
 def test_specifications_are_valid(block: Block) -> None:
     spec = yaml.safe_load(block.text)
     if "method" in spec:
-        METHODS[spec["method"]["kind"]].params.model_validate(spec["method"])
+        methods()[spec["method"]["kind"]].params.model_validate(spec["method"])
     for bound in spec.get("constraints", ()):
         Constraint.model_validate(bound)
     for goal in spec.get("objectives", ()):
@@ -143,7 +144,7 @@ def test_a_worker_on_another_machine(block: Block, tmp_path: Path) -> None:
         with Client(reader.url) as client:
             assert not reader.follow(Block(block.page, 0, "sh", "paretofit datasets add photos.tar --name photos"))
             dataset = client.datasets.wait(next(client.datasets.list()).id, timeout=120)
-            tiny = METHODS["mutualnet"].params.tiny
+            tiny = methods()["mutualnet"].params.tiny
             made = client.searches.create(
                 name="elsewhere", dataset_id=dataset.id, method={"kind": "mutualnet", **tiny, "batch_size": 16}
             )

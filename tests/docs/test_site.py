@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from paretofit.api.schemas.searches import Search
+from paretofit.search.contracts.registry import methods
 from paretofit.search.methods.mutualnet.params import MutualNetParams
-from paretofit.search.spec import METHODS
 from tests.docs.blocks import ROOT
 
 pytestmark = pytest.mark.integration
@@ -54,7 +54,7 @@ def test_nothing_is_loaded_from_another_host(site: Path) -> None:
 
 def test_parameters_are_the_models(site: Path) -> None:
     page = (site / "methods.html").read_text()
-    for kind, method in METHODS.items():
+    for kind, method in methods().items():
         assert f'id="{kind}"' in page
         assert set(method.params.model_fields) - {"kind"} <= set(re.findall(r"<td><code>(\w+)</code></td>", page))
     assert str(MutualNetParams.model_fields["learning_rate"].description) in page
@@ -69,4 +69,4 @@ def test_the_reference_has_every_field_and_operation(site: Path) -> None:
 
 def test_methods_say_when_they_are_chosen() -> None:
     text = (ROOT / "docs" / "methods.md").read_text()
-    assert [kind for kind in METHODS if f"`{kind}`" not in text] == []
+    assert [kind for kind in methods() if f"`{kind}`" not in text] == []

@@ -15,8 +15,8 @@ from paretofit.db import blobs, events, search_warnings
 from paretofit.db.engine import connect, transaction
 from paretofit.db.ids import new_id
 from paretofit.db.tables import ArtifactRow, DatasetRow, LogRow, PointRow, SearchRow, TrialRow
-from paretofit.search.methods.method import DatasetProfile
-from paretofit.search.spec import SearchSpec
+from paretofit.search.contracts.dataset import DatasetProfile
+from paretofit.search.contracts.spec import SearchSpec
 from tests.launch.service import Service
 
 PROFILE = DatasetProfile(

@@ -86,6 +86,7 @@ print(json.dumps(sorted(name.partition(".")[0] for name in sys.modules)))
     assert set(json.loads(done.stdout)) & HEAVY == set()
 
 
+@pytest.mark.integration
 def test_the_quick_start_of_the_readme(python: Path, service: Service, tmp_path: Path) -> None:
     with Client(service.url) as client:
         source = {"kind": "builtin", "name": "fashion_mnist", "subset": 1000}

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from paretofit.search.contracts.spec import ResolvedSpec, SearchSpec
 from paretofit.search.data.store import Dataset
 from paretofit.search.data.writer import DatasetWriter
-from paretofit.search.methods.mutualnet.recipes import PUBLISHED
-from paretofit.search.spec import ResolvedSpec, SearchSpec
+from paretofit.search.methods.mutualnet.presets import PUBLISHED
 
 CLASSES = ("across", "down", "both")
 SIDE = 16

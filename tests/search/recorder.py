@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from paretofit.search.latency.table import Measured
-from paretofit.search.reporter import Point, Stop
+from paretofit.search.contracts.latency import Measured
+from paretofit.search.contracts.point import Point
+from paretofit.search.contracts.trial import Stop
 
 
 def never(asked: int) -> Stop:

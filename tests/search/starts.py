@@ -15,12 +15,13 @@ from paretofit.models import checkpoint
 from paretofit.models.architecture import Architecture
 from paretofit.models.build import Network, build
 from paretofit.models.pretrained.record import WeightsRecord
+from paretofit.search.contracts.plan import START
+from paretofit.search.contracts.spec import ResolvedSpec, SearchSpec
+from paretofit.search.contracts.start import StartRecord
+from paretofit.search.contracts.trial import Stop, Trial
 from paretofit.search.data.store import Dataset
 from paretofit.search.local import LocalSearch
-from paretofit.search.methods.method import START
-from paretofit.search.methods.start import StartRecord
-from paretofit.search.reporter import Stop, Trial
-from paretofit.search.spec import METHODS, ResolvedSpec, SearchSpec
+from paretofit.search.trials import plan
 from tests.search.conftest import CLASSES
 
 
@@ -90,7 +91,7 @@ def first_trial(spec: ResolvedSpec, dataset: Path, folder: Path, file: Path | No
     """The first that the search plans."""
     work = folder / "work"
     work.mkdir(parents=True)
-    new = METHODS[spec.method.kind].plan(spec, []).trials[0]
+    new = plan(spec, []).trials[0]
     inputs = {} if file is None else {START: file}
     return replace(
         Trial(number=0, spec=spec, params=new.params, dataset=dataset, work=work, seed=3, inputs=inputs), **changes

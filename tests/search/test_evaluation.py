@@ -11,9 +11,9 @@ from paretofit.models import checkpoint
 from paretofit.models.build import build
 from paretofit.models.families.registry import architecture
 from paretofit.search import evaluation
+from paretofit.search.contracts.point import Point, Preprocessing
 from paretofit.search.data.loader import Batch
 from paretofit.search.data.store import Dataset
-from paretofit.search.reporter import Point, Preprocessing
 
 
 def test_accuracy_counts_images_whatever_the_batches() -> None:

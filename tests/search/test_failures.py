@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from paretofit.search.failures import MAX_FAILURES, code_of, describe, keeps_failing, said
+from paretofit.search.contracts.failures import MAX_FAILURES, code_of, describe, keeps_failing, said
 
 
 class NotLearningError(ValueError):

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from paretofit.search.contracts.dataset import DatasetSpec, UploadSource
+from paretofit.search.contracts.spec import SearchSpec
+from paretofit.search.contracts.trial import Stop
 from paretofit.search.data.ingest import IngestRequest, ingest
 from paretofit.search.data.store import Dataset
 from paretofit.search.evaluation import reevaluate
 from paretofit.search.local import LocalSearch
-from paretofit.search.reporter import Stop
-from paretofit.search.spec import DatasetSpec, SearchSpec, UploadSource
 from tests.search.data.archives import encoded, noise, zipped
 
 METHOD: dict[str, Any] = {

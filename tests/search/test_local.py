@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from paretofit.models import checkpoint
+from paretofit.search.contracts.point import Point
+from paretofit.search.contracts.spec import Constraint, Limits, ResolvedSpec
+from paretofit.search.contracts.trial import Stop
 from paretofit.search.data.store import Dataset
 from paretofit.search.evaluation import reevaluate
 from paretofit.search.local import LocalSearch, LocalSearchError
 from paretofit.search.pareto import nondominated
-from paretofit.search.reporter import Point, Stop
-from paretofit.search.spec import Constraint, Limits, ResolvedSpec
 
 
 def go_on() -> Stop:

@@ -123,6 +123,7 @@ def summary(ended: subprocess.CompletedProcess[str]) -> Any:
     return json.loads(ended.stdout.splitlines()[-1])
 
 
+@pytest.mark.integration
 def test_a_trial_that_learns_nothing_fails_and_the_others_go_on(stripes: Path, tmp_path: Path) -> None:
     ended = steps(tmp_path, stripes, fault="not_learning_first", trials=2)
     assert ended.returncode == 0, ended.stderr
@@ -146,6 +147,7 @@ def test_a_search_that_found_nothing_names_the_reason(stripes: Path, tmp_path: P
     assert json.loads((tmp_path / "out" / "front.json").read_text())["points"] == []
 
 
+@pytest.mark.integration
 def test_an_error_without_a_code_ends_the_run_and_the_trial_is_tried_again(stripes: Path, tmp_path: Path) -> None:
     ended = steps(tmp_path, stripes, fault="raise", trials=2)
     assert ended.returncode == 1

@@ -43,7 +43,7 @@ def helper(weights_id: str) -> psutil.Process | None:
     """The process that converts."""
     for process in psutil.process_iter(["cmdline"]):
         command = process.info["cmdline"] or []
-        if "paretofit.search.weights.convert" in command and any(weights_id in word for word in command):
+        if "paretofit.search.weights" in command and any(weights_id in word for word in command):
             return process if process.status() != psutil.STATUS_ZOMBIE else None
     return None
 

@@ -18,7 +18,7 @@ from paretofit.core.settings import Settings
 from paretofit.db import datasets, tenants
 from paretofit.db.engine import transaction
 from paretofit.db.tenants import Quota
-from paretofit.search.spec import UrlSource
+from paretofit.search.contracts.dataset import UrlSource
 from paretofit.workers.download import UnusableError, fetch
 from tests.workers.fleet import Fleet
 from tests.workers.test_ingestion import archive, ended

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pathlib import Path
 
 from sqlalchemy import delete
@@ -14,6 +16,7 @@ from tests.workers.exports import add_point, ask, blobs, ended
 from tests.workers.fleet import Fleet
 
 
+@pytest.mark.integration
 def test_a_wake_up_that_comes_twice_or_never(station: Fleet, tmp_path: Path) -> None:
     twice, never = (ask(station, add_point(station, tmp_path)) for _ in range(2))
     with transaction(station.engine) as session:
@@ -41,6 +44,7 @@ def test_weights_that_are_no_network_fail_with_a_reason(station: Fleet, tmp_path
     assert failed.error["code"] == "source"
 
 
+@pytest.mark.integration
 def test_logits_that_are_no_numbers_fail_with_their_figures(station: Fleet, tmp_path: Path) -> None:
     # Finite weights, as others are not stored, whose products overflow.
     failed = ended(station, ask(station, add_point(station, tmp_path, scale=3.4e38)))

@@ -16,7 +16,7 @@ from paretofit.db.blobs import open_store
 from paretofit.db.engine import transaction
 from paretofit.db.events import CHANNEL
 from paretofit.db.tables import ArtifactRow, AttemptRow, LogRow, MetricRow, PointRow
-from paretofit.search.seeds import trial_seed
+from paretofit.search.contracts.trial import trial_seed
 from tests.db import rows
 from tests.workers.fleet import Fleet, is_gone
 

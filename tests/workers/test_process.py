@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from paretofit.search.reporter import Stop
+from paretofit.search.contracts.trial import Stop
 from paretofit.workers.environment import scrubbed
 from paretofit.workers.messages import Lines, decode, encode
 from paretofit.workers.process import REPORT, Process, spawn

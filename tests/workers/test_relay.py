@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from pathlib import Path
 
 from redis import Redis
@@ -12,6 +14,7 @@ from paretofit.launch.redis import EmbeddedRedis
 from tests.workers.fleet import Fleet
 
 
+@pytest.mark.integration
 def test_relay_waits_for_a_broker_that_is_away(mortal: Fleet, tmp_path: Path) -> None:
     redis = EmbeddedRedis(tmp_path / "redis")
     url = redis.start()

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from paretofit.search.reporter import Trial
-from paretofit.search.spec import ResolvedSpec
+from paretofit.search.contracts.spec import ResolvedSpec
+from paretofit.search.contracts.trial import Trial
 from paretofit.workers.trainer import failure, is_out_of_memory, read_order, write_order
 from tests.db.rows import PROFILE
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from paretofit.search.contracts.spec import SearchSpec
+from paretofit.search.contracts.trial import Stop, Trial
 from paretofit.search.data.store import Dataset
-from paretofit.search.reporter import Stop, Trial
-from paretofit.search.spec import SearchSpec
 from paretofit.workers.environment import here
 from paretofit.workers.process import Process
 from paretofit.workers.trainer import write_order

@@ -13,12 +13,12 @@ from pydantic import Field, field_validator
 from paretofit.models.architecture import Architecture
 from paretofit.models.cost import cost
 from paretofit.models.families import registry
-from paretofit.search.methods.auto import UNSET, Auto, is_unset
-from paretofit.search.methods.fd_mobilenet import recipes
+from paretofit.search.contracts.dataset import DatasetProfile
+from paretofit.search.contracts.params import UNSET, Auto, Candidate, Config, is_unset
+from paretofit.search.contracts.start import StartRecord
+from paretofit.search.methods.fd_mobilenet import presets
 from paretofit.search.methods.fd_mobilenet.tuning import Pruning, Tuning
-from paretofit.search.methods.method import Candidate, Config, DatasetProfile
-from paretofit.search.methods.start import StartRecord
-from paretofit.search.methods.training import TrainingParams, input_size
+from paretofit.search.training.params import TrainingParams, input_size
 
 Multiplier = Annotated[float, Field(ge=0.05, le=4)]
 
@@ -33,8 +33,8 @@ class FdMobileNetParams(TrainingParams):
 
     summary: ClassVar[str] = "Compact families at every width and resolution, each network trained on its own."
     paper: ClassVar[str] = "Qin et al., FD-MobileNet, 2018 (arXiv 1802.03750)"
-    tiny: ClassVar[dict[str, Any]] = recipes.TINY
-    presets: ClassVar[dict[str, dict[str, Any]]] = recipes.FD_MOBILENET
+    tiny: ClassVar[dict[str, Any]] = presets.TINY
+    presets: ClassVar[dict[str, dict[str, Any]]] = presets.FD_MOBILENET
 
     kind: Literal["fd_mobilenet"] = "fd_mobilenet"
     families: Auto[tuple[str, ...]] = Field(

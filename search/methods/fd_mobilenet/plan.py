@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from paretofit.search.contracts.plan import NewTrial, Plan, TrialRecord
+from paretofit.search.contracts.spec import ResolvedSpec
 from paretofit.search.methods.fd_mobilenet import budget, rivals
 from paretofit.search.methods.fd_mobilenet.params import FdMobileNetParams
 from paretofit.search.methods.fd_mobilenet.proposals import Proposals
-from paretofit.search.methods.method import NewTrial, Plan, TrialRecord
-from paretofit.search.spec import ResolvedSpec
 
 _ACTIVE: Final = frozenset({"queued", "running"})
 
@@ -17,7 +17,7 @@ _ACTIVE: Final = frozenset({"queued", "running"})
 def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
     """So many trials that `parallel_trials` are under way, until `trials` were planned or no network is left. What is
     infeasible is never trained."""
-    params: FdMobileNetParams = spec.method
+    params = spec.params(FdMobileNetParams)
     proposals = Proposals(spec, history)
     costs = {record.number: _costs(spec, record) for record in history}
     active = sum(record.state in _ACTIVE for record in history)

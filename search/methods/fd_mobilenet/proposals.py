@@ -1,33 +1,23 @@
-"""Which network to train next: Optuna's multi-objective TPE, which knows the constraints.
-
-Source: Ozaki et al., Multiobjective Tree-Structured Parzen Estimator, JAIR 2022; constraints as in Watanabe & Hutter,
-c-TPE, 2022 (arXiv 2211.14411).
-"""
+"""Which network to train next, and with which of the recipe's values that are searched too."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
-import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import TPESampler
-from optuna.trial import TrialState, create_trial
 
+from paretofit.search.contracts.params import Candidate, Config
+from paretofit.search.contracts.plan import TrialRecord
+from paretofit.search.contracts.spec import ResolvedSpec
+from paretofit.search.contracts.trial import trial_seed
+from paretofit.search.methods.budget import evenly
 from paretofit.search.methods.fd_mobilenet import budget
 from paretofit.search.methods.fd_mobilenet.params import FdMobileNetParams
-from paretofit.search.methods.method import Candidate, Config, TrialRecord
-from paretofit.search.methods.order import evenly
-from paretofit.search.seeds import trial_seed
-from paretofit.search.spec import ResolvedSpec
+from paretofit.search.methods.proposals import ASKS, STARTUP, Estimator, objectives
 
-STARTUP: Final = 8
-"""Networks that are chosen evenly over the costs, before the estimator is asked."""
-_ASKS: Final = 16
-"""Proposals, infeasible ones or such that are known, after which a network is drawn at random."""
 _AXES: Final = ("width", "resolution")
 
 
@@ -43,12 +33,11 @@ class Proposals:
     """A function of the specification and of a search's history: told the same again, it proposes the same."""
 
     def __init__(self, spec: ResolvedSpec, history: Sequence[TrialRecord]) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        params: FdMobileNetParams = spec.method
+        params = spec.params(FdMobileNetParams)
         self._spec = spec
         listed = spec.candidates()
         self._axes = {name: sorted({float(c.config[name]) for c in listed}) for name in _AXES}
-        self._distributions: dict[str, BaseDistribution] = {
+        distributions: dict[str, BaseDistribution] = {
             "network": CategoricalDistribution(sorted({_network(c.config) for c in listed})),
             **{name: IntDistribution(0, len(values) - 1) for name, values in self._axes.items()},
             **{
@@ -60,9 +49,7 @@ class Proposals:
         self._listed = {self._place(c.config): c for c in listed}
         self._free = {c.key: c for c in spec.feasible()}
         self._first = evenly(list(self._free.values()), min(STARTUP, budget.trainings(spec)))
-        self._study = optuna.create_study(
-            directions=["maximize" if o.key == "selection_top1" else "minimize" for o in spec.objectives]
-        )
+        self._estimator = Estimator(objectives(spec), distributions)
         for record in history:
             self._tell(record)
 
@@ -74,32 +61,25 @@ class Proposals:
         seed = trial_seed(self._spec.seed, number)
         if self._first:
             return self._enqueued(self._first.pop(0), seed)
-        for attempt in range(_ASKS):
-            self._study.sampler = TPESampler(n_startup_trials=STARTUP, seed=(seed + attempt) % 2**31)
-            asked = self._study.ask(self._distributions)
+        for attempt in range(ASKS):
+            asked = self._estimator.ask(seed + attempt)
             candidate = self._listed.get(tuple(asked.params[name] for name in ("network", *_AXES)))
             if candidate is not None and candidate.key in self._free:
                 return self._taken(candidate, asked.params)
-            for name, violation in self._violations(candidate).items():
-                asked.set_constraint(name, violation)
             known = {"selection_top1": 0.0, **({} if candidate is None else candidate.cost)}
-            if all(o.key in known for o in self._spec.objectives):
-                self._study.tell(asked, self._values(known))
-            else:
-                self._study.tell(asked, state=TrialState.FAIL)
+            self._estimator.reject(asked, known, self._violations(candidate))
         return self._enqueued(Random(seed).choice(list(self._free.values())), seed)
 
     def _enqueued(self, candidate: Candidate, seed: int) -> Proposal:
         """This network, with a recipe that the sampler chooses."""
         network, width, resolution = self._place(candidate.config)
-        self._study.enqueue_trial({"network": network, "width": width, "resolution": resolution})
-        self._study.sampler = TPESampler(n_startup_trials=STARTUP, seed=seed)
-        return self._taken(candidate, self._study.ask(self._distributions).params)
+        place = {"network": network, "width": width, "resolution": resolution}
+        return self._taken(candidate, self._estimator.ask_at(place, seed).params)
 
     def _taken(self, candidate: Candidate, params: Mapping[str, Any]) -> Proposal:
         if not self._repeats:
             del self._free[candidate.key]
-        return Proposal(candidate, {name: params[name] for name in self._spec.method.tuning.ranges})
+        return Proposal(candidate, {name: params[name] for name in self._spec.params(FdMobileNetParams).tuning.ranges})
 
     def _tell(self, record: TrialRecord) -> None:
         config, recipe = record.params["config"], record.params["recipe"]
@@ -108,29 +88,12 @@ class Proposals:
         self._first = [c for c in self._first if c.key != candidate.key]
         if not self._repeats:
             self._free.pop(candidate.key, None)
-        match record.state:
-            case "queued" | "running":
-                state, values = TrialState.RUNNING, None
-            case "completed" | "pruned" if (top1 := _top1(record)) is not None:
-                # What a training that was given up had reached is less than it would have come to: it is dominated.
-                state, values = TrialState.COMPLETE, self._values({**candidate.cost, "selection_top1": top1})
-            case _:
-                state, values = TrialState.FAIL, None
-        self._study.add_trial(
-            create_trial(
-                state=state,
-                values=values,
-                params={"network": network, "width": width, "resolution": resolution, **recipe},
-                distributions=self._distributions,
-                constraints=self._violations(candidate),
-            )
-        )
-
-    def _values(self, metrics: Mapping[str, float]) -> list[float]:
-        """Accuracies as they are, costs by their logarithm."""
-        return [
-            metrics[o.key] if o.key == "selection_top1" else math.log10(metrics[o.key]) for o in self._spec.objectives
-        ]
+        metrics = None
+        if record.state in ("completed", "pruned") and (top1 := _top1(record)) is not None:
+            # What a training that was given up had reached is less than it would have come to: it is dominated.
+            metrics = {**candidate.cost, "selection_top1": top1}
+        place = {"network": network, "width": width, "resolution": resolution, **recipe}
+        self._estimator.tell(place, record.state, metrics, self._violations(candidate))
 
     def _violations(self, candidate: Candidate | None) -> dict[str, float]:
         """By constraint: what a network has more than it may, as a share of that; feasible ones have none above 0."""

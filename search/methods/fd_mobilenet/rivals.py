@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from paretofit.search.methods.method import Candidate, TrialRecord
+from paretofit.search.contracts.params import Candidate
+from paretofit.search.contracts.plan import TrialRecord
 
 _MOST: Final = 3
 """Rivals at each fraction of a training: the best."""

@@ -8,16 +8,16 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from paretofit.search.measuring.meter import Meter
+from paretofit.search.contracts.params import Candidate
+from paretofit.search.contracts.trial import Reporter, Stop, Trial, TrialEndedError
 from paretofit.search.methods.fd_mobilenet import rivals
 from paretofit.search.methods.fd_mobilenet.params import FdMobileNetParams
 from paretofit.search.methods.fd_mobilenet.tuning import Pruning
-from paretofit.search.methods.method import Candidate
-from paretofit.search.methods.training import input_size
-from paretofit.search.reporter import Reporter, Stop, Trial, TrialEndedError
 from paretofit.search.training import alone
 from paretofit.search.training.alone import Alone
-from paretofit.search.training.ranks import current
+from paretofit.search.training.distributed import current
+from paretofit.search.training.meter import Meter
+from paretofit.search.training.params import input_size
 
 FILE: Final = "network.safetensors"
 
@@ -26,7 +26,7 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     """Train the trial's `config` by the recipe with its changes; report a point with weights. Raises TrialEndedError if
     one of its `rivals` dominates it on the way."""
     profile, recipe = trial.spec.dataset, trial.params["recipe"]
-    params: FdMobileNetParams = trial.spec.method.model_copy(update=recipe)
+    params = trial.spec.params(FdMobileNetParams).model_copy(update=recipe)
     trial = replace(trial, spec=trial.spec.model_copy(update={"method": params}))
     candidate = trial.spec.candidate(trial.params["config"])
     if recipe:

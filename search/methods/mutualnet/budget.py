@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from paretofit.search.methods.method import DatasetProfile
-from paretofit.search.methods.mutualnet.params import Baseline, SlimmableParams
-from paretofit.search.methods.order import evenly
-from paretofit.search.spec import ResolvedSpec
+from paretofit.search.contracts.dataset import DatasetProfile
+from paretofit.search.contracts.spec import ResolvedSpec
+from paretofit.search.methods.budget import evenly, proportional
+from paretofit.search.methods.mutualnet.options import Baseline
+from paretofit.search.methods.mutualnet.params import SlimmableParams
 
 _LOWERINGS: Final = 4
 """Least widths at which the cost of steps is taken while the least width falls."""
@@ -48,7 +49,7 @@ def cut(spec: ResolvedSpec) -> Literal["max_trials", "max_epochs"] | None:
 
 
 def _wanted(spec: ResolvedSpec) -> tuple[Baseline, ...]:
-    params: SlimmableParams = spec.method
+    params = spec.params(SlimmableParams)
     full = Baseline(width=params.widths.max, resolution=params.sides(spec.dataset)[0])
     return tuple(dict.fromkeys([*([full] if params.goal == "boost" else []), *params.baselines]))
 
@@ -57,7 +58,7 @@ def epochs(spec: ResolvedSpec) -> Epochs:
     """By `epochs`, `baseline_budget` and `polish`. Where `max_epochs` is too little for all, at most a quarter of it is
     left to the polish, and the others get the same each, or with the budget `compute` in proportion; at least one each,
     the last baselines being left out where there are not even so many."""
-    params: SlimmableParams = spec.method
+    params = spec.params(SlimmableParams)
     polished, polish = _polished(spec), params.polish_epochs(spec.dataset)
     trained = _trained(spec, spec.limits.max_epochs)
     most = spec.limits.max_epochs
@@ -74,7 +75,7 @@ def epochs(spec: ResolvedSpec) -> Epochs:
 
 def _polished(spec: ResolvedSpec) -> int:
     """Networks that may be polished: as many as `max_trials` leaves room for beside all others."""
-    params: SlimmableParams = spec.method
+    params = spec.params(SlimmableParams)
     most = spec.limits.max_trials
     wanted = params.polish_networks if params.polish else 0
     return wanted if most is None else max(0, min(wanted, most - 2 - len(baselines(spec))))
@@ -82,24 +83,17 @@ def _polished(spec: ResolvedSpec) -> int:
 
 def _trained(spec: ResolvedSpec, most: int | None) -> Epochs:
     """Of the shared network and the baselines, together at most `most`."""
-    params: SlimmableParams = spec.method
+    params = spec.params(SlimmableParams)
     alone = baselines(spec)
     each = params.epochs
     if alone and params.baseline_budget == "compute":
         polished = _polished(spec) * params.polish_epochs(spec.dataset)
         spent = params.epochs * step_macs(params, spec.dataset) + polished * polish_macs(params, spec.dataset)
         each = max(1, round(spent / sum(_macs(params, spec.dataset, b.width, b.resolution) for b in alone)))
-    planned = params.epochs + each * len(alone)
-    if most is None or planned <= most:
-        return Epochs(params.epochs, each, alone)
-    alone = alone[: most - 1]
-    if not alone:
-        return Epochs(most, 0, ())
-    if params.baseline_budget == "epochs":
-        each = most // (len(alone) + 1)
-        return Epochs(each, each, alone)
-    each = max(1, min(each * most // planned, (most - 1) // len(alone)))
-    return Epochs(min(params.epochs, most - each * len(alone)), each, alone)
+    shared, each, count = proportional(params.epochs, each, len(alone), most)
+    if count and params.baseline_budget == "epochs":
+        shared = each
+    return Epochs(shared, each, alone[:count])
 
 
 def step_macs(params: SlimmableParams, dataset: DatasetProfile) -> float:

@@ -10,54 +10,23 @@ from functools import lru_cache, partial
 from random import Random
 from typing import Any, ClassVar, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from paretofit.models.architecture import Architecture
 from paretofit.models.cost import cost
 from paretofit.models.families import registry
 from paretofit.models.families.scaling import Width
-from paretofit.search.methods import recipe
-from paretofit.search.methods.auto import UNSET, Auto
-from paretofit.search.methods.method import Candidate, Config, DatasetProfile
-from paretofit.search.methods.mutualnet import recipes
-from paretofit.search.methods.mutualnet.sweeping import Sweep
-from paretofit.search.methods.mutualnet.widths import configs, width_of
-from paretofit.search.methods.start import StartRecord
-from paretofit.search.methods.training import TrainingParams, input_size, tuned
+from paretofit.search.contracts.dataset import DatasetProfile
+from paretofit.search.contracts.params import UNSET, Auto, Candidate, Config
+from paretofit.search.contracts.start import StartRecord
+from paretofit.search.methods.mutualnet import presets
+from paretofit.search.methods.mutualnet.options import Baseline, Sweep, Widths
+from paretofit.search.methods.mutualnet.space import configs, width_of
+from paretofit.search.training import recipe
+from paretofit.search.training.params import TrainingParams, input_size, tuned
 
 MEASURED: Final = 96
 """Networks of unequal stages whose latencies are measured."""
-
-
-class Widths(BaseModel):
-    """The width multipliers a network is trained for (any in [min, max]) and swept over (every `step`)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    min: float = Field(default=0.25, ge=0.05, le=2, description="Smallest multiplier of the full network's channels.")
-    max: float = Field(default=1.0, ge=0.05, le=2, description="Multiplier of the network that teaches the others.")
-    step: float = Field(default=0.05, ge=0.01, le=1, description="Distance of the widths that are swept.")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Widths:
-        if self.min > self.max:
-            raise ValueError(f"widths.min {self.min:g} is above widths.max {self.max:g}: lower min or raise max")
-        return self
-
-    def grid(self) -> list[float]:
-        """From `min` by `step`, and `max`."""
-        count = int((self.max - self.min) / self.step + 1e-6)
-        steps = [round(self.min + index * self.step, 6) for index in range(count + 1)]
-        return steps if self.max - steps[-1] < 1e-6 else [*steps, self.max]
-
-
-class Baseline(BaseModel):
-    """A configuration that is trained on its own, for comparison."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    width: float = Field(default=1.0, ge=0.05, le=2, description="Multiplier of the full network's channels.")
-    resolution: int = Field(ge=8, le=1024, description="Shorter side of the input, pixels, in training and after it.")
 
 
 class SlimmableParams(TrainingParams):
@@ -299,7 +268,7 @@ class MutualNetParams(SlimmableParams):
 
     summary: ClassVar[str] = "One network for every width and input resolution; the best pair for each budget."
     paper: ClassVar[str] = "Yang et al., MutualNet, ECCV 2020 (arXiv 1909.12978)"
-    presets: ClassVar[dict[str, dict[str, Any]]] = recipes.MUTUALNET
+    presets: ClassVar[dict[str, dict[str, Any]]] = presets.MUTUALNET
 
     kind: Literal["mutualnet"] = "mutualnet"
 
@@ -310,7 +279,7 @@ class UsNetParams(SlimmableParams):
 
     summary: ClassVar[str] = "One network for every width, at one input resolution."
     paper: ClassVar[str] = "Yu & Huang, US-Net, ICCV 2019 (arXiv 1903.05134)"
-    presets: ClassVar[dict[str, dict[str, Any]]] = recipes.US_NET
+    presets: ClassVar[dict[str, dict[str, Any]]] = presets.US_NET
 
     kind: Literal["us_net"] = "us_net"
     plus: bool = Field(

@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from paretofit.search.methods.method import NewTrial, Plan, TrialArtifact, TrialRecord
+from paretofit.search.contracts.plan import NewTrial, Plan, TrialArtifact, TrialRecord
+from paretofit.search.contracts.spec import ResolvedSpec
 from paretofit.search.methods.mutualnet import budget
-from paretofit.search.spec import ResolvedSpec
+from paretofit.search.methods.mutualnet.params import SlimmableParams
 
 SUPERNET: Final = "supernet"
 BASELINE: Final = "baseline"
@@ -40,7 +41,7 @@ def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
         case "queued" | "running":
             return Plan(trials=compared)
         case "completed":
-            front = spec.method.goal == "front"
+            front = spec.params(SlimmableParams).goal == "front"
             last = SWEEP if front else None if compared else _boost(history)
             if last is None:
                 return Plan(trials=compared)
@@ -88,7 +89,7 @@ def _is_whole(training: TrialRecord) -> bool:
 def _compared(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> list[NewTrial]:
     """The baseline of goal boost, if it is not there."""
     planned = any(record.params["stage"] == BASELINE for record in history)
-    return [] if spec.method.goal == "front" or planned else _baselines(spec, history)[:1]
+    return [] if spec.params(SlimmableParams).goal == "front" or planned else _baselines(spec, history)[:1]
 
 
 def _baselines(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> list[NewTrial]:

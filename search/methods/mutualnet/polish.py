@@ -19,19 +19,20 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from paretofit.models.build import Network
 from paretofit.models.layers.slimmable import Slimmable
 from paretofit.search import evaluation
+from paretofit.search.contracts.params import Candidate
+from paretofit.search.contracts.point import Point
+from paretofit.search.contracts.trial import Reporter, Stop, Trial
 from paretofit.search.data.loader import Batch
 from paretofit.search.data.sampling import resize
-from paretofit.search.measuring.meter import Meter, Size
-from paretofit.search.methods.method import Candidate
 from paretofit.search.methods.mutualnet import supernet
 from paretofit.search.methods.mutualnet.params import SlimmableParams
 from paretofit.search.methods.mutualnet.plan import SUPERNET
-from paretofit.search.reporter import Point, Reporter, Stop, Trial
-from paretofit.search.training import alone, precision
+from paretofit.search.training import alone
 from paretofit.search.training.alone import Alone
-from paretofit.search.training.fit import fit
-from paretofit.search.training.parts import Scale
-from paretofit.search.training.ranks import current
+from paretofit.search.training.distributed import current
+from paretofit.search.training.meter import Meter, Size
+from paretofit.search.training.step import Scale, autocast_dtype
+from paretofit.search.training.trainer import fit
 
 TEMPERATURE: Final = 2.0
 DISTILLATION: Final = TEMPERATURE**2
@@ -47,7 +48,7 @@ _WARMUP: Final = 0.05
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     """Train the network of the trial's `config` for its `epochs`, taught by that of `teacher`; report it as a point
     with weights and, as `polish_gain`, how much its selection accuracy rose."""
-    params: SlimmableParams = trial.spec.method
+    params = trial.spec.params(SlimmableParams)
     swept = trial.spec.candidate(trial.params["config"])
     candidate = swept.model_copy(update={"key": f"{swept.key}-polished"})
     shared = supernet.load(trial.inputs[SUPERNET], trial.device)
@@ -95,7 +96,7 @@ def step(
     """Add the gradients of one step; returns its losses, on the device."""
     del index
     images = batch.images.contiguous(memory_format=torch.channels_last)
-    dtype = precision.resolve(params.precision, images.device)
+    dtype = autocast_dtype(params.precision, images.device)
     with torch.autocast(images.device.type, dtype, enabled=dtype is not None):
         with torch.no_grad():
             target = teacher(resize(images, teacher_size, antialias=params.antialias))

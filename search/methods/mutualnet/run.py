@@ -1,16 +1,31 @@
 """The work of a trial: `train` gives the shared network, `sweep` or `boost` its points, `baseline` and `polish` a
-point of their own."""
+point of their own.
+
+Source: Yang et al., MutualNet (arXiv 1909.12978); of `boost` its section on boosting a single network.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from paretofit.search.methods.mutualnet import baseline, boost, polish, sweep, train
-from paretofit.search.reporter import Reporter, Trial
-from paretofit.search.training.ranks import current
+from paretofit.models import checkpoint
+from paretofit.models.architecture import Architecture
+from paretofit.models.cost import cost
+from paretofit.search.contracts.params import Candidate
+from paretofit.search.contracts.point import Point
+from paretofit.search.contracts.spec import Limits
+from paretofit.search.contracts.trial import Reporter, Stop, Trial
+from paretofit.search.methods.mutualnet import budget, polish, supernet, sweep, train
+from paretofit.search.methods.mutualnet.params import SlimmableParams
+from paretofit.search.methods.mutualnet.plan import BASELINE, BASELINE_FILE, SUPERNET
+from paretofit.search.training import alone
+from paretofit.search.training.alone import Alone
+from paretofit.search.training.distributed import current
+from paretofit.search.training.meter import Meter
+from paretofit.search.training.params import input_size
 
-_TRAINING = {"train": train.run, "baseline": baseline.run, "polish": polish.run}
-_STAGES = {**_TRAINING, "sweep": sweep.run, "boost": boost.run}
+FILE: Final = "boosted.safetensors"
+_ACCURACIES: Final = ("selection_top1", "top1")
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
@@ -22,3 +37,55 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     if current().rank > 0 and stage not in _TRAINING:
         return {}
     return _STAGES[stage](trial, reporter)
+
+
+def run_baseline(trial: Trial, reporter: Reporter) -> dict[str, Any]:
+    """Train the trial's `width` at its `resolution` for its `epochs`; report a point of role baseline, with weights."""
+    params = trial.spec.params(SlimmableParams)
+    profile = trial.spec.dataset
+    width, resolution, epochs = (trial.params[name] for name in ("width", "resolution", "epochs"))
+    network = alone.initial(trial, params.architecture(profile, width))
+    size = input_size(profile, resolution)
+    candidate = Candidate(
+        key=f"baseline-w{width:g}-r{resolution}",
+        config={"width": width, "resolution": resolution},
+        input_size=size,
+        cost=cost(network.architecture, size).as_dict(),
+    )
+    meter = Meter(trial, network, input_size(profile, params.sides(profile)[0]))
+    outputs, _ = alone.run(trial, reporter, Alone(network, candidate, epochs, BASELINE_FILE, "baseline"), meter)
+    unlimited = trial.spec.model_copy(update={"limits": Limits()})
+    return outputs | {"planned_epochs": budget.epochs(unlimited).each}
+
+
+def run_boost(trial: Trial, reporter: Reporter) -> dict[str, Any]:
+    """Report the full network as a point. Its gain is in the outputs and in the point's metrics, if there is a
+    baseline: where limits left no room for its training, or shortened one of the two, `baseline` is None."""
+    [candidate] = trial.spec.candidates()
+    shared = supernet.load(trial.inputs[SUPERNET], trial.device)
+    meter = Meter(trial, shared, candidate.input_size)
+    point = meter.measure(candidate)
+    if reporter.should_stop() in (Stop.CANCEL, Stop.DRAIN):
+        return {}
+    point = meter.publish(point, FILE)
+    outputs: dict[str, Any] = {"baseline": None, **{name: point.metrics[name] for name in _ACCURACIES}}
+    if BASELINE in trial.inputs:
+        baseline = Point.model_validate(checkpoint.read_record(trial.inputs[BASELINE]))
+        gains = {f"{name}_gain": point.metrics[name] - baseline.metrics[name] for name in _ACCURACIES}
+        described = {
+            "key": baseline.key,
+            **{name: baseline.provenance[name] for name in ("trial", "epochs")},
+            **{name: baseline.metrics[name] for name in _ACCURACIES},
+        }
+        outputs |= gains | {"baseline": described}
+        provenance = point.provenance | {"baseline": described}
+        point = point.model_copy(update={"metrics": point.metrics | gains, "provenance": provenance})
+        network = meter.network.extract(Architecture.from_json(point.architecture), point.input_size)
+        checkpoint.save(trial.work / FILE, network, point.model_dump(mode="json"))
+    reporter.artifact(FILE, trial.work / FILE)
+    reporter.point(point)
+    return outputs
+
+
+_TRAINING = {"train": train.run, "baseline": run_baseline, "polish": polish.run}
+_STAGES = {**_TRAINING, "sweep": sweep.run, "boost": run_boost}

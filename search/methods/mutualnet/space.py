@@ -1,13 +1,48 @@
-"""The networks that a sweep may find, as a lattice: an axis for each item of a configuration. Torch-free."""
+"""The networks that a trained one contains: their widths, as a lattice, and the order in which they are measured."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from math import prod
 from random import Random
 from typing import Any, Final
 
-from paretofit.search.methods.method import Candidate
-from paretofit.search.spec import ResolvedSpec
+from paretofit.models.architecture import Architecture
+from paretofit.models.families.scaling import Width
+from paretofit.search.contracts.params import Candidate, Config
+from paretofit.search.contracts.spec import ResolvedSpec
+from paretofit.search.methods.budget import evenly
+
+
+def width_of(config: Config) -> Width:
+    """The item `width`, or the items `width_1`, `width_2`, ... as many as there are."""
+    if "width" in config:
+        return float(config["width"])
+    return tuple(float(value) for name, value in config.items() if name.startswith("width_"))
+
+
+def configs(
+    architecture: Callable[[Width], Architecture], grid: Sequence[float], stages: int | None
+) -> list[dict[str, float]]:
+    """Configurations of the networks whose stages are all equally wide, each network once.
+
+    Where several widths of `grid` make the same network, or with `stages` the same stage, it has the largest. So every
+    combination of the widths that a stage has here is another network.
+    """
+    widest = {architecture(width): width for width in grid}
+    if stages is None:
+        return [{"width": width} for width in widest.values()]
+
+    def of_stage(stage: int) -> dict[float, float]:
+        def alone(width: float) -> Architecture:
+            return architecture(tuple(width if i == stage else grid[-1] for i in range(stages)))
+
+        largest = {alone(width): width for width in grid}
+        return {width: largest[alone(width)] for width in grid}
+
+    canonical = [of_stage(stage) for stage in range(stages)]
+    return [{f"width_{i}": of[width] for i, of in enumerate(canonical, start=1)} for width in widest.values()]
+
 
 Place = tuple[int, ...]
 """A position on each axis, counted from its smallest value."""
@@ -71,3 +106,40 @@ class Space:
 def _distance(one: Place, other: Place) -> int:
     """Steps along the axes."""
     return sum(abs(a - b) for a, b in zip(one, other, strict=True))
+
+
+AT_LIMIT: Final = 8
+"""Candidates that are measured even at a limit, spread over the costs: they come first."""
+GROUP_MACS: Final = 10**12
+"""Multiply-accumulates of networks that are measured together: about a minute."""
+
+
+def spread_first(candidates: list[Candidate]) -> list[Candidate]:
+    """`AT_LIMIT` candidates evenly over the costs, then the others; both by input size, whose inputs are kept."""
+    spread = evenly(candidates, AT_LIMIT)
+    first = {candidate.key for candidate in spread}
+    return by_size([*spread, *(candidate for candidate in candidates if candidate.key not in first)])
+
+
+def by_size(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The first `AT_LIMIT` by input size, whose inputs are kept, then the others so."""
+    halves = candidates[:AT_LIMIT], candidates[AT_LIMIT:]
+    return [candidate for half in halves for candidate in sorted(half, key=lambda candidate: candidate.input_size)]
+
+
+def groups(candidates: Sequence[Candidate], images: int) -> list[list[Candidate]]:
+    """Those to measure together on so many images: neighbours of one input size, as far as their work is not so long
+    that a trial which is to end, or to be gone on with, would lose much. Those that come first at a limit stay
+    apart."""
+    found: list[list[Candidate]] = []
+    work = 0.0
+    for at, candidate in enumerate(candidates):
+        more = candidate.cost["macs"] * images
+        last = found[-1] if found and at != AT_LIMIT else None
+        if last and last[0].input_size == candidate.input_size and work + more <= GROUP_MACS:
+            last.append(candidate)
+            work += more
+        else:
+            found.append([candidate])
+            work = more
+    return found

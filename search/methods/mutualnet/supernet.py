@@ -9,7 +9,9 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from paretofit.models import checkpoint
 from paretofit.models.architecture import Architecture
+from paretofit.models.build import Network
 from paretofit.models.layers.slimmable import Slimmable
+from paretofit.models.trace import Size
 
 KIND = "supernet"
 
@@ -28,3 +30,9 @@ def load(path: Path, device: torch.device | str = "cpu") -> Slimmable:
     network.load_state(tensors)
     convert_conv2d_weight_memory_format(network, torch.channels_last)
     return network.eval()
+
+
+def extract(supernet: Path, architecture: Architecture, size: Size) -> Network:
+    """The narrower network that a file holds, with its statistics at (height, width). Raises ValueError,
+    UncalibratedError (LookupError)."""
+    return load(supernet).extract(architecture, size)

@@ -16,19 +16,20 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple, get_args
 
-from paretofit.search.measuring.meter import Effort, InterruptedMeasurementError, Meter
-from paretofit.search.methods.method import Candidate
+from paretofit.search.contracts.params import Candidate
+from paretofit.search.contracts.point import Point
+from paretofit.search.contracts.spec import CostMetric
+from paretofit.search.contracts.trial import InterruptedMeasurementError, Reporter, Stop, Trial
 from paretofit.search.methods.mutualnet import supernet
 from paretofit.search.methods.mutualnet.budget import POLISHED
-from paretofit.search.methods.mutualnet.order import AT_LIMIT, by_size, groups, spread_first
 from paretofit.search.methods.mutualnet.params import SlimmableParams
 from paretofit.search.methods.mutualnet.plan import SUPERNET
-from paretofit.search.methods.mutualnet.proposals import STARTUP, Proposals
-from paretofit.search.methods.mutualnet.space import Space
+from paretofit.search.methods.mutualnet.proposals import Proposals
+from paretofit.search.methods.mutualnet.space import AT_LIMIT, Space, by_size, groups, spread_first
+from paretofit.search.methods.proposals import STARTUP
 from paretofit.search.pareto import best_under, by_volume, nondominated
-from paretofit.search.reporter import Point, Reporter, Stop, Trial
-from paretofit.search.spec import CostMetric
 from paretofit.search.training.loop import CHECKPOINT_SECONDS, DivergedError
+from paretofit.search.training.meter import Effort, Meter
 
 MEASURED_SHARE: Final = 0.7
 """Of the trial's `progress`; the rest is the front."""
@@ -64,7 +65,7 @@ class _Sweep:
     def __init__(self, trial: Trial, reporter: Reporter, checkpoint_seconds: float) -> None:
         self.trial = trial
         self.reporter = reporter
-        self.params: SlimmableParams = trial.spec.method
+        self.params = trial.spec.params(SlimmableParams)
         self.candidates = trial.spec.feasible()
         self.costs = trial.spec.costs
         self.space = Space(trial.spec)

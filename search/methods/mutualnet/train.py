@@ -1,33 +1,41 @@
-"""Stage 1: train one network for all widths and resolutions."""
+"""Stage 1: train one network for all widths and resolutions.
+
+The step is MutualNet's (Yang et al., arXiv 1909.12978, Algorithm 1): the full network learns the labels, three others
+learn the full network. The sandwich rule is US-Net's (arXiv 1903.05134), which is this step at a single resolution.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from random import Random
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from paretofit.models.families.scaling import Width
 from paretofit.models.layers.slimmable import Slimmable
+from paretofit.search.contracts.dataset import DatasetProfile
+from paretofit.search.contracts.plan import FLOOR
+from paretofit.search.contracts.trial import Reporter, Stop, Trial
 from paretofit.search.data.loader import Batch
-from paretofit.search.measuring.meter import Meter
-from paretofit.search.methods.method import FLOOR, DatasetProfile
+from paretofit.search.data.sampling import resize
 from paretofit.search.methods.mutualnet import supernet
-from paretofit.search.methods.mutualnet.forward import Forward
 from paretofit.search.methods.mutualnet.params import SlimmableParams
 from paretofit.search.methods.mutualnet.plan import SUPERNET
-from paretofit.search.methods.training import input_size
-from paretofit.search.reporter import Reporter, Stop, Trial
-from paretofit.search.training import sandwich, starting
-from paretofit.search.training.fit import fit
-from paretofit.search.training.parts import Scale
-from paretofit.search.training.ranks import current
+from paretofit.search.training import starting
+from paretofit.search.training.distributed import current
+from paretofit.search.training.meter import Meter
+from paretofit.search.training.params import input_size
+from paretofit.search.training.step import Scale, autocast_dtype, backward
+from paretofit.search.training.trainer import fit
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     """Train from scratch, from trained weights or from a checkpoint; report curves and the artifact `supernet`. Raises
     what `fit` does, and BelowStartError for a full network that is worse than the trained weights were."""
-    params: SlimmableParams = trial.spec.method
+    params = trial.spec.params(SlimmableParams)
     profile = trial.spec.dataset
     torch.manual_seed(trial.seed)
     network = Slimmable(params.architecture(profile, params.widths.max), trial.device)
@@ -55,6 +63,63 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
         supernet.save(path, network)
         reporter.artifact(SUPERNET, path)
     return outputs | {"planned_epochs": params.epochs}
+
+
+class Draw(NamedTuple):
+    """A sub-network of one step: its width multiplier, or those of its stages, and its resolution, pixels."""
+
+    width: Width
+    resolution: int
+
+
+def draw(
+    seed: int,
+    step: int,
+    *,
+    widths: tuple[float, float],
+    resolutions: Sequence[int],
+    random_widths: int,
+    stages: int | None = None,
+) -> list[Draw]:
+    """The sub-networks of a step: the smallest width, then `random_widths` uniform in `widths`, each with a resolution
+    of its own; with `stages` each stage draws a width, and the smallest network is that whose stages are all smallest.
+    A function of (seed, step), so the same after a resume and on every rank."""
+    random = Random(f"sandwich:{seed}:{step}")
+    smallest, largest = widths
+
+    def uniform() -> Width:
+        if stages is None:
+            return random.uniform(smallest, largest)
+        return tuple(random.uniform(smallest, largest) for _ in range(stages))
+
+    chosen: list[Width] = [smallest if stages is None else (smallest,) * stages]
+    chosen += [uniform() for _ in range(random_widths)]
+    return [Draw(width, random.choice(resolutions)) for width in chosen]
+
+
+class Forward:
+    """Logits of sub-networks that all see the same crops, resized once for each distinct size."""
+
+    def __init__(self, network: Slimmable, params: SlimmableParams, profile: DatasetProfile, images: Tensor) -> None:
+        self._network = network
+        self._params = params
+        self._profile = profile
+        self._images = images.contiguous(memory_format=torch.channels_last)
+        self._dtype = autocast_dtype(params.precision, images.device)
+        self._sized: dict[tuple[int, int], Tensor] = {}
+
+    def __call__(self, width: Width, resolution: int) -> Tensor:
+        """[batch, classes], of the images' own type."""
+        images = self._at(resolution)
+        with torch.autocast(images.device.type, self._dtype, enabled=self._dtype is not None):
+            out: Tensor = self._network(images, self._params.architecture(self._profile, width))
+        return out.to(images.dtype)
+
+    def _at(self, resolution: int) -> Tensor:
+        size = input_size(self._profile, resolution)
+        if size not in self._sized:
+            self._sized[size] = resize(self._images, size, antialias=self._params.antialias)
+        return self._sized[size]
 
 
 class Phases:
@@ -95,7 +160,7 @@ def step(
     drawn = (
         []
         if least is None
-        else sandwich.draw(
+        else draw(
             seed,
             index,
             widths=(least, params.widths.max),
@@ -104,7 +169,7 @@ def step(
             stages=params.stages,
         )
     )
-    losses = sandwich.backward(
+    losses = backward(
         lambda: logits(params.widths.max, sides[0]),
         [partial(logits, sub.width, sub.resolution) for sub in drawn],
         batch.labels,

@@ -1,23 +1,33 @@
 """Stage 2: from the seed network to one structure for each budget, and each of the baselines' allocations. No training.
 
-Where the search names a device the trial runs on a worker that offers it, alone on the machine, and structures are
-measured on it while they are looked for.
+The importance of a channel is the scale gamma of the batch normalisation behind it (Li et al., ScaleNet,
+arXiv 1904.09460, section 3.2). Where the search names a device the trial runs on a worker that offers it, alone on the
+machine, and structures are measured on it while they are looked for.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from torch import Tensor
+
 from paretofit.models.architecture import Architecture
 from paretofit.models.families.structures import Structure, written
+from paretofit.models.kinds.aggregation import ScaleAggregation, aggregations
+from paretofit.models.trace import Layer
+from paretofit.search.contracts.dataset import DatasetProfile
+from paretofit.search.contracts.latency import Latency, Table
+from paretofit.search.contracts.spec import metric_key
+from paretofit.search.contracts.trial import InterruptedMeasurementError, Reporter, Stop, Trial, TrialEndedError
 from paretofit.search.latency.devices import describe
-from paretofit.search.latency.run import InterruptedMeasurementError, measure
+from paretofit.search.latency.run import measure
 from paretofit.search.latency.stage import FILE as LATENCIES
-from paretofit.search.latency.table import Latency, Table
-from paretofit.search.methods.scalenet import budget, importance, seed
+from paretofit.search.methods.scalenet import budget
 from paretofit.search.methods.scalenet.allocation import (
     Allocated,
     Allocation,
@@ -28,8 +38,36 @@ from paretofit.search.methods.scalenet.allocation import (
 )
 from paretofit.search.methods.scalenet.params import ScaleNetParams
 from paretofit.search.methods.scalenet.plan import SEED_NETWORK
-from paretofit.search.reporter import Reporter, Stop, Trial, TrialEndedError
-from paretofit.search.spec import metric_key
+from paretofit.search.methods.scalenet.train import read_seed
+
+
+def find_sites(
+    params: ScaleNetParams, dataset: DatasetProfile, architecture: Architecture, tensors: Mapping[str, Tensor]
+) -> list[Site]:
+    """The scale aggregations of the seed network, in order, from its state dict."""
+    layers = {layer.name: layer for layer in architecture.layers(params.input_size(dataset))}
+    found = []
+    for (name, block), planes, width in zip(
+        aggregations(architecture).items(), params.planes, params.fixed, strict=True
+    ):
+        scores = tuple(
+            tuple(_score(params, gamma, layers[f"{name}.branches.{i}.conv"]) for gamma in gammas)
+            for i, gammas in enumerate(_gammas(name, block, tensors))
+        )
+        found.append(Site(planes, scores, width=width))
+    return found
+
+
+def _gammas(name: str, block: ScaleAggregation, tensors: Mapping[str, Tensor]) -> list[list[float]]:
+    return [tensors[f"{name}.branches.{i}.norm.weight"].tolist() for i in range(len(block.scales))]
+
+
+def _score(params: ScaleNetParams, gamma: float, conv: Layer) -> float:
+    """Importance over cost^exponent; the cost is that of the channel's own convolution."""
+    importance = abs(gamma) if params.importance == "magnitude" else gamma
+    macs = conv.macs / conv.output.channels
+    return importance / math.pow(macs, params.cost_exponent)
+
 
 FILE: Final = "allocation.json"
 
@@ -53,7 +91,7 @@ class Clock:
 
     def again(self, architecture: Architecture) -> float:
         """Milliseconds, measured anew."""
-        size = self.trial.spec.method.input_size(self.trial.spec.dataset)
+        size = self.trial.spec.params(ScaleNetParams).input_size(self.trial.spec.dataset)
         [self.found[architecture]] = measure([(architecture, size)], self.device, self.trial.work, self.reporter)
         return self.found[architecture].median_ms
 
@@ -65,9 +103,9 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
 
     Raises TrialEndedError if no allocation meets any budget.
     """
-    params: ScaleNetParams = trial.spec.method
-    architecture, tensors = seed.read(trial.inputs[SEED_NETWORK])
-    sites = importance.sites(params, trial.spec.dataset, architecture, tensors)
+    params = trial.spec.params(ScaleNetParams)
+    architecture, tensors = read_seed(trial.inputs[SEED_NETWORK])
+    sites = find_sites(params, trial.spec.dataset, architecture, tensors)
     clock = Clock(trial, reporter, trial.spec.devices[0]) if trial.spec.devices else None
     networks: list[dict[str, Any]] = []
     allocations: tuple[Allocation, ...] = ("learned", *params.baselines)
@@ -114,7 +152,7 @@ def _within(
     """The largest structure within the bounds, at least that of a lower budget. A latency holds when it is measured
     again, else one is looked for below what it was exceeded by; of each step that is refused the latency is measured
     twice, since one spike must not cost half of a budget. Raises InfeasibleAllocationError."""
-    params: ScaleNetParams = trial.spec.method
+    params = trial.spec.params(ScaleNetParams)
     dataset = trial.spec.dataset
     if clock is None or clock.metric not in bounds:
         return params.allocate(dataset, steps, bounds)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
+from paretofit.search.contracts.spec import RESERVE, ResolvedSpec, metric_key
+from paretofit.search.contracts.trial import ForwardingReporter, Stop, TrialEndedError
+from paretofit.search.methods.budget import proportional
 from paretofit.search.methods.scalenet.params import ScaleNetParams
-from paretofit.search.reporter import TrialEndedError
-from paretofit.search.spec import RESERVE, ResolvedSpec, metric_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +27,13 @@ class Epochs:
 
 def metric(spec: ResolvedSpec) -> str:
     """What budgets are counted in, as points' metrics call it."""
-    of: str = spec.method.budget_metric
+    of: str = spec.params(ScaleNetParams).budget_metric
     return metric_key(of, spec.devices[0] if of == "latency_ms" else None)
 
 
 def targets(spec: ResolvedSpec) -> tuple[float, ...]:
     """The budgets, growing; those beyond a constraint on the same cost are that constraint, once."""
-    params: ScaleNetParams = spec.method
+    params = spec.params(ScaleNetParams)
     bounds = [bound.value for bound in spec.constraints if bound.key == metric(spec)]
     return tuple(dict.fromkeys(min([target, *bounds]) for target in params.targets(spec.dataset)))
 
@@ -67,18 +69,9 @@ def require_feasible(spec: ResolvedSpec) -> None:
 def epochs(spec: ResolvedSpec, most: int | None) -> Epochs:
     """By `seed_epochs` and `epochs`; in proportion where `most` are too few for all, at least one each, the last
     networks being left out where there are not even so many."""
-    params: ScaleNetParams = spec.method
-    planned = Epochs(
-        seed=params.seed_epochs or params.epochs,
-        each=params.epochs,
-        networks=len(targets(spec)) * (1 + len(params.baselines)),
-    )
-    if most is None or planned.total <= most:
-        return planned
-    if not (networks := min(planned.networks, most - 1)):
-        return Epochs(most, 0, 0)
-    each = max(1, min(planned.each * most // planned.total, (most - 1) // networks))
-    return Epochs(min(planned.seed, most - each * networks), each, networks)
+    params = spec.params(ScaleNetParams)
+    networks = len(targets(spec)) * (1 + len(params.baselines))
+    return Epochs(*proportional(params.seed_epochs or params.epochs, params.epochs, networks, most))
 
 
 def seconds(spec: ResolvedSpec, trained: int) -> float:
@@ -90,3 +83,16 @@ def seconds(spec: ResolvedSpec, trained: int) -> float:
         (1 - RESERVE) * (limits.max_device_seconds or math.inf) * trained / planned.total,
         (1 - RESERVE) * (limits.max_wall_seconds or math.inf) * trained / (planned.seed + planned.each * rounds),
     )
+
+
+@dataclass(slots=True)
+class TimeLimitedReporter(ForwardingReporter):
+    """Asks for the limit once its seconds are over: a training that leaves time for those after it."""
+
+    seconds: float
+    began: float = field(default_factory=time.monotonic)
+
+    def should_stop(self) -> Stop:
+        """What the reporter was asked comes first."""
+        asked = self.reporter.should_stop()
+        return Stop.LIMIT if asked is Stop.NO and time.monotonic() - self.began >= self.seconds else asked

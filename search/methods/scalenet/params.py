@@ -17,13 +17,13 @@ from paretofit.models.cost import cost, fast_macs
 from paretofit.models.families import registry, scalenet, structures
 from paretofit.models.families.scaling import Scale
 from paretofit.models.families.structures import SCALES, Structure
-from paretofit.search.methods import recipe
-from paretofit.search.methods.auto import is_unset
-from paretofit.search.methods.method import Candidate, Config, DatasetProfile
-from paretofit.search.methods.scalenet import recipes
+from paretofit.search.contracts.dataset import DatasetProfile
+from paretofit.search.contracts.params import Candidate, Config, is_unset
+from paretofit.search.contracts.start import StartRecord
+from paretofit.search.methods.scalenet import presets
 from paretofit.search.methods.scalenet.allocation import Allocated, Allocation, Ladder, Measure, Site, allocate, ladder
-from paretofit.search.methods.start import StartRecord
-from paretofit.search.methods.training import TrainingParams, input_size
+from paretofit.search.training import recipe
+from paretofit.search.training.params import TrainingParams, input_size
 
 BudgetMetric = Literal["macs", "params", "latency_ms"]
 SHARES = (0.25, 0.5, 1.0)
@@ -36,8 +36,8 @@ class ScaleNetParams(TrainingParams):
 
     summary: ClassVar[str] = "How many channels each scale of each block gets, learned, for any budget."
     paper: ClassVar[str] = "Li et al., ScaleNet, CVPR 2019 (arXiv 1904.09460)"
-    tiny: ClassVar[dict[str, Any]] = recipes.TINY
-    presets: ClassVar[dict[str, dict[str, Any]]] = recipes.PRESETS
+    tiny: ClassVar[dict[str, Any]] = presets.TINY
+    presets: ClassVar[dict[str, dict[str, Any]]] = presets.PRESETS
 
     starts: ClassVar[bool] = False
 

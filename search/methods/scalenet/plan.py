@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from paretofit.search.contracts.plan import NewTrial, Plan, TrialArtifact, TrialRecord
+from paretofit.search.contracts.spec import ResolvedSpec
 from paretofit.search.latency.stage import FILE, INPUT
-from paretofit.search.methods.method import NewTrial, Plan, TrialArtifact, TrialRecord
 from paretofit.search.methods.scalenet import budget
-from paretofit.search.spec import ResolvedSpec
 
 SEED_NETWORK: Final = "seed"
 """Artifact of the first trial, input of the second."""

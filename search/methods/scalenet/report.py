@@ -10,7 +10,7 @@ from typing import Any, Final
 from paretofit.models.architecture import Architecture
 from paretofit.models.families.structures import SCALES
 from paretofit.models.kinds.aggregation import aggregations
-from paretofit.search.reporter import Point
+from paretofit.search.contracts.point import Point
 
 COLOURS: Final = ("#1b6ca8", "#5aa9a3", "#e0a030", "#d1495b")
 _INK: Final = "#1f2933"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from paretofit.search.methods.scalenet import allocate, network, seed
-from paretofit.search.reporter import Reporter, Trial
-from paretofit.search.training.ranks import current
+from paretofit.search.contracts.trial import Reporter, Trial
+from paretofit.search.methods.scalenet import allocate, train
+from paretofit.search.training.distributed import current
 
-_TRAINING = {"seed": seed.run, "network": network.run}
+_TRAINING = {"seed": train.train_seed, "network": train.train_network}
 _STAGES = {**_TRAINING, "allocate": allocate.run}
 
 

@@ -8,16 +8,17 @@ from typing import Any, get_args
 
 from paretofit.models.cost import cost
 from paretofit.models.families.shapes import Rule, Shape, Sizes, shaped
+from paretofit.search.contracts.params import Config
+from paretofit.search.contracts.spec import CostMetric, ResolvedSpec
 from paretofit.search.latency import curve
-from paretofit.search.methods.method import Config
+from paretofit.search.methods.budget import equal_share
 from paretofit.search.methods.shape_adaptor.params import HUMAN, ShapeAdaptorParams
-from paretofit.search.spec import CostMetric, ResolvedSpec
 
 
 def macs(spec: ResolvedSpec, config: Config) -> float | None:
     """The most that a network may take: by its target and the constraints, those on latencies by what networks with
     adaptors at the same places were measured to take; None: any."""
-    params: ShapeAdaptorParams = spec.method
+    params = spec.params(ShapeAdaptorParams)
     target = params.macs(spec.dataset, config)
     bounds = [bound.value for bound in spec.constraints if bound.metric == "macs"]
     if curve.bounded(spec) and spec.latencies:
@@ -46,7 +47,7 @@ def fits(spec: ResolvedSpec, config: Config, rule: Rule) -> Callable[[Sizes], bo
 
 def humans(spec: ResolvedSpec) -> list[dict[str, Any]]:
     """The human-designed networks to train: those that meet the constraints, or that others start from."""
-    params: ShapeAdaptorParams = spec.method
+    params = spec.params(ShapeAdaptorParams)
     configs = [{"family": family, "mode": HUMAN} for family in params.families if params.human]
     known = [bound for bound in spec.constraints if bound.device is None]
     return [
@@ -58,7 +59,7 @@ def humans(spec: ResolvedSpec) -> list[dict[str, Any]]:
 
 def randoms(spec: ResolvedSpec) -> int:
     """Random shapes that are trained."""
-    params: ShapeAdaptorParams = spec.method
+    params = spec.params(ShapeAdaptorParams)
     return params.random_shapes * len(params.families) * sum(target > 0 for target in params.targets)
 
 
@@ -73,9 +74,5 @@ def trainings(spec: ResolvedSpec, learned: int) -> int:
 def epochs(spec: ResolvedSpec, learned: int, number: int) -> int:
     """Of the training of trial `number`: by `epochs`, or an equal share of `max_epochs`, the first ones getting the
     rest."""
-    params: ShapeAdaptorParams = spec.method
-    most, count = spec.limits.max_epochs, trainings(spec, learned)
-    if most is None or most >= count * params.epochs:
-        return params.epochs
-    each, over = divmod(most, count)
-    return each + (number < over)
+    params = spec.params(ShapeAdaptorParams)
+    return equal_share(params.epochs, trainings(spec, learned), spec.limits.max_epochs, number)

@@ -15,17 +15,18 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from paretofit.models.families.shapes import Rule, Shape, Sizes, TooCostlyError
 from paretofit.models.layers.shape_adaptor import Adaptive
 from paretofit.models.pretrained.transfer import start_of, transfer
+from paretofit.search.contracts.point import Point
+from paretofit.search.contracts.trial import Reporter, Stop, Trial
 from paretofit.search.latency import curve
-from paretofit.search.measuring.meter import Meter
 from paretofit.search.methods.shape_adaptor import report
 from paretofit.search.methods.shape_adaptor.learner import Learner
 from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams, key
 from paretofit.search.methods.shape_adaptor.plan import PRETRAINED
-from paretofit.search.reporter import Point, Reporter, Stop, Trial
 from paretofit.search.training import alone, starting
 from paretofit.search.training.alone import Alone
-from paretofit.search.training.fit import fit
-from paretofit.search.training.ranks import current
+from paretofit.search.training.distributed import current
+from paretofit.search.training.meter import Meter
+from paretofit.search.training.trainer import fit
 
 NEGLIGIBLE: Final = 1e-3
 """Of a blend: a branch with less may be left out."""
@@ -35,7 +36,7 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     """Learn the shape of the trial's `config` for its `epochs`; report a point with weights, the history of its shape
     as data and as a picture, if wanted the network without its negligible branches, and where a latency is bounded
     smaller ones. Raises TooCostlyError where no shape fits."""
-    params: ShapeAdaptorParams = trial.spec.method
+    params = trial.spec.params(ShapeAdaptorParams)
     dataset, config, epochs = trial.spec.dataset, trial.params["config"], trial.params["epochs"]
     torch.manual_seed(trial.seed)
     network = Adaptive(params.rule(dataset, config), params.alpha(dataset, config), trial.device)
@@ -111,7 +112,7 @@ def _measured(
     trial: Trial, reporter: Reporter, network: Adaptive, name: str, shape: Shape, outputs: dict[str, Any]
 ) -> Point | None:
     """The network frozen in a shape, as a point."""
-    params: ShapeAdaptorParams = trial.spec.method
+    params = trial.spec.params(ShapeAdaptorParams)
     frozen = network.frozen(shape)
     convert_conv2d_weight_memory_format(frozen, torch.channels_last)
     config = {**trial.params["config"], "shape": shape.written()}

@@ -15,16 +15,16 @@ from torch.nn import functional as F
 
 from paretofit.models.families.shapes import Shape
 from paretofit.models.layers.shape_adaptor import Adaptive
+from paretofit.search.contracts.spec import ResolvedSpec
+from paretofit.search.contracts.trial import Reporter
 from paretofit.search.data.loader import Batch
 from paretofit.search.data.sampling import resize
 from paretofit.search.methods.shape_adaptor import budget
 from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams
-from paretofit.search.reporter import Reporter
-from paretofit.search.spec import ResolvedSpec
-from paretofit.search.training import alone, precision
-from paretofit.search.training.parts import Scale
-from paretofit.search.training.ranks import current
-from paretofit.search.training.schedule import cosine
+from paretofit.search.training import alone
+from paretofit.search.training.distributed import current
+from paretofit.search.training.loop import cosine
+from paretofit.search.training.step import Scale, autocast_dtype
 
 MOMENTUM: Final = 0.9
 _HALF_SCALE: Final = 1024.0
@@ -32,7 +32,7 @@ _HALF_SCALE: Final = 1024.0
 
 
 class Learner(nn.Module):
-    """A network in training and the momentum of its alphas; a `Judge` (`paretofit.search.training.fit`) that ends no
+    """A network in training and the momentum of its alphas; a `Judge` (`training.trainer`) that ends no
     training: its notes are the history of the shape, an entry for each change of a size.
 
     `steps` are those of the whole training. With a target or a constraint the shape is brought within it where it
@@ -47,7 +47,7 @@ class Learner(nn.Module):
         super().__init__()
         self.network = network
         self.register_buffer("velocity", torch.zeros_like(network.alpha))
-        params: ShapeAdaptorParams = spec.method
+        params = spec.params(ShapeAdaptorParams)
         self._params, self._spec, self._config = params, spec, config
         self._reporter = reporter
         self._steps = steps
@@ -95,7 +95,7 @@ class Learner(nn.Module):
     def loss(self, images: Tensor, labels: Tensor, alpha: Tensor) -> Tensor:
         """That the alphas minimise: the cross-entropy, and the squared logarithm of multiply-accumulates over their
         target (for a mere bound: where they are more)."""
-        dtype = precision.resolve(self._params.precision, images.device)
+        dtype = autocast_dtype(self._params.precision, images.device)
         with torch.autocast(images.device.type, dtype, enabled=dtype is not None):
             logits = self.network(images, alpha)
         loss = F.cross_entropy(logits.to(images.dtype), labels, label_smoothing=self._params.label_smoothing)
@@ -124,7 +124,7 @@ class Learner(nn.Module):
         """Change the alphas, and plan the sizes anew: the host waits for the device once."""
         images = resize(batch.images, self.network.rule.size, antialias=self._params.antialias)
         images = images.contiguous(memory_format=torch.channels_last)
-        half = precision.resolve(self._params.precision, images.device) is torch.float16
+        half = autocast_dtype(self._params.precision, images.device) is torch.float16
         scale = _HALF_SCALE if half else 1.0
         alpha = self.network.alpha.detach().clone().requires_grad_()
         loss = self.loss(images, batch.labels, alpha) * scale

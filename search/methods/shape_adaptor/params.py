@@ -18,11 +18,11 @@ from paretofit.models.families import registry
 from paretofit.models.families.adaptors import Placement, adapted, places
 from paretofit.models.families.shapes import Rule, Shape, Sizes, initial_alpha, shaped
 from paretofit.models.trace import Size
-from paretofit.search.methods.auto import UNSET, Auto
-from paretofit.search.methods.method import Candidate, Config, DatasetProfile
-from paretofit.search.methods.shape_adaptor import recipes
-from paretofit.search.methods.start import StartRecord
-from paretofit.search.methods.training import TrainingParams, input_size, tuned
+from paretofit.search.contracts.dataset import DatasetProfile
+from paretofit.search.contracts.params import UNSET, Auto, Candidate, Config
+from paretofit.search.contracts.start import StartRecord
+from paretofit.search.methods.shape_adaptor import presets
+from paretofit.search.training.params import TrainingParams, input_size, tuned
 
 Mode = Literal["standard", "memory_bounded", "autosc", "autotl"]
 PLACEMENTS: Final[dict[str, Placement]] = {
@@ -48,8 +48,8 @@ class ShapeAdaptorParams(TrainingParams):
 
     summary: ClassVar[str] = "Where and by how much maps get smaller, learned along with the weights, for any budget."
     paper: ClassVar[str] = "Liu et al., Shape Adaptor, ECCV 2020 (arXiv 2008.00892)"
-    tiny: ClassVar[dict[str, Any]] = recipes.TINY
-    presets: ClassVar[dict[str, dict[str, Any]]] = recipes.PRESETS
+    tiny: ClassVar[dict[str, Any]] = presets.TINY
+    presets: ClassVar[dict[str, dict[str, Any]]] = presets.PRESETS
     learns: ClassVar[bool] = True
     unrecorded: ClassVar[dict[str, Any]] = {**TrainingParams.unrecorded, "keep_last_channels": False}
 

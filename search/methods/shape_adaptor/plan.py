@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from paretofit.search.methods.method import INITIAL, NewTrial, Plan, TrialArtifact, TrialRecord
+from paretofit.search.contracts.plan import INITIAL, NewTrial, Plan, TrialArtifact, TrialRecord
+from paretofit.search.contracts.spec import ResolvedSpec
 from paretofit.search.methods.shape_adaptor import budget, random_shapes
 from paretofit.search.methods.shape_adaptor.params import HUMAN, ShapeAdaptorParams, key
 from paretofit.search.methods.shape_adaptor.proposals import Proposals
-from paretofit.search.spec import ResolvedSpec
 
 LEARN: Final = "learn"
 COMPARE: Final = "compare"
@@ -21,7 +21,7 @@ _ACTIVE: Final = frozenset({"queued", "running"})
 def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
     """So many trials that `parallel_trials` are under way: the shapes to learn, then the human-designed networks
     (before them, where their weights are needed), then random shapes."""
-    params: ShapeAdaptorParams = spec.method
+    params = spec.params(ShapeAdaptorParams)
     proposals = Proposals(spec, [record for record in history if record.params["stage"] == LEARN])
     humans = budget.humans(spec)
     pretrained = {

@@ -1,33 +1,27 @@
-"""Which shape to learn next: Optuna's multi-objective TPE over network, adaptors, last side, mode and target.
+"""Which shape to learn next: over network, adaptors, last side, mode and target.
 
-Source: Ozaki et al., Multiobjective Tree-Structured Parzen Estimator, JAIR 2022. What a network costs is known once it
-is trained; that it meets the constraints is seen to while its shape is learned.
+What a network costs is known once it is trained; that it meets the constraints is seen to while its shape is learned.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from random import Random
 from typing import Any, Final
 
-import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
-from optuna.samplers import TPESampler
-from optuna.trial import TrialState, create_trial
 
 from paretofit.models.families.shapes import Sizes
-from paretofit.search.methods.method import Config, TrialRecord
-from paretofit.search.methods.order import evenly
+from paretofit.search.contracts.params import Config
+from paretofit.search.contracts.plan import TrialRecord
+from paretofit.search.contracts.spec import ResolvedSpec
+from paretofit.search.contracts.trial import trial_seed
+from paretofit.search.methods.budget import evenly
+from paretofit.search.methods.proposals import ASKS, STARTUP, Estimator, first_feasible, objectives
 from paretofit.search.methods.shape_adaptor import budget
 from paretofit.search.methods.shape_adaptor.params import EXTREME, ShapeAdaptorParams
-from paretofit.search.seeds import trial_seed
-from paretofit.search.spec import ResolvedSpec
 
-STARTUP: Final = 8
-"""Networks that are chosen evenly over the targets, before the estimator is asked."""
-_ASKS: Final = 16
-"""Proposals that are known, after which one is drawn at random."""
 _LISTS: Final = ("adaptors", "last_side", "target")
 
 _Place = tuple[Any, ...]
@@ -38,7 +32,6 @@ class Proposals:
     same. `count` trainings can be proposed in all, `told` were, those of the history among them."""
 
     def __init__(self, spec: ResolvedSpec, history: Sequence[TrialRecord]) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._spec = spec
         configs = _distinct(spec)
         self._axes = {name: sorted({config.get(name, 0) for config in configs}) for name in _LISTS}
@@ -55,10 +48,10 @@ class Proposals:
         self.count = len(self._free)
         self.told = len(history)
         ranked = sorted(configs, key=lambda config: (config["target"] or math.inf, str(self._place(config))))
-        self._first = [self._place(config) for config in evenly(ranked, min(STARTUP, spec.method.trials))]
-        self._study = optuna.create_study(
-            directions=["maximize" if o.key == "selection_top1" else "minimize" for o in spec.objectives]
-        )
+        self._first = [
+            self._place(config) for config in evenly(ranked, min(STARTUP, spec.params(ShapeAdaptorParams).trials))
+        ]
+        self._estimator = Estimator(objectives(spec), self._distributions)
         for record in history:
             self._tell(record)
 
@@ -70,13 +63,12 @@ class Proposals:
         seed = trial_seed(self._spec.seed, number)
         if self._first:
             return self._enqueued(self._first.pop(0), seed)
-        for attempt in range(_ASKS):
-            self._study.sampler = TPESampler(n_startup_trials=STARTUP, seed=(seed + attempt) % 2**31)
-            asked = self._study.ask(self._distributions)
+        for attempt in range(ASKS):
+            asked = self._estimator.ask(seed + attempt)
             place = tuple(asked.params[name] for name in self._distributions)
             if place in self._free:
                 return self._taken(place)
-            self._study.tell(asked, state=TrialState.FAIL)
+            self._estimator.reject(asked)
         return self._enqueued(Random(seed).choice(list(self._free)), seed)
 
     def drop(self, family: str, mode: str) -> None:
@@ -88,9 +80,7 @@ class Proposals:
         }
 
     def _enqueued(self, place: _Place, seed: int) -> dict[str, Any]:
-        self._study.enqueue_trial(dict(zip(self._distributions, place, strict=True)))
-        self._study.sampler = TPESampler(n_startup_trials=STARTUP, seed=seed)
-        self._study.ask(self._distributions)
+        self._estimator.ask_at(dict(zip(self._distributions, place, strict=True)), seed)
         return self._taken(place)
 
     def _taken(self, place: _Place) -> dict[str, Any]:
@@ -100,29 +90,8 @@ class Proposals:
     def _tell(self, record: TrialRecord) -> None:
         place = self._place(record.params["config"])
         self._free.pop(place, None)
-        values = None
-        match record.state:
-            case "queued" | "running":
-                state = TrialState.RUNNING
-            case "completed" if (met := self._met(record)) is not None:
-                state, values = TrialState.COMPLETE, self._values(met)
-            case _:
-                state = TrialState.FAIL
-        params = dict(zip(self._distributions, place, strict=True))
-        self._study.add_trial(
-            create_trial(state=state, values=values, params=params, distributions=self._distributions)
-        )
-
-    def _met(self, record: TrialRecord) -> Mapping[str, float] | None:
-        """The first of its networks that meets the constraints: whether it does on a device is known at last."""
-        met = (metrics for metrics in record.points if all(bound.holds(metrics) for bound in self._spec.constraints))
-        return next(met, None)
-
-    def _values(self, metrics: Mapping[str, float]) -> list[float]:
-        """Accuracies as they are, costs by their logarithm."""
-        return [
-            metrics[o.key] if o.key == "selection_top1" else math.log10(metrics[o.key]) for o in self._spec.objectives
-        ]
+        named = dict(zip(self._distributions, place, strict=True))
+        self._estimator.tell(named, record.state, first_feasible(self._spec, record))
 
     def _place(self, config: Config) -> _Place:
         """Where a configuration is on the axes that are searched."""
@@ -133,7 +102,7 @@ class Proposals:
 def _distinct(spec: ResolvedSpec) -> list[dict[str, Any]]:
     """The configurations whose smallest shape meets the constraints; of targets that a constraint makes equal the
     lowest."""
-    params: ShapeAdaptorParams = spec.method
+    params = spec.params(ShapeAdaptorParams)
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for config in params.configs(spec.dataset):
         rule = params.rule(spec.dataset, config)

@@ -9,9 +9,9 @@ from random import Random
 from typing import Any, Final
 
 from paretofit.models.families.shapes import TooCostlyError
+from paretofit.search.contracts.spec import ResolvedSpec
 from paretofit.search.methods.shape_adaptor import budget
 from paretofit.search.methods.shape_adaptor.params import RANDOM, ShapeAdaptorParams
-from paretofit.search.spec import ResolvedSpec
 
 _SPREAD: Final = 2.0
 """Standard deviation of the alphas: two thirds of the factors are from .56 to .94."""
@@ -19,7 +19,7 @@ _SPREAD: Final = 2.0
 
 def wanted(spec: ResolvedSpec) -> list[dict[str, Any]]:
     """As many of each family and target as are to be trained, without their shapes."""
-    params: ShapeAdaptorParams = spec.method
+    params = spec.params(ShapeAdaptorParams)
     return [
         {
             "family": family,
@@ -37,7 +37,7 @@ def wanted(spec: ResolvedSpec) -> list[dict[str, Any]]:
 
 def drawn(spec: ResolvedSpec, config: dict[str, Any]) -> dict[str, Any] | None:
     """With its shape, by the search's seed; None: the constraints leave no room for any."""
-    params: ShapeAdaptorParams = spec.method
+    params = spec.params(ShapeAdaptorParams)
     random = Random(f"shape:{spec.seed}:{config['family']}:{config['target']:g}:{config['draw']}")
     rule = params.rule(spec.dataset, config)
     alphas = [random.gauss(0, _SPREAD) for _ in range(rule.count)]

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from paretofit.models.architecture import Architecture
 from paretofit.models.families.shapes import adaptors
-from paretofit.search.reporter import Point
+from paretofit.search.contracts.point import Point
 
 _INK: Final = "#1f2933"
 

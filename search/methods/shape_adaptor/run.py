@@ -1,14 +1,16 @@
-"""The work of a trial: `learn` trains a network and its shape, `compare` one of a given shape."""
+"""The work of a trial: `learn` trains a network and its shape, `compare` one whose shape was designed or is random."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from paretofit.search.methods.shape_adaptor import compare, learn
+from paretofit.search.contracts.trial import Reporter, Trial
+from paretofit.search.methods.shape_adaptor import learn
+from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams
 from paretofit.search.methods.shape_adaptor.plan import COMPARE, LEARN
-from paretofit.search.reporter import Reporter, Trial
-
-_STAGES = {LEARN: learn.run, COMPARE: compare.run}
+from paretofit.search.training import alone
+from paretofit.search.training.alone import Alone
+from paretofit.search.training.meter import Meter
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
@@ -17,3 +19,18 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     if stage not in _STAGES:
         raise ValueError(f"trial {trial.number} has stage {stage!r}; there are {', '.join(_STAGES)}")
     return _STAGES[stage](trial, reporter)
+
+
+def _compare(trial: Trial, reporter: Reporter) -> dict[str, Any]:
+    """Train what learned shapes are compared with for the trial's `epochs`; report a baseline with weights."""
+    params = trial.spec.params(ShapeAdaptorParams)
+    candidate = params.candidate(trial.spec.dataset, trial.params["config"])
+    plain = params.designed(trial.spec.dataset, str(candidate.config["family"]))
+    network = alone.initial(trial, params.network(trial.spec.dataset, candidate.config))
+    file = f"{candidate.key}.safetensors"
+    asked = Alone(network, candidate, trial.params["epochs"], file, role="baseline", plain=plain)
+    outputs, _ = alone.run(trial, reporter, asked, Meter(trial, network, candidate.input_size))
+    return outputs | {"planned_epochs": params.epochs}
+
+
+_STAGES = {LEARN: learn.run, COMPARE: _compare}

@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from paretofit.search.contracts.params import Config
+from paretofit.search.contracts.spec import ResolvedSpec
 from paretofit.search.latency import curve
-from paretofit.search.methods.method import Config
+from paretofit.search.methods.budget import equal_share
 from paretofit.search.methods.spatial_sampling.params import SpatialSamplingParams, to_line
-from paretofit.search.spec import ResolvedSpec
 
 STARTUP: Final = 4
 """Networks whose densities are chosen evenly, before those that come of what is known."""
@@ -20,7 +21,7 @@ _STEPS: Final = 40
 
 def axis(spec: ResolvedSpec) -> tuple[str, float, float]:
     """What is chosen, and between which values: densities that a constraint on MACs rules out are left out."""
-    params: SpatialSamplingParams = spec.method
+    params = spec.params(SpatialSamplingParams)
     if params.loss == "gamma":
         return "gamma", *params.gammas
     low, high = params.densities
@@ -45,7 +46,7 @@ def rounded(value: float) -> float:
 
 def baselines(spec: ResolvedSpec) -> list[dict[str, Any]]:
     """The configurations of all baselines: of each kind one for each of the first networks."""
-    params: SpatialSamplingParams = spec.method
+    params = spec.params(SpatialSamplingParams)
     name, _, _ = axis(spec)
     found: list[dict[str, Any]] = []
     for kind in params.baselines:
@@ -70,7 +71,7 @@ def values(spec: ResolvedSpec) -> list[float]:
 
 def trainings(spec: ResolvedSpec) -> int:
     """By `trials`; fewer where the range has not a value for each, or `max_epochs` not one epoch."""
-    params: SpatialSamplingParams = spec.method
+    params = spec.params(SpatialSamplingParams)
     trials = min(params.trials, len(values(spec)))
     most = spec.limits.max_epochs
     return trials if most is None else min(trials, most)
@@ -78,11 +79,9 @@ def trainings(spec: ResolvedSpec) -> int:
 
 def epochs(spec: ResolvedSpec) -> int:
     """Of each training: by `epochs`, or an equal share of `max_epochs`."""
-    params: SpatialSamplingParams = spec.method
-    most = spec.limits.max_epochs
-    if most is None:
-        return params.epochs
-    return max(1, min(params.epochs, most // (trainings(spec) + len(baselines(spec)))))
+    params = spec.params(SpatialSamplingParams)
+    count = trainings(spec) + len(baselines(spec))
+    return max(1, equal_share(params.epochs, count, spec.limits.max_epochs, count))
 
 
 def affordable_baselines(spec: ResolvedSpec) -> list[dict[str, Any]]:
@@ -95,7 +94,7 @@ def affordable_baselines(spec: ResolvedSpec) -> list[dict[str, Any]]:
 def fitting(spec: ResolvedSpec, config: Config, found: list[float]) -> list[float] | None:
     """Densities scaled down as far as the constraints ask for, those on latencies by what networks of one density take;
     None: no scale meets them."""
-    params: SpatialSamplingParams = spec.method
+    params = spec.params(SpatialSamplingParams)
     meets = _meets(spec)
 
     def scaled(factor: float) -> list[float]:
@@ -112,7 +111,7 @@ def fitting(spec: ResolvedSpec, config: Config, found: list[float]) -> list[floa
 
 def _most(spec: ResolvedSpec, high: float) -> float:
     """The highest density up to `high` that keeps within the constraints."""
-    params: SpatialSamplingParams = spec.method
+    params = spec.params(SpatialSamplingParams)
     meets = _meets(spec)
 
     def fits(factor: float) -> bool:
@@ -131,7 +130,7 @@ def _meets(spec: ResolvedSpec) -> Callable[[Mapping[str, float]], bool]:
 def _side(spec: ResolvedSpec, density: float) -> int | None:
     """The largest side at which the plain network takes no more MACs than the sampled one of a density; with loss
     gamma, whose densities are not known, sides that grow less from one value to the next."""
-    params: SpatialSamplingParams = spec.method
+    params = spec.params(SpatialSamplingParams)
     profile = spec.dataset
     full = min(params.input_size(profile))
     if params.loss == "gamma":

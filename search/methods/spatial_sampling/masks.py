@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from paretofit.models.build import Network
 from paretofit.models.layers.spatial_sampling import samplings
+from paretofit.search.contracts.point import Preprocessing
 from paretofit.search.data.loader import Batch
-from paretofit.search.reporter import Preprocessing
 
 IMAGES: Final = 4
 """In a picture."""

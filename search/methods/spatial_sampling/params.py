@@ -17,13 +17,13 @@ from paretofit.models.cost import cost
 from paretofit.models.families import registry
 from paretofit.models.kinds import sampling
 from paretofit.models.kinds.sampling import Draw, Fill, Policy
-from paretofit.search.export.formats import Format
-from paretofit.search.latency.devices import DEVICES
-from paretofit.search.methods.auto import UNSET, Auto, is_unset
-from paretofit.search.methods.method import Candidate, Config, DatasetProfile
-from paretofit.search.methods.spatial_sampling import recipes
-from paretofit.search.methods.start import StartRecord
-from paretofit.search.methods.training import TrainingParams, input_size, tuned
+from paretofit.search.contracts.dataset import DatasetProfile
+from paretofit.search.contracts.latency import DEVICES
+from paretofit.search.contracts.params import UNSET, Auto, Candidate, Config, is_unset
+from paretofit.search.contracts.point import Format
+from paretofit.search.contracts.start import StartRecord
+from paretofit.search.methods.spatial_sampling import presets
+from paretofit.search.training.params import TrainingParams, input_size, tuned
 
 Baseline = Literal["uniform", "deterministic", "gated"]
 Density = Annotated[float, Field(ge=0.001, le=1)]
@@ -38,8 +38,8 @@ class SpatialSamplingParams(TrainingParams):
 
     summary: ClassVar[str] = "Residual networks that compute features only where an image needs them."
     paper: ClassVar[str] = "Xie et al., Spatially Adaptive Inference, ECCV 2020 (arXiv 2003.08866)"
-    tiny: ClassVar[dict[str, Any]] = recipes.TINY
-    presets: ClassVar[dict[str, dict[str, Any]]] = recipes.PRESETS
+    tiny: ClassVar[dict[str, Any]] = presets.TINY
+    presets: ClassVar[dict[str, dict[str, Any]]] = presets.PRESETS
     exports: ClassVar[tuple[Format, ...]] = ("safetensors", "torch_export", "onnx")
     learns: ClassVar[bool] = True
 

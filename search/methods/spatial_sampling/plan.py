@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from paretofit.search.methods.method import NewTrial, Plan, TrialRecord
+from paretofit.search.contracts.plan import NewTrial, Plan, TrialRecord
+from paretofit.search.contracts.spec import ResolvedSpec
 from paretofit.search.methods.spatial_sampling import budget
 from paretofit.search.methods.spatial_sampling.params import SpatialSamplingParams
 from paretofit.search.methods.spatial_sampling.proposals import Proposals
-from paretofit.search.spec import ResolvedSpec
 
 _ACTIVE: Final = frozenset({"queued", "running"})
 
@@ -19,7 +19,7 @@ def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
     once."""
     if not spec.feasible():
         return Plan(done=True)
-    params: SpatialSamplingParams = spec.method
+    params = spec.params(SpatialSamplingParams)
     own = [record for record in history if "baseline" not in record.params["config"]]
     active = sum(record.state in _ACTIVE for record in own)
     left = budget.trainings(spec) - len(own)

@@ -11,17 +11,18 @@ from typing import Any
 from paretofit.models.architecture import Architecture
 from paretofit.models.kinds.sampling import Draw, Sampled, densities, sampled_blocks
 from paretofit.models.layers.spatial_sampling import set_temperature
+from paretofit.search.contracts.params import Candidate
+from paretofit.search.contracts.point import Point
+from paretofit.search.contracts.trial import Reporter, Stop, Trial
 from paretofit.search.latency import curve
-from paretofit.search.measuring.meter import Meter
-from paretofit.search.methods.method import Candidate
 from paretofit.search.methods.spatial_sampling import budget, masks, speed
 from paretofit.search.methods.spatial_sampling.params import SpatialSamplingParams, to_line
 from paretofit.search.methods.spatial_sampling.step import Step
-from paretofit.search.reporter import Point, Reporter, Stop, Trial
 from paretofit.search.training import alone, starting
 from paretofit.search.training.alone import Alone
-from paretofit.search.training.fit import fit
-from paretofit.search.training.ranks import current
+from paretofit.search.training.distributed import current
+from paretofit.search.training.meter import Meter
+from paretofit.search.training.trainer import fit
 
 _AT_ONCE = (Stop.CANCEL, Stop.DRAIN)
 
@@ -29,7 +30,7 @@ _AT_ONCE = (Stop.CANCEL, Stop.DRAIN)
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     """Train for the trial's `epochs` the network of its `config`; report it with weights, the densities and a picture
     of its masks, and so each of its fixed budgets."""
-    params: SpatialSamplingParams = trial.spec.method
+    params = trial.spec.params(SpatialSamplingParams)
     config, epochs = trial.params["config"], trial.params["epochs"]
     if "side" in config:
         return _uniform(trial, reporter)
@@ -62,7 +63,7 @@ class _Found:
 
     def __init__(self, trial: Trial, reporter: Reporter, meter: Meter, config: dict[str, Any], draw: Draw) -> None:
         self._trial = trial
-        self._params: SpatialSamplingParams = trial.spec.method
+        self._params = trial.spec.params(SpatialSamplingParams)
         self._profile = trial.spec.dataset
         self._size = self._params.input_size(self._profile)
         self._reporter = reporter
@@ -141,7 +142,7 @@ class _Found:
 
 def _uniform(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     """The plain network on smaller images."""
-    params: SpatialSamplingParams = trial.spec.method
+    params = trial.spec.params(SpatialSamplingParams)
     candidate = params.candidate(trial.spec.dataset, trial.params["config"])
     network = alone.initial(trial, params.plain(trial.spec.dataset))
     size = candidate.input_size

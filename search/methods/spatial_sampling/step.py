@@ -20,20 +20,19 @@ from paretofit.models.kinds.sampling import Sampled, sampled_blocks
 from paretofit.models.layers.slimmable import Slimmable
 from paretofit.models.layers.spatial_sampling import Sampling, samplings, set_temperature
 from paretofit.models.trace import Size
+from paretofit.search.contracts.trial import Trial
 from paretofit.search.data.loader import Batch
 from paretofit.search.data.sampling import resize
 from paretofit.search.methods.spatial_sampling.params import SpatialSamplingParams
-from paretofit.search.reporter import Trial
-from paretofit.search.training import precision
-from paretofit.search.training.parts import Scale
-from paretofit.search.training.ranks import current
+from paretofit.search.training.distributed import current
+from paretofit.search.training.step import Scale, autocast_dtype
 
 
 class Sparsity:
     """What masks that compute much cost, from the logits of all of them in one pass."""
 
     def __init__(self, trial: Trial, config: dict[str, Any], architecture: Architecture, size: Size) -> None:
-        self._params: SpatialSamplingParams = trial.spec.method
+        self._params = trial.spec.params(SpatialSamplingParams)
         blocks = sampled_blocks(architecture)
         # Of a block with two masks the second serves more.
         shares = [share for block in blocks for share in ((0.25, 0.75) if len(block.densities) == 2 else (1.0,))]
@@ -60,7 +59,7 @@ class Step:
     the step: nothing of it is saved."""
 
     def __init__(self, trial: Trial, network: Slimmable, config: dict[str, Any], size: Size, steps: int) -> None:
-        self._params: SpatialSamplingParams = trial.spec.method
+        self._params = trial.spec.params(SpatialSamplingParams)
         self._seed = trial.seed
         self._network = network
         self._size = size
@@ -76,7 +75,7 @@ class Step:
             self._begin(index)
         images = resize(batch.images, self._size, antialias=params.antialias)
         images = images.contiguous(memory_format=torch.channels_last)
-        dtype = precision.resolve(params.precision, images.device)
+        dtype = autocast_dtype(params.precision, images.device)
         with _logits(self._masks) as found, torch.autocast(images.device.type, dtype, enabled=dtype is not None):
             out = self._network(images)
         loss = F.cross_entropy(out.to(images.dtype), batch.labels, label_smoothing=params.label_smoothing)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from paretofit.api.pages.forms import Field, fields
-from paretofit.search.spec import METHODS, Limits
+from paretofit.search.contracts.registry import methods
+from paretofit.search.contracts.spec import Limits
 
 SCHEMA: dict[str, Any] = {
     "$defs": {
@@ -72,9 +73,9 @@ def test_values_fill_the_inputs_and_leave_the_defaults() -> None:
     assert json.loads(found["/some"].text) == ["b"]
 
 
-@pytest.mark.parametrize("kind", sorted(METHODS))
+@pytest.mark.parametrize("kind", sorted(methods()))
 def test_every_method_and_preset_has_a_form(kind: str) -> None:
-    params = METHODS[kind].params
+    params = methods()[kind].params
     for preset in ({}, params.tiny, *params.presets.values()):
         found = list(every(fields(params.model_json_schema(), preset, "/method")))
         assert len({each.pointer for each in found}) == len(found)

@@ -6,7 +6,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from paretofit.search.methods.method import Candidate, DatasetProfile, MethodParams
+from paretofit.search.contracts.dataset import DatasetProfile
+from paretofit.search.contracts.params import Candidate, MethodParams
 
 STEPS = 60
 CHECKPOINT_EVERY = 20

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from paretofit.search.methods.method import NewTrial, Plan, TrialArtifact, TrialRecord
-from paretofit.search.spec import ResolvedSpec
+from paretofit.search.contracts.plan import NewTrial, Plan, TrialArtifact, TrialRecord
+from paretofit.search.contracts.spec import ResolvedSpec
+from tests.chaos.method.params import WitnessedParams
 
 
 def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
     """`trials` trials, then one that takes the first one's weights."""
-    first = spec.method.trials
+    first = spec.params(WitnessedParams).trials
     if len(history) < first:
         return Plan(trials=tuple(NewTrial(params={"index": index}) for index in range(len(history), first)))
     if any(record.state in {"queued", "running"} for record in history):

@@ -9,8 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from paretofit.search.reporter import Evaluation, Point, Preprocessing, Reporter, Stop, Trial
+from paretofit.search.contracts.point import Evaluation, Point, Preprocessing
+from paretofit.search.contracts.trial import Reporter, Stop, Trial
 from tests.chaos import witness
+from tests.chaos.method.params import WitnessedParams
 
 WEIGHTS_BYTES = 128 * 1024
 STATE_BYTES = 128 * 1024
@@ -30,7 +32,7 @@ def chain_of(start: str, steps: int) -> str:
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     """Go on from the checkpoint to `steps`; every step is written down before anything is reported of it."""
-    method = trial.spec.method
+    method = trial.spec.params(WitnessedParams)
     # The supervisor names the scratch folder of an attempt after trial and epoch.
     diary = witness.Diary(Path(os.environ[witness.VARIABLE]) / trial.work.parent.name)
     step, chain = 0, "".join(path.read_text()[:64] for path in trial.inputs.values())

@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from paretofit.search.methods.method import NewTrial, Plan, TrialRecord
-from paretofit.search.spec import ResolvedSpec
+from paretofit.search.contracts.plan import NewTrial, Plan, TrialRecord
+from paretofit.search.contracts.spec import ResolvedSpec
 
 
 def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:

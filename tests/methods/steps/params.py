@@ -6,8 +6,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from paretofit.search.export.formats import Format
-from paretofit.search.methods.method import Candidate, DatasetProfile, MethodParams
+from paretofit.search.contracts.dataset import DatasetProfile
+from paretofit.search.contracts.params import Candidate, MethodParams
+from paretofit.search.contracts.point import Format
 
 
 class StepsParams(MethodParams):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from paretofit.search.methods.method import NewTrial, Plan, TrialArtifact, TrialRecord
-from paretofit.search.spec import ResolvedSpec
+from paretofit.search.contracts.plan import NewTrial, Plan, TrialArtifact, TrialRecord
+from paretofit.search.contracts.spec import ResolvedSpec
+from tests.methods.steps.params import StepsParams
 
 
 def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
     """`trials` trials, then one that takes the first one's artifact."""
-    method = spec.method
+    method = spec.params(StepsParams)
     if method.fault == "plan":
         raise ZeroDivisionError("this plan always fails")
     if len(history) < method.trials:

@@ -9,7 +9,9 @@ import time
 from typing import Any
 
 from paretofit.models.finite import NonFiniteError
-from paretofit.search.reporter import Evaluation, Point, Preprocessing, Reporter, Stop, Trial, TrialEndedError
+from paretofit.search.contracts.point import Evaluation, Point, Preprocessing
+from paretofit.search.contracts.trial import Reporter, Stop, Trial, TrialEndedError
+from tests.methods.steps.params import StepsParams
 
 
 class NotLearningError(ValueError):
@@ -20,7 +22,7 @@ class NotLearningError(ValueError):
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     """Count from the checkpoint to `steps`; returns where it began and ended, and what it saw of its surroundings."""
-    method = trial.spec.method
+    method = trial.spec.params(StepsParams)
     if method.fault == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     began = 0 if trial.checkpoint is None else int((trial.checkpoint / "step").read_text())

@@ -237,6 +237,7 @@ def test_other_families_keep_all_tensors_at_any_nominal_size(family: str) -> Non
 
 @pytest.mark.parametrize("placement", ["resizing", "replace", "add"])
 @pytest.mark.parametrize("family", [*FAMILIES, "shufflenet_v1"])
+@pytest.mark.integration
 def test_networks_with_shape_adaptors(family: str, placement: Placement) -> None:
     plain = {"slimmable": False, "base_width": 1.0} if family == "shufflenet_v1" else {}
     source = small(family, **plain)

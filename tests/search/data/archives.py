@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from paretofit.search.contracts.dataset import DatasetSpec, UploadSource
 from paretofit.search.data.ingest import IngestRequest, Ready, ingest
 from paretofit.search.data.limits import IngestLimits
 from paretofit.search.data.store import Dataset
-from paretofit.search.spec import DatasetSpec, UploadSource
 
 Files = Mapping[str, bytes]
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from paretofit.search.contracts.dataset import BuiltinSource, DatasetSpec, Splits
 from paretofit.search.data import fashion_mnist
 from paretofit.search.data.ingest import IngestRequest, Ready, ingest
 from paretofit.search.data.rejection import RejectedError
 from paretofit.search.data.store import Dataset
-from paretofit.search.spec import BuiltinSource, DatasetSpec, Splits
 
 NOWHERE = Path("/nonexistent")
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from paretofit.search.contracts.dataset import Splits
 from paretofit.search.data.rejection import RejectedError
 from paretofit.search.data.store import Dataset
-from paretofit.search.spec import Splits
 from tests.search.data.archives import add, encoded, noise, pictures, tarred, zipped
 
 

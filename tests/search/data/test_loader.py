@@ -12,11 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
+from paretofit.search.contracts.point import Preprocessing
 from paretofit.search.data.augmentation import Augmentation
 from paretofit.search.data.loader import Batch, TrainBatches, evaluation_batches
 from paretofit.search.data.store import Dataset
 from paretofit.search.data.writer import DatasetWriter, Encoding, prepare
-from paretofit.search.reporter import Preprocessing
 from tests.search.data.archives import noise
 
 SIZE = (12, 12)

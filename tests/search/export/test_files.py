@@ -17,9 +17,10 @@ import torch
 from paretofit.models import checkpoint
 from paretofit.models.architecture import ArchitectureError
 from paretofit.models.finite import NonFiniteError
+from paretofit.search.contracts.point import ALL_FORMATS, Format
 from paretofit.search.export.__main__ import ExportRequest, export
 from paretofit.search.export.fold import folded
-from paretofit.search.export.formats import ALL, FORMS, TOLERANCE, Format, Precision, file_name
+from paretofit.search.export.formats import FORMS, TOLERANCE, Precision, file_name
 from paretofit.search.export.network import Array, Exportable, exportable
 from paretofit.search.export.parity import ParityError, compare
 from paretofit.search.export.session import open_session
@@ -34,7 +35,7 @@ def some(every: Sequence[str], *first: str) -> list[Any]:
     return [pytest.param(each, marks=() if each in first else pytest.mark.slow) for each in every]
 
 
-EVERY = [(name, precision) for name in ALL for precision in FORMS[name].precisions]
+EVERY = [(name, precision) for name in ALL_FORMATS for precision in FORMS[name].precisions]
 
 
 def written(source: Exportable, name: Format, folder: Path, precision: Precision = "float32") -> Path:
@@ -66,7 +67,7 @@ def files(small: Exportable, tmp_path_factory: pytest.TempPathFactory) -> Callab
 @pytest.mark.parametrize("family", some(sorted(DISTINCT.values()), "shufflenet_v1", "mobilenet_v2"))
 def test_every_family_in_every_format(family: str, tmp_path: Path) -> None:
     source = exportable(network(family), (SIDE, SIDE), batch=2)
-    for name in ALL:
+    for name in ALL_FORMATS:
         parity = compare(source, open_session(written(source, name, tmp_path), name))
         assert parity.max_abs_diff <= TOLERANCE["float32"] * parity.max_abs_logit, name
 
@@ -82,7 +83,7 @@ def test_any_batch_and_precision(
     assert parity.max_abs_logit > 0
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ALL_FORMATS)
 def test_the_two_lines_load_it(
     small: Exportable, files: Callable[..., Path], name: Format, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,7 +175,7 @@ def test_a_stored_checkpoint_that_is_not_finite_fails(tmp_path: Path) -> None:
     assert not out.exists()
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ALL_FORMATS)
 def test_a_damaged_file(files: Callable[..., Path], name: Format, tmp_path: Path) -> None:
     path = Path(shutil.copy(files(name), tmp_path))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])

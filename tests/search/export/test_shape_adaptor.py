@@ -13,7 +13,8 @@ from paretofit.models.families.adaptors import adapted
 from paretofit.models.families.registry import architecture
 from paretofit.models.families.shapes import Shape, shaped
 from paretofit.models.trace import Size
-from paretofit.search.export.formats import ALL, TOLERANCE, Format
+from paretofit.search.contracts.point import ALL_FORMATS, Format
+from paretofit.search.export.formats import TOLERANCE
 from paretofit.search.export.network import exportable
 from paretofit.search.export.parity import compare
 from paretofit.search.export.session import open_session
@@ -36,7 +37,7 @@ def network(family: str, *blends: float) -> Network:
     return found.eval()
 
 
-@pytest.mark.parametrize("file_format", ALL)
+@pytest.mark.parametrize("file_format", ALL_FORMATS)
 @pytest.mark.parametrize(("family", "blends"), [("vgg16", (0.7, 0.4)), ("resnet18", (0.6, 0.0, 1.0))])
 def test_parity(file_format: Format, family: str, blends: tuple[float, ...], tmp_path: Path) -> None:
     made = network(family, *blends)

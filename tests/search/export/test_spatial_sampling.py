@@ -13,7 +13,7 @@ from paretofit.models.build import build
 from paretofit.models.families.registry import architecture
 from paretofit.models.kinds.sampling import Policy, sampled
 from paretofit.models.layers.spatial_sampling import samplings
-from paretofit.search.export.formats import Format
+from paretofit.search.contracts.point import Format
 from paretofit.search.export.network import Exportable, exportable
 from paretofit.search.export.parity import compare
 from paretofit.search.export.session import open_session

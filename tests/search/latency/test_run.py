@@ -14,15 +14,14 @@ from paretofit.models.build import build
 from paretofit.models.families.registry import architecture
 from paretofit.models.kinds.sampling import Policy, sampled
 from paretofit.models.layers.spatial_sampling import samplings
-from paretofit.search.latency import table
-from paretofit.search.latency.devices import DEVICES, describe, offered
+from paretofit.search.contracts.latency import DEVICES, Latency, Measured, read_table, write_known
+from paretofit.search.contracts.spec import ResolvedSpec
+from paretofit.search.contracts.trial import Stop, Trial, TrialEndedError
+from paretofit.search.latency.devices import describe, offered
 from paretofit.search.latency.prepare import Sample, prepare, untrained
 from paretofit.search.latency.run import run
 from paretofit.search.latency.stage import FILE, KNOWN
-from paretofit.search.latency.table import Latency, Measured
 from paretofit.search.local import LocalSearch, LocalSearchError
-from paretofit.search.reporter import Stop, Trial, TrialEndedError
-from paretofit.search.spec import ResolvedSpec
 from tests.search.methods.fd_mobilenet.conftest import resolved
 from tests.search.recorder import Recorder
 
@@ -80,7 +79,7 @@ def test_candidates_are_measured_and_reported(stripes: Path, tmp_path: Path) -> 
     threads = torch.get_num_threads()
     outputs = run(trial(spec, stripes, tmp_path), recorder)
     assert torch.get_num_threads() == threads
-    found = table.read(recorder.artifacts[FILE])
+    found = read_table(recorder.artifacts[FILE])
     assert found.latencies.keys() == {candidate.key for candidate in spec.candidates()}
     assert found.machine == describe(TORCH)
     assert outputs["table"] == found.model_dump(mode="json")
@@ -103,10 +102,10 @@ def test_what_the_cache_has_is_not_measured_again(stripes: Path, tmp_path: Path)
         update={"machine": {"processor": "another"}, "latency": Latency(median_ms=1, p95_ms=1, runs=1)}
     )
     path = tmp_path / "known"
-    table.write_known(path, [elsewhere, known])
+    write_known(path, [elsewhere, known])
     recorder = Recorder(tmp_path)
     run(trial(spec, stripes, tmp_path, inputs={KNOWN: path}), recorder)
-    found = table.read(recorder.artifacts[FILE]).latencies
+    found = read_table(recorder.artifacts[FILE]).latencies
     assert len(found) == 2
     assert found[candidate.key] == known.latency
     assert len(recorder.latencies) == 1

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
+from paretofit.search import trials
+from paretofit.search.contracts.latency import Latency, Table
+from paretofit.search.contracts.plan import NewTrial, Plan, TrialArtifact, TrialRecord, TrialState
+from paretofit.search.contracts.spec import ResolvedSpec, SearchSpec
+from paretofit.search.contracts.start import StartRecord
+from paretofit.search.contracts.trial import Trial
 from paretofit.search.data.store import Dataset
 from paretofit.search.latency import stage
-from paretofit.search.latency.table import Latency, Table
-from paretofit.search.methods.method import NewTrial, Plan, TrialArtifact, TrialRecord, TrialState
-from paretofit.search.methods.start import StartRecord
-from paretofit.search.reporter import Trial
-from paretofit.search.spec import METHODS, ResolvedSpec, SearchSpec
+from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams
 from tests.search.methods.fd_mobilenet.conftest import resolved
 from tests.search.methods.shape_adaptor.test_params import point
 
@@ -47,7 +49,7 @@ def measurement(number: int, device: str, state: TrialState, found: Table | None
 
 
 def plan(spec: ResolvedSpec, history: list[TrialRecord]) -> Plan:
-    return METHODS[spec.method.kind].plan(spec, history)
+    return trials.plan(spec, history)
 
 
 def test_each_device_is_measured_on_before_anything_is_trained(stripes: Path) -> None:
@@ -195,7 +197,7 @@ def test_artifacts_of_a_methods_own_trials_are_found_among_measurements(stripes:
     [learn] = plan(spec, history.records).trials
     assert learn.inputs["pretrained"].trial == 2
 
-    network = spec.method.designed(spec.dataset, "wrn_10_1")
+    network = spec.params(ShapeAdaptorParams).designed(spec.dataset, "wrn_10_1")
     given = of_method(stripes, method | {"init_from": "pt_x", "human": False}, point(network), objectives=objectives)
     [learn] = plan(given, Ended(given).records).trials
     assert learn.inputs["start"] == TrialArtifact(trial=None, artifact="initial.safetensors")

@@ -14,24 +14,26 @@ import pytest
 from paretofit.models import checkpoint
 from paretofit.models.architecture import Architecture
 from paretofit.models.cost import cost
+from paretofit.search import trials
+from paretofit.search.contracts.latency import Latency, Table
+from paretofit.search.contracts.plan import NewTrial, Plan, TrialArtifact, TrialRecord, TrialState
+from paretofit.search.contracts.point import Point
+from paretofit.search.contracts.registry import Method, methods
+from paretofit.search.contracts.spec import Constraint, ResolvedSpec, SearchSpec
+from paretofit.search.contracts.trial import Stop
 from paretofit.search.data.store import Dataset
 from paretofit.search.evaluation import reevaluate
-from paretofit.search.latency.table import Latency, Table
 from paretofit.search.local import LocalSearch
-from paretofit.search.methods.method import NewTrial, Plan, TrialArtifact, TrialRecord, TrialState
-from paretofit.search.methods.registry import Method
 from paretofit.search.pareto import nondominated
-from paretofit.search.reporter import Point, Stop
-from paretofit.search.spec import METHODS, Constraint, ResolvedSpec, SearchSpec
 from tests.search.conftest import write_stripes
 
 MOST_TRIALS = 200
 DEVICE = "torch-cpu-1t"
 
 
-@pytest.fixture(scope="module", params=sorted(METHODS))
+@pytest.fixture(scope="module", params=sorted(methods()))
 def method(request: pytest.FixtureRequest) -> Method:
-    return METHODS[request.param]
+    return methods()[request.param]
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +85,7 @@ def test_plan_is_pure_and_goes_on_from_any_prefix_of_its_history(method: Method,
     for history in _histories(method, spec):
         kept = [record.model_copy(deep=True) for record in history]
         again = [TrialRecord.model_validate_json(record.model_dump_json()) for record in history]
-        assert method.plan(spec, history) == method.plan(spec, again)
+        assert trials.plan(spec, history) == trials.plan(spec, again)
         assert history == kept
     assert spec.model_dump_json() == before
 
@@ -98,9 +100,9 @@ def test_plan_comes_to_an_end_when_every_trial_goes_wrong(
 
 def test_planning_imports_no_torch(method: Method, spec: ResolvedSpec) -> None:
     program = (
-        "import sys; from paretofit.search.spec import METHODS, ResolvedSpec\n"
+        "import sys; from paretofit.search import trials; from paretofit.search.contracts.spec import ResolvedSpec\n"
         "spec = ResolvedSpec.model_validate_json(sys.stdin.read())\n"
-        "print(METHODS[spec.method.kind].plan(spec, []).model_dump_json())\n"
+        "print(trials.plan(spec, []).model_dump_json())\n"
         "assert 'torch' not in sys.modules, 'torch is imported'"
     )
     ended = subprocess.run(
@@ -108,7 +110,7 @@ def test_planning_imports_no_torch(method: Method, spec: ResolvedSpec) -> None:
     )
     assert ended.returncode == 0, ended.stderr
     # Another process plans the same.
-    assert Plan.model_validate_json(ended.stdout) == method.plan(spec, [])
+    assert Plan.model_validate_json(ended.stdout) == trials.plan(spec, [])
 
 
 def test_milliseconds_are_an_objective_and_a_constraint(method: Method, spec: ResolvedSpec) -> None:
@@ -116,7 +118,7 @@ def test_milliseconds_are_an_objective_and_a_constraint(method: Method, spec: Re
     asked = {"objectives": [{"metric": "selection_top1"}, latency], "constraints": [{**latency, "value": 1.0}]}
     timed = ResolvedSpec.model_validate(spec.model_dump() | asked)
     method.params.model_validate(timed.method.model_dump()).check_devices(timed.devices)
-    [first] = method.plan(timed, []).trials
+    [first] = trials.plan(timed, []).trials
     assert (first.params, first.device) == ({"stage": "latency", "device": DEVICE}, DEVICE)
     networks = {each.key: timed.method.network(timed.dataset, each.config) for each in timed.candidates()}
     assert all(networks[each.key].layers(each.input_size) for each in timed.candidates())
@@ -126,7 +128,7 @@ def test_milliseconds_are_an_objective_and_a_constraint(method: Method, spec: Re
         found = Latency(median_ms=milliseconds, p95_ms=milliseconds, runs=60)
         measured = Table(device=DEVICE, machine={}, latencies=dict.fromkeys(networks, found))
         outputs = {"table": measured.model_dump(mode="json")}
-        return method.plan(timed, [TrialRecord(number=0, state="completed", params=first.params, outputs=outputs)])
+        return trials.plan(timed, [TrialRecord(number=0, state="completed", params=first.params, outputs=outputs)])
 
     own = planned(0.5).trials
     assert own
@@ -163,27 +165,27 @@ def test_tiny_search_respects_constraints_and_its_points_rebuild_as_reported(
 
 def _histories(method: Method, spec: ResolvedSpec, ends: TrialState = "completed") -> Iterator[list[TrialRecord]]:
     """Every history of a search whose trials run one after another and all end alike, with nothing reported."""
-    trials: list[tuple[NewTrial, TrialState]] = []
+    made: list[tuple[NewTrial, TrialState]] = []
 
     def history() -> list[TrialRecord]:
         return [
             TrialRecord(number=number, state=state, params=new.params, outputs={} if state == "completed" else None)
-            for number, (new, state) in enumerate(trials)
+            for number, (new, state) in enumerate(made)
         ]
 
-    while len(trials) < MOST_TRIALS:
+    while len(made) < MOST_TRIALS:
         yield history()
-        plan = method.plan(spec, history())
-        first = len(trials)
-        trials += [(new, "queued") for new in plan.trials]
+        plan = trials.plan(spec, history())
+        first = len(made)
+        made += [(new, "queued") for new in plan.trials]
         if not plan.trials:
             assert plan.done, "nothing is under way, nothing is planned, and the plan is not done"
             return
-        for number in range(first, len(trials)):
+        for number in range(first, len(made)):
             for state in ("running", ends):
                 yield history()
-                trials[number] = (trials[number][0], state)
+                made[number] = (made[number][0], state)
         if plan.done:
             yield history()
-            assert not method.plan(spec, history()).trials
+            assert not trials.plan(spec, history()).trials
             return

@@ -9,12 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from paretofit.search.contracts.dataset import DatasetProfile
+from paretofit.search.contracts.registry import methods
+from paretofit.search.contracts.spec import ResolvedSpec, SearchSpec
 from paretofit.search.data.augmentation import Augmentation
-from paretofit.search.methods import recipe
-from paretofit.search.methods.method import DatasetProfile
 from paretofit.search.methods.mutualnet.params import MutualNetParams, UsNetParams
-from paretofit.search.methods.training import TrainingParams
-from paretofit.search.spec import METHODS, ResolvedSpec, SearchSpec
+from paretofit.search.training import recipe
+from paretofit.search.training.params import TrainingParams
+from paretofit.search.trials import plan
 
 CHOSEN = (
     "epochs",
@@ -169,8 +171,8 @@ PUBLISHED = {
 @pytest.mark.parametrize(("kind", "name"), PUBLISHED)
 def test_a_papers_recipe_is_trained_as_published(kind: str, name: str) -> None:
     """Nothing that its preset leaves out is chosen, but what says where the networks are."""
-    asked = METHODS[kind].params.presets[name]
-    found = METHODS[kind].params.model_validate(asked).resolved(profile(50_000, 32), None)
+    asked = methods()[kind].params.presets[name]
+    found = methods()[kind].params.model_validate(asked).resolved(profile(50_000, 32), None)
     expected = {
         "warmup_epochs": 0,
         "label_smoothing": 0,
@@ -240,14 +242,14 @@ def test_a_search_of_an_earlier_version_trains_as_it_did(kind: str) -> None:
     body = {
         "name": "x",
         "dataset_id": "d",
-        "method": {"kind": kind, **METHODS[kind].params.tiny, "learning_rate": 0.15},
+        "method": {"kind": kind, **methods()[kind].params.tiny, "learning_rate": 0.15},
     }
     stored = json.loads(SearchSpec.model_validate(body).resolve(profile(3000, 128)).model_dump_json())
     del stored["start"]
     method = {name: value for name, value in stored["method"].items() if name not in NEW_FIELDS}
     stored["method"] = method | {"ema_decay": None, "augmentation": None, "warmup_epochs": 0.0, "label_smoothing": 0.0}
     spec = ResolvedSpec.model_validate(stored)
-    params: TrainingParams = spec.method
+    params = spec.params(TrainingParams)
     assert (params.ema_decay, params.clip_norm, params.backbone_rate, params.effort) == (0.0, 0.0, 1.0, "tune")
     assert (params.epochs, params.learning_rate) == (method["epochs"], 0.15)
     # Whatever the images: random areas came later.
@@ -257,4 +259,4 @@ def test_a_search_of_an_earlier_version_trains_as_it_did(kind: str) -> None:
         assert (params.sort_channels, params.keep_last_channels) == (False, False)
     assert spec.start is None
     assert spec.candidates()
-    assert METHODS[kind].plan(spec, []).trials
+    assert plan(spec, []).trials

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from paretofit.models import checkpoint
 from paretofit.models.architecture import Architecture
 from paretofit.models.families.registry import architecture
+from paretofit.search.contracts.spec import SearchSpec
+from paretofit.search.contracts.start import Start, StartRecord
 from paretofit.search.methods.fd_mobilenet.params import FdMobileNetParams
 from paretofit.search.methods.mutualnet.params import MutualNetParams
-from paretofit.search.methods.start import Start, StartRecord
-from paretofit.search.spec import SearchSpec
 from tests.search.methods.test_recipe import profile
 from tests.search.starts import start_record, weights_record, write_weights
 

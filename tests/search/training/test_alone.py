@@ -7,15 +7,16 @@ from torch.nn import functional as F
 
 from paretofit.models.build import build
 from paretofit.models.layers.slimmable import Slimmable
+from paretofit.search.contracts.spec import ResolvedSpec
 from paretofit.search.data.loader import Batch
 from paretofit.search.data.sampling import resize
-from paretofit.search.spec import ResolvedSpec
+from paretofit.search.methods.mutualnet.params import SlimmableParams
 from paretofit.search.training.alone import step
 
 
 def test_a_step_is_that_of_an_ordinary_network(spec: ResolvedSpec) -> None:
     torch.manual_seed(0)
-    params, profile = spec.method.model_copy(update={"label_smoothing": 0.1}), spec.dataset
+    params, profile = spec.params(SlimmableParams).model_copy(update={"label_smoothing": 0.1}), spec.dataset
     architecture = params.architecture(profile, 0.5)
     network, plain = Slimmable(architecture).double().train(), build(architecture).double().train()
     plain.load_state_dict(network.network.state_dict(), strict=False)

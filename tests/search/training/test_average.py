@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from paretofit.search.training.average import Average
+from paretofit.search.training.state import Average
 
 
 def test_follows_the_weights_ever_more_slowly() -> None:

@@ -8,17 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from paretofit.search.training import checkpoint, precision
-from paretofit.search.training.average import Average
-from paretofit.search.training.optimizer import sgd
-from paretofit.search.training.weights import Weights
+from paretofit.search.training import state
+from paretofit.search.training.loop import sgd
+from paretofit.search.training.state import Average, Weights
+from paretofit.search.training.step import grad_scaler
 
 
 def training(seed: int) -> Weights:
     torch.manual_seed(seed)
     network = nn.Linear(4, 3)
     optimizer = sgd(network, learning_rate=0.1, momentum=0.9, weight_decay=0.01, decay="all")
-    scaler = precision.grad_scaler(torch.float16, torch.device("cpu"))
+    scaler = grad_scaler(torch.float16, torch.device("cpu"))
     return Weights(network=network, optimizer=optimizer, scaler=scaler, average=Average(network, 0.9))
 
 
@@ -35,11 +35,11 @@ def test_weights_momentum_average_scale_and_random_numbers_go_on(tmp_path: Path)
     for index in range(3):
         step(whole, index)
     notes = {"seen": [1, 2]}
-    checkpoint.save(tmp_path / "c", whole, step=3, identity="a", notes=notes)
+    state.save(tmp_path / "c", whole, step=3, identity="a", notes=notes)
     step(whole, 3)
 
     resumed = training(1)
-    assert checkpoint.restore(tmp_path / "c", resumed, identity="a") == (3, notes)
+    assert state.restore(tmp_path / "c", resumed, identity="a") == (3, notes)
     assert resumed.scaler.get_scale() == 2.0**15
     step(resumed, 3)
     assert whole.average is not None
@@ -51,6 +51,6 @@ def test_weights_momentum_average_scale_and_random_numbers_go_on(tmp_path: Path)
 
 
 def test_another_trainings_is_refused(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path / "c", training(0), step=1, identity="a", notes={})
-    with pytest.raises(checkpoint.CheckpointError, match="another training"):
-        checkpoint.restore(tmp_path / "c", training(0), identity="b")
+    state.save(tmp_path / "c", training(0), step=1, identity="a", notes={})
+    with pytest.raises(state.CheckpointError, match="another training"):
+        state.restore(tmp_path / "c", training(0), identity="b")

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from paretofit.models import checkpoint
+from paretofit.search.contracts.spec import ResolvedSpec, SearchSpec
+from paretofit.search.contracts.trial import Trial
 from paretofit.search.data.store import Dataset
 from paretofit.search.data.writer import DatasetWriter
-from paretofit.search.measuring.meter import Meter
 from paretofit.search.methods.fd_mobilenet.plan import plan
 from paretofit.search.methods.fd_mobilenet.run import run
-from paretofit.search.reporter import Trial
-from paretofit.search.spec import ResolvedSpec, SearchSpec
 from paretofit.search.training import alone
 from paretofit.search.training.alone import Alone
 from paretofit.search.training.loop import DivergedError
+from paretofit.search.training.meter import Meter
 from tests.search.recorder import Recorder
 
 pytestmark = pytest.mark.integration

@@ -16,15 +16,16 @@ import yaml
 from torch import Tensor
 
 from paretofit.models import checkpoint
+from paretofit.search.contracts.failures import code_of
+from paretofit.search.contracts.spec import ResolvedSpec, SearchSpec
+from paretofit.search.contracts.trial import Stop
 from paretofit.search.data.loader import Batch
 from paretofit.search.data.store import Dataset
-from paretofit.search.failures import code_of
 from paretofit.search.methods.fd_mobilenet.run import run
-from paretofit.search.reporter import Stop
-from paretofit.search.spec import ResolvedSpec, SearchSpec
 from paretofit.search.training import guard
-from paretofit.search.training.fit import fit
 from paretofit.search.training.guard import LEAST_STEPS, BelowStartError, Guard, NotLearningError, Verdict
+from paretofit.search.training.params import TrainingParams
+from paretofit.search.training.trainer import fit
 from tests.search.recorder import Recorder
 from tests.search.starts import first_trial
 
@@ -229,7 +230,7 @@ def test_a_divergence_begins_once_more_only_where_it_is_guarded(stripes: Path, t
         begun: list[int] = []
 
         def passes(index: int, batch: Batch, scale: Any) -> dict[str, Tensor]:
-            losses = alone.step(network, spec.method, (8, 8), index, batch, scale)
+            losses = alone.step(network, spec.params(TrainingParams), (8, 8), index, batch, scale)
             begun.append(index)
             return {"loss": losses["loss"] * (math.inf if begun.count(0) == 1 and index == 3 else 1)}
 

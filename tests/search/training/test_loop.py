@@ -11,15 +11,15 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from paretofit.models.layers.slimmable import Slimmable
+from paretofit.search.contracts.spec import ResolvedSpec
+from paretofit.search.contracts.trial import Stop
 from paretofit.search.data.loader import Batch
+from paretofit.search.methods.mutualnet.params import SlimmableParams
 from paretofit.search.methods.mutualnet.train import step
-from paretofit.search.reporter import Stop
-from paretofit.search.spec import ResolvedSpec
-from paretofit.search.training import loop, precision
-from paretofit.search.training.average import Average
-from paretofit.search.training.optimizer import sgd
-from paretofit.search.training.parts import in_parts
-from paretofit.search.training.weights import Weights
+from paretofit.search.training import loop
+from paretofit.search.training.loop import sgd
+from paretofit.search.training.state import Average, Weights
+from paretofit.search.training.step import autocast_dtype, grad_scaler, in_parts
 from tests.search.recorder import Recorder
 
 WAITS = {"aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "aten::nonzero", "aten::equal"}
@@ -28,14 +28,14 @@ STEPS = 3
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_the_host_never_waits(spec: ResolvedSpec, tmp_path: Path, dtype: str) -> None:
-    method = spec.method.model_copy(update={"precision": dtype})
+    method = spec.params(SlimmableParams).model_copy(update={"precision": dtype})
     torch.manual_seed(0)
     network = Slimmable(method.architecture(spec.dataset)).train()
     cpu = torch.device("cpu")
     weights = Weights(
         network=network,
         optimizer=sgd(network, learning_rate=0.1, momentum=0.9, weight_decay=1e-4, decay="dense"),
-        scaler=precision.grad_scaler(precision.resolve(method.precision, cpu), cpu),
+        scaler=grad_scaler(autocast_dtype(method.precision, cpu), cpu),
         average=Average(network, 0.9),
     )
     update = in_parts(partial(step, network, method, spec.dataset, 0), parts=2, batch_size=8, scaler=weights.scaler)

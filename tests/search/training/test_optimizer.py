@@ -7,7 +7,7 @@ import torch
 
 from paretofit.models.build import build
 from paretofit.models.families.registry import architecture
-from paretofit.search.training.optimizer import Decay, set_learning_rate, sgd
+from paretofit.search.training.loop import Decay, set_learning_rate, sgd
 
 
 def decayed(decay: Decay) -> set[str]:

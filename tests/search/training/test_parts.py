@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from paretofit.search.data.loader import Batch
-from paretofit.search.training import precision
-from paretofit.search.training.parts import Scale, in_parts
+from paretofit.search.training.step import Scale, grad_scaler, in_parts
 
 CPU = torch.device("cpu")
 
@@ -29,7 +28,7 @@ def test_gradients_and_losses_are_those_of_the_whole_batch(parts: int) -> None:
     batch = Batch(torch.randn(10, 5, dtype=torch.float64), torch.arange(10) % 3)
     loss = F.cross_entropy(network(batch.images), batch.labels)
     (expected,) = torch.autograd.grad(loss, [network.weight])
-    scaler = precision.grad_scaler(None, CPU)
+    scaler = grad_scaler(None, CPU)
     losses = in_parts(partial(passes, network), parts=parts, batch_size=10, scaler=scaler)(7, batch)
     torch.testing.assert_close(losses["loss"], loss.detach() + 7)
     torch.testing.assert_close(network.weight.grad, expected)
@@ -41,7 +40,7 @@ def test_gradients_are_scaled_for_float16_and_losses_are_not() -> None:
     batch = Batch(torch.randn(8, 5), torch.arange(8) % 3)
     loss = F.cross_entropy(network(batch.images), batch.labels)
     (expected,) = torch.autograd.grad(loss, [network.weight])
-    scaler = precision.grad_scaler(torch.float16, CPU)
+    scaler = grad_scaler(torch.float16, CPU)
     losses = in_parts(partial(passes, network), parts=2, batch_size=8, scaler=scaler)(0, batch)
     torch.testing.assert_close(losses["loss"], loss.detach())
     torch.testing.assert_close(network.weight.grad, expected * scaler.get_scale())

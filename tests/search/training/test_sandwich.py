@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paretofit.search.training import sandwich
+from paretofit.search.methods.mutualnet.train import Draw, draw
+from paretofit.search.training.step import backward
 
 RESOLUTIONS = (32, 28, 24, 20)
 
 
-def draws(step: int, *, seed: int = 0, random_widths: int = 2) -> list[sandwich.Draw]:
-    return sandwich.draw(seed, step, widths=(0.25, 1.0), resolutions=RESOLUTIONS, random_widths=random_widths)
+def draws(step: int, *, seed: int = 0, random_widths: int = 2) -> list[Draw]:
+    return draw(seed, step, widths=(0.25, 1.0), resolutions=RESOLUTIONS, random_widths=random_widths)
 
 
 def test_smallest_width_first_then_as_many_as_asked_for() -> None:
@@ -29,8 +30,8 @@ def test_a_function_of_seed_and_step() -> None:
 
 
 def test_each_stage_draws_a_width() -> None:
-    def of(step: int) -> list[sandwich.Draw]:
-        return sandwich.draw(1, step, widths=(0.25, 1.0), resolutions=RESOLUTIONS, random_widths=2, stages=3)
+    def of(step: int) -> list[Draw]:
+        return draw(1, step, widths=(0.25, 1.0), resolutions=RESOLUTIONS, random_widths=2, stages=3)
 
     assert of(5) == of(5)
     found = [of(step) for step in range(2000)]
@@ -60,7 +61,7 @@ def test_students_learn_the_detached_teacher_alone() -> None:
     torch.manual_seed(0)
     x, labels = torch.randn(8, 5, dtype=torch.float64), torch.arange(8) % 3
     teacher, student = (nn.Linear(5, 3, dtype=torch.float64) for _ in range(2))
-    losses = sandwich.backward(lambda: teacher(x), [lambda: student(x), lambda: student(2 * x)], labels)
+    losses = backward(lambda: teacher(x), [lambda: student(x), lambda: student(2 * x)], labels)
 
     log_p, p = teacher(x).log_softmax(1), teacher(x).softmax(1).detach()
     cross_entropy = -log_p[torch.arange(8), labels].mean()
@@ -80,7 +81,7 @@ def test_smoothed_labels_and_scaled_gradients() -> None:
     torch.manual_seed(0)
     x, labels = torch.randn(8, 5, dtype=torch.float64), torch.arange(8) % 3
     teacher, student = (nn.Linear(5, 3, dtype=torch.float64) for _ in range(2))
-    losses = sandwich.backward(
+    losses = backward(
         lambda: teacher(x), [lambda: student(x)], labels, label_smoothing=0.3, scale=lambda loss: 4 * loss
     )
     log_p = teacher(x).log_softmax(1)
@@ -89,6 +90,6 @@ def test_smoothed_labels_and_scaled_gradients() -> None:
     torch.testing.assert_close(teacher.weight.grad, 4 * torch.autograd.grad(expected, [teacher.weight])[0])
     plain = nn.Linear(5, 3, dtype=torch.float64)
     plain.load_state_dict(student.state_dict())
-    sandwich.backward(lambda: teacher(x), [lambda: plain(x)], labels)
+    backward(lambda: teacher(x), [lambda: plain(x)], labels)
     assert plain.weight.grad is not None
     torch.testing.assert_close(student.weight.grad, 4 * plain.weight.grad)

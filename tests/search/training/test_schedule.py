@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from paretofit.search.training.schedule import cosine, thirds, warmed_up
+from paretofit.search.training.loop import cosine, thirds, warmed_up
 
 
 def test_falls_from_the_peak_to_zero() -> None:

@@ -13,15 +13,18 @@ from torch import Tensor
 from paretofit.models import checkpoint
 from paretofit.models.layers.slimmable import Slimmable
 from paretofit.models.pretrained.record import WeightsRecord
+from paretofit.search.contracts.failures import code_of
+from paretofit.search.contracts.plan import FLOOR
+from paretofit.search.contracts.point import Point
+from paretofit.search.contracts.spec import ResolvedSpec, SearchSpec
+from paretofit.search.contracts.trial import Stop
 from paretofit.search.data.store import Dataset
 from paretofit.search.evaluation import reevaluate
-from paretofit.search.failures import code_of
 from paretofit.search.methods.fd_mobilenet.run import run
-from paretofit.search.methods.method import FLOOR
-from paretofit.search.reporter import Point, Stop
-from paretofit.search.spec import ResolvedSpec, SearchSpec
+from paretofit.search.methods.spatial_sampling.params import SpatialSamplingParams
 from paretofit.search.training import alone, starting
 from paretofit.search.training.guard import BelowStartError
+from paretofit.search.training.params import TrainingParams
 from tests.search.conftest import CLASSES
 from tests.search.recorder import Recorder
 from tests.search.starts import first_trial, run_search, start_record, started, weights_record, write_weights
@@ -94,7 +97,7 @@ def tensors(recorder: Recorder) -> dict[str, Tensor]:
 def initialized(spec: ResolvedSpec, dataset: Path, folder: Path, file: Path, **options: Any) -> tuple[Slimmable, float]:
     """A network before its first step, and its floor."""
     trial = first_trial(spec, dataset, folder, file)
-    config = trial.params.get("config", {"width": spec.method.widths.max} if "config" not in trial.params else {})
+    config = trial.params.get("config", {"width": 1.0})
     network = alone.initial(trial, spec.method.network(spec.dataset, config))
     initialize = starting.initializer(trial, Recorder(folder), network, (16, 16), **options)
     assert initialize is not None
@@ -226,7 +229,7 @@ def test_probing_trains_the_classifier_and_the_norms_scales_and_shifts(
     stripes: Path, tmp_path: Path, headless: Path
 ) -> None:
     outputs, recorder, spec = trained(stripes, tmp_path, headless, effort="probe", epochs=3)
-    assert spec.method.fixes_statistics
+    assert spec.params(TrainingParams).fixes_statistics
     given, _ = checkpoint.read(headless)
     found = tensors(recorder)
     changed = {name for name, value in given.items() if not torch.equal(found[name], value)}
@@ -241,16 +244,16 @@ def test_a_few_images_a_class_are_probed_unless_asked_otherwise(stripes: Path, h
     profile = Dataset.open(stripes).profile
     few = profile.model_copy(update={"images": {**profile.images, "train": 59}})
     body = {"name": "x", "dataset_id": "d", "method": {"kind": "fd_mobilenet", "start": {"file": "x"}}}
-    assert SearchSpec.model_validate(body).resolve(few, start_record(headless)).method.effort == "probe"
+    assert SearchSpec.model_validate(body).resolve(few, start_record(headless)).params(TrainingParams).effort == "probe"
     body["method"] = {"kind": "fd_mobilenet", "start": {"file": "x"}, "effort": "tune"}
-    assert SearchSpec.model_validate(body).resolve(few, start_record(headless)).method.effort == "tune"
+    assert SearchSpec.model_validate(body).resolve(few, start_record(headless)).params(TrainingParams).effort == "tune"
 
 
 def test_small_batches_are_normalized_by_the_statistics_of_the_weights(
     stripes: Path, tmp_path: Path, headless: Path
 ) -> None:
     _, recorder, spec = trained(stripes, tmp_path, headless, batch_size=8)
-    assert spec.method.effort == "tune"
+    assert spec.params(TrainingParams).effort == "tune"
     given, _ = checkpoint.read(headless)
     found = tensors(recorder)
     running = {name for name in given if "running" in name}
@@ -345,6 +348,7 @@ METHODS_FROM_WEIGHTS = {
 
 
 @pytest.mark.parametrize("name", METHODS_FROM_WEIGHTS)
+@pytest.mark.integration
 def test_every_method_starts_from_trained_weights(stripes: Path, tmp_path: Path, headless: Path, name: str) -> None:
     network, method = METHODS_FROM_WEIGHTS[name]
     file = headless
@@ -376,10 +380,13 @@ def test_only_networks_that_are_trained_as_they_are_keep_the_statistics_of_the_w
     }
     for kind, method in of_kinds.items():
         spec = started(stripes, method | {"batch_size": batch_size}, file)
-        assert spec.method.fixes_statistics == (kind == "fd_mobilenet" and batch_size < 16)
+        assert spec.params(TrainingParams).fixes_statistics == (kind == "fd_mobilenet" and batch_size < 16)
     spec = started(stripes, of_kinds["spatial_sampling"] | {"batch_size": batch_size}, file)
     trial = first_trial(spec, stripes, tmp_path, file)
-    assert alone.initial(trial, spec.method.masked(spec.dataset, "stochastic", 1.0, 0)).fixed is None
+    assert (
+        alone.initial(trial, spec.params(SpatialSamplingParams).masked(spec.dataset, "stochastic", 1.0, 0)).fixed
+        is None
+    )
 
 
 def test_the_trial_needs_its_weights(stripes: Path, tmp_path: Path, headless: Path) -> None:

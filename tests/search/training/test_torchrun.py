@@ -13,11 +13,11 @@ import pytest
 import torch
 import yaml
 
+from paretofit.search.contracts.spec import SearchSpec
+from paretofit.search.contracts.trial import Stop
 from paretofit.search.data.store import Dataset
 from paretofit.search.local import LocalSearch
 from paretofit.search.methods.mutualnet import supernet
-from paretofit.search.reporter import Stop
-from paretofit.search.spec import SearchSpec
 
 pytestmark = pytest.mark.integration
 

@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from paretofit.search.training import precision
-from paretofit.search.training.average import Average
-from paretofit.search.training.optimizer import sgd
-from paretofit.search.training.weights import Weights
+from paretofit.search.training.loop import sgd
+from paretofit.search.training.state import Average, Weights
+from paretofit.search.training.step import grad_scaler
 
 
 def weights(network: nn.Module, dtype: torch.dtype | None = None, average: Average | None = None) -> Weights:
@@ -17,7 +16,7 @@ def weights(network: nn.Module, dtype: torch.dtype | None = None, average: Avera
     return Weights(
         network=network,
         optimizer=optimizer,
-        scaler=precision.grad_scaler(dtype, torch.device("cpu")),
+        scaler=grad_scaler(dtype, torch.device("cpu")),
         average=average,
     )
 
@@ -63,7 +62,7 @@ def clipped(norm: float, dtype: torch.dtype | None) -> tuple[nn.Linear, torch.Te
     network = nn.Linear(4, 3)
     before = torch.cat([p.detach().flatten().clone() for p in network.parameters()])
     optimizer = sgd(network, learning_rate=1.0, momentum=0.0, weight_decay=0.0, decay="all")
-    scaler = precision.grad_scaler(dtype, torch.device("cpu"))
+    scaler = grad_scaler(dtype, torch.device("cpu"))
     trained = Weights(network=network, optimizer=optimizer, scaler=scaler, clip_norm=norm)
     torch.autograd.backward(scaler.scale(10 * network(torch.ones(2, 4)).sum()))
     gradient = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]) / scaler.get_scale()
@@ -90,7 +89,7 @@ def test_an_overflow_of_float16_changes_nothing_with_a_limit_either() -> None:
     network = nn.Linear(4, 3)
     before = [p.detach().clone() for p in network.parameters()]
     optimizer = sgd(network, learning_rate=0.1, momentum=0.9, weight_decay=0.01, decay="all")
-    scaler = precision.grad_scaler(torch.float16, torch.device("cpu"))
+    scaler = grad_scaler(torch.float16, torch.device("cpu"))
     trained = Weights(network=network, optimizer=optimizer, scaler=scaler, clip_norm=5.0)
     torch.autograd.backward(scaler.scale(network(torch.randn(6, 4)).sum() * torch.inf))
     trained.update(0)

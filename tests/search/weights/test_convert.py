@@ -17,14 +17,14 @@ from paretofit.models import checkpoint
 from paretofit.models.header import file_sha256
 from paretofit.models.pretrained.record import WeightsRecord
 from paretofit.search.data import landlock
-from paretofit.search.weights.convert import FILE
+from paretofit.search.weights import FILE
 from tests.models.pretrained import published
 from tests.models.pretrained.graphs import graph, mobilenet_v1
 from tests.prepared import Prepared, prepared
 from tests.search.weights import files
 from tests.workers.fleet import ROOT
 
-MODULE: Final = "paretofit.search.weights.convert"
+MODULE: Final = "paretofit.search.weights"
 
 Run = Callable[..., dict[str, Any]]
 
@@ -149,13 +149,13 @@ from pathlib import Path
 
 from paretofit.models.pretrained import sources
 from paretofit.models.pretrained.sources import PublishedFile
-from paretofit.search.weights import convert
+from paretofit.search import weights
 
 folder, file, like, width = sys.argv.pop(1).split(":")
 folder, file = Path(folder), Path(file)
 origin = PublishedFile(url=f"https://published.example/{file.name}")
 sources.SOURCES = {"mine": replace(sources.SOURCES[like], name="mine", width=float(width), origin=origin)}
-converting, found = convert.convert_original, {}
+converting, found = weights.convert_original, {}
 
 
 def observed(*given):
@@ -175,8 +175,8 @@ def observed(*given):
     return converting(*given)
 
 
-convert.convert_original = observed
-status = convert.main()
+weights.convert_original = observed
+status = weights.main()
 sys.stderr.write(json.dumps(found))
 sys.exit(status)
 """

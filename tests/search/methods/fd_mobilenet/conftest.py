@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from paretofit.search.contracts.spec import ResolvedSpec, SearchSpec
 from paretofit.search.data.store import Dataset
-from paretofit.search.spec import ResolvedSpec, SearchSpec
 
 METHOD: dict[str, Any] = {
     "kind": "fd_mobilenet",

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from paretofit.models.cost import cost
 from paretofit.models.families.registry import architecture
+from paretofit.search.contracts.dataset import DatasetProfile
+from paretofit.search.contracts.params import Candidate
 from paretofit.search.methods.fd_mobilenet.params import FdMobileNetParams
-from paretofit.search.methods.method import Candidate, DatasetProfile
 
 
 def profile(side: int = 32, *, images: int = 10_000) -> DatasetProfile:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from paretofit.search.contracts.plan import TrialRecord, TrialState
+from paretofit.search.contracts.spec import ResolvedSpec
 from paretofit.search.methods.fd_mobilenet.plan import plan
-from paretofit.search.methods.method import TrialRecord, TrialState
-from paretofit.search.spec import ResolvedSpec
 from tests.search.methods.fd_mobilenet.conftest import resolved
 
 

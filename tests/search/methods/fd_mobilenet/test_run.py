@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from paretofit.models import checkpoint
+from paretofit.search.contracts.spec import ResolvedSpec
+from paretofit.search.contracts.trial import Stop, Trial, TrialEndedError
 from paretofit.search.data.store import Dataset
 from paretofit.search.evaluation import reevaluate
 from paretofit.search.local import LocalSearch
 from paretofit.search.methods.fd_mobilenet.plan import plan
 from paretofit.search.methods.fd_mobilenet.run import run
-from paretofit.search.reporter import Stop, Trial, TrialEndedError
-from paretofit.search.spec import ResolvedSpec
 from tests.search.methods.fd_mobilenet.conftest import resolved
 from tests.search.recorder import Recorder
 
@@ -32,6 +32,7 @@ def trial(spec: ResolvedSpec, dataset: Path, folder: Path, **changes: Any) -> Tr
 
 
 @pytest.mark.parametrize("family", ["fd_mobilenet", "mobilenet_v1", "mobilenet_v2", "shufflenet_v1", "fd_shufflenet"])
+@pytest.mark.integration
 def test_every_family_is_trained_and_measured(stripes: Path, tmp_path: Path, family: str) -> None:
     spec = resolved(stripes, method={"families": [family], "widths": [0.1], "resolutions": [12]})
     recorder = Recorder(tmp_path)

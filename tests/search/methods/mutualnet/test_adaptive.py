@@ -10,18 +10,18 @@ import torch
 
 from paretofit.models.architecture import Architecture
 from paretofit.models.layers.slimmable import Slimmable, UncalibratedError
+from paretofit.search.contracts.latency import Latency, Table
+from paretofit.search.contracts.point import Point
+from paretofit.search.contracts.spec import Constraint, Objective, ResolvedSpec, SearchSpec
+from paretofit.search.contracts.trial import Stop, Trial
 from paretofit.search.data.store import Dataset
 from paretofit.search.evaluation import reevaluate
 from paretofit.search.latency import stage
-from paretofit.search.latency.table import Latency, Table
 from paretofit.search.methods.mutualnet import supernet, sweep
-from paretofit.search.methods.mutualnet.order import AT_LIMIT
-from paretofit.search.methods.mutualnet.params import MutualNetParams
-from paretofit.search.methods.mutualnet.proposals import STARTUP
-from paretofit.search.methods.mutualnet.space import Space
+from paretofit.search.methods.mutualnet.params import MutualNetParams, SlimmableParams
+from paretofit.search.methods.mutualnet.space import AT_LIMIT, Space
+from paretofit.search.methods.proposals import STARTUP
 from paretofit.search.pareto import nondominated
-from paretofit.search.reporter import Point, Stop, Trial
-from paretofit.search.spec import Constraint, Objective, ResolvedSpec, SearchSpec
 from tests.search.conftest import write_stripes
 from tests.search.recorder import Recorder, never
 
@@ -56,7 +56,7 @@ def trial_of(spec: ResolvedSpec, dataset: Path, folder: Path, checkpoint: Path |
     folder.mkdir(exist_ok=True)
     path, work = folder / "supernet.safetensors", folder / "work"
     torch.manual_seed(1)
-    supernet.save(path, Slimmable(spec.method.architecture(spec.dataset)))
+    supernet.save(path, Slimmable(spec.params(SlimmableParams).architecture(spec.dataset)))
     work.mkdir()
     return Trial(
         number=1,
@@ -115,7 +115,7 @@ def test_statistics_of_the_comparison_are_not_kept(dataset: Path, whole: tuple[d
     points = latest(recorder)
     assert len(network.bank) == len(points)
     for candidate in spec.candidates():
-        architecture = spec.method.architecture(spec.dataset, candidate.config["width"])
+        architecture = spec.params(SlimmableParams).network(spec.dataset, candidate.config)
         assert network.calibrated(architecture, candidate.input_size) == (candidate.key in points)
         if candidate.key not in points:
             with pytest.raises(UncalibratedError, match="no batch-normalisation statistics"):
@@ -248,6 +248,7 @@ def test_widths_by_stage(dataset: Path, tmp_path: Path) -> None:
             assert reevaluate(recorder.artifacts[point.weights], data).equal
 
 
+@pytest.mark.integration
 def test_proposals_go_on_after_a_drain(dataset: Path, tmp_path: Path) -> None:
     sweep_ = {"mode": "adaptive", "budget": 2}
     spec = search(dataset, granularity="stage", widths={"step": 0.25}, sweep=sweep_)
@@ -269,6 +270,7 @@ def test_a_grid_of_stages_is_refused() -> None:
         MutualNetParams(granularity="stage")
 
 
+@pytest.mark.integration
 def test_where_latencies_count_only_measured_networks_are_found(dataset: Path, tmp_path: Path) -> None:
     metric = "latency_ms:torch-cpu-1t"
     objectives = [Objective(metric="selection_top1"), Objective(metric="latency_ms", device="torch-cpu-1t")]

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from paretofit.models import checkpoint
+from paretofit.search.contracts.point import Point
+from paretofit.search.contracts.spec import ResolvedSpec
+from paretofit.search.contracts.trial import Stop, Trial
 from paretofit.search.data.store import Dataset
 from paretofit.search.evaluation import reevaluate
 from paretofit.search.local import LocalSearch
-from paretofit.search.methods.mutualnet import baseline, run
-from paretofit.search.reporter import Point, Stop, Trial
-from paretofit.search.spec import ResolvedSpec
+from paretofit.search.methods.mutualnet import run
 from tests.search.recorder import Recorder
 
 SMALL = {"stage": "baseline", "width": 0.5, "resolution": 12, "epochs": 2}
@@ -50,14 +51,14 @@ def test_reports_a_baseline_with_its_weights(spec: ResolvedSpec, stripes: Path, 
 @pytest.mark.parametrize("asked_at", [STEPS // 2, STEPS])
 def test_drained_it_goes_on_with_what_it_has(spec: ResolvedSpec, stripes: Path, tmp_path: Path, asked_at: int) -> None:
     whole = Recorder(tmp_path)
-    baseline.run(trial(spec, stripes, tmp_path), whole)
+    run.run(trial(spec, stripes, tmp_path), whole)
     first = Recorder(tmp_path / "a", stop=lambda asked: Stop.DRAIN if asked == asked_at else Stop.NO)
-    baseline.run(trial(spec, stripes, tmp_path / "a"), first)
+    run.run(trial(spec, stripes, tmp_path / "a"), first)
     assert not first.points
     kept = first.checkpoints[-1][1] if first.checkpoints else None
     assert (kept is None) == (asked_at == STEPS)
     again = Recorder(tmp_path / "b")
-    baseline.run(trial(spec, stripes, tmp_path / "b", checkpoint=kept), again)
+    run.run(trial(spec, stripes, tmp_path / "b", checkpoint=kept), again)
     assert again.points == whole.points
 
 
@@ -85,5 +86,5 @@ def test_a_boosted_network_comes_with_its_gain(spec: ResolvedSpec, stripes: Path
 
 def test_what_was_never_trained_is_no_baseline(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, stop=lambda asked: Stop.LIMIT)
-    outputs = baseline.run(trial(spec, stripes, tmp_path), recorder)
+    outputs = run.run(trial(spec, stripes, tmp_path), recorder)
     assert (outputs["steps"], recorder.points, recorder.artifacts) == (0, [], {})

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from paretofit.models.cost import cost
+from paretofit.search.contracts.spec import Limits, ResolvedSpec
 from paretofit.search.methods.mutualnet import budget
-from paretofit.search.methods.mutualnet.params import Baseline, MutualNetParams, SlimmableParams, UsNetParams, Widths
-from paretofit.search.methods.mutualnet.recipes import PUBLISHED
-from paretofit.search.spec import Limits, ResolvedSpec
+from paretofit.search.methods.mutualnet.options import Baseline, Widths
+from paretofit.search.methods.mutualnet.params import MutualNetParams, SlimmableParams, UsNetParams
+from paretofit.search.methods.mutualnet.presets import PUBLISHED
 from tests.search.methods.mutualnet.test_params import profile
 
 
@@ -79,7 +80,7 @@ def test_baselines_of_the_same_compute_take_the_macs_of_the_shared_training(spec
     same = changed(spec, epochs=100, baselines=baselines, baseline_budget="compute")
     found = budget.epochs(same)
     assert (found.shared, found.baselines) == (100, tuple(baselines))
-    params, data = same.method, same.dataset
+    params, data = same.params(SlimmableParams), same.dataset
     macs = sum(cost(params.architecture(data, b.width), (b.resolution, b.resolution)).macs for b in baselines)
     assert found.each * macs == pytest.approx(100 * budget.step_macs(params, data), rel=0.01)
     assert found.each > 100

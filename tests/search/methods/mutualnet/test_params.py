@@ -10,15 +10,11 @@ from pydantic import ValidationError
 
 from paretofit.models.cost import cost
 from paretofit.models.families.registry import architecture
-from paretofit.search.methods.method import Candidate, DatasetProfile
-from paretofit.search.methods.mutualnet.params import (
-    Baseline,
-    MutualNetParams,
-    SlimmableParams,
-    UsNetParams,
-    Widths,
-)
-from paretofit.search.methods.training import input_size
+from paretofit.search.contracts.dataset import DatasetProfile
+from paretofit.search.contracts.params import Candidate
+from paretofit.search.methods.mutualnet.options import Baseline, Widths
+from paretofit.search.methods.mutualnet.params import MutualNetParams, SlimmableParams, UsNetParams
+from paretofit.search.training.params import input_size
 
 
 def profile(size: tuple[int, int] = (32, 32), *, images: int = 10_000) -> DatasetProfile:

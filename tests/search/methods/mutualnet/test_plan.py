@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from paretofit.search.methods.method import Plan, TrialArtifact, TrialRecord, TrialState
+from paretofit.search.contracts.plan import Plan, TrialArtifact, TrialRecord, TrialState
+from paretofit.search.contracts.spec import Constraint, Limits, ResolvedSpec
 from paretofit.search.methods.mutualnet.plan import plan
-from paretofit.search.spec import Constraint, Limits, ResolvedSpec
 
 TRAIN: dict[str, Any] = {"stage": "train", "epochs": 2}
 

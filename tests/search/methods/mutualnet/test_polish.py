@@ -16,16 +16,16 @@ from torch.nn import functional as F
 from paretofit.models import checkpoint
 from paretofit.models.build import build
 from paretofit.models.layers.slimmable import Slimmable
+from paretofit.search.contracts.plan import Plan, TrialArtifact, TrialRecord, TrialState
+from paretofit.search.contracts.spec import Limits, ResolvedSpec
+from paretofit.search.contracts.trial import Stop, Trial
 from paretofit.search.data.loader import Batch
 from paretofit.search.data.store import Dataset
 from paretofit.search.evaluation import reevaluate
-from paretofit.search.methods.method import Plan, TrialArtifact, TrialRecord, TrialState
 from paretofit.search.methods.mutualnet import budget, polish
-from paretofit.search.methods.mutualnet.params import MutualNetParams
+from paretofit.search.methods.mutualnet.params import MutualNetParams, SlimmableParams
 from paretofit.search.methods.mutualnet.plan import plan
 from paretofit.search.methods.mutualnet.train import Phases
-from paretofit.search.reporter import Stop, Trial
-from paretofit.search.spec import Limits, ResolvedSpec
 from tests.search.methods.mutualnet.test_params import profile
 from tests.search.recorder import Recorder
 from tests.search.starts import run_search
@@ -209,7 +209,7 @@ def test_limits_hold_for_all_trainings_together(
 
 
 def test_planned_epochs_count_the_polish(spec: ResolvedSpec) -> None:
-    assert spec.method.polish_epochs(spec.dataset) == 1.0
+    assert spec.params(SlimmableParams).polish_epochs(spec.dataset) == 1.0
     assert spec.method.planned_epochs(spec.dataset) == 2 + NETWORKS
     assert changed(spec, polish=0).method.planned_epochs(spec.dataset) == 2
 
@@ -218,7 +218,7 @@ def test_planned_epochs_count_the_polish(spec: ResolvedSpec) -> None:
 
 
 def test_the_loss_is_distillation_at_a_temperature_and_half_of_the_cross_entropy(spec: ResolvedSpec) -> None:
-    params = changed(spec, label_smoothing=0.1).method
+    params = changed(spec, label_smoothing=0.1).params(SlimmableParams)
     torch.manual_seed(0)
     student = Slimmable(params.architecture(spec.dataset, 0.5)).double().train()
     teacher = build(params.architecture(spec.dataset, 1.0)).double().eval()

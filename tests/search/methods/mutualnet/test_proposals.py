@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from paretofit.search.methods.method import Candidate, DatasetProfile
-from paretofit.search.methods.mutualnet.proposals import STARTUP, Proposals
-from paretofit.search.methods.mutualnet.space import Space
-from paretofit.search.methods.mutualnet.widths import width_of
+from paretofit.search.contracts.dataset import DatasetProfile
+from paretofit.search.contracts.params import Candidate
+from paretofit.search.contracts.spec import Constraint, ResolvedSpec, SearchSpec
+from paretofit.search.methods.mutualnet.params import SlimmableParams
+from paretofit.search.methods.mutualnet.proposals import Proposals
+from paretofit.search.methods.mutualnet.space import Space, width_of
+from paretofit.search.methods.proposals import STARTUP
 from paretofit.search.pareto import hypervolume
-from paretofit.search.spec import Constraint, ResolvedSpec, SearchSpec
 
 OBJECTIVES = ("selection_top1", "macs")
 
@@ -66,7 +68,7 @@ def test_every_combination_of_stages_is_another_network() -> None:
     assert list(space.axes) == ["width_1", "width_2", "width_3", "resolution"]
     sizes = [range(len(values)) for values in space.axes.values()]
     networks = {
-        spec.method.architecture(spec.dataset, width_of(space.candidate((a, b, c, 0)).config))
+        spec.params(SlimmableParams).architecture(spec.dataset, width_of(space.candidate((a, b, c, 0)).config))
         for a in sizes[0]
         for b in sizes[1]
         for c in sizes[2]

@@ -7,12 +7,13 @@ from typing import Any
 
 from paretofit.models import checkpoint
 from paretofit.models.architecture import Architecture
+from paretofit.search.contracts.spec import Constraint, ResolvedSpec, SearchSpec
+from paretofit.search.contracts.trial import Stop
 from paretofit.search.data.store import Dataset
 from paretofit.search.evaluation import reevaluate
 from paretofit.search.local import LocalSearch
-from paretofit.search.methods.mutualnet.widths import width_of
-from paretofit.search.reporter import Stop
-from paretofit.search.spec import Constraint, ResolvedSpec, SearchSpec
+from paretofit.search.methods.mutualnet.params import SlimmableParams
+from paretofit.search.methods.mutualnet.space import width_of
 
 
 def test_a_search(stripes: Path, method: dict[str, Any], tmp_path: Path) -> None:
@@ -32,5 +33,7 @@ def test_a_search(stripes: Path, method: dict[str, Any], tmp_path: Path) -> None
         widths = width_of(checkpoint.read_record(path)["config"])
         assert isinstance(widths, tuple)
         assert len(widths) == 3
-        assert spec.method.architecture(spec.dataset, widths) == Architecture.from_json(point.architecture)
+        assert spec.params(SlimmableParams).architecture(spec.dataset, widths) == Architecture.from_json(
+            point.architecture
+        )
         assert reevaluate(path, data).equal

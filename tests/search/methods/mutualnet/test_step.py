@@ -11,12 +11,11 @@ from torch.nn import functional as F
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from paretofit.models.layers.slimmable import Slimmable
+from paretofit.search.contracts.spec import ResolvedSpec
 from paretofit.search.data.loader import Batch
-from paretofit.search.methods.mutualnet.train import step
-from paretofit.search.spec import ResolvedSpec
-from paretofit.search.training import sandwich
-from paretofit.search.training.optimizer import set_learning_rate, sgd
-from paretofit.search.training.schedule import cosine
+from paretofit.search.methods.mutualnet.params import SlimmableParams
+from paretofit.search.methods.mutualnet.train import Draw, draw, step
+from paretofit.search.training.loop import cosine, set_learning_rate, sgd
 
 LAYERS = 11
 STRIDES = (1, 1, 1, 1, 2, 1, 2, 1, 1, 1, 1, 1)
@@ -66,7 +65,7 @@ def resized(x: Tensor, side: int) -> Tensor:
     return F.interpolate(x, (side, side), mode="bilinear", align_corners=True)
 
 
-def published_step(p: dict[str, Tensor], batch: Batch, subs: list[sandwich.Draw]) -> tuple[Tensor, Tensor]:
+def published_step(p: dict[str, Tensor], batch: Batch, subs: list[Draw]) -> tuple[Tensor, Tensor]:
     """One backward through the sum of all losses."""
     full = logits(p, batch.images, 1.0)
     cross_entropy = F.nll_loss(full.log_softmax(1), batch.labels)
@@ -82,7 +81,7 @@ def published_step(p: dict[str, Tensor], batch: Batch, subs: list[sandwich.Draw]
 
 def test_losses_gradients_and_weights_equal_the_published_step(spec: ResolvedSpec) -> None:
     torch.manual_seed(0)
-    params, profile = spec.method, spec.dataset
+    params, profile = spec.params(SlimmableParams), spec.dataset
     network = Slimmable(params.architecture(profile)).double().train()
     convert_conv2d_weight_memory_format(network, torch.channels_last)
     optimizer = sgd(network, learning_rate=PEAK, momentum=MOMENTUM, weight_decay=DECAY, decay="dense")
@@ -95,7 +94,7 @@ def test_losses_gradients_and_weights_equal_the_published_step(spec: ResolvedSpe
         optimizer.zero_grad(set_to_none=True)
         losses = step(network, params, profile, SEED, index, batch)
 
-        subs = sandwich.draw(SEED, index, widths=(0.5, 1.0), resolutions=(16, 12), random_widths=2)
+        subs = draw(SEED, index, widths=(0.5, 1.0), resolutions=(16, 12), random_widths=2)
         cross_entropy, distilled = published_step(plain, batch, subs)
         assert losses["loss"].item() == pytest.approx(cross_entropy.item(), rel=1e-8)
         assert losses["distillation_loss"].item() == pytest.approx(distilled.item(), rel=1e-7)
@@ -116,7 +115,7 @@ def test_losses_gradients_and_weights_equal_the_published_step(spec: ResolvedSpe
 
 
 def test_training_keeps_no_statistics(spec: ResolvedSpec) -> None:
-    params, profile = spec.method, spec.dataset
+    params, profile = spec.params(SlimmableParams), spec.dataset
     network = Slimmable(params.architecture(profile)).train()
     before = {name for name, _ in network.named_buffers()}
     step(network, params, profile, 0, 0, Batch(torch.randn(8, 1, 16, 16), torch.arange(8) % 3))

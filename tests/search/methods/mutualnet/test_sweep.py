@@ -12,13 +12,15 @@ from paretofit.models import checkpoint
 from paretofit.models.architecture import Architecture
 from paretofit.models.cost import cost
 from paretofit.models.layers.slimmable import Slimmable
+from paretofit.search.contracts.point import Point
+from paretofit.search.contracts.spec import Constraint, ResolvedSpec
+from paretofit.search.contracts.trial import Stop, Trial
 from paretofit.search.data.store import Dataset
 from paretofit.search.evaluation import reevaluate
 from paretofit.search.methods.mutualnet import supernet, sweep
-from paretofit.search.methods.mutualnet.order import AT_LIMIT
+from paretofit.search.methods.mutualnet.params import SlimmableParams
+from paretofit.search.methods.mutualnet.space import AT_LIMIT
 from paretofit.search.pareto import nondominated, preference
-from paretofit.search.reporter import Point, Stop, Trial
-from paretofit.search.spec import Constraint, ResolvedSpec
 from paretofit.search.training.loop import DivergedError
 from tests.search.recorder import Recorder
 
@@ -26,7 +28,7 @@ from tests.search.recorder import Recorder
 @pytest.fixture
 def trial(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> Trial:
     torch.manual_seed(1)
-    network = Slimmable(spec.method.architecture(spec.dataset))
+    network = Slimmable(spec.params(SlimmableParams).architecture(spec.dataset))
     path = tmp_path / "supernet.safetensors"
     supernet.save(path, network)
     work = tmp_path / "work"
@@ -162,7 +164,7 @@ def test_drained_it_goes_on_with_what_it_has(trial: Trial, tmp_path: Path, asked
 
 def test_at_a_limit_a_few_networks_over_the_costs_are_measured(trial: Trial, tmp_path: Path) -> None:
     method = trial.spec.method.model_copy(
-        update={"widths": trial.spec.method.widths.model_copy(update={"min": 0.25, "step": 0.05})}
+        update={"widths": trial.spec.params(SlimmableParams).widths.model_copy(update={"min": 0.25, "step": 0.05})}
     )
     spec = trial.spec.model_copy(update={"method": method})
     recorder = Recorder(tmp_path, stop=lambda asked: Stop.LIMIT)

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 import torch
 
+from paretofit.search.contracts.spec import Limits, ResolvedSpec, SearchSpec
+from paretofit.search.contracts.trial import Stop, Trial
 from paretofit.search.data.store import Dataset
 from paretofit.search.methods.mutualnet import supernet, train
+from paretofit.search.methods.mutualnet.params import SlimmableParams
 from paretofit.search.methods.mutualnet.plan import plan
-from paretofit.search.reporter import Stop, Trial
-from paretofit.search.spec import Limits, ResolvedSpec, SearchSpec
-from paretofit.search.training.checkpoint import CheckpointError
 from paretofit.search.training.loop import DivergedError
+from paretofit.search.training.state import CheckpointError
 from tests.search.recorder import Recorder
 
 STEPS = 12
@@ -44,9 +45,9 @@ def test_reports_curves_progress_and_the_supernet(spec: ResolvedSpec, stripes: P
     for name in ("loss", "distillation_loss", "learning_rate", "images_per_second"):
         assert sum(metric == name for metric, _ in recorder.metrics) == STEPS
     assert recorder.metrics["progress", STEPS] == 1.0
-    assert recorder.metrics["learning_rate", 1] == spec.method.learning_rate
+    assert recorder.metrics["learning_rate", 1] == spec.params(SlimmableParams).learning_rate
     network = supernet.load(recorder.artifacts["supernet"])
-    assert network.architecture == spec.method.architecture(spec.dataset)
+    assert network.architecture == spec.params(SlimmableParams).architecture(spec.dataset)
     assert not network.training
 
 
@@ -54,14 +55,14 @@ def test_max_epochs_shortens_the_schedule(spec: ResolvedSpec, stripes: Path, tmp
     recorder = Recorder(tmp_path)
     short = spec.model_copy(update={"limits": Limits(max_epochs=1)})
     assert train.run(trial(short, stripes, tmp_path), recorder)["steps"] == STEPS // 2
-    assert recorder.metrics["learning_rate", STEPS // 2] < 0.1 * spec.method.learning_rate
+    assert recorder.metrics["learning_rate", STEPS // 2] < 0.1 * spec.params(SlimmableParams).learning_rate
 
 
 def test_a_smaller_batch_takes_more_and_smaller_steps(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
     recorder = Recorder(tmp_path)
     outputs = train.run(trial(spec, stripes, tmp_path, batch_scale=0.5), recorder)
     assert outputs == {"steps": 2 * STEPS, "epochs": 2.0, "planned_epochs": 2, "batch_size": 8}
-    assert recorder.metrics["learning_rate", 1] == spec.method.learning_rate / 2
+    assert recorder.metrics["learning_rate", 1] == spec.params(SlimmableParams).learning_rate / 2
 
 
 def test_cancel_ends_at_once(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
@@ -144,7 +145,7 @@ def test_the_learning_rate_warms_up(spec: ResolvedSpec, stripes: Path, tmp_path:
     recorder = Recorder(tmp_path)
     train.run(trial(warming, stripes, tmp_path), recorder)
     rates = [recorder.metrics["learning_rate", step] for step in range(1, STEPS + 1)]
-    assert rates[:4] == pytest.approx([spec.method.learning_rate * part / 4 for part in range(1, 5)])
+    assert rates[:4] == pytest.approx([spec.params(SlimmableParams).learning_rate * part / 4 for part in range(1, 5)])
     assert rates[3:] == sorted(rates[3:], reverse=True)
 
 

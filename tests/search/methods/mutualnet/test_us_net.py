@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from paretofit.models.layers.slimmable import Slimmable
+from paretofit.search.contracts.registry import methods
+from paretofit.search.contracts.spec import ResolvedSpec
+from paretofit.search.contracts.trial import Stop
 from paretofit.search.data.loader import Batch
 from paretofit.search.local import LocalSearch
-from paretofit.search.methods.mutualnet.params import MutualNetParams, UsNetParams
+from paretofit.search.methods.mutualnet.params import MutualNetParams, SlimmableParams, UsNetParams
 from paretofit.search.methods.mutualnet.train import step
-from paretofit.search.reporter import Stop
-from paretofit.search.spec import METHODS, ResolvedSpec
 from tests.search.methods.mutualnet.test_params import candidates, profile
 
 
@@ -25,8 +26,8 @@ def method(method: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_is_a_kind_of_its_own() -> None:
-    assert METHODS["us_net"].params is UsNetParams
-    assert METHODS["us_net"].package == METHODS["mutualnet"].package
+    assert methods()["us_net"].params is UsNetParams
+    assert methods()["us_net"].package == methods()["mutualnet"].package
 
 
 def test_trains_at_the_largest_resolution_and_is_swept_there() -> None:
@@ -40,7 +41,7 @@ def test_trains_at_the_largest_resolution_and_is_swept_there() -> None:
 
 
 def test_its_step_is_mutualnets_with_that_resolution_alone(spec: ResolvedSpec) -> None:
-    us_net = spec.method
+    us_net = spec.params(SlimmableParams)
     one = MutualNetParams(**us_net.model_dump(exclude={"kind", "plus", "resolutions"}), resolutions=(16,))
     batch = Batch(torch.randn(16, 1, 16, 16), torch.arange(16) % 3)
     gradients = []

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from paretofit.models.families.structures import from_line
+from paretofit.search.contracts.latency import read_table
+from paretofit.search.contracts.plan import NewTrial
+from paretofit.search.contracts.spec import ResolvedSpec, SearchSpec
+from paretofit.search.contracts.trial import Stop
 from paretofit.search.data.store import Dataset
-from paretofit.search.latency import table
 from paretofit.search.latency.stage import FILE
 from paretofit.search.local import LocalSearch, LocalSearchError, artifact_file
-from paretofit.search.methods.method import NewTrial
 from paretofit.search.methods.scalenet import budget
 from paretofit.search.methods.scalenet.params import ScaleNetParams
 from paretofit.search.methods.scalenet.run import run
-from paretofit.search.reporter import Stop
-from paretofit.search.spec import ResolvedSpec, SearchSpec
 from tests.search.methods.scalenet.test_params import DATASET
 from tests.search.methods.scalenet.test_run import METHOD, trial
 from tests.search.recorder import Recorder
@@ -43,14 +43,15 @@ def searched(spec: ResolvedSpec, dataset: Path, folder: Path) -> LocalSearch:
     return search
 
 
+@pytest.mark.integration
 def test_structures_are_measured_and_their_points_say_so(stripes: Path, tmp_path: Path) -> None:
     spec = resolved(stripes, [1e5])
     [point] = searched(spec, stripes, tmp_path).points()
     assert (point.key, point.role) == ("latency_ms-100000", "candidate")
     # The budget does not bind.
-    assert from_line(str(point.config["structure"]))[0] == spec.method.seed_structure()[0]
+    assert from_line(str(point.config["structure"]))[0] == spec.params(ScaleNetParams).seed_structure()[0]
     trials = tmp_path / "trials"
-    learned = table.read(artifact_file(trials / "2", FILE))
+    learned = read_table(artifact_file(trials / "2", FILE))
     assert learned.latencies.keys() == {point.key}
     assert point.metrics[METRIC] == learned.latencies[point.key].median_ms
     assert point.provenance["latency"][DEVICE]["machine"] == learned.machine
@@ -63,7 +64,7 @@ def test_structures_are_measured_and_their_points_say_so(stripes: Path, tmp_path
     outputs = run(trial(resolved(stripes, [most]), stripes, tmp_path / "again", new, inputs=inputs), recorder)
     [config] = outputs["networks"]
     assert config["budget"] == most
-    [latency] = table.read(recorder.artifacts[FILE]).latencies.values()
+    [latency] = read_table(recorder.artifacts[FILE]).latencies.values()
     assert latency.median_ms <= most
     assert latency == recorder.latencies[-1].latency
 

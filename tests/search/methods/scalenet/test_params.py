@@ -8,7 +8,7 @@ import pytest
 
 from paretofit.models.families.registry import architecture
 from paretofit.models.families.scalenet import VARIANTS
-from paretofit.search.methods.method import DatasetProfile
+from paretofit.search.contracts.dataset import DatasetProfile
 from paretofit.search.methods.scalenet.params import BudgetMetric, ScaleNetParams
 
 DATASET = DatasetProfile(

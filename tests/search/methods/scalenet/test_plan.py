@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from paretofit.search.methods.method import NewTrial, TrialRecord, TrialState
+from paretofit.search.contracts.plan import NewTrial, TrialRecord, TrialState
+from paretofit.search.contracts.spec import RESERVE, ResolvedSpec, SearchSpec
 from paretofit.search.methods.scalenet import budget
 from paretofit.search.methods.scalenet.plan import ALLOCATE, SEED, plan
-from paretofit.search.spec import RESERVE, ResolvedSpec, SearchSpec
 from tests.search.methods.scalenet.test_params import DATASET
 
 NETWORKS = [{"allocation": "learned", "budget": b, "structure": "1-2-3-4"} for b in (1e7, 2e7, 3e7)]

@@ -16,14 +16,17 @@ from paretofit.models.architecture import Architecture
 from paretofit.models.cost import cost, main
 from paretofit.models.families.structures import from_line, written
 from paretofit.models.kinds.aggregation import aggregations
+from paretofit.search.contracts.plan import NewTrial, TrialRecord
+from paretofit.search.contracts.point import Point
+from paretofit.search.contracts.spec import ResolvedSpec, SearchSpec
+from paretofit.search.contracts.trial import Stop, Trial
 from paretofit.search.data.store import Dataset
 from paretofit.search.evaluation import reevaluate
-from paretofit.search.methods.method import NewTrial, TrialRecord
-from paretofit.search.methods.scalenet import importance, network, seed
+from paretofit.search.methods.scalenet import train
+from paretofit.search.methods.scalenet.allocate import find_sites
+from paretofit.search.methods.scalenet.params import ScaleNetParams
 from paretofit.search.methods.scalenet.plan import plan
 from paretofit.search.methods.scalenet.run import run
-from paretofit.search.reporter import Point, Stop, Trial
-from paretofit.search.spec import ResolvedSpec, SearchSpec
 from tests.search.recorder import Recorder
 
 METHOD: dict[str, Any] = {
@@ -87,24 +90,24 @@ def test_a_structure_for_each_budget_and_baseline(searched: Searched) -> None:
     told = [(each["allocation"], each["budget"]) for each in searched.allocated["networks"]]
     assert told == [("learned", 1.1e6), ("learned", 1.6e6), ("single", 1.1e6), ("single", 1.6e6)]
     for each in searched.allocated["networks"]:
-        found = spec.method.cost(spec.dataset, from_line(each["structure"]))
+        found = spec.params(ScaleNetParams).cost(spec.dataset, from_line(each["structure"]))
         # A step of alpha is up to an eighth here, where a block has 8 planes.
         assert 0.85 * each["budget"] <= found["macs"] <= each["budget"]
 
 
 def test_importance_is_the_scale_of_the_normalisation(searched: Searched) -> None:
-    architecture, tensors = seed.read(searched.seed)
-    params, dataset = searched.spec.method, searched.spec.dataset
-    found = importance.sites(params, dataset, architecture, tensors)
+    architecture, tensors = train.read_seed(searched.seed)
+    params, dataset = searched.spec.params(ScaleNetParams), searched.spec.dataset
+    found = find_sites(params, dataset, architecture, tensors)
     for site, name in zip(found, aggregations(architecture), strict=True):
         for i, scores in enumerate(site.scores):
             assert torch.equal(torch.tensor(scores), tensors[f"{name}.branches.{i}.norm.weight"].abs())
     negative = {name: -tensor for name, tensor in tensors.items()}
-    assert importance.sites(params, dataset, architecture, negative) == found
+    assert find_sites(params, dataset, architecture, negative) == found
     signed = params.model_copy(update={"importance": "signed"})
-    assert max(importance.sites(signed, dataset, architecture, negative)[0].scores[0]) < 0
+    assert max(find_sites(signed, dataset, architecture, negative)[0].scores[0]) < 0
     cheap = params.model_copy(update={"cost_exponent": 1.0})
-    site = importance.sites(cheap, dataset, architecture, tensors)[0]
+    site = find_sites(cheap, dataset, architecture, tensors)[0]
     macs = 9 * 8 * 16 * 16
     assert site.scores[0][0] == pytest.approx(found[0].scores[0][0] / macs)
     # At a scale of 2 a channel takes a quarter.
@@ -168,7 +171,7 @@ def test_a_drained_training_goes_on_to_the_same_network(searched: Searched, stri
 def test_what_is_to_end_at_once_reports_nothing(searched: Searched, stripes: Path, tmp_path: Path, stop: Stop) -> None:
     # Asked once for each of 12 steps, then while it is measured.
     recorder = Recorder(tmp_path, stop=lambda asked: stop if asked >= 12 else Stop.NO)
-    network.run(trial(searched.spec, stripes, tmp_path, searched.planned[0]), recorder)
+    train.train_network(trial(searched.spec, stripes, tmp_path, searched.planned[0]), recorder)
     assert not recorder.points
 
 

@@ -11,12 +11,12 @@ import pytest
 from paretofit.models.architecture import Architecture
 from paretofit.models.cost import cost
 from paretofit.models.families.structures import from_line
-from paretofit.search.latency.table import Latency
+from paretofit.search.contracts.latency import Latency
+from paretofit.search.contracts.spec import SearchSpec
+from paretofit.search.contracts.trial import Trial
 from paretofit.search.methods.scalenet.allocate import Clock, allocated
 from paretofit.search.methods.scalenet.allocation import Site
 from paretofit.search.methods.scalenet.params import ScaleNetParams
-from paretofit.search.reporter import Trial
-from paretofit.search.spec import SearchSpec
 from tests.search.methods.scalenet.test_latency import ACCURACY, DEVICE, LATENCY
 from tests.search.methods.scalenet.test_params import DATASET
 from tests.search.recorder import Recorder
@@ -47,7 +47,7 @@ def test_a_spike_costs_little_of_a_budget_and_a_larger_one_never_gives_less(tmp_
     method = {"kind": "scalenet", "family": "scalenet20", "base_width": 0.5, "budget_metric": "latency_ms"}
     body = {"name": "x", "dataset_id": "d", "method": {**method, "budgets": BUDGETS}, "objectives": [ACCURACY, LATENCY]}
     spec = SearchSpec.model_validate(body).resolve(DATASET)
-    params: ScaleNetParams = spec.method
+    params = spec.params(ScaleNetParams)
     trial = Trial(number=1, spec=spec, params={}, dataset=tmp_path, work=tmp_path, seed=seed)
     random = Random(seed)
     sites = [

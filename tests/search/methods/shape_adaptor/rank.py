@@ -9,10 +9,11 @@ import torch
 from torch import distributed as dist
 
 from paretofit.models.layers.shape_adaptor import Adaptive
+from paretofit.search.contracts.spec import SearchSpec
 from paretofit.search.data.loader import Batch
 from paretofit.search.methods.shape_adaptor.learner import Learner
-from paretofit.search.spec import SearchSpec
-from paretofit.search.training.torchrun import Silent
+from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams
+from paretofit.search.training.distributed import Silent
 from tests.search.methods.shape_adaptor.test_params import DATASET
 
 
@@ -30,9 +31,11 @@ def main(rank: int, ranks: int, store: str) -> None:
         "alpha_learning_rate": 100,
     }
     spec = SearchSpec.model_validate({"name": "x", "dataset_id": "d", "method": method}).resolve(DATASET)
-    [config] = spec.method.configs(DATASET)
+    [config] = spec.params(ShapeAdaptorParams).configs(DATASET)
     torch.manual_seed(0)
-    network = Adaptive(spec.method.rule(DATASET, config), spec.method.alpha(DATASET, config))
+    network = Adaptive(
+        spec.params(ShapeAdaptorParams).rule(DATASET, config), spec.params(ShapeAdaptorParams).alpha(DATASET, config)
+    )
     learner = Learner(network.train(), spec, config, 10, Silent())
     images = torch.randn(4, 1, 32, 40, generator=torch.Generator().manual_seed(rank))
     for index in range(6):

@@ -10,15 +10,17 @@ import pytest
 
 from paretofit.models import checkpoint
 from paretofit.models.families.shapes import Shape
+from paretofit.search.contracts.latency import Latency, Table
+from paretofit.search.contracts.point import Point
+from paretofit.search.contracts.spec import ResolvedSpec, SearchSpec
+from paretofit.search.contracts.trial import Stop
 from paretofit.search.data.store import Dataset
 from paretofit.search.evaluation import reevaluate
 from paretofit.search.latency.stage import with_tables
-from paretofit.search.latency.table import Latency, Table
 from paretofit.search.local import LocalSearch, LocalSearchError
 from paretofit.search.methods.shape_adaptor import budget
+from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams
 from paretofit.search.methods.shape_adaptor.plan import plan
-from paretofit.search.reporter import Point, Stop
-from paretofit.search.spec import ResolvedSpec, SearchSpec
 from tests.search.methods.shape_adaptor.test_params import DATASET
 from tests.search.methods.shape_adaptor.test_run import METHOD
 
@@ -59,7 +61,8 @@ def test_the_least_and_the_usual_shape_of_each_target_are_measured() -> None:
         "least-vgg16-autosc-a4",
         "like-vgg16-autosc-a4-free",
     }
-    human = spec.method.macs(DATASET, {"family": "vgg16", "target": 1.0})
+    human = spec.params(ShapeAdaptorParams).macs(DATASET, {"family": "vgg16", "target": 1.0})
+    assert human is not None
     for target in (1, 2):
         like = found[f"like-vgg16-standard-a4-d4-m{target}"]
         assert 0.95 * target * human <= like.cost["macs"] <= target * human
@@ -69,8 +72,9 @@ def test_the_least_and_the_usual_shape_of_each_target_are_measured() -> None:
 
 def test_a_bound_in_milliseconds_is_one_in_multiply_accumulates() -> None:
     free = resolved({"targets": [1, 4]})
-    config, dearer = free.method.configs(DATASET)
-    target = free.method.macs(DATASET, config)
+    config, dearer = free.params(ShapeAdaptorParams).configs(DATASET)
+    target = free.params(ShapeAdaptorParams).macs(DATASET, config)
+    assert target is not None
     spec = informed(resolved({"targets": [1, 4]}, bound=2e-6 * target))
     assert budget.macs(spec, config) == target
     assert budget.macs(spec, dearer) == pytest.approx(2 * target)
@@ -85,6 +89,7 @@ def test_a_bound_in_milliseconds_is_one_in_multiply_accumulates() -> None:
     assert [new.params["config"]["target"] for new in plan(same, []).trials] == [2]
 
 
+@pytest.mark.integration
 def test_learned_shapes_are_measured_before_they_are_points(stripes: Path, tmp_path: Path) -> None:
     spec = resolved({"targets": [2.0]}, stripes, bound=1e5)
     search = LocalSearch(spec, stripes, tmp_path)

@@ -11,10 +11,10 @@ from paretofit.models.cost import cost
 from paretofit.models.families.adaptors import places
 from paretofit.models.families.registry import architecture
 from paretofit.models.families.shapes import adaptors, initial_alpha
-from paretofit.search.methods.method import DatasetProfile
+from paretofit.search.contracts.dataset import DatasetProfile
+from paretofit.search.contracts.spec import SearchSpec
+from paretofit.search.contracts.start import Start, StartRecord
 from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams, key
-from paretofit.search.methods.start import Start, StartRecord
-from paretofit.search.spec import SearchSpec
 
 DATASET = DatasetProfile(
     classes=("a", "b", "c"),

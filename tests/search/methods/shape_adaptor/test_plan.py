@@ -8,11 +8,12 @@ import pytest
 
 from paretofit.models.families.registry import architecture
 from paretofit.models.families.shapes import Shape
-from paretofit.search.methods.method import START, TrialArtifact, TrialRecord, TrialState
+from paretofit.search.contracts.plan import START, TrialArtifact, TrialRecord, TrialState
+from paretofit.search.contracts.spec import ResolvedSpec, SearchSpec
 from paretofit.search.methods.shape_adaptor import budget
-from paretofit.search.methods.shape_adaptor.params import key
+from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams, key
 from paretofit.search.methods.shape_adaptor.plan import plan
-from paretofit.search.spec import METHODS, ResolvedSpec, SearchSpec
+from paretofit.search.trials import plan as next_trials
 from tests.search.methods.shape_adaptor.test_params import DATASET, point
 
 METHOD: dict[str, Any] = {"kind": "shape_adaptor", "base_width": 0.25, "trials": 3, "epochs": 4, "targets": [1, 2, 4]}
@@ -95,7 +96,7 @@ def test_it_searches_over_every_axis_each_network_once() -> None:
         }
     )
     found = keys(searched(spec, at_once=3))
-    assert len(set(found)) == len(found) == len(spec.method.configs(DATASET)) == 10
+    assert len(set(found)) == len(found) == len(spec.params(ShapeAdaptorParams).configs(DATASET)) == 10
     some = resolved({**spec.method.model_dump(exclude={"kind"}), "trials": 9})
     assert keys(searched(some)) == keys(searched(some))
 
@@ -120,7 +121,7 @@ def test_transfer_from_given_weights_trains_none_first() -> None:
     body = {"name": "x", "dataset_id": "d", "method": METHOD | method}
     given = point(architecture("vgg16", base_width=0.25, nominal=32, channels=1, classes=3))
     spec = SearchSpec.model_validate(body).resolve(DATASET, given)
-    planned = {key(new.params["config"]): new.inputs for new in METHODS["shape_adaptor"].plan(spec, []).trials}
+    planned = {key(new.params["config"]): new.inputs for new in next_trials(spec, []).trials}
     # What it is compared with starts from the same weights, in any mode.
     weights = {START: TrialArtifact(trial=None, artifact="initial.safetensors")}
     assert planned == dict.fromkeys(("vgg16-autotl-a5-free", "vgg16-standard-a4-d8-free", "human-vgg16"), weights)
@@ -166,7 +167,8 @@ def test_epochs_are_shared_out(most: int | None, expected: list[int]) -> None:
 
 
 def test_a_constraint_is_a_target_that_none_exceeds() -> None:
-    human = resolved().method.macs(DATASET, {"family": "vgg16", "target": 1.0})
+    human = resolved().params(ShapeAdaptorParams).macs(DATASET, {"family": "vgg16", "target": 1.0})
+    assert human is not None
     spec = resolved({"targets": [0, 1, 2, 4]}, constraints=[{"metric": "macs", "value": 1.5 * human}])
     configs = [record.params["config"] for record in searched(spec) if record.params["stage"] == "learn"]
     assert sorted(budget.macs(spec, config) or 0 for config in configs) == [human, 1.5 * human]
@@ -174,11 +176,11 @@ def test_a_constraint_is_a_target_that_none_exceeds() -> None:
     less = [{"metric": "macs", "value": 0.98 * human}]
     assert "human-vgg16" not in keys(searched(resolved({"targets": [0]}, constraints=less)))
     assert searched(resolved({"targets": [0]}, constraints=[{"metric": "macs", "value": 1}])) == []
-    rule = spec.method.rule(DATASET, configs[0])
+    rule = spec.params(ShapeAdaptorParams).rule(DATASET, configs[0])
     fits = budget.fits(spec, configs[0], rule)
     assert not fits(((32, 40),) * 4)
     small = resolved({"targets": [0]}, constraints=[{"metric": "peak_activation_bytes", "value": 150_000}])
-    config = small.method.configs(DATASET)[0]
+    config = small.params(ShapeAdaptorParams).configs(DATASET)[0]
     fits = budget.fits(small, config, rule)
     assert fits(((16, 20), (8, 10), (4, 5), (2, 2)))
     assert not fits(((32, 40),) * 4)

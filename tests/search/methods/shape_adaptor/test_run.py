@@ -18,17 +18,20 @@ from paretofit.models.cost import cost
 from paretofit.models.families.registry import architecture
 from paretofit.models.families.shapes import Shape, TooCostlyError, shape
 from paretofit.models.layers.shape_adaptor import Adaptive
+from paretofit.search.contracts.params import Config
+from paretofit.search.contracts.plan import NewTrial
+from paretofit.search.contracts.point import Point
+from paretofit.search.contracts.spec import ResolvedSpec, SearchSpec
+from paretofit.search.contracts.trial import Stop, Trial
 from paretofit.search.data.loader import Batch
 from paretofit.search.data.store import Dataset
 from paretofit.search.evaluation import reevaluate
 from paretofit.search.local import LocalSearch
-from paretofit.search.methods.method import NewTrial
 from paretofit.search.methods.shape_adaptor import learn
 from paretofit.search.methods.shape_adaptor.learner import Learner
+from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams
 from paretofit.search.methods.shape_adaptor.plan import plan
 from paretofit.search.methods.shape_adaptor.run import run
-from paretofit.search.reporter import Point, Stop, Trial
-from paretofit.search.spec import ResolvedSpec, SearchSpec
 from tests.models.layers.waits import waits
 from tests.search.recorder import Recorder
 from tests.search.starts import started
@@ -49,6 +52,16 @@ METHOD: dict[str, Any] = {
     "ema_decay": 0.9,
 }
 """12 steps; the shape settles after 9."""
+
+
+def params_of(spec: ResolvedSpec) -> ShapeAdaptorParams:
+    return spec.params(ShapeAdaptorParams)
+
+
+def target_of(spec: ResolvedSpec, config: Config) -> float:
+    macs = params_of(spec).macs(spec.dataset, config)
+    assert macs is not None
+    return macs
 
 
 def resolved(stripes: Path, constraints: list[dict[str, Any]] | None = None, **changes: Any) -> ResolvedSpec:
@@ -75,7 +88,7 @@ def test_a_learned_network_becomes_a_point_with_weights_and_a_report(stripes: Pa
     assert (point.key, point.role) == ("vgg16-standard-a4-d4-m2", "candidate")
     assert (outputs["point"], outputs["epochs"], outputs["planned_epochs"]) == (point.key, 2.0, 2)
     spec = resolved(stripes)
-    target = spec.method.macs(spec.dataset, point.config)
+    target = target_of(spec, point.config)
     assert 0.9 * target <= point.metrics["macs"] <= target
     architecture = Architecture.from_json(point.architecture)
     assert shape(architecture) == Shape.from_line(str(point.config["shape"])) == Shape.from_line(outputs["shape"])
@@ -121,7 +134,7 @@ def test_at_a_limit_the_shape_settles_and_is_reported(stripes: Path, tmp_path: P
     [point] = recorder.points
     spec = resolved(stripes)
     assert outputs["steps"] == 3
-    assert point.metrics["macs"] <= spec.method.macs(spec.dataset, point.config)
+    assert point.metrics["macs"] <= target_of(spec, point.config)
 
 
 @pytest.mark.parametrize("stop", [Stop.CANCEL, Stop.DRAIN])
@@ -142,13 +155,13 @@ def test_free_shapes_of_other_modes(stripes: Path, tmp_path: Path, mode: str) ->
         assert min(found.blends) >= 0
     else:
         spec = resolved(stripes)
-        assert recorder.points[0].metrics["macs"] <= spec.method.macs(spec.dataset, {"family": "vgg16", "target": 1.0})
+        assert recorder.points[0].metrics["macs"] <= target_of(spec, {"family": "vgg16", "target": 1.0})
 
 
 def test_constraints_hold_without_a_target(stripes: Path, tmp_path: Path) -> None:
     spec = resolved(stripes)
-    human = spec.method.macs(spec.dataset, {"family": "vgg16", "target": 1.0})
-    bounds = [
+    human = target_of(spec, {"family": "vgg16", "target": 1.0})
+    bounds: list[dict[str, Any]] = [
         {"metric": "macs", "value": 3 * human},
         {"metric": "peak_activation_bytes", "value": 4 * 8 * (16 * 16 + 14 * 14)},
     ]
@@ -185,18 +198,18 @@ def test_what_it_is_compared_with_and_what_it_starts_from(stripes: Path, tmp_pat
     run(trial(spec, stripes, tmp_path / "0", first), recorder)
     [human] = recorder.points
     assert (human.role, human.key) == ("baseline", "human-vgg16")
-    network = Adaptive(spec.method.rule(spec.dataset, spec.method.configs(spec.dataset)[0]), -2.19)
+    network = Adaptive(params_of(spec).rule(spec.dataset, params_of(spec).configs(spec.dataset)[0]), -2.19)
     source = recorder.artifacts["human-vgg16.safetensors"]
     learn.start_from(source, network, spec.dataset.classes)
     tensors, _ = checkpoint.read(source)
     weights = [tensors[name] for name in tensors if name.endswith("conv.weight")]
     assert {tuple(w.shape) for w in weights} == {tuple(p.shape) for p in network.parameters() if p.dim() == 4}
     assert any(torch.equal(weights[0], p) for p in network.parameters())
-    new = NewTrial(params={"stage": "learn", "epochs": 1, "config": spec.method.configs(spec.dataset)[0]})
+    new = NewTrial(params={"stage": "learn", "epochs": 1, "config": params_of(spec).configs(spec.dataset)[0]})
     outputs = run(trial(spec, stripes, tmp_path / "1", new, inputs={"pretrained": source}), recorder)
     assert outputs["point"] == "vgg16-autotl-a5-free"
     other = Adaptive(
-        resolved(stripes).method.rule(spec.dataset, {"family": "resnet18", "mode": "random", "adaptors": 2}), 0
+        params_of(resolved(stripes)).rule(spec.dataset, {"family": "resnet18", "mode": "random", "adaptors": 2}), 0
     )
     with pytest.raises(ValueError, match="the weights are for vgg16, not for resnet18"):
         learn.start_from(source, other, spec.dataset.classes)
@@ -223,12 +236,12 @@ def save_point(path: Path, network: Network, classes: Iterable[str]) -> None:
 @pytest.mark.parametrize("family", ["wrn_10_1", "resnet18", "mobilenet_v2"])
 def test_weights_are_transferred_to_what_they_are_of(stripes: Path, tmp_path: Path, family: str) -> None:
     spec = resolved(stripes, modes=["autotl"], families=[family], targets=[0])
-    given = build(spec.method.designed(spec.dataset, family))
+    given = build(params_of(spec).designed(spec.dataset, family))
     for i, parameter in enumerate(given.parameters()):
         torch.nn.init.constant_(parameter, i)
     source = tmp_path / "given.safetensors"
     save_point(source, given, spec.dataset.classes)
-    network = Adaptive(spec.method.rule(spec.dataset, spec.method.configs(spec.dataset)[0]), -2.19)
+    network = Adaptive(params_of(spec).rule(spec.dataset, params_of(spec).configs(spec.dataset)[0]), -2.19)
     learn.start_from(source, network, spec.dataset.classes)
     # As many of a shape, each filled by another number: of equal shapes the order is that of the network.
     shortcuts = {i for i, (name, _) in enumerate(given.named_parameters()) if "shortcut" in name}
@@ -247,8 +260,8 @@ def test_a_classifier_for_other_classes_is_not_transferred(stripes: Path, tmp_pa
     save_point(source, given, "abcde")
     method = METHOD | {"modes": ["autotl"], "targets": [0], "epochs": 1, "random_shapes": 0, "human": False}
     spec = started(stripes, method, source)
-    config = spec.method.configs(spec.dataset)[0]
-    network = Adaptive(spec.method.rule(spec.dataset, config), -2.19)
+    config = params_of(spec).configs(spec.dataset)[0]
+    network = Adaptive(params_of(spec).rule(spec.dataset, config), -2.19)
     own = [parameter.clone() for parameter in network.parameters()]
     learn.start_from(source, network, spec.dataset.classes)
     weights = list(given.parameters())
@@ -264,9 +277,9 @@ def test_a_classifier_for_other_classes_is_not_transferred(stripes: Path, tmp_pa
 def teacher(stripes: Path, tmp_path: Path, device: str = "cpu", **changes: Any) -> Learner:
     """What takes the steps of the first training."""
     spec = resolved(stripes, **changes)
-    config = spec.method.configs(spec.dataset)[0]
+    config = params_of(spec).configs(spec.dataset)[0]
     torch.manual_seed(0)
-    network = Adaptive(spec.method.rule(spec.dataset, config), spec.method.alpha(spec.dataset, config), device)
+    network = Adaptive(params_of(spec).rule(spec.dataset, config), params_of(spec).alpha(spec.dataset, config), device)
     return Learner(network.train(), spec, config, 100, Recorder(tmp_path))
 
 

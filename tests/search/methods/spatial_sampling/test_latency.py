@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 
 from paretofit.models import checkpoint
+from paretofit.search.contracts.latency import Latency, Table
+from paretofit.search.contracts.point import Point
+from paretofit.search.contracts.spec import ResolvedSpec, SearchSpec
+from paretofit.search.contracts.trial import Stop
 from paretofit.search.data.store import Dataset
 from paretofit.search.evaluation import reevaluate
 from paretofit.search.latency.stage import with_tables
-from paretofit.search.latency.table import Latency, Table
 from paretofit.search.local import LocalSearch, LocalSearchError
 from paretofit.search.methods.spatial_sampling import budget
-from paretofit.search.methods.spatial_sampling.params import from_line, to_line
+from paretofit.search.methods.spatial_sampling.params import SpatialSamplingParams, from_line, to_line
 from paretofit.search.methods.spatial_sampling.plan import plan
-from paretofit.search.reporter import Point, Stop
-from paretofit.search.spec import ResolvedSpec, SearchSpec
 from tests.search.methods.spatial_sampling.test_plan import DATASET
 from tests.search.methods.spatial_sampling.test_run import METHOD
 
@@ -50,7 +51,7 @@ def informed(spec: ResolvedSpec, factor: float = 1e-6) -> ResolvedSpec:
 def test_networks_of_one_density_tell_how_dense_others_may_be() -> None:
     free = resolved()
     assert [each.config["density"] for each in free.candidates()] == [0, 0.25, 0.5, 1]
-    most = free.method.cost(DATASET, 0.4)["macs"]
+    most = free.params(SpatialSamplingParams).cost(DATASET, 0.4)["macs"]
     spec = informed(resolved(None, 1e-6 * most))
     name, low, high = budget.axis(spec)
     assert (name, low) == ("density", 0.2)
@@ -70,6 +71,7 @@ def test_a_device_that_has_not_the_operations_is_refused(stripes: Path, tmp_path
         LocalSearch(resolved(stripes, None, "ncnn-cpu-1t"), stripes, tmp_path)
 
 
+@pytest.mark.integration
 def test_points_have_the_latencies_of_every_device(stripes: Path, tmp_path: Path) -> None:
     spec = resolved(stripes, 1e5, *DEVICES, densities=[0.3, 0.3])
     search = LocalSearch(spec, stripes, tmp_path)

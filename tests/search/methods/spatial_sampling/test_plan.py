@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from paretofit.models.kinds.sampling import densities
-from paretofit.search.methods.method import DatasetProfile, TrialRecord, TrialState
+from paretofit.search.contracts.dataset import DatasetProfile
+from paretofit.search.contracts.plan import TrialRecord, TrialState
+from paretofit.search.contracts.spec import ResolvedSpec, SearchSpec
 from paretofit.search.methods.spatial_sampling import budget
 from paretofit.search.methods.spatial_sampling.params import SpatialSamplingParams, from_line, to_line
 from paretofit.search.methods.spatial_sampling.plan import plan
-from paretofit.search.spec import ResolvedSpec, SearchSpec
 
 DATASET = DatasetProfile(
     classes=tuple("abcdefghij"),
@@ -89,7 +90,7 @@ def test_baselines_follow_once() -> None:
     made = [record.params["config"] for record in history[2:]]
     assert [config["baseline"] for config in made] == ["uniform"] * 2 + ["deterministic"] * 2 + ["gated"] * 2
     assert [config.get("density") for config in made[2:]] == [0.7, 0.2, 0.7, 0.2]
-    params: SpatialSamplingParams = found.method
+    params = found.params(SpatialSamplingParams)
     for config, density in zip(made[:2], (0.7, 0.2), strict=True):
         candidate = params.candidate(DATASET, config)
         larger = params.candidate(DATASET, {**config, "side": config["side"] + 1})
@@ -109,7 +110,7 @@ def test_epochs_are_shared_out() -> None:
 
 
 def test_a_constraint_leaves_out_what_is_beyond_it() -> None:
-    bound = spec().method.cost(DATASET, 0.5)["macs"]
+    bound = spec().params(SpatialSamplingParams).cost(DATASET, 0.5)["macs"]
     found = spec(constraints=[{"metric": "macs", "value": bound}])
     name, low, high = budget.axis(found)
     assert (name, low) == ("density", 0.2)
@@ -124,7 +125,7 @@ def test_densities_are_scaled_to_fit() -> None:
     config: dict[str, Any] = {"density": 0.7, "draw": "budget", "mask_seed": 0}
     found = [0.81239, 0.43218] * 6
     assert budget.fitting(free, config, found) == [0.8123, 0.4321] * 6
-    bound = free.method.cost(DATASET, 0.3)["macs"]
+    bound = free.params(SpatialSamplingParams).cost(DATASET, 0.3)["macs"]
     bounded = spec(constraints=[{"metric": "macs", "value": bound}])
     fits = budget.fitting(bounded, config, found)
     assert fits is not None
@@ -135,7 +136,7 @@ def test_densities_are_scaled_to_fit() -> None:
 
 
 def test_a_configuration_is_a_network() -> None:
-    params: SpatialSamplingParams = spec().method
+    params = spec().params(SpatialSamplingParams)
     line = to_line([0.25, 0.5] * 6)
     assert from_line(line) == (0.25, 0.5) * 6
     config: dict[str, Any] = {"gamma": 0.02, "draw": "budget", "mask_seed": 3, "mask_densities": line}

@@ -17,13 +17,15 @@ from paretofit.models.cost import cost
 from paretofit.models.kinds.sampling import densities, sampled_blocks
 from paretofit.models.layers.sparse import sparse
 from paretofit.models.layers.spatial_sampling import samplings
+from paretofit.search.contracts.point import Point
+from paretofit.search.contracts.spec import ResolvedSpec, SearchSpec
+from paretofit.search.contracts.trial import Stop, Trial
 from paretofit.search.data.store import Dataset
 from paretofit.search.evaluation import reevaluate
 from paretofit.search.methods.spatial_sampling import masks
+from paretofit.search.methods.spatial_sampling.params import SpatialSamplingParams
 from paretofit.search.methods.spatial_sampling.run import run
 from paretofit.search.methods.spatial_sampling.step import target, temperature
-from paretofit.search.reporter import Point, Stop, Trial
-from paretofit.search.spec import ResolvedSpec, SearchSpec
 from tests.search.recorder import Recorder
 
 METHOD: dict[str, Any] = {
@@ -45,7 +47,7 @@ def resolved(stripes: Path, constraints: tuple[Any, ...] = (), **changes: Any) -
 def trial(spec: ResolvedSpec, dataset: Path, folder: Path, config: dict[str, Any], **changes: Any) -> Trial:
     work = folder / "work"
     work.mkdir(parents=True)
-    params = {"config": config, "epochs": spec.method.epochs}
+    params = {"config": config, "epochs": spec.params(SpatialSamplingParams).epochs}
     return replace(Trial(number=1, spec=spec, params=params, dataset=dataset, work=work, seed=3), **changes)
 
 
@@ -151,7 +153,7 @@ def test_other_draws(stripes: Path, tmp_path: Path, draw: str) -> None:
 
 
 def test_a_constraint_is_met_by_a_fixed_budget(stripes: Path, tmp_path: Path) -> None:
-    bound = resolved(stripes).method.cost(resolved(stripes).dataset, 0.3)["macs"]
+    bound = resolved(stripes).params(SpatialSamplingParams).cost(resolved(stripes).dataset, 0.3)["macs"]
     spec = resolved(stripes, ({"metric": "macs", "value": bound},))
     recorder = Recorder(tmp_path)
     run(trial(spec, stripes, tmp_path, {"density": 0.3}), recorder)

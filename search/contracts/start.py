@@ -1,0 +1,218 @@
+"""The trained weights that a search starts from: how they are named, and what is recorded of them. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from paretofit.models.architecture import Architecture
+from paretofit.models.families import registry
+from paretofit.models.pretrained.record import WeightsRecord, licence_of_point
+from paretofit.models.trace import Layer
+from paretofit.search.contracts.base import Contract
+
+
+class Start(Contract):
+    """Where the trained weights come from: exactly one of the fields."""
+
+    weights: str | None = Field(
+        default=None, min_length=1, max_length=200, description="Id or name of trained weights (`GET /v1/weights`)."
+    )
+    point: str | None = Field(
+        default=None, min_length=1, max_length=200, description="Id of a point with weights, of any search of yours."
+    )
+    file: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        description="Without a service: path of a weights file (`python -m paretofit.search weights`) or of a point's "
+        "checkpoint.",
+    )
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of weights, point and file, not {' and '.join(given) or 'none'}")
+        return self
+
+    @property
+    def reference(self) -> str:
+        """The id, name or path."""
+        return str(self.weights or self.point or self.file)
+
+
+class StartRecord(Contract):
+    """What a search knows of the weights it starts from. `architecture` is the network that they belong to."""
+
+    kind: Literal["weights", "point"]
+    family: str
+    width: float | None = Field(
+        default=None, description="Multiplier of the family's channels, of published weights; None: of a point."
+    )
+    slimmable: bool = Field(default=False, description="Whether its channels are multiples of 8.")
+    keep_last_channels: bool = Field(default=False, description="Whether its last channels are those of width 1.")
+    groups: int | None = Field(default=None, description="Groups of convolutions, where a family has a choice.")
+    architecture: dict[str, Any] = Field(description="Architecture JSON (`paretofit.models.architecture`).")
+    classes: tuple[str, ...] | None = Field(default=None, description="Class names of its classifier, if known.")
+    mean: tuple[float, ...] = Field(description="Per channel, of values in [0, 1].")
+    std: tuple[float, ...] = Field(description="Per channel, of values in [0, 1].")
+    source: str
+    sha256: str
+    licence: str
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any], sha256: str) -> Self:
+        """From the record in the header of a weights file or of a point's checkpoint, whose digest is `sha256`. Raises
+        ValueError for a record that is neither."""
+        if record.get("kind") == "weights":
+            weights = WeightsRecord.model_validate(record)
+            return cls(
+                kind="weights",
+                family=weights.family,
+                width=weights.width,
+                slimmable=weights.slimmable,
+                keep_last_channels=weights.keep_last_channels,
+                groups=weights.groups,
+                architecture=weights.architecture().to_json(),
+                classes=weights.class_names,
+                mean=weights.mean,
+                std=weights.std,
+                source=weights.source,
+                sha256=sha256,
+                licence=weights.licence,
+            )
+        try:
+            architecture = Architecture.from_json(record.get("architecture", {}))
+            preprocessing = record["preprocessing"]
+            return cls(
+                kind="point",
+                family=architecture.family,
+                architecture=architecture.to_json(),
+                classes=record["classes"],
+                mean=preprocessing["mean"],
+                std=preprocessing["std"],
+                source=f"point {record['key']}",
+                sha256=sha256,
+                licence=licence_of_point(record),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"its record is neither that of trained weights nor that of a point: {error}") from error
+
+    @property
+    def network(self) -> Architecture:
+        """The network that the weights belong to."""
+        return Architecture.from_json(self.architecture)
+
+    def normalization(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation for images of so many channels. Grey images of a network that was trained on
+        colors get the averages, as its first convolution is summed over the colors."""
+        if channels == len(self.mean):
+            return self.mean, self.std
+        return (sum(self.mean) / len(self.mean),) * channels, (sum(self.std) / len(self.std),) * channels
+
+    @property
+    def nominal(self) -> int | None:
+        """The nominal size that networks which start from it must have; None: any."""
+        return self.network.nominal if self.width is None else None
+
+    def full(self, channels: int, classes: int, nominal: int) -> Architecture:
+        """The network that holds all of its channels, for images of so many channels and so many classes. Raises
+        ValueError if it has none at this nominal size."""
+        if self.width is not None:
+            return registry.architecture(
+                self.family,
+                slimmable=self.slimmable,
+                base_width=self.width,
+                keep_last_channels=self.keep_last_channels,
+                groups=self.groups,
+                nominal=nominal,
+                classes=classes,
+                channels=channels,
+            )
+        own = self.network
+        if nominal != own.nominal:
+            raise ValueError(self._other_nominal(nominal))
+        first, *middle, last = own.blocks
+        ends = replace(first, in_channels=channels), replace(last, out_channels=classes)  # type: ignore[type-var]
+        return replace(own, channels=channels, classes=classes, blocks=(ends[0], *middle, ends[1]))
+
+    def _other_nominal(self, nominal: int) -> str:
+        return f"nominal: {nominal} differs from that of the start's network: use {self.nominal}, or leave it out"
+
+    def fits(self, target: Architecture) -> bool:
+        """Whether `check` accepts it."""
+        try:
+            self.check(target)
+        except ValueError:
+            return False
+        return True
+
+    def largest_width(self, network: Callable[[float], Architecture]) -> float:
+        """The largest multiplier, in hundredths, whose `network` its own contains; channels grow with it. Raises
+        ValueError if there is none."""
+
+        def fits(hundredths: int) -> bool:
+            return self.fits(network(hundredths / 100))
+
+        low, high = 10, 401
+        if not fits(low):
+            raise ValueError(
+                f"start: no {self.family} of any width can be cut out of its network: start from another point"
+            )
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if fits(middle) else (low, middle)
+        return low / 100
+
+    def provenance(self) -> dict[str, Any]:
+        """What every point records of it."""
+        return self.model_dump(mode="json", exclude={"architecture", "classes", "mean", "std"})
+
+    def check(self, target: Architecture) -> None:
+        """Raises ValueError unless `target` can take these weights: the same layers with as many channels or fewer. The
+        image's channels, the classes and, of published weights, the stem (which depends on the nominal size) may
+        differ."""
+        own = self.network
+        if own.family != target.family:
+            raise ValueError(f"start: it holds a {own.family}, and the network is a {target.family}")
+        if self.nominal not in (None, target.nominal):
+            raise ValueError(self._other_nominal(target.nominal))
+        wide, narrow = _body(own), _body(target)
+        if [_kind(layer) for layer in wide] != [_kind(layer) for layer in narrow]:
+            raise ValueError(
+                f"start: its {own.family} has other layers than the network to train: its depth or groups differ"
+            )
+        for ours, theirs in zip(wide, narrow, strict=True):
+            if _group(ours) != _group(theirs):
+                raise ValueError(
+                    f"start: the groups of {theirs.name} are not those of the start: of grouped convolutions only "
+                    "whole groups can be left out, so choose its own width and groups"
+                )
+            if theirs.output.channels > ours.output.channels:
+                raise ValueError(
+                    f"start: the network to train has {theirs.output.channels} channels in {theirs.name}, and the "
+                    f"start has {ours.output.channels}: choose a smaller width, at most that of the start"
+                    + (f" ({self.width:g})" if self.width is not None else "")
+                )
+
+
+def _body(architecture: Architecture) -> list[Layer]:
+    """The layers with weights, but for the stem's convolution and the classifier."""
+    layers = architecture.layers((architecture.nominal, architecture.nominal))
+    return [layer for layer in layers if layer.op == "conv"][1:]
+
+
+def _group(layer: Layer) -> tuple[int, int] | None:
+    """Input and output channels of each group; None: there is one group."""
+    if layer.groups == 1:
+        return None
+    return layer.input.channels // layer.groups, layer.output.channels // layer.groups
+
+
+def _kind(layer: Layer) -> tuple[int, bool, bool]:
+    depthwise = layer.groups == layer.input.channels > 1
+    return layer.kernel, layer.groups > 1, depthwise

@@ -1,0 +1,168 @@
+"""Processes that train one network together, each on its own part of every batch.
+
+They draw the same sub-networks, sum their gradients once per step, and so stay equal; batch normalisation sees the
+rank's own images. Rank 0 alone reports and writes. torchrun starts them (RANK, LOCAL_RANK, WORLD_SIZE,
+MASTER_*): rank 0 runs the search and hands each trial to the others before it runs it itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from paretofit.search.contracts.failures import code_of
+from paretofit.search.contracts.latency import Measured
+from paretofit.search.contracts.point import Point
+from paretofit.search.contracts.trial import Reporter, Stop, Trial
+
+_BUCKET_BYTES: Final = 25 * 1024**2
+_STOPS: Final = tuple(Stop)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """This process among `count`. Alone, nothing is sent."""
+
+    rank: int = 0
+    count: int = 1
+
+    @torch.no_grad()
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        """Put the sums over all ranks into the tensors, which are of one dtype, in their order the same on each."""
+        if self.count == 1:
+            return
+        sent = []
+        for bucket in _buckets(tensors):
+            flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+            sent.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
+        for bucket, flat, work in sent:
+            if work is not None:
+                work.wait()
+            sums = torch.split(flat, [tensor.numel() for tensor in bucket])
+            torch._foreach_copy_(bucket, [part.view(tensor.shape) for part, tensor in zip(sums, bucket, strict=True)])
+
+    @torch.no_grad()
+    def align(self, tensors: Sequence[Tensor]) -> None:
+        """Put what rank 0 has into the tensors: generators of different devices draw different ones."""
+        if self.count > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
+
+    def agree(self, stop: Stop) -> Stop:
+        """What rank 0 was asked. The host waits for the other ranks, but for no device."""
+        if self.count == 1:
+            return stop
+        code = torch.tensor(_STOPS.index(stop))
+        dist.broadcast(code, src=0)
+        return _STOPS[int(code)]
+
+
+def current() -> Ranks:
+    """Those of this process's default group, or it alone."""
+    if not dist.is_available() or not dist.is_initialized():
+        return Ranks()
+    return Ranks(dist.get_rank(), dist.get_world_size())
+
+
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """In order, each of `_BUCKET_BYTES` or one tensor more: sent while the next is made."""
+    bucket: list[Tensor] = []
+    for tensor in tensors:
+        bucket.append(tensor)
+        if sum(each.nbytes for each in bucket) >= _BUCKET_BYTES:
+            yield bucket
+            bucket = []
+    if bucket:
+        yield bucket
+
+
+Run = Callable[[Trial, Reporter], dict[str, Any]]
+
+_PATIENCE: Final = timedelta(days=30)
+"""Of ranks that wait while rank 0 prepares data or measures networks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """A `Reporter` for every rank but 0."""
+
+    def metric(self, name: str, step: int, value: float) -> None:
+        """Rank 0 reports it."""
+
+    def point(self, point: Point) -> None:
+        """Rank 0 reports it."""
+
+    def artifact(self, name: str, path: Path) -> None:
+        """Rank 0 reports it."""
+
+    def latency(self, measured: Measured) -> None:
+        """Rank 0 reports it."""
+
+    def checkpoint(self, path: Path, step: int) -> None:
+        """Rank 0 reports it."""
+
+    def should_stop(self) -> Stop:
+        """What rank 0 is asked comes with the step (`Ranks.agree`)."""
+        return Stop.NO
+
+
+@contextmanager
+def joined(device: str) -> Iterator[tuple[Ranks, str]]:
+    """Be a rank within the context: which, and its device. `cuda` is the one of the rank's own number on this
+    machine."""
+    backend = "gloo"
+    if device.startswith("cuda"):
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+        # What the hosts agree on goes beside the devices, so that they need not wait for them.
+        backend = "cpu:gloo,cuda:nccl"
+    dist.init_process_group(backend, timeout=_PATIENCE)
+    try:
+        yield current(), device
+    finally:
+        dist.destroy_process_group()
+
+
+def lead(run: Run, trial: Trial, reporter: Reporter) -> dict[str, Any]:
+    """On rank 0: run a trial with the others."""
+    dist.broadcast_object_list([trial], src=0)
+    return run(trial, reporter)
+
+
+def dismiss() -> None:
+    """On rank 0, after the last trial: end the others."""
+    dist.broadcast_object_list([None], src=0)
+
+
+def follow(run: Run, device: str) -> None:
+    """On every other rank: run the trials of rank 0 until it dismisses them.
+
+    An error with a failure code (`contracts.failures`) ends its trial only: every rank has to raise it at the
+    same step, as rank 0 goes on with the next trial.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # They reach all ranks; rank 0 decides what becomes of them.
+        signal.signal(number, signal.SIG_IGN)
+    while True:
+        received: list[Trial | None] = [None]
+        dist.broadcast_object_list(received, src=0)
+        [trial] = received
+        if trial is None:
+            return
+        work = trial.work / f"rank-{current().rank}"
+        work.mkdir()
+        try:
+            run(replace(trial, work=work, device=device), Silent())
+        except Exception as error:
+            if code_of(error) is None:
+                raise
