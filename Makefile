@@ -20,7 +20,7 @@ demo: $(INSTALLED) ## Search on real images through the whole service: a front, 
 	@$(BIN)/paretofit demo $(ARGS)
 
 test: $(INSTALLED) ## Run the tests against real PostgreSQL, Redis, API and workers
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n 3 $(ARGS)
 
 integration: $(INSTALLED) ## Run the longer ways: documentation, browser, every method, every export, faults
 	@$(BIN)/pytest -m 'integration and not slow' $(ARGS)

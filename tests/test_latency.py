@@ -127,7 +127,7 @@ def test_points_keep_within_the_bound_when_they_are_measured_again(
         folder.mkdir()
         again = prepare(Architecture.from_json(record["architecture"]), point.input_size, 1, DEVICES[DEVICE], folder)
         # Other tests use this machine meanwhile: one quiet moment is enough.
-        assert any(timed([again])[0].median_ms <= 1.1 * most for _ in range(60))
+        assert any(timed([again])[0].median_ms <= 1.1 * most for _ in range(300))
 
 
 @pytest.mark.slow

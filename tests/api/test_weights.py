@@ -291,7 +291,7 @@ def test_bytes_of_weights_count(keyed: Locked) -> None:
 
 
 def test_requests_are_written_to_the_audit_log(keyed: Locked) -> None:
-    key = keyed.issue("read", "write", "manage", tenant="audited")
+    key = keyed.issue("read", "write", "manage", tenant="audited-weights")
     weights_id = keyed.send("POST", "/v1/weights", key, json={"name": "w", "source": {"kind": "upload"}}).json()["id"]
     assert keyed.send("DELETE", f"/v1/weights/{weights_id}", key).status_code == 204
     entries = keyed.send("GET", "/v1/audit", key).json()["data"]

@@ -140,7 +140,7 @@ def test_break_even_of_grey_images(form: Form) -> None:
 @pytest.mark.parametrize("product", [False, True])
 @pytest.mark.parametrize("draw", ["budget", "stochastic", "gated"])
 @pytest.mark.parametrize("name", BACKBONES)
-@pytest.mark.parametrize("form", ["positions", "tiles"])
+@pytest.mark.parametrize("form", ["positions", pytest.param("tiles", marks=pytest.mark.integration)])
 @torch.inference_mode()
 def test_a_block_beyond_its_break_even_is_computed_everywhere(form: Form, name: str, draw: Draw, product: bool) -> None:
     found = network(name, fill="zero", draw=draw, density=0.5, grid=0)

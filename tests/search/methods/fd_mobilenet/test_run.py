@@ -87,6 +87,7 @@ def test_a_searched_recipe_is_what_is_trained_with(stripes: Path, tmp_path: Path
     assert max(value for (name, _), value in recorder.metrics.items() if name == "learning_rate") <= 0.3
 
 
+@pytest.mark.integration
 def test_a_search_prunes_and_goes_on(stripes: Path, tmp_path: Path) -> None:
     """With no error to spare every training ends that is behind at all: the dearer networks' among them."""
     method = {"trials": 8, "parallel_trials": 1, "epochs": 3, "pruning": {"fractions": [0.5], "errors": 0}}
