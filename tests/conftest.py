@@ -1,7 +1,7 @@
 """Real servers for the tests: one PostgreSQL and one Redis per session, a database of its own for every test.
 
-Under xdist the controller starts the servers and tells its workers where they are; a single process starts them when
-the first test asks. At the end nothing that the session started may still run.
+The first test that asks for them starts them, for all processes of the session: tests that need none start none. At the
+end nothing that the session started may still run.
 """
 
 from __future__ import annotations
@@ -10,11 +10,9 @@ import os
 import secrets
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,13 +27,11 @@ from sqlalchemy import Engine
 from paretofit.db import migrate
 from paretofit.db.engine import connect
 from paretofit.launch.devices import cuda_devices
-from paretofit.launch.postgres import EmbeddedPostgres
-from paretofit.launch.redis import EmbeddedRedis
 from tests.launch.service import Service
+from tests.servers import Servers
 
 # Every process that descends from this session inherits it, whoever its parent is by then.
 MARK = "PARETOFIT_TEST_SESSION"
-REDIS_DATABASES = 256
 TEMPLATE = "template_migrated"
 
 for name in [name for name in os.environ if name.startswith("PARETOFIT_") and name != MARK]:
@@ -47,49 +43,24 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-@dataclass
-class Servers:
-    """The servers of a session: started at the first question, stopped by whoever started them."""
-
-    postgres_url: str = ""
-    redis_url: str = ""
-    _folder: Path | None = None
-    _running: list[EmbeddedPostgres | EmbeddedRedis] = field(default_factory=list)
-
-    def start(self) -> None:
-        if self.postgres_url:
-            return
-        self._folder = Path(tempfile.mkdtemp(prefix="paretofit-tests-"))
-        self._folder.chmod(0o711)
-        postgres = EmbeddedPostgres(self._folder / "postgres", sync=False)
-        redis = EmbeddedRedis(self._folder / "redis", databases=REDIS_DATABASES)
-        self._running = [redis, postgres]
-        self.postgres_url, self.redis_url = postgres.start(), redis.start()
-
-    def stop(self) -> None:
-        for server in self._running:
-            server.stop()
-        if self._folder is not None:
-            shutil.rmtree(self._folder)
-
-
 LEFT = pytest.StashKey[list[str]]()
 SERVERS = pytest.StashKey[Servers]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[SERVERS] = Servers(**getattr(config, "workerinput", {}).get("servers", {}))
-    if not hasattr(config, "workerinput"):
+    if hasattr(config, "workerinput"):
+        folder, owner = config.workerinput["servers"]
+        config.stash[SERVERS] = Servers(Path(folder), owner)
+    else:
         os.environ[MARK] = secrets.token_hex(8)
+        config.stash[SERVERS] = Servers.new()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Called by xdist's controller for each worker that it is about to start."""
     servers = node.config.stash[SERVERS]
-    if not node.config.option.collectonly:
-        servers.start()
-    node.workerinput["servers"] = {"postgres_url": servers.postgres_url, "redis_url": servers.redis_url}
+    node.workerinput["servers"] = (str(servers.folder), servers.owner)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

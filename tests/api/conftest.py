@@ -11,7 +11,8 @@ from sqlalchemy import Engine
 from paretofit.db.engine import connect
 from tests.api.keys import Locked, locked
 from tests.api.process import Api, running
-from tests.conftest import Servers, _database, _sqlalchemy
+from tests.conftest import _database, _sqlalchemy
+from tests.servers import Servers
 
 MAX_UPLOAD_BYTES = 300_000
 MAX_EVENT_STREAMS = 8

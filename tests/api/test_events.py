@@ -21,7 +21,7 @@ from tests.api.conftest import MAX_EVENT_STREAMS
 from tests.api.keys import Locked
 from tests.api.process import Api
 from tests.api.test_problems import pointers, problem
-from tests.conftest import Servers
+from tests.servers import Servers
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from psycopg import sql
 from sqlalchemy import make_url
 
 from paretofit.db.engine import connect
-from tests.conftest import Servers
+from tests.servers import Servers
 from tests.workers.fleet import Fleet
 
 FIRST_REDIS_DATABASE = 100
