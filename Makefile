@@ -12,7 +12,7 @@ FASHION_MNIST := /usr/share/datasets/fashion-mnist
 .PHONY: help env demo test integration slow check docs up bench chaos fuzz sbom
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 env: $(INSTALLED) ## Make the environment in .venv (the other targets do it when they need it)
 
@@ -53,7 +53,7 @@ chaos: $(INSTALLED) ## Kill, stop and restart parts under load for SECONDS=600 f
 	@$(BIN)/python -m tests.chaos --seconds "$(or $(SECONDS),600)" --seed "$(or $(SEED),1)" $(ARGS)
 
 fuzz: $(INSTALLED) ## Look FUZZ=20 times as long as the tests for input that surprises the service
-	@FUZZ="$(or $(FUZZ),20)" $(BIN)/pytest -n0 -o timeout=0 tests/test_parsers.py tests/api/test_openapi.py $(ARGS)
+	@FUZZ="$(or $(FUZZ),20)" $(BIN)/pytest -n0 -m 'not slow' -o timeout=0 tests/test_parsers.py tests/api/test_openapi.py $(ARGS)
 
 sbom: $(INSTALLED) ## Write sbom.json: what is installed, in CycloneDX
 	@$(BIN)/python .ci/sbom.py sbom.json

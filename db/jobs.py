@@ -29,6 +29,10 @@ RETRY_DELAYS: Final = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
 """Seconds before each further delivery attempt, three days in all: the schedule that Standard Webhooks recommends."""
 
 
+_LONGEST: Final = 86_400.0
+"""Seconds before a further attempt, where delays double."""
+
+
 class StaleLeaseError(RuntimeError):
     """The lease was lost: stop the work and write nothing."""
 
@@ -208,11 +212,11 @@ def crash(
         return None
     crashes = getattr(row, kind.attempts) + 1
     values = {**kind.on_crash, kind.attempts: crashes, **values}
-    delays = kind.retry_delays or tuple(back_off * 2**crash for crash in range(max_crashes - 1))
-    if crashes > len(delays):
+    if crashes >= (len(kind.retry_delays) + 1 if kind.retry_delays else max_crashes):
         fail(session, job, error, *guards, **values)
         return kind.failed
-    _requeue(session, job, *guards, run_after=seconds_from_now(delays[crashes - 1]), error=error, **values)
+    delay = kind.retry_delays[crashes - 1] if kind.retry_delays else min(back_off * 2 ** min(crashes - 1, 32), _LONGEST)
+    _requeue(session, job, *guards, run_after=seconds_from_now(delay), error=error, **values)
     return kind.queued
 
 

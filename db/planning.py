@@ -28,7 +28,7 @@ from paretofit.db.outbox import request_advance
 from paretofit.db.tables import PointRow, SearchRow, TrialRow
 from paretofit.db.transitions import lock_search, move_search
 from paretofit.search.contracts.failures import keeps_failing
-from paretofit.search.contracts.plan import Plan, TrialRecord
+from paretofit.search.contracts.plan import ACTIVE, Plan, TrialRecord
 from paretofit.search.contracts.spec import RESERVE, Limits, ResolvedSpec
 from paretofit.search.trials import plan as next_trials
 
@@ -40,7 +40,6 @@ class PlanError(RuntimeError):
         super().__init__(f"the plan of method {method!r} failed: {type(error).__name__}: {error}")
 
 
-_ACTIVE: Final = frozenset({"queued", "running"})
 _LOCK_SECONDS: Final = 600.0
 
 
@@ -108,7 +107,7 @@ def commit(session: Session, request: PlanRequest, plan: Plan) -> None:
     if len(history) != len(request.history) or search.limits != request.limits:
         request_advance(session, search.id)
         return
-    active = sum(record.state in _ACTIVE for record in history)
+    active = sum(record.state in ACTIVE for record in history)
     stop_reason, planned = _queue(session, search, history, plan, active)
     if _ended(history) != _ended(request.history):
         # The plan knew nothing of the trials that ended meanwhile.
@@ -175,7 +174,7 @@ def _plannable(session: Session, search_id: str) -> tuple[SearchRow, list[TrialR
         if not keeps_failing(record.state for record in history):
             return search, history
     _settle_advance(session, search_id)
-    if not any(record.state in _ACTIVE for record in history):
+    if not any(record.state in ACTIVE for record in history):
         _close(session, search, history, stop_reason)
     return None
 
@@ -190,7 +189,7 @@ def _settle_advance(session: Session, search_id: str) -> None:
 
 
 def _ended(history: Sequence[TrialRecord]) -> list[tuple[int, str]]:
-    return [(record.number, record.state) for record in history if record.state not in _ACTIVE]
+    return [(record.number, record.state) for record in history if record.state not in ACTIVE]
 
 
 def _queue(

@@ -125,7 +125,7 @@ def claim(session: Session, delivery_id: str, *, seconds: float) -> DeliveryJob 
         return None
     if not webhook.enabled:
         error = {"code": "disabled", "detail": "its webhook is switched off"}
-        jobs.move(session, DELIVERIES, delivery_id, "failed", error=error)
+        jobs.move(session, DELIVERIES, delivery_id, "failed", DELIVERIES.waiting, error=error)
         return None
     row = jobs.claim(session, DELIVERIES, delivery_id, seconds=seconds)
     if row is None:

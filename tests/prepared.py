@@ -34,7 +34,7 @@ for line in sys.stdin:
             sys.stderr.flush()
             os._exit(status)
     _, ended = os.waitpid(child, 0)
-    print(os.waitstatus_to_exitcode(ended), flush=True)
+    print(call["number"], os.waitstatus_to_exitcode(ended), flush=True)
 """
 
 
@@ -43,16 +43,22 @@ class Prepared:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
+        self._calls = 0
 
     def run(self, arguments: Sequence[str], cwd: Path) -> subprocess.CompletedProcess[str]:
         """Run it to its end."""
         files = {name: cwd / f".{name}" for name in ("stdout", "stderr")}
-        call = {"arguments": list(arguments), "cwd": str(cwd), **{name: str(path) for name, path in files.items()}}
+        self._calls += 1
+        places = {name: str(path) for name, path in files.items()}
+        call = {"number": self._calls, "arguments": list(arguments), "cwd": str(cwd), **places}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(call) + "\n")
         self._process.stdin.flush()
-        status = int(self._process.stdout.readline())
+        number = status = 0
+        while number != self._calls:
+            # That of an earlier call, whose test was ended by its time limit, may come first.
+            number, status = map(int, self._process.stdout.readline().split())
         stdout, stderr = (path.read_text() for path in files.values())
         for path in files.values():
             path.unlink()

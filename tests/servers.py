@@ -54,33 +54,48 @@ class Servers:
         with (self.folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not self._described.exists():
-                self._launch()
+                self._await(self._process() or self._launch())
         found = json.loads(self._described.read_text())
         self.postgres_url, self.redis_url = found["postgres_url"], found["redis_url"]
 
     def stop(self) -> None:
         """End what any process of the session started, and remove the folder."""
-        if self._described.exists():
-            process = psutil.Process(json.loads(self._described.read_text())["pid"])
-            process.terminate()
-            process.wait(_PATIENCE)
-        shutil.rmtree(self.folder)
+        try:
+            if (process := self._process()) is not None:
+                process.terminate()
+                process.wait(_PATIENCE)
+        finally:
+            shutil.rmtree(self.folder)
 
     @property
     def _described(self) -> Path:
         return self.folder / "servers.json"
 
-    def _launch(self) -> None:
+    @property
+    def _log(self) -> Path:
+        return self.folder / "servers.log"
+
+    def _process(self) -> psutil.Process | None:
+        """The one that serves, or is about to; None if none was started, or it is gone."""
+        try:
+            return psutil.Process(int((self.folder / "pid").read_text()))
+        except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
+            return None
+
+    def _launch(self) -> psutil.Process:
         command = [sys.executable, "-m", "tests.servers", str(self.folder), str(self.owner)]
-        log = self.folder / "servers.log"
-        with log.open("w") as output:
+        with self._log.open("w") as output:
             process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, start_new_session=True)
+        (self.folder / "pid").write_text(str(process.pid))
         # Whoever started it may end before it does.
         threading.Thread(target=process.wait, daemon=True).start()
+        return psutil.Process(process.pid)
+
+    def _await(self, process: psutil.Process) -> None:
         deadline = time.monotonic() + _PATIENCE
         while not self._described.exists():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
+            assert process.is_running(), self._log.read_text()
+            assert time.monotonic() < deadline, self._log.read_text()
             time.sleep(0.02)
 
 
@@ -93,7 +108,7 @@ def main(folder: Path, owner: int) -> None:
         EmbeddedPostgres(folder / "postgres", sync=False) as postgres,
         EmbeddedRedis(folder / "redis", databases=REDIS_DATABASES) as redis,
     ):
-        found = {"postgres_url": postgres.url, "redis_url": redis.url, "pid": os.getpid()}
+        found = {"postgres_url": postgres.url, "redis_url": redis.url}
         part = folder / "servers.json.part"
         part.write_text(json.dumps(found))
         part.rename(folder / "servers.json")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -134,9 +135,9 @@ def joined(device: str) -> Iterator[tuple[Ranks, str]]:
 
 
 def lead(run: Run, trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """On rank 0: run a trial with the others."""
+    """On rank 0: run a trial with the others, and wait for them: their files are in its folder."""
     dist.broadcast_object_list([trial], src=0)
-    return run(trial, reporter)
+    return _together(partial(run, trial, reporter))
 
 
 def dismiss() -> None:
@@ -162,7 +163,20 @@ def follow(run: Run, device: str) -> None:
         work = trial.work / f"rank-{current().rank}"
         work.mkdir()
         try:
-            run(replace(trial, work=work, device=device), Silent())
+            _together(partial(run, replace(trial, work=work, device=device), Silent()))
         except Exception as error:
             if code_of(error) is None:
                 raise
+
+
+def _together(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Run, then wait until every rank has; one that raises an error without a code ends them all, so nobody is waited
+    for."""
+    try:
+        outputs = run()
+    except Exception as error:
+        if code_of(error) is not None:
+            dist.all_reduce(torch.zeros(1))
+        raise
+    dist.all_reduce(torch.zeros(1))
+    return outputs

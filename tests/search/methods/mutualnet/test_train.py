@@ -114,7 +114,7 @@ def test_another_trainings_checkpoint_is_refused(spec: ResolvedSpec, stripes: Pa
             },
             id="every_option",
             # Half precision takes minutes without a GPU.
-            marks=pytest.mark.integration,
+            marks=pytest.mark.slow,
         ),
     ],
 )
