@@ -63,17 +63,6 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["servers"] = (str(servers.folder), servers.owner)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What may take longest starts first, so that no process is left with it alone at the end."""
-
-    def patience(item: pytest.Item) -> float:
-        marker = item.get_closest_marker("timeout")
-        return float(marker.args[0]) if marker is not None else 0.0
-
-    items.sort(key=patience, reverse=True)
-
-
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") is not None and _no_gpu():
         pytest.skip("torch sees no CUDA device here")
