@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
@@ -14,50 +14,25 @@ from starlette.requests import ClientDisconnect, Request
 from paretofit.api import problems, quotas
 from paretofit.api.services import Services
 from paretofit.api.uploads import Part
-from paretofit.db import publication
+from paretofit.db import publication, uploads
 from paretofit.db.engine import transaction
+from paretofit.db.jobs import JobKind
+from paretofit.db.tables import DatasetRow, WeightsRow
 
 HEAD: Final = 16
 """Bytes of the beginning that `Receiver.check_head` is given; fewer if the whole content is shorter."""
 
 
-class Row(Protocol):
-    """A row that an upload belongs to."""
-
-    @property
-    def state(self) -> Any: ...
-
-    @property
-    def source(self) -> Any: ...
-
-    @property
-    def uploaded_bytes(self) -> Any: ...
-
-
-class Table(Protocol):
-    """The queries of a kind of resource that takes uploads: the modules `paretofit.db.datasets` and
-    `paretofit.db.weights`."""
-
-    def get(self, session: Session, tenant: str, resource_id: str, /) -> Row | None: ...
-
-    def start_upload(self, session: Session, tenant: str, resource_id: str, /) -> bool: ...
-
-    def keep_upload(self, session: Session, tenant: str, resource_id: str, uploaded_bytes: int, /) -> None: ...
-
-    def finish_upload(self, session: Session, tenant: str, resource_id: str, /, *, sha256: str, size: int) -> bool: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """Receives the content of one row of `table`. `kind` names the row in messages (`dataset`), `path` is where rows
-    are listed. `max_bytes` is a limit besides that of all uploads. `check_head` is given the first bytes before any is
-    written, and may raise a ProblemError: then nothing is kept."""
+    """Receives the content of one row. `path` is where rows of its kind are listed. `max_bytes` is a limit besides that
+    of all uploads. `check_head` is given the first bytes before any is written, and may raise a ProblemError: then
+    nothing is kept."""
 
     service: Services
-    table: Table
+    kind: JobKind[Any]
     tenant: str
     resource_id: str
-    kind: str
     path: str
     max_bytes: int | None = None
     check_head: Callable[[bytes], None] | None = None
@@ -89,10 +64,10 @@ class Receiver:
         with transaction(self.service.engine) as session:
             self._found(session)
 
-    def _found(self, session: Session) -> Row:
-        row = self.table.get(session, self.tenant, self.resource_id)
+    def _found(self, session: Session) -> DatasetRow | WeightsRow:
+        row = uploads.get(session, self.kind, self.tenant, self.resource_id)
         if row is None:
-            raise problems.NotFoundError(f"no {self.kind} {self.resource_id!r}; GET {self.path} lists yours")
+            raise problems.NotFoundError(f"no {self.kind.noun} {self.resource_id!r}; GET {self.path} lists yours")
         return row
 
     def _begin(self, part: Part) -> None:
@@ -105,7 +80,7 @@ class Receiver:
                     f"its source is {row.source['kind']!r}: POST {self.path} with source {{'kind': 'upload'}} to send "
                     "content"
                 )
-            if not self.table.start_upload(session, self.tenant, self.resource_id):
+            if not uploads.start(session, self.kind, self.tenant, self.resource_id):
                 raise problems.NotUploadableError(
                     f"its content is complete (state {row.state}): POST {self.path} again to send other content"
                 )
@@ -116,19 +91,19 @@ class Receiver:
         arrived = self.service.uploads.arrived(self.resource_id)
         try:
             with transaction(self.service.engine) as session:
-                row = self.table.get(session, self.tenant, self.resource_id)
+                row = uploads.get(session, self.kind, self.tenant, self.resource_id)
                 if row is not None and arrived > row.uploaded_bytes:
                     quotas.admit_bytes(session, self.tenant, self.service.settings, more=arrived - row.uploaded_bytes)
-                self.table.keep_upload(session, self.tenant, self.resource_id, arrived)
+                uploads.keep(session, self.kind, self.tenant, self.resource_id, arrived)
         except problems.QuotaExceededError:
             self.service.uploads.discard(self.resource_id)
             with transaction(self.service.engine) as session:
-                self.table.keep_upload(session, self.tenant, self.resource_id, 0)
+                uploads.keep(session, self.kind, self.tenant, self.resource_id, 0)
             raise
 
     def _finish(self) -> None:
         service = self.service
-        gone = problems.NotFoundError(f"{self.kind} {self.resource_id!r} was deleted meanwhile")
+        gone = problems.NotFoundError(f"{self.kind.noun} {self.resource_id!r} was deleted meanwhile")
         # Before it is in the blob store, which would have it for a day. (Of nothing, the row would be as before.)
         if service.uploads.arrived(self.resource_id):
             self._keep()
@@ -138,7 +113,9 @@ class Receiver:
             raise gone from error
         with transaction(service.engine) as session:
             publication.confirm(session, service.blobs, [blob.sha256])
-            if not self.table.finish_upload(session, self.tenant, self.resource_id, sha256=blob.sha256, size=blob.size):
+            if not uploads.finish(
+                session, self.kind, self.tenant, self.resource_id, sha256=blob.sha256, size=blob.size
+            ):
                 raise gone
         service.uploads.discard(self.resource_id)
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from sqlalchemy import Engine, select
 
-from paretofit.db import datasets, idempotency, publication, weights
+from paretofit.db import idempotency, publication, uploads
 from paretofit.db.blobs import BlobMissingError, BlobStore
 from paretofit.db.engine import transaction
 
@@ -87,9 +87,7 @@ def _uploads(engine: Engine, folder: Path, before: datetime) -> int:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if datetime.fromtimestamp(path.stat().st_mtime, UTC) < before:
                 with transaction(engine) as session:
-                    # The name is the id of one or of the other.
-                    datasets.abandon_upload(session, path.name)
-                    weights.abandon_upload(session, path.name)
+                    uploads.abandon(session, path.name)
                 path.unlink()
                 removed += 1
     return removed

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import exists, select
 from sqlalchemy.orm import Session, defer
 
 from paretofit.db import jobs, outbox
@@ -53,51 +53,6 @@ def page(session: Session, tenant: str, *, state: str | None, after: Keyset | No
     if state is not None:
         query = query.where(DatasetRow.state == state)
     return session.scalars(newest_first(query, DatasetRow.created_at, DatasetRow.id, after).limit(limit)).all()
-
-
-def start_upload(session: Session, tenant: str, dataset_id: str) -> bool:
-    """Enter `uploading`, or stay in it. False: the dataset's state does not allow it."""
-    row = get(session, tenant, dataset_id)
-    if row is None or row.state == "uploading":
-        return row is not None
-    return jobs.move(session, DATASETS, dataset_id, "uploading", DatasetRow.tenant_id == tenant) is not None
-
-
-def keep_upload(session: Session, tenant: str, dataset_id: str, uploaded_bytes: int) -> None:
-    """Remember how much of an archive has arrived; with nothing of it, the dataset is `pending` again."""
-    mine = (DatasetRow.tenant_id == tenant, DatasetRow.state == "uploading")
-    if uploaded_bytes == 0:
-        jobs.move(session, DATASETS, dataset_id, "pending", *mine, uploaded_bytes=0)
-        return
-    session.execute(
-        update(DatasetRow)
-        .where(DatasetRow.id == dataset_id, *mine)
-        .values(uploaded_bytes=uploaded_bytes, updated_at=func.clock_timestamp())
-        .execution_options(synchronize_session=False)
-    )
-
-
-def abandon_upload(session: Session, dataset_id: str) -> None:
-    """Nobody goes on with an upload, and what has arrived is removed: the dataset, if it still is one, is `pending`
-    again."""
-    jobs.move(session, DATASETS, dataset_id, "pending", DatasetRow.state == "uploading", uploaded_bytes=0)
-
-
-def finish_upload(session: Session, tenant: str, dataset_id: str, *, sha256: str, size: int) -> bool:
-    """Hand a complete archive (a blob) to ingestion. False: the dataset is gone, or past its upload."""
-    moved = jobs.move(
-        session,
-        DATASETS,
-        dataset_id,
-        "validating",
-        DatasetRow.tenant_id == tenant,
-        DatasetRow.state == "uploading",
-        uploaded_bytes=size,
-        source=DatasetRow.source.op("||")({"sha256": sha256, "size": size}),
-    )
-    if moved is not None:
-        outbox.enqueue(session, outbox.INGEST, dataset_id)
-    return moved is not None
 
 
 def delete(session: Session, tenant: str, dataset_id: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from paretofit.db import jobs, outbox
@@ -60,51 +60,6 @@ def page(session: Session, tenant: str, *, state: str | None, after: Keyset | No
     if state is not None:
         query = query.where(WeightsRow.state == state)
     return session.scalars(newest_first(query, WeightsRow.created_at, WeightsRow.id, after).limit(limit)).all()
-
-
-def start_upload(session: Session, tenant: str, weights_id: str) -> bool:
-    """Enter `uploading`, or stay in it. False: the state of the weights does not allow it."""
-    row = get(session, tenant, weights_id)
-    if row is None or row.state == "uploading":
-        return row is not None
-    return jobs.move(session, WEIGHTS, weights_id, "uploading", WeightsRow.tenant_id == tenant) is not None
-
-
-def keep_upload(session: Session, tenant: str, weights_id: str, uploaded_bytes: int) -> None:
-    """Record how much of a file has arrived; if none of it, the weights are `pending` again."""
-    mine = (WeightsRow.tenant_id == tenant, WeightsRow.state == "uploading")
-    if uploaded_bytes == 0:
-        jobs.move(session, WEIGHTS, weights_id, "pending", *mine, uploaded_bytes=0)
-        return
-    session.execute(
-        update(WeightsRow)
-        .where(WeightsRow.id == weights_id, *mine)
-        .values(uploaded_bytes=uploaded_bytes, updated_at=func.clock_timestamp())
-        .execution_options(synchronize_session=False)
-    )
-
-
-def abandon_upload(session: Session, weights_id: str) -> None:
-    """An upload was given up and what has arrived of it is removed: the weights, if they still exist, are `pending`
-    again."""
-    jobs.move(session, WEIGHTS, weights_id, "pending", WeightsRow.state == "uploading", uploaded_bytes=0)
-
-
-def finish_upload(session: Session, tenant: str, weights_id: str, *, sha256: str, size: int) -> bool:
-    """Hand a complete file (a blob) to conversion. False: the weights were deleted, or are past their upload."""
-    moved = jobs.move(
-        session,
-        WEIGHTS,
-        weights_id,
-        "converting",
-        WeightsRow.tenant_id == tenant,
-        WeightsRow.state == "uploading",
-        uploaded_bytes=size,
-        source=WeightsRow.source.op("||")({"sha256": sha256, "size": size}),
-    )
-    if moved is not None:
-        outbox.enqueue(session, outbox.CONVERT, weights_id)
-    return moved is not None
 
 
 def delete(session: Session, tenant: str, weights_id: str) -> bool:

@@ -20,6 +20,7 @@ from paretofit.api.services import Db, Service, Services
 from paretofit.db import datasets
 from paretofit.db.engine import transaction
 from paretofit.db.idempotency import Answer
+from paretofit.db.jobs import DATASETS
 from paretofit.db.tables import DatasetRow
 from paretofit.search.contracts.dataset import DatasetSpec
 
@@ -103,7 +104,7 @@ async def upload(
     ] = None,
 ) -> Dataset:
     """Send the archive (zip or tar) as the body, in whole or from where a former request was cut off."""
-    receiver = Receiver(service, datasets, tenant, dataset_id, kind="dataset", path="/v1/datasets")
+    receiver = Receiver(service, DATASETS, tenant, dataset_id, path="/v1/datasets")
     await receiver.receive(request, content_range)
     return await run_in_threadpool(_current, service, tenant, dataset_id)
 

@@ -22,6 +22,7 @@ from paretofit.core.settings import Settings
 from paretofit.db import weights
 from paretofit.db.engine import transaction
 from paretofit.db.idempotency import Answer
+from paretofit.db.jobs import WEIGHTS
 from paretofit.db.tables import WeightsRow
 from paretofit.models.pretrained.record import PretrainedError
 from paretofit.models.pretrained.sources import SOURCES, check_commercial_use
@@ -135,10 +136,9 @@ async def upload(
     """Send the safetensors file as the body, whole or from where an earlier request was cut off: at most 1 GiB."""
     receiver = Receiver(
         service,
-        weights,
+        WEIGHTS,
         tenant,
         weights_id,
-        kind="weights",
         path="/v1/weights",
         max_bytes=MAX_FILE_BYTES,
         check_head=check_safetensors,

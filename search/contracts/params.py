@@ -101,7 +101,7 @@ class MethodParams(Contract):
 
     def candidates(self, dataset: DatasetProfile) -> list[Candidate]:
         """Every network this method may find on a dataset. Raises ValueError for parameters that fit no network."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has to say which networks it may find")
 
     def candidate(self, dataset: DatasetProfile, config: Config) -> Candidate:
         """The network of a configuration, with its cost. Unless a method says otherwise, one of `candidates`. Raises

@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from paretofit.db import jobs, tenants, weights
+from paretofit.db import jobs, tenants, uploads, weights
 from paretofit.db.blobs import Blob
 from paretofit.db.engine import transaction
-from paretofit.db.jobs import StaleLeaseError
+from paretofit.db.jobs import WEIGHTS, StaleLeaseError
 from paretofit.db.weights import ConversionJob
 from tests.db import rows
 from tests.db.rows import RECORD
@@ -65,11 +65,11 @@ def test_an_upload_is_claimed_when_it_is_complete(engine: Engine) -> None:
     with transaction(engine) as session:
         options = {"licence": "MIT", "mean": [0.5], "std": [0.25], "class_names": None}
         row = weights.insert(session, "default", name="w", source={"kind": "upload"}, options=options)
-        assert weights.start_upload(session, "default", row.id)
+        assert uploads.start(session, WEIGHTS, "default", row.id)
     assert take(engine, row.id) is None
     with transaction(engine) as session:
-        assert weights.finish_upload(session, "default", row.id, sha256="a" * 64, size=7)
-        assert not weights.finish_upload(session, "default", row.id, sha256="a" * 64, size=7)
+        assert uploads.finish(session, WEIGHTS, "default", row.id, sha256="a" * 64, size=7)
+        assert not uploads.finish(session, WEIGHTS, "default", row.id, sha256="a" * 64, size=7)
     assert rows.wake_ups(engine) == [("convert", row.id)]
     job = taken(engine, row.id)
     assert (job.file, job.uploaded, job.spec.mean, job.spec.licence) == ("a" * 64, 7, (0.5,), "MIT")

@@ -9,9 +9,10 @@ import psutil
 import pytest
 from sqlalchemy import text
 
-from paretofit.db import tenants, weights
+from paretofit.db import tenants, uploads, weights
 from paretofit.db.blobs import open_store
 from paretofit.db.engine import transaction
+from paretofit.db.jobs import WEIGHTS
 from paretofit.db.tables import WeightsRow
 from paretofit.db.tenants import Quota
 from paretofit.models import checkpoint
@@ -26,8 +27,8 @@ def upload(fleet: Fleet, path: Path, **options: object) -> str:
     blob = open_store((fleet.home / "blobs").as_uri()).put(path)
     with transaction(fleet.engine) as session:
         row = weights.insert(session, "default", name="mine", source={"kind": "upload"}, options=options)
-        assert weights.start_upload(session, "default", row.id)
-        assert weights.finish_upload(session, "default", row.id, sha256=blob.sha256, size=blob.size)
+        assert uploads.start(session, WEIGHTS, "default", row.id)
+        assert uploads.finish(session, WEIGHTS, "default", row.id, sha256=blob.sha256, size=blob.size)
     return row.id
 
 
@@ -113,8 +114,8 @@ def test_a_file_that_is_lost_is_given_up(station: Fleet, tmp_path: Path) -> None
     blob = open_store((station.home / "blobs").as_uri()).put(tmp_path / "file")
     with transaction(station.engine) as session:
         row = weights.insert(session, "default", name="mine", source={"kind": "upload"}, options={})
-        assert weights.start_upload(session, "default", row.id)
-        assert weights.finish_upload(session, "default", row.id, sha256="0" * 64, size=blob.size)
+        assert uploads.start(session, WEIGHTS, "default", row.id)
+        assert uploads.finish(session, WEIGHTS, "default", row.id, sha256="0" * 64, size=blob.size)
     lost = ended(station, row.id)
     assert (lost.state, lost.crash_count) == ("rejected", 3)
     assert lost.error is not None

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from paretofit.db import datasets
+from paretofit.db import datasets, uploads
 from paretofit.db.blobs import open_store
 from paretofit.db.engine import transaction
+from paretofit.db.jobs import DATASETS
 from paretofit.db.tables import DatasetRow
 from paretofit.search.data.store import Dataset
 from paretofit.workers import materialise
@@ -38,8 +39,8 @@ def upload(fleet: Fleet, path: Path) -> str:
     blob = open_store((fleet.home / "blobs").as_uri()).put(path)
     with transaction(fleet.engine) as session:
         row = datasets.insert(session, "default", name="uploaded", source={"kind": "upload"}, options={})
-        assert datasets.start_upload(session, "default", row.id)
-        assert datasets.finish_upload(session, "default", row.id, sha256=blob.sha256, size=blob.size)
+        assert uploads.start(session, DATASETS, "default", row.id)
+        assert uploads.finish(session, DATASETS, "default", row.id, sha256=blob.sha256, size=blob.size)
     return row.id
 
 
