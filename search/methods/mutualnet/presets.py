@@ -19,12 +19,15 @@ DEMO: Final[Recipe] = {
     "epochs": 3,
     "batch_size": 64,
     "learning_rate": 0.15,
+    "warmup_epochs": 0.3,
+    "clip_norm": 5.0,
     "random_widths": 1,
     "calibration_images": 1024,
     "augmentation": {"kind": "none"},
 }
 """For 12,000 small images and two minutes on two cores: too few epochs for crops at random to pay, and one width at
-random in each step instead of the paper's two, for a third more steps."""
+random in each step instead of the paper's two, for a third more steps. Hypervolume with seeds 0 and 1: .789 and .776;
+without the warm-up and the limit of the gradient .774 and .757."""
 
 SMALL: Final[Recipe] = {
     "family": "fd_mobilenet",

@@ -159,7 +159,7 @@ PUBLISHED = {
         (kind, name): {"full_first": 0, "lowering": 0, "polish": 0, "sort_channels": False}
         for kind in KINDS[:2]
         for name in MutualNetParams.presets
-        if name != "small" and (kind, name) != ("us_net", "demo")
+        if name not in {"small", "demo"}
     },
     **{("fd_mobilenet", name): {} for name in ("demo", "imagenet")},
     **{("shape_adaptor", name): {} for name in ("cifar", "imagenet", "compression", "transfer")},
