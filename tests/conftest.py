@@ -63,6 +63,13 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["servers"] = (str(servers.folder), servers.owner)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with a time limit of their own take longest: they start first, so that no process ends long after the
+    others."""
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") is not None and _no_gpu():
         pytest.skip("torch sees no CUDA device here")
