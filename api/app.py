@@ -53,6 +53,7 @@ from paretofit.api.wakeups import Wakeups
 from paretofit.core.settings import Settings, get_settings
 from paretofit.db.blobs import open_store
 from paretofit.db.engine import connect
+from paretofit.search import registry
 
 _CONNECTIONS = 10
 
@@ -65,6 +66,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or get_settings()
     require_key_beyond_loopback(settings)
+    # Before the routes are built: the body of one is a specification.
+    registry.setup()
     app = FastAPI(
         title="Paretofit",
         version="1",

@@ -21,6 +21,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
+from paretofit.search import registry
+
 RECORD = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 
@@ -106,6 +108,7 @@ def _parser(main: Callable[..., Report]) -> argparse.ArgumentParser:
 
 
 def _carry_out(main: Callable[[], Report], arguments: argparse.Namespace) -> None:
+    registry.setup()
     report = main()
     for claim in report.claims:
         sign = "<=" if claim.better == "lower" else ">="

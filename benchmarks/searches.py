@@ -23,6 +23,7 @@ from paretofit.core.cpus import cores
 from paretofit.core.settings import get_settings
 from paretofit.models.checkpoint import read_record
 from paretofit.models.pretrained.fetch import fetch
+from paretofit.search import registry
 from paretofit.search.allocator import keep_freed_memory
 from paretofit.search.contracts.dataset import DatasetProfile, DatasetSpec
 from paretofit.search.contracts.point import Point
@@ -116,5 +117,6 @@ def _record(file: str | None) -> StartRecord:
 def _prepare(parent: int, threads: int) -> None:
     """Of a process that searches: it ends with the one that waits for it."""
     prctl.die_with(parent)
+    registry.setup()
     torch.set_num_threads(threads)
     keep_freed_memory()

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from paretofit.search.contracts.registry import Method, methods
+from paretofit.search.registry import Method, methods
 
 FOLDER: Final = Path(__file__).parent
 

@@ -29,7 +29,7 @@ from rich.table import Table
 from paretofit.core.cpus import cores
 from paretofit.core.settings import get_settings
 from paretofit.models.pretrained.sources import SOURCES
-from paretofit.search import trials
+from paretofit.search import registry, trials
 from paretofit.search.allocator import keep_freed_memory
 from paretofit.search.contracts import failures
 from paretofit.search.contracts.spec import ResolvedSpec
@@ -105,6 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     threads = cores() // ranks if ranks > 1 else cores() - 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads)))
     try:
+        registry.setup()
         if ranks != 1:
             _torchrun(options, words)
         code: int = options.command(options)

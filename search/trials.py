@@ -10,10 +10,10 @@ from importlib import import_module
 from typing import Any
 
 from paretofit.search.contracts.plan import INITIAL, START, NewTrial, Plan, TrialArtifact, TrialRecord
-from paretofit.search.contracts.registry import Method, methods
 from paretofit.search.contracts.spec import ResolvedSpec
 from paretofit.search.contracts.trial import Reporter, Trial
 from paretofit.search.latency import stage
+from paretofit.search.registry import Method, methods
 
 
 def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:

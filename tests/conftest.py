@@ -27,6 +27,7 @@ from sqlalchemy import Engine
 from paretofit.db import migrate
 from paretofit.db.engine import connect
 from paretofit.launch.devices import cuda_devices
+from paretofit.search import registry
 from tests.launch.service import Service
 from tests.servers import Servers
 
@@ -42,6 +43,7 @@ os.environ.pop("REDIS_URL", None)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+registry.setup()
 
 LEFT = pytest.StashKey[list[str]]()
 SERVERS = pytest.StashKey[Servers]()

@@ -26,9 +26,9 @@ from paretofit import ApiError, Client
 from paretofit.api.schemas.points import Bound
 from paretofit.client.errors import DatasetRejectedError
 from paretofit.client.search import SearchDetail
-from paretofit.search.contracts.registry import methods
 from paretofit.search.data.store import Dataset
 from paretofit.search.evaluation import reevaluate
+from paretofit.search.registry import methods
 from tests.launch.service import Service, logs
 
 T = TypeVar("T")

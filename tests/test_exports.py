@@ -17,8 +17,8 @@ from paretofit import Client
 from paretofit.api.schemas.exports import Format
 from paretofit.api.schemas.points import Front
 from paretofit.models.checkpoint import read_record
-from paretofit.search.contracts.registry import methods
 from paretofit.search.export.session import open_session
+from paretofit.search.registry import methods
 from tests.launch.service import Service
 from tests.test_end_to_end import SECONDS, finish
 

@@ -14,9 +14,9 @@ from paretofit.api.schemas.points import Bound
 from paretofit.models.architecture import Architecture
 from paretofit.models.checkpoint import read_record
 from paretofit.search.contracts.latency import DEVICES
-from paretofit.search.contracts.registry import methods
 from paretofit.search.latency.clock import timed
 from paretofit.search.latency.prepare import prepare
+from paretofit.search.registry import methods
 from tests.launch.service import Service
 from tests.test_end_to_end import SECONDS, finish, wait
 

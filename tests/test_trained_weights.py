@@ -13,7 +13,7 @@ import pytest
 
 from paretofit import Client
 from paretofit.models import checkpoint
-from paretofit.search.contracts.registry import methods
+from paretofit.search.registry import methods
 from tests.launch.service import Service
 from tests.search.weights import files
 from tests.test_end_to_end import SECONDS, evaluate, finish, trainer, wait

@@ -12,6 +12,7 @@ import sys
 
 from paretofit.core.cpus import cores
 from paretofit.core.settings import get_settings
+from paretofit.search import registry
 from paretofit.workers import heartbeat, parent, runtime
 from paretofit.workers.app import LIGHT, TRAINING, app
 from paretofit.workers.runtime import Slot
@@ -42,6 +43,7 @@ def main() -> None:
     arguments = _parse(sys.argv[1:])
     is_light = arguments.queue == LIGHT
     name = f"{arguments.queue}-{platform.node()}-{os.getpid()}-{secrets.token_hex(2)}"
+    registry.setup()
     runtime.bind(
         Slot(
             queue=arguments.queue,

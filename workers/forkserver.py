@@ -43,9 +43,10 @@ def main() -> int:
 
 def _warm() -> None:
     """Import what trainers import. What fails here will fail in the trainer, where somebody is told."""
-    from paretofit.search.contracts.registry import methods
+    from paretofit.search import registry
 
-    for method in methods().values():
+    registry.setup()
+    for method in registry.methods().values():
         try:
             method.load("run", "run")
         except ImportError:

@@ -16,8 +16,8 @@ from paretofit.core import tracing
 from paretofit.core.settings import Settings, get_settings
 from paretofit.db.blobs import BlobStore, open_store
 from paretofit.db.engine import connect
-from paretofit.search.contracts.registry import methods
 from paretofit.search.latency.devices import describe, offered
+from paretofit.search.registry import methods
 from paretofit.workers import environment
 from paretofit.workers.app import LIGHT, TRAINING, app
 from paretofit.workers.places import Places

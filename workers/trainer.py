@@ -21,7 +21,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, Final
 
-from paretofit.search import trials
+from paretofit.search import registry, trials
 from paretofit.search.allocator import keep_freed_memory
 from paretofit.search.contracts import failures
 from paretofit.search.contracts.latency import Measured
@@ -147,6 +147,7 @@ def main(words: Sequence[str] | None = None) -> int:
     reporter = PipeReporter(FileIO(report, "w"))
     leash.attach(lambda line: reporter.ask(Stop(decode(line)[1])))
     try:
+        registry.setup()
         trial = read_order(arguments.order)
         outputs = trials.run(trial, reporter)
         reporter.send("ended", {"state": "completed", "outputs": outputs, "error": None, "told": reporter.told})

@@ -21,8 +21,8 @@ from paretofit.api.services import Db, Service, Services
 from paretofit.api.starts import takes_start
 from paretofit.api.v1 import datasets, devices
 from paretofit.api.v1 import weights as weights_api
-from paretofit.search.contracts.registry import methods
 from paretofit.search.contracts.spec import Limits
+from paretofit.search.registry import methods
 
 router = new_router()
 _DATASETS: Final = 200

@@ -21,8 +21,8 @@ from paretofit.api.services import Db
 from paretofit.api.v1 import searches as api
 from paretofit.db import datasets, events, metrics, trial_views
 from paretofit.db.tables import SearchRow
-from paretofit.search.contracts.registry import methods
 from paretofit.search.contracts.spec import Limits
+from paretofit.search.registry import methods
 
 router = new_router()
 _LISTED: Final = 50

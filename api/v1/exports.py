@@ -24,9 +24,9 @@ from paretofit.db.idempotency import Answer
 from paretofit.db.points import FoundPoint
 from paretofit.models.architecture import Architecture
 from paretofit.search.contracts.point import ALL_FORMATS, Format
-from paretofit.search.contracts.registry import methods
 from paretofit.search.export import card
 from paretofit.search.export.formats import FORMS, file_name
+from paretofit.search.registry import methods
 
 router = APIRouter(tags=["exports"])
 _SECONDS = "2"

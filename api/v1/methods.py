@@ -11,7 +11,7 @@ from paretofit.api.access import requires
 from paretofit.api.schemas.methods import Family, FamilyList, Method, MethodList
 from paretofit.models.families.registry import FAMILIES
 from paretofit.models.pretrained.sources import SOURCES
-from paretofit.search.contracts.registry import methods
+from paretofit.search.registry import methods
 
 router = APIRouter(tags=["methods"])
 

@@ -25,8 +25,6 @@ from paretofit.search.contracts.spec import SearchSpec
 
 router = APIRouter(prefix="/searches", tags=["searches"])
 _PAST = 20
-# The document of the API lists the methods of this process.
-SearchSpec.model_rebuild()
 REFUSALS = (
     problems.DatasetNotReadyError,
     problems.InfeasibleError,

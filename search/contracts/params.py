@@ -83,6 +83,13 @@ class MethodParams(Contract):
         "scratch.",
     )
 
+    @classmethod
+    def recorded(cls, values: Any) -> Any:
+        """The parameters of a stored specification, as data, with those that an earlier version lacked."""
+        if not isinstance(values, dict):
+            return values
+        return cls.unrecorded | {name: value for name, value in values.items() if value is not None}
+
     @property
     def least_trials(self) -> int:
         """Trials without which a search finds nothing: a lower `max_trials` is refused."""

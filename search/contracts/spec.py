@@ -6,17 +6,16 @@ A wrong field is refused with its place and the values that are allowed.
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import reduce
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from paretofit.search.contracts.base import Contract
 from paretofit.search.contracts.dataset import DatasetProfile
 from paretofit.search.contracts.latency import DEVICES, Table
 from paretofit.search.contracts.params import Candidate, Config, MethodParams
-from paretofit.search.contracts.registry import methods
 from paretofit.search.contracts.start import StartRecord
 
 CostMetric = Literal["macs", "params", "peak_activation_bytes"]
@@ -29,7 +28,7 @@ P = TypeVar("P")
 
 if TYPE_CHECKING:
     RegisteredMethod = MethodParams
-    """The parameters of one of the registered methods, told apart by their `kind` (`SearchSpec.model_rebuild`)."""
+    """The parameters of one of the registered methods (`register_methods`)."""
 
 
 def metric_key(metric: str, device: str | None) -> str:
@@ -112,11 +111,10 @@ class SearchSpec(Contract):
 
     @classmethod
     def model_rebuild(cls, **options: Any) -> bool | None:
-        """pydantic calls it at the first use, when the methods of this process are known: importing this module loads
-        none."""
-        union: Any = reduce(operator.or_, (method.params for method in methods().values()))
-        registered = Annotated[union, Field(discriminator="kind")]
-        return super().model_rebuild(**options, _types_namespace={"RegisteredMethod": registered})
+        """pydantic calls it, without a namespace, at the first use of an incomplete model. Raises RuntimeError then."""
+        if not cls.__pydantic_complete__ and "_types_namespace" not in options:
+            raise RuntimeError(f"{cls.__name__} has no methods yet: call paretofit.search.registry.setup() first")
+        return super().model_rebuild(**options)
 
     @property
     def costs(self) -> list[str]:
@@ -190,15 +188,6 @@ class ResolvedSpec(SearchSpec):
         default_factory=dict, exclude=True, description="By device: what was measured since the search was accepted."
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _of_an_earlier_version(cls, data: Any) -> Any:
-        method = data.get("method") if isinstance(data, dict) else None
-        if isinstance(method, dict) and method.get("kind") in methods():
-            known = {name: value for name, value in method.items() if value is not None}
-            return data | {"method": methods()[method["kind"]].params.unrecorded | known}
-        return data
-
     def candidates(self) -> list[Candidate]:
         """The networks that the search may find (all where they can be listed), with their costs, cheapest first."""
         listed = self.method.measured(self.dataset, self.seed) if self.devices else self.method.candidates(self.dataset)
@@ -229,3 +218,13 @@ class ResolvedSpec(SearchSpec):
                 cost[metric_key("latency_ms", device)] = latency.median_ms
                 cost[metric_key("latency_p95_ms", device)] = latency.p95_ms
         return candidate.model_copy(update={"cost": cost}) if self.latencies else candidate
+
+
+def register_methods(methods: Iterable[type[MethodParams]]) -> None:
+    """Complete `SearchSpec` and `ResolvedSpec`, which cannot be used before: their `method` is one of these parameters,
+    by `kind`. The first call counts."""
+    submitted = tuple(methods)
+    recorded = [Annotated[params, BeforeValidator(params.recorded)] for params in submitted]
+    for spec, members in ((SearchSpec, submitted), (ResolvedSpec, recorded)):
+        union: Any = reduce(operator.or_, members)
+        spec.model_rebuild(_types_namespace={"RegisteredMethod": Annotated[union, Field(discriminator="kind")]})

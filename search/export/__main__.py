@@ -23,12 +23,12 @@ from paretofit.models.architecture import Architecture
 from paretofit.models.build import Network
 from paretofit.models.trace import Size
 from paretofit.search.contracts.point import Format
-from paretofit.search.contracts.registry import methods
 from paretofit.search.export.formats import Precision
 from paretofit.search.export.network import Exportable, exportable
 from paretofit.search.export.parity import ParityError, compare
 from paretofit.search.export.session import open_session
 from paretofit.search.export.write import write
+from paretofit.search.registry import methods
 
 
 class ExportRequest(BaseModel):

@@ -19,7 +19,7 @@ from paretofit.db import states, workers
 from paretofit.db.engine import transaction
 from paretofit.db.tables import WorkerRow
 from paretofit.models.pretrained.sources import SOURCES
-from paretofit.search.contracts.registry import methods
+from paretofit.search.registry import methods
 
 
 def test_methods_and_their_schemas(http: httpx.Client) -> None:

@@ -7,7 +7,7 @@ import torch
 from benchmarks.sparse_speed import DENSITIES, block, masked, measured
 from benchmarks.spatial_accuracy import GOALS, METHOD
 from paretofit.models.cost import cost
-from paretofit.search.contracts.registry import methods
+from paretofit.search.registry import methods
 
 
 def test_shares_are_of_what_the_masks_save() -> None:

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from paretofit.search.contracts.registry import methods
+from paretofit.search.registry import methods
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ import yaml
 from paretofit import Client
 from paretofit.cli.main import app
 from paretofit.launch.ports import free_port
-from paretofit.search.contracts.registry import methods
 from paretofit.search.contracts.spec import Constraint, Objective
+from paretofit.search.registry import methods
 from tests.docs.blocks import LANGUAGES, Block, blocks, pages
 from tests.docs.running import Reader
 from tests.launch.processes import eventually

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from paretofit.api.schemas.searches import Search
-from paretofit.search.contracts.registry import methods
 from paretofit.search.methods.mutualnet.params import MutualNetParams
+from paretofit.search.registry import methods
 from tests.docs.blocks import ROOT
 
 pytestmark = pytest.mark.integration

@@ -7,24 +7,29 @@ import sys
 
 import pytest
 
-from paretofit.search.contracts.spec import ResolvedSpec, SearchSpec
+from paretofit.search import registry
+from paretofit.search.contracts.spec import ResolvedSpec, SearchSpec, register_methods
 from paretofit.search.methods.fd_mobilenet.params import FdMobileNetParams
 from paretofit.search.methods.mutualnet.params import MutualNetParams
 from tests.methods.steps.params import StepsParams
 
 
-@pytest.mark.parametrize(
-    ("module", "absent"),
-    [
-        ("paretofit.search.contracts.spec", "paretofit.search.methods"),
-        ("paretofit.search.data.loader", "paretofit.search.contracts.registry"),
-        ("paretofit.search.data.loader", "paretofit.search.methods"),
-    ],
-)
-def test_importing_it_loads_no_method(module: str, absent: str) -> None:
-    program = f"import sys, {module}\nassert not [name for name in sys.modules if name.startswith({absent!r})]"
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
+def _stderr(program: str) -> str:
+    """What a program writes to standard error, in a process where no methods are registered."""
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False).stderr
+
+
+@pytest.mark.parametrize("module", ["paretofit.search.contracts.trial", "paretofit.search.data.loader"])
+def test_importing_it_loads_no_method(module: str) -> None:
+    absent = ("paretofit.core.settings", "paretofit.search.registry", "paretofit.search.methods")
+    program = f"import sys, {module}\nassert not [name for name in sys.modules if name.startswith({absent})]"
+    assert _stderr(program) == ""
+
+
+@pytest.mark.parametrize("name", ["SearchSpec", "ResolvedSpec"])
+def test_a_specification_without_methods_says_what_to_call(name: str) -> None:
+    program = f"from paretofit.search.contracts import spec\nspec.{name}.model_validate({{}})"
+    assert f"{name} has no methods yet: call paretofit.search.registry.setup() first" in _stderr(program)
 
 
 def test_parameters_are_those_of_their_own_method(spec: ResolvedSpec) -> None:
@@ -34,8 +39,10 @@ def test_parameters_are_those_of_their_own_method(spec: ResolvedSpec) -> None:
 
 
 def test_a_specification_lists_the_registered_methods() -> None:
+    # Those of another registry are not added.
+    register_methods(method.params for method in registry.load(["tests.methods.steps"]).values())
     mapping = SearchSpec.model_json_schema()["properties"]["method"]["discriminator"]["mapping"]
-    assert {"mutualnet", "fd_mobilenet", "scalenet"} <= mapping.keys()
+    assert mapping.keys() == registry.methods().keys()
 
 
 def test_a_configuration_is_that_of_a_listed_candidate(spec: ResolvedSpec) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from paretofit.api.pages.forms import Field, fields
-from paretofit.search.contracts.registry import methods
 from paretofit.search.contracts.spec import Limits
+from paretofit.search.registry import methods
 
 SCHEMA: dict[str, Any] = {
     "$defs": {

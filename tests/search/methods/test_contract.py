@@ -18,13 +18,13 @@ from paretofit.search import trials
 from paretofit.search.contracts.latency import Latency, Table
 from paretofit.search.contracts.plan import NewTrial, Plan, TrialArtifact, TrialRecord, TrialState
 from paretofit.search.contracts.point import Point
-from paretofit.search.contracts.registry import Method, methods
 from paretofit.search.contracts.spec import Constraint, ResolvedSpec, SearchSpec
 from paretofit.search.contracts.trial import Stop
 from paretofit.search.data.store import Dataset
 from paretofit.search.evaluation import reevaluate
 from paretofit.search.local import LocalSearch
 from paretofit.search.pareto import nondominated
+from paretofit.search.registry import Method, methods
 from tests.search.conftest import write_stripes
 
 MOST_TRIALS = 200
@@ -100,7 +100,9 @@ def test_plan_comes_to_an_end_when_every_trial_goes_wrong(
 
 def test_planning_imports_no_torch(method: Method, spec: ResolvedSpec) -> None:
     program = (
-        "import sys; from paretofit.search import trials; from paretofit.search.contracts.spec import ResolvedSpec\n"
+        "import sys; from paretofit.search import registry, trials\n"
+        "from paretofit.search.contracts.spec import ResolvedSpec\n"
+        "registry.setup()\n"
         "spec = ResolvedSpec.model_validate_json(sys.stdin.read())\n"
         "print(trials.plan(spec, []).model_dump_json())\n"
         "assert 'torch' not in sys.modules, 'torch is imported'"

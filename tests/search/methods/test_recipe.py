@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from paretofit.search.contracts.dataset import DatasetProfile
-from paretofit.search.contracts.registry import methods
 from paretofit.search.contracts.spec import ResolvedSpec, SearchSpec
 from paretofit.search.data.augmentation import Augmentation
 from paretofit.search.methods.mutualnet.params import MutualNetParams, UsNetParams
+from paretofit.search.registry import methods
 from paretofit.search.training import recipe
 from paretofit.search.training.params import TrainingParams
 from paretofit.search.trials import plan

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from paretofit.models.layers.slimmable import Slimmable
-from paretofit.search.contracts.registry import methods
 from paretofit.search.contracts.spec import ResolvedSpec
 from paretofit.search.contracts.trial import Stop
 from paretofit.search.data.loader import Batch
 from paretofit.search.local import LocalSearch
 from paretofit.search.methods.mutualnet.params import MutualNetParams, SlimmableParams, UsNetParams
 from paretofit.search.methods.mutualnet.train import step
+from paretofit.search.registry import methods
 from tests.search.methods.mutualnet.test_params import candidates, profile
 
 

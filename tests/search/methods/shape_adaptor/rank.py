@@ -9,6 +9,7 @@ import torch
 from torch import distributed as dist
 
 from paretofit.models.layers.shape_adaptor import Adaptive
+from paretofit.search import registry
 from paretofit.search.contracts.spec import SearchSpec
 from paretofit.search.data.loader import Batch
 from paretofit.search.methods.shape_adaptor.learner import Learner
@@ -20,6 +21,7 @@ from tests.search.methods.shape_adaptor.test_params import DATASET
 def main(rank: int, ranks: int, store: str) -> None:
     """Take six steps of the alphas, large ones."""
     torch.set_num_threads(1)
+    registry.setup()
     if ranks > 1:
         dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
     method = {

@@ -1,4 +1,4 @@
-"""The methods that are there, by name: API, planner and trainer have the same list (`PARETOFIT_METHODS`).
+"""The methods of this process, by kind: API, planner and trainer have the same list (`PARETOFIT_METHODS`).
 
 A method is a folder: `params.py` (`PARAMS`: its parameter classes, one per kind), `plan.py` (`plan(spec, history) ->
 Plan`, pure), `run.py` (`run(trial, reporter) -> outputs`, loaded only where it trains). One whose points name a
@@ -15,6 +15,7 @@ from typing import Any
 
 from paretofit.core.settings import get_settings
 from paretofit.search.contracts.params import MethodParams
+from paretofit.search.contracts.spec import register_methods
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +49,8 @@ def load(packages: Iterable[str]) -> dict[str, Method]:
 def methods() -> dict[str, Method]:
     """Those of this process's settings, loaded when they are first asked for."""
     return load(get_settings().methods)
+
+
+def setup() -> None:
+    """Give the specifications the methods of this process: every process that reads one calls it at its start."""
+    register_methods(method.params for method in methods().values())
