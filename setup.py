@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
-PARTS = ("api", "core", "db", "launch", "models", "search", "workers")
+PARTS = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["tool"]["paretofit"]["subpackages"]
 
 
 def packages(folder: str, name: str) -> list[str]:

@@ -10,7 +10,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("api", "core", "db", "launch", "models", "search", "workers")
+sys.path.insert(0, str(ROOT))
+
+from tests.import_root import link  # noqa: E402 - found from here on
+
 BESIDE = ("benchmarks", "docs", "tests")
 
 
@@ -18,11 +21,7 @@ def main() -> None:
     """Replace what an earlier run made."""
     target = ROOT / "build" / "root"
     shutil.rmtree(target, ignore_errors=True)
-    (target / "paretofit").mkdir(parents=True)
-    for path in (ROOT / "paretofit").iterdir():
-        (target / "paretofit" / path.name).symlink_to(path)
-    for part in PARTS:
-        (target / "paretofit" / part).symlink_to(ROOT / part)
+    link(target)
     for name in BESIDE:
         (target / name).symlink_to(ROOT / name)
     if command := sys.argv[1:]:

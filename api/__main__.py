@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from paretofit.api import binding
-from paretofit.core import logging as logs
 from paretofit.core import tracing
+from paretofit.core.logging import configure_logging
 from paretofit.core.settings import Settings, get_settings
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def main() -> int:
         signal.signal(number, lambda *_: sys.exit(0))
     try:
         settings = get_settings()
-        logs.configure(settings.log_level)
+        configure_logging(settings.log_level)
         listener = binding.listen(settings)
         tracing.configure("api", settings.otlp_url)
         app = _create_app(settings)

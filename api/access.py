@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from fastapi import Request, Security
-from fastapi.routing import RouteContext
+from fastapi.routing import APIRoute, RouteContext
 from fastapi.security import SecurityScopes
 
 from paretofit.api.principal import Principal
@@ -34,11 +35,26 @@ def required_scopes(route: RouteContext) -> list[str]:
     raise LookupError(f"{route.path} declares no scope: add dependencies=[requires(...)]")
 
 
+def forbidden(request: Request) -> ForbiddenError | None:
+    """Why the caller may not call the route that matched; None if it may. For a request whose body cannot be parsed:
+    FastAPI finds that before it runs the route's dependencies."""
+    route = request.scope.get("route")
+    if not isinstance(route, APIRoute) or not requires_auth(request.url.path):
+        return None
+    return _forbidden(request, required_scopes(RouteContext(route)))
+
+
 async def _authorize(request: Request, required: SecurityScopes) -> None:
     """Raises ForbiddenError."""
+    if (problem := _forbidden(request, required.scopes)) is not None:
+        raise problem
+
+
+def _forbidden(request: Request, scopes: Iterable[str]) -> ForbiddenError | None:
     principal: Principal = request.scope["state"]["principal"]
-    for scope in required.scopes:
+    for scope in scopes:
         if scope not in principal.scopes:
-            raise ForbiddenError(
+            return ForbiddenError(
                 f"this needs a key with the scope {scope!r}", needed=scope, scopes=sorted(principal.scopes)
             )
+    return None

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import RouteContext, iter_route_contexts
 
-from paretofit.api import access, problems
+from paretofit.api import access, error_handlers, problems
 from paretofit.api.audit_log import AuditLog
 from paretofit.api.binding import require_key_beyond_loopback
 from paretofit.api.headers import SecurityHeaders
@@ -127,7 +127,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for route in iter_route_contexts(app.routes):
         if access.requires_auth(route.path or ""):
             access.required_scopes(route)
-    problems.install(app)
+    error_handlers.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(Guard, settings=settings, authenticate=authenticate, rates=rates)
     app.add_middleware(AuditLog, engine=engine)

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
-import structlog
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import DataError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
-from paretofit.api.headers import HEADERS
-from paretofit.api.limits import MAX_BYTES
-from paretofit.api.pointers import field_problems, paths_to, pointer
 from paretofit.api.schemas.problems import FieldProblem, Problem
-from paretofit.db.blobs import BlobCorruptError, BlobMissingError
 
 MEDIA_TYPE = "application/problem+json"
 REQUEST_ID = "X-Request-Id"
 _TYPE = "urn:paretofit:problem:"
-_NUL: Final = "\0"
-_log: structlog.stdlib.BoundLogger = structlog.get_logger("paretofit.api.problems")
 
 
 class ProblemError(Exception):
@@ -243,19 +229,6 @@ def schemas() -> dict[str, Any]:
     return components
 
 
-def install(app: FastAPI) -> None:
-    """Have `app` answer every error with a problem document."""
-    app.add_exception_handler(ProblemError, _problem)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(DataError, _not_storable)
-    app.add_exception_handler(OperationalError, _unavailable)
-    app.add_exception_handler(PoolTimeoutError, _unavailable)
-    app.add_exception_handler(BlobMissingError, _damaged)
-    app.add_exception_handler(BlobCorruptError, _damaged)
-    app.add_exception_handler(Exception, _failed)
-
-
 class ProblemApp:
     """A problem as an application of its own, for middleware."""
 
@@ -266,75 +239,6 @@ class ProblemApp:
         await self._problem.response(scope)(scope, receive, send)
 
 
-async def _problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ProblemError)
-    return error.response(request.scope)
-
-
-async def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    errors = field_problems(error.errors(), error.body)
-    places = ", ".join(dict.fromkeys(found.pointer or "the body" for found in errors))
-    problem = InvalidError(f"correct {places} and send the request again", errors=errors)
-    return problem.response(request.scope)
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    path, headers = request.url.path, dict(error.headers or {})
-    match error.status_code:
-        case 404:
-            problem: ProblemError = NotFoundError(f"there is nothing at {path}; /openapi.json lists every route")
-        case 405:
-            allowed = ", ".join(_allowed(request))
-            problem = MethodNotAllowedError(f"{path} allows {allowed}", headers={"Allow": allowed})
-        case 413:
-            problem = TooLargeError(f"{path} takes a body of {MAX_BYTES} bytes at most", headers=headers)
-        case _:
-            problem = BadRequestError(str(error.detail), headers=headers)
-    return problem.response(request.scope)
-
-
-def _allowed(request: Request) -> list[str]:
-    """The methods of a path. (The framework's own `Allow` names those of the first route that matches.)"""
-    routes = request.app.router.routes
-    return [
-        method
-        for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
-        if any(route.matches(dict(request.scope) | {"method": method})[0] is Match.FULL for route in routes)
-    ]
-
-
-async def _not_storable(request: Request, error: Exception) -> Response:
-    assert isinstance(error, DataError)
-    places = [f"?{name}" for name, value in request.query_params.multi_items() if _NUL in value]
-    # Elsewhere it could not be in a body: JSON writes it so.
-    if "json" in request.headers.get("content-type", "") and b"\\u0000" in (body := await request.body()):
-        places += map(pointer, paths_to(_NUL, json.loads(body)))
-    _log.warning("not storable", error=type(error.orig).__name__, places=places)
-    errors = [FieldProblem(pointer=place, detail="no text here has a NUL character: remove it") for place in places]
-    what = ", ".join(places) or "a value that is out of its range"
-    return InvalidError(f"correct {what} and send the request again", errors=errors).response(request.scope)
-
-
 def database_away() -> UnavailableError:
     """The problem of a request that needs the database while it does not answer."""
     return UnavailableError("the database does not answer; the request may be sent again", headers={"Retry-After": "1"})
-
-
-async def _unavailable(request: Request, _: Exception) -> Response:
-    return database_away().response(request.scope)
-
-
-async def _damaged(request: Request, error: Exception) -> Response:
-    return ArtifactDamagedError(str(error)).response(request.scope)
-
-
-async def _failed(request: Request, _: Exception) -> Response:
-    # The server logs the exception and then closes the connection.
-    problem = InternalError(
-        "this is a fault of the service; its log has it under the request's id",
-        # Sent from outside of the middleware that adds them to all others.
-        headers={**HEADERS, "Connection": "close"},
-    )
-    return problem.response(request.scope)

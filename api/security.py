@@ -37,8 +37,8 @@ Tenant = Annotated[str, Depends(tenant)]
 
 
 class Guard:
-    """Refuses what is not for this service, before anything of it is read. (Scopes are checked later, once a route has
-    matched and a JSON body was parsed.)
+    """Refuses what is not for this service, before anything of it is read. (Scopes are checked once a route has
+    matched.)
 
     Without a bootstrap key it answers for loopback's own names only, so that no web page reaches it under a name that
     was made to resolve there. With one, every `/v1` route needs a key or a session; the route declares with which scope

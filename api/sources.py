@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from paretofit.api import problems
 from paretofit.api.schemas.problems import FieldProblem
-from paretofit.core import http as outbound
+from paretofit.core import http
 from paretofit.core.settings import Settings
 from paretofit.search.contracts.dataset import DatasetSpec, S3Source, UrlSource
 
@@ -31,8 +31,8 @@ def opened(settings: Settings, tenant: str) -> list[str]:
 def check_url(url: str, settings: Settings, *, pointer: str) -> None:
     """Refuse a URL that may not be asked; names are resolved when they are used. Raises InvalidError."""
     try:
-        outbound.check_url(url, [ipaddress.ip_network(network) for network in settings.outbound_networks])
-    except outbound.RefusedError as error:
+        http.check_url(url, [ipaddress.ip_network(network) for network in settings.outbound_networks])
+    except http.RefusedError as error:
         _refuse(str(error), pointer=pointer)
 
 

@@ -57,8 +57,9 @@ def _report(spec: ResolvedSpec, found: list[tuple[dict[str, Any], str]]) -> Repo
     sides: dict[str, list[list[int]]] = {"initial": [], "learned": []}
     factors: dict[str, list[float]] = {"deep": [], "shallow": []}
     for config, line in found:
-        rule = params.rule(spec.dataset, config)
-        begun, learned = rule.shape([params.alpha(spec.dataset, config)] * rule.count), Shape.from_line(line)
+        space = params.space(spec.dataset, config)
+        rule = space.rule
+        begun, learned = rule.shape([space.alpha] * rule.count), Shape.from_line(line)
         for name, shape in (("initial", begun), ("learned", learned)):
             layers = shaped(rule.network, shape).layers(rule.size)
             sides[name].append([layer.input.height for layer in layers if layer.op == "conv"])

@@ -10,7 +10,6 @@ batches of grey images of 32 pixels. The alphas hardly move, so that the sizes s
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -20,6 +19,7 @@ from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from benchmarks.harness import Claim, Report, interleaved, medians, run
+from paretofit.core.cpus import cores
 from paretofit.models.layers.shape_adaptor import Adaptive
 from paretofit.search.allocator import keep_freed_memory
 from paretofit.search.contracts.dataset import DatasetProfile
@@ -81,7 +81,8 @@ def measure(family: str) -> tuple[float, dict[str, Any]]:
     asked = spec(family)
     params = asked.params(ShapeAdaptorParams)
     [config] = params.configs(DATASET)
-    network = Adaptive(params.rule(DATASET, config), params.alpha(DATASET, config))
+    space = params.space(DATASET, config)
+    network = Adaptive(space.rule, space.alpha)
     learner = Learner(network, asked, config, 1000, Silent())
     batch = Batch(torch.randn(BATCH, 1, SIDE, SIDE), torch.randint(10, (BATCH,)))
     learned = stepper(learner, lambda index: learner.passes(index, batch, lambda loss: loss))
@@ -109,7 +110,7 @@ def counted(step: Callable[[], object]) -> int:
 
 
 def main() -> Report:
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(cores())
     keep_freed_memory()
     found = {family: measure(family) for family in CASES}
     waits = max(details["host_waits"]["step"] for _, details in found.values())

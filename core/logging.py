@@ -27,7 +27,7 @@ _SHORTEST: Final = 8
 """Of a secret that is looked for by itself: shorter ones would hide half of every line."""
 
 
-def configure(level: str) -> None:
+def configure_logging(level: str) -> None:
     """Send everything that this process logs, by libraries too, to standard error as JSON lines.
 
     No line holds a key, a webhook's secret or the password of a URL, whoever wrote it. Ids (request_id, search, trial,

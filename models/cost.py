@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import NoReturn
 
 from paretofit.models.architecture import Architecture
@@ -51,6 +52,13 @@ def cost(architecture: Architecture, size: Size) -> Cost:
         params=sum(layer.params for layer in layers),
         peak_activation_bytes=FLOAT32_BYTES * max(layer.live_elements for layer in layers),
     )
+
+
+@lru_cache(maxsize=8192)
+def cost_by_metric(architecture: Architecture, size: Size) -> dict[str, int]:
+    """`cost` by the name of each number, remembered: the same networks are asked for again and again. Not to be
+    changed."""
+    return cost(architecture, size).as_dict()
 
 
 def fast_macs(architecture: Architecture, size: Size) -> int:

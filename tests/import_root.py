@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
+from typing import Final
 
-ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("api", "core", "db", "launch", "models", "search", "workers")
+ROOT: Final = Path(__file__).resolve().parents[1]
+PARTS: Final[list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["paretofit"]["subpackages"]
 """Folders of the repository that are subpackages of `paretofit`."""
 
 

@@ -36,7 +36,7 @@ from paretofit.api.security import _is_own, host_name
 from paretofit.api.uploads import Part
 from paretofit.client.numbers import parse_quantity, parse_seconds
 from paretofit.client.sse import Parser
-from paretofit.core import http as outbound
+from paretofit.core import http
 from paretofit.core.settings import Settings
 from paretofit.db import keys
 from paretofit.db.keyset import Keyset
@@ -251,14 +251,14 @@ def test_tenants(text: str) -> None:
 )
 def test_urls(url: str) -> None:
     try:
-        parts = outbound.check_url(url)
-    except outbound.RefusedError:
+        parts = http.check_url(url)
+    except http.RefusedError:
         return
     assert parts.scheme == "https"
     assert parts.hostname
     assert parts.username is None
-    literal = outbound._literal(parts.hostname)
-    assert literal is None or outbound.is_public(literal)
+    literal = http._literal(parts.hostname)
+    assert literal is None or http.is_public(literal)
 
 
 @effort(300)
@@ -267,10 +267,10 @@ def test_an_ipv4_address_is_as_public_however_it_is_written(number: int) -> None
     plain = ipaddress.IPv4Address(number)
     mapped = ipaddress.IPv6Address(f"::ffff:{plain}")
     translated = ipaddress.IPv6Address(int(ipaddress.IPv6Address("64:ff9b::")) + number)
-    assert outbound.is_public(plain) == outbound.is_public(mapped) == outbound.is_public(translated)
-    assert outbound._literal(str(number)) == outbound._literal(hex(number)) == plain
+    assert http.is_public(plain) == http.is_public(mapped) == http.is_public(translated)
+    assert http._literal(str(number)) == http._literal(hex(number)) == plain
     if plain.is_private or plain.is_loopback or plain.is_link_local or plain.is_multicast:
-        assert not outbound.is_public(plain)
+        assert not http.is_public(plain)
 
 
 @effort(200)

@@ -13,8 +13,8 @@ from celery import Celery
 from celery.signals import setup_logging
 from kombu.entity import Exchange, Queue
 
-from paretofit.core import logging as logs
 from paretofit.core import tracing
+from paretofit.core.logging import configure_logging
 from paretofit.core.settings import get_settings
 from paretofit.db.outbox import ADVANCE, CONVERT, DELIVER, EXPORT, INGEST, TRAIN
 
@@ -82,7 +82,7 @@ def send(task: str, subject: str, priority: int) -> None:
 
 
 def _configure_logging(**_: Any) -> None:
-    logs.configure(get_settings().log_level)
+    configure_logging(get_settings().log_level)
     # Two lines for every message: most are wake-ups that change nothing, and what is done has lines of its own.
     for name in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -10,7 +10,7 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
-from paretofit.core import signatures as signing
+from paretofit.core import signatures
 from paretofit.core.http import Outbound, RefusedError
 from paretofit.db import webhooks
 from paretofit.db.jobs import DELIVERIES
@@ -30,7 +30,7 @@ def run(runtime: Runtime, delivery_id: str) -> None:
 def _send(outbound: Outbound, job: DeliveryJob, _folder: Path, check: Callable[[], None]) -> Answer:
     check()
     body = job.body.encode()
-    headers = signing.headers(job.secret, job.subject, int(time.time()), body)
+    headers = signatures.headers(job.secret, job.subject, int(time.time()), body)
     try:
         with outbound.post(job.url, headers, body) as answer:
             status = answer.status

@@ -23,8 +23,8 @@ from redis.exceptions import RedisError
 from sqlalchemy import Engine
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 
-from paretofit.core import logging as logs
 from paretofit.core import tracing
+from paretofit.core.logging import configure_logging
 from paretofit.core.settings import Settings, get_settings
 from paretofit.db import audit, events, limits, outbox, reaping, sessions, tenants, webhooks, workers
 from paretofit.db.engine import connect, transaction
@@ -189,7 +189,7 @@ class Relay:
 
 def main() -> int:
     settings = get_settings()
-    logs.configure(settings.log_level)
+    configure_logging(settings.log_level)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

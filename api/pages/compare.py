@@ -10,7 +10,7 @@ from paretofit.api.lookup import found_search
 from paretofit.api.pages import fronts
 from paretofit.api.pages.quantities import axis_label, label
 from paretofit.api.pages.rendering import page
-from paretofit.api.pages.route import router as new_router
+from paretofit.api.pages.route import page_router
 from paretofit.api.pages.visitor import Visitor
 from paretofit.api.problems import InvalidError
 from paretofit.api.searches import detail
@@ -19,7 +19,7 @@ from paretofit.api.v1 import searches as api
 from paretofit.db import datasets
 from paretofit.db.tables import SearchRow
 
-router = new_router()
+router = page_router()
 _MOST = 8
 _OFFERED = 200
 

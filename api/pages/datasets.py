@@ -9,8 +9,7 @@ from fastapi import Query, Request, Response
 from paretofit.api import sources
 from paretofit.api.pages import samples
 from paretofit.api.pages.rendering import page
-from paretofit.api.pages.route import following
-from paretofit.api.pages.route import router as new_router
+from paretofit.api.pages.route import following, page_router
 from paretofit.api.pages.visitor import Visitor
 from paretofit.api.problems import NotFoundError
 from paretofit.api.services import Db, Service
@@ -18,7 +17,7 @@ from paretofit.api.v1 import datasets as api
 from paretofit.db import datasets
 from paretofit.db.engine import transaction
 
-router = new_router()
+router = page_router()
 _LISTED: Final = 50
 _WORKING: Final = frozenset({"uploading", "validating"})
 

@@ -13,7 +13,7 @@ from paretofit.api.lookup import found_search
 from paretofit.api.pages import forms, fronts
 from paretofit.api.pages.quantities import axis_label
 from paretofit.api.pages.rendering import page
-from paretofit.api.pages.route import router as new_router
+from paretofit.api.pages.route import page_router
 from paretofit.api.pages.visitor import Visitor
 from paretofit.api.problems import NotFoundError
 from paretofit.api.schemas.weights import Weights, WeightsSource
@@ -24,7 +24,7 @@ from paretofit.api.v1 import weights as weights_api
 from paretofit.search.contracts.spec import Limits
 from paretofit.search.registry import methods
 
-router = new_router()
+router = page_router()
 _DATASETS: Final = 200
 _WEIGHTS: Final = 200
 _NAME = Annotated[str, Query(max_length=200)]

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from paretofit.api.fronts import Found
 from paretofit.api.lookup import found_artifact
-from paretofit.api.pages.route import router as new_router
+from paretofit.api.pages.route import page_router
 from paretofit.api.pages.visitor import Visitor
 from paretofit.api.problems import NotFoundError
 from paretofit.api.schemas.artifacts import Artifact
@@ -20,7 +20,7 @@ from paretofit.db import artifacts
 from paretofit.db.tables import ArtifactRow, SearchRow
 from paretofit.models.families.structures import SCALES, from_line
 
-router = new_router()
+router = page_router()
 _TYPES: Final = {".svg": "image/svg+xml", ".png": "image/png"}
 _KINDS: Final = {
     "masks": "images, and where each layer computes (white)",

@@ -11,7 +11,7 @@ from paretofit.api.lookup import found_search
 from paretofit.api.pages import pictures
 from paretofit.api.pages.quantities import order
 from paretofit.api.pages.rendering import page
-from paretofit.api.pages.route import router as new_router
+from paretofit.api.pages.route import page_router
 from paretofit.api.pages.visitor import Visitor
 from paretofit.api.services import Db
 from paretofit.api.v1 import exports
@@ -19,7 +19,7 @@ from paretofit.api.v1 import points as api
 from paretofit.models.architecture import Architecture, ArchitectureError
 from paretofit.models.trace import Layer
 
-router = new_router()
+router = page_router()
 
 
 @router.get("/points/{point_id}")

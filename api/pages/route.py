@@ -63,7 +63,7 @@ def _packed(request: Request, answer: Response) -> Response:
     return answer
 
 
-def router() -> APIRouter:
+def page_router() -> APIRouter:
     """An empty router for pages."""
     return APIRouter(route_class=PageRoute, include_in_schema=False)
 

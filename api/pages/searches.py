@@ -11,8 +11,7 @@ from paretofit.api.fronts import Found
 from paretofit.api.lookup import found_search
 from paretofit.api.pages import forms, fronts, pictures
 from paretofit.api.pages.rendering import page
-from paretofit.api.pages.route import following
-from paretofit.api.pages.route import router as new_router
+from paretofit.api.pages.route import following, page_router
 from paretofit.api.pages.sketch import SIDE, sketch
 from paretofit.api.pages.visitor import Visitor
 from paretofit.api.schemas.searches import TERMINAL, SearchDetail, SearchState
@@ -24,7 +23,7 @@ from paretofit.db.tables import SearchRow
 from paretofit.search.contracts.spec import Limits
 from paretofit.search.registry import methods
 
-router = new_router()
+router = page_router()
 _LISTED: Final = 50
 _TRIALS: Final = 500
 _EVENTS: Final = 100

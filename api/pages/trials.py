@@ -9,14 +9,14 @@ from fastapi import Response
 from paretofit.api.lookup import found_search
 from paretofit.api.pages import pictures
 from paretofit.api.pages.rendering import page
-from paretofit.api.pages.route import router as new_router
+from paretofit.api.pages.route import page_router
 from paretofit.api.pages.visitor import Visitor
 from paretofit.api.schemas.trials import ERROR_CODES
 from paretofit.api.services import Db
 from paretofit.api.v1 import trials as api
 from paretofit.db import trial_views
 
-router = new_router()
+router = page_router()
 _LINES: Final = 500
 _ENDED: Final = frozenset({"completed", "pruned", "infeasible", "failed", "cancelled"})
 

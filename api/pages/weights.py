@@ -7,14 +7,13 @@ from typing import Annotated, Final
 from fastapi import Query, Request, Response
 
 from paretofit.api.pages.rendering import page
-from paretofit.api.pages.route import following
-from paretofit.api.pages.route import router as new_router
+from paretofit.api.pages.route import following, page_router
 from paretofit.api.pages.visitor import Visitor
 from paretofit.api.services import Db, Service
 from paretofit.api.v1 import weights as api
 from paretofit.search.contracts.weights import MAX_FILE_BYTES
 
-router = new_router()
+router = page_router()
 _LISTED: Final = 50
 _WORKING: Final = frozenset({"uploading", "converting"})
 

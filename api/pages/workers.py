@@ -5,13 +5,13 @@ from __future__ import annotations
 from fastapi import Response
 
 from paretofit.api.pages.rendering import page
-from paretofit.api.pages.route import router as new_router
+from paretofit.api.pages.route import page_router
 from paretofit.api.pages.visitor import Visitor
 from paretofit.api.services import Db
 from paretofit.api.v1 import devices
 from paretofit.api.v1 import workers as api
 
-router = new_router()
+router = page_router()
 
 
 @router.get("/workers")

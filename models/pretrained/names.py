@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from paretofit.models.families import vgg
 from paretofit.models.families.resnet import VARIANTS
-from paretofit.models.families.vgg import STAGES as VGG_STAGES
 
 NORM_LEAVES = ("weight", "bias", "running_mean", "running_var")
 TF_LEAVES = ("gamma", "beta", "moving_mean", "moving_variance")
@@ -242,7 +242,7 @@ def _vgg(modules: int) -> Iterator[tuple[str, int]]:
     """Our prefix and the index in `features` of each convolution, which is followed by `modules` - 1 modules of its
     own."""
     block = at = 0
-    for _, repeat in VGG_STAGES:
+    for _, repeat in vgg.STAGES:
         for _ in range(repeat):
             yield f"blocks.{block}", at
             block, at = block + 1, at + modules

@@ -9,48 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
-from paretofit.models import checkpoint
 from paretofit.models.architecture import Architecture
-from paretofit.models.build import build
-from paretofit.models.checkpoint import CheckpointError
-from paretofit.models.header import file_sha256
-from paretofit.models.pretrained.record import PretrainedError, WeightsRecord
+from paretofit.models.pretrained.record import PretrainedError
 from paretofit.models.pretrained.roles import Part, parts, tensor_names
+from paretofit.models.pretrained.start import COUNTER, NAMED, Start, check_tensors, head_prefix, tensor_shapes
 from paretofit.models.trace import Layer
 
-_NAMED: Final = 3
-"""Tensors of each kind that an error names."""
 _STATISTICS: Final = ("running_mean", "running_var")
-_COUNTER: Final = "num_batches_tracked"
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Trained weights: a weights file, or the checkpoint of a point.
-
-    `tensors` are float32, on the CPU, without counters of batches. `class_names` are those of the classifier; None:
-    they are unknown, or there is no classifier. `mean` and `std` are per channel, of values in [0, 1]. `record` is the
-    file's.
-    """
-
-    architecture: Architecture
-    tensors: dict[str, Tensor]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    class_names: tuple[str, ...] | None
-    sha256: str
-    record: dict[str, Any]
-
-    @property
-    def weights(self) -> WeightsRecord | None:
-        """The record of a weights file; None for a point."""
-        return WeightsRecord.model_validate(self.record) if self.record.get("kind") == "weights" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,64 +44,15 @@ class Transfer:
         no running statistics, such as a slimmable one, gets none. Raises PretrainedError, with nothing copied, if the
         network is not the target's."""
         own = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-        needed = {name for name in self.state if not name.endswith((*_STATISTICS, _COUNTER))}
+        needed = {name for name in self.state if not name.endswith((*_STATISTICS, COUNTER))}
         unknown = set(own) - set(self.state) - set(self.fresh)
-        odd = sorted((needed - set(own)) | {name for name in unknown if not name.endswith(_COUNTER)})
+        odd = sorted((needed - set(own)) | {name for name in unknown if not name.endswith(COUNTER)})
         odd += [name for name in sorted(needed & set(own)) if own[name].shape != self.state[name].shape]
         if odd:
-            raise PretrainedError(f"the weights were prepared for another network: {', '.join(odd[:_NAMED])} differ")
+            raise PretrainedError(f"the weights were prepared for another network: {', '.join(odd[:NAMED])} differ")
         for name, tensor in self.state.items():
             if name in own:
                 own[name].copy_(tensor)
-
-
-def start_of(path: Path) -> Start:
-    """The weights in a weights file or in a point's checkpoint. Raises PretrainedError for any other file, and for one
-    whose tensors are not those of its architecture; OSError where there is none."""
-    try:
-        tensors, record = checkpoint.read(path)
-    except CheckpointError as error:
-        raise PretrainedError(
-            f"{error} Convert the file with `paretofit weights add`, or take the checkpoint of a point."
-        ) from error
-    tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith(_COUNTER)}
-    try:
-        if record.get("kind") == "weights":
-            weights = WeightsRecord.model_validate(record)
-            architecture, mean, std, names = weights.architecture(), weights.mean, weights.std, weights.class_names
-            headless = weights.classes is None
-        else:
-            architecture = Architecture.from_json(record.get("architecture", {}))
-            mean, std = (tuple(map(float, record["preprocessing"][name])) for name in ("mean", "std"))
-            names, headless = tuple(record["classes"]), False
-    except (KeyError, TypeError, ValueError) as error:
-        raise PretrainedError(
-            f"{path.name}: its record is neither that of weights nor that of a point: {error}"
-        ) from error
-    expected = _shapes(architecture)
-    if headless:
-        head = _head(architecture)
-        expected = {name: shape for name, shape in expected.items() if not name.startswith(head)}
-    _check(
-        path.name,
-        missing=[name for name in expected if name not in tensors],
-        extra=[name for name in tensors if name not in expected],
-        shapes={
-            name: (expected[name], tuple(tensor.shape))
-            for name, tensor in tensors.items()
-            if name in expected and tuple(tensor.shape) != expected[name]
-        },
-        remedy="the file is damaged or was edited: convert the original once more",
-    )
-    return Start(
-        architecture=architecture,
-        tensors={name: tensor.float() for name, tensor in tensors.items()},
-        mean=mean,
-        std=std,
-        class_names=names,
-        sha256=file_sha256(path),
-        record=record,
-    )
 
 
 def transfer(start: Start, target: Architecture, *, same_classes: bool) -> Transfer:
@@ -156,7 +77,7 @@ def transfer(start: Start, target: Architecture, *, same_classes: bool) -> Trans
     notes: list[str] = []
     left = _unloaded(start, target, theirs, ours, notes, same_classes=same_classes)
     tensors, mean, std = _for_channels(start, target, theirs, notes)
-    expected = _shapes(target)
+    expected = tensor_shapes(target)
     given = {role: name for role, name in tensor_names(theirs).items() if not _within(role, left)}
     wanted = {role: name for role, name in tensor_names(ours).items() if not _within(role, left)}
 
@@ -178,7 +99,7 @@ def transfer(start: Start, target: Architecture, *, same_classes: bool) -> Trans
             narrowed = narrowed or cut.shape != tensor.shape
     unused = [name for role, name in given.items() if role not in wanted and not theirs[role.rpartition(".")[0]].added]
     wider = any(a > b for here, there in shapes.values() for a, b in zip(here, there, strict=False))
-    _check(
+    check_tensors(
         f"the weights of {source.family}",
         missing,
         unused,
@@ -193,7 +114,7 @@ def transfer(start: Start, target: Architecture, *, same_classes: bool) -> Trans
     if added := [name for name in fresh if not _within(_role(name, ours), left)]:
         notes.append(f"{len(added)} tensors that only this form of the network has are freshly initialized.")
     counters = {
-        f"{name.removesuffix('running_var')}{_COUNTER}": torch.zeros((), dtype=torch.int64)
+        f"{name.removesuffix('running_var')}{COUNTER}": torch.zeros((), dtype=torch.int64)
         for name in state
         if name.endswith("running_var")
     }
@@ -211,7 +132,7 @@ def _unloaded(
 ) -> list[str]:
     """What roles begin with that are not loaded: the classifier, or the stem."""
     left = []
-    has_head = any(name.startswith(_head(start.architecture)) for name in start.tensors)
+    has_head = any(name.startswith(head_prefix(start.architecture)) for name in start.tensors)
     if not has_head:
         notes.append("The classifier is not loaded: the weights have none.")
     elif not same_classes or start.architecture.classes != target.classes:
@@ -302,36 +223,6 @@ def _same_groups(wide: Layer, narrow: Layer) -> bool:
         one.channels // wide.groups == other.channels // narrow.groups
         for one, other in ((wide.input, narrow.input), (wide.output, narrow.output))
     )
-
-
-def _check(
-    what: str,
-    missing: Sequence[str],
-    extra: Sequence[str],
-    shapes: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]],
-    remedy: str,
-) -> None:
-    """Raises PretrainedError that names the first of each kind. `shapes`: needed and given."""
-    differing = [f"{name} {list(there)} in the place of {list(here)}" for name, (here, there) in shapes.items()]
-    kinds = {"missing": missing, "not in the network": extra, "of another shape": differing}
-    found = [
-        f"{len(names)} {kind} ({', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''})"
-        for kind, names in kinds.items()
-        if names
-    ]
-    if found:
-        raise PretrainedError(f"{what} do not fit: {'; '.join(found)}. {remedy[0].upper()}{remedy[1:]}.")
-
-
-def _shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """Of every tensor of the network, counters of batches left out."""
-    state = build(architecture, "meta").state_dict()
-    return {name: tuple(tensor.shape) for name, tensor in state.items() if not name.endswith(_COUNTER)}
-
-
-def _head(architecture: Architecture) -> str:
-    """What the names of the classifier's tensors begin with."""
-    return f"blocks.{len(architecture.blocks) - 1}."
 
 
 def _role(name: str, found: Mapping[str, Part]) -> str:

@@ -31,7 +31,7 @@ from paretofit.search.data.store import Dataset
 from paretofit.search.latency.clock import timed
 from paretofit.search.latency.devices import describe
 from paretofit.search.latency.prepare import Sample, prepare
-from paretofit.search.latency.stage import FILE, KNOWN, NETWORKS, OF
+from paretofit.search.latency.stage import KNOWN, LATENCY_FILE, NETWORKS, OF
 
 IMAGES: Final = 4
 """That a trained network is measured on, in turn."""
@@ -49,7 +49,8 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
 
 
 def candidates(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Measure the feasible candidates that are not known yet; report each, and the artifact `FILE` with all of them.
+    """Measure the feasible candidates that are not known yet; report each, and all of them as the artifact
+    `LATENCY_FILE`.
 
     Raises TrialEndedError if none keeps within the bounds on this device, LookupError without its runtime.
     """
@@ -70,9 +71,9 @@ def candidates(trial: Trial, reporter: Reporter) -> dict[str, Any]:
             return {}
         reporter.metric("progress", len(found), len(found) / len(networks))
     measured = Table(device=name, machine=machine, latencies=found)
-    path = trial.work / FILE
+    path = trial.work / LATENCY_FILE
     path.write_text(measured.model_dump_json(), encoding="utf-8")
-    reporter.artifact(FILE, path)
+    reporter.artifact(LATENCY_FILE, path)
     outputs = {"table": measured.model_dump(mode="json"), "measured": len(found)}
     informed = spec.model_copy(update={"latencies": {**spec.latencies, name: measured}})
     if networks and len(found) == len(networks) and not informed.feasible():

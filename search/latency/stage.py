@@ -18,7 +18,7 @@ from paretofit.search.contracts.spec import ResolvedSpec, metric_key
 from paretofit.search.contracts.trial import ForwardingReporter, Reporter, Trial
 
 STAGE: Final = "latency"
-FILE: Final = "latency.json"
+LATENCY_FILE: Final = "latency.json"
 KNOWN: Final = "known_latencies"
 """Input of a measuring trial: what the cache has (`paretofit.search.contracts.latency.write_known`)."""
 INPUT: Final = "latency-"
@@ -171,7 +171,7 @@ def _seen(record: TrialRecord, measured: Sequence[TrialRecord], spec: ResolvedSp
 
 
 def _tables(count: int) -> dict[str, TrialArtifact]:
-    return {f"{INPUT}{number}": TrialArtifact(trial=number, artifact=FILE) for number in range(count)}
+    return {f"{INPUT}{number}": TrialArtifact(trial=number, artifact=LATENCY_FILE) for number in range(count)}
 
 
 def _after(new: NewTrial, numbers: Sequence[int], before: int) -> NewTrial:

@@ -24,7 +24,8 @@ from paretofit.models.build import Network, build
 from paretofit.models.channel_order import importance, sort_channels
 from paretofit.models.cost import cost
 from paretofit.models.layers.slimmable import Slimmable
-from paretofit.models.pretrained.transfer import Start, start_of, transfer
+from paretofit.models.pretrained.start import Start, start_of
+from paretofit.models.pretrained.transfer import transfer
 from paretofit.search import evaluation
 from paretofit.search.contracts.plan import FLOOR, START
 from paretofit.search.contracts.trial import Reporter, Stop, Trial

@@ -294,6 +294,17 @@ def test_with_every_scope_but_the_one_it_needs(world: World) -> None:
             assert answer.json()["needed"] == scope
 
 
+@pytest.mark.parametrize("body", [b"{", b"\xff"])
+def test_a_malformed_body_without_the_scope_is_forbidden(world: World, body: bytes) -> None:
+    key = world.service.issue("metrics")
+    for name in GUARDED:
+        if ROUTES[name].scope and not name.startswith("GET"):
+            method, path = name.split(" ")
+            headers = {"Content-Type": "application/json"}
+            answer = world.service.send(method, path.format(**world.ids), key, content=body, headers=headers)
+            assert (name, *code(answer)) == (name, 403, "forbidden")
+
+
 @pytest.mark.parametrize("name", GUARDED)
 def test_with_another_tenants_key(world: World, name: str) -> None:
     answer = world.send(name, world.theirs)

@@ -15,8 +15,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import trustme
 
-from paretofit.core import http as outbound
-from paretofit.core.http import Address, Outbound, RefusedError, check_url, is_public, system_resolver
+from paretofit.core.http import (
+    SLOWEST,
+    Address,
+    ExchangeError,
+    Outbound,
+    RefusedError,
+    check_url,
+    is_public,
+    system_resolver,
+)
 
 PUBLIC = ipaddress.ip_address("93.184.215.14")
 ELSEWHERE = ipaddress.ip_address("151.101.1.69")
@@ -302,7 +310,7 @@ def test_networks_that_the_operator_names(world: World) -> None:
     with pytest.raises(RefusedError, match="only https"):
         guarded.get("http://data.example/").__enter__()
     assert world.dialled == []
-    with pytest.raises((outbound.ExchangeError, ConnectionError)), guarded.get("http://inside.example/"):
+    with pytest.raises((ExchangeError, ConnectionError)), guarded.get("http://inside.example/"):
         pass  # The server there speaks TLS.
     assert world.dialled == [ipaddress.ip_address("127.0.0.1")]
 
@@ -332,7 +340,7 @@ def _body(url: str, patience: float = 60.0) -> bytes:
 
 
 def test_an_answer_that_is_no_http() -> None:
-    with _answering([b"what?\r\n\r\n"]) as url, pytest.raises(outbound.ExchangeError):
+    with _answering([b"what?\r\n\r\n"]) as url, pytest.raises(ExchangeError):
         _body(url)
 
 
@@ -363,7 +371,7 @@ def test_a_body_arrives_as_it_was_announced(parts: list[bytes], body: bytes) -> 
     ],
 )
 def test_an_answer_that_breaks_off_is_no_whole_one(parts: list[bytes]) -> None:
-    with _answering(parts) as url, pytest.raises(outbound.ExchangeError):
+    with _answering(parts) as url, pytest.raises(ExchangeError):
         _body(url)
 
 
@@ -377,7 +385,7 @@ def test_who_sends_a_byte_now_and_then_is_given_up(head: bytes) -> None:
 
     began = time.monotonic()
     with _answering(drip()) as url:
-        with pytest.raises((outbound.ExchangeError, TimeoutError)):
+        with pytest.raises((ExchangeError, TimeoutError)):
             _body(url, patience=0.5)
         assert 0.4 < time.monotonic() - began < 3
 
@@ -387,7 +395,7 @@ def test_who_is_slow_but_goes_on_is_waited_for() -> None:
         yield HEAD + b"\r\n"
         for _ in range(10):
             time.sleep(0.1)
-            yield bytes(outbound.SLOWEST // 5)
+            yield bytes(SLOWEST // 5)
 
     with _answering(steady()) as url:
-        assert len(_body(url, patience=0.5)) == outbound.SLOWEST // 5 * 10
+        assert len(_body(url, patience=0.5)) == SLOWEST // 5 * 10

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import base64
 
-from paretofit.core import signatures as signing
+from paretofit.core import signatures
 
 
 def test_the_published_example() -> None:
     """Of the reference libraries of Standard Webhooks."""
-    headers = signing.headers(
+    headers = signatures.headers(
         "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
         "msg_p5jXN8AQM9LWM0D4loKWxJek",
         1614265330,
@@ -19,6 +19,6 @@ def test_the_published_example() -> None:
 
 
 def test_secrets_are_of_their_own() -> None:
-    secrets = {signing.new_secret() for _ in range(20)}
+    secrets = {signatures.new_secret() for _ in range(20)}
     assert len(secrets) == 20
     assert all(len(base64.b64decode(secret.removeprefix("whsec_"))) == 32 for secret in secrets)

@@ -17,7 +17,8 @@ import yaml
 from paretofit.core.settings import get_settings
 from paretofit.models import checkpoint
 from paretofit.models.pretrained.record import WeightsRecord
-from paretofit.search.__main__ import DIFFERS, INTERRUPTED, main
+from paretofit.search.__main__ import DIFFERS, main
+from paretofit.search.run_command import INTERRUPTED
 from tests.models.pretrained.test_fetch import shared_package
 
 

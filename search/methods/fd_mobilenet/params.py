@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from pydantic import Field, field_validator
 
 from paretofit.models.architecture import Architecture
-from paretofit.models.cost import cost
+from paretofit.models.cost import cost_by_metric
 from paretofit.models.families import registry
 from paretofit.search.contracts.dataset import DatasetProfile
 from paretofit.search.contracts.params import UNSET, Auto, Candidate, Config, is_unset
@@ -150,7 +150,7 @@ class FdMobileNetParams(TrainingParams):
             key=f"{config['family']}{groups}-w{config['width']:g}-r{config['resolution']}",
             config=dict(config),
             input_size=size,
-            cost=_cost(self.network(dataset, config), size),
+            cost=cost_by_metric(self.network(dataset, config), size),
         )
 
     def _groups_of(self, start: StartRecord) -> tuple[int, ...]:
@@ -178,11 +178,6 @@ def _network(family: str, width: float, groups: int | None, nominal: int, classe
     return registry.architecture(
         family, width=width, nominal=nominal, classes=classes, channels=channels, groups=groups
     )
-
-
-@lru_cache(maxsize=4096)
-def _cost(architecture: Architecture, size: tuple[int, int]) -> dict[str, int]:
-    return cost(architecture, size).as_dict()
 
 
 PARAMS = (FdMobileNetParams,)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from paretofit.models.architecture import Architecture
-from paretofit.models.cost import cost
+from paretofit.models.cost import cost_by_metric
 from paretofit.models.families import registry
 from paretofit.models.families.scaling import Width
 from paretofit.search.contracts.dataset import DatasetProfile
@@ -258,7 +258,7 @@ class SlimmableParams(TrainingParams):
             key=f"w{'_'.join(f'{each:g}' for each in widths)}-r{side}",
             config=dict(config),
             input_size=size,
-            cost=_cost(self.architecture(dataset, width), size),
+            cost=cost_by_metric(self.architecture(dataset, width), size),
         )
 
 
@@ -323,11 +323,6 @@ def _of_base_width(start: StartRecord, width: float) -> Architecture:
     own = start.network
     kept = start.keep_last_channels
     return _architecture(start.family, 1.0, width, own.nominal, own.classes, own.channels, keep_last_channels=kept)
-
-
-@lru_cache(maxsize=4096)
-def _cost(architecture: Architecture, size: tuple[int, int]) -> dict[str, int]:
-    return cost(architecture, size).as_dict()
 
 
 PARAMS = (MutualNetParams, UsNetParams)

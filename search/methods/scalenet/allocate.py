@@ -26,7 +26,7 @@ from paretofit.search.contracts.spec import metric_key
 from paretofit.search.contracts.trial import InterruptedMeasurementError, Reporter, Stop, Trial, TrialEndedError
 from paretofit.search.latency.devices import describe
 from paretofit.search.latency.run import measure
-from paretofit.search.latency.stage import FILE as LATENCIES
+from paretofit.search.latency.stage import LATENCY_FILE
 from paretofit.search.methods.scalenet import budget
 from paretofit.search.methods.scalenet.allocation import (
     Allocated,
@@ -46,10 +46,9 @@ def find_sites(
 ) -> list[Site]:
     """The scale aggregations of the seed network, in order, from its state dict."""
     layers = {layer.name: layer for layer in architecture.layers(params.input_size(dataset))}
+    space = params.space(dataset)
     found = []
-    for (name, block), planes, width in zip(
-        aggregations(architecture).items(), params.planes, params.fixed, strict=True
-    ):
+    for (name, block), planes, width in zip(aggregations(architecture).items(), space.planes, space.fixed, strict=True):
         scores = tuple(
             tuple(_score(params, gamma, layers[f"{name}.branches.{i}.conv"]) for gamma in gammas)
             for i, gammas in enumerate(_gammas(name, block, tensors))
@@ -152,15 +151,14 @@ def _within(
     """The largest structure within the bounds, at least that of a lower budget. A latency holds when it is measured
     again, else one is looked for below what it was exceeded by; of each step that is refused the latency is measured
     twice, since one spike must not cost half of a budget. Raises InfeasibleAllocationError."""
-    params = trial.spec.params(ScaleNetParams)
-    dataset = trial.spec.dataset
+    space = trial.spec.params(ScaleNetParams).space(trial.spec.dataset)
     if clock is None or clock.metric not in bounds:
-        return params.allocate(dataset, steps, bounds)
+        return space.allocate(steps, bounds)
     bound = aimed = bounds[clock.metric]
     asked: set[int] = set()
     while True:
         try:
-            within = params.allocate(dataset, steps, bounds | {clock.metric: aimed}, {clock.metric: clock})
+            within = space.allocate(steps, bounds | {clock.metric: aimed}, {clock.metric: clock})
         except InfeasibleAllocationError:
             if least is None:
                 raise
@@ -170,9 +168,9 @@ def _within(
         above = within.step + 1
         if above < len(steps) and above not in asked:
             asked.add(above)
-            if clock.again(params.architecture(dataset, steps[above])) <= aimed:
+            if clock.again(space.architecture(steps[above])) <= aimed:
                 continue
-        network = params.architecture(dataset, within.structure)
+        network = space.architecture(within.structure)
         taken = clock.again(network)
         if taken > bound:
             taken = clock.again(network)
@@ -191,6 +189,6 @@ def _write_latencies(trial: Trial, reporter: Reporter, clock: Clock, networks: l
             clock(architecture)
         known[trial.spec.candidate(config).key] = clock.found[architecture]
     table = Table(device=clock.device, machine=describe(clock.device), latencies=known)
-    path = trial.work / LATENCIES
+    path = trial.work / LATENCY_FILE
     path.write_text(table.model_dump_json(), encoding="utf-8")
-    reporter.artifact(LATENCIES, path)
+    reporter.artifact(LATENCY_FILE, path)

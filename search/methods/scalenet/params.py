@@ -1,27 +1,24 @@
-"""Parameters of ScaleNet, and what its networks may cost.
+"""Parameters of ScaleNet, and the budgets of its networks.
 
 Source: Li et al., ScaleNet, CVPR 2019 (arXiv 1904.09460).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import lru_cache, partial
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from paretofit.models.architecture import Architecture
-from paretofit.models.cost import cost, fast_macs
-from paretofit.models.families import registry, scalenet, structures
-from paretofit.models.families.scaling import Scale
-from paretofit.models.families.structures import SCALES, Structure
+from paretofit.models.cost import cost_by_metric, fast_macs
+from paretofit.models.families import scalenet, structures
 from paretofit.search.contracts.dataset import DatasetProfile
 from paretofit.search.contracts.params import Candidate, Config, is_unset
 from paretofit.search.contracts.start import StartRecord
 from paretofit.search.methods.scalenet import presets
-from paretofit.search.methods.scalenet.allocation import Allocated, Allocation, Ladder, Measure, Site, allocate, ladder
+from paretofit.search.methods.scalenet.allocation import Allocation
+from paretofit.search.methods.scalenet.space import StructureSpace
 from paretofit.search.training import recipe
 from paretofit.search.training.params import TrainingParams, input_size
 
@@ -180,90 +177,55 @@ class ScaleNetParams(TrainingParams):
                 "its device"
             )
 
-    @property
-    def planes(self) -> tuple[int, ...]:
-        """Channels that a ResNet has in place of each scale aggregation."""
-        variant = scalenet.VARIANTS[self.family]
-        return variant.rows(variant.widened(Scale(base_width=self.base_width)))
-
-    @property
-    def fixed(self) -> tuple[int | None, ...]:
-        """Channels that each scale aggregation must have whatever the budget: its planes in the second of a basic
-        block."""
-        bottleneck = scalenet.VARIANTS[self.family].bottleneck
-        return tuple(None if bottleneck or i % 2 == 0 else planes for i, planes in enumerate(self.planes))
-
-    def seed_structure(self) -> Structure:
-        """The same number of channels at every scale."""
-        return tuple((max(1, round(self.seed_ratio * planes)),) * len(SCALES) for planes in self.planes)
-
     def input_size(self, dataset: DatasetProfile) -> tuple[int, int]:
         """Height and width, pixels. Raises ValueError for a side beyond the dataset's image size."""
         return dataset.image_size if self.resolutions is None else input_size(dataset, self.sides(dataset)[0])
 
-    def architecture(self, dataset: DatasetProfile, structure: Structure) -> Architecture:
-        """The network of a structure."""
-        return _architecture(
-            self.family,
-            self.base_width,
-            self.nominal or min(dataset.image_size),
-            len(dataset.classes),
-            dataset.channels,
-            structure,
+    def space(self, dataset: DatasetProfile) -> StructureSpace:
+        """The structures that the seed network spans."""
+        return StructureSpace(
+            family=self.family,
+            base_width=self.base_width,
+            seed_ratio=self.seed_ratio,
+            nominal=self.nominal or min(dataset.image_size),
+            classes=len(dataset.classes),
+            channels=dataset.channels,
+            size=self.input_size(dataset),
         )
 
     def network(self, dataset: DatasetProfile, config: Config) -> Architecture:
         """That of the item `structure`, which is learned; of a candidate without it, one of the same cost."""
+        space = self.space(dataset)
         if "structure" in config:
-            return self.architecture(dataset, structures.from_line(str(config["structure"])))
+            return space.architecture(structures.from_line(str(config["structure"])))
         if "extreme" in config:
-            return self.architecture(dataset, self._extreme(str(config["extreme"])))
-        return self.architecture(dataset, self._even(dataset, float(config["budget"])))
+            return space.architecture(space.extreme("least" if config["extreme"] == "least" else "most"))
+        return space.architecture(space.even({self.budget_metric: float(config["budget"])}))
 
     def candidate(self, dataset: DatasetProfile, config: Config) -> Candidate:
         """The network of a `structure` that an `allocation` found for a `budget`."""
         architecture, size = self.network(dataset, config), self.input_size(dataset)
         if "extreme" in config:
-            return self._candidate(str(config["extreme"]), config, dataset, _cost(architecture, size))
+            return self._candidate(str(config["extreme"]), config, dataset, cost_by_metric(architecture, size))
         name = key(self.budget_metric, float(config["budget"]))
         if "structure" not in config:
             bounded = {self.budget_metric: int(config["budget"])}
-            return self._candidate(name, config, dataset, _cost(architecture, size) | bounded)
+            return self._candidate(name, config, dataset, cost_by_metric(architecture, size) | bounded)
         return Candidate(
             key=name if config["allocation"] == "learned" else f"{config['allocation']}-{name}",
             config=dict(config),
             input_size=size,
-            cost=_cost(architecture, size) | {"fast_macs": fast_macs(architecture, size)},
+            cost=cost_by_metric(architecture, size) | {"fast_macs": fast_macs(architecture, size)},
         )
-
-    def cost(self, dataset: DatasetProfile, structure: Structure) -> dict[str, int]:
-        """What the network of a structure costs, in the published form."""
-        return _cost(self.architecture(dataset, structure), self.input_size(dataset))
-
-    def allocate(
-        self,
-        dataset: DatasetProfile,
-        steps: Ladder,
-        bounds: Mapping[str, float],
-        measures: Mapping[str, Measure] = MappingProxyType({}),
-    ) -> Allocated:
-        """The largest structure of a ladder within bounds on costs, and on whatever else `measures` tell. Raises
-        InfeasibleAllocationError."""
-        size = self.input_size(dataset)
-
-        def counted(name: str, architecture: Architecture) -> float:
-            return _cost(architecture, size)[name]
-
-        known = {name: measures.get(name) or partial(counted, name) for name in bounds}
-        return allocate(steps, partial(self.architecture, dataset), known, bounds)
 
     def targets(self, dataset: DatasetProfile) -> tuple[float, ...]:
         """The budgets, growing. Raises ValueError for one that no allocation meets or that none can use up."""
         if self.budgets is not None and self.budget_metric == "latency_ms":
             return self.budgets
-        least, most = self._range(dataset)
+        space = self.space(dataset)
+        least, most = space.cost_range(self.budget_metric, single="single" in self.baselines)
         if self.budgets is None:
-            plain = self.cost(dataset, tuple((planes, 0, 0, 0) for planes in self.planes))[self.budget_metric]
+            plain = space.cost(space.plain)[self.budget_metric]
             return tuple(float(round(least + share * (plain - least))) for share in SHARES)
         if self.budgets[0] < least:
             raise ValueError(
@@ -291,45 +253,10 @@ class ScaleNetParams(TrainingParams):
     def _candidate(self, name: str, config: Config, dataset: DatasetProfile, costs: dict[str, int]) -> Candidate:
         return Candidate(key=name, config=dict(config), input_size=self.input_size(dataset), cost=costs)
 
-    def _even(self, dataset: DatasetProfile, budget: float) -> Structure:
-        return self.allocate(dataset, ladder("even", self._uniform()), {self.budget_metric: budget}).structure
-
-    def _range(self, dataset: DatasetProfile) -> tuple[int, int]:
-        """Of the budget's metric: what no allocation needs to exceed, and what the largest reaches."""
-        # All channels of the seed, at whatever scale they are; but a single scale takes as many where they cost most.
-        all_channels = ladder("even", self._uniform())[-1]
-        largest = self._extreme("most") if "single" in self.baselines else all_channels
-        least, most = (self.cost(dataset, each)[self.budget_metric] for each in (self._extreme("least"), largest))
-        return least, most
-
-    def _extreme(self, which: str) -> Structure:
-        """One channel, or all that the seed has, at the largest scale, where any cost is highest."""
-        rows = zip(self.seed_structure(), self.fixed, strict=True)
-        return tuple((width or (1 if which == "least" else sum(row)), 0, 0, 0) for row, width in rows)
-
-    def _uniform(self) -> list[Site]:
-        """The seed's channels, all of one importance."""
-        rows = zip(self.planes, self.seed_structure(), self.fixed, strict=True)
-        return [Site(planes, tuple((0.0,) * width for width in row), width=fixed) for planes, row, fixed in rows]
-
 
 def key(metric: str, budget: float) -> str:
     """Of the network that was found for a budget."""
     return f"{metric}-{budget:.0f}" if budget == round(budget) else f"{metric}-{budget!r}"
-
-
-@lru_cache(maxsize=1024)
-def _architecture(
-    family: str, base_width: float, nominal: int, classes: int, channels: int, structure: Structure
-) -> Architecture:
-    return registry.architecture(
-        family, base_width=base_width, nominal=nominal, classes=classes, channels=channels, structure=structure
-    )
-
-
-@lru_cache(maxsize=4096)
-def _cost(architecture: Architecture, size: tuple[int, int]) -> dict[str, int]:
-    return cost(architecture, size).as_dict()
 
 
 PARAMS = (ScaleNetParams,)

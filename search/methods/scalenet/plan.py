@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from paretofit.search.contracts.plan import NewTrial, Plan, TrialArtifact, TrialRecord
 from paretofit.search.contracts.spec import ResolvedSpec
-from paretofit.search.latency.stage import FILE, INPUT
+from paretofit.search.latency.stage import INPUT, LATENCY_FILE
 from paretofit.search.methods.scalenet import budget
 
 SEED_NETWORK: Final = "seed"
@@ -45,7 +45,7 @@ def _networks(spec: ResolvedSpec, outputs: dict[str, Any]) -> list[NewTrial]:
     """One for each network that was allocated, as far as there are epochs."""
     epochs = budget.epochs(spec, spec.limits.max_epochs)
     allocated = outputs.get("networks", [])[: epochs.networks]
-    inputs = {LEARNED: TrialArtifact(trial=1, artifact=FILE)} if spec.devices else {}
+    inputs = {LEARNED: TrialArtifact(trial=1, artifact=LATENCY_FILE)} if spec.devices else {}
     return [
         NewTrial(params={"stage": "network", "epochs": epochs.each, "config": config}, inputs=inputs)
         for config in allocated

@@ -33,9 +33,10 @@ def train_seed(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     planned = params.seed_epochs or params.epochs
     epochs = budget.epochs(trial.spec, trial.spec.limits.max_epochs).seed
     profile = trial.spec.dataset
-    network = alone.initial(trial, params.architecture(profile, params.seed_structure()))
+    space = params.space(profile)
+    network = alone.initial(trial, space.architecture(space.seed))
     paced = budget.TimeLimitedReporter(reporter, budget.seconds(trial.spec, epochs))
-    passes = partial(alone.step, network, params, params.input_size(profile))
+    passes = partial(alone.step, network, params, space.size)
     outputs, stop = fit(trial, paced, network, passes, epochs)
     if current().rank == 0 and stop not in (Stop.CANCEL, Stop.DRAIN):
         path = trial.work / "seed.safetensors"
@@ -71,6 +72,6 @@ def train_network(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     outputs["planned_epochs"] = params.epochs
     if point is None:
         return outputs
-    for path in report.write(trial.work, point, params.planes):
+    for path in report.write(trial.work, point, params.space(trial.spec.dataset).planes):
         reporter.artifact(path.name, path)
     return outputs | {"used": point.metrics[budget.metric(trial.spec)] / config["budget"]}

@@ -12,18 +12,19 @@ from paretofit.search.contracts.params import Config
 from paretofit.search.contracts.spec import CostMetric, ResolvedSpec
 from paretofit.search.latency import curve
 from paretofit.search.methods.budget import equal_share
-from paretofit.search.methods.shape_adaptor.params import HUMAN, ShapeAdaptorParams
+from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams
+from paretofit.search.methods.shape_adaptor.space import HUMAN
 
 
 def macs(spec: ResolvedSpec, config: Config) -> float | None:
     """The most that a network may take: by its target and the constraints, those on latencies by what networks with
     adaptors at the same places were measured to take; None: any."""
     params = spec.params(ShapeAdaptorParams)
-    target = params.macs(spec.dataset, config)
+    target = params.space(spec.dataset, config).target_macs
     bounds = [bound.value for bound in spec.constraints if bound.metric == "macs"]
     if curve.bounded(spec) and spec.latencies:
-        rule = params.rule(spec.dataset, config)
-        alike = [each for each in spec.candidates() if params.rule(spec.dataset, each.config) == rule]
+        rule = params.space(spec.dataset, config).rule
+        alike = [each for each in spec.candidates() if params.space(spec.dataset, each.config).rule == rule]
         bounds.append(curve.macs_within(spec, alike))
     most = min([*([] if target is None else [target]), *bounds], default=math.inf)
     return most if math.isfinite(most) else None

@@ -14,14 +14,16 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from paretofit.models.families.shapes import Rule, Shape, Sizes, TooCostlyError
 from paretofit.models.layers.shape_adaptor import Adaptive
-from paretofit.models.pretrained.transfer import start_of, transfer
+from paretofit.models.pretrained.start import start_of
+from paretofit.models.pretrained.transfer import transfer
 from paretofit.search.contracts.point import Point
 from paretofit.search.contracts.trial import Reporter, Stop, Trial
 from paretofit.search.latency import curve
 from paretofit.search.methods.shape_adaptor import report
 from paretofit.search.methods.shape_adaptor.learner import Learner
-from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams, key
+from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams
 from paretofit.search.methods.shape_adaptor.plan import PRETRAINED
+from paretofit.search.methods.shape_adaptor.space import key
 from paretofit.search.training import alone, starting
 from paretofit.search.training.alone import Alone
 from paretofit.search.training.distributed import current
@@ -39,14 +41,14 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     params = trial.spec.params(ShapeAdaptorParams)
     dataset, config, epochs = trial.spec.dataset, trial.params["config"], trial.params["epochs"]
     torch.manual_seed(trial.seed)
-    network = Adaptive(params.rule(dataset, config), params.alpha(dataset, config), trial.device)
+    space = params.space(dataset, config)
+    network = Adaptive(space.rule, space.alpha, trial.device)
     if PRETRAINED in trial.inputs:
         start_from(trial.inputs[PRETRAINED], network, dataset.classes)
     batch_size = max(2, int(params.batch_size * trial.batch_scale))
     steps = epochs * (dataset.images["train"] // batch_size)
     learner = Learner(network, trial.spec, config, steps, reporter)
-    plain = params.designed(dataset, config["family"])
-    initialize = starting.initializer(trial, reporter, network.slimmable, params.input_size(dataset), plain=plain)
+    initialize = starting.initializer(trial, reporter, network.slimmable, space.size, plain=space.designed)
     if PRETRAINED in trial.inputs:
         initialize = None
     outputs, stop = fit(

@@ -1,4 +1,4 @@
-"""Parameters of Shape Adaptor, and what its networks may cost.
+"""Parameters of Shape Adaptor, and the trainings they ask for.
 
 Source: Liu et al., Shape Adaptor, ECCV 2020 (arXiv 2008.00892).
 """
@@ -6,6 +6,7 @@ Source: Liu et al., Shape Adaptor, ECCV 2020 (arXiv 2008.00892).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import PurePath
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
@@ -13,33 +14,18 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from paretofit.models.architecture import Architecture
-from paretofit.models.cost import cost
 from paretofit.models.families import registry
-from paretofit.models.families.adaptors import Placement, adapted, places
-from paretofit.models.families.shapes import Rule, Shape, Sizes, initial_alpha, shaped
-from paretofit.models.trace import Size
+from paretofit.models.families.adaptors import adapted, places
 from paretofit.search.contracts.dataset import DatasetProfile
 from paretofit.search.contracts.params import UNSET, Auto, Candidate, Config
 from paretofit.search.contracts.start import StartRecord
 from paretofit.search.methods.shape_adaptor import presets
+from paretofit.search.methods.shape_adaptor.space import HUMAN, PLACEMENTS, ShapeSpace, key
 from paretofit.search.training.params import TrainingParams, input_size, tuned
 
 Mode = Literal["standard", "memory_bounded", "autosc", "autotl"]
-PLACEMENTS: Final[dict[str, Placement]] = {
-    "standard": "replace",
-    "memory_bounded": "replace",
-    "autosc": "add",
-    "autotl": "resizing",
-}
 SMALL: Final = 64
 """Sides below it are small inputs, which compression has fewer adaptors for."""
-COMPRESSED_ALPHA: Final = 2.19
-"""A factor of .95; its negative, one of .55."""
-EXTREME: Final = 100.0
-"""Of an alpha, whose factor is then the least or the most there is."""
-
-HUMAN: Final = "human"
-RANDOM: Final = "random"
 
 
 class ShapeAdaptorParams(TrainingParams):
@@ -279,110 +265,42 @@ class ShapeAdaptorParams(TrainingParams):
                         found += [place | at | {"target": target} for target in targets]
         return found
 
-    def rule(self, dataset: DatasetProfile, config: Config) -> Rule:
-        """Of a configuration: the network with its adaptors, and how their sizes are made."""
-        mode = str(config["mode"])
-        placement: Placement = PLACEMENTS.get(mode, "replace")
-        network = _adapted(self.designed(dataset, str(config["family"])), int(config["adaptors"]), placement)
-        limit = int(config["last_side"]) if mode == "memory_bounded" else None
-        return _rule(network, self.input_size(dataset), in_all=mode == "autosc", limit=limit)
-
-    def alpha(self, dataset: DatasetProfile, config: Config) -> float:
-        """That every adaptor begins with."""
-        match config["mode"]:
-            case "autosc":
-                return COMPRESSED_ALPHA
-            case "autotl":
-                return -COMPRESSED_ALPHA
-            case _:
-                side = min(self.input_size(dataset))
-                return initial_alpha(side, int(config["last_side"]), int(config["adaptors"]))
+    def space(self, dataset: DatasetProfile, config: Config) -> ShapeSpace:
+        """The shapes that the network of a configuration may have."""
+        return ShapeSpace(self.designed(dataset, str(config["family"])), self.input_size(dataset), config)
 
     def network(self, dataset: DatasetProfile, config: Config) -> Architecture:
         """The human-designed network, or that of the item `shape`, which is learned: of the candidates those that are
         measured have one."""
-        if config.get("mode") == HUMAN:
-            return self.designed(dataset, str(config["family"]))
-        if "shape" not in config:
+        if config.get("mode") != HUMAN and "shape" not in config:
             return super().network(dataset, config)
-        return shaped(self.rule(dataset, config).network, Shape.from_line(str(config["shape"])))
+        return self.space(dataset, config).network
 
     def candidate(self, dataset: DatasetProfile, config: Config) -> Candidate:
         """A network whose shape is known."""
-        size = self.input_size(dataset)
-        return Candidate(
-            key=key(config), config=dict(config), input_size=size, cost=_cost(self.network(dataset, config), size)
-        )
+        return self.space(dataset, config).candidate(key(config), self.network(dataset, config))
 
     def candidates(self, dataset: DatasetProfile) -> list[Candidate]:
-        """The least network of each kind, and one for each training: its multiply-accumulates are bounded by the target
-        (without one, by those of the network that never resizes); the others are those that learning begins with."""
+        """The least network of each kind, and one for each training."""
         self.check_batch(dataset)
-        found: dict[str, Candidate] = {}
-        for config in self.configs(dataset):
-            target = self.macs(dataset, config)
-            least, first, most = (
-                self._cost(dataset, config, alpha) for alpha in (-EXTREME, self.alpha(dataset, config), EXTREME)
-            )
-            if target is not None and target < least["macs"]:
-                raise ValueError(
-                    f"targets: {config['target']:g} of {config['family']} is {target:.0f} macs, less than the least "
-                    "of its shapes takes; use at least "
-                    f"{math.ceil(1000 * config['target'] * least['macs'] / target) / 1000:g}"
-                )
-            bound = most["macs"] if target is None else min(most["macs"], int(target))
-            for name, described, costs in (
-                (f"least-{_place(config)}", {**config, "target": 0.0}, least),
-                (key(config), config, first | {"macs": bound}),
-            ):
-                found.setdefault(
-                    name, Candidate(key=name, config=described, input_size=self.input_size(dataset), cost=costs)
-                )
-        return list(found.values())
+        spaces = [self.space(dataset, config) for config in self.configs(dataset)]
+        return _unique(candidate for space in spaces for candidate in space.candidates())
 
     def measured(self, dataset: DatasetProfile, seed: int) -> list[Candidate]:
         """The least network of each kind, than which none that may be learned takes less, and of each target one that
         takes it (without a target that which learning begins with)."""
         del seed
         self.candidates(dataset)
-        found: dict[str, Candidate] = {}
-        for config in self.configs(dataset):
-            rule, alpha = self.rule(dataset, config), self.alpha(dataset, config)
-            least = rule.sizes([-EXTREME] * rule.count)
-            for name, described, sizes in (
-                (f"least-{_place(config)}", {**config, "target": 0.0}, least),
-                (f"like-{key(config)}", config, _usual(rule, alpha, self.macs(dataset, config))),
-            ):
-                if name not in found:
-                    given = {**described, "shape": Shape(sizes, (0.5,) * rule.count).written()}
-                    found[name] = self.candidate(dataset, given).model_copy(update={"key": name})
-        return list(found.values())
-
-    def macs(self, dataset: DatasetProfile, config: Config) -> float | None:
-        """Multiply-accumulates of a configuration's target; None: it has none."""
-        target = float(config["target"])
-        human = _cost(self.designed(dataset, str(config["family"])), self.input_size(dataset))["macs"]
-        return target * human if target else None
-
-    def _cost(self, dataset: DatasetProfile, config: Config, alpha: float) -> dict[str, int]:
-        """With one alpha for all adaptors."""
-        rule = self.rule(dataset, config)
-        sizes = rule.sizes([alpha] * rule.count)
-        return _cost(shaped(rule.network, Shape(sizes, (0.5,) * rule.count)), rule.size)
+        spaces = [self.space(dataset, config) for config in self.configs(dataset)]
+        return _unique(candidate for space in spaces for candidate in space.measured())
 
 
-def key(config: Config) -> str:
-    """Of the network that comes of a configuration."""
-    if config["mode"] == HUMAN:
-        return f"{HUMAN}-{config['family']}"
-    target = f"m{config['target']:g}" if config["target"] else "free"
-    drawn = f"-{config['draw']}" if "draw" in config else ""
-    return f"{_place(config)}-{target}{drawn}"
-
-
-def _place(config: Config) -> str:
-    side = f"-d{config['last_side']}" if "last_side" in config else ""
-    return f"{config['family']}-{config['mode']}-a{config['adaptors']}{side}"
+def _unique(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """The first of each key."""
+    found: dict[str, Candidate] = {}
+    for candidate in candidates:
+        found.setdefault(candidate.key, candidate)
+    return list(found.values())
 
 
 @lru_cache(maxsize=1024)
@@ -393,28 +311,6 @@ def _designed(
     name = "width" if registry.groups(family) else "base_width"
     scaled: dict[str, Any] = {name: base_width, "keep_last_channels": keep_last_channels}
     return registry.architecture(family, nominal=nominal, classes=classes, channels=channels, **scaled)
-
-
-@lru_cache(maxsize=1024)
-def _adapted(network: Architecture, count: int, placement: Placement) -> Architecture:
-    return adapted(network, count, placement)
-
-
-@lru_cache(maxsize=1024)
-def _rule(network: Architecture, size: Size, *, in_all: bool, limit: int | None) -> Rule:
-    return Rule(network, size, in_all=in_all, limit=limit)
-
-
-@lru_cache(maxsize=1024)
-def _usual(rule: Rule, alpha: float, macs: float | None) -> Sizes:
-    """Of alphas that are all alike: of the largest that take so many multiply-accumulates, or of this one."""
-    alphas = [alpha] * rule.count
-    return rule.sizes(alphas) if macs is None else rule.fitted(alphas, lambda s: rule.macs(s) <= macs, grows=True).sizes
-
-
-@lru_cache(maxsize=4096)
-def _cost(architecture: Architecture, size: tuple[int, int]) -> dict[str, int]:
-    return cost(architecture, size).as_dict()
 
 
 PARAMS = (ShapeAdaptorParams,)

@@ -8,8 +8,9 @@ from typing import Any, Final
 from paretofit.search.contracts.plan import INITIAL, NewTrial, Plan, TrialArtifact, TrialRecord
 from paretofit.search.contracts.spec import ResolvedSpec
 from paretofit.search.methods.shape_adaptor import budget, random_shapes
-from paretofit.search.methods.shape_adaptor.params import HUMAN, ShapeAdaptorParams, key
+from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams
 from paretofit.search.methods.shape_adaptor.proposals import Proposals
+from paretofit.search.methods.shape_adaptor.space import HUMAN, key
 
 LEARN: Final = "learn"
 COMPARE: Final = "compare"

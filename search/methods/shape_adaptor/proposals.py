@@ -20,7 +20,8 @@ from paretofit.search.contracts.trial import trial_seed
 from paretofit.search.methods.budget import evenly
 from paretofit.search.methods.proposals import ASKS, STARTUP, Estimator, first_feasible, objectives
 from paretofit.search.methods.shape_adaptor import budget
-from paretofit.search.methods.shape_adaptor.params import EXTREME, ShapeAdaptorParams
+from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams
+from paretofit.search.methods.shape_adaptor.space import EXTREME
 
 _LISTS: Final = ("adaptors", "last_side", "target")
 
@@ -105,7 +106,7 @@ def _distinct(spec: ResolvedSpec) -> list[dict[str, Any]]:
     params = spec.params(ShapeAdaptorParams)
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for config in params.configs(spec.dataset):
-        rule = params.rule(spec.dataset, config)
+        rule = params.space(spec.dataset, config).rule
         least: Sizes = rule.sizes([-EXTREME] * rule.count)
         if budget.fits(spec, config, rule)(least):
             same = (*(config[name] for name in config if name != "target"), budget.macs(spec, config))

@@ -11,7 +11,8 @@ from typing import Any, Final
 from paretofit.models.families.shapes import TooCostlyError
 from paretofit.search.contracts.spec import ResolvedSpec
 from paretofit.search.methods.shape_adaptor import budget
-from paretofit.search.methods.shape_adaptor.params import RANDOM, ShapeAdaptorParams
+from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams
+from paretofit.search.methods.shape_adaptor.space import RANDOM
 
 _SPREAD: Final = 2.0
 """Standard deviation of the alphas: two thirds of the factors are from .56 to .94."""
@@ -39,7 +40,7 @@ def drawn(spec: ResolvedSpec, config: dict[str, Any]) -> dict[str, Any] | None:
     """With its shape, by the search's seed; None: the constraints leave no room for any."""
     params = spec.params(ShapeAdaptorParams)
     random = Random(f"shape:{spec.seed}:{config['family']}:{config['target']:g}:{config['draw']}")
-    rule = params.rule(spec.dataset, config)
+    rule = params.space(spec.dataset, config).rule
     alphas = [random.gauss(0, _SPREAD) for _ in range(rule.count)]
     try:
         return config | {"shape": rule.fitted(alphas, budget.fits(spec, config, rule), grows=True).written()}

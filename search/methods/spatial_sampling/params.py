@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from paretofit.models.architecture import Architecture
-from paretofit.models.cost import cost
+from paretofit.models.cost import cost_by_metric
 from paretofit.models.families import registry
 from paretofit.models.kinds import sampling
 from paretofit.models.kinds.sampling import Draw, Fill, Policy
@@ -222,11 +222,11 @@ class SpatialSamplingParams(TrainingParams):
         """The network of a configuration that `network` knows."""
         architecture = self.network(dataset, config)
         size = input_size(dataset, int(config["side"])) if "side" in config else self.input_size(dataset)
-        return Candidate(key=key(config), config=dict(config), input_size=size, cost=_cost(architecture, size))
+        return Candidate(key=key(config), config=dict(config), input_size=size, cost=cost_by_metric(architecture, size))
 
     def cost(self, dataset: DatasetProfile, density: float, draw: Draw = "stochastic") -> dict[str, int]:
         """What the network costs with masks of one density."""
-        return _cost(self.masked(dataset, draw, density, 0), self.input_size(dataset))
+        return cost_by_metric(self.masked(dataset, draw, density, 0), self.input_size(dataset))
 
     def candidates(self, dataset: DatasetProfile) -> list[Candidate]:
         """Densities are learned: the least network, those of the bounds of the range, and the one that computes
@@ -277,11 +277,6 @@ def _plain(family: str, base_width: float, nominal: int, classes: int, channels:
 @lru_cache(maxsize=1024)
 def _sampled(architecture: Architecture, policy: Policy) -> Architecture:
     return sampling.sampled(architecture, policy)
-
-
-@lru_cache(maxsize=1024)
-def _cost(architecture: Architecture, size: tuple[int, int]) -> dict[str, int]:
-    return cost(architecture, size).as_dict()
 
 
 PARAMS = (SpatialSamplingParams,)

@@ -26,7 +26,8 @@ from paretofit.models.pretrained import sources
 from paretofit.models.pretrained.fetch import fetch, fetch_source, identify
 from paretofit.models.pretrained.record import PretrainedError, WeightsRecord
 from paretofit.models.pretrained.sources import SOURCES, PackageFile, PublishedFile, Source
-from paretofit.models.pretrained.transfer import start_of, transfer
+from paretofit.models.pretrained.start import start_of
+from paretofit.models.pretrained.transfer import transfer
 from tests.models.pretrained.graphs import graph, mobilenet_v1
 
 HERE = Outbound.to(["127.0.0.0/8"], timeout=5)

@@ -21,7 +21,8 @@ from paretofit.models.kinds.sampling import Policy, sampled
 from paretofit.models.layers.slimmable import Slimmable
 from paretofit.models.pretrained.record import PretrainedError, WeightsRecord
 from paretofit.models.pretrained.roles import parts
-from paretofit.models.pretrained.transfer import Start, start_of, transfer
+from paretofit.models.pretrained.start import Start, start_of
+from paretofit.models.pretrained.transfer import transfer
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALVES = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)

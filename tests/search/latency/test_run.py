@@ -20,7 +20,7 @@ from paretofit.search.contracts.trial import Stop, Trial, TrialEndedError
 from paretofit.search.latency.devices import describe, offered
 from paretofit.search.latency.prepare import Sample, prepare, untrained
 from paretofit.search.latency.run import run
-from paretofit.search.latency.stage import FILE, KNOWN
+from paretofit.search.latency.stage import KNOWN, LATENCY_FILE
 from paretofit.search.local import LocalSearch, LocalSearchError
 from tests.search.methods.fd_mobilenet.conftest import resolved
 from tests.search.recorder import Recorder
@@ -79,7 +79,7 @@ def test_candidates_are_measured_and_reported(stripes: Path, tmp_path: Path) -> 
     threads = torch.get_num_threads()
     outputs = run(trial(spec, stripes, tmp_path), recorder)
     assert torch.get_num_threads() == threads
-    found = read_table(recorder.artifacts[FILE])
+    found = read_table(recorder.artifacts[LATENCY_FILE])
     assert found.latencies.keys() == {candidate.key for candidate in spec.candidates()}
     assert found.machine == describe(TORCH)
     assert outputs["table"] == found.model_dump(mode="json")
@@ -105,7 +105,7 @@ def test_what_the_cache_has_is_not_measured_again(stripes: Path, tmp_path: Path)
     write_known(path, [elsewhere, known])
     recorder = Recorder(tmp_path)
     run(trial(spec, stripes, tmp_path, inputs={KNOWN: path}), recorder)
-    found = read_table(recorder.artifacts[FILE]).latencies
+    found = read_table(recorder.artifacts[LATENCY_FILE]).latencies
     assert len(found) == 2
     assert found[candidate.key] == known.latency
     assert len(recorder.latencies) == 1

@@ -15,7 +15,7 @@ from paretofit.search.contracts.plan import NewTrial
 from paretofit.search.contracts.spec import ResolvedSpec, SearchSpec
 from paretofit.search.contracts.trial import Stop
 from paretofit.search.data.store import Dataset
-from paretofit.search.latency.stage import FILE
+from paretofit.search.latency.stage import LATENCY_FILE
 from paretofit.search.local import LocalSearch, LocalSearchError, artifact_file
 from paretofit.search.methods.scalenet import budget
 from paretofit.search.methods.scalenet.params import ScaleNetParams
@@ -49,9 +49,9 @@ def test_structures_are_measured_and_their_points_say_so(stripes: Path, tmp_path
     [point] = searched(spec, stripes, tmp_path).points()
     assert (point.key, point.role) == ("latency_ms-100000", "candidate")
     # The budget does not bind.
-    assert from_line(str(point.config["structure"]))[0] == spec.params(ScaleNetParams).seed_structure()[0]
+    assert from_line(str(point.config["structure"]))[0] == spec.params(ScaleNetParams).space(spec.dataset).seed[0]
     trials = tmp_path / "trials"
-    learned = read_table(artifact_file(trials / "2", FILE))
+    learned = read_table(artifact_file(trials / "2", LATENCY_FILE))
     assert learned.latencies.keys() == {point.key}
     assert point.metrics[METRIC] == learned.latencies[point.key].median_ms
     assert point.provenance["latency"][DEVICE]["machine"] == learned.machine
@@ -64,7 +64,7 @@ def test_structures_are_measured_and_their_points_say_so(stripes: Path, tmp_path
     outputs = run(trial(resolved(stripes, [most]), stripes, tmp_path / "again", new, inputs=inputs), recorder)
     [config] = outputs["networks"]
     assert config["budget"] == most
-    [latency] = read_table(recorder.artifacts[FILE]).latencies.values()
+    [latency] = read_table(recorder.artifacts[LATENCY_FILE]).latencies.values()
     assert latency.median_ms <= most
     assert latency == recorder.latencies[-1].latency
 

@@ -26,17 +26,17 @@ IMAGENET = DATASET.model_copy(update={"image_size": (224, 224), "classes": tuple
 
 def test_the_seed_has_all_planes_at_every_scale() -> None:
     """ScaleNet (arXiv 1904.09460), section 3.2."""
-    params = ScaleNetParams(family="scalenet50")
-    assert params.planes == (64,) * 3 + (128,) * 4 + (256,) * 6 + (512,) * 3
-    assert params.seed_structure()[0] == (64, 64, 64, 64)
-    assert set(params.fixed) == {None}
-    assert ScaleNetParams(family="scalenet50", seed_ratio=0.5).seed_structure()[-1] == (256,) * 4
+    space = ScaleNetParams(family="scalenet50").space(DATASET)
+    assert space.planes == (64,) * 3 + (128,) * 4 + (256,) * 6 + (512,) * 3
+    assert space.seed[0] == (64, 64, 64, 64)
+    assert set(space.fixed) == {None}
+    assert ScaleNetParams(family="scalenet50", seed_ratio=0.5).space(DATASET).seed[-1] == (256,) * 4
 
 
 def test_the_second_of_a_basic_block_keeps_its_channels() -> None:
-    params = ScaleNetParams(family="scalenet20", base_width=0.5)
-    assert params.planes == (8,) * 6 + (16,) * 6 + (32,) * 6
-    assert params.fixed == (None, 8) * 3 + (None, 16) * 3 + (None, 32) * 3
+    space = ScaleNetParams(family="scalenet20", base_width=0.5).space(DATASET)
+    assert space.planes == (8,) * 6 + (16,) * 6 + (32,) * 6
+    assert space.fixed == (None, 8) * 3 + (None, 16) * 3 + (None, 32) * 3
 
 
 @pytest.mark.parametrize("metric", ["macs", "params"])
@@ -44,7 +44,8 @@ def test_the_second_of_a_basic_block_keeps_its_channels() -> None:
 def test_budgets_are_shares_of_what_a_plain_resnet_takes_more_than_the_least(family: str, metric: BudgetMetric) -> None:
     params = ScaleNetParams(family=family, budget_metric=metric).resolved(IMAGENET, None)
     least, *found = params.candidates(IMAGENET)
-    plain = params.cost(IMAGENET, tuple((planes, 0, 0, 0) for planes in params.planes))[metric]
+    space = params.space(IMAGENET)
+    plain = space.cost(tuple((planes, 0, 0, 0) for planes in space.planes))[metric]
     between = plain - least.cost[metric]
     assert params.targets(IMAGENET) == tuple(
         float(round(least.cost[metric] + share * between)) for share in (0.25, 0.5, 1.0)
@@ -53,9 +54,9 @@ def test_budgets_are_shares_of_what_a_plain_resnet_takes_more_than_the_least(fam
 
 
 def test_the_blocks_are_those_of_a_resnet() -> None:
-    params = ScaleNetParams(family="scalenet50", nominal=224)
+    space = ScaleNetParams(family="scalenet50", nominal=224).space(DATASET)
     resnet = architecture("resnet50", nominal=224, classes=3, channels=1)
-    assert len(params.architecture(DATASET, params.seed_structure()).blocks) == len(resnet.blocks)
+    assert len(space.architecture(space.seed).blocks) == len(resnet.blocks)
 
 
 @pytest.mark.parametrize("metric", ["macs", "params"])
@@ -113,10 +114,10 @@ def ceiling(family: str, *baselines: str) -> int:
 
 
 def test_the_largest_budget_can_be_used_up() -> None:
-    bottlenecks, basic = ScaleNetParams(family="scalenet50"), ScaleNetParams(family="scalenet20")
-    assert ceiling("scalenet50") == bottlenecks.cost(IMAGENET, bottlenecks.seed_structure())["macs"]
+    bottlenecks, basic = (ScaleNetParams(family=family).space(IMAGENET) for family in ("scalenet50", "scalenet20"))
+    assert ceiling("scalenet50") == bottlenecks.cost(bottlenecks.seed)["macs"]
     # Of a basic block's second aggregation only so many channels are kept as the residual has.
-    assert ceiling("scalenet20") < basic.cost(IMAGENET, basic.seed_structure())["macs"]
+    assert ceiling("scalenet20") < basic.cost(basic.seed)["macs"]
     assert ceiling("scalenet20", "single") > ceiling("scalenet20")
     assert ceiling("scalenet50", "even", "single") > ceiling("scalenet50", "even")
 

@@ -90,7 +90,7 @@ def test_a_structure_for_each_budget_and_baseline(searched: Searched) -> None:
     told = [(each["allocation"], each["budget"]) for each in searched.allocated["networks"]]
     assert told == [("learned", 1.1e6), ("learned", 1.6e6), ("single", 1.1e6), ("single", 1.6e6)]
     for each in searched.allocated["networks"]:
-        found = spec.params(ScaleNetParams).cost(spec.dataset, from_line(each["structure"]))
+        found = spec.params(ScaleNetParams).space(spec.dataset).cost(from_line(each["structure"]))
         # A step of alpha is up to an eighth here, where a block has 8 planes.
         assert 0.85 * each["budget"] <= found["macs"] <= each["budget"]
 

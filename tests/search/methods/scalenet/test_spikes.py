@@ -47,17 +47,14 @@ def test_a_spike_costs_little_of_a_budget_and_a_larger_one_never_gives_less(tmp_
     method = {"kind": "scalenet", "family": "scalenet20", "base_width": 0.5, "budget_metric": "latency_ms"}
     body = {"name": "x", "dataset_id": "d", "method": {**method, "budgets": BUDGETS}, "objectives": [ACCURACY, LATENCY]}
     spec = SearchSpec.model_validate(body).resolve(DATASET)
-    params = spec.params(ScaleNetParams)
+    space = spec.params(ScaleNetParams).space(DATASET)
     trial = Trial(number=1, spec=spec, params={}, dataset=tmp_path, work=tmp_path, seed=seed)
     random = Random(seed)
     sites = [
         Site(planes, tuple(tuple(random.random() for _ in range(width)) for width in row), width=fixed)
-        for planes, row, fixed in zip(params.planes, params.seed_structure(), params.fixed, strict=True)
+        for planes, row, fixed in zip(space.planes, space.seed, space.fixed, strict=True)
     ]
     configs = allocated(trial, sites, "learned", Jumpy(trial, Recorder(tmp_path), DEVICE, random=random))
-    taken = {
-        config["budget"]: milliseconds(params.architecture(DATASET, from_line(config["structure"])))
-        for config in configs
-    }
+    taken = {config["budget"]: milliseconds(space.architecture(from_line(config["structure"]))) for config in configs}
     assert list(taken.values()) == sorted(taken.values())
     assert all(0.8 * budget <= spent <= budget for budget, spent in taken.items()), taken

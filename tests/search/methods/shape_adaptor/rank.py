@@ -35,9 +35,8 @@ def main(rank: int, ranks: int, store: str) -> None:
     spec = SearchSpec.model_validate({"name": "x", "dataset_id": "d", "method": method}).resolve(DATASET)
     [config] = spec.params(ShapeAdaptorParams).configs(DATASET)
     torch.manual_seed(0)
-    network = Adaptive(
-        spec.params(ShapeAdaptorParams).rule(DATASET, config), spec.params(ShapeAdaptorParams).alpha(DATASET, config)
-    )
+    space = spec.params(ShapeAdaptorParams).space(DATASET, config)
+    network = Adaptive(space.rule, space.alpha)
     learner = Learner(network.train(), spec, config, 10, Silent())
     images = torch.randn(4, 1, 32, 40, generator=torch.Generator().manual_seed(rank))
     for index in range(6):

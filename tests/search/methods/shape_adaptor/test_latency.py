@@ -61,7 +61,7 @@ def test_the_least_and_the_usual_shape_of_each_target_are_measured() -> None:
         "least-vgg16-autosc-a4",
         "like-vgg16-autosc-a4-free",
     }
-    human = spec.params(ShapeAdaptorParams).macs(DATASET, {"family": "vgg16", "target": 1.0})
+    human = spec.params(ShapeAdaptorParams).space(DATASET, {"family": "vgg16", "target": 1.0}).target_macs
     assert human is not None
     for target in (1, 2):
         like = found[f"like-vgg16-standard-a4-d4-m{target}"]
@@ -73,7 +73,7 @@ def test_the_least_and_the_usual_shape_of_each_target_are_measured() -> None:
 def test_a_bound_in_milliseconds_is_one_in_multiply_accumulates() -> None:
     free = resolved({"targets": [1, 4]})
     config, dearer = free.params(ShapeAdaptorParams).configs(DATASET)
-    target = free.params(ShapeAdaptorParams).macs(DATASET, config)
+    target = free.params(ShapeAdaptorParams).space(DATASET, config).target_macs
     assert target is not None
     spec = informed(resolved({"targets": [1, 4]}, bound=2e-6 * target))
     assert budget.macs(spec, config) == target

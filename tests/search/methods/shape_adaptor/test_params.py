@@ -14,7 +14,8 @@ from paretofit.models.families.shapes import adaptors, initial_alpha
 from paretofit.search.contracts.dataset import DatasetProfile
 from paretofit.search.contracts.spec import SearchSpec
 from paretofit.search.contracts.start import Start, StartRecord
-from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams, key
+from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams
+from paretofit.search.methods.shape_adaptor.space import key
 
 DATASET = DatasetProfile(
     classes=("a", "b", "c"),
@@ -60,10 +61,11 @@ def test_where_each_mode_begins() -> None:
         ("autosc", None),
         ("autotl", None),
     ]
-    alphas = [params.alpha(DATASET, config) for config in configs]
+    spaces = [params.space(DATASET, config) for config in configs]
+    alphas = [space.alpha for space in spaces]
     assert alphas[:4] == [initial_alpha(32, side, 4) for side in (4, 8)] * 2
     assert alphas[4:] == [2.19, -2.19]
-    rules = [params.rule(DATASET, config) for config in configs]
+    rules = [space.rule for space in spaces]
     assert [rule.limit for rule in rules] == [None, None, 4, 8, None, None]
     assert [rule.in_all for rule in rules] == [False] * 4 + [True, False]
     assert {rule.size for rule in rules} == {(32, 40)}
@@ -72,7 +74,7 @@ def test_where_each_mode_begins() -> None:
 def test_a_compressed_network_takes_no_more_than_the_human_designed() -> None:
     params = ShapeAdaptorParams(modes=("autosc",), targets=(0.5, 1.0, 2.0)).resolved(DATASET, None)
     assert [config["target"] for config in params.configs(DATASET)] == [0.0, 0.5]
-    human = params.macs(DATASET, {"family": "vgg16", "target": 1.0})
+    human = params.space(DATASET, {"family": "vgg16", "target": 1.0}).target_macs
     assert max(candidate.cost["macs"] for candidate in params.candidates(DATASET)) == human
 
 
@@ -90,7 +92,7 @@ def test_candidates_are_bounded_by_their_targets() -> None:
     free = found.pop("vgg16-standard-a4-d8-free")
     assert found.pop("least-vgg16-standard-a4-d8") < human
     assert found == {"vgg16-standard-a4-d8-m1": human, "vgg16-standard-a4-d8-m2": 2 * human}
-    rule = params.rule(DATASET, params.configs(DATASET)[0])
+    rule = params.space(DATASET, params.configs(DATASET)[0]).rule
     assert free == rule.macs(((32, 40),) * 4) > 40 * human
 
 
@@ -157,7 +159,7 @@ def test_the_paper_s_recipe_of_transfer() -> None:
     params = asked.resolved(LARGE, point(architecture("resnet50", nominal=224)))
     [config] = params.configs(LARGE)
     assert (config["family"], config["mode"], config["adaptors"], config["target"]) == ("resnet50", "autotl", 5, 0)
-    assert params.alpha(LARGE, config) == -2.19
+    assert params.space(LARGE, config).alpha == -2.19
     assert (params.learning_rate, params.batch_size, params.epochs) == (0.001, 8, 80)
     assert (params.backbone_rate, params.warmup_epochs, params.ema_decay, params.clip_norm) == (1.0, 0.0, 0.0, 0.0)
 

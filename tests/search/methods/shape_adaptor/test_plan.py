@@ -11,8 +11,9 @@ from paretofit.models.families.shapes import Shape
 from paretofit.search.contracts.plan import START, TrialArtifact, TrialRecord, TrialState
 from paretofit.search.contracts.spec import ResolvedSpec, SearchSpec
 from paretofit.search.methods.shape_adaptor import budget
-from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams, key
+from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams
 from paretofit.search.methods.shape_adaptor.plan import plan
+from paretofit.search.methods.shape_adaptor.space import key
 from paretofit.search.trials import plan as next_trials
 from tests.search.methods.shape_adaptor.test_params import DATASET, point
 
@@ -167,7 +168,7 @@ def test_epochs_are_shared_out(most: int | None, expected: list[int]) -> None:
 
 
 def test_a_constraint_is_a_target_that_none_exceeds() -> None:
-    human = resolved().params(ShapeAdaptorParams).macs(DATASET, {"family": "vgg16", "target": 1.0})
+    human = resolved().params(ShapeAdaptorParams).space(DATASET, {"family": "vgg16", "target": 1.0}).target_macs
     assert human is not None
     spec = resolved({"targets": [0, 1, 2, 4]}, constraints=[{"metric": "macs", "value": 1.5 * human}])
     configs = [record.params["config"] for record in searched(spec) if record.params["stage"] == "learn"]
@@ -176,7 +177,7 @@ def test_a_constraint_is_a_target_that_none_exceeds() -> None:
     less = [{"metric": "macs", "value": 0.98 * human}]
     assert "human-vgg16" not in keys(searched(resolved({"targets": [0]}, constraints=less)))
     assert searched(resolved({"targets": [0]}, constraints=[{"metric": "macs", "value": 1}])) == []
-    rule = spec.params(ShapeAdaptorParams).rule(DATASET, configs[0])
+    rule = spec.params(ShapeAdaptorParams).space(DATASET, configs[0]).rule
     fits = budget.fits(spec, configs[0], rule)
     assert not fits(((32, 40),) * 4)
     small = resolved({"targets": [0]}, constraints=[{"metric": "peak_activation_bytes", "value": 150_000}])

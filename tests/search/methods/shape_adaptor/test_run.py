@@ -59,7 +59,7 @@ def params_of(spec: ResolvedSpec) -> ShapeAdaptorParams:
 
 
 def target_of(spec: ResolvedSpec, config: Config) -> float:
-    macs = params_of(spec).macs(spec.dataset, config)
+    macs = params_of(spec).space(spec.dataset, config).target_macs
     assert macs is not None
     return macs
 
@@ -198,7 +198,7 @@ def test_what_it_is_compared_with_and_what_it_starts_from(stripes: Path, tmp_pat
     run(trial(spec, stripes, tmp_path / "0", first), recorder)
     [human] = recorder.points
     assert (human.role, human.key) == ("baseline", "human-vgg16")
-    network = Adaptive(params_of(spec).rule(spec.dataset, params_of(spec).configs(spec.dataset)[0]), -2.19)
+    network = Adaptive(params_of(spec).space(spec.dataset, params_of(spec).configs(spec.dataset)[0]).rule, -2.19)
     source = recorder.artifacts["human-vgg16.safetensors"]
     learn.start_from(source, network, spec.dataset.classes)
     tensors, _ = checkpoint.read(source)
@@ -209,7 +209,8 @@ def test_what_it_is_compared_with_and_what_it_starts_from(stripes: Path, tmp_pat
     outputs = run(trial(spec, stripes, tmp_path / "1", new, inputs={"pretrained": source}), recorder)
     assert outputs["point"] == "vgg16-autotl-a5-free"
     other = Adaptive(
-        params_of(resolved(stripes)).rule(spec.dataset, {"family": "resnet18", "mode": "random", "adaptors": 2}), 0
+        params_of(resolved(stripes)).space(spec.dataset, {"family": "resnet18", "mode": "random", "adaptors": 2}).rule,
+        0,
     )
     with pytest.raises(ValueError, match="the weights are for vgg16, not for resnet18"):
         learn.start_from(source, other, spec.dataset.classes)
@@ -241,7 +242,7 @@ def test_weights_are_transferred_to_what_they_are_of(stripes: Path, tmp_path: Pa
         torch.nn.init.constant_(parameter, i)
     source = tmp_path / "given.safetensors"
     save_point(source, given, spec.dataset.classes)
-    network = Adaptive(params_of(spec).rule(spec.dataset, params_of(spec).configs(spec.dataset)[0]), -2.19)
+    network = Adaptive(params_of(spec).space(spec.dataset, params_of(spec).configs(spec.dataset)[0]).rule, -2.19)
     learn.start_from(source, network, spec.dataset.classes)
     # As many of a shape, each filled by another number: of equal shapes the order is that of the network.
     shortcuts = {i for i, (name, _) in enumerate(given.named_parameters()) if "shortcut" in name}
@@ -261,7 +262,7 @@ def test_a_classifier_for_other_classes_is_not_transferred(stripes: Path, tmp_pa
     method = METHOD | {"modes": ["autotl"], "targets": [0], "epochs": 1, "random_shapes": 0, "human": False}
     spec = started(stripes, method, source)
     config = params_of(spec).configs(spec.dataset)[0]
-    network = Adaptive(params_of(spec).rule(spec.dataset, config), -2.19)
+    network = Adaptive(params_of(spec).space(spec.dataset, config).rule, -2.19)
     own = [parameter.clone() for parameter in network.parameters()]
     learn.start_from(source, network, spec.dataset.classes)
     weights = list(given.parameters())
@@ -279,7 +280,8 @@ def teacher(stripes: Path, tmp_path: Path, device: str = "cpu", **changes: Any) 
     spec = resolved(stripes, **changes)
     config = params_of(spec).configs(spec.dataset)[0]
     torch.manual_seed(0)
-    network = Adaptive(params_of(spec).rule(spec.dataset, config), params_of(spec).alpha(spec.dataset, config), device)
+    space = params_of(spec).space(spec.dataset, config)
+    network = Adaptive(space.rule, space.alpha, device)
     return Learner(network.train(), spec, config, 100, Recorder(tmp_path))
 
 
