@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
@@ -45,13 +47,12 @@ def settle(session: Session, search: SearchRow) -> None:
         move_search(session, search.id, "cancelled", data=data, **search_warnings.values(warnings))
 
 
-def cancel_queued(session: Session, search_id: str, *, first: int = 0) -> None:
-    """Cancel the trials of a locked search that wait, from number `first` on."""
-    for trial_id in session.scalars(
-        select(TrialRow.id)
-        .where(TrialRow.search_id == search_id, TrialRow.state == "queued", TrialRow.number >= first)
-        .order_by(TrialRow.number)
-    ).all():
+def cancel_queued(session: Session, search_id: str, numbers: Collection[int] | None = None) -> None:
+    """Cancel the queued trials of a locked search: those with these numbers, or all of them."""
+    queued = select(TrialRow.id).where(TrialRow.search_id == search_id, TrialRow.state == "queued")
+    if numbers is not None:
+        queued = queued.where(TrialRow.number.in_(numbers))
+    for trial_id in session.scalars(queued.order_by(TrialRow.number)).all():
         move_trial(session, trial_id, "cancelled")
 
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Row, and_, func, or_, select
+from sqlalchemy import ColumnElement, Row, and_, func, inspect, or_, select
 from sqlalchemy import update as sql_update
-from sqlalchemy.orm import Session
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Session, defer
 
 from paretofit.db import counters, states
 from paretofit.db.outbox import CONVERT, DELIVER, EXPORT, INGEST, TRAIN, enqueue
@@ -139,8 +140,9 @@ class Job:
 def move(
     session: Session, kind: JobKind[R], subject: str, target: str, *guards: ColumnElement[bool], **values: Any
 ) -> R | None:
-    """Bring a row into state `target` with these column values, and return it; None, with nothing changed, if its state
-    does not allow it (`kind.machine`) or one of `guards` does not hold. A row that is not worked on holds no lease."""
+    """Bring a row into state `target` with these column values, and return it, its JSON to be loaded when it is read;
+    None, with nothing changed, if its state does not allow it (`kind.machine`) or one of `guards` does not hold. A row
+    that is not worked on holds no lease."""
     if target != kind.leased:
         values["lease_expires_at"] = None
     allowed = kind.row.state.in_(states.sources(kind.machine, target))
@@ -151,7 +153,8 @@ def claim(session: Session, kind: JobKind[R], subject: str, *, seconds: float) -
     """Take a row that waits and is due; None if another worker has it or it does not wait."""
     due = kind.row.run_after <= func.clock_timestamp()
     taken = lease_values(kind, seconds)
-    return _update(session, kind, kind.row.id == subject, kind.waiting, due, state=kind.leased, **taken)
+    mine = kind.row.id == subject
+    return _update(session, kind, mine, kind.waiting, due, returns_json=True, state=kind.leased, **taken)
 
 
 def lease_values(kind: JobKind[R], seconds: float) -> dict[str, Any]:
@@ -239,21 +242,36 @@ def seconds_from_now(seconds: float) -> ColumnElement[Any]:
 def _requeue(
     session: Session, job: Job, *guards: ColumnElement[bool], run_after: ColumnElement[Any], **values: Any
 ) -> None:
-    waiting = {"state": job.kind.queued, "lease_expires_at": None, "run_after": run_after, "woken_at": run_after}
+    waiting: dict[str, Any] = {
+        "state": job.kind.queued,
+        "lease_expires_at": None,
+        "run_after": run_after,
+        "woken_at": run_after,
+    }
     row = _update(session, job.kind, job.held(), *guards, **waiting, **values)
     if row is None:
         raise job.stale()
     enqueue(session, job.kind.task, job.subject, send_after=row.run_after)
 
 
-def _update(session: Session, kind: JobKind[R], *guards: ColumnElement[bool], **values: Any) -> R | None:
+def _update(
+    session: Session, kind: JobKind[R], *guards: ColumnElement[bool], returns_json: bool = False, **values: Any
+) -> R | None:
     if hasattr(kind.row, "updated_at"):
         values["updated_at"] = func.clock_timestamp()
+    columns = inspect(kind.row).column_attrs
+    # Manifests, outputs and tables of latencies are large, and few who change a row read them.
+    deferred = [each.key for each in columns if isinstance(each.columns[0].type, JSONB) and not returns_json]
     updated = (
         sql_update(kind.row)
         .where(*guards)
         .values(values)
         .returning(kind.row)
+        .options(*(defer(getattr(kind.row, name)) for name in deferred))
         .execution_options(synchronize_session=False, populate_existing=True)
     )
-    return session.scalars(updated).one_or_none()
+    row = session.scalars(updated).one_or_none()
+    if row is not None and deferred:
+        # What the session had of them may be out of date.
+        session.expire(row, deferred)
+    return row

@@ -1,14 +1,10 @@
 """What a search has spent, against what it may spend (`paretofit.search.contracts.spec.Limits`).
 
 Time passes for `max_wall_seconds` from the start of the first trial on, while the search is not paused; the draining
-that leads to a pause counts. `max_epochs` is shared out by the method's plan: only a method knows what a shorter
-training does to its schedule. It says how far it came by the outputs `epochs` and `planned_epochs` of its trials.
+that leads to a pause counts.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
 
 from sqlalchemy import Double, cast, exists, extract, func, select
 from sqlalchemy.orm import Session
@@ -16,21 +12,21 @@ from sqlalchemy.orm import Session
 from paretofit.db.outbox import request_advance
 from paretofit.db.tables import AttemptRow, SearchRow, TrialRow
 from paretofit.search.contracts.spec import Limits
+from paretofit.search.scheduler import Spent, TimeLimit, time_limit
 
-_ROUNDING: Final = 1e-6
 
-
-def reached(session: Session, search: SearchRow, *, share: float = 1.0) -> str | None:
-    """The name of a time limit of which at least `share` is spent; None if there is none."""
+def spent(session: Session, search: SearchRow) -> Spent:
+    """The seconds that count against the search's time limits; 0 where it has no limit."""
     limits = Limits.model_validate(search.limits)
-    if limits.max_wall_seconds is not None and wall_seconds(session, search) >= share * limits.max_wall_seconds:
-        return "max_wall_seconds"
-    if (
-        limits.max_device_seconds is not None
-        and device_seconds(session, search.id) >= share * limits.max_device_seconds
-    ):
-        return "max_device_seconds"
-    return None
+    return Spent(
+        wall_seconds=0.0 if limits.max_wall_seconds is None else wall_seconds(session, search),
+        device_seconds=0.0 if limits.max_device_seconds is None else device_seconds(session, search.id),
+    )
+
+
+def reached(session: Session, search: SearchRow, *, share: float = 1.0) -> TimeLimit | None:
+    """The time limit of which at least `share` is spent; None if there is none."""
+    return time_limit(Limits.model_validate(search.limits), spent(session, search), share=share)
 
 
 def enforce(session: Session) -> list[str]:
@@ -47,16 +43,6 @@ def enforce(session: Session) -> list[str]:
     for search_id in found:
         request_advance(session, search_id)
     return list(found)
-
-
-def out_of_epochs(search: SearchRow, outputs: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether `max_epochs` is spent by the trials with these outputs, and one of them would have trained for longer."""
-    most = Limits.model_validate(search.limits).max_epochs
-    trained = [output for output in outputs if "epochs" in output]
-    shortened = any(output["epochs"] < output.get("planned_epochs", 0) for output in trained)
-    # What is left of equal shares is less than one epoch for each.
-    left = len(trained) - 1 + _ROUNDING
-    return most is not None and shortened and sum(output["epochs"] for output in trained) > most - left
 
 
 def wall_seconds(session: Session, search: SearchRow) -> float:

@@ -1,14 +1,6 @@
-"""The step between trials: what a search does next, decided by its method's pure `plan` from its history.
+"""The step between trials: carries out what `paretofit.search.scheduler` decides, in transactions.
 
-How a search ends, when nothing of it is under way and nothing follows:
-
-- a limit was met: succeeded, `stop_reason` names the limit, whatever the front holds;
-- it has points: succeeded, `stop_reason` "completed", the limit that shortened its trials, or "trials_failed" if a
-  trial failed on the way;
-- it has none: failed, with the first failed trial's error, or code "infeasible" or "no_points".
-
-A method sees its failed trials and may plan on. After `failures.MAX_FAILURES` failures in a row
-nothing more is planned: what fails that often fails for a reason that the next trial shares.
+The method's plan runs outside of them, and is committed by compare-and-set.
 """
 
 from __future__ import annotations
@@ -27,18 +19,11 @@ from paretofit.db.engine import transaction
 from paretofit.db.outbox import request_advance
 from paretofit.db.tables import PointRow, SearchRow, TrialRow
 from paretofit.db.transitions import lock_search, move_search
-from paretofit.search.contracts.failures import keeps_failing
+from paretofit.search import scheduler
 from paretofit.search.contracts.plan import ACTIVE, Plan, TrialRecord
-from paretofit.search.contracts.spec import RESERVE, Limits, ResolvedSpec
+from paretofit.search.contracts.spec import Limits, ResolvedSpec
+from paretofit.search.scheduler import SearchResult, Snapshot
 from paretofit.search.trials import plan as next_trials
-
-
-class PlanError(RuntimeError):
-    """A method's plan raised; the search ends by `fail`."""
-
-    def __init__(self, method: str, error: Exception) -> None:
-        super().__init__(f"the plan of method {method!r} failed: {type(error).__name__}: {error}")
-
 
 _LOCK_SECONDS: Final = 600.0
 
@@ -59,26 +44,34 @@ class PlanRequest:
             spec = ResolvedSpec.model_validate(self.spec | {"limits": self.limits})
             return next_trials(spec, self.history)
         except Exception as error:  # A method is a plug-in: whatever it raises is this search's problem.
-            raise PlanError(self.method, error) from error
+            raise PlanError(self, error) from error
+
+
+class PlanError(RuntimeError):
+    """A method's plan raised for this `request`; the search ends by `fail`."""
+
+    def __init__(self, request: PlanRequest, error: Exception) -> None:
+        super().__init__(f"the plan of method {request.method!r} failed: {type(error).__name__}: {error}")
+        self.request = request
 
 
 def advance(engine: Engine, search_id: str) -> None:
     """Plan a search's next trials, or end it. Idempotent: without news since the last time it does nothing.
 
     The plan runs outside any transaction, however long it takes. If another process is planning the search, this one
-    leaves it to that: its `commit` sees the news. Raises PlanError if the method's plan raises.
+    leaves it to that. Raises PlanError if the method's plan raises.
     """
-    with transaction(engine) as session:
-        request = prepare(session, search_id)
-    if request is None:
-        return
-    with _planning_lock(engine, search_id) as is_held:
-        if not is_held:
-            return
-        plan = request.plan()
-    # The lock is released before, so whoever finds it held asked for something that this commit sees.
-    with transaction(engine) as session:
-        commit(session, request, plan)
+    while _prepared(engine, search_id) is not None:
+        with _planning_lock(engine, search_id) as is_held:
+            if not is_held:
+                return
+            # Read under the lock, which is held until the commit: another process may have planned since.
+            request = _prepared(engine, search_id)
+            if request is not None:
+                plan = request.plan()
+                with transaction(engine) as session:
+                    commit(session, request, plan)
+        # Whoever found the lock held, even after the commit, left its news to this process: look again.
 
 
 def prepare(session: Session, search_id: str) -> PlanRequest | None:
@@ -90,12 +83,12 @@ def prepare(session: Session, search_id: str) -> PlanRequest | None:
     found = _plannable(session, search_id)
     if found is None:
         return None
-    search, history = found
-    return PlanRequest(search_id, search.method, search.spec, search.limits, history)
+    search, snapshot = found
+    return PlanRequest(search_id, search.method, search.spec, search.limits, snapshot.history)
 
 
 def commit(session: Session, request: PlanRequest, plan: Plan) -> None:
-    """Queue a plan's trials within the limits, or end the search if nothing follows and no trial is under way.
+    """Queue a plan's trials within the limits, or end the search if nothing follows and no trial is active.
 
     Compare-and-set: if trials were planned or the limits were changed since `prepare`, the plan is dropped and planning
     is requested again. A search that was cancelled, paused or ended meanwhile is left as it is.
@@ -103,34 +96,39 @@ def commit(session: Session, request: PlanRequest, plan: Plan) -> None:
     found = _plannable(session, request.search_id)
     if found is None:
         return
-    search, history = found
-    if len(history) != len(request.history) or search.limits != request.limits:
+    search, snapshot = found
+    if not _fits(request, search, snapshot):
         request_advance(session, search.id)
         return
-    active = sum(record.state in ACTIVE for record in history)
-    stop_reason, planned = _queue(session, search, history, plan, active)
-    if _ended(history) != _ended(request.history):
+    decision = scheduler.apply_plan(snapshot, plan)
+    for number, new in enumerate(decision.queue, start=len(snapshot.history)):
+        trials.create(session, search, number, new)
+    if _ended(snapshot.history) != _ended(request.history):
         # The plan knew nothing of the trials that ended meanwhile.
         request_advance(session, search.id)
         return
     _settle_advance(session, search.id)
-    if active + planned == 0:
-        _close(session, search, history, stop_reason)
+    _end(session, search, snapshot, decision.result)
 
 
-def fail(session: Session, search_id: str, error: PlanError) -> None:
-    """End a search whose method cannot plan: at once, or when the last of its trials has ended. A cancel or a pause
-    comes first."""
-    search = lock_search(session, search_id)
-    if search is None or search.state in states.terminal(states.SEARCH) or search.pause_requested:
+def fail(session: Session, error: PlanError) -> None:
+    """End a search whose method cannot plan: at once, or when the last of its trials has ended. A cancel, a pause or a
+    limit comes first.
+
+    Compare-and-set: if the search has other trials, outcomes or limits since `prepare`, another plan is requested.
+    """
+    request = error.request
+    found = _plannable(session, request.search_id)
+    if found is None:
         return
-    if search.cancel_requested:
-        cancellation.settle(session, search)
+    search, snapshot = found
+    if not _fits(request, search, snapshot) or _ended(snapshot.history) != _ended(request.history):
+        request_advance(session, search.id)
         return
-    cancellation.cancel_queued(session, search_id)
-    if not cancellation.running_trials(session, search_id):
+    cancellation.cancel_queued(session, search.id)
+    if not any(record.state == "running" for record in snapshot.history):
         reason = {"code": "method_error", "detail": str(error)}
-        move_search(session, search_id, "failed", data={"error": reason}, error=reason)
+        _end(session, search, snapshot, SearchResult("failed", error=reason))
 
 
 @contextmanager
@@ -153,8 +151,13 @@ def _planning_lock(engine: Engine, search_id: str) -> Iterator[bool]:
                 connection.invalidate()
 
 
-def _plannable(session: Session, search_id: str) -> tuple[SearchRow, list[TrialRecord]] | None:
-    """A locked search and its history, if it wants a plan; does all that needs none."""
+def _prepared(engine: Engine, search_id: str) -> PlanRequest | None:
+    with transaction(engine) as session:
+        return prepare(session, search_id)
+
+
+def _plannable(session: Session, search_id: str) -> tuple[SearchRow, Snapshot] | None:
+    """A locked search and what to plan it from, if it wants a plan; does all that needs none."""
     search = lock_search(session, search_id)
     if search is None or search.state in states.terminal(states.SEARCH) or not search.advance_wanted:
         return None
@@ -164,19 +167,24 @@ def _plannable(session: Session, search_id: str) -> tuple[SearchRow, list[TrialR
         return None
     if search.pause_requested:
         return None
-    history = _history(session, search_id)
-    stop_reason = limits.reached(session, search)
-    if stop_reason is not None:
-        cancellation.cancel_queued(session, search_id)
-        history = _history(session, search_id)
-    else:
-        history = _within_max_trials(session, search, history)
-        if not keeps_failing(record.state for record in history):
-            return search, history
+    snapshot = Snapshot(
+        limits=Limits.model_validate(search.limits),
+        history=_history(session, search_id),
+        spent=limits.spent(session, search),
+    )
+    decision = scheduler.enforce_limits(snapshot)
+    if decision.cancel:
+        cancellation.cancel_queued(session, search_id, decision.cancel)
+    if decision.plan_from is not None:
+        return search, decision.plan_from
     _settle_advance(session, search_id)
-    if not any(record.state in ACTIVE for record in history):
-        _close(session, search, history, stop_reason)
+    _end(session, search, snapshot, decision.result)
     return None
+
+
+def _fits(request: PlanRequest, search: SearchRow, snapshot: Snapshot) -> bool:
+    """Whether the search has the trials and the limits that it was planned with."""
+    return len(snapshot.history) == len(request.history) and search.limits == request.limits
 
 
 def _settle_advance(session: Session, search_id: str) -> None:
@@ -192,67 +200,19 @@ def _ended(history: Sequence[TrialRecord]) -> list[tuple[int, str]]:
     return [(record.number, record.state) for record in history if record.state not in ACTIVE]
 
 
-def _queue(
-    session: Session, search: SearchRow, history: Sequence[TrialRecord], plan: Plan, active: int
-) -> tuple[str | None, int]:
-    """Queue a plan's trials within the limits; returns the limit that kept it from more, and how many."""
-    bounds = Limits.model_validate(search.limits)
-    wanted = list(plan.trials)
-    stop_reason: str | None = plan.stop_reason if plan.done else None
-    if (most := bounds.max_trials) is not None:
-        within = wanted[: max(most - len(history), 0)]
-        if len(within) < len(wanted) or any(record.state == "cancelled" for record in history[most:]):
-            stop_reason = "max_trials"
-        wanted = within
-    if bounds.max_parallel_trials is not None:
-        wanted = wanted[: max(bounds.max_parallel_trials - active, 0)]
-    for number, new in enumerate(wanted, start=len(history)):
-        trials.create(session, search, number, new)
-    return stop_reason, len(wanted)
-
-
-def _within_max_trials(session: Session, search: SearchRow, history: list[TrialRecord]) -> list[TrialRecord]:
-    """The history without trials that wait beyond a limit that was lowered: those are cancelled."""
-    most = search.limits.get("max_trials")
-    if most is None or not any(record.state == "queued" for record in history[most:]):
-        return history
-    cancellation.cancel_queued(session, search.id, first=most)
-    return _history(session, search.id)
-
-
-def _close(session: Session, search: SearchRow, history: Sequence[TrialRecord], stop_reason: str | None) -> None:
-    points = session.scalar(select(func.count()).where(PointRow.search_id == search.id, PointRow.role == "candidate"))
-    ended = session.execute(
-        select(TrialRow.number, TrialRow.state, TrialRow.error)
-        .where(TrialRow.search_id == search.id)
-        .order_by(TrialRow.number)
-    ).all()
-    failed = next((row for row in ended if row.state == "failed"), None)
-    if stop_reason is None and not points:
-        error: dict[str, Any]
-        if failed is not None:
-            error = (failed.error or {}) | {"trial": failed.number}
-        elif infeasible := [row for row in ended if row.state == "infeasible"]:
-            said = next((row for row in infeasible if row.error is not None), None)
-            error = {"code": "infeasible", "detail": "no network meets the constraints: relax them"}
-            error |= {} if said is None else said.error | {"trial": said.number}
-        else:
-            error = {"code": "no_points", "detail": "the method ended without a network: see its trials' logs"}
-        move_search(session, search.id, "failed", data={"error": error}, error=error)
+def _end(session: Session, search: SearchRow, snapshot: Snapshot, result: SearchResult | None) -> None:
+    if result is None:
+        return
+    if result.state == "failed":
+        move_search(session, search.id, "failed", data={"error": result.error}, error=result.error)
         return
     if search.state == "queued":
         move_search(session, search.id, "running")
-    if stop_reason is None and limits.out_of_epochs(search, (record.outputs or {} for record in history)):
-        stop_reason = "max_epochs"
-    reason = (
-        stop_reason
-        # Whatever ran so late was asked to come to an end (`paretofit.db.leases.Asked.limit`).
-        or limits.reached(session, search, share=1 - RESERVE)
-        or ("completed" if failed is None else "trials_failed")
-    )
     warnings = search_warnings.found(session, search)
-    data = {"stop_reason": reason, "points": points, "warnings": warnings}
-    move_search(session, search.id, "succeeded", data=data, stop_reason=reason, **search_warnings.values(warnings))
+    points = sum(len(record.points) for record in snapshot.history)
+    data = {"stop_reason": result.stop_reason, "points": points, "warnings": warnings}
+    values = {"stop_reason": result.stop_reason, **search_warnings.values(warnings)}
+    move_search(session, search.id, "succeeded", data=data, **values)
 
 
 def _history(session: Session, search_id: str) -> list[TrialRecord]:
@@ -264,7 +224,7 @@ def _history(session: Session, search_id: str) -> list[TrialRecord]:
     ):
         points.setdefault(trial_id, []).append(metrics)
     rows = session.execute(
-        select(TrialRow.id, TrialRow.number, TrialRow.state, TrialRow.params, TrialRow.outputs)
+        select(TrialRow.id, TrialRow.number, TrialRow.state, TrialRow.params, TrialRow.outputs, TrialRow.error)
         .where(TrialRow.search_id == search_id)
         .order_by(TrialRow.number)
     )
@@ -275,6 +235,7 @@ def _history(session: Session, search_id: str) -> list[TrialRecord]:
             params=row.params,
             outputs=row.outputs,
             points=tuple(points.get(row.id, ())),
+            error=row.error,
         )
         for row in rows
     ]

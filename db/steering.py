@@ -114,12 +114,12 @@ def _update(session: Session, search_id: str, **values: Any) -> None:
 
 
 def _wake_queued(session: Session, search_id: str) -> None:
-    waiting = session.scalars(
+    waiting = session.execute(
         update(TrialRow)
         .where(TrialRow.search_id == search_id, TrialRow.state == "queued")
         .values(woken_at=func.greatest(TrialRow.run_after, func.clock_timestamp()))
-        .returning(TrialRow)
-        .execution_options(synchronize_session=False, populate_existing=True)
+        .returning(TrialRow.id, TrialRow.number, TrialRow.priority, TrialRow.run_after)
+        .execution_options(synchronize_session=False)
     ).all()
     for trial in sorted(waiting, key=lambda trial: trial.number):
         enqueue(session, TRAIN, trial.id, priority=trial.priority, send_after=trial.run_after)

@@ -1,34 +1,40 @@
 """A search without a service: the same plans and runs, in this process, with everything in one folder.
 
 OUT holds `search.json` (specification, trials and what they reported: it is what a later run goes on from),
-`front.json`, `points/KEY.safetensors`, `metrics.jsonl`, and `trials/N/` with each trial's artifacts and checkpoint. A
-trial whose method raises an error with a code of its own (`contracts.failures`) is kept as `failed`, and the
-search goes on with the others; any other error ends the run, and the next run tries that trial again.
+`front.json`, `points/KEY.safetensors`, `metrics.jsonl`, and `trials/N/` with each trial's artifacts and checkpoint.
+
+What comes next, and how the search ends, is decided as in the service (`paretofit.search.scheduler`). A trial
+whose method raises an error with a code of its own (`contracts.failures`) is kept as `failed`, and the search goes on
+with the others; any other error ends the run, and the next run tries that trial again.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict
-
-from paretofit.search import chance, trials
+from paretofit.search import chance, scheduler, trials
 from paretofit.search.chance import Majority
 from paretofit.search.contracts import failures
-from paretofit.search.contracts.latency import Measured
-from paretofit.search.contracts.plan import NewTrial, TrialArtifact, TrialRecord
+from paretofit.search.contracts.plan import TrialArtifact, TrialState
 from paretofit.search.contracts.point import Point
 from paretofit.search.contracts.spec import RESERVE, ResolvedSpec
 from paretofit.search.contracts.trial import Reporter, Stop, Trial, TrialEndedError, trial_seed
 from paretofit.search.data.store import Dataset
+from paretofit.search.local_folder import (
+    LocalReporter,
+    LocalSearchError,
+    LocalState,
+    LocalTrial,
+    artifact_file,
+    write_json,
+)
 from paretofit.search.pareto import hypervolume, nondominated, preference
+from paretofit.search.scheduler import SearchResult, Snapshot, Spent, StopReason, time_limit
 
 _STATE: Final = "search.json"
 
@@ -36,97 +42,19 @@ Launch = Callable[[Callable[[Trial, Reporter], dict[str, Any]], Trial, Reporter]
 """Calls a method's `run`, here or elsewhere too."""
 
 
-class LocalSearchError(ValueError):
-    """A folder or a specification with which no search can be run or gone on with."""
-
-
-class _Done(BaseModel):
-    """A trial so far. `points` are by key, the last report of each."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    new: NewTrial
-    state: str = "queued"
-    outputs: dict[str, Any] | None = None
-    error: dict[str, Any] | None = None
-    points: dict[str, Point] = {}
-    artifacts: list[str] = []
-
-
-class _State(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    spec: dict[str, Any]
-    seconds: float = 0.0
-    trials: list[_Done] = []
-
-
-@dataclass(slots=True)
-class LocalReporter:
-    """A `Reporter` that writes below `folder`. `stop` is asked at every `should_stop`."""
-
-    folder: Path
-    curves: Path
-    number: int
-    done: _Done
-    stop: Callable[[], Stop]
-    on_progress: Callable[[int, float], None]
-    told: Stop = field(default=Stop.NO, init=False)
-
-    def metric(self, name: str, step: int, value: float) -> None:
-        if name == "progress":
-            self.on_progress(self.number, value)
-        line = {"trial": self.number, "name": name, "step": step, "value": value}
-        with self.curves.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-
-    def point(self, point: Point) -> None:
-        if point.weights is not None and point.weights not in self.done.artifacts:
-            raise LocalSearchError(f"point {point.key!r} names weights {point.weights!r} that were not reported before")
-        self.done.points[point.key] = point
-
-    def artifact(self, name: str, path: Path) -> None:
-        target = artifact_file(self.folder, name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
-        if name not in self.done.artifacts:
-            self.done.artifacts.append(name)
-
-    def latency(self, measured: Measured) -> None:
-        """The trial's table is all that a search by itself needs."""
-
-    def checkpoint(self, path: Path, step: int) -> None:
-        del step
-        kept, former = self.folder / "checkpoint", self.folder / "checkpoint.former"
-        shutil.rmtree(former, ignore_errors=True)
-        with suppress(FileNotFoundError):
-            kept.rename(former)
-        path.rename(kept)
-        shutil.rmtree(former, ignore_errors=True)
-
-    def should_stop(self) -> Stop:
-        self.told = self.stop()
-        return self.told
-
-
-def artifact_file(folder: Path, name: str) -> Path:
-    """Where a trial's artifact is kept. Raises LocalSearchError for a name that is no file name."""
-    if name in {"", ".", ".."} or Path(name).name != name:
-        raise LocalSearchError(f"an artifact's name must be a plain file name, not {name!r}")
-    return folder / "artifacts" / name
-
-
 @dataclass(frozen=True, slots=True)
 class Front:
     """What a search found: its non-dominated points, cheapest first, and its normalised hypervolume.
 
-    `warnings` ({code, detail}) are about its most accurate point, compared with `majority`, the majority class; there
-    are none before it has finished. `failed` are the errors of trials, each with the trial's number.
+    `stop_reason` says why it ended: None before it has finished, or if it failed. `warnings` ({code, detail}) are about
+    its most accurate point, compared with `majority`, the majority class; there are none before it has finished.
+    `failed` are the errors of trials, each with the trial's number.
     """
 
     points: list[Point]
     hypervolume: float
     finished: bool
+    stop_reason: StopReason | None = None
     majority: Majority | None = None
     warnings: list[dict[str, Any]] = field(default_factory=list)
     failed: list[dict[str, Any]] = field(default_factory=list)
@@ -135,6 +63,7 @@ class Front:
         """As JSON, without the points."""
         return {
             "finished": self.finished,
+            "stop_reason": self.stop_reason,
             "hypervolume": self.hypervolume,
             "majority": None if self.majority is None else {"class": self.majority.label, **self.majority.by_metric()},
             "warnings": self.warnings,
@@ -168,59 +97,55 @@ class LocalSearch:
         self._macs = (min(macs), max(macs))
         described = spec.model_dump(mode="json")
         out.mkdir(parents=True, exist_ok=True)
-        self._state = _State(spec=described)
+        self._state = LocalState(spec=described)
         if (out / _STATE).exists():
-            self._state = _State.model_validate_json((out / _STATE).read_bytes())
+            self._state = LocalState.model_validate_json((out / _STATE).read_bytes())
             if ResolvedSpec.model_validate(self._state.spec) != spec:
                 raise LocalSearchError(f"{out} holds a search with another specification: choose another folder")
-        self._began = time.monotonic() - self._state.seconds
+        self._began: float | None = monotonic() - self._state.seconds if self._state.seconds else None
 
     def run(self, stop: Callable[[], Stop], on_progress: Callable[[int, float], None]) -> Front:
-        """Plan and run trials until nothing follows, or until `stop` says cancel or drain; write the front.
+        """Plan and run trials until the search ends, or until `stop` says cancel or drain; write the front.
 
-        Raises LocalSearchError if it ends without a network because a trial failed or nothing meets the constraints.
+        Raises LocalSearchError if the search fails: it found no network and met no limit.
         """
-        stopped = False
-        while not stopped:
-            done = self._plan()
-            queued = [number for number, trial in enumerate(self._state.trials) if trial.state == "queued"]
-            if not queued and done:
-                self._require_feasible()
+        while (result := self._schedule()) is None:
+            number = next(number for number, trial in enumerate(self._state.trials) if trial.state == "queued")
+            if stop() in (Stop.CANCEL, Stop.DRAIN) or not self._run(number, stop, on_progress):
                 break
-            if not queued:
-                raise LocalSearchError(f"method {self.spec.method.kind} plans no trial and is not done")
-            for number in queued:
-                if stop() in (Stop.CANCEL, Stop.DRAIN) or not self._run(number, stop, on_progress):
-                    stopped = True
-                    break
-        front = self._write_front(finished=not stopped)
-        if front.finished and not front.points and front.failed:
-            first = front.failed[0]
-            raise LocalSearchError(f"no network was found: trial {first['trial']} failed: {failures.said(first)}")
+        front = self._write_front(result)
+        if result is not None and (error := result.error) is not None:
+            if front.failed:
+                raise LocalSearchError(f"no network was found: trial {error['trial']} failed: {failures.said(error)}")
+            raise LocalSearchError(error["detail"])
         return front
 
     @property
     def seconds(self) -> float:
-        """Spent on it when its state was last kept, all its runs together."""
+        """Since its first trial began until its state was last kept, all its runs together."""
         return self._state.seconds
 
     def points(self) -> list[Point]:
         """Every network that was reported so far, baselines among them, in the order of the trials."""
         return [point for trial in self._state.trials for point in trial.points.values()]
 
-    def _plan(self) -> bool:
-        """Queue what the method wants; whether nothing follows."""
-        history = [_record(number, trial) for number, trial in enumerate(self._state.trials)]
-        if failures.keeps_failing(record.state for record in history):
-            return True
-        plan = trials.plan(self.spec, history)
-        room = (self.spec.limits.max_trials or len(history) + len(plan.trials)) - len(history)
-        self._state.trials += [_Done(new=new) for new in plan.trials[: max(0, room)]]
+    def _schedule(self) -> SearchResult | None:
+        """Carry out what the scheduler decides; the search's end, unless a trial is queued. The method is asked when
+        none is: so a search that was interrupted between two trials plans as one that was not."""
+        history = tuple(trial.record(number) for number, trial in enumerate(self._state.trials))
+        decision = scheduler.enforce_limits(Snapshot(self.spec.limits, history, self._spent()))
+        for number in decision.cancel:
+            self._state.trials[number].state = "cancelled"
+        if (snapshot := decision.plan_from) is not None and not snapshot.active:
+            decision = scheduler.apply_plan(snapshot, trials.plan(self.spec, snapshot.history))
+            self._state.trials += [LocalTrial(new=new) for new in decision.queue]
         self._save()
-        return plan.done or len(plan.trials) > room
+        return decision.result
 
     def _run(self, number: int, stop: Callable[[], Stop], on_progress: Callable[[int, float], None]) -> bool:
         """Run one trial; False if it was interrupted. Raises what it raises, unless that has a failure code."""
+        if self._began is None:
+            self._began = monotonic()
         done = self._state.trials[number]
         folder = self.out / "trials" / str(number)
         work = folder / "work"
@@ -231,7 +156,7 @@ class LocalSearch:
             folder=folder,
             curves=self.out / "metrics.jsonl",
             number=number,
-            done=done,
+            trial=done,
             stop=lambda: self._limited(stop()),
             on_progress=on_progress,
         )
@@ -247,7 +172,7 @@ class LocalSearch:
             inputs=inputs,
             checkpoint=saved if saved.exists() else None,
         )
-        state = "completed"
+        state: TrialState = "completed"
         try:
             outputs = self._launch(trials.run, trial, reporter)
         except TrialEndedError as ended:
@@ -272,22 +197,20 @@ class LocalSearch:
             return Path(self.spec.method.start.reference)
         return artifact_file(self.out / "trials" / str(source.trial), source.artifact)
 
-    def _require_feasible(self) -> None:
-        for trial in self._state.trials:
-            if trial.state == "infeasible" and trial.error is not None:
-                raise LocalSearchError(trial.error["detail"])
-
     def _limited(self, asked: Stop) -> Stop:
-        limits = self.spec.limits
-        seconds = min(limits.max_wall_seconds or float("inf"), limits.max_device_seconds or float("inf"))
-        spent = time.monotonic() - self._began
-        return Stop.LIMIT if asked is Stop.NO and spent >= (1 - RESERVE) * seconds else asked
+        is_late = time_limit(self.spec.limits, self._spent(), share=1 - RESERVE) is not None
+        return Stop.LIMIT if asked is Stop.NO and is_late else asked
+
+    def _spent(self) -> Spent:
+        """Since its first trial began, all its runs together: one trial runs at a time, so both times are the same."""
+        seconds = 0.0 if self._began is None else monotonic() - self._began
+        return Spent(wall_seconds=seconds, device_seconds=seconds)
 
     def _save(self) -> None:
-        self._state.seconds = time.monotonic() - self._began
-        _write(self.out / _STATE, self._state.model_dump(mode="json"))
+        self._state.seconds = self._spent().wall_seconds
+        write_json(self.out / _STATE, self._state.model_dump(mode="json"))
 
-    def _write_front(self, *, finished: bool) -> Front:
+    def _write_front(self, result: SearchResult | None) -> Front:
         found = [
             (number, point)
             for number, trial in enumerate(self._state.trials)
@@ -312,30 +235,18 @@ class LocalSearch:
         front = Front(
             points=points,
             hypervolume=volume,
-            finished=finished,
+            finished=result is not None,
+            stop_reason=None if result is None else result.stop_reason,
             majority=majority,
-            warnings=chance.warnings(None if best is None else best.metrics, majority) if finished else [],
+            warnings=chance.warnings(None if best is None else best.metrics, majority) if result is not None else [],
             failed=[
                 {"trial": number, **trial.error}
                 for number, trial in enumerate(self._state.trials)
                 if trial.state == "failed" and trial.error is not None
             ],
         )
-        _write(self.out / "front.json", front.summary() | {"points": entries})
+        write_json(self.out / "front.json", front.summary() | {"points": entries})
         return front
-
-
-def _record(number: int, trial: _Done) -> TrialRecord:
-    points = tuple(point.metrics for point in trial.points.values() if point.role == "candidate")
-    return TrialRecord.model_validate(
-        {
-            "number": number,
-            "state": trial.state,
-            "params": trial.new.params,
-            "outputs": trial.outputs,
-            "points": points,
-        }
-    )
 
 
 def _infeasible(spec: ResolvedSpec) -> str:
@@ -345,9 +256,3 @@ def _infeasible(spec: ResolvedSpec) -> str:
         if bound.device is None
     ]
     return f"no network meets the constraints {', '.join(nearest)}: relax them, or widen the method's range"
-
-
-def _write(path: Path, value: object) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    partial.replace(path)

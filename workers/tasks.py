@@ -27,7 +27,7 @@ def advance(search_id: str) -> None:
         except planning.PlanError as error:
             _log.exception("plan failed")
             with transaction(engine) as session:
-                planning.fail(session, search_id, error)
+                planning.fail(session, error)
 
 
 def train(trial_id: str) -> None:

@@ -1,4 +1,4 @@
-"""How a trial's failure is described, and when a search stops planning. Torch-free.
+"""How a trial's failure is described. Torch-free.
 
 An exception class names its failure by a class attribute `code`, such as `code = "not_learning"`. A trial that raises
 it ends as `failed` with that code and is not tried again; `paretofit.api.schemas.trials.ERROR_CODES` says what each
@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
-
-MAX_FAILURES: Final = 3
-"""Failed trials in a row after which a search plans nothing more: the next would fail for the same reason."""
 
 _CODE: Final = re.compile(r"[a-z]+(_[a-z]+)*")
 _TRACEBACK_LINES: Final = 40
@@ -40,9 +37,3 @@ def describe(error: BaseException) -> dict[str, Any]:
 def said(error: Mapping[str, Any]) -> str:
     """An error {code, detail} in a line."""
     return f"{error['detail']} ({error['code']})"
-
-
-def keeps_failing(states: Iterable[str]) -> bool:
-    """Whether the last `MAX_FAILURES` trials that ended all failed, given the states of all trials in their order."""
-    ended = [state for state in states if state not in {"queued", "running"}]
-    return len(ended) >= MAX_FAILURES and all(state == "failed" for state in ended[-MAX_FAILURES:])

@@ -51,6 +51,9 @@ class TrialRecord(Contract):
         "have without limits (`planned_epochs`).",
     )
     points: tuple[dict[str, float], ...] = Field(default=(), description="The metrics of the points it reported.")
+    error: dict[str, Any] | None = Field(
+        default=None, description="Why it failed or is infeasible: {code, detail, ...} (`contracts.failures`)."
+    )
 
 
 class Plan(Contract):

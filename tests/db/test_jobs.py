@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
-from paretofit.db.jobs import KINDS, JobKind
+from paretofit.db import jobs
+from paretofit.db.engine import transaction
+from paretofit.db.jobs import DATASETS, KINDS, JobKind
+from paretofit.db.tables import DatasetRow
+from tests.db import rows
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.noun)
@@ -19,3 +24,17 @@ def test_every_move_of_a_job_is_drawn(kind: JobKind[Any]) -> None:
 
 def test_no_two_kinds_share_a_table_or_a_message() -> None:
     assert len({kind.row for kind in KINDS}) == len({kind.task for kind in KINDS}) == len(KINDS)
+
+
+def test_a_move_returns_no_json_but_what_is_read_of_it_is_the_new_one(engine: Engine) -> None:
+    dataset_id = rows.add_dataset(engine, state="validating", manifest=None, report={"images": 1})
+    said: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *call: said.append(call[2]))
+    with transaction(engine) as session:
+        before = session.get_one(DatasetRow, dataset_id)
+        row = jobs.move(session, DATASETS, dataset_id, "ready", manifest={"a": 1})
+        returned = next(sql for sql in said if sql.startswith("UPDATE")).partition("RETURNING")[2]
+        assert "lease_epoch" in returned
+        assert not {name for name in ("manifest", "profile", "report", "source") if f".{name}" in returned}
+        assert row is before
+        assert (row.state, row.manifest, row.report) == ("ready", {"a": 1}, {"images": 1})

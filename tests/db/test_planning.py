@@ -12,7 +12,7 @@ from paretofit.db.engine import transaction
 from paretofit.db.leases import Lease
 from paretofit.db.reports import Report, write
 from paretofit.db.trials import Outcome, finish
-from paretofit.search.contracts import failures
+from paretofit.search import scheduler
 from tests.db import rows
 
 pytestmark = pytest.mark.usefixtures("scripted")
@@ -115,7 +115,7 @@ def test_search_that_plans_nothing_fails(engine: Engine) -> None:
 def test_method_that_keeps_failing_is_stopped(engine: Engine) -> None:
     search_id = rows.add_search(engine, labels={"trials": "1", "retry": "yes"})
     run(engine, search_id, "failed")
-    assert len(rows.trials(engine, search_id)) == failures.MAX_FAILURES
+    assert len(rows.trials(engine, search_id)) == scheduler.MAX_FAILURES
     assert rows.search(engine, search_id).state == "failed"
 
 
@@ -166,7 +166,7 @@ def test_plan_that_raises_fails_the_search_when_nothing_runs(engine: Engine) -> 
         planning.advance(engine, search_id)
     assert rows.search(engine, search_id).advance_wanted
     with transaction(engine) as session:
-        planning.fail(session, search_id, raised.value)
+        planning.fail(session, raised.value)
     search = rows.search(engine, search_id)
     assert search.state == "failed"
     assert search.error is not None

@@ -11,25 +11,26 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
 from paretofit.db import cancellation, outbox, planning, reports, steering
 from paretofit.db.engine import connect, transaction
 from paretofit.db.leases import Lease
 from paretofit.db.trials import finish
+from paretofit.search.contracts.plan import Plan
 from tests.db import rows
 
 pytestmark = pytest.mark.usefixtures("scripted")
 
 PLAN_SECONDS = 2.0
+PATIENCE = 1.5
 POINT = {"key": "k", "role": "candidate", "metrics": {"selection_top1": 0.5}}
 
 
 @pytest.fixture
 def impatient(engine: Engine) -> Iterator[Engine]:
     """An engine whose transactions may idle and wait for locks for less than a plan takes."""
-    impatient = connect(
-        engine.url.render_as_string(hide_password=False), idle_seconds=PLAN_SECONDS / 4, lock_seconds=PLAN_SECONDS / 4
-    )
+    impatient = connect(engine.url.render_as_string(hide_password=False), idle_seconds=PATIENCE, lock_seconds=PATIENCE)
     yield impatient
     impatient.dispose()
 
@@ -140,12 +141,11 @@ def test_a_pause_during_a_plan_wins_until_the_search_is_resumed(impatient: Engin
 
 def test_limits_changed_during_a_plan_drop_it(impatient: Engine, tmp_path: Path) -> None:
     search_id = add(impatient, tmp_path / "calls", trials="2")
-    rows.wake_ups(impatient)
     with planned(impatient, search_id, tmp_path / "calls"), transaction(impatient) as session:
         assert steering.set_limits(session, search_id, {"max_trials": 1})
-    assert rows.trials(impatient, search_id) == []
-    assert set(rows.wake_ups(impatient)) == {("advance", search_id)}
-    assert len(rows.plan(impatient, search_id)) == 1
+    assert (tmp_path / "calls").read_bytes() == b".."
+    assert len(rows.trials(impatient, search_id)) == 1
+    assert not rows.search(impatient, search_id).advance_wanted
 
 
 def test_a_trial_that_ends_during_a_plan_is_planned_for_again(impatient: Engine, tmp_path: Path) -> None:
@@ -157,9 +157,59 @@ def test_a_trial_that_ends_during_a_plan_is_planned_for_again(impatient: Engine,
     with planned(impatient, search_id, tmp_path / "calls"), transaction(impatient) as session:
         finish(session, lease, "failed", error={"code": "error", "detail": "bad"})
     search = rows.search(impatient, search_id)
-    assert (search.state, search.advance_wanted) == ("running", True)
-    assert ("advance", search_id) in rows.wake_ups(impatient)
-    assert len(rows.plan(impatient, search_id)) == 2
+    assert (search.state, search.advance_wanted) == ("running", False)
+    assert [trial.state for trial in rows.trials(impatient, search_id)] == ["failed", "queued"]
+
+
+def test_news_during_a_commit_is_not_planned_in_vain_nor_lost(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second planner leaves the search to the first one, whether it comes just before the commit or just after."""
+    search_id = rows.add_search(engine, labels={"trials": "2", "at_once": "1", "calls": str(tmp_path / "calls")})
+    commit = planning.commit
+
+    def between(session: Session, request: planning.PlanRequest, plan: Plan) -> None:
+        monkeypatch.setattr(planning, "commit", commit)
+        planning.advance(engine, search_id)
+        assert (tmp_path / "calls").read_bytes() == b"."
+        commit(session, request, plan)
+        session.commit()
+        with transaction(engine) as other:
+            steering.set_limits(other, search_id, {"max_parallel_trials": 9})
+        planning.advance(engine, search_id)
+        assert (tmp_path / "calls").read_bytes() == b"."
+
+    monkeypatch.setattr(planning, "commit", between)
+    planning.advance(engine, search_id)
+    assert (tmp_path / "calls").read_bytes() == b".."
+    assert not rows.search(engine, search_id).advance_wanted
+    assert len(rows.trials(engine, search_id)) == 1
+
+
+@pytest.mark.parametrize("change", ["limits", "outcome"])
+def test_a_plan_that_raised_for_a_former_history_ends_nothing(engine: Engine, change: str) -> None:
+    search_id = rows.add_search(engine, labels={"trials": "3", "at_once": "2"})
+    lease = started(engine, search_id)
+    with transaction(engine) as session:
+        outbox.request_advance(session, search_id)
+    with transaction(engine) as session:
+        request = planning.prepare(session, search_id)
+    assert request is not None
+    with transaction(engine) as session:
+        if change == "limits":
+            steering.set_limits(session, search_id, {"max_trials": 9})
+        else:
+            finish(session, lease, "completed", outputs={})
+    rows.wake_ups(engine)
+    with transaction(engine) as session:
+        planning.fail(session, planning.PlanError(request, ValueError("bad")))
+    assert "cancelled" not in {trial.state for trial in rows.trials(engine, search_id)}
+    assert rows.search(engine, search_id).state == "running"
+    assert rows.wake_ups(engine) == [("advance", search_id)]
+    rows.plan(engine, search_id)
+    with transaction(engine) as session:
+        planning.fail(session, planning.PlanError(request, ValueError("bad")))
+    assert "cancelled" not in {trial.state for trial in rows.trials(engine, search_id)}
 
 
 def test_a_planner_that_is_killed_leaves_the_search_to_another(engine: Engine) -> None:

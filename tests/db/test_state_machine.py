@@ -30,7 +30,7 @@ from paretofit.db.engine import transaction
 from paretofit.db.jobs import DATASETS, WEIGHTS, StaleLeaseError
 from paretofit.db.leases import Lease
 from paretofit.db.tables import AttemptRow, EventRow, SearchRow, TrialRow
-from paretofit.search.contracts import failures
+from paretofit.search import scheduler
 from tests.db import rows
 
 PROFILE = settings(
@@ -95,7 +95,7 @@ class Model:
             self.settle_cancel()
             return
         ended = [trial.state for trial in self.trials if trial.state not in {"queued", "running"}]
-        if ended[-failures.MAX_FAILURES :] != ["failed"] * failures.MAX_FAILURES:
+        if ended[-scheduler.MAX_FAILURES :] != ["failed"] * scheduler.MAX_FAILURES:
             room = self.at_once - len(self.having("queued", "running"))
             new = max(0, min(self.planned - len(self.trials), room))
             self.trials += [Trial() for _ in range(new)]

@@ -158,12 +158,12 @@ def test_method_that_cannot_plan_fails_its_search_after_the_pause(engine: Engine
         rows.plan(engine, search_id)
     pause(engine, search_id)
     with transaction(engine) as session:
-        planning.fail(session, search_id, raised.value)
+        planning.fail(session, raised.value)
     assert rows.search(engine, search_id).state == "paused"
     resume(engine, search_id)
     assert rows.search(engine, search_id).advance_wanted
     with transaction(engine) as session:
-        planning.fail(session, search_id, raised.value)
+        planning.fail(session, raised.value)
     assert rows.search(engine, search_id).state == "failed"
 
 
@@ -174,7 +174,7 @@ def test_acknowledged_cancel_comes_before_the_failure_of_a_method(engine: Engine
     with transaction(engine) as session:
         assert request_cancel(session, search_id)
     with transaction(engine) as session:
-        planning.fail(session, search_id, raised.value)
+        planning.fail(session, raised.value)
     assert rows.search(engine, search_id).state == "cancelled"
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from paretofit.search.contracts.failures import MAX_FAILURES, code_of, describe, keeps_failing, said
+from paretofit.search.contracts.failures import code_of, describe, said
 
 
 class NotLearningError(ValueError):
@@ -56,17 +56,3 @@ def test_an_error_is_described() -> None:
     assert found["traceback"][-1].endswith("NotLearningError: 14 % after 200 steps")
     assert said(found) == "14 % after 200 steps (not_learning)"
     assert describe(NotLearningError())["detail"] == "NotLearningError"
-
-
-@pytest.mark.parametrize(
-    ("states", "keeps"),
-    [
-        (["failed"] * MAX_FAILURES, True),
-        (["failed"] * (MAX_FAILURES - 1), False),
-        (["completed", *["failed"] * MAX_FAILURES, "queued", "running"], True),
-        (["failed"] * (MAX_FAILURES - 1) + ["completed", "failed"], False),
-        ([], False),
-    ],
-)
-def test_a_search_that_keeps_failing(states: list[str], keeps: bool) -> None:
-    assert keeps_failing(states) == keeps

@@ -13,8 +13,19 @@ from paretofit.search.contracts.spec import Constraint, Limits, ResolvedSpec
 from paretofit.search.contracts.trial import Stop
 from paretofit.search.data.store import Dataset
 from paretofit.search.evaluation import reevaluate
-from paretofit.search.local import LocalSearch, LocalSearchError
+from paretofit.search.local import LocalSearch
+from paretofit.search.local_folder import LocalSearchError
 from paretofit.search.pareto import nondominated
+from tests.search.methods.fd_mobilenet.conftest import resolved as fd_mobilenet
+
+TWO_AT_ONCE = {
+    "families": ["fd_mobilenet"],
+    "widths": [0.1, 0.25],
+    "resolutions": [12],
+    "trials": 2,
+    "parallel_trials": 2,
+    "epochs": 1,
+}
 
 
 def go_on() -> Stop:
@@ -24,6 +35,10 @@ def go_on() -> Stop:
 def silent(trial: int, fraction: float) -> None:
     assert 0 <= fraction <= 1
     assert trial in (0, 1)
+
+
+def ignored(trial: int, fraction: float) -> None:
+    """Progress."""
 
 
 class StopsAfter:
@@ -76,12 +91,70 @@ def test_interrupted_it_goes_on_to_the_same_front(
     assert LocalSearch(spec, stripes, out).run(go_on, silent) == whole
 
 
-def test_a_time_limit_ends_with_a_front(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
-    limited = spec.model_copy(update={"limits": Limits(max_wall_seconds=0.001)})
-    front = LocalSearch(limited, stripes, tmp_path).run(go_on, silent)
+class Late:
+    """The clock of a search with a limit of 100 s: so much has passed when a trial asks for the first time."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._questions = 0
+
+    def __call__(self) -> float:
+        return self._seconds if self._questions > 1 else 0.0
+
+    def stop(self) -> Stop:
+        self._questions += 1
+        return Stop.NO
+
+
+def states(folder: Path) -> list[str]:
+    return [trial["state"] for trial in json.loads((folder / "search.json").read_text())["trials"]]
+
+
+def test_a_time_limit_ends_with_a_front(
+    spec: ResolvedSpec, stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = spec.model_copy(update={"limits": Limits(max_wall_seconds=100)})
+    late = Late(90)
+    monkeypatch.setattr("paretofit.search.local.monotonic", late)
+    front = LocalSearch(limited, stripes, tmp_path).run(late.stop, silent)
     assert front.finished
+    assert front.stop_reason == "max_wall_seconds"
+    assert json.loads((tmp_path / "front.json").read_text())["stop_reason"] == "max_wall_seconds"
     assert front.points
     assert all(point.weights for point in front.points)
+
+
+def test_after_a_time_limit_no_trial_begins(stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = fd_mobilenet(stripes, method=TWO_AT_ONCE, limits={"max_wall_seconds": 100})
+    late = Late(100)
+    monkeypatch.setattr("paretofit.search.local.monotonic", late)
+    front = LocalSearch(spec, stripes, tmp_path).run(late.stop, silent)
+    assert (front.finished, front.stop_reason) == (True, "max_wall_seconds")
+    assert states(tmp_path) == ["completed", "cancelled"]
+
+
+def test_parallel_trials_are_limited(stripes: Path, tmp_path: Path) -> None:
+    for most, queued in ((None, 2), (1, 1)):
+        spec = fd_mobilenet(stripes, method=TWO_AT_ONCE, limits={"max_parallel_trials": most})
+        out = tmp_path / str(most)
+        front = LocalSearch(spec, stripes, out).run(lambda: Stop.DRAIN, silent)
+        assert (front.finished, front.stop_reason) == (False, None)
+        assert states(out) == ["queued"] * queued
+
+
+def test_interrupted_between_trials_it_plans_the_same_ones(stripes: Path, tmp_path: Path) -> None:
+    spec = fd_mobilenet(stripes, method=TWO_AT_ONCE | {"trials": 3})
+    LocalSearch(spec, stripes, tmp_path / "whole").run(go_on, ignored)
+
+    def between() -> Stop:
+        first = json.loads((tmp_path / "parts" / "search.json").read_text())["trials"][0]
+        return Stop.DRAIN if first["state"] == "completed" else Stop.NO
+
+    assert not LocalSearch(spec, stripes, tmp_path / "parts").run(between, ignored).finished
+    assert states(tmp_path / "parts") == ["completed", "queued"]
+    LocalSearch(spec, stripes, tmp_path / "parts").run(go_on, ignored)
+    whole, parts = (json.loads((tmp_path / name / "search.json").read_text())["trials"] for name in ("whole", "parts"))
+    assert [trial["new"] for trial in parts] == [trial["new"] for trial in whole]
 
 
 def test_a_folder_holds_one_search(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from paretofit.search.latency.devices import describe, offered
 from paretofit.search.latency.prepare import Sample, prepare, untrained
 from paretofit.search.latency.run import run
 from paretofit.search.latency.stage import KNOWN, LATENCY_FILE
-from paretofit.search.local import LocalSearch, LocalSearchError
+from paretofit.search.local import LocalSearch
+from paretofit.search.local_folder import LocalSearchError
 from tests.search.methods.fd_mobilenet.conftest import resolved
 from tests.search.recorder import Recorder
 

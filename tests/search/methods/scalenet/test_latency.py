@@ -16,7 +16,8 @@ from paretofit.search.contracts.spec import ResolvedSpec, SearchSpec
 from paretofit.search.contracts.trial import Stop
 from paretofit.search.data.store import Dataset
 from paretofit.search.latency.stage import LATENCY_FILE
-from paretofit.search.local import LocalSearch, LocalSearchError, artifact_file
+from paretofit.search.local import LocalSearch
+from paretofit.search.local_folder import LocalSearchError, artifact_file
 from paretofit.search.methods.scalenet import budget
 from paretofit.search.methods.scalenet.params import ScaleNetParams
 from paretofit.search.methods.scalenet.run import run

@@ -16,7 +16,8 @@ from paretofit.search.contracts.trial import Stop
 from paretofit.search.data.store import Dataset
 from paretofit.search.evaluation import reevaluate
 from paretofit.search.latency.stage import with_tables
-from paretofit.search.local import LocalSearch, LocalSearchError
+from paretofit.search.local import LocalSearch
+from paretofit.search.local_folder import LocalSearchError
 from paretofit.search.methods.spatial_sampling import budget
 from paretofit.search.methods.spatial_sampling.params import SpatialSamplingParams, from_line, to_line
 from paretofit.search.methods.spatial_sampling.plan import plan

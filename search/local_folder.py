@@ -1,0 +1,118 @@
+"""What the folder of a search without a service keeps: its state in `search.json`, and what each trial reports."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from paretofit.search.contracts.latency import Measured
+from paretofit.search.contracts.plan import NewTrial, TrialRecord, TrialState
+from paretofit.search.contracts.point import Point
+from paretofit.search.contracts.trial import Stop
+
+
+class LocalSearchError(ValueError):
+    """A folder or a specification with which no search can be run or gone on with."""
+
+
+class LocalTrial(BaseModel):
+    """A trial so far. `points` are by key, the last report of each."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    new: NewTrial
+    state: TrialState = "queued"
+    outputs: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    points: dict[str, Point] = {}
+    artifacts: list[str] = []
+
+    def record(self, number: int) -> TrialRecord:
+        """The trial as plans see it."""
+        return TrialRecord(
+            number=number,
+            state=self.state,
+            params=self.new.params,
+            outputs=self.outputs,
+            points=tuple(point.metrics for point in self.points.values() if point.role == "candidate"),
+            error=self.error,
+        )
+
+
+class LocalState(BaseModel):
+    """What `search.json` holds: the specification, the seconds since the first trial began, the trials by number."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    spec: dict[str, Any]
+    seconds: float = 0.0
+    trials: list[LocalTrial] = []
+
+
+@dataclass(slots=True)
+class LocalReporter:
+    """A `Reporter` that writes below `folder`. `stop` is asked at every `should_stop`."""
+
+    folder: Path
+    curves: Path
+    number: int
+    trial: LocalTrial
+    stop: Callable[[], Stop]
+    on_progress: Callable[[int, float], None]
+    told: Stop = field(default=Stop.NO, init=False)
+
+    def metric(self, name: str, step: int, value: float) -> None:
+        if name == "progress":
+            self.on_progress(self.number, value)
+        line = {"trial": self.number, "name": name, "step": step, "value": value}
+        with self.curves.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def point(self, point: Point) -> None:
+        if point.weights is not None and point.weights not in self.trial.artifacts:
+            raise LocalSearchError(f"point {point.key!r} names weights {point.weights!r} that were not reported before")
+        self.trial.points[point.key] = point
+
+    def artifact(self, name: str, path: Path) -> None:
+        target = artifact_file(self.folder, name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+        if name not in self.trial.artifacts:
+            self.trial.artifacts.append(name)
+
+    def latency(self, measured: Measured) -> None:
+        """The trial's table is all that a search by itself needs."""
+
+    def checkpoint(self, path: Path, step: int) -> None:
+        del step
+        kept, former = self.folder / "checkpoint", self.folder / "checkpoint.former"
+        shutil.rmtree(former, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            kept.rename(former)
+        path.rename(kept)
+        shutil.rmtree(former, ignore_errors=True)
+
+    def should_stop(self) -> Stop:
+        self.told = self.stop()
+        return self.told
+
+
+def artifact_file(folder: Path, name: str) -> Path:
+    """Where a trial's artifact is kept. Raises LocalSearchError for a name that is no file name."""
+    if name in {"", ".", ".."} or Path(name).name != name:
+        raise LocalSearchError(f"an artifact's name must be a plain file name, not {name!r}")
+    return folder / "artifacts" / name
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a file as a whole: an interruption leaves the former one."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(value, indent=1), encoding="utf-8")
+    partial.replace(path)
