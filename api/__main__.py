@@ -74,7 +74,7 @@ def main() -> int:
     sys.stdout.write(f"listening on {binding.url(listener)}\n")
     sys.stdout.flush()
     with listener:
-        _Server(config, app.state.services.wakeups.close).run(sockets=[listener])
+        _Server(config, app.state.services.notifications.close).run(sockets=[listener])
     return 0
 
 

@@ -14,6 +14,7 @@ from fastapi.routing import RouteContext, iter_route_contexts
 from paretofit.api import access, error_handlers, problems
 from paretofit.api.audit_log import AuditLog
 from paretofit.api.binding import require_key_beyond_loopback
+from paretofit.api.event_notifications import EventNotifications
 from paretofit.api.headers import SecurityHeaders
 from paretofit.api.limits import BodyLimit, EarlyAnswer
 from paretofit.api.metrics import Metrics
@@ -32,16 +33,16 @@ from paretofit.api.v1 import (
     devices,
     events,
     exports,
-    figures,
     fronts,
     health,
     keys,
     methods,
     points,
+    prometheus,
     reference,
+    search_control,
     searches,
     session,
-    steering,
     studies,
     tenants,
     trials,
@@ -49,7 +50,6 @@ from paretofit.api.v1 import (
     weights,
     workers,
 )
-from paretofit.api.wakeups import Wakeups
 from paretofit.core.settings import Settings, get_settings
 from paretofit.db.blobs import open_store
 from paretofit.db.engine import connect
@@ -92,7 +92,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             max_bytes=settings.max_upload_bytes,
             reserve_bytes=settings.disk_reserve_bytes,
         ),
-        wakeups=Wakeups(settings.redis_url),
+        notifications=EventNotifications(settings.redis_url),
         authenticate=authenticate,
         rates=rates,
         streams=Streams(settings.max_event_streams),
@@ -102,7 +102,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         datasets,
         weights,
         searches,
-        steering,
+        search_control,
         fronts,
         studies,
         trials,
@@ -121,7 +121,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     ):
         app.include_router(resource.router, prefix="/v1")
     app.include_router(health.router)
-    app.include_router(figures.router)
+    app.include_router(prometheus.router)
     app.include_router(reference.router)
     app.include_router(pages.router)
     for route in iter_route_contexts(app.routes):
@@ -141,11 +141,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
-    listener = asyncio.create_task(services.wakeups.listen())
+    listener = asyncio.create_task(services.notifications.listen())
     try:
         yield
     finally:
-        services.wakeups.close()
+        services.notifications.close()
         listener.cancel()
         await asyncio.gather(listener, return_exceptions=True)
         services.engine.dispose()

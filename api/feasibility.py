@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from paretofit.api import starts
+from paretofit.api import init_from
 from paretofit.api.pointers import pointer
 from paretofit.api.problems import InfeasibleError, InvalidError
 from paretofit.api.schemas.problems import FieldProblem
@@ -88,7 +88,7 @@ def refused_parameters(spec: SearchSpec, detail: str) -> InvalidError:
     field, separator, _ = detail.partition(":")
     known = separator and field in type(spec.method).model_fields
     path = ["method", field] if known else ["method"]
-    place = pointer(starts.place(spec.method) if path[-1] == "start" else path)
+    place = pointer(init_from.place(spec.method) if path[-1] == "start" else path)
     return InvalidError(f"{place}: {detail}", errors=[FieldProblem(pointer=place, detail=detail)])
 
 

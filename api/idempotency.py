@@ -17,12 +17,14 @@ from paretofit.api.security import Tenant
 from paretofit.api.services import Service
 from paretofit.db import idempotency
 from paretofit.db.engine import transaction
-from paretofit.db.idempotency import Answer, Key
+from paretofit.db.idempotency import Key, StoredResponse
 
 
-def answer(status: int, body: BaseModel, headers: Mapping[str, str] | None = None) -> Answer:
+def answer(status: int, body: BaseModel, headers: Mapping[str, str] | None = None) -> StoredResponse:
     """An answer with a JSON body."""
-    return Answer(status, {**(headers or {}), "Content-Type": "application/json"}, body.model_dump_json().encode())
+    return StoredResponse(
+        status, {**(headers or {}), "Content-Type": "application/json"}, body.model_dump_json().encode()
+    )
 
 
 class Once:
@@ -32,16 +34,16 @@ class Once:
         self._engine = engine
         self._key = key
 
-    def __call__(self, effect: Callable[[Session], Answer]) -> Response:
+    def __call__(self, effect: Callable[[Session], StoredResponse]) -> Response:
         """The answer of `effect`, or the stored one. Raises KeyInFlightError, KeyReusedError, and what `effect`
         raises."""
         given, _ = self._done(effect, lambda answer: answer)
         return _response(given)
 
-    def with_secret(self, effect: Callable[[Session], Answer]) -> Response:
+    def with_secret(self, effect: Callable[[Session], StoredResponse]) -> Response:
         """The answer of `effect`, which shows a secret and is not stored: of the same request again is told what the
         first one made, which its `Location` names. Raises ShownOnceError, and what a call raises."""
-        given, is_stored = self._done(effect, lambda answer: Answer(answer.status, answer.headers, b""))
+        given, is_stored = self._done(effect, lambda answer: StoredResponse(answer.status, answer.headers, b""))
         if is_stored:
             made = given.headers["Location"]
             raise ShownOnceError(
@@ -51,7 +53,9 @@ class Once:
             )
         return _response(given)
 
-    def _done(self, effect: Callable[[Session], Answer], kept: Callable[[Answer], Answer]) -> tuple[Answer, bool]:
+    def _done(
+        self, effect: Callable[[Session], StoredResponse], kept: Callable[[StoredResponse], StoredResponse]
+    ) -> tuple[StoredResponse, bool]:
         """What is stored for the key, and True; otherwise the answer of `effect`, of which `kept` is stored from now
         on."""
         with transaction(self._engine) as session:
@@ -100,5 +104,5 @@ def _canonical(body: bytes) -> bytes:
         return body
 
 
-def _response(given: Answer) -> Response:
+def _response(given: StoredResponse) -> Response:
     return Response(content=given.body, status_code=given.status, headers=dict(given.headers))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy.orm import Session
 
 from paretofit.api.problems import ArtifactNotReadyError, NotFoundError
-from paretofit.db import artifacts, exports, points, searches, trial_views
+from paretofit.db import artifacts, exports, points, searches, trial_queries
 from paretofit.db.exports import FoundExport
 from paretofit.db.points import FoundPoint
 from paretofit.db.tables import ArtifactRow, SearchRow, TrialRow
@@ -21,7 +21,7 @@ def found_search(session: Session, tenant: str, search_id: str) -> SearchRow:
 
 def found_trial(session: Session, tenant: str, trial_id: str) -> TrialRow:
     """Raises NotFoundError."""
-    row = trial_views.get(session, tenant, trial_id)
+    row = trial_queries.get(session, tenant, trial_id)
     if row is None:
         raise NotFoundError(f"no trial {trial_id!r}; GET /v1/searches/ID/trials lists those of a search")
     return row

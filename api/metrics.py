@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from paretofit.db import counters, figures
+from paretofit.db import counters, service_metrics
 from paretofit.db.engine import transaction
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class _Stored:
         up = GaugeMetricFamily("paretofit_database_up", "Whether PostgreSQL answers.")
         try:
             with transaction(self._engine) as session:
-                found = [(figure, figures.read(session, figure)) for figure in figures.FIGURES]
+                found = [(figure, service_metrics.read(session, figure)) for figure in service_metrics.FIGURES]
                 counted = counters.read(session)
         except (OperationalError, PoolTimeoutError):
             up.add_metric([], 0)

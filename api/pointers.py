@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from paretofit.api.schemas.problems import FieldProblem
-from paretofit.core.formatting import legible
+from paretofit.core.formatting import round_decimals
 
 
 def field_problems(errors: Sequence[Mapping[str, Any]], body: object) -> list[FieldProblem]:
@@ -85,7 +85,7 @@ def _detail(error: Mapping[str, Any]) -> str:
         case "missing":
             return "missing"
         case "model_type" | "model_attributes_type" | "dict_type":
-            return f"must be an object of fields, {{...}}, not {legible(repr(error['input']))[:100]}"
+            return f"must be an object of fields, {{...}}, not {round_decimals(repr(error['input']))[:100]}"
         case "value_error":
             return str(context.get("error", error["msg"]))
         case _:

@@ -46,7 +46,7 @@ return '0'
 """
 
 
-class OwnBuckets:
+class LocalTokenBuckets:
     """Those of this process, `burst` tokens each. Safe to use from several threads."""
 
     def __init__(self, per_second: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -115,7 +115,7 @@ class Rate:
         self._per_second = per_second
         self._burst = max(burst, 1.0)
         self._shared = shared
-        self._own = OwnBuckets(per_second, self._burst)
+        self._own = LocalTokenBuckets(per_second, self._burst)
 
     def check(self, who: str) -> None:
         """Raises TooManyRequestsError."""

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from paretofit.api import problems, quotas
 from paretofit.api.services import Services
 from paretofit.api.uploads import Part
-from paretofit.db import publication, uploads
+from paretofit.db import references, uploads
 from paretofit.db.engine import transaction
 from paretofit.db.jobs import JobKind
 from paretofit.db.tables import DatasetRow, WeightsRow
@@ -112,7 +112,7 @@ class Receiver:
         except FileNotFoundError as error:
             raise gone from error
         with transaction(service.engine) as session:
-            publication.confirm(session, service.blobs, [blob.sha256])
+            references.pin(session, service.blobs, [blob.sha256])
             if not uploads.finish(
                 session, self.kind, self.tenant, self.resource_id, sha256=blob.sha256, size=blob.size
             ):

@@ -10,12 +10,12 @@ from fastapi import Depends, Request
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from paretofit.api.event_notifications import EventNotifications
 from paretofit.api.metrics import Metrics
 from paretofit.api.principal import Authenticator
 from paretofit.api.rates import Rates
 from paretofit.api.streams import Streams
 from paretofit.api.uploads import Uploads
-from paretofit.api.wakeups import Wakeups
 from paretofit.core.settings import Settings
 from paretofit.db.blobs import BlobStore
 from paretofit.db.engine import transaction
@@ -23,14 +23,14 @@ from paretofit.db.engine import transaction
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The settings, the database, the files, the wake-ups of event streams, who is who, may ask how often and
+    """The settings, the database, the files, the notifications of event streams, who is who, may ask how often and
     follow how much, and what is counted."""
 
     settings: Settings
     engine: Engine
     blobs: BlobStore
     uploads: Uploads
-    wakeups: Wakeups
+    notifications: EventNotifications
     authenticate: Authenticator
     rates: Rates
     streams: Streams

@@ -8,9 +8,9 @@ from importlib.metadata import version
 
 from sqlalchemy.orm import Session
 
-from paretofit.api import devices, feasibility, problems, quotas, starts
+from paretofit.api import devices, feasibility, init_from, problems, quotas
+from paretofit.api.init_from import FoundStart
 from paretofit.api.schemas.problems import FieldProblem
-from paretofit.api.starts import FoundStart
 from paretofit.core.settings import Settings
 from paretofit.db import datasets, searches
 from paretofit.db.blobs import Blob
@@ -39,7 +39,7 @@ def resolve(session: Session, tenant: str, spec: SearchSpec, start: FoundStart |
         following = "create another" if row.state == "rejected" else "wait until it is ready"
         raise problems.DatasetNotReadyError(f"it is {row.state}: {following}", state=row.state, dataset_id=row.id)
     devices.require(session, spec)
-    start = start or starts.found(session, tenant, spec)
+    start = start or init_from.found(session, tenant, spec)
     profile = DatasetProfile.model_validate(row.profile)
     try:
         if start is None:

@@ -27,7 +27,7 @@ from paretofit.search.contracts.spec import ResolvedSpec, SearchSpec
 from paretofit.search.data.loader import Batch
 from paretofit.search.methods.shape_adaptor.learner import Learner
 from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams
-from paretofit.search.training import alone
+from paretofit.search.training import standalone
 from paretofit.search.training.distributed import Silent
 from paretofit.search.training.loop import sgd
 
@@ -87,7 +87,7 @@ def measure(family: str) -> tuple[float, dict[str, Any]]:
     batch = Batch(torch.randn(BATCH, 1, SIDE, SIDE), torch.randint(10, (BATCH,)))
     learned = stepper(learner, lambda index: learner.passes(index, batch, lambda loss: loss))
     static = network.frozen()
-    frozen = stepper(static, lambda index: alone.step(static, params, (SIDE, SIDE), index, batch))
+    frozen = stepper(static, lambda index: standalone.step(static, params, (SIDE, SIDE), index, batch))
 
     def steps(step: Callable[[int], None]) -> Callable[[], None]:
         def take() -> None:

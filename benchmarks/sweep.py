@@ -48,7 +48,7 @@ from paretofit.search.methods.mutualnet import supernet, sweep, train
 from paretofit.search.methods.mutualnet.params import SlimmableParams
 from paretofit.search.methods.mutualnet.space import groups, spread_first, width_of
 from paretofit.search.pareto import hypervolume
-from paretofit.search.training.meter import Meter
+from paretofit.search.training.subnet_evaluator import SubnetEvaluator
 
 SEEDS: Final = (0, 1, 2)
 REPEATS: Final = 3
@@ -142,9 +142,9 @@ def _adaptive_and_grid(dataset: Path, network: Path, seed: int) -> dict[str, Any
         started = time.perf_counter()
         outputs = sweep.run(trial, kept)
         seconds = (kept.first_file or time.perf_counter()) - started
-        meter = Meter(trial, supernet.load(network), _largest(spec))
+        evaluator = SubnetEvaluator(trial, supernet.load(network), _largest(spec))
         started = time.perf_counter()
-        full = _measured(meter, spec)
+        full = _measured(evaluator, spec)
         grid_seconds = time.perf_counter() - started
     if any(full[key]["selection_top1"] != point.metrics["selection_top1"] for key, point in kept.points.items()):
         raise RuntimeError("the sweeps measured the same networks differently")
@@ -156,7 +156,7 @@ def _adaptive_and_grid(dataset: Path, network: Path, seed: int) -> dict[str, Any
         "seed": seed,
         "hypervolume": of_grid,
         "hypervolume_share": of_adaptive / of_grid,
-        "images_share": outputs["images"] / meter.images,
+        "images_share": outputs["images"] / evaluator.images,
         "measured": outputs["evaluated"],
         "adaptive_seconds": round(seconds, 1),
         "grid_seconds": round(grid_seconds, 1),
@@ -170,8 +170,8 @@ def _timed(dataset: Path, network: Path) -> dict[str, list[float]]:
     with _trial(spec, dataset, network) as trial:
 
         def grid() -> None:
-            meter = Meter(trial, supernet.load(network), _largest(spec))
-            accuracies["grid"] = {key: metrics["selection_top1"] for key, metrics in _measured(meter, spec).items()}
+            evaluator = SubnetEvaluator(trial, supernet.load(network), _largest(spec))
+            accuracies["grid"] = {key: metrics["selection_top1"] for key, metrics in _measured(evaluator, spec).items()}
 
         def own_loaders() -> None:
             shared = supernet.load(network)
@@ -232,11 +232,11 @@ def _largest(spec: ResolvedSpec) -> tuple[int, int]:
     return max(candidate.input_size for candidate in spec.candidates())
 
 
-def _measured(meter: Meter, spec: ResolvedSpec) -> dict[str, dict[str, float]]:
+def _measured(evaluator: SubnetEvaluator, spec: ResolvedSpec) -> dict[str, dict[str, float]]:
     """What a full grid measures, by key."""
     metrics: dict[str, dict[str, float]] = {}
-    for group in groups(spread_first(spec.candidates()), meter.full.images):
-        for candidate, top1 in zip(group, meter.accuracies(group, meter.full), strict=True):
+    for group in groups(spread_first(spec.candidates()), evaluator.full.images):
+        for candidate, top1 in zip(group, evaluator.accuracies(group, evaluator.full), strict=True):
             metrics[candidate.key] = {"selection_top1": top1, **candidate.cost}
     return metrics
 

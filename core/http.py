@@ -49,7 +49,7 @@ class ExchangeError(OSError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """A response whose body is still to be read."""
 
     status: int
@@ -126,12 +126,12 @@ def _dial(address: Address, port: int, timeout: float) -> socket.socket:
 @dataclass(frozen=True, slots=True)
 class Outbound:
     """How users' addresses are asked; `networks` may be reached besides the public Internet. `timeout` is for each
-    operation of a socket, seconds; `patience` for the whole of an answer, besides what its bytes take at `SLOWEST`: who
-    sends one now and then would hold the process otherwise."""
+    operation of a socket, seconds; `total_timeout` for the whole of an answer, besides what its bytes take at
+    `SLOWEST`: who sends one now and then would hold the process otherwise."""
 
     networks: Sequence[Network] = ()
     timeout: float = 15.0
-    patience: float = 60.0
+    total_timeout: float = 60.0
     resolve: Callable[[str, int], Sequence[Address]] = system_resolver
     dial: Callable[[Address, int, float], socket.socket] = _dial
     tls: ssl.SSLContext = field(default_factory=ssl.create_default_context)
@@ -142,7 +142,7 @@ class Outbound:
         return cls([ipaddress.ip_network(network) for network in networks], timeout)
 
     @contextmanager
-    def get(self, url: str) -> Iterator[Answer]:
+    def get(self, url: str) -> Iterator[HttpResponse]:
         """The answer to a GET, after at most three redirects. Raises RefusedError, OSError."""
         for _ in range(MAX_REDIRECTS + 1):
             with self._ask("GET", url, {}, None) as answer:
@@ -157,13 +157,13 @@ class Outbound:
         raise RefusedError(f"it redirects more than {MAX_REDIRECTS} times")
 
     @contextmanager
-    def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Iterator[Answer]:
+    def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Iterator[HttpResponse]:
         """The answer to a POST; no redirect is followed. Raises RefusedError, OSError."""
         with self._ask("POST", url, headers, body) as answer:
             yield answer
 
     @contextmanager
-    def _ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Iterator[Answer]:
+    def _ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Iterator[HttpResponse]:
         parts = check_url(url, self.networks)
         assert parts.hostname is not None
         host, port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
@@ -174,12 +174,12 @@ class Outbound:
         try:
             if parts.scheme == "https":
                 sock = self.tls.wrap_socket(sock, server_hostname=host)
-            connection.sock = _Paced(sock, self.timeout, self.patience)
+            connection.sock = _Paced(sock, self.timeout, self.total_timeout)
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             connection.request(method, path, body, {"User-Agent": "paretofit", "Connection": "close", **headers})
             response = connection.getresponse()
             answered = {name.lower(): value for name, value in response.getheaders()}
-            yield Answer(response.status, answered, response)
+            yield HttpResponse(response.status, answered, response)
         except http.client.HTTPException as error:
             raise ExchangeError(f"{host} does not answer in HTTP: {error!r}") from error
         finally:
@@ -199,16 +199,16 @@ class Outbound:
 class _Paced:
     """A socket as `http.client` uses one. It is closed by whoever made it."""
 
-    def __init__(self, sock: socket.socket, timeout: float, patience: float) -> None:
+    def __init__(self, sock: socket.socket, timeout: float, total_timeout: float) -> None:
         self._sock = sock
         self._timeout = timeout
-        self._patience = patience
+        self._total_timeout = total_timeout
 
     def sendall(self, content: bytes) -> None:
         self._sock.sendall(content)
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_Arriving(self._sock, self._timeout, time.monotonic() + self._patience))
+        return io.BufferedReader(_Arriving(self._sock, self._timeout, time.monotonic() + self._total_timeout))
 
     def close(self) -> None:
         pass

@@ -124,9 +124,9 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=120, gt=0, description="Lease of a running trial.")
     renew_seconds: float = Field(default=10, gt=0, description="How often a lease is renewed.")
     poll_seconds: float = Field(default=1, gt=0, description="How often supervisors look for cancel and pause flags.")
-    relay_seconds: float = Field(default=0.2, gt=0, description="How often the relay looks for unsent wake-ups.")
+    relay_seconds: float = Field(default=0.2, gt=0, description="How often the relay looks for unsent job messages.")
     reap_seconds: float = Field(default=5, gt=0, description="How often the reaper looks for expired leases.")
-    resend_seconds: float = Field(default=30, gt=0, description="When an unclaimed wake-up is sent again.")
+    resend_seconds: float = Field(default=30, gt=0, description="When an unclaimed job message is sent again.")
     stop_grace_seconds: float = Field(default=30, gt=0, description="Between SIGTERM and SIGKILL of a trainer.")
     retry_seconds: float = Field(default=5, gt=0, description="Before a crashed trial runs again; doubles each time.")
     max_crashes: int = Field(default=3, ge=1, description="Lost or crashed attempts after which a trial fails.")
@@ -209,7 +209,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def broker_url(self) -> str:
-        """Redis for Celery and for event wake-ups. Raises RuntimeError when no server is known."""
+        """Redis for Celery and for event notifications. Raises RuntimeError when no server is known."""
         if self.redis_url is None:
             raise RuntimeError("REDIS_URL is not set: start the service by `paretofit up`, or name your server")
         return self.redis_url

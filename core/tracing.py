@@ -1,7 +1,7 @@
 """Traces by OpenTelemetry, where the extra `tracing` is installed and PARETOFIT_OTLP_URL is set; otherwise nothing.
 
-A request's trace goes with the wake-ups that it writes (`paretofit.db.outbox`, W3C Trace Context), so that an attempt
-on another machine is part of it.
+A request's trace goes with the job messages that it writes (`paretofit.db.outbox`, W3C Trace Context), so that an
+attempt on another machine is part of it.
 """
 
 from __future__ import annotations

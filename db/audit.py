@@ -19,6 +19,6 @@ def page(session: Session, tenant: str, *, before: int | None, limit: int) -> Se
     return session.scalars(query.order_by(AuditRow.id.desc()).limit(limit)).all()
 
 
-def forget(session: Session, seconds: float) -> None:
+def purge_expired(session: Session, seconds: float) -> None:
     """Remove the entries that are older than `seconds`."""
     session.execute(delete(AuditRow).where(AuditRow.at < func.clock_timestamp() - timedelta(seconds=seconds)))

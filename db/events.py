@@ -36,8 +36,9 @@ TYPES: Final[Mapping[str, str]] = {
 search.succeeded, .failed or .cancelled."""
 
 CHANNEL: Final = "paretofit:events"
-"""The relay publishes a search's id on this channel of Redis when events of it were committed. A wake-up only: it may
-be lost or doubled (Redis or the relay may be away), so whoever subscribes also looks into the database by itself."""
+"""The relay publishes a search's id on this channel of Redis when events of it were committed. A notification only: it
+may be lost or doubled (Redis or the relay may be away), so whoever subscribes also looks into the database by
+itself."""
 
 NOTIFICATION: Final = "paretofit_events"
 """The channel of PostgreSQL that tells the relay; delivered when the transaction commits, and only then."""

@@ -27,7 +27,7 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class StoredResponse:
     """An HTTP response as it was sent."""
 
     status: int
@@ -43,7 +43,7 @@ class MismatchError(ValueError):
     """The key was used for another body."""
 
 
-def claim(session: Session, key: Key) -> Answer | None:
+def claim(session: Session, key: Key) -> StoredResponse | None:
     """The answer that this key already has; None: this transaction is the one to give it, by `keep`.
 
     Raises InFlightError, MismatchError.
@@ -62,10 +62,10 @@ def claim(session: Session, key: Key) -> Answer | None:
         raise MismatchError(key.key)
     if row.status is None:
         raise InFlightError(key.key)
-    return Answer(row.status, row.headers or {}, row.body or b"")
+    return StoredResponse(row.status, row.headers or {}, row.body or b"")
 
 
-def forget(session: Session, seconds: float) -> int:
+def purge_expired(session: Session, seconds: float) -> int:
     """Remove the answers that are older than `seconds`; returns how many."""
     since = func.clock_timestamp() - timedelta(seconds=seconds)
     return len(
@@ -75,7 +75,7 @@ def forget(session: Session, seconds: float) -> int:
     )
 
 
-def keep(session: Session, key: Key, answer: Answer) -> None:
+def keep(session: Session, key: Key, answer: StoredResponse) -> None:
     """Store the answer of a key that was claimed in this transaction."""
     session.add(
         IdempotencyRow(

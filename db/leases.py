@@ -66,7 +66,7 @@ class Assignment:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ControlFlags:
     """What is asked of a running trial: to end, to make way and go on later, or to report within the reserve.
 
     `stalled`: it has not made progress for too long (`paretofit.db.reports.write`); kill its trainer and let the
@@ -142,7 +142,7 @@ def assignment(session: Session, lease: Lease) -> Assignment:
     )
 
 
-def renew(session: Session, lease: Lease) -> Asked:
+def renew(session: Session, lease: Lease) -> ControlFlags:
     """Begin a write: prolong the lease and lock the trial's row, so that nobody takes it before the commit.
 
     Raises StaleLeaseError.
@@ -163,7 +163,7 @@ def begin_computing(session: Session, lease: Lease) -> None:
     )
 
 
-def asked(session: Session, lease: Lease) -> Asked:
+def asked(session: Session, lease: Lease) -> ControlFlags:
     """What is asked of the trial now; writes nothing. Raises StaleLeaseError."""
     held = session.execute(select(_IDLE_SECONDS).where(lease.held())).one_or_none()
     if held is None:
@@ -171,10 +171,10 @@ def asked(session: Session, lease: Lease) -> Asked:
     return _asked(session, lease, held[0])
 
 
-def _asked(session: Session, lease: Lease, idle_seconds: float | None) -> Asked:
+def _asked(session: Session, lease: Lease, idle_seconds: float | None) -> ControlFlags:
     search = session.get_one(SearchRow, lease.search_id, populate_existing=True)
     limit = limits.reached(session, search, share=1 - RESERVE) is not None
-    return Asked(
+    return ControlFlags(
         stalled=idle_seconds is not None and idle_seconds > lease.stall_seconds,
         cancel=search.cancel_requested,
         pause=search.pause_requested,

@@ -1,6 +1,6 @@
-"""Wake-ups to be sent: rows written with the state they announce, published by the relay, then deleted.
+"""Job messages to be sent: rows written with the state they announce, published by the relay, then deleted.
 
-A wake-up holds a task's name and one id. It may be lost or doubled without harm: the state in PostgreSQL decides.
+A job message holds a task's name and one id. It may be lost or doubled without harm: the state in PostgreSQL decides.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def enqueue(
 
 
 def postpone(session: Session, task: str, subject: str, *, seconds: float, priority: int = 0) -> None:
-    """Have the relay send a wake-up again after so long, as it could not be acted on here and now. One that is
+    """Have the relay send a job message again after so long, as it could not be acted on here and now. One that is
     postponed already is enough: copies of a message would never end otherwise."""
     # Not one that is due: it may be the message itself, whose row the relay has yet to delete.
     waits = OutboxRow.send_after > func.clock_timestamp()
@@ -48,7 +48,7 @@ def postpone(session: Session, task: str, subject: str, *, seconds: float, prior
 
 
 def postponed(session: Session, task: str) -> int:
-    """How many wake-ups of a task are to be sent later."""
+    """How many job messages of a task are to be sent later."""
     waits = OutboxRow.send_after > func.clock_timestamp()
     return session.scalars(select(func.count()).where(OutboxRow.task == task, waits)).one()
 
@@ -66,8 +66,8 @@ def request_advance(session: Session, search_id: str) -> None:
 
 
 def send_due(session: Session, publish: Callable[[str, str, int], None], limit: int) -> int:
-    """Hand due wake-ups to `publish(task, subject, priority)`, the most urgent first, and delete them; return how many.
-    Each is published within the trace that it was written in.
+    """Hand due job messages to `publish(task, subject, priority)`, the most urgent first, and delete them; return how
+    many. Each is published within the trace that it was written in.
 
     If `publish` raises, the transaction rolls back and all of them stay: some may be sent twice. Several relays may
     run at once.

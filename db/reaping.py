@@ -1,4 +1,4 @@
-"""What nobody looks after any more: expired leases are taken back, wake-ups that got lost are sent again."""
+"""What nobody looks after any more: expired leases are taken back, job messages that got lost are sent again."""
 
 from __future__ import annotations
 
@@ -75,9 +75,10 @@ def _expired(session: Session, kind: JobKind[Any], seconds: float) -> Iterator[J
 
 
 def resend(session: Session, task: str, *, seconds: float) -> list[str]:
-    """Write a task's wake-ups again for what has waited unclaimed for `seconds` since the last one; returns the ids.
+    """Write a task's job messages again for what has waited unclaimed for `seconds` since the last one; returns the
+    ids.
 
-    What still has a wake-up in the outbox is left alone.
+    What still has a job message in the outbox is left alone.
     """
     table, waiting = _WAITING[task]
     unsent = exists().where(OutboxRow.task == task, OutboxRow.subject == table.id)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from paretofit.db import events, latencies
 from paretofit.db.ids import new_id
-from paretofit.db.leases import Asked, Lease, renew
+from paretofit.db.leases import ControlFlags, Lease, renew
 from paretofit.db.tables import ArtifactRow, LogRow, MetricRow, PointRow, SearchRow, TrialRow
 from paretofit.db.transitions import lock_search
 from paretofit.search.contracts.latency import Measured
@@ -71,12 +71,12 @@ class Report:
 
     def blobs(self) -> list[str]:
         """The SHA-256 of every blob that it names: to be confirmed in the transaction of `write`
-        (`paretofit.db.publication`)."""
+        (`paretofit.db.references`)."""
         checkpoint = {} if self.checkpoint is None else self.checkpoint["files"]
         return [artifact.sha256 for artifact in self.artifacts] + [file["sha256"] for file in checkpoint.values()]
 
 
-def write(session: Session, lease: Lease, report: Report) -> Asked:
+def write(session: Session, lease: Lease, report: Report) -> ControlFlags:
     """Write a report as a whole and renew the lease. What a resumed trial reports again replaces what it reported
     before.
 

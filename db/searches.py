@@ -54,7 +54,7 @@ def insert(
     created: dict[str, Any],
     initial: Blob | None = None,
 ) -> SearchRow:
-    """A new search in state `queued`, with its first event (`created` is its data) and a wake-up of its planner.
+    """A new search in state `queued`, with its first event (`created` is its data) and a job message of its planner.
 
     `spec` is the resolved specification as JSON. `initial` is the file that its trials start from. The search gets an
     artifact of its own for it, so the point or the weights that it comes from may be deleted.

@@ -44,7 +44,7 @@ def end(session: Session, token: str) -> None:
     session.execute(delete(SessionRow).where(SessionRow.digest == _digest(token)))
 
 
-def forget(session: Session) -> None:
+def purge_expired(session: Session) -> None:
     """Remove the sessions that are over."""
     session.execute(delete(SessionRow).where(SessionRow.expires_at < func.clock_timestamp()))
 

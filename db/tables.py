@@ -1,7 +1,8 @@
 """What is remembered: one class per table, suffix `Row`. States are text with a CHECK; every row belongs to a tenant.
 
 Queries live in the modules beside this one (`searches`, `trials`, `datasets`, ...), never in endpoints or tasks.
-`woken_at` is when a wake-up for a row was last put into the outbox; the reconciler sends what stays unclaimed again.
+`woken_at` is when a job message for a row was last put into the outbox; the reconciler sends what stays unclaimed
+again.
 """
 
 from __future__ import annotations
@@ -371,8 +372,8 @@ class EventRow(_Tenant, Base):
 
 
 class OutboxRow(_Created, Base):
-    """A wake-up to be sent: written in the transaction of the state that it announces (`paretofit.db.outbox.enqueue`).
-    `traceparent` names the trace that it belongs to (W3C Trace Context)."""
+    """A job message to be sent: written in the transaction of the state that it announces
+    (`paretofit.db.outbox.enqueue`). `traceparent` names the trace that it belongs to (W3C Trace Context)."""
 
     __tablename__ = "outbox"
 

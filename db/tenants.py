@@ -137,7 +137,7 @@ def keep_spent(session: Session, search_id: str) -> None:
     session.execute(insert(SpentRow).from_select(["tenant_id", "computing_at", "ended_at"], took))
 
 
-def forget(session: Session) -> None:
+def purge_expired(session: Session) -> None:
     """Remove what is too long ago to count."""
     session.execute(delete(SpentRow).where(SpentRow.ended_at < func.clock_timestamp() - PERIOD))
 

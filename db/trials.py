@@ -1,5 +1,5 @@
 """How a trial starts and ends: queued, finished, handed back, crashed. Each in one transaction with its events, its
-attempt's outcome and the planner's wake-up."""
+attempt's outcome and the planner's job message."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from paretofit.db.ids import new_id
 from paretofit.db.jobs import TRIALS
 from paretofit.db.leases import Lease
 from paretofit.db.outbox import TRAIN, enqueue, request_advance
-from paretofit.db.steering import settle_pause
+from paretofit.db.search_control import settle_pause
 from paretofit.db.tables import AttemptRow, MetricRow, SearchRow, TrialRow
 from paretofit.db.transitions import lock_search, move_trial
 from paretofit.search.contracts.plan import NewTrial
@@ -88,8 +88,8 @@ def next_due(session: Session, offers: Collection[str], passed: Collection[str])
 
 
 def pass_on(session: Session, trial_id: str, offers: Collection[str], *, seconds: float) -> None:
-    """Send a waiting trial's wake-up again after so long, if it measures on a device that is not offered here: another
-    worker may take it."""
+    """Send a waiting trial's job message again after so long, if it measures on a device that is not offered here:
+    another worker may take it."""
     trial = session.get(TrialRow, trial_id)
     if trial is None or trial.state != "queued" or trial.device is None or trial.device in offers:
         return

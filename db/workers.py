@@ -34,6 +34,6 @@ def seen_within(session: Session, seconds: float) -> Sequence[WorkerRow]:
     return session.scalars(select(WorkerRow).where(WorkerRow.seen_at >= since).order_by(WorkerRow.name)).all()
 
 
-def forget(session: Session, seconds: float) -> None:
+def purge_expired(session: Session, seconds: float) -> None:
     """Remove the workers that were not heard of for `seconds`."""
     session.execute(delete(WorkerRow).where(WorkerRow.seen_at < func.clock_timestamp() - timedelta(seconds=seconds)))

@@ -50,7 +50,7 @@ class EmbeddedPostgres:
 
     It listens on a Unix socket in a private folder only, and ends with this process. The URL, password included,
     stays the same over restarts of the server. Without `sync` it is faster, and a crash of the machine may spoil its
-    data: for tests. A former server on the folder has `patience` seconds to end.
+    data: for tests. A former server on the folder has `stop_timeout` seconds to end.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class EmbeddedPostgres:
         log: Path | None = None,
         options: Mapping[str, str] | None = None,
         sync: bool = True,
-        patience: float = 15.0,
+        stop_timeout: float = 15.0,
     ) -> None:
         self.folder = folder
         self.data = folder / "data"
@@ -69,7 +69,7 @@ class EmbeddedPostgres:
         if not sync:
             self._options |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
         self._sync = sync
-        self._patience = patience
+        self._stop_timeout = stop_timeout
         self._sockets: Path | None = None
         self._temporary = False
         self._process: GuardedProcess | None = None
@@ -107,7 +107,7 @@ class EmbeddedPostgres:
         programs = binaries()
         self.folder.mkdir(parents=True, exist_ok=True)
         account = Account.owning(self.data)
-        lock = FolderLock(self.folder, timeout=self._patience)
+        lock = FolderLock(self.folder, timeout=self._stop_timeout)
         try:
             if not self.data.exists():
                 self._initialize(programs, account, lock.descriptor)

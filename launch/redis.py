@@ -40,15 +40,17 @@ def server() -> Path:
 class EmbeddedRedis:
     """A Redis server whose files are in `folder`. It ends with this process; its URL stays the same over restarts.
 
-    Nothing is evicted and every write is logged (AOF), so that a wake-up is lost only in a crash of the machine.
-    A former server on the folder has `patience` seconds to end.
+    Nothing is evicted and every write is logged (AOF), so that a job message is lost only in a crash of the machine.
+    A former server on the folder has `stop_timeout` seconds to end.
     """
 
-    def __init__(self, folder: Path, *, log: Path | None = None, databases: int = 16, patience: float = 15.0) -> None:
+    def __init__(
+        self, folder: Path, *, log: Path | None = None, databases: int = 16, stop_timeout: float = 15.0
+    ) -> None:
         self.folder = folder
         self._log = log or folder / "redis.log"
         self._databases = databases
-        self._patience = patience
+        self._stop_timeout = stop_timeout
         self._password = secrets.token_urlsafe(24)
         self._port = 0
         self._process: GuardedProcess | None = None
@@ -81,7 +83,7 @@ class EmbeddedRedis:
         """
         program = server()
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FolderLock(self.folder, timeout=self._patience)
+        lock = FolderLock(self.folder, timeout=self._stop_timeout)
         try:
             for _ in range(ATTEMPTS):
                 chosen = self._port or free_port(HOST)

@@ -98,7 +98,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workerinput"):
         return
     session.config.stash[SERVERS].stop()
-    left = _left_behind(patience=10.0)
+    left = _left_behind(stop_timeout=10.0)
     if left:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         # Not raised: the failures are still to be told.
@@ -110,10 +110,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"left behind by the tests: {line}", red=True)
 
 
-def _left_behind(patience: float) -> list[str]:
-    """Processes of this session other than this one that do not end within `patience` seconds."""
+def _left_behind(stop_timeout: float) -> list[str]:
+    """Processes of this session other than this one that do not end within `stop_timeout` seconds."""
     mark, own = os.environ[MARK], os.getpid()
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + stop_timeout
     while True:
         found = []
         for process in psutil.process_iter():

@@ -14,7 +14,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.api.process import running
 from tests.workers.fleet import FAST, Fleet
-from tests.workers.test_ingestion import archive
+from tests.workers.test_ingestion_jobs import archive
 
 pytestmark = pytest.mark.integration
 

@@ -13,11 +13,11 @@ import sys
 from paretofit.core.cpus import cores
 from paretofit.core.settings import get_settings
 from paretofit.search import registry
-from paretofit.workers import heartbeat, parent, runtime
+from paretofit.workers import heartbeat, runtime, shutdown_signal
 from paretofit.workers.app import LIGHT, TRAINING, app
 from paretofit.workers.runtime import Slot
 
-CONNECTED = (heartbeat, parent)
+CONNECTED = (heartbeat, shutdown_signal)
 """Modules that act on Celery's signals."""
 
 

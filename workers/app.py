@@ -1,4 +1,4 @@
-"""The Celery application: it carries wake-ups from the relay to the workers, and nothing else.
+"""The Celery application: it carries job messages from the relay to the workers, and nothing else.
 
 A message is a task's name and one id. It is acknowledged when it is taken (the lease in PostgreSQL replaces the
 visibility timeout), holds no result and no schedule, and may be lost or doubled: see `paretofit.db.outbox`.
@@ -22,7 +22,7 @@ LIGHT: Final = "light"
 TRAINING: Final = "train"
 QUEUES: Final = {ADVANCE: LIGHT, INGEST: LIGHT, CONVERT: LIGHT, EXPORT: LIGHT, DELIVER: LIGHT, TRAIN: TRAINING}
 """Which queue carries a task. `light` is never behind a training, nor planning behind a longer job
-(`paretofit.workers.places`)."""
+(`paretofit.workers.job_slots`)."""
 
 TRACE: Final = "traceparent"
 """The header of a message that names its trace."""
@@ -68,7 +68,7 @@ app.conf.update(
 
 
 def send(task: str, subject: str, priority: int) -> None:
-    """Publish a wake-up; a higher `priority` (0-9) is taken earlier, and planning before all that shares its queue.
+    """Publish a job message; a higher `priority` (0-9) is taken earlier, and planning before all that shares its queue.
     Raises kombu.exceptions.OperationalError."""
     traceparent = tracing.traceparent()
     # Redis serves the lowest number first.
@@ -83,7 +83,7 @@ def send(task: str, subject: str, priority: int) -> None:
 
 def _configure_logging(**_: Any) -> None:
     configure_logging(get_settings().log_level)
-    # Two lines for every message: most are wake-ups that change nothing, and what is done has lines of its own.
+    # Two lines for every message: most are job messages that change nothing, and what is done has lines of its own.
     for name in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

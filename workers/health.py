@@ -1,4 +1,4 @@
-"""Exit status 0 if this host's worker is heard of, or with `relay` if wake-ups are sent: for containers.
+"""Exit status 0 if this host's worker is heard of, or with `relay` if job messages are sent: for containers.
 
 python -m paretofit.workers.health [relay]
 """
@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
         with transaction(engine) as session:
             if arguments == ["relay"]:
                 overdue = liveness.overdue_wake_ups(session, PATIENCE)
-                problem = f"{overdue} wake-ups wait for more than {PATIENCE:g} s" if overdue else None
+                problem = f"{overdue} job messages wait for more than {PATIENCE:g} s" if overdue else None
             else:
                 seen = {row.description.get("host") for row in workers.seen_within(session, PATIENCE)}
                 here = platform.node()

@@ -17,25 +17,26 @@ from paretofit.db import counters, jobs, outbox
 from paretofit.db.blobs import BlobCorruptError, BlobMissingError
 from paretofit.db.engine import transaction
 from paretofit.db.jobs import Job, JobKind
-from paretofit.db.leases import Asked
+from paretofit.db.leases import ControlFlags
 from paretofit.search.latency import lock
-from paretofit.workers.helper import HelperCrashedError
-from paretofit.workers.keeper import Keeper, StoppedError
+from paretofit.workers.helper_process import HelperCrashedError
+from paretofit.workers.lease_renewer import LeaseRenewer, StoppedError
 from paretofit.workers.messages import storable
-from paretofit.workers.parent import draining
 from paretofit.workers.runtime import Runtime
 from paretofit.workers.scratch import scratch
+from paretofit.workers.shutdown_signal import draining
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 _BUSY_SECONDS: Final = 1.0
-"""Until a wake-up is sent again, for each that waits like it: however many there are, about one comes each second."""
+"""Until a job message is sent again, for each that waits like it: however many there are, about one comes each
+second."""
 J = TypeVar("J", bound=Job)
 J_co = TypeVar("J_co", bound=Job, covariant=True)
-Answer = dict[str, Any]
+JobResult = dict[str, Any]
 """`state` is a state of the work's own, `drained` (to be started over by another worker), or `crashed`, with an `error`
 and further column `values` if there are any."""
-Work = Callable[[J, Path, Callable[[], None]], Answer]
-End = Callable[[Session, J, Answer], None]
+Work = Callable[[J, Path, Callable[[], None]], JobResult]
+End = Callable[[Session, J, JobResult], None]
 
 
 class Claim(Protocol[J_co]):
@@ -67,11 +68,11 @@ def run_job(
         _run(runtime, subject, claim, work, end, crash_code)
         return
 
-    def unmeasured(job: J, folder: Path, check: Callable[[], None]) -> Answer:
+    def unmeasured(job: J, folder: Path, check: Callable[[], None]) -> JobResult:
         with lock.held(runtime.settings.jobs_lock, "shared", check):
             return work(job, folder, check)
 
-    with runtime.places.taken() as has_place:
+    with runtime.places.acquire() as has_place:
         if has_place:
             _run(runtime, subject, claim, unmeasured, end, crash_code)
         else:
@@ -88,14 +89,14 @@ def _run(runtime: Runtime, subject: str, claim: Claim[J], work: Work[J], end: En
     if job is None:
         return
 
-    def prolong(session: Session) -> Asked:
+    def prolong(session: Session) -> ControlFlags:
         jobs.renew(session, job)
-        return Asked(cancel=False, pause=False, limit=False)
+        return ControlFlags(cancel=False, pause=False, limit=False)
 
     with (
         tracing.span("job", subject=job.subject, epoch=job.epoch),
         structlog.contextvars.bound_contextvars(subject=job.subject, epoch=job.epoch),
-        Keeper(
+        LeaseRenewer(
             runtime.engine,
             seconds=job.seconds,
             claimed_at=claimed_at,
@@ -103,30 +104,30 @@ def _run(runtime: Runtime, subject: str, claim: Claim[J], work: Work[J], end: En
             renew_every=settings.renew_seconds,
             look=prolong,
             look_every=settings.renew_seconds,
-        ) as keeper,
+        ) as renewer,
     ):
 
         def check() -> None:
-            if keeper.is_over or draining.is_set():
+            if renewer.is_over or draining.is_set():
                 raise StoppedError
 
         _log.info("claimed")
-        answer: Answer | None
+        answer: JobResult | None
         try:
             with scratch(settings.home / "scratch", f"{job.subject}-{job.epoch}") as folder:
                 answer = work(job, folder, check)
         except StoppedError:
-            answer = None if keeper.is_over else {"state": "drained"}
+            answer = None if renewer.is_over else {"state": "drained"}
         except (HelperCrashedError, BlobCorruptError, BlobMissingError, OSError) as error:
             _log.exception("crashed")
             if isinstance(error, BlobCorruptError):
-                keeper.count(counters.DIGEST_MISMATCHES)
+                renewer.count(counters.DIGEST_MISMATCHES)
             answer = {"state": "crashed", "error": {"code": crash_code, "detail": str(error)}}
-        if answer is not None and keeper.write(partial(_end, settings=settings, job=job, answer=answer, end=end)):
+        if answer is not None and renewer.write(partial(_end, settings=settings, job=job, answer=answer, end=end)):
             _log.info("ended", state=answer["state"])
 
 
-def _end(session: Session, settings: Settings, job: J, answer: Answer, end: End[J]) -> None:
+def _end(session: Session, settings: Settings, job: J, answer: JobResult, end: End[J]) -> None:
     match answer["state"]:
         case "drained":
             jobs.release(session, job)

@@ -46,8 +46,8 @@ class Child(Protocol):
 
 
 class Process:
-    """A process on a leash (`paretofit.workers.leash`), leading a session of its own so that all it starts is killed
-    with it.
+    """A process on a leash (`paretofit.workers.parent_watchdog`), leading a session of its own so that all it starts is
+    killed with it.
 
     `start` starts it with the descriptors that it is given. Its outputs are "stdout", "stderr" and "report". At the end
     of a `with` block nothing of it runs any more.
@@ -164,7 +164,7 @@ def spawn(command: Sequence[str], *, environment: Mapping[str, str], directory: 
 
 def start_module(module: str, *arguments: str, environment: Mapping[str, str], directory: Path) -> Process:
     """Start `python -m module arguments...` on a leash."""
-    command = [sys.executable, "-m", "paretofit.workers.leash", module, *arguments]
+    command = [sys.executable, "-m", "paretofit.workers.parent_watchdog", module, *arguments]
     return spawn(command, environment=environment, directory=directory)
 
 

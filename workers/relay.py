@@ -1,5 +1,5 @@
-"""The process that keeps things going: `python -m paretofit.workers.relay` sends wake-ups, takes back expired leases,
-sends again what got lost, and tells Redis of new events.
+"""The process that keeps things going: `python -m paretofit.workers.relay` sends job messages, takes back expired
+leases, sends again what got lost, and tells Redis of new events.
 
 Several may run at once. PostgreSQL or Redis may be away for any time: every step is tried again.
 """
@@ -29,12 +29,12 @@ from paretofit.core.settings import Settings, get_settings
 from paretofit.db import audit, events, limits, outbox, reaping, sessions, tenants, webhooks, workers
 from paretofit.db.engine import connect, transaction
 from paretofit.workers.app import QUEUES, app, send
-from paretofit.workers.collector import Collector
+from paretofit.workers.garbage_collector import Collector
 
 _BATCH: Final = 200
 _LOCK_SECONDS: Final = 2.0
 _LONGEST_PAUSE: Final = 5.0
-_FORGET_SECONDS: Final = 24 * 3600.0
+_WORKER_RETENTION_SECONDS: Final = 24 * 3600.0
 _DELIVERED_SECONDS: Final = 30 * 24 * 3600.0
 _BUSY_FACTOR: Final = 20
 _AWAY: Final = (
@@ -50,7 +50,7 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
-class _Chore:
+class _PeriodicTask:
     """Something to do again and again; after a failure after a pause that doubles."""
 
     name: str
@@ -59,7 +59,7 @@ class _Chore:
     due: float = 0.0
     failures: int = 0
 
-    def tend(self, now: float) -> None:
+    def run_if_due(self, now: float) -> None:
         if now < self.due:
             return
         try:
@@ -88,14 +88,14 @@ class Relay:
         self._changed: set[str] = set()
         self._collector = Collector(settings)
         self._chores = [
-            _Chore("send", 0.0, self.send),
-            _Chore("reap", settings.reap_seconds, self.reap),
-            _Chore("limits", settings.reap_seconds, self.enforce),
-            _Chore("resend", settings.resend_seconds / 2, self.resend),
-            _Chore("forget", 3600.0, self.forget),
-            _Chore("collect", 3600.0, self._collector.start),
+            _PeriodicTask("send", 0.0, self.send),
+            _PeriodicTask("reap", settings.reap_seconds, self.reap),
+            _PeriodicTask("limits", settings.reap_seconds, self.enforce),
+            _PeriodicTask("resend", settings.resend_seconds / 2, self.resend),
+            _PeriodicTask("forget", 3600.0, self.purge_expired),
+            _PeriodicTask("collect", 3600.0, self._collector.start),
         ]
-        self._announcing = _Chore("announce", 0.0, self.announce)
+        self._announcing = _PeriodicTask("announce", 0.0, self.announce)
 
     def run(self) -> None:
         """Work until it is time to stop."""
@@ -103,10 +103,10 @@ class Relay:
             while not self._stopping.is_set():
                 now = time.monotonic()
                 for chore in self._chores:
-                    chore.tend(now)
+                    chore.run_if_due(now)
                 self._listen(self._settings.relay_seconds)
                 if self._changed:
-                    self._announcing.tend(time.monotonic())
+                    self._announcing.run_if_due(time.monotonic())
         finally:
             if self._listening is not None:
                 self._listening.close()
@@ -114,7 +114,7 @@ class Relay:
             self._engine.dispose()
 
     def send(self) -> None:
-        """Publish the wake-ups that are due."""
+        """Publish the job messages that are due."""
         sent = _BATCH
         while sent == _BATCH:
             with transaction(self._engine) as session:
@@ -149,7 +149,7 @@ class Relay:
                     continue
                 again = reaping.resend(session, task, seconds=seconds)
             if again:
-                _log.warning("wake-ups sent again", task=task, subjects=again)
+                _log.warning("job messages sent again", task=task, subjects=again)
 
     def announce(self) -> None:
         """Tell Redis which searches have new events."""
@@ -159,17 +159,17 @@ class Relay:
         pipeline.execute()
         self._changed.clear()
 
-    def forget(self) -> None:
+    def purge_expired(self) -> None:
         """Remove workers that ended without a word, sessions that are over, and what is told long since."""
         with transaction(self._engine) as session:
-            workers.forget(session, _FORGET_SECONDS)
-            sessions.forget(session)
-            audit.forget(session, self._settings.audit_seconds)
+            workers.purge_expired(session, _WORKER_RETENTION_SECONDS)
+            sessions.purge_expired(session)
+            audit.purge_expired(session, self._settings.audit_seconds)
             webhooks.purge_deliveries(session, _DELIVERED_SECONDS)
-            tenants.forget(session)
+            tenants.purge_expired(session)
 
     def _listen(self, seconds: float) -> None:
-        """Wait until there are new wake-ups or events, at most so long."""
+        """Wait until there are new job messages or events, at most so long."""
         try:
             if self._listening is None:
                 url = self._settings.sqlalchemy_url.replace("+psycopg", "", 1)

@@ -20,8 +20,8 @@ from paretofit.search.latency.devices import describe, offered
 from paretofit.search.registry import methods
 from paretofit.workers import environment
 from paretofit.workers.app import LIGHT, TRAINING, app
-from paretofit.workers.places import Places
-from paretofit.workers.warm import Trainers
+from paretofit.workers.job_slots import JobSlots
+from paretofit.workers.trainer_pool import TrainerPool
 
 _LEAST_IDLE_SECONDS: Final = 5.0
 
@@ -59,14 +59,14 @@ class Runtime:
     settings: Settings
     engine: Engine
     blobs: BlobStore
-    trainers: Trainers
-    places: Places
+    trainers: TrainerPool
+    places: JobSlots
 
 
 def bind(slot: Slot, processes: int = 1) -> None:
     """Say what this process and its children, so many, serve, before Celery forks."""
     app.conf["paretofit_slot"] = slot
-    app.conf["paretofit_places"] = Places(max(1, processes - 1))
+    app.conf["paretofit_places"] = JobSlots(max(1, processes - 1))
     if slot.queue == LIGHT:
         # The children inherit what planning imports.
         for method in methods().values():
@@ -86,7 +86,7 @@ def runtime() -> Runtime:
     tracing.configure(slot().queue, settings.otlp_url)
     idle_seconds = max(settings.lease_seconds / 2, _LEAST_IDLE_SECONDS)
     engine = connect(settings.sqlalchemy_url, pool_size=4, application=slot().name, idle_seconds=idle_seconds)
-    trainers = Trainers(environment.here(device=slot().device, threads=slot().threads))
+    trainers = TrainerPool(environment.here(device=slot().device, threads=slot().threads))
     return Runtime(slot(), settings, engine, open_store(settings.blobs), trainers, app.conf["paretofit_places"])
 
 

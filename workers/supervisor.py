@@ -30,14 +30,14 @@ from paretofit.search.contracts.trial import Stop, Trial, trial_seed
 from paretofit.search.latency import lock
 from paretofit.search.latency.devices import describe
 from paretofit.search.latency.stage import KNOWN
-from paretofit.workers import materialise
-from paretofit.workers.keeper import Keeper, StoppedError
-from paretofit.workers.parent import draining
+from paretofit.workers import staging
+from paretofit.workers.lease_renewer import LeaseRenewer, StoppedError
+from paretofit.workers.report_writer import ReportWriter
 from paretofit.workers.runtime import Runtime
 from paretofit.workers.scratch import scratch
-from paretofit.workers.scribe import Scribe
+from paretofit.workers.shutdown_signal import draining
 from paretofit.workers.trainer import write_order
-from paretofit.workers.watch import Ending, TrainerWatch, requested_stop
+from paretofit.workers.watch import AttemptResult, TrainerWatch, requested_stop
 
 _ELSEWHERE_SECONDS: Final = 2.0
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -58,7 +58,7 @@ def run(runtime: Runtime, trial_id: str) -> None:
             "attempt", search=lease.search_id, trial=lease.trial_id, epoch=lease.epoch, device=runtime.slot.device
         ),
         structlog.contextvars.bound_contextvars(search=lease.search_id, trial=lease.trial_id, epoch=lease.epoch),
-        Keeper(
+        LeaseRenewer(
             runtime.engine,
             seconds=lease.seconds,
             claimed_at=claimed_at,
@@ -66,17 +66,17 @@ def run(runtime: Runtime, trial_id: str) -> None:
             renew_every=settings.renew_seconds,
             look=partial(leases.asked, lease=lease),
             look_every=settings.poll_seconds,
-        ) as keeper,
+        ) as renewer,
     ):
         _log.info("claimed")
         try:
             with scratch(settings.home / "scratch", f"{lease.trial_id}-{lease.epoch}") as folder:
-                ending = _attempt(runtime, lease, keeper, folder)
+                result = _attempt(runtime, lease, renewer, folder)
         except OSError as error:
             _log.exception("attempt crashed")
-            ending = Ending("crashed", error={"code": "system", "detail": str(error)})
-        if ending is not None and keeper.write(partial(_end, lease=lease, ending=ending, settings=settings)):
-            _log.info("ended", outcome=ending.kind, error=ending.error)
+            result = AttemptResult("crashed", error={"code": "system", "detail": str(error)})
+        if result is not None and renewer.write(partial(_end, lease=lease, result=result, settings=settings)):
+            _log.info("ended", outcome=result.kind, error=result.error)
 
 
 def _claim(runtime: Runtime, woken_by: str) -> Lease | None:
@@ -103,43 +103,43 @@ def _claim(runtime: Runtime, woken_by: str) -> Lease | None:
         passed.add(trial_id)
 
 
-def _attempt(runtime: Runtime, lease: Lease, keeper: Keeper, folder: Path) -> Ending | None:
+def _attempt(runtime: Runtime, lease: Lease, renewer: LeaseRenewer, folder: Path) -> AttemptResult | None:
     """Lay the trial out, train, write what comes. None: the lease is over."""
 
     def check() -> None:
-        if keeper.is_over or requested_stop(keeper) in {Stop.CANCEL, Stop.DRAIN}:
+        if renewer.is_over or requested_stop(renewer) in {Stop.CANCEL, Stop.DRAIN}:
             raise StoppedError
 
     def wait() -> None:
         check()
-        if requested_stop(keeper) is Stop.LIMIT:
+        if requested_stop(renewer) is Stop.LIMIT:
             raise StoppedError
 
     try:
-        assignment = keeper.read(partial(leases.assignment, lease=lease))
+        assignment = renewer.read(partial(leases.assignment, lease=lease))
         if assignment is None:
             return None
-        trial = _lay_out(runtime, assignment, folder, check)
+        trial = _stage_inputs(runtime, assignment, folder, check)
         if assignment.device is not None:
-            known = keeper.read(partial(_known, lease=lease, trial=trial, device=assignment.device))
+            known = renewer.read(partial(_known, lease=lease, trial=trial, device=assignment.device))
             trial = _with_known(trial, known or [])
         check()
     except StoppedError:
-        if keeper.is_over:
+        if renewer.is_over:
             return None
-        return Ending("cancelled" if requested_stop(keeper) is Stop.CANCEL else "queued")
+        return AttemptResult("cancelled" if requested_stop(renewer) is Stop.CANCEL else "queued")
     except LookupError as error:
-        return Ending("failed", error={"code": "missing_input", "detail": str(error)})
+        return AttemptResult("failed", error={"code": "missing_input", "detail": str(error)})
     except ValueError as error:
         _log.exception("trial not understood")
-        return Ending(
+        return AttemptResult(
             "failed", error={"code": "not_understood", "detail": f"this worker cannot run the trial: {error}"}
         )
     except (BlobCorruptError, OSError) as error:
         _log.exception("trial not laid out")
         if isinstance(error, BlobCorruptError):
-            keeper.count(counters.DIGEST_MISMATCHES)
-        return Ending("crashed", error={"code": "storage", "detail": str(error)})
+            renewer.count(counters.DIGEST_MISMATCHES)
+        return AttemptResult("crashed", error={"code": "storage", "detail": str(error)})
     try:
         with ExitStack() as locks:
             if assignment.device is None:
@@ -147,45 +147,45 @@ def _attempt(runtime: Runtime, lease: Lease, keeper: Keeper, folder: Path) -> En
             else:
                 locks.enter_context(lock.held(runtime.settings.lock, "alone", wait))
                 locks.enter_context(lock.held(runtime.settings.jobs_lock, "alone", wait))
-            if not keeper.write(partial(leases.begin_computing, lease=lease)):
+            if not renewer.write(partial(leases.begin_computing, lease=lease)):
                 return None
-            return _train(runtime, lease, keeper, folder, trial)
+            return _train(runtime, lease, renewer, folder, trial)
     except StoppedError:
         # At a limit there is no time left to do anything.
-        none_left = requested_stop(keeper) in {Stop.CANCEL, Stop.LIMIT}
-        return None if keeper.is_over else Ending("cancelled" if none_left else "queued")
+        none_left = requested_stop(renewer) in {Stop.CANCEL, Stop.LIMIT}
+        return None if renewer.is_over else AttemptResult("cancelled" if none_left else "queued")
 
 
-def _train(runtime: Runtime, lease: Lease, keeper: Keeper, folder: Path, trial: Trial) -> Ending | None:
+def _train(runtime: Runtime, lease: Lease, renewer: LeaseRenewer, folder: Path, trial: Trial) -> AttemptResult | None:
     """Run the trainer to its end."""
     order = folder / "order.json"
     write_order(order, trial)
-    scribe = Scribe(runtime.blobs, lease, keeper)
-    scribe.start()
+    report_writer = ReportWriter(runtime.blobs, lease, renewer)
+    report_writer.start()
     try:
         with runtime.trainers.start(
-            order, hurry=lambda: keeper.is_over or requested_stop(keeper) is not Stop.NO
+            order, cancelled=lambda: renewer.is_over or requested_stop(renewer) is not Stop.NO
         ) as process:
-            ending = TrainerWatch(process, keeper, scribe, runtime.settings).wait()
+            result = TrainerWatch(process, renewer, report_writer, runtime.settings).wait()
     finally:
-        written = scribe.finish()
+        written = report_writer.finish()
     if written:
-        return _advised(ending, trial)
-    if isinstance(scribe.error, OSError):
-        return Ending("crashed", error={"code": "storage", "detail": str(scribe.error)})
-    if scribe.error is not None:
-        return Ending("failed", error={"code": "bad_report", "detail": str(scribe.error)})
+        return _advised(result, trial)
+    if isinstance(report_writer.error, OSError):
+        return AttemptResult("crashed", error={"code": "storage", "detail": str(report_writer.error)})
+    if report_writer.error is not None:
+        return AttemptResult("failed", error={"code": "bad_report", "detail": str(report_writer.error)})
     return None
 
 
-def _lay_out(runtime: Runtime, assignment: Assignment, folder: Path, check: Callable[[], None]) -> Trial:
+def _stage_inputs(runtime: Runtime, assignment: Assignment, folder: Path, check: Callable[[], None]) -> Trial:
     """Bring the dataset, the inputs and the last checkpoint to this machine.
 
     Raises what `check` does, BlobMissingError, BlobCorruptError, OSError, and ValueError for a specification that this
     worker does not know.
     """
     cache = runtime.settings.home / "cache" / "datasets"
-    dataset = materialise.dataset(
+    dataset = staging.dataset(
         runtime.blobs, cache, assignment.dataset_id, assignment.manifest, partial=folder / "dataset", check=check
     )
     inputs = {name: folder / "inputs" / name for name in assignment.inputs}
@@ -193,7 +193,7 @@ def _lay_out(runtime: Runtime, assignment: Assignment, folder: Path, check: Call
         runtime.blobs.fetch(sha256, inputs[name], check)
     checkpoint = None
     if assignment.checkpoint is not None:
-        checkpoint = materialise.files(runtime.blobs, folder / "checkpoint", assignment.checkpoint["files"], check)
+        checkpoint = staging.files(runtime.blobs, folder / "checkpoint", assignment.checkpoint["files"], check)
     work = folder / "work"
     work.mkdir()
     spec = ResolvedSpec.model_validate(assignment.spec)
@@ -226,10 +226,10 @@ def _with_known(trial: Trial, known: Sequence[Measured]) -> Trial:
     return replace(trial, inputs={**trial.inputs, KNOWN: path})
 
 
-def _advised(ending: Ending | None, trial: Trial) -> Ending | None:
+def _advised(result: AttemptResult | None, trial: Trial) -> AttemptResult | None:
     """An ending that says what to do if memory ran out."""
-    if ending is None or ending.error is None or ending.error["code"] != OUT_OF_MEMORY:
-        return ending
+    if result is None or result.error is None or result.error["code"] != OUT_OF_MEMORY:
+        return result
     size = getattr(trial.spec.method, "batch_size", None)
     batch = "its batch size" if size is None else f"batch_size {size}"
     if trial.batch_scale == 1:
@@ -239,20 +239,20 @@ def _advised(ending: Ending | None, trial: Trial) -> Ending | None:
             f"out of memory even with half of {batch}: use a smaller batch_size, smaller images, a smaller network or "
             "a device with more memory"
         )
-    return replace(ending, error=ending.error | {"detail": f"{advice} ({ending.error['detail']})"})
+    return replace(result, error=result.error | {"detail": f"{advice} ({result.error['detail']})"})
 
 
-def _end(session: Session, lease: Lease, ending: Ending, settings: Settings) -> None:
-    match ending.kind:
+def _end(session: Session, lease: Lease, result: AttemptResult, settings: Settings) -> None:
+    match result.kind:
         case "queued":
             trials.release(session, lease)
         case "crashed":
             trials.crash(
                 session,
                 lease,
-                ending.error or {},
+                result.error or {},
                 max_crashes=settings.max_crashes,
                 back_off=settings.retry_seconds,
             )
         case outcome:
-            trials.finish(session, lease, outcome, outputs=ending.outputs, error=ending.error)
+            trials.finish(session, lease, outcome, outputs=result.outputs, error=result.error)

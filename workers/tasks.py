@@ -11,7 +11,7 @@ from celery import current_task
 from paretofit.core import tracing
 from paretofit.db import outbox, planning
 from paretofit.db.engine import transaction
-from paretofit.workers import conversion, delivery, exporting, ingestion, supervisor
+from paretofit.workers import conversion_jobs, export_jobs, ingestion_jobs, supervisor, webhook_jobs
 from paretofit.workers.app import TRACE, app
 from paretofit.workers.runtime import runtime
 
@@ -37,26 +37,26 @@ def train(trial_id: str) -> None:
 
 def ingest(dataset_id: str) -> None:
     """Claim a dataset, validate it and store its files."""
-    ingestion.run(runtime(), dataset_id)
+    ingestion_jobs.run(runtime(), dataset_id)
 
 
 def convert(weights_id: str) -> None:
     """Claim weights, fetch or convert their file and store it."""
-    conversion.run(runtime(), weights_id)
+    conversion_jobs.run(runtime(), weights_id)
 
 
 def export(export_id: str) -> None:
     """Claim an export, write its file, compare it with PyTorch and store it."""
-    exporting.run(runtime(), export_id)
+    export_jobs.run(runtime(), export_id)
 
 
 def deliver(delivery_id: str) -> None:
     """Claim a delivery to a webhook and make an attempt."""
-    delivery.run(runtime(), delivery_id)
+    webhook_jobs.run(runtime(), delivery_id)
 
 
 def _traced(task: Callable[[str], None]) -> Callable[[str], None]:
-    """The task within the trace that its wake-up names."""
+    """The task within the trace that its job message names."""
 
     @wraps(task)
     def traced(subject: str) -> None:

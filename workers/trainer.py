@@ -3,7 +3,7 @@ such.
 
 ORDER is a JSON file: the trial. Results go to the descriptor FD, orders come on standard input
 (`paretofit.workers.messages`), what it prints is the trial's log. It holds no credentials. It ends with its supervisor
-(`paretofit.workers.leash`).
+(`paretofit.workers.parent_watchdog`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from paretofit.search.contracts.latency import Measured
 from paretofit.search.contracts.point import Point
 from paretofit.search.contracts.spec import ResolvedSpec
 from paretofit.search.contracts.trial import Stop, Trial, TrialEndedError
-from paretofit.workers import leash
+from paretofit.workers import parent_watchdog
 from paretofit.workers.messages import decode, encode
 
 _OUT_OF_MEMORY: Final = re.compile(
@@ -145,7 +145,7 @@ def main(words: Sequence[str] | None = None) -> int:
     report = os.dup(arguments.report)
     os.close(arguments.report)
     reporter = PipeReporter(FileIO(report, "w"))
-    leash.attach(lambda line: reporter.ask(Stop(decode(line)[1])))
+    parent_watchdog.attach(lambda line: reporter.ask(Stop(decode(line)[1])))
     try:
         registry.setup()
         trial = read_order(arguments.order)

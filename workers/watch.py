@@ -13,12 +13,12 @@ import structlog
 from paretofit.core.settings import Settings
 from paretofit.db.trials import OUT_OF_MEMORY, Outcome
 from paretofit.search.contracts.trial import Stop
-from paretofit.workers.keeper import Keeper
+from paretofit.workers.lease_renewer import LeaseRenewer
 from paretofit.workers.memory import oom_kills
 from paretofit.workers.messages import decode, storable
-from paretofit.workers.parent import draining
 from paretofit.workers.process import Process
-from paretofit.workers.scribe import Scribe
+from paretofit.workers.report_writer import ReportWriter
+from paretofit.workers.shutdown_signal import draining
 
 DRAIN_SECONDS: Final = 20.0
 _LONGEST_LOG_LINE: Final = 8_192
@@ -30,7 +30,7 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class AttemptResult:
     """What became of an attempt: a state to finish in, "queued" to hand the trial back, or "crashed"."""
 
     kind: Outcome | Literal["queued", "crashed"]
@@ -38,9 +38,9 @@ class Ending:
     error: dict[str, Any] | None = None
 
 
-def requested_stop(keeper: Keeper) -> Stop:
+def requested_stop(renewer: LeaseRenewer) -> Stop:
     """How the trial is to stop now: because its search asks for it, or because this worker stops."""
-    asked = keeper.asked
+    asked = renewer.asked
     if asked.cancel:
         return Stop.CANCEL
     if asked.pause or draining.is_set():
@@ -58,43 +58,45 @@ class TrainerWatch:
 
     _RANK: Final = (Stop.NO, Stop.LIMIT, Stop.DRAIN, Stop.CANCEL)
 
-    def __init__(self, process: Process, keeper: Keeper, scribe: Scribe, settings: Settings) -> None:
+    def __init__(
+        self, process: Process, renewer: LeaseRenewer, report_writer: ReportWriter, settings: Settings
+    ) -> None:
         self._process = process
-        self._keeper = keeper
-        self._scribe = scribe
+        self._renewer = renewer
+        self._report_writer = report_writer
         self._grace = settings.stop_grace_seconds
         self._stall_seconds = settings.stall_seconds
         self._began = time.monotonic()
         self._oom_kills = oom_kills()
-        self._told = Stop.NO
+        self._stop_sent = Stop.NO
         self._broke: Literal["limit", "stalled"] | None = None
         self._due: list[tuple[float, signal.Signals]] = []
         self._sent: set[signal.Signals] = set()
-        self._said: tuple[str, Any] | None = None
+        self._final_message: tuple[str, Any] | None = None
         self._last: deque[str] = deque(maxlen=_LAST_LINES)
 
-    def wait(self) -> Ending | None:
+    def wait(self) -> AttemptResult | None:
         """Returns when nothing of the trainer runs any more; None if it was killed because nothing can be written."""
         while not self._process.has_ended():
-            if self._keeper.is_over or self._scribe.error is not None:
+            if self._renewer.is_over or self._report_writer.error is not None:
                 _log.warning("trainer killed: its reports cannot be written")
                 self._process.end()
                 return None
-            if self._scribe.is_full:
+            if self._report_writer.is_full:
                 time.sleep(_TICK)
             else:
                 self._take(self._process.read(_TICK))
             self._stop()
         status = self._process.end()
         self._take(self._process.read_rest(_EXIT_SECONDS))
-        return self._ending(status)
+        return self._result(status)
 
     def _take(self, lines: list[tuple[str, bytes]]) -> None:
         for source, line in lines:
             if source != "report":
                 # PostgreSQL's text holds no NUL.
                 text = line[:_LONGEST_LOG_LINE].decode(errors="replace").replace("\0", "\ufffd")
-                self._scribe.put("log", [source, text])
+                self._report_writer.put("log", [source, text])
                 if source == "stderr":
                     self._last.append(text)
                 continue
@@ -103,16 +105,16 @@ class TrainerWatch:
             except ValueError as error:
                 kind, value = "malformed", str(error)
             if kind in {"ended", "failed"}:
-                self._said = (kind, storable(value))
+                self._final_message = (kind, storable(value))
                 self._later((_EXIT_SECONDS, signal.SIGKILL))
             else:
-                self._scribe.put(kind, value)
+                self._report_writer.put(kind, value)
 
     def _stop(self) -> None:
         now = time.monotonic()
-        wanted, asked = requested_stop(self._keeper), self._keeper.asked
-        if self._RANK.index(wanted) > self._RANK.index(self._told):
-            self._told = wanted
+        wanted, asked = requested_stop(self._renewer), self._renewer.asked
+        if self._RANK.index(wanted) > self._RANK.index(self._stop_sent):
+            self._stop_sent = wanted
             _log.info("trainer asked to stop", stop=wanted.value)
             self._process.tell(wanted)
             if wanted is Stop.CANCEL:
@@ -136,25 +138,27 @@ class TrainerWatch:
         now = time.monotonic()
         self._due += [(now + seconds, number) for seconds, number in signals]
 
-    def _ending(self, status: int) -> Ending:
-        match self._said:
+    def _result(self, status: int) -> AttemptResult:
+        match self._final_message:
             case ("ended", {"told": Stop.NO | Stop.LIMIT, "state": state, "outputs": outputs, "error": error}):
-                return Ending(state, outputs=outputs, error=error)
-            case ("failed", error) if self._told in {Stop.NO, Stop.LIMIT}:
-                return Ending("crashed" if error["code"] == OUT_OF_MEMORY else "failed", error=error)
-        if self._told == Stop.CANCEL:
-            return Ending("cancelled")
-        if self._told == Stop.DRAIN:
-            return Ending("queued")
+                return AttemptResult(state, outputs=outputs, error=error)
+            case ("failed", error) if self._stop_sent in {Stop.NO, Stop.LIMIT}:
+                return AttemptResult("crashed" if error["code"] == OUT_OF_MEMORY else "failed", error=error)
+        if self._stop_sent == Stop.CANCEL:
+            return AttemptResult("cancelled")
+        if self._stop_sent == Stop.DRAIN:
+            return AttemptResult("queued")
         last = list(self._last)
         if self._broke == "limit" and self._sent:
             detail = f"it did not end within {self._grace:g} s of the search's time limit; its reports are kept"
-            return Ending("cancelled", error={"code": "limit", "detail": detail})
+            return AttemptResult("cancelled", error={"code": "limit", "detail": detail})
         if self._broke == "stalled":
             detail = f"the trainer reported nothing for {self._stall_seconds:g} s; the log ends with where it was"
-            return Ending("crashed", error={"code": "stalled", "detail": detail, "log": last})
+            return AttemptResult("crashed", error={"code": "stalled", "detail": detail, "log": last})
         if status == -signal.SIGKILL and signal.SIGKILL not in self._sent and oom_kills() > self._oom_kills:
             detail = "the system ran out of memory and killed the trainer"
-            return Ending("crashed", error={"code": OUT_OF_MEMORY, "detail": detail, "log": last})
+            return AttemptResult("crashed", error={"code": OUT_OF_MEMORY, "detail": detail, "log": last})
         name = signal.Signals(-status).name if status < 0 else f"status {status}"
-        return Ending("crashed", error={"code": "crashed", "detail": f"the trainer ended by {name}", "log": last})
+        return AttemptResult(
+            "crashed", error={"code": "crashed", "detail": f"the trainer ended by {name}", "log": last}
+        )

@@ -8,10 +8,10 @@ from fastapi import Query, Response
 
 from paretofit.api.lookup import found_search
 from paretofit.api.pages import fronts
+from paretofit.api.pages.page_auth import Visitor
 from paretofit.api.pages.quantities import axis_label, label
 from paretofit.api.pages.rendering import page
 from paretofit.api.pages.route import page_router
-from paretofit.api.pages.visitor import Visitor
 from paretofit.api.problems import InvalidError
 from paretofit.api.searches import detail
 from paretofit.api.services import Db

@@ -8,9 +8,9 @@ from fastapi import Query, Request, Response
 
 from paretofit.api import sources
 from paretofit.api.pages import samples
+from paretofit.api.pages.page_auth import Visitor
 from paretofit.api.pages.rendering import page
 from paretofit.api.pages.route import following, page_router
-from paretofit.api.pages.visitor import Visitor
 from paretofit.api.problems import NotFoundError
 from paretofit.api.services import Db, Service
 from paretofit.api.v1 import datasets as api

@@ -7,9 +7,9 @@ from typing import Annotated, Final, Literal
 
 from fastapi import Query, Request, Response
 
+from paretofit.api.pages.page_auth import Manager
 from paretofit.api.pages.rendering import page
 from paretofit.api.pages.route import following, page_router
-from paretofit.api.pages.visitor import Manager
 from paretofit.api.schemas.access import SCOPES, ApiKey
 from paretofit.api.services import Db
 from paretofit.api.v1 import keys as api

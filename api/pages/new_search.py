@@ -9,16 +9,16 @@ from typing import Annotated, Any, Final
 from fastapi import Query, Response
 from sqlalchemy.orm import Session
 
+from paretofit.api.init_from import takes_start
 from paretofit.api.lookup import found_search
 from paretofit.api.pages import forms, fronts
+from paretofit.api.pages.page_auth import Visitor
 from paretofit.api.pages.quantities import axis_label
 from paretofit.api.pages.rendering import page
 from paretofit.api.pages.route import page_router
-from paretofit.api.pages.visitor import Visitor
 from paretofit.api.problems import NotFoundError
 from paretofit.api.schemas.weights import Weights, WeightsSource
 from paretofit.api.services import Db, Service, Services
-from paretofit.api.starts import takes_start
 from paretofit.api.v1 import datasets, devices
 from paretofit.api.v1 import weights as weights_api
 from paretofit.search.contracts.spec import Limits

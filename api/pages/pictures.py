@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from paretofit.api.fronts import Found
 from paretofit.api.lookup import found_artifact
+from paretofit.api.pages.page_auth import Visitor
 from paretofit.api.pages.route import page_router
-from paretofit.api.pages.visitor import Visitor
 from paretofit.api.problems import NotFoundError
 from paretofit.api.schemas.artifacts import Artifact
 from paretofit.api.services import Db, Service

@@ -9,10 +9,10 @@ from fastapi import Response
 
 from paretofit.api.lookup import found_search
 from paretofit.api.pages import pictures
+from paretofit.api.pages.page_auth import Visitor
 from paretofit.api.pages.quantities import order
 from paretofit.api.pages.rendering import page
 from paretofit.api.pages.route import page_router
-from paretofit.api.pages.visitor import Visitor
 from paretofit.api.services import Db
 from paretofit.api.v1 import exports
 from paretofit.api.v1 import points as api

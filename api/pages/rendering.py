@@ -14,7 +14,7 @@ from fastapi.responses import HTMLResponse
 
 from paretofit.api.headers import PAGE_POLICY
 from paretofit.api.pages import assets, quantities
-from paretofit.core.formatting import legible
+from paretofit.core.formatting import round_decimals
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -111,4 +111,4 @@ def _compact(value: Any) -> str:
     """A value of a configuration in a few words: mappings as `name value`, JSON otherwise."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {_compact(each)}" for name, each in value.items()) or quantities.UNKNOWN
-    return legible(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return round_decimals(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))

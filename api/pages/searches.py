@@ -10,15 +10,15 @@ from sqlalchemy.orm import Session
 from paretofit.api.fronts import Found
 from paretofit.api.lookup import found_search
 from paretofit.api.pages import forms, fronts, pictures
+from paretofit.api.pages.page_auth import Visitor
 from paretofit.api.pages.rendering import page
 from paretofit.api.pages.route import following, page_router
-from paretofit.api.pages.sketch import SIDE, sketch
-from paretofit.api.pages.visitor import Visitor
+from paretofit.api.pages.svg_chart import SIDE, sketch
 from paretofit.api.schemas.searches import TERMINAL, SearchDetail, SearchState
 from paretofit.api.searches import detail, majority
 from paretofit.api.services import Db
 from paretofit.api.v1 import searches as api
-from paretofit.db import datasets, events, metrics, trial_views
+from paretofit.db import datasets, events, metrics, trial_queries
 from paretofit.db.tables import SearchRow
 from paretofit.search.contracts.spec import Limits
 from paretofit.search.registry import methods
@@ -123,7 +123,7 @@ def _front(drawn: fronts.Drawn) -> dict[str, Any]:
 def _progress(session: Session, row: SearchRow, found: Found) -> dict[str, Any]:
     search: SearchDetail = detail(session, row, found)
     newest = max(0, row.event_seq - _EVENTS)
-    trials = trial_views.page(session, row.id, state=None, after=-1, limit=_TRIALS)
+    trials = trial_queries.page(session, row.id, state=None, after=-1, limit=_TRIALS)
     measured = metrics.names(session, [trial.id for trial in trials])
     return {
         "search": search,

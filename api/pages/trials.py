@@ -8,13 +8,13 @@ from fastapi import Response
 
 from paretofit.api.lookup import found_search
 from paretofit.api.pages import pictures
+from paretofit.api.pages.page_auth import Visitor
 from paretofit.api.pages.rendering import page
 from paretofit.api.pages.route import page_router
-from paretofit.api.pages.visitor import Visitor
 from paretofit.api.schemas.trials import ERROR_CODES
 from paretofit.api.services import Db
 from paretofit.api.v1 import trials as api
-from paretofit.db import trial_views
+from paretofit.db import trial_queries
 
 router = page_router()
 _LINES: Final = 500
@@ -25,7 +25,7 @@ _ENDED: Final = frozenset({"completed", "pruned", "infeasible", "failed", "cance
 def read(trial_id: str, session: Db, visitor: Visitor) -> Response:
     """A trial as it is now."""
     trial = api.read(trial_id, session, visitor.tenant)
-    lines = trial_views.last_lines(session, trial_id, _LINES)
+    lines = trial_queries.last_lines(session, trial_id, _LINES)
     return page(
         "trial.html",
         here="searches",

@@ -6,9 +6,9 @@ from typing import Annotated, Final
 
 from fastapi import Query, Request, Response
 
+from paretofit.api.pages.page_auth import Visitor
 from paretofit.api.pages.rendering import page
 from paretofit.api.pages.route import following, page_router
-from paretofit.api.pages.visitor import Visitor
 from paretofit.api.services import Db, Service
 from paretofit.api.v1 import weights as api
 from paretofit.search.contracts.weights import MAX_FILE_BYTES

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import Response
 
+from paretofit.api.pages.page_auth import Visitor
 from paretofit.api.pages.rendering import page
 from paretofit.api.pages.route import page_router
-from paretofit.api.pages.visitor import Visitor
 from paretofit.api.services import Db
 from paretofit.api.v1 import devices
 from paretofit.api.v1 import workers as api

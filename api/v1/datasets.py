@@ -19,7 +19,7 @@ from paretofit.api.security import Tenant
 from paretofit.api.services import Db, Service, Services
 from paretofit.db import datasets
 from paretofit.db.engine import transaction
-from paretofit.db.idempotency import Answer
+from paretofit.db.idempotency import StoredResponse
 from paretofit.db.jobs import DATASETS
 from paretofit.db.tables import DatasetRow
 from paretofit.search.contracts.dataset import DatasetSpec
@@ -39,7 +39,7 @@ def create(spec: DatasetSpec, tenant: Tenant, service: Service, once: Idempotent
     """Create a dataset. An uploaded one waits for its content; any other is validated at once."""
     sources.check_source(spec, tenant, service.settings)
 
-    def effect(session: Session) -> Answer:
+    def effect(session: Session) -> StoredResponse:
         quotas.admit_bytes(session, tenant, service.settings, more=0)
         fields = spec.model_dump(mode="json")
         row = datasets.insert(session, tenant, name=fields.pop("name"), source=fields.pop("source"), options=fields)

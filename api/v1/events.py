@@ -90,16 +90,16 @@ async def _follow(
     """The events from `rows` on, as they happen, until the search is over, the key or session in the headers `sent` is
     good no more, or the service stops."""
     spoke = admitted = time.monotonic()
-    with service.metrics.stream(), service.wakeups.following(search_id) as news:
+    with service.metrics.stream(), service.notifications.following(search_id) as news:
         yield "retry: 1000\n\n"
         while True:
             for row in rows:
                 yield _message(row)
                 after, spoke = row.seq, time.monotonic()
-            if over or service.wakeups.closing:
+            if over or service.notifications.closing:
                 return
             if not rows:
-                await service.wakeups.wait(news)
+                await service.notifications.wait(news)
                 if time.monotonic() - spoke > _KEEPALIVE_SECONDS:
                     yield ": still here\n\n"
                     spoke = time.monotonic()

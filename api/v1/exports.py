@@ -20,7 +20,7 @@ from paretofit.api.services import Db, Service
 from paretofit.api.v1.artifacts import artifact
 from paretofit.db import datasets, exports
 from paretofit.db.exports import Form, FoundExport
-from paretofit.db.idempotency import Answer
+from paretofit.db.idempotency import StoredResponse
 from paretofit.db.points import FoundPoint
 from paretofit.models.architecture import Architecture
 from paretofit.search.contracts.point import ALL_FORMATS, Format
@@ -49,7 +49,7 @@ _SECONDS = "2"
 def create(point_id: str, wanted: ExportRequest, tenant: Tenant, service: Service, once: IdempotentOnce) -> Response:
     """Have a point's network written in a format, run there and compared with PyTorch. A failed one is tried again."""
 
-    def effect(session: Session) -> Answer:
+    def effect(session: Session) -> StoredResponse:
         point = found_point(session, tenant, point_id)
         form = _form(wanted, point, found_search(session, tenant, point.row.search_id).method)
         weights = exports.source(session, point)

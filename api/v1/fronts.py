@@ -21,7 +21,7 @@ from paretofit.api.security import Tenant
 from paretofit.api.services import Db
 from paretofit.api.v1.points import front_point
 from paretofit.db import points, searches, states
-from paretofit.db.idempotency import Answer
+from paretofit.db.idempotency import StoredResponse
 from paretofit.db.points import FoundPoint
 from paretofit.db.tables import SearchRow
 
@@ -95,7 +95,7 @@ def select(search_id: str, selection: Selection, tenant: Tenant, once: Idempoten
     """The most accurate point that meets every constraint, and those of the search. One that a network dominates in the
     search's objectives may have no checkpoint of its own: an export makes one."""
 
-    def effect(session: Session) -> Answer:
+    def effect(session: Session) -> StoredResponse:
         row = found_search(session, tenant, search_id)
         found = Found(points.of_search(session, search_id), row.spec)
         measured, bounds = found.measured(), _keyed(found, selection)

@@ -18,7 +18,7 @@ from paretofit.api.schemas.pages import Page
 from paretofit.api.security import Caller, Tenant
 from paretofit.api.services import Db
 from paretofit.db import keys
-from paretofit.db.idempotency import Answer
+from paretofit.db.idempotency import StoredResponse
 from paretofit.db.tables import ApiKeyRow
 
 router = APIRouter(prefix="/api-keys", tags=["access"])
@@ -40,7 +40,7 @@ def create(wanted: NewApiKey, caller: Caller, once: IdempotentOnce) -> Response:
     if tenant != caller.tenant and "admin" not in caller.scopes:
         raise problems.ForbiddenError("keys of another tenant need the scope 'admin'", needed="admin")
 
-    def effect(session: Session) -> Answer:
+    def effect(session: Session) -> StoredResponse:
         expires_at = _in(wanted.expires_in_seconds)
         return _issued(keys.issue(session, tenant, name=wanted.name, scopes=wanted.scopes, expires_at=expires_at))
 
@@ -88,7 +88,7 @@ def rotate(
     """Issue a successor with the same name and scopes, shown this once. Both keys are valid for the overlap."""
     how = how or Rotation()
 
-    def effect(session: Session) -> Answer:
+    def effect(session: Session) -> StoredResponse:
         row = keys.get(session, caller.tenant, key_id)
         if row is None:
             raise _unknown(key_id)
@@ -134,6 +134,6 @@ def _key(row: ApiKeyRow) -> ApiKey:
     return ApiKey.model_validate({**fields, "tenant": row.tenant_id})
 
 
-def _issued(made: keys.Issued) -> Answer:
+def _issued(made: keys.Issued) -> StoredResponse:
     shown = IssuedApiKey(**_key(made.row).model_dump(), key=made.text)
     return answer(201, shown, {"Location": f"/v1/api-keys/{made.row.id}"})

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from paretofit.api import problems, starts
+from paretofit.api import init_from, problems
 from paretofit.api.access import requires
 from paretofit.api.schemas.methods import Family, FamilyList, Method, MethodList
 from paretofit.models.families.registry import FAMILIES
@@ -27,7 +27,7 @@ def read_methods() -> MethodList:
                 paper=method.params.paper,
                 exports=list(method.params.exports),
                 presets={"tiny": method.params.tiny, **method.params.presets},
-                takes_start=starts.takes_start(method.params),
+                takes_start=init_from.takes_start(method.params),
             )
             for method in methods().values()
         ]

@@ -18,7 +18,7 @@ from paretofit.api.searches import detail, listed
 from paretofit.api.security import Tenant
 from paretofit.api.services import Db, Service
 from paretofit.db import cancellation, searches
-from paretofit.db.idempotency import Answer
+from paretofit.db.idempotency import StoredResponse
 from paretofit.db.tables import SearchRow
 from paretofit.search.contracts.params import Candidate
 from paretofit.search.contracts.spec import SearchSpec
@@ -46,7 +46,7 @@ REFUSALS = (
 def create(spec: SearchSpec, tenant: Tenant, service: Service, once: IdempotentOnce) -> Response:
     """Submit a search. It is accepted with the feasible networks it could find; the work begins right after."""
 
-    def effect(session: Session) -> Answer:
+    def effect(session: Session) -> StoredResponse:
         return accepted(session, submission.accept(session, tenant, spec, service.settings))
 
     return once(effect)
@@ -62,7 +62,7 @@ def create(spec: SearchSpec, tenant: Tenant, service: Service, once: IdempotentO
 def estimate(spec: SearchSpec, tenant: Tenant, once: IdempotentOnce) -> Response:
     """What a search would explore and take. No search is stored."""
 
-    def effect(session: Session) -> Answer:
+    def effect(session: Session) -> StoredResponse:
         resolved = submission.resolve(session, tenant, spec).spec
         survey = feasibility.survey(resolved)
         past = searches.succeeded(session, tenant, spec.method.kind, limit=_PAST)
@@ -128,7 +128,7 @@ def read(search_id: str, session: Db, tenant: Tenant) -> SearchDetail:
 def cancel(search_id: str, tenant: Tenant, once: IdempotentOnce) -> Response:
     """Ask a search to stop. What waits goes at once; what runs is stopped within seconds. What was found is kept."""
 
-    def effect(session: Session) -> Answer:
+    def effect(session: Session) -> StoredResponse:
         row = found_search(session, tenant, search_id)
         if not cancellation.request_cancel(session, search_id) and row.state != "cancelled":
             raise problems.SearchFinishedError(f"it {row.state} before it could be cancelled", state=row.state)
@@ -153,7 +153,7 @@ def delete(search_id: str, session: Db, tenant: Tenant) -> None:
         raise problems.SearchNotFinishedError(f"cancel it first: POST /v1/searches/{search_id}/cancel")
 
 
-def accepted(session: Session, row: SearchRow) -> Answer:
+def accepted(session: Session, row: SearchRow) -> StoredResponse:
     """The answer to a submission."""
     return answer(202, detail(session, row), {"Location": f"/v1/searches/{row.id}", "Retry-After": "1"})
 

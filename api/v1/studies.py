@@ -14,7 +14,7 @@ from paretofit.api.fronts import Found
 from paretofit.api.lookup import found_search
 from paretofit.api.security import Tenant
 from paretofit.api.services import Db
-from paretofit.db import points, trial_views
+from paretofit.db import points, trial_queries
 
 router = APIRouter(prefix="/searches/{search_id}/study", tags=["searches"])
 _MEDIA_TYPE: Final = "application/x-ndjson"
@@ -37,7 +37,7 @@ def read(search_id: str, request: Request, session: Db, tenant: Tenant) -> Respo
     and ids. The ETag is the SHA-256 of the content."""
     row = found_search(session, tenant, search_id)
     found = Found(points.of_search(session, search_id), row.spec)
-    content = "".join(studies.journal(row, found, trial_views.of_search(session, search_id))).encode()
+    content = "".join(studies.journal(row, found, trial_queries.of_search(session, search_id))).encode()
     etag = f'"{hashlib.sha256(content).hexdigest()}"'
     headers = {
         "ETag": etag,

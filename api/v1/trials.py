@@ -15,7 +15,7 @@ from paretofit.api.schemas.trials import Attempt, Curve, Curves, LogLine, Measur
 from paretofit.api.security import Tenant
 from paretofit.api.services import Db
 from paretofit.api.v1.artifacts import artifact
-from paretofit.db import artifacts, metrics, trial_views
+from paretofit.db import artifacts, metrics, trial_queries
 from paretofit.db.tables import AttemptRow, LogRow, TrialRow
 
 router = APIRouter(tags=["trials"])
@@ -38,7 +38,7 @@ def read_list(
     """The trials of a search, in the order they were planned."""
     found_search(session, tenant, search_id)
     after = paging.position(cursor, start=-1)
-    rows = trial_views.page(session, search_id, state=state, after=after, limit=limit + 1)
+    rows = trial_queries.page(session, search_id, state=state, after=after, limit=limit + 1)
     return paging.numbered(rows, limit, lambda row: row.number, lambda row: Trial(**_fields(row)))
 
 
@@ -54,7 +54,7 @@ def read(trial_id: str, session: Db, tenant: Tenant) -> TrialDetail:
     return TrialDetail(
         **_fields(row),
         outputs=row.outputs,
-        attempts=[_attempt(attempt) for attempt in trial_views.attempts(session, trial_id)],
+        attempts=[_attempt(attempt) for attempt in trial_queries.attempts(session, trial_id)],
         artifacts=[artifact(file) for file in artifacts.of_trial(session, trial_id)],
     )
 
@@ -101,7 +101,7 @@ def read_logs(
     """What a trial's attempts wrote, oldest first. The last page's cursor asks for what is written later."""
     found_trial(session, tenant, trial_id)
     after = paging.position(cursor, start=0)
-    rows = trial_views.log_lines(session, trial_id, after=after, limit=limit + 1)
+    rows = trial_queries.log_lines(session, trial_id, after=after, limit=limit + 1)
     return paging.numbered(rows, limit, lambda row: row.seq, _log_line, follow_from=after)
 
 

@@ -16,7 +16,7 @@ from paretofit.api.security import Tenant
 from paretofit.api.services import Db, Service
 from paretofit.core.signatures import new_secret
 from paretofit.db import tenants, webhooks
-from paretofit.db.idempotency import Answer
+from paretofit.db.idempotency import StoredResponse
 from paretofit.db.tables import DeliveryRow, WebhookRow
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
@@ -37,7 +37,7 @@ def create(wanted: NewWebhook, tenant: Tenant, service: Service, once: Idempoten
     """Have events of searches sent to a URL, signed as Standard Webhooks describes. The secret is shown this once."""
     sources.check_url(wanted.url, service.settings, pointer="/url")
 
-    def effect(session: Session) -> Answer:
+    def effect(session: Session) -> StoredResponse:
         # Each event is sent to all of them.
         tenants.lock(session, tenant)
         if webhooks.count(session, tenant) >= MAX_WEBHOOKS:

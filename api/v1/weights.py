@@ -21,7 +21,7 @@ from paretofit.api.services import Db, Service, Services
 from paretofit.core.settings import Settings
 from paretofit.db import weights
 from paretofit.db.engine import transaction
-from paretofit.db.idempotency import Answer
+from paretofit.db.idempotency import StoredResponse
 from paretofit.db.jobs import WEIGHTS
 from paretofit.db.tables import WeightsRow
 from paretofit.models.pretrained.record import PretrainedError
@@ -48,7 +48,7 @@ def create(spec: WeightsSpec, tenant: Tenant, service: Service, once: Idempotent
     _check_source(spec, service.settings)
     _check_licence(spec)
 
-    def effect(session: Session) -> Answer:
+    def effect(session: Session) -> StoredResponse:
         quotas.admit_bytes(session, tenant, service.settings, more=0)
         source = spec.source.model_dump(mode="json")
         row = weights.insert(session, tenant, name=spec.name, source=source, options=spec.options)

@@ -12,7 +12,7 @@ import typer
 from paretofit.api.schemas.datasets import Dataset
 from paretofit.cli import references
 from paretofit.cli.output import facts, print_json, say, short, state, stderr, stdout, table
-from paretofit.cli.session import PATIENT, AsJson, client
+from paretofit.cli.session import LONG_RETRY_TIMEOUT, AsJson, client
 from paretofit.client import bars
 from paretofit.client.client import Client
 from paretofit.client.datasets import reasons
@@ -64,7 +64,7 @@ def add(
         "image_size": image_size,
         "licence": licence,
     }
-    with client(context, patience=PATIENT if uploading else 3.0) as service:
+    with client(context, retry_timeout=LONG_RETRY_TIMEOUT if uploading else 3.0) as service:
         dataset = service.datasets.create(spec)
         if uploading:
             upload(service, dataset, archive)

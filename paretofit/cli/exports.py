@@ -11,7 +11,7 @@ import typer
 from paretofit.api.schemas.exports import Format, Precision, Shape
 from paretofit.cli import references
 from paretofit.cli.output import print_json, say, stderr, stdout
-from paretofit.cli.session import PATIENT, AsJson, SearchReference, client
+from paretofit.cli.session import LONG_RETRY_TIMEOUT, AsJson, SearchReference, client
 from paretofit.client.errors import UsageError
 from paretofit.client.studies import is_sqlite
 
@@ -42,7 +42,7 @@ def export(
 ) -> None:
     """Export a point for a runtime; wait, download the file and check its digest."""
     shape = None if input_shape is None else _shape(input_shape)
-    with client(context, patience=PATIENT) as service:
+    with client(context, retry_timeout=LONG_RETRY_TIMEOUT) as service:
         wanted = references.point_id(service, point)
         with ExitStack() as stack:
             if stderr().is_terminal:
@@ -70,7 +70,7 @@ def study(
     out: Annotated[Path, typer.Option("--out", "-o", help="File: *.log for a journal, *.db for SQLite.")],
 ) -> None:
     """Write a search as a study of Optuna's, for `optuna.load_study` and `optuna-dashboard`."""
-    with client(context, patience=PATIENT) as service:
+    with client(context, retry_timeout=LONG_RETRY_TIMEOUT) as service:
         try:
             path = service.searches.study(references.search_id(service, search), out)
         except ImportError as error:

@@ -13,13 +13,13 @@ from rich.text import Text
 from paretofit.api.schemas.points import Cost, Front, FrontPoint
 from paretofit.cli import references
 from paretofit.cli.output import accuracy, print_json, say, short, stdout, table, warn
-from paretofit.cli.session import PATIENT, AsJson, SearchReference, client
+from paretofit.cli.session import LONG_RETRY_TIMEOUT, AsJson, SearchReference, client
 from paretofit.cli.unmet import unmet
 from paretofit.client.errors import UsageError
 from paretofit.client.fronts import bounds
 from paretofit.client.numbers import format_bytes, format_quantity, parse_quantity
 from paretofit.client.plot import PlotPoint, draw_front
-from paretofit.core.formatting import legible
+from paretofit.core.formatting import round_decimals
 
 
 def _quantity(text: str) -> float:
@@ -112,7 +112,7 @@ def download(
     as_json: AsJson = False,
 ) -> None:
     """Download a point's checkpoint; an interrupted download goes on, and the digest is checked."""
-    with client(context, patience=PATIENT) as service:
+    with client(context, retry_timeout=LONG_RETRY_TIMEOUT) as service:
         found = service.searches.get(references.search_id(service, search))
         front = service.searches.front(found.id, dominated=point not in references.ENDS)
         every = [*front.points, *front.baselines, *(front.dominated or ())]
@@ -210,7 +210,7 @@ def _milliseconds(point: FrontPoint, name: str) -> str:
 
 
 def _value(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else legible(str(value))
+    return f"{value:.4g}" if isinstance(value, float) else round_decimals(str(value))
 
 
 def _file_name(name: str) -> str:

@@ -15,9 +15,9 @@ from paretofit.cli import (
     fronts,
     keys,
     methods,
+    search_control,
     searches,
     service,
-    steering,
     watch,
     weights,
 )
@@ -82,10 +82,10 @@ app.command("list", rich_help_panel="Searching")(searches.list_)
 app.command(rich_help_panel="Searching")(searches.show)
 app.command(rich_help_panel="Searching")(watch.watch)
 app.command(rich_help_panel="Searching")(searches.logs)
-app.command(rich_help_panel="Searching")(steering.pause)
-app.command(rich_help_panel="Searching")(steering.resume)
-app.command(rich_help_panel="Searching")(steering.change)
-app.command(rich_help_panel="Searching")(steering.clone)
+app.command(rich_help_panel="Searching")(search_control.pause)
+app.command(rich_help_panel="Searching")(search_control.resume)
+app.command(rich_help_panel="Searching")(search_control.change)
+app.command(rich_help_panel="Searching")(search_control.clone)
 app.command(rich_help_panel="Searching")(searches.cancel)
 app.command(rich_help_panel="Searching")(searches.delete)
 app.command(rich_help_panel="Results")(fronts.front)

@@ -12,7 +12,7 @@ from paretofit.api.schemas.searches import Estimate, KnownLatency, Search
 from paretofit.api.schemas.trials import Trial
 from paretofit.cli import references, specs
 from paretofit.cli.output import accuracy, error_text, facts, print_json, say, short, state, state_of, stdout, table
-from paretofit.cli.session import PATIENT, AsJson, SearchReference, client
+from paretofit.cli.session import LONG_RETRY_TIMEOUT, AsJson, SearchReference, client
 from paretofit.cli.unmet import unmet
 from paretofit.cli.watch import follow
 from paretofit.client.numbers import format_quantity, format_seconds
@@ -30,7 +30,7 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Submit a search."""
-    with client(context, patience=PATIENT if watching else 3.0) as service:
+    with client(context, retry_timeout=LONG_RETRY_TIMEOUT if watching else 3.0) as service:
         body = specs.resolve(service, specs.read(spec))
         if estimating:
             estimate = service.searches.estimate(body)

@@ -9,7 +9,7 @@ import typer
 
 from paretofit.client.client import Client
 
-PATIENT = 300.0
+LONG_RETRY_TIMEOUT = 300.0
 """Seconds for which a watch or a transfer outlasts a service that is away."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -23,14 +23,14 @@ class Session:
     url: str | None
     key: str | None
 
-    def client(self, *, patience: float = 3.0) -> Client:
+    def client(self, *, retry_timeout: float = 3.0) -> Client:
         """A client; ordinary commands say soon that nobody answers."""
-        return Client(self.url, self.key, patience=patience)
+        return Client(self.url, self.key, retry_timeout=retry_timeout)
 
 
-def client(context: typer.Context, *, patience: float = 3.0) -> Client:
+def client(context: typer.Context, *, retry_timeout: float = 3.0) -> Client:
     """The client of this call of the command line."""
     session = context.find_object(Session)
     if session is None:
         raise RuntimeError("the command was called without its group")
-    return session.client(patience=patience)
+    return session.client(retry_timeout=retry_timeout)

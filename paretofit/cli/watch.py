@@ -18,7 +18,7 @@ from paretofit.api.schemas.events import Event
 from paretofit.cli import references
 from paretofit.cli.exits import Exit
 from paretofit.cli.output import complain, error_text, say, stdout, warn
-from paretofit.cli.session import PATIENT, AsJson, SearchReference, client
+from paretofit.cli.session import LONG_RETRY_TIMEOUT, AsJson, SearchReference, client
 from paretofit.cli.unmet import unmet
 from paretofit.client.client import Client
 from paretofit.client.errors import ParetofitError
@@ -39,7 +39,7 @@ def watch(context: typer.Context, *, search: SearchReference, as_json: AsJson = 
 
     Exits with 0 if the search succeeds and with 1 if it fails or is cancelled. `--json` prints an event a line.
     """
-    with client(context, patience=PATIENT) as service:
+    with client(context, retry_timeout=LONG_RETRY_TIMEOUT) as service:
         follow(service, references.search_id(service, search), as_json=as_json)
 
 

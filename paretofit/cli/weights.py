@@ -12,7 +12,7 @@ import typer
 from paretofit.api.schemas.weights import Weights
 from paretofit.cli import references
 from paretofit.cli.output import facts, print_json, say, short, state, stderr, stdout, table
-from paretofit.cli.session import PATIENT, AsJson, client
+from paretofit.cli.session import LONG_RETRY_TIMEOUT, AsJson, client
 from paretofit.client import bars
 from paretofit.client.client import Client
 from paretofit.client.errors import UsageError, WeightsRejectedError
@@ -110,7 +110,7 @@ def add(
         else:
             spec = {"name": name or source, "source": {"kind": "named", "name": source}, **described}
         uploading = spec["source"]["kind"] == "upload"
-        service = stack.enter_context(client(context, patience=PATIENT if uploading else 3.0))
+        service = stack.enter_context(client(context, retry_timeout=LONG_RETRY_TIMEOUT if uploading else 3.0))
         found = service.weights.create(spec)
         if uploading:
             found = _upload(service, found, file)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from paretofit.api.schemas.artifacts import Artifact
-from paretofit.client.bound import Resource
+from paretofit.client.api_object import Resource
+from paretofit.client.calling import M, method
 from paretofit.client.download import Progress, download
-from paretofit.client.manner import M, method
 
 
 class Artifacts(Resource[M]):

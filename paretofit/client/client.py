@@ -10,16 +10,16 @@ from paretofit.api.schemas.devices import Device, DeviceList
 from paretofit.api.schemas.health import Readiness
 from paretofit.api.schemas.methods import Family, FamilyList, Method, MethodList
 from paretofit.api.schemas.workers import Worker, WorkerList
+from paretofit.client.api_object import Resource
 from paretofit.client.artifacts import Artifacts
-from paretofit.client.bound import Resource
+from paretofit.client.calling import M, method
 from paretofit.client.datasets import Datasets
 from paretofit.client.keys import Keys
-from paretofit.client.manner import M, method
 from paretofit.client.points import Points
 from paretofit.client.searches import Searches
+from paretofit.client.transports import AsyncTransport, SyncTransport
 from paretofit.client.trials import Trials
 from paretofit.client.weights import Weights
-from paretofit.client.wires import Blocking, Concurrent
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -75,17 +75,17 @@ class Service(Resource[M]):
         return await self._transport.read(Readiness, "/readyz")
 
 
-class Client(Service[Blocking]):
+class Client(Service[SyncTransport]):
     """A connection to a Paretofit service; close it, or use it as a context manager.
 
     `url` and `key` come from PARETOFIT_URL and PARETOFIT_KEY if they are not given. Requests are repeated with back-off
-    for `patience` seconds while the service is away or busy; each answer may take `timeout` seconds.
+    for `retry_timeout` seconds while the service is away or busy; each answer may take `timeout` seconds.
     """
 
     def __init__(
-        self, url: str | None = None, key: str | None = None, *, patience: float = 30.0, timeout: float = 60.0
+        self, url: str | None = None, key: str | None = None, *, retry_timeout: float = 30.0, timeout: float = 60.0
     ) -> None:
-        super().__init__(Blocking(*_place(url, key), patience=patience, timeout=timeout))
+        super().__init__(SyncTransport(*_place(url, key), retry_timeout=retry_timeout, timeout=timeout))
 
     def close(self) -> None:
         """Close the connections."""
@@ -98,14 +98,14 @@ class Client(Service[Blocking]):
         self.close()
 
 
-class AsyncClient(Service[Concurrent]):
+class AsyncClient(Service[AsyncTransport]):
     """`Client` for asyncio: its methods are awaited, its lists are iterated over by `async for`, and so are those
     of what it returns."""
 
     def __init__(
-        self, url: str | None = None, key: str | None = None, *, patience: float = 30.0, timeout: float = 60.0
+        self, url: str | None = None, key: str | None = None, *, retry_timeout: float = 30.0, timeout: float = 60.0
     ) -> None:
-        super().__init__(Concurrent(*_place(url, key), patience=patience, timeout=timeout))
+        super().__init__(AsyncTransport(*_place(url, key), retry_timeout=retry_timeout, timeout=timeout))
 
     async def close(self) -> None:
         """Close the connections."""

@@ -8,11 +8,11 @@ from typing import Any
 
 from paretofit.api.schemas.datasets import Dataset
 from paretofit.client import uploads
-from paretofit.client.bound import Resource
+from paretofit.client.api_object import Resource
+from paretofit.client.calling import M, listing, method
 from paretofit.client.download import Progress
 from paretofit.client.errors import DatasetRejectedError
 from paretofit.client.following import Deadline
-from paretofit.client.manner import M, listing, method
 from paretofit.client.pages import items
 
 

@@ -11,7 +11,7 @@ from typing import BinaryIO, Final
 import httpx
 
 from paretofit.client.errors import ApiError, DigestMismatchError
-from paretofit.client.transport import Patience, Transport
+from paretofit.client.transport import Backoff, Transport
 
 Progress = Callable[[int, int], None]
 """Called with the bytes that are there and the bytes there will be."""
@@ -32,7 +32,7 @@ async def download(
     with partial.open("a+b") as file:
         content = _Content(file)
         await transport.offload(content.take_up)
-        patience = Patience(transport)
+        retry_timeout = Backoff(transport)
         while (received := file.tell()) < size:
             headers = {"Accept-Encoding": "identity"}
             if received:
@@ -43,11 +43,11 @@ async def download(
                         content.discard()
                     async for block in answer.blocks:
                         await transport.offload(content.add, block)
-                        patience.renew()
+                        retry_timeout.renew()
                         if progress is not None:
                             progress(file.tell(), size)
             except (httpx.TransportError, ApiError) as failure:
-                await patience.outlast(failure)
+                await retry_timeout.wait(failure)
             else:
                 break
         await transport.offload(content.keep)

@@ -12,7 +12,7 @@ from paretofit.api.schemas.events import Event
 from paretofit.api.schemas.searches import TERMINAL, Search
 from paretofit.client.errors import ApiError
 from paretofit.client.sse import Parser
-from paretofit.client.transport import Patience, Transport
+from paretofit.client.transport import Backoff, Transport
 
 _SILENCE: Final = 60.0
 """Seconds after which a silent event stream is taken for dead: the service sends a comment more often than that."""
@@ -23,13 +23,13 @@ _LAST: Final = frozenset(f"search.{state}" for state in TERMINAL)
 async def events(transport: Transport, search_id: str, after: int) -> AsyncIterator[Event]:
     """What happens in a search, from event `after` + 1 on, until it is over. A lost connection is taken up again."""
     path = f"/v1/searches/{search_id}"
-    patience = Patience(transport)
+    retry_timeout = Backoff(transport)
     while True:
         headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
         before = after
         try:
             async with transport.stream("GET", f"{path}/events", headers=headers, timeout=_SILENCE) as answer:
-                patience.renew()
+                retry_timeout.renew()
                 parser = Parser()
                 async for line in answer.lines:
                     if (message := parser.take(line)) is None:
@@ -42,7 +42,7 @@ async def events(transport: Transport, search_id: str, after: int) -> AsyncItera
             if after == before and (await transport.read(Search, path)).state in TERMINAL:
                 return
         except (httpx.TransportError, ApiError) as failure:
-            await patience.outlast(failure)
+            await retry_timeout.wait(failure)
 
 
 class Deadline:

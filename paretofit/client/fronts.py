@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from paretofit.api.schemas import points as schemas
 from paretofit.api.schemas.points import Bound as MetricBound
 from paretofit.api.schemas.points import Cost
-from paretofit.client.bound import Bound
-from paretofit.client.manner import M, method
+from paretofit.client.api_object import Bound
+from paretofit.client.calling import M, method
 from paretofit.client.point import Point
 
 if TYPE_CHECKING:

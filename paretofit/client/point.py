@@ -7,10 +7,10 @@ from pathlib import Path
 from paretofit.api.schemas import points as schemas
 from paretofit.api.schemas.exports import Format, Precision, Shape
 from paretofit.client import bars, exports
+from paretofit.client.api_object import Bound
 from paretofit.client.artifacts import Artifacts
-from paretofit.client.bound import Bound
+from paretofit.client.calling import M, method
 from paretofit.client.errors import NoSuchError
-from paretofit.client.manner import M, method
 from paretofit.client.transport import Transport
 
 

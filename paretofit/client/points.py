@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from paretofit.api.schemas.exports import Export, ExportList, Format, Precision, Shape
 from paretofit.client import exports
-from paretofit.client.bound import Resource
-from paretofit.client.manner import M, method
+from paretofit.client.api_object import Resource
+from paretofit.client.calling import M, method
 from paretofit.client.point import PointDetail
 
 

@@ -14,9 +14,9 @@ from paretofit.api.schemas.points import Cost
 from paretofit.api.schemas.searches import TERMINAL
 from paretofit.api.schemas.trials import Trial
 from paretofit.client import bars, following, fronts, studies
-from paretofit.client.bound import Bound
+from paretofit.client.api_object import Bound
+from paretofit.client.calling import M, listing, method
 from paretofit.client.fronts import Front
-from paretofit.client.manner import M, listing, method
 from paretofit.client.pages import items
 
 

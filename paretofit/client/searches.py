@@ -11,9 +11,9 @@ from paretofit.api.schemas.points import Bound, Cost
 from paretofit.api.schemas.searches import Estimate
 from paretofit.api.schemas.trials import Trial
 from paretofit.client import following, fronts, search, studies
-from paretofit.client.bound import Resource
+from paretofit.client.api_object import Resource
+from paretofit.client.calling import M, listing, method
 from paretofit.client.fronts import Front
-from paretofit.client.manner import M, listing, method
 from paretofit.client.pages import items
 from paretofit.client.point import Point
 from paretofit.client.search import Search, SearchDetail

@@ -1,7 +1,7 @@
 """HTTP to one service: what is safe to repeat is repeated, what the service refuses becomes an `ApiError`.
 
-All of the client is written once, as coroutines over a `Transport`. Of its two kinds (`paretofit.client.wires`) one
-never suspends, so that its coroutines can be run to their end by an ordinary call (`paretofit.client.manner`).
+All of the client is written once, as coroutines over a `Transport`. Of its two kinds (`paretofit.client.transports`)
+one never suspends, so that its coroutines can be run to their end by an ordinary call (`paretofit.client.calling`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _LONGEST_PAUSE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class StreamResponse:
     """An answer whose body is still to come: read one of `blocks` and `lines`."""
 
     status: int
@@ -46,16 +46,16 @@ class Answer:
 class Transport(ABC):
     """One pool of connections. Every POST carries an Idempotency-Key, so that all requests may be repeated.
 
-    A lost connection or a busy service is met with back-off for `patience` seconds; then `UnreachableError` or the
+    A lost connection or a busy service is met with back-off for `retry_timeout` seconds; then `UnreachableError` or the
     service's last `ApiError` is raised.
     """
 
     suspends: ClassVar[bool]
     """Whether its coroutines wait for an event loop."""
 
-    def __init__(self, url: str, key: str | None, *, patience: float, timeout: float) -> None:
+    def __init__(self, url: str, key: str | None, *, retry_timeout: float, timeout: float) -> None:
         self.url = url.rstrip("/")
-        self.patience = patience
+        self.retry_timeout = retry_timeout
         self._options: dict[str, Any] = {
             "base_url": self.url,
             "headers": {"Authorization": f"Bearer {key}"} if key else {},
@@ -72,7 +72,7 @@ class Transport(ABC):
     @abstractmethod
     def stream(
         self, method: str, path: str, *, content: AsyncIterator[bytes] | None = None, **options: Any
-    ) -> AbstractAsyncContextManager[Answer]:
+    ) -> AbstractAsyncContextManager[StreamResponse]:
         """One attempt of a request whose body or answer is a stream; the caller repeats it from where it stopped.
 
         Raises ApiError, and httpx.TransportError when the connection breaks.
@@ -97,18 +97,18 @@ class Transport(ABC):
     ) -> httpx.Response:
         """The service's answer, its status below 400. Raises ApiError and UnreachableError."""
         headers = {"Idempotency-Key": idempotency_key or uuid4().hex} if method == "POST" else {}
-        patience = Patience(self)
+        retry_timeout = Backoff(self)
         repeated = False
         while True:
             try:
                 response = await self.send(method, path, json=json, params=params, headers=headers)
             except httpx.TransportError as error:
-                await patience.outlast(error)
+                await retry_timeout.wait(error)
             else:
                 # The lost answer to a DELETE was its success.
                 if response.status_code < 400 or (repeated and method == "DELETE" and response.status_code == 404):
                     return response
-                await patience.outlast(refusal(response), retry_after(response))
+                await retry_timeout.wait(refusal(response), retry_after(response))
             repeated = True
 
     async def read(
@@ -121,13 +121,13 @@ class Transport(ABC):
         params: Mapping[str, str | int] | None = None,
         idempotency_key: str | None = None,
     ) -> Model:
-        """The document that the service answers with. What is bound to a service (`paretofit.client.bound`) is to this
-        one."""
+        """The document that the service answers with. What is bound to a service (`paretofit.client.api_object`) is to
+        this one."""
         response = await self.request(method, path, json=json, params=params, idempotency_key=idempotency_key)
         return kind.model_validate_json(response.content, context=self)
 
 
-class Patience:
+class Backoff:
     """Pauses between attempts, doubling, with jitter, until the transport's patience has passed since the first failure
     without success (`renew`)."""
 
@@ -140,14 +140,14 @@ class Patience:
         self._deadline: float | None = None
         self._pause = 0.2
 
-    async def outlast(self, failure: httpx.TransportError | ApiError, at_least: float = 0.0) -> None:
+    async def wait(self, failure: httpx.TransportError | ApiError, at_least: float = 0.0) -> None:
         """Sleep before the next attempt. If there should be none, raises the failure, UnreachableError for a lost
         connection."""
         if isinstance(failure, ApiError) and not is_passing(failure):
             raise failure
         now = time.monotonic()
         if self._deadline is None:
-            self._deadline = now + self._transport.patience
+            self._deadline = now + self._transport.retry_timeout
         pause = max(at_least, self._pause * random.uniform(0.75, 1.25))
         if now + pause > self._deadline:
             if isinstance(failure, ApiError):

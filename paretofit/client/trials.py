@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from paretofit.api.schemas.trials import Curve, Curves, LogLine, TrialDetail
-from paretofit.client.bound import Resource
-from paretofit.client.manner import M, listing, method
+from paretofit.client.api_object import Resource
+from paretofit.client.calling import M, listing, method
 from paretofit.client.pages import items
 
 

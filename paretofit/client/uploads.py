@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from paretofit.client.download import Progress
 from paretofit.client.errors import ApiError
-from paretofit.client.transport import Patience, Transport
+from paretofit.client.transport import Backoff, Transport
 
 _BLOCK: Final = 1 << 18
 
@@ -34,7 +34,7 @@ async def upload(
 
     Raises ApiError (413) if it is larger than the service takes, OSError if it cannot be read.
     """
-    patience = Patience(transport)
+    retry_timeout = Backoff(transport)
     with source.open("rb") as file:
         size = file.seek(0, SEEK_END)
         arrived, repeated = 0, False
@@ -45,7 +45,7 @@ async def upload(
                 return await transport.read(kind, path)
             start = now.uploaded_bytes if now.uploaded_bytes <= size else 0
             if start > arrived:
-                patience.renew()
+                retry_timeout.renew()
                 arrived = start
             headers = {"Content-Length": str(size - start)}
             if start:
@@ -59,7 +59,7 @@ async def upload(
                 ) as answer:
                     return kind.model_validate_json(b"".join([block async for block in answer.blocks]))
             except (httpx.TransportError, ApiError) as failure:
-                await patience.outlast(failure)
+                await retry_timeout.wait(failure)
             repeated = True
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from paretofit.api.schemas import weights as schemas
 from paretofit.client import uploads
-from paretofit.client.bound import Resource
+from paretofit.client.api_object import Resource
+from paretofit.client.calling import M, listing, method
 from paretofit.client.download import Progress, download
 from paretofit.client.errors import UsageError, WeightsRejectedError
 from paretofit.client.following import Deadline
-from paretofit.client.manner import M, listing, method
 from paretofit.client.pages import items
 
 

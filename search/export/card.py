@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from paretofit.core.formatting import legible
+from paretofit.core.formatting import round_decimals
 from paretofit.search.contracts.point import Format
 from paretofit.search.export.formats import FORMS, file_name
 
@@ -199,4 +199,4 @@ def _values(values: Sequence[float]) -> str:
 
 
 def _value(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else legible(str(value))
+    return f"{value:.6g}" if isinstance(value, float) else round_decimals(str(value))

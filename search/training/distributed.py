@@ -38,7 +38,7 @@ class Ranks:
     count: int = 1
 
     @torch.no_grad()
-    def sum(self, tensors: Sequence[Tensor]) -> None:
+    def all_reduce(self, tensors: Sequence[Tensor]) -> None:
         """Put the sums over all ranks into the tensors, which are of one dtype, in their order the same on each."""
         if self.count == 1:
             return
@@ -53,7 +53,7 @@ class Ranks:
             torch._foreach_copy_(bucket, [part.view(tensor.shape) for part, tensor in zip(sums, bucket, strict=True)])
 
     @torch.no_grad()
-    def align(self, tensors: Sequence[Tensor]) -> None:
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """Put what rank 0 has into the tensors: generators of different devices draw different ones."""
         if self.count > 1:
             for tensor in tensors:

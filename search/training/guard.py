@@ -88,7 +88,7 @@ class Guard:
         return step == self._first or step in self._later
 
     @torch.no_grad()
-    def halts(self, step: int) -> bool:
+    def should_stop(self, step: int) -> bool:
         """Whether the training does not learn; to be asked after the steps that are `due`. The host waits for the
         device."""
         verdict = self.verdict()

@@ -18,10 +18,10 @@ from paretofit.models.finite import NonFiniteError
 from paretofit.search.contracts.trial import Reporter, Stop
 from paretofit.search.data.loader import Batch
 from paretofit.search.training.distributed import Ranks
-from paretofit.search.training.state import Weights
+from paretofit.search.training.state import TrainState
 from paretofit.search.training.step import Update
 
-Fall = Literal["cosine", "thirds"]
+LrSchedule = Literal["cosine", "thirds"]
 
 
 def cosine(peak: float, step: int, steps: int) -> float:
@@ -29,18 +29,18 @@ def cosine(peak: float, step: int, steps: int) -> float:
     return 0.5 * peak * (1 + math.cos(math.pi * min(step, steps) / steps))
 
 
-def thirds(peak: float, step: int, steps: int) -> float:
+def step_decay(peak: float, step: int, steps: int) -> float:
     """`peak`, and a tenth of it after each third of the steps: every 30 of 90 epochs, as ImageNet networks were trained
     (He et al., arXiv 1512.03385; Qin et al., arXiv 1802.03750)."""
     return peak * 0.1 ** min(2, 3 * step // steps)
 
 
-def warmed_up(peak: float, step: int, steps: int, warmup: int, fall: Fall = "cosine") -> float:
+def warmed_up(peak: float, step: int, steps: int, warmup: int, lr_schedule: LrSchedule = "cosine") -> float:
     """Up a line that reaches `peak` at step `warmup` (Goyal et al., arXiv 1706.02677, section 2.2), then down to the
     end at `steps`."""
     if step < warmup:
         return peak * (step + 1) / (warmup + 1)
-    falling = cosine if fall == "cosine" else thirds
+    falling = cosine if lr_schedule == "cosine" else step_decay
     return falling(peak, step - warmup, steps - warmup)
 
 
@@ -115,7 +115,7 @@ class Schedule:
 
     steps: int
     peak: float
-    fall: Fall = "cosine"
+    lr_schedule: LrSchedule = "cosine"
     warmup: int = 0
     start: int = 0
     checkpoint_seconds: float = CHECKPOINT_SECONDS
@@ -125,14 +125,14 @@ def train(
     schedule: Schedule,
     batches: Iterable[Batch],
     update: Update,
-    weights: Weights,
+    weights: TrainState,
     reporter: Reporter,
     save: Callable[[int], None],
     ranks: Ranks = ALONE,
-    halts: Callable[[int], bool] | None = None,
+    should_stop: Callable[[int], bool] | None = None,
 ) -> tuple[int, Stop]:
-    """Train until the schedule's end, a stop, or a step that `halts`; returns the steps done and the stop. `batches`
-    begin at `start`.
+    """Train until the schedule's end, a stop, or a step that `should_stop`; returns the steps done and the stop.
+    `batches` begin at `start`.
 
     `save(step)` is called every `checkpoint_seconds` and when drained, on rank 0. Losses and gradients of an update are
     summed over the `ranks`. Raises DivergedError.
@@ -144,15 +144,15 @@ def train(
         stop = ranks.agree(reporter.should_stop())
         if stop is not Stop.NO:
             break
-        learning_rate = warmed_up(schedule.peak, step, schedule.steps, schedule.warmup, schedule.fall)
+        learning_rate = warmed_up(schedule.peak, step, schedule.steps, schedule.warmup, schedule.lr_schedule)
         set_learning_rate(weights.optimizer, learning_rate)
         weights.optimizer.zero_grad(set_to_none=True)
         losses = update(step, batch)
-        ranks.sum([p.grad for p in weights.network.parameters() if p.grad is not None])
+        ranks.all_reduce([p.grad for p in weights.network.parameters() if p.grad is not None])
         weights.update(step)
         step += 1
         meter.add(step, losses, learning_rate, len(batch.labels))
-        if halts is not None and halts(step):
+        if should_stop is not None and should_stop(step):
             break
         if ranks.rank == 0 and time.monotonic() - saved >= schedule.checkpoint_seconds and step < schedule.steps:
             save(step)
@@ -190,7 +190,7 @@ class _Meter:
 
     def _flush(self, step: int, learning_rate: float) -> None:
         sums = torch.stack(list(self._sums.values()))
-        self._ranks.sum([sums])
+        self._ranks.all_reduce([sums])
         means = (sums / self._summed).tolist()
         for name, mean in zip(self._sums, means, strict=True):
             if not math.isfinite(mean):

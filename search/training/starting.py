@@ -33,8 +33,8 @@ from paretofit.search.data.loader import Batch
 from paretofit.search.data.store import Dataset
 from paretofit.search.training import ridge
 from paretofit.search.training.guard import BelowStartError
-from paretofit.search.training.meter import Size
 from paretofit.search.training.params import TrainingParams
+from paretofit.search.training.subnet_evaluator import Size
 
 SORTED_ON: Final = 400
 """Images that the importance of channels is measured on."""

@@ -21,7 +21,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import SGD
 
 
-class Average:
+class ExponentialMovingAverage:
     """Of `network`'s parameters over the steps, on their device.
 
     Source: Polyak & Juditsky 1992, in the form of Tan & Le, EfficientNet (arXiv 1905.11946): the decay grows with the
@@ -52,13 +52,13 @@ def _no_scaler() -> GradScaler:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Weights:
+class TrainState:
     """A network in training. Gradients are added to by backward passes of `scaler.scale(loss)`."""
 
     network: nn.Module
     optimizer: SGD
     scaler: GradScaler = field(default_factory=_no_scaler)
-    average: Average | None = None
+    average: ExponentialMovingAverage | None = None
     clip_norm: float = 0.0
     """Norm that the gradient of all parameters is limited to; 0: no limit."""
 
@@ -90,7 +90,7 @@ class CheckpointError(ValueError):
     """A folder holds no checkpoint of this training."""
 
 
-def save(folder: Path, weights: Weights, *, step: int, identity: str, notes: Mapping[str, Any]) -> None:
+def save(folder: Path, weights: TrainState, *, step: int, identity: str, notes: Mapping[str, Any]) -> None:
     """Write a checkpoint of `step` finished steps into a new folder. `identity` names the training: whoever restores
     must give the same. `notes` are JSON."""
     folder.mkdir(parents=True)
@@ -125,7 +125,7 @@ def is_outdated(folder: Path) -> bool:
     return isinstance(version, int) and version < VERSION
 
 
-def restore(folder: Path, weights: Weights, *, identity: str) -> tuple[int, dict[str, Any]]:
+def restore(folder: Path, weights: TrainState, *, identity: str) -> tuple[int, dict[str, Any]]:
     """Put a checkpoint's state into a training, and return its step and its notes. Raises CheckpointError."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))

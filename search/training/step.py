@@ -84,7 +84,7 @@ Passes = Callable[[int, Batch, Scale], dict[str, Tensor]]
 scalars, means over the batch, that stay on the device."""
 
 
-def in_parts(passes: Passes, *, parts: int, batch_size: int, scaler: GradScaler) -> Update:
+def accumulate_gradients(passes: Passes, *, parts: int, batch_size: int, scaler: GradScaler) -> Update:
     """An update whose gradients, and losses, are means over `batch_size` images, if all of them come: those of a batch
     cut in `parts`, on every rank.
 

@@ -28,8 +28,8 @@ from paretofit.search.training.distributed import Ranks, current
 from paretofit.search.training.guard import RETRY_RATE, Guard, NotLearningError, Predict
 from paretofit.search.training.loop import sgd
 from paretofit.search.training.params import TrainingParams
-from paretofit.search.training.state import Average, Weights
-from paretofit.search.training.step import Passes, autocast_dtype, grad_scaler, in_parts
+from paretofit.search.training.state import ExponentialMovingAverage, TrainState
+from paretofit.search.training.step import Passes, accumulate_gradients, autocast_dtype, grad_scaler
 
 
 class Judge(Protocol):
@@ -38,7 +38,7 @@ class Judge(Protocol):
 
     notes: dict[str, Any]
 
-    def halts(self, step: int, steps: int) -> bool:
+    def should_stop(self, step: int, steps: int) -> bool:
         """Whether the training ends with `step` of its `steps`; asked after each one, on all ranks, with one answer."""
 
     def restart(self) -> None:
@@ -180,13 +180,13 @@ class _Training:
         if self.initialize is not None:
             self.facts = self.initialize()
         buffers = (buffer for buffer in self.network.buffers() if buffer.is_floating_point())
-        self._ranks.align([*self.network.parameters(), *buffers])
+        self._ranks.broadcast([*self.network.parameters(), *buffers])
 
     def _attempt(self, resumed: Path | None) -> tuple[int, Stop]:
         params, device = self._params, torch.device(self.trial.device)
         convert_conv2d_weight_memory_format(self.network, torch.channels_last)
         self.network.train()
-        weights = Weights(
+        weights = TrainState(
             network=self.network,
             optimizer=sgd(
                 self.network,
@@ -197,7 +197,7 @@ class _Training:
                 backbone_rate=params.backbone_rate,
             ),
             scaler=grad_scaler(autocast_dtype(params.precision, device), device),
-            average=Average(self.network, params.ema_decay) if params.ema_decay else None,
+            average=ExponentialMovingAverage(self.network, params.ema_decay) if params.ema_decay else None,
             clip_norm=params.clip_norm,
         )
         start = 0
@@ -219,13 +219,13 @@ class _Training:
             loop.Schedule(
                 steps=self.steps,
                 peak=self._rate,
-                fall=params.schedule,
+                lr_schedule=params.schedule,
                 warmup=self.warmup,
                 start=start,
                 checkpoint_seconds=self.trial.checkpoint_seconds,
             ),
             self.batches.from_step(start),
-            in_parts(
+            accumulate_gradients(
                 self.passes,
                 parts=min(params.accumulation, self.batch_size // self._ranks.count // 2),
                 batch_size=self.batch_size,
@@ -243,11 +243,11 @@ class _Training:
 
     def _halts(self, step: int) -> bool:
         if self.guard is not None and self.guard.due(step):
-            halted = self._ranks.rank == 0 and self.guard.halts(step)
+            halted = self._ranks.rank == 0 and self.guard.should_stop(step)
             self._halted = self._ranks.agree(Stop.LIMIT if halted else Stop.NO) is not Stop.NO
             if self._halted:
                 return True
-        return self.judge is not None and self.judge.halts(step, self.steps)
+        return self.judge is not None and self.judge.should_stop(step, self.steps)
 
 
 def _guard(trial: Trial, dataset: Dataset, predict: Predict, steps: int, warmup: int) -> Guard | None:

@@ -36,7 +36,7 @@ def create(http: httpx.Client, **changes: Any) -> str:
     return identifier
 
 
-def wakeups(engine: Engine, subject: str) -> list[str]:
+def notifications(engine: Engine, subject: str) -> list[str]:
     with transaction(engine) as session:
         return list(session.scalars(select(OutboxRow.task).where(OutboxRow.subject == subject)))
 
@@ -76,12 +76,12 @@ def test_a_new_one_waits_for_its_content(http: httpx.Client, stored: Engine) -> 
     }
     assert dataset["uploaded_bytes"] == 0
     assert dataset["report"] is None
-    assert wakeups(stored, dataset["id"]) == []
+    assert notifications(stored, dataset["id"]) == []
 
 
 def test_a_builtin_one_goes_to_validation_and_takes_no_content(http: httpx.Client, stored: Engine) -> None:
     dataset_id = create(http, source={"kind": "builtin", "name": "fashion_mnist", "subset": 1000})
-    assert wakeups(stored, dataset_id) == ["ingest"]
+    assert notifications(stored, dataset_id) == ["ingest"]
     problem(http.put(f"/v1/datasets/{dataset_id}/content", content=b"x"), 409, "not_uploadable")
 
 
@@ -95,7 +95,7 @@ def test_a_tenant_reads_what_the_operator_opened_to_it(keyed: Locked) -> None:
         answer = from_bucket(keyed, acme, url)
         assert answer.status_code == 201, answer.text
         assert answer.json()["state"] == "pending"
-        assert wakeups(keyed.engine, answer.json()["id"]) == ["ingest"]
+        assert notifications(keyed.engine, answer.json()["id"]) == ["ingest"]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_an_archive_in_one_piece(api: Api, stored: Engine) -> None:
     assert answer.json()["source"] == {"kind": "upload", "sha256": DIGEST, "size": len(ARCHIVE)}
     assert answer.json()["uploaded_bytes"] == len(ARCHIVE)
     assert b"".join(open_store((api.home / "blobs").as_uri()).stream(DIGEST)) == ARCHIVE
-    assert wakeups(stored, dataset_id) == ["ingest"]
+    assert notifications(stored, dataset_id) == ["ingest"]
     assert not (api.home / "uploads" / dataset_id).exists()
     problem(api.http.put(f"/v1/datasets/{dataset_id}/content", content=ARCHIVE), 409, "not_uploadable")
 
@@ -183,7 +183,7 @@ def test_an_archive_in_pieces(http: httpx.Client, stored: Engine) -> None:
         document = problem(send(http, dataset_id, start, 80_000), 409, "upload_offset")
         assert document["uploaded_bytes"] == 70_000
     assert send(http, dataset_id, 70_000, 100_000, "*").json()["uploaded_bytes"] == 100_000
-    assert wakeups(stored, dataset_id) == []
+    assert notifications(stored, dataset_id) == []
     last = send(http, dataset_id, 100_000, len(ARCHIVE))
     assert last.json()["state"] == "validating"
     assert last.json()["source"]["sha256"] == DIGEST

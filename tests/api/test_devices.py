@@ -25,7 +25,7 @@ def worker(engine: Engine, *devices: str, cores: int = 2) -> str:
     return name
 
 
-def forget(engine: Engine, *names: str) -> None:
+def purge_expired(engine: Engine, *names: str) -> None:
     with transaction(engine) as session:
         ago = func.clock_timestamp() - timedelta(minutes=2)
         session.execute(update(WorkerRow).where(WorkerRow.name.in_(names)).values(seen_at=ago))
@@ -39,7 +39,7 @@ def test_devices_of_live_workers_with_their_distinct_machines(http: httpx.Client
     assert devices[DEVICE]["runtime"] == "onnxruntime"
     machines = devices[DEVICE]["machines"]
     assert machines.count({"processor": "p", "cores": 2}) == machines.count({"processor": "p", "cores": 8}) == 1
-    forget(stored, *alike, other)
+    purge_expired(stored, *alike, other)
     assert "ncnn-cpu-1t" not in {device["name"] for device in http.get("/v1/devices").json()["data"]}
 
 
@@ -51,13 +51,13 @@ def test_a_latency_needs_a_device_that_is_offered(http: httpx.Client, stored: En
     assert pointers(document) == ["/constraints/1/device"]
     name = worker(stored, "torch-cuda")
     assert http.post("/v1/searches", json=rows.body(dataset, constraints=constraints)).status_code == 202
-    forget(stored, name, other)
+    purge_expired(stored, name, other)
 
 
 def test_without_any_worker_a_search_waits_for_one(http: httpx.Client, stored: Engine) -> None:
     with transaction(stored) as session:
         names = [row.name for row in workers.seen_within(session, 60)]
-    forget(stored, *names)
+    purge_expired(stored, *names)
     constraints = [{"metric": "latency_ms", "device": DEVICE, "value": 1}]
     assert not http.get("/v1/devices").json()["data"]
     body = rows.body(rows.ready_dataset(stored), constraints=constraints)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from paretofit.api.problems import TooManyRequestsError
-from paretofit.api.rates import OwnBuckets, Rate, SharedBuckets
+from paretofit.api.rates import LocalTokenBuckets, Rate, SharedBuckets
 from tests.api.keys import locked
 from tests.api.test_problems import problem
 
@@ -18,7 +18,7 @@ NOWHERE = "redis://127.0.0.1:1/0"
 
 def test_own_buckets_keep_a_rate_on_average() -> None:
     now = 0.0
-    buckets = OwnBuckets(2, 4, clock=lambda: now)
+    buckets = LocalTokenBuckets(2, 4, clock=lambda: now)
     assert [buckets.take("a") for _ in range(4)] == [0.0] * 4
     assert buckets.take("a") == pytest.approx(0.5)
     now = 0.5

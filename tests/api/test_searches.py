@@ -53,10 +53,10 @@ def test_it_is_accepted_and_its_planner_woken(http: httpx.Client, stored: Engine
     assert search.provenance["versions"]["paretofit"]
     assert http.get(f"/v1/searches/{search.id}").json() == answer.json()
     with transaction(stored) as session:
-        wakeups = session.execute(
+        notifications = session.execute(
             select(OutboxRow.task, OutboxRow.priority).where(OutboxRow.subject == search.id)
         ).all()
-    assert wakeups == [("advance", 3)]
+    assert notifications == [("advance", 3)]
     events = http.get(f"/v1/searches/{search.id}/events").json()["data"]
     assert [(event["seq"], event["type"]) for event in events] == [(1, "search.created")]
 

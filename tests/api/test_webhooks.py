@@ -1,4 +1,4 @@
-"""Webhooks as a resource; what is sent to them is in tests/workers/test_delivery.py."""
+"""Webhooks as a resource; what is sent to them is in tests/workers/test_webhook_jobs.py."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from paretofit.models.pretrained.sources import SOURCES
 from tests.api.conftest import MAX_UPLOAD_BYTES
 from tests.api.keys import Locked
 from tests.api.process import Api
-from tests.api.test_datasets import wakeups
+from tests.api.test_datasets import notifications
 from tests.api.test_problems import pointers, problem
 from tests.api.test_quotas import _tenant
 from tests.db import rows
@@ -57,12 +57,12 @@ def test_new_ones_wait_for_their_content(http: httpx.Client, stored: Engine) -> 
     assert (weights["state"], weights["source"], weights["uploaded_bytes"]) == ("pending", {"kind": "upload"}, 0)
     assert weights["options"] == described | {"allow_non_commercial": False}
     assert (weights["record"], weights["sha256"], weights["size"]) == (None, None, None)
-    assert wakeups(stored, weights["id"]) == []
+    assert notifications(stored, weights["id"]) == []
 
 
 def test_named_ones_go_to_conversion_and_take_no_content(http: httpx.Client, stored: Engine) -> None:
     weights_id = create(http, source={"kind": "named", "name": SOURCE})
-    assert wakeups(stored, weights_id) == ["convert"]
+    assert notifications(stored, weights_id) == ["convert"]
     problem(http.put(f"/v1/weights/{weights_id}/content", content=FILE), 409, "not_uploadable")
 
 
@@ -105,7 +105,7 @@ def test_a_file_in_one_piece(api: Api, stored: Engine) -> None:
     assert answer.json()["state"] == "converting"
     assert answer.json()["source"] == {"kind": "upload", "sha256": DIGEST, "size": len(FILE)}
     assert b"".join(open_store((api.home / "blobs").as_uri()).stream(DIGEST)) == FILE
-    assert wakeups(stored, weights_id) == ["convert"]
+    assert notifications(stored, weights_id) == ["convert"]
     assert not (api.home / "uploads" / weights_id).exists()
     problem(api.http.put(f"/v1/weights/{weights_id}/content", content=FILE), 409, "not_uploadable")
 
@@ -119,7 +119,7 @@ def test_a_file_in_pieces(http: httpx.Client, stored: Engine) -> None:
 
     assert send(0, 20).json()["state"] == "uploading"
     assert problem(send(19, 30), 409, "upload_offset")["uploaded_bytes"] == 20
-    assert wakeups(stored, weights_id) == []
+    assert notifications(stored, weights_id) == []
     assert send(20, len(FILE)).json()["source"]["sha256"] == DIGEST
 
 
@@ -149,7 +149,7 @@ def test_other_files_are_refused_at_once_and_not_kept(api: Api, stored: Engine, 
     assert "`paretofit weights add FILE` converts" in document["detail"]
     weights = api.http.get(f"/v1/weights/{weights_id}").json()
     assert (weights["state"], weights["uploaded_bytes"]) == ("pending", 0)
-    assert wakeups(stored, weights_id) == []
+    assert notifications(stored, weights_id) == []
     assert api.http.put(f"/v1/weights/{weights_id}/content", content=FILE).json()["state"] == "converting"
 
 

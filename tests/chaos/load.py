@@ -17,7 +17,7 @@ from PIL import Image
 
 from paretofit import Client
 from paretofit.client.errors import ApiError, UnreachableError
-from paretofit.client.wires import Blocking, complete
+from paretofit.client.transports import SyncTransport, complete
 from paretofit.search.methods.mutualnet.params import MutualNetParams
 from tests.chaos.schedule import Request
 
@@ -39,8 +39,8 @@ class Load:
     """
 
     def __init__(self, url: str, folder: Path, rng: random.Random) -> None:
-        self._client = Client(url, patience=_PATIENCE)
-        self._transport = Blocking(url, None, patience=_PATIENCE, timeout=60)
+        self._client = Client(url, retry_timeout=_PATIENCE)
+        self._transport = SyncTransport(url, None, retry_timeout=_PATIENCE, timeout=60)
         self._folder = folder
         self._rng = rng
         self._pool = ThreadPoolExecutor(_USERS, thread_name_prefix="user")

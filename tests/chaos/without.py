@@ -33,17 +33,17 @@ def _epoch_guard() -> None:
     """
     from paretofit.db.leases import Lease
     from paretofit.db.tables import TrialRow
-    from paretofit.workers import keeper
+    from paretofit.workers import lease_renewer
 
     def held(lease: Lease) -> ColumnElement[bool]:
         return (TrialRow.id == lease.trial_id) & (TrialRow.state == "running")
 
-    keeper._SHARE = float("inf")  # type: ignore[misc]  # as below
+    lease_renewer._SHARE = float("inf")  # type: ignore[misc]  # as below
     Lease.held = held  # type: ignore[assignment, method-assign]  # that is what this module is for
 
 
 def _outbox() -> None:
-    """Wake-ups are sent at once, not written down; nobody sends again what got lost."""
+    """Job messages are sent at once, not written down; nobody sends again what got lost."""
     from paretofit.db import outbox
 
     def publish(
@@ -54,7 +54,7 @@ def _outbox() -> None:
         try:
             send(task, subject, priority)
         except (BrokerError, RedisError, OSError) as error:
-            sys.stderr.write(f"wake-up lost: {error}\n")
+            sys.stderr.write(f"job message lost: {error}\n")
 
     def nothing(session: Session, task: str, *, seconds: float) -> list[str]:
         return []

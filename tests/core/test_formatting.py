@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from paretofit.core.formatting import legible
+from paretofit.core.formatting import round_decimals
 
 
 @pytest.mark.parametrize(
@@ -15,4 +15,4 @@ from paretofit.core.formatting import legible
     ],
 )
 def test_long_fractions_are_short(text: str, wanted: str) -> None:
-    assert legible(text) == wanted
+    assert round_decimals(text) == wanted

@@ -333,8 +333,8 @@ def _answering(parts: Iterable[bytes]) -> Iterator[str]:
         thread.join()
 
 
-def _body(url: str, patience: float = 60.0) -> bytes:
-    local = Outbound([ipaddress.ip_network("127.0.0.0/8")], patience=patience)
+def _body(url: str, total_timeout: float = 60.0) -> bytes:
+    local = Outbound([ipaddress.ip_network("127.0.0.0/8")], total_timeout=total_timeout)
     with local.get(url) as answer:
         return b"".join(answer.chunks())
 
@@ -386,7 +386,7 @@ def test_who_sends_a_byte_now_and_then_is_given_up(head: bytes) -> None:
     began = time.monotonic()
     with _answering(drip()) as url:
         with pytest.raises((ExchangeError, TimeoutError)):
-            _body(url, patience=0.5)
+            _body(url, total_timeout=0.5)
         assert 0.4 < time.monotonic() - began < 3
 
 
@@ -398,4 +398,4 @@ def test_who_is_slow_but_goes_on_is_waited_for() -> None:
             yield bytes(SLOWEST // 5)
 
     with _answering(steady()) as url:
-        assert len(_body(url, patience=0.5)) == SLOWEST // 5 * 10
+        assert len(_body(url, total_timeout=0.5)) == SLOWEST // 5 * 10

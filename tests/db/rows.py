@@ -79,7 +79,7 @@ def add_search(
     labels: dict[str, str] | None = None,
     dataset_id: str | None = None,
 ) -> str:
-    """A queued search with its wake-up."""
+    """A queued search with its job message."""
     spec: dict[str, Any] = {
         "name": "count",
         "dataset_id": dataset_id or add_dataset(engine),

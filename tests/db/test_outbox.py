@@ -1,4 +1,4 @@
-"""Wake-ups that are to be sent."""
+"""Job messages that are to be sent."""
 
 from __future__ import annotations
 

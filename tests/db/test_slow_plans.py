@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from paretofit.db import cancellation, outbox, planning, reports, steering
+from paretofit.db import cancellation, outbox, planning, reports, search_control
 from paretofit.db.engine import connect, transaction
 from paretofit.db.leases import Lease
 from paretofit.db.trials import finish
@@ -83,7 +83,7 @@ def test_reports_are_written_during_a_plan(impatient: Engine, tmp_path: Path) ->
     search_id = add(impatient, tmp_path / "calls", trials="3", at_once="1")
     lease = started(impatient, search_id)
     with transaction(impatient) as session:
-        steering.set_limits(session, search_id, {"max_trials": 9})
+        search_control.set_limits(session, search_id, {"max_trials": 9})
     with planned(impatient, search_id, tmp_path / "calls"), transaction(impatient) as session:
         reports.write(session, lease, reports.Report(points=[POINT], progress=0.5))
     assert rows.trial(impatient, lease.trial_id).progress == 0.5
@@ -132,17 +132,17 @@ def test_a_cancel_during_a_plan_wins(impatient: Engine, tmp_path: Path) -> None:
 def test_a_pause_during_a_plan_wins_until_the_search_is_resumed(impatient: Engine, tmp_path: Path) -> None:
     search_id = add(impatient, tmp_path / "calls", trials="2")
     with planned(impatient, search_id, tmp_path / "calls"), transaction(impatient) as session:
-        assert steering.request_pause(session, search_id)
+        assert search_control.request_pause(session, search_id)
     assert (rows.search(impatient, search_id).state, rows.trials(impatient, search_id)) == ("paused", [])
     with transaction(impatient) as session:
-        assert steering.resume(session, search_id)
+        assert search_control.resume(session, search_id)
     assert len(rows.plan(impatient, search_id)) == 2
 
 
 def test_limits_changed_during_a_plan_drop_it(impatient: Engine, tmp_path: Path) -> None:
     search_id = add(impatient, tmp_path / "calls", trials="2")
     with planned(impatient, search_id, tmp_path / "calls"), transaction(impatient) as session:
-        assert steering.set_limits(session, search_id, {"max_trials": 1})
+        assert search_control.set_limits(session, search_id, {"max_trials": 1})
     assert (tmp_path / "calls").read_bytes() == b".."
     assert len(rows.trials(impatient, search_id)) == 1
     assert not rows.search(impatient, search_id).advance_wanted
@@ -153,7 +153,7 @@ def test_a_trial_that_ends_during_a_plan_is_planned_for_again(impatient: Engine,
     search_id = add(impatient, tmp_path / "calls", trials="1", retry="yes")
     lease = started(impatient, search_id)
     with transaction(impatient) as session:
-        steering.set_limits(session, search_id, {"max_trials": 9})
+        search_control.set_limits(session, search_id, {"max_trials": 9})
     with planned(impatient, search_id, tmp_path / "calls"), transaction(impatient) as session:
         finish(session, lease, "failed", error={"code": "error", "detail": "bad"})
     search = rows.search(impatient, search_id)
@@ -175,7 +175,7 @@ def test_news_during_a_commit_is_not_planned_in_vain_nor_lost(
         commit(session, request, plan)
         session.commit()
         with transaction(engine) as other:
-            steering.set_limits(other, search_id, {"max_parallel_trials": 9})
+            search_control.set_limits(other, search_id, {"max_parallel_trials": 9})
         planning.advance(engine, search_id)
         assert (tmp_path / "calls").read_bytes() == b"."
 
@@ -197,7 +197,7 @@ def test_a_plan_that_raised_for_a_former_history_ends_nothing(engine: Engine, ch
     assert request is not None
     with transaction(engine) as session:
         if change == "limits":
-            steering.set_limits(session, search_id, {"max_trials": 9})
+            search_control.set_limits(session, search_id, {"max_trials": 9})
         else:
             finish(session, lease, "completed", outputs={})
     rows.wake_ups(engine)

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
-from paretofit.db import cancellation, jobs, leases, planning, reaping, reports, states, steering, trials
+from paretofit.db import cancellation, jobs, leases, planning, reaping, reports, search_control, states, trials
 from paretofit.db.engine import transaction
 from paretofit.db.jobs import DATASETS, WEIGHTS, StaleLeaseError
 from paretofit.db.leases import Lease
@@ -254,7 +254,7 @@ class SearchMachine(RuleBasedStateMachine):
     def pause(self) -> None:
         can = not self.model.is_over and not self.model.cancel
         with transaction(self.engine) as session:
-            assert steering.request_pause(session, self.search_id) is can
+            assert search_control.request_pause(session, self.search_id) is can
         if can:
             self.model.pause = True
             self.model.settle_pause()
@@ -264,7 +264,7 @@ class SearchMachine(RuleBasedStateMachine):
     def resume(self) -> None:
         can = not self.model.is_over and not self.model.cancel
         with transaction(self.engine) as session:
-            assert steering.resume(session, self.search_id) is can
+            assert search_control.resume(session, self.search_id) is can
         if can:
             self.model.pause = False
             if self.model.state == "paused":

@@ -27,7 +27,7 @@ def test_silent_workers_are_left_out_and_then_forgotten(engine: Engine) -> None:
         session.execute(text("UPDATE workers SET seen_at = clock_timestamp() - interval '1 hour'"))
     assert names(engine) == []
     with transaction(engine) as session:
-        workers.forget(session, 7200)
+        workers.purge_expired(session, 7200)
         assert session.scalar(text("SELECT count(*) FROM workers")) == 1
-        workers.forget(session, 60)
+        workers.purge_expired(session, 60)
         assert session.scalar(text("SELECT count(*) FROM workers")) == 0

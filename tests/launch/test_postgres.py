@@ -105,7 +105,7 @@ def test_number_of_a_crashed_server_that_now_is_another_process(server: Embedded
 
 def test_second_server_on_the_folder_is_refused(server: EmbeddedPostgres, tmp_path: Path) -> None:
     with pytest.raises(LaunchError, match=rf"process {os.getpid()}.*PARETOFIT_HOME"):
-        EmbeddedPostgres(server.folder, sync=False, patience=0.2).start()
+        EmbeddedPostgres(server.folder, sync=False, stop_timeout=0.2).start()
     assert _ask(server.url, "SELECT 1") == "1"
 
 

@@ -37,12 +37,12 @@ def server(tmp_path: Path) -> Iterator[EmbeddedRedis]:
 def test_keeps_what_it_was_given_over_a_restart(server: EmbeddedRedis) -> None:
     url = server.url
     with Redis.from_url(url) as client:
-        client.rpush("queue", "wake-up")
+        client.rpush("queue", "notification")
         assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
         assert client.config_get("appendonly") == {"appendonly": "yes"}
         server.restart()
         assert server.url == url
-        assert client.lrange("queue", 0, -1) == [b"wake-up"]
+        assert client.lrange("queue", 0, -1) == [b"notification"]
 
 
 def test_wants_its_password_and_shows_it_to_nobody(server: EmbeddedRedis) -> None:
@@ -65,7 +65,7 @@ def test_killed_parent_takes_the_server_along(tmp_path: Path) -> None:
 
 def test_second_server_on_the_folder_is_refused(server: EmbeddedRedis) -> None:
     with pytest.raises(LaunchError, match="is in use by another service"):
-        EmbeddedRedis(server.folder, patience=0.2).start()
+        EmbeddedRedis(server.folder, stop_timeout=0.2).start()
 
 
 def test_server_that_does_not_come_up_says_why(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def test_importing_the_package_loads_neither_torch_nor_a_server() -> None:
 def test_nobody_answers() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with Client(f"http://127.0.0.1:{port}", patience=0.3) as client:
+    with Client(f"http://127.0.0.1:{port}", retry_timeout=0.3) as client:
         with pytest.raises(UnreachableError, match="paretofit up"):
             client.ready()
         with pytest.raises(UnreachableError):
@@ -108,7 +108,7 @@ def test_a_download_goes_on_where_its_connection_broke(
 
 
 def test_a_download_goes_on_in_another_process(proxy: Proxy, client: Client, large: Stored, tmp_path: Path) -> None:
-    with Client(proxy.url, patience=0) as impatient:
+    with Client(proxy.url, retry_timeout=0) as impatient:
         impatient.artifacts.get(large.artifact_id)
         proxy.lose_answers_after(2_000_000)
         with pytest.raises(UnreachableError):

@@ -31,7 +31,7 @@ def servers_urls(servers: Servers, template: str, worker_id: str) -> Iterator[tu
 
 
 @pytest.fixture
-def mortal(servers_urls: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def empty_fleet(servers_urls: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """No process yet."""
     engine = connect(servers_urls[0])
     with Fleet(engine, *servers_urls, tmp_path_factory.mktemp("fleet")) as fleet:
@@ -40,7 +40,7 @@ def mortal(servers_urls: tuple[str, str], tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="module")
-def station(servers_urls: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def shared_fleet(servers_urls: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Relay and light worker."""
     engine = connect(servers_urls[0])
     with Fleet(engine, *servers_urls, tmp_path_factory.mktemp("fleet")) as fleet:
@@ -51,15 +51,15 @@ def station(servers_urls: tuple[str, str], tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="module")
-def fleet(station: Fleet) -> Fleet:
+def fleet(shared_fleet: Fleet) -> Fleet:
     """Relay, light worker and one train worker: for tests that leave them alive."""
-    station.start_trainer()
-    return station
+    shared_fleet.start_trainer()
+    return shared_fleet
 
 
 @pytest.fixture
-def mortal_fleet(station: Fleet) -> Iterator[Fleet]:
+def mortal_fleet(shared_fleet: Fleet) -> Iterator[Fleet]:
     """Relay, light worker and one train worker of the test's own, which it may kill."""
-    station.start_trainer()
-    yield station
-    station.kill_trainers()
+    shared_fleet.start_trainer()
+    yield shared_fleet
+    shared_fleet.kill_trainers()

@@ -108,7 +108,7 @@ class Fleet:
         return None if line is None else int(line.split()[1])
 
     def has_sent_all(self) -> bool:
-        """Whether no wake-up waits in the outbox."""
+        """Whether no job message waits in the outbox."""
         with transaction(self.engine) as session:
             return session.scalars(select(OutboxRow.id)).first() is None
 

@@ -21,7 +21,7 @@ from paretofit.db.tenants import Quota
 from paretofit.search.contracts.dataset import UrlSource
 from paretofit.workers.download import UnusableError, fetch
 from tests.workers.fleet import Fleet
-from tests.workers.test_ingestion import archive, ended
+from tests.workers.test_ingestion_jobs import archive, ended
 
 
 @contextmanager
@@ -58,31 +58,31 @@ def add(fleet: Fleet, url: str, tenant: str = "default", **source: Any) -> str:
         return datasets.insert(session, tenant, name="fetched", source=described, options={}).id
 
 
-def test_what_a_url_gives_becomes_a_dataset_or_is_refused_with_the_reason(mortal: Fleet, tmp_path: Path) -> None:
-    mortal.environment |= {"PARETOFIT_OUTBOUND_NETWORKS": "127.0.0.0/8", "PARETOFIT_MAX_UPLOAD_BYTES": "200000"}
-    mortal.start("paretofit.workers.relay")
-    mortal.start("paretofit.workers", "light", "--processes", "1")
+def test_what_a_url_gives_becomes_a_dataset_or_is_refused_with_the_reason(empty_fleet: Fleet, tmp_path: Path) -> None:
+    empty_fleet.environment |= {"PARETOFIT_OUTBOUND_NETWORKS": "127.0.0.0/8", "PARETOFIT_MAX_UPLOAD_BYTES": "200000"}
+    empty_fleet.start("paretofit.workers.relay")
+    empty_fleet.start("paretofit.workers", "light", "--processes", "1")
     content = archive(tmp_path / "images.zip").read_bytes()
     with serving({"/images.zip": content, "/large.zip": bytes(300_000)}) as url:
         right = hashlib.sha256(content).hexdigest()
-        good = add(mortal, f"{url}/images.zip", sha256=right)
-        with transaction(mortal.engine) as session:
+        good = add(empty_fleet, f"{url}/images.zip", sha256=right)
+        with transaction(empty_fleet.engine) as session:
             tenants.set_quota(session, "small", Quota(None, None, 1000))
         refused = {
-            add(mortal, f"{url}/images.zip", "small"): "quota_exceeded",
-            add(mortal, f"{url}/images.zip", sha256="0" * 64): "sha256_mismatch",
-            add(mortal, f"{url}/nothing.zip"): "url_status",
-            add(mortal, f"{url}/large.zip"): "archive_too_large",
-            add(mortal, "https://10.0.0.1/images.zip"): "url_refused",
-            add(mortal, "https://169.254.169.254/latest/"): "url_refused",
-            add(mortal, "http://10.0.0.1/images.zip"): "url_refused",
+            add(empty_fleet, f"{url}/images.zip", "small"): "quota_exceeded",
+            add(empty_fleet, f"{url}/images.zip", sha256="0" * 64): "sha256_mismatch",
+            add(empty_fleet, f"{url}/nothing.zip"): "url_status",
+            add(empty_fleet, f"{url}/large.zip"): "archive_too_large",
+            add(empty_fleet, "https://10.0.0.1/images.zip"): "url_refused",
+            add(empty_fleet, "https://169.254.169.254/latest/"): "url_refused",
+            add(empty_fleet, "http://10.0.0.1/images.zip"): "url_refused",
         }
-        row = ended(mortal, good)
+        row = ended(empty_fleet, good)
         assert (row.state, row.error) == ("ready", None)
         assert row.profile is not None
         assert sum(row.profile["images"].values()) == 24
         for dataset_id, code in refused.items():
-            row = ended(mortal, dataset_id)
+            row = ended(empty_fleet, dataset_id)
             assert (row.state, (row.error or {})["code"]) == ("rejected", code)
 
 
@@ -103,31 +103,33 @@ def test_a_host_without_an_address(tmp_path: Path, number: int, raised: type[Exc
         fetch(source, tmp_path / "archive", Settings(), Outbound(resolve=resolve), lambda: None)
 
 
-def test_what_is_in_a_bucket_becomes_a_dataset_or_is_refused_with_the_reason(mortal: Fleet, tmp_path: Path) -> None:
+def test_what_is_in_a_bucket_becomes_a_dataset_or_is_refused_with_the_reason(
+    empty_fleet: Fleet, tmp_path: Path
+) -> None:
     content = archive(tmp_path / "images.zip").read_bytes()
     files = {
         "/imports/acme/images%20of%20%2523.zip": content,
         "/imports/large.zip": bytes(300_000),
     }
     with serving(files, signed_by="AKIDTEST") as endpoint:
-        mortal.environment |= {
+        empty_fleet.environment |= {
             "PARETOFIT_MAX_UPLOAD_BYTES": "200000",
             "AWS_ACCESS_KEY_ID": "AKIDTEST",
             "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-operator",
             "AWS_ENDPOINT_URL": endpoint,
             "AWS_ALLOW_HTTP": "true",
         }
-        mortal.start("paretofit.workers.relay")
-        mortal.start("paretofit.workers", "light", "--processes", "1")
+        empty_fleet.start("paretofit.workers.relay")
+        empty_fleet.start("paretofit.workers", "light", "--processes", "1")
         right = hashlib.sha256(content).hexdigest()
-        good = add(mortal, "s3://imports/acme/images of %23.zip", sha256=right)
+        good = add(empty_fleet, "s3://imports/acme/images of %23.zip", sha256=right)
         refused = {
-            add(mortal, "s3://imports/acme/images of %23.zip", sha256="0" * 64): "sha256_mismatch",
-            add(mortal, "s3://imports/acme/nothing.zip"): "s3_missing",
-            add(mortal, "s3://imports/large.zip"): "archive_too_large",
+            add(empty_fleet, "s3://imports/acme/images of %23.zip", sha256="0" * 64): "sha256_mismatch",
+            add(empty_fleet, "s3://imports/acme/nothing.zip"): "s3_missing",
+            add(empty_fleet, "s3://imports/large.zip"): "archive_too_large",
         }
-        row = ended(mortal, good)
+        row = ended(empty_fleet, good)
         assert (row.state, row.error) == ("ready", None)
         for dataset_id, code in refused.items():
-            row = ended(mortal, dataset_id)
+            row = ended(empty_fleet, dataset_id)
             assert (row.state, (row.error or {})["code"]) == ("rejected", code)

@@ -127,16 +127,16 @@ def test_trainer_outlives_the_process_that_it_was_forked_from(fleet: Fleet, sear
     assert fleet.warm(worker) != warm
 
 
-def test_stalled_trainer_is_killed_and_tells_where_it_was(mortal: Fleet) -> None:
-    mortal.environment["PARETOFIT_STALL_SECONDS"] = "2"
-    mortal.start("paretofit.workers.relay")
-    mortal.start("paretofit.workers", "light", "--processes", "1")
-    mortal.start_trainer()
-    search_id = mortal.add_search(fault="hang", steps=20)
-    mortal.await_state(search_id, "succeeded")
-    (trial,) = rows.trials(mortal.engine, search_id)
+def test_stalled_trainer_is_killed_and_tells_where_it_was(empty_fleet: Fleet) -> None:
+    empty_fleet.environment["PARETOFIT_STALL_SECONDS"] = "2"
+    empty_fleet.start("paretofit.workers.relay")
+    empty_fleet.start("paretofit.workers", "light", "--processes", "1")
+    empty_fleet.start_trainer()
+    search_id = empty_fleet.add_search(fault="hang", steps=20)
+    empty_fleet.await_state(search_id, "succeeded")
+    (trial,) = rows.trials(empty_fleet.engine, search_id)
     assert (trial.lease_epoch, trial.crash_count) == (2, 1)
-    with transaction(mortal.engine) as session:
+    with transaction(empty_fleet.engine) as session:
         attempt = session.get_one(AttemptRow, (trial.id, 1))
         assert attempt.error is not None
         assert attempt.error["code"] == "stalled"
@@ -172,7 +172,7 @@ def test_flushed_broker_loses_nothing(fleet: Fleet) -> None:
     worker.send_signal(signal.SIGSTOP)
     search_id = fleet.add_search(steps=5)
     with Redis.from_url(fleet.environment["REDIS_URL"]) as redis:
-        fleet.wait(lambda: redis.llen("train") or redis.keys("train*"), "wake-up in the queue")
+        fleet.wait(lambda: redis.llen("train") or redis.keys("train*"), "job message in the queue")
         redis.flushdb()
     worker.send_signal(signal.SIGCONT)
     fleet.await_state(search_id, "succeeded")

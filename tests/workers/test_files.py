@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from paretofit.db.blobs import BlobCorruptError, BlobMissingError, BlobStore, open_store
-from paretofit.workers import materialise
+from paretofit.workers import staging
 from paretofit.workers.scratch import scratch
 
 
@@ -26,22 +26,20 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_folder_survives_the_store(blobs: BlobStore, folder: Path, tmp_path: Path) -> None:
-    manifest = materialise.store(blobs, folder)
+    manifest = staging.store(blobs, folder)
     assert sorted(manifest) == ["deep/labels.bin", "images.bin"]
-    again = materialise.files(blobs, tmp_path / "again", manifest)
+    again = staging.files(blobs, tmp_path / "again", manifest)
     assert (again / "images.bin").read_bytes() == b"images"
     assert (again / "deep" / "labels.bin").read_bytes() == b"labels"
 
 
 def test_dataset_is_laid_out_once_by_many(blobs: BlobStore, folder: Path, tmp_path: Path) -> None:
-    manifest = materialise.store(blobs, folder)
+    manifest = staging.store(blobs, folder)
     cache = tmp_path / "cache"
     found: list[Path] = []
     threads = [
         threading.Thread(
-            target=lambda: found.append(
-                materialise.dataset(blobs, cache, "ds_1", manifest, partial=tmp_path / uuid4().hex)
-            )
+            target=lambda: found.append(staging.dataset(blobs, cache, "ds_1", manifest, partial=tmp_path / uuid4().hex))
         )
         for _ in range(6)
     ]
@@ -58,30 +56,30 @@ def test_dataset_is_laid_out_once_by_many(blobs: BlobStore, folder: Path, tmp_pa
 def test_half_a_dataset_is_laid_out_again(blobs: BlobStore, folder: Path, tmp_path: Path, torn: str | None) -> None:
     (tmp_path / "cache" / "ds_1").mkdir(parents=True)
     if torn is not None:
-        (tmp_path / "cache" / "ds_1" / materialise.MANIFEST).write_text(torn)
-    laid = materialise.dataset(
-        blobs, tmp_path / "cache", "ds_1", materialise.store(blobs, folder), partial=tmp_path / "partial"
+        (tmp_path / "cache" / "ds_1" / staging.MANIFEST).write_text(torn)
+    laid = staging.dataset(
+        blobs, tmp_path / "cache", "ds_1", staging.store(blobs, folder), partial=tmp_path / "partial"
     )
     assert (laid / "images.bin").exists()
 
 
 def test_damaged_or_missing_blobs_are_refused(blobs: BlobStore, folder: Path, tmp_path: Path) -> None:
-    manifest = materialise.store(blobs, folder)
+    manifest = staging.store(blobs, folder)
     digest = manifest["images.bin"]["sha256"]
     stored = tmp_path / "blobs" / digest[:2] / digest
     stored.write_bytes(b"imagez")
     with pytest.raises(BlobCorruptError):
-        materialise.dataset(blobs, tmp_path / "cache", "ds_1", manifest, partial=tmp_path / "partial")
+        staging.dataset(blobs, tmp_path / "cache", "ds_1", manifest, partial=tmp_path / "partial")
     stored.unlink()
     with pytest.raises(BlobMissingError):
-        materialise.dataset(blobs, tmp_path / "cache", "ds_1", manifest, partial=tmp_path / "partial")
+        staging.dataset(blobs, tmp_path / "cache", "ds_1", manifest, partial=tmp_path / "partial")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["../out", "/etc/passwd", "a/../../b"])
 def test_manifest_stays_in_its_folder(blobs: BlobStore, tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="outside its folder"):
-        materialise.files(blobs, tmp_path / "x", {name: {"sha256": "a" * 64, "size": 1}})
+        staging.files(blobs, tmp_path / "x", {name: {"sha256": "a" * 64, "size": 1}})
 
 
 def test_scratch_of_many_at_once(tmp_path: Path) -> None:

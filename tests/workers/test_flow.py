@@ -27,7 +27,9 @@ def test_search_runs_to_its_end(fleet: Fleet) -> None:
         search_id = fleet.add_search(trials=2, then=True, steps=6)
         fleet.await_state(search_id, "succeeded")
         # Channels are the server's: those of other tests are heard too.
-        fleet.wait(lambda: (heard.get_message() or {}).get("data") == search_id.encode(), "wake-up of event streams")
+        fleet.wait(
+            lambda: (heard.get_message() or {}).get("data") == search_id.encode(), "notification of event streams"
+        )
 
     search = rows.search(fleet.engine, search_id)
     assert (search.stop_reason, search.front_seq) == ("completed", 3)

@@ -40,7 +40,7 @@ def test_relay_that_lags(engine: Engine, database_url: str) -> None:
         session.execute(text("UPDATE outbox SET send_after = send_after - interval '2 minutes'"))
     lagging = _check(database_url, "relay")
     assert lagging.returncode == 1
-    assert "1 wake-ups wait" in lagging.stderr
+    assert "1 job messages wait" in lagging.stderr
 
 
 def test_database_that_is_away() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from paretofit.db import cancellation, steering
+from paretofit.db import cancellation, search_control
 from paretofit.db.engine import transaction
 from tests.db import rows
 from tests.workers.fleet import Fleet, is_gone
@@ -16,7 +16,7 @@ def test_paused_search_goes_on_from_its_checkpoint(fleet: Fleet) -> None:
     trainer = fleet.trainer(trial.id, 1)
     assert trainer is not None
     with transaction(fleet.engine) as session:
-        assert steering.request_pause(session, search_id)
+        assert search_control.request_pause(session, search_id)
     fleet.await_state(search_id, "paused")
     assert is_gone(trainer)
     rested = rows.trial(fleet.engine, trial.id)
@@ -29,7 +29,7 @@ def test_paused_search_goes_on_from_its_checkpoint(fleet: Fleet) -> None:
     assert rows.event_types(fleet.engine, search_id)[-3:] == ["search.pause_requested", "trial.queued", "search.paused"]
 
     with transaction(fleet.engine) as session:
-        assert steering.resume(session, search_id)
+        assert search_control.resume(session, search_id)
     fleet.await_state(search_id, "succeeded")
     ended = rows.trial(fleet.engine, trial.id)
     assert (ended.crash_count, ended.lease_epoch) == (0, 2)
@@ -42,7 +42,7 @@ def test_paused_search_of_which_nothing_runs_is_cancelled_at_once(fleet: Fleet) 
     busy = fleet.add_search(steps=100_000, seconds=0.01)
     fleet.await_running(busy)
     with transaction(fleet.engine) as session:
-        steering.request_pause(session, busy)
+        search_control.request_pause(session, busy)
     fleet.await_state(busy, "paused")
     with transaction(fleet.engine) as session:
         assert cancellation.request_cancel(session, busy)

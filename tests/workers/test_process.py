@@ -14,10 +14,10 @@ from paretofit.workers.messages import Lines, decode, encode
 from paretofit.workers.process import REPORT, Process, spawn
 from tests.workers.fleet import is_gone
 
-LEASHED = """
+GUARDED = """
 import os, subprocess, sys
-from paretofit.workers import leash
-leash.attach(lambda line: print("heard", line.decode().strip(), flush=True))
+from paretofit.workers import parent_watchdog
+parent_watchdog.attach(lambda line: print("heard", line.decode().strip(), flush=True))
 child = subprocess.Popen(["sleep", "100"])
 print("child", child.pid, flush=True)
 child.wait()
@@ -57,7 +57,7 @@ sys.stderr.write("no line end")
 
 
 def test_words_are_heard_and_the_end_takes_the_whole_group(tmp_path: Path) -> None:
-    with start(LEASHED, tmp_path) as process:
+    with start(GUARDED, tmp_path) as process:
         child = int(read_until(process, "child").split()[1])
         process.tell(Stop.DRAIN)
         assert read_until(process, "heard") == 'heard {"stop": "drain"}'
@@ -67,11 +67,11 @@ def test_words_are_heard_and_the_end_takes_the_whole_group(tmp_path: Path) -> No
 
 
 def test_group_ends_when_its_leash_does(tmp_path: Path) -> None:
-    # The holder of the leash is killed without a chance to do anything about it.
+    # The process that holds the other end of the pipe is killed without a chance to do anything about it.
     code = f"""
 import pathlib, sys
-from tests.workers.test_process import LEASHED, read_until, start
-process = start(LEASHED, pathlib.Path({str(tmp_path)!r}))
+from tests.workers.test_process import GUARDED, read_until, start
+process = start(GUARDED, pathlib.Path({str(tmp_path)!r}))
 print("pids", process.pid, read_until(process, "child").split()[1], flush=True)
 import time
 time.sleep(100)

@@ -14,21 +14,21 @@ from tests.workers.fleet import Fleet
 
 
 @pytest.mark.integration
-def test_relay_waits_for_a_broker_that_is_away(mortal: Fleet, tmp_path: Path) -> None:
+def test_relay_waits_for_a_broker_that_is_away(empty_fleet: Fleet, tmp_path: Path) -> None:
     redis = EmbeddedRedis(tmp_path / "redis")
     url = redis.start()
-    mortal.environment["REDIS_URL"] = url
+    empty_fleet.environment["REDIS_URL"] = url
     try:
         redis.stop()
-        mortal.start("paretofit.workers.relay")
-        with transaction(mortal.engine) as session:
+        empty_fleet.start("paretofit.workers.relay")
+        with transaction(empty_fleet.engine) as session:
             outbox.enqueue(session, outbox.TRAIN, "trl_1")
-        mortal.wait(lambda: "postponed" in mortal.logs(), "complaint")
-        with transaction(mortal.engine) as session:
+        empty_fleet.wait(lambda: "postponed" in empty_fleet.logs(), "complaint")
+        with transaction(empty_fleet.engine) as session:
             assert session.scalars(select(OutboxRow)).one().subject == "trl_1"
         assert redis.start() == url
         with Redis.from_url(url) as client:
-            mortal.wait(lambda: client.keys("train*"), "wake-up")
-        mortal.wait(mortal.has_sent_all, "empty outbox")
+            empty_fleet.wait(lambda: client.keys("train*"), "job message")
+        empty_fleet.wait(empty_fleet.has_sent_all, "empty outbox")
     finally:
         redis.stop()

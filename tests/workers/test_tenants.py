@@ -13,8 +13,8 @@ from tests.workers.fleet import Fleet
 WRITTEN = {"datasets", "searches", "trials", "attempts", "metrics", "logs", "artifacts", "points", "events"}
 
 
-def test_every_row_has_the_tenant_of_its_search(mortal: Fleet) -> None:
-    dataset = rows.add_dataset(mortal.engine, tenant_id="acme")
+def test_every_row_has_the_tenant_of_its_search(empty_fleet: Fleet) -> None:
+    dataset = rows.add_dataset(empty_fleet.engine, tenant_id="acme")
     spec = {
         "name": "count",
         "dataset_id": dataset,
@@ -24,13 +24,13 @@ def test_every_row_has_the_tenant_of_its_search(mortal: Fleet) -> None:
         "labels": {},
         "priority": 0,
     }
-    with transaction(mortal.engine) as session:
+    with transaction(empty_fleet.engine) as session:
         search = searches.insert(session, "acme", spec=spec, dataset_id=dataset, created={}).id
-    mortal.start("paretofit.workers.relay")
-    mortal.start("paretofit.workers", "light", "--processes", "1")
-    mortal.start_trainer()
-    mortal.await_state(search, "succeeded")
-    with transaction(mortal.engine) as session:
+    empty_fleet.start("paretofit.workers.relay")
+    empty_fleet.start("paretofit.workers", "light", "--processes", "1")
+    empty_fleet.start_trainer()
+    empty_fleet.await_state(search, "succeeded")
+    with transaction(empty_fleet.engine) as session:
         owners: dict[str, set[str]] = {
             name: set(session.scalars(select(table.c.tenant_id).distinct()))
             for name, table in Base.metadata.tables.items()

@@ -7,7 +7,7 @@ from typing import Final
 
 from paretofit.search.contracts.plan import NewTrial, Plan, TrialRecord
 from paretofit.search.contracts.spec import ResolvedSpec
-from paretofit.search.methods.fd_mobilenet import budget, rivals
+from paretofit.search.methods.fd_mobilenet import budget, pruning
 from paretofit.search.methods.fd_mobilenet.params import FdMobileNetParams
 from paretofit.search.methods.fd_mobilenet.proposals import Proposals
 
@@ -34,7 +34,7 @@ def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
                     "config": proposal.candidate.config,
                     "recipe": proposal.recipe,
                     "epochs": budget.epochs(spec, number),
-                    "rivals": rivals.of(proposal.candidate, history, costs),
+                    "rivals": pruning.of(proposal.candidate, history, costs),
                 }
             )
         )

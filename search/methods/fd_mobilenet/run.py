@@ -10,21 +10,21 @@ from torch import Tensor
 
 from paretofit.search.contracts.params import Candidate
 from paretofit.search.contracts.trial import Reporter, Stop, Trial, TrialEndedError
-from paretofit.search.methods.fd_mobilenet import rivals
+from paretofit.search.methods.fd_mobilenet import pruning
 from paretofit.search.methods.fd_mobilenet.params import FdMobileNetParams
 from paretofit.search.methods.fd_mobilenet.tuning import Pruning
-from paretofit.search.training import alone
-from paretofit.search.training.alone import Alone
+from paretofit.search.training import standalone
 from paretofit.search.training.distributed import current
-from paretofit.search.training.meter import Meter
 from paretofit.search.training.params import input_size
+from paretofit.search.training.standalone import StandaloneTraining
+from paretofit.search.training.subnet_evaluator import SubnetEvaluator
 
 FILE: Final = "network.safetensors"
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     """Train the trial's `config` by the recipe with its changes; report a point with weights. Raises TrialEndedError if
-    one of its `rivals` dominates it on the way."""
+    one of its `pruning` dominates it on the way."""
     profile, recipe = trial.spec.dataset, trial.params["recipe"]
     params = trial.spec.params(FdMobileNetParams).model_copy(update=recipe)
     trial = replace(trial, spec=trial.spec.model_copy(update={"method": params}))
@@ -32,10 +32,12 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     if recipe:
         config = candidate.config | {name: float(f"{value:.4g}") for name, value in recipe.items()}
         candidate = candidate.model_copy(update={"key": f"{candidate.key}-t{trial.number}", "config": config})
-    network = alone.initial(trial, params.network(profile, candidate.config))
-    meter = Meter(trial, network, input_size(profile, params.sides(profile)[0]))
-    judge = _Judge(meter, candidate, params.pruning, trial.params["rivals"], reporter)
-    outputs, _ = alone.run(trial, reporter, Alone(network, candidate, trial.params["epochs"], FILE), meter, judge)
+    network = standalone.initial(trial, params.network(profile, candidate.config))
+    evaluator = SubnetEvaluator(trial, network, input_size(profile, params.sides(profile)[0]))
+    judge = _Judge(evaluator, candidate, params.pruning, trial.params["rivals"], reporter)
+    outputs, _ = standalone.run(
+        trial, reporter, StandaloneTraining(network, candidate, trial.params["epochs"], FILE), evaluator, judge
+    )
     outputs |= judge.notes
     if judge.dominated_by is not None:
         raise TrialEndedError("pruned", outputs | {"dominated_by": judge.dominated_by})
@@ -46,7 +48,7 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
 class _Judge:
     """Ends a training that a rival dominates. What it compared, for the trials that follow, is in its notes."""
 
-    meter: Meter
+    evaluator: SubnetEvaluator
     candidate: Candidate
     pruning: Pruning
     rivals: Sequence[Mapping[str, Any]]
@@ -54,7 +56,7 @@ class _Judge:
     notes: dict[str, Any] = field(default_factory=lambda: {"compared": []})
     dominated_by: int | None = None
 
-    def halts(self, step: int, steps: int) -> bool:
+    def should_stop(self, step: int, steps: int) -> bool:
         fraction = next((f for f in self.pruning.fractions if max(1, round(f * steps)) == step < steps), None)
         if fraction is None:
             return False
@@ -67,13 +69,13 @@ class _Judge:
         self.notes = {"compared": []}
 
     def _compare(self, fraction: float, step: int) -> None:
-        [hits] = self.meter.hits([self.candidate], self.meter.part(0, self.pruning.images))
+        [hits] = self.evaluator.hits([self.candidate], self.evaluator.part(0, self.pruning.images))
         top1 = hits.sum().item() / len(hits)
         bits = _hexadecimal(hits)
         self.notes["compared"].append({"fraction": fraction, "top1": top1, "hits": bits})
         self.reporter.metric("compared_top1", step, top1)
         against = [rival for rival in self.rivals if rival["fraction"] == fraction]
-        self.dominated_by = rivals.better(bits, against, self.pruning.errors)
+        self.dominated_by = pruning.mcnemar_dominates(bits, against, self.pruning.errors)
 
 
 def _hexadecimal(hits: Tensor) -> str:

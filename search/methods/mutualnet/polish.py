@@ -27,11 +27,11 @@ from paretofit.search.data.sampling import resize
 from paretofit.search.methods.mutualnet import supernet
 from paretofit.search.methods.mutualnet.params import SlimmableParams
 from paretofit.search.methods.mutualnet.plan import SUPERNET
-from paretofit.search.training import alone
-from paretofit.search.training.alone import Alone
+from paretofit.search.training import standalone
 from paretofit.search.training.distributed import current
-from paretofit.search.training.meter import Meter, Size
+from paretofit.search.training.standalone import StandaloneTraining
 from paretofit.search.training.step import Scale, autocast_dtype
+from paretofit.search.training.subnet_evaluator import Size, SubnetEvaluator
 from paretofit.search.training.trainer import fit
 
 TEMPERATURE: Final = 2.0
@@ -67,19 +67,21 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     }
     trial = replace(trial, spec=trial.spec.model_copy(update={"method": params.model_copy(update=recipe)}))
     passes = partial(step, network, teacher, params, swept.input_size, taught_by.input_size)
-    predict = partial(alone.logits, network, params, swept.input_size)
+    predict = partial(standalone.logits, network, params, swept.input_size)
     outputs, stop = fit(trial, reporter, network, passes, trial.params["epochs"], predict=predict)
     outputs["planned_epochs"] = params.polish_epochs(trial.spec.dataset)
     if current().rank > 0 or stop in (Stop.CANCEL, Stop.DRAIN) or not outputs["steps"]:
         return outputs
-    meter = Meter(trial, network, candidate.input_size)
-    before = evaluation.accuracy(own, meter.images_of("selection", candidate.input_size))
+    evaluator = SubnetEvaluator(trial, network, candidate.input_size)
+    before = evaluation.accuracy(own, evaluator.images_of("selection", candidate.input_size))
 
     def gained(point: Point) -> dict[str, float]:
         return {"polish_gain": point.metrics["selection_top1"] - before}
 
-    asked = Alone(network, candidate, trial.params["epochs"], f"{candidate.key}.safetensors", further=gained)
-    point = alone.report(trial, reporter, asked, meter, outputs)
+    asked = StandaloneTraining(
+        network, candidate, trial.params["epochs"], f"{candidate.key}.safetensors", further=gained
+    )
+    point = standalone.report(trial, reporter, asked, evaluator, outputs)
     return outputs if point is None else outputs | {"point": point.key, "gain": point.metrics["polish_gain"]}
 
 
@@ -118,8 +120,8 @@ def _cut(shared: Slimmable, trial: Trial, candidate: Candidate) -> Network:
     from being measured new ones."""
     architecture = trial.spec.method.network(trial.spec.dataset, candidate.config)
     if not shared.calibrated(architecture, candidate.input_size):
-        meter = Meter(trial, shared, candidate.input_size)
-        batches = meter.images_of("train", candidate.input_size)
+        evaluator = SubnetEvaluator(trial, shared, candidate.input_size)
+        batches = evaluator.images_of("train", candidate.input_size)
         shared.calibrate(architecture, (batch.images for batch in batches))
     network = shared.extract(architecture, candidate.input_size)
     convert_conv2d_weight_memory_format(network, torch.channels_last)

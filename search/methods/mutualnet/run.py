@@ -18,11 +18,11 @@ from paretofit.search.contracts.trial import Reporter, Stop, Trial
 from paretofit.search.methods.mutualnet import budget, polish, supernet, sweep, train
 from paretofit.search.methods.mutualnet.params import SlimmableParams
 from paretofit.search.methods.mutualnet.plan import BASELINE, BASELINE_FILE, SUPERNET
-from paretofit.search.training import alone
-from paretofit.search.training.alone import Alone
+from paretofit.search.training import standalone
 from paretofit.search.training.distributed import current
-from paretofit.search.training.meter import Meter
 from paretofit.search.training.params import input_size
+from paretofit.search.training.standalone import StandaloneTraining
+from paretofit.search.training.subnet_evaluator import SubnetEvaluator
 
 FILE: Final = "boosted.safetensors"
 _ACCURACIES: Final = ("selection_top1", "top1")
@@ -44,7 +44,7 @@ def run_baseline(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     params = trial.spec.params(SlimmableParams)
     profile = trial.spec.dataset
     width, resolution, epochs = (trial.params[name] for name in ("width", "resolution", "epochs"))
-    network = alone.initial(trial, params.architecture(profile, width))
+    network = standalone.initial(trial, params.architecture(profile, width))
     size = input_size(profile, resolution)
     candidate = Candidate(
         key=f"baseline-w{width:g}-r{resolution}",
@@ -52,8 +52,10 @@ def run_baseline(trial: Trial, reporter: Reporter) -> dict[str, Any]:
         input_size=size,
         cost=cost(network.architecture, size).as_dict(),
     )
-    meter = Meter(trial, network, input_size(profile, params.sides(profile)[0]))
-    outputs, _ = alone.run(trial, reporter, Alone(network, candidate, epochs, BASELINE_FILE, "baseline"), meter)
+    evaluator = SubnetEvaluator(trial, network, input_size(profile, params.sides(profile)[0]))
+    outputs, _ = standalone.run(
+        trial, reporter, StandaloneTraining(network, candidate, epochs, BASELINE_FILE, "baseline"), evaluator
+    )
     unlimited = trial.spec.model_copy(update={"limits": Limits()})
     return outputs | {"planned_epochs": budget.epochs(unlimited).each}
 
@@ -63,11 +65,11 @@ def run_boost(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     baseline: where limits left no room for its training, or shortened one of the two, `baseline` is None."""
     [candidate] = trial.spec.candidates()
     shared = supernet.load(trial.inputs[SUPERNET], trial.device)
-    meter = Meter(trial, shared, candidate.input_size)
-    point = meter.measure(candidate)
+    evaluator = SubnetEvaluator(trial, shared, candidate.input_size)
+    point = evaluator.measure(candidate)
     if reporter.should_stop() in (Stop.CANCEL, Stop.DRAIN):
         return {}
-    point = meter.publish(point, FILE)
+    point = evaluator.publish(point, FILE)
     outputs: dict[str, Any] = {"baseline": None, **{name: point.metrics[name] for name in _ACCURACIES}}
     if BASELINE in trial.inputs:
         baseline = Point.model_validate(checkpoint.read_record(trial.inputs[BASELINE]))
@@ -80,7 +82,7 @@ def run_boost(trial: Trial, reporter: Reporter) -> dict[str, Any]:
         outputs |= gains | {"baseline": described}
         provenance = point.provenance | {"baseline": described}
         point = point.model_copy(update={"metrics": point.metrics | gains, "provenance": provenance})
-        network = meter.network.extract(Architecture.from_json(point.architecture), point.input_size)
+        network = evaluator.network.extract(Architecture.from_json(point.architecture), point.input_size)
         checkpoint.save(trial.work / FILE, network, point.model_dump(mode="json"))
     reporter.artifact(FILE, trial.work / FILE)
     reporter.point(point)

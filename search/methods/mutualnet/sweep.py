@@ -29,7 +29,7 @@ from paretofit.search.methods.mutualnet.space import AT_LIMIT, Space, by_size, g
 from paretofit.search.methods.proposals import STARTUP
 from paretofit.search.pareto import best_under, by_volume, nondominated
 from paretofit.search.training.loop import CHECKPOINT_SECONDS, DivergedError
-from paretofit.search.training.meter import Effort, Meter
+from paretofit.search.training.subnet_evaluator import Fidelity, SubnetEvaluator
 
 MEASURED_SHARE: Final = 0.7
 """Of the trial's `progress`; the rest is the front."""
@@ -73,8 +73,8 @@ class _Sweep:
         self.adaptive = self.params.sweep.mode == "adaptive" and not few
         source = trial.inputs[SUPERNET] if trial.checkpoint is None else trial.checkpoint / _SUPERNET_FILE
         largest = max(candidate.input_size for candidate in self.candidates)
-        self.meter = Meter(trial, supernet.load(source, trial.device), largest, supernet=SUPERNET)
-        self.efforts = _efforts(self.meter) if self.adaptive else [self.meter.full]
+        self.evaluator = SubnetEvaluator(trial, supernet.load(source, trial.device), largest, supernet=SUPERNET)
+        self.efforts = _efforts(self.evaluator) if self.adaptive else [self.evaluator.full]
         self.compared: list[dict[str, Compared]] = [{} for _ in self.efforts]
         """With each effort, by key and in the order in which they were measured."""
         self.points: dict[str, Point] = {}
@@ -88,12 +88,12 @@ class _Sweep:
     def budget(self) -> float:
         """In images."""
         if not self.adaptive:
-            return float(len(self.candidates) * self.meter.full.images)
+            return float(len(self.candidates) * self.evaluator.full.images)
         grid = len(self.candidates if self.space.listed else self.trial.spec.candidates())
-        least = AT_LIMIT * self.meter.full.images
+        least = AT_LIMIT * self.evaluator.full.images
         if len(self.efforts) > 1:
             least += grid * self.efforts[0].images
-        return max(self.params.sweep.budget * grid * self.meter.full.images, least)
+        return max(self.params.sweep.budget * grid * self.evaluator.full.images, least)
 
     def measure(self) -> Stop:
         """Measure the networks that have not been; returns why it ended early, if it did."""
@@ -110,7 +110,7 @@ class _Sweep:
             )
         chosen = self._front()
         path = self.trial.work / "swept.safetensors"
-        supernet.save(path, self.meter.network)
+        supernet.save(path, self.evaluator.network)
         self.reporter.artifact(SUPERNET, path)
         chosen.sort(key=lambda point: point.input_size)
         for done, point in enumerate(chosen, start=1):
@@ -129,7 +129,7 @@ class _Sweep:
             "nonfinite": len(self.compared[-1]) - len(self.points),
             "compared": len({key for compared in self.compared for key in compared}),
             "candidates": self.space.size if not self.space.listed else len(self.candidates),
-            "images": self.meter.images,
+            "images": self.evaluator.images,
             "best_under": {cost: self._table(cost) for cost in get_args(CostMetric)},
             "polish": self._to_polish(),
         }
@@ -139,9 +139,9 @@ class _Sweep:
         done = sum(map(len, self.compared))
         folder = self.trial.work / f"checkpoint-{done}"
         folder.mkdir()
-        supernet.save(folder / _SUPERNET_FILE, self.meter.network)
+        supernet.save(folder / _SUPERNET_FILE, self.evaluator.network)
         state = {
-            "images": self.meter.images,
+            "images": self.evaluator.images,
             "points": [point.model_dump(mode="json") for point in self.points.values()],
             "compared": [
                 [{"candidate": found.candidate.model_dump(mode="json"), "top1": found.top1} for found in each.values()]
@@ -156,7 +156,7 @@ class _Sweep:
 
     def _restore(self, folder: Path) -> None:
         state = json.loads((folder / "manifest.json").read_bytes())
-        self.meter.images = state["images"]
+        self.evaluator.images = state["images"]
         self.points = {point["key"]: Point.model_validate(point) for point in state["points"]}
         for each, saved in zip(self.compared, state["compared"], strict=True):
             for found in saved:
@@ -168,7 +168,7 @@ class _Sweep:
         ranked, stop = spread, Stop.NO
         for rung, effort in enumerate(self.efforts):
             # Equal shares of what is left, as in successive halving, and enough for the last.
-            spared = AT_LIMIT * self.meter.full.images if rung < last else 0
+            spared = AT_LIMIT * self.evaluator.full.images if rung < last else 0
             count = int(min(left / (last + 1 - rung), left - spared) / effort.images)
             if 0 < rung < last and count <= AT_LIMIT:
                 continue
@@ -216,15 +216,15 @@ class _Sweep:
             if stop in _AT_ONCE or (stop is Stop.LIMIT and not (full and len(known) < AT_LIMIT)):
                 return stop
             try:
-                found = self.meter.accuracies(group, effort, lambda: self._asked() in _AT_ONCE)
+                found = self.evaluator.accuracies(group, effort, lambda: self._asked() in _AT_ONCE)
             except InterruptedMeasurementError:
                 return self.stop
             for candidate, top1 in zip(group, found, strict=True):
                 known[candidate.key] = Compared(candidate, top1)
-                if full and self.meter.finite(candidate):
-                    self.points[candidate.key] = point = self.meter.point(candidate, top1)
+                if full and self.evaluator.finite(candidate):
+                    self.points[candidate.key] = point = self.evaluator.point(candidate, top1)
                     self.reporter.point(point)
-            self._progress(MEASURED_SHARE * min(1.0, self.meter.images / self.budget))
+            self._progress(MEASURED_SHARE * min(1.0, self.evaluator.images / self.budget))
             if time.monotonic() - self.checkpointed >= self.checkpoint_seconds:
                 self.save()
         return Stop.NO
@@ -276,7 +276,7 @@ class _Sweep:
 
     def _publish(self, point: Point) -> None:
         name = f"{point.key}.safetensors"
-        final = self.meter.publish(point, name)
+        final = self.evaluator.publish(point, name)
         self.reporter.artifact(name, self.trial.work / name)
         self.reporter.point(final)
         self.points[final.key] = final
@@ -285,15 +285,15 @@ class _Sweep:
         self.reporter.metric("progress", round(1000 * fraction), fraction)
 
 
-def _efforts(meter: Meter) -> list[Effort]:
+def _efforts(evaluator: SubnetEvaluator) -> list[Fidelity]:
     """With growing numbers of images, the last one full."""
-    efforts: list[Effort] = []
-    for part in (meter.part(fraction, LEAST_IMAGES) for fraction in PARTS):
-        if part.images * _LEAST_GROWTH <= meter.full.images and (
+    efforts: list[Fidelity] = []
+    for part in (evaluator.part(fraction, LEAST_IMAGES) for fraction in PARTS):
+        if part.images * _LEAST_GROWTH <= evaluator.full.images and (
             not efforts or part.images >= _LEAST_GROWTH * efforts[-1].images
         ):
             efforts.append(part)
-    return [*efforts, meter.full]
+    return [*efforts, evaluator.full]
 
 
 def _metrics(found: Compared) -> dict[str, float]:

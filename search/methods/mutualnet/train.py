@@ -26,9 +26,9 @@ from paretofit.search.methods.mutualnet.params import SlimmableParams
 from paretofit.search.methods.mutualnet.plan import SUPERNET
 from paretofit.search.training import starting
 from paretofit.search.training.distributed import current
-from paretofit.search.training.meter import Meter
 from paretofit.search.training.params import input_size
 from paretofit.search.training.step import Scale, autocast_dtype, backward
+from paretofit.search.training.subnet_evaluator import SubnetEvaluator
 from paretofit.search.training.trainer import fit
 
 
@@ -57,7 +57,7 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
         if FLOOR in outputs and stop is Stop.NO:
             # Before anything of it is reported.
             full = params.candidate(profile, params.full_config(profile))
-            top1 = Meter(trial, network, full.input_size).measure(full).metrics["selection_top1"]
+            top1 = SubnetEvaluator(trial, network, full.input_size).measure(full).metrics["selection_top1"]
             starting.require_floor(outputs, top1, profile.images["selection"])
         path = trial.work / "supernet.safetensors"
         supernet.save(path, network)

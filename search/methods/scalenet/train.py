@@ -16,10 +16,10 @@ from paretofit.search.contracts.trial import Reporter, Stop, Trial
 from paretofit.search.methods.scalenet import budget, report
 from paretofit.search.methods.scalenet.params import ScaleNetParams
 from paretofit.search.methods.scalenet.plan import SEED_NETWORK
-from paretofit.search.training import alone
-from paretofit.search.training.alone import Alone
+from paretofit.search.training import standalone
 from paretofit.search.training.distributed import current
-from paretofit.search.training.meter import Meter
+from paretofit.search.training.standalone import StandaloneTraining
+from paretofit.search.training.subnet_evaluator import SubnetEvaluator
 from paretofit.search.training.trainer import fit
 
 KIND: Final = "seed"
@@ -34,9 +34,9 @@ def train_seed(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     epochs = budget.epochs(trial.spec, trial.spec.limits.max_epochs).seed
     profile = trial.spec.dataset
     space = params.space(profile)
-    network = alone.initial(trial, space.architecture(space.seed))
+    network = standalone.initial(trial, space.architecture(space.seed))
     paced = budget.TimeLimitedReporter(reporter, budget.seconds(trial.spec, epochs))
-    passes = partial(alone.step, network, params, space.size)
+    passes = partial(standalone.step, network, params, space.size)
     outputs, stop = fit(trial, paced, network, passes, epochs)
     if current().rank == 0 and stop not in (Stop.CANCEL, Stop.DRAIN):
         path = trial.work / "seed.safetensors"
@@ -59,8 +59,8 @@ def train_network(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     params = trial.spec.params(ScaleNetParams)
     config, epochs = trial.params["config"], trial.params["epochs"]
     candidate = trial.spec.candidate(config)
-    network = alone.initial(trial, params.network(trial.spec.dataset, config))
-    asked = Alone(
+    network = standalone.initial(trial, params.network(trial.spec.dataset, config))
+    asked = StandaloneTraining(
         network,
         candidate,
         epochs,
@@ -68,7 +68,7 @@ def train_network(trial: Trial, reporter: Reporter) -> dict[str, Any]:
         role="candidate" if config["allocation"] == "learned" else "baseline",
     )
     paced = budget.TimeLimitedReporter(reporter, budget.seconds(trial.spec, epochs))
-    outputs, point = alone.run(trial, paced, asked, Meter(trial, network, candidate.input_size))
+    outputs, point = standalone.run(trial, paced, asked, SubnetEvaluator(trial, network, candidate.input_size))
     outputs["planned_epochs"] = params.epochs
     if point is None:
         return outputs

@@ -24,10 +24,10 @@ from paretofit.search.methods.shape_adaptor.learner import Learner
 from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams
 from paretofit.search.methods.shape_adaptor.plan import PRETRAINED
 from paretofit.search.methods.shape_adaptor.space import key
-from paretofit.search.training import alone, starting
-from paretofit.search.training.alone import Alone
+from paretofit.search.training import standalone, starting
 from paretofit.search.training.distributed import current
-from paretofit.search.training.meter import Meter
+from paretofit.search.training.standalone import StandaloneTraining
+from paretofit.search.training.subnet_evaluator import SubnetEvaluator
 from paretofit.search.training.trainer import fit
 
 NEGLIGIBLE: Final = 1e-3
@@ -119,6 +119,6 @@ def _measured(
     convert_conv2d_weight_memory_format(frozen, torch.channels_last)
     config = {**trial.params["config"], "shape": shape.written()}
     candidate = params.candidate(trial.spec.dataset, config).model_copy(update={"key": name})
-    asked = Alone(frozen, candidate, trial.params["epochs"], file=f"{name}.safetensors")
-    meter = Meter(trial, frozen.eval(), candidate.input_size)
-    return alone.report(trial, reporter, asked, meter, outputs)
+    asked = StandaloneTraining(frozen, candidate, trial.params["epochs"], file=f"{name}.safetensors")
+    evaluator = SubnetEvaluator(trial, frozen.eval(), candidate.input_size)
+    return standalone.report(trial, reporter, asked, evaluator, outputs)

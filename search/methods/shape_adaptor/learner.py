@@ -21,7 +21,7 @@ from paretofit.search.data.loader import Batch
 from paretofit.search.data.sampling import resize
 from paretofit.search.methods.shape_adaptor import budget
 from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams
-from paretofit.search.training import alone
+from paretofit.search.training import standalone
 from paretofit.search.training.distributed import current
 from paretofit.search.training.loop import cosine
 from paretofit.search.training.step import Scale, autocast_dtype
@@ -66,7 +66,7 @@ class Learner(nn.Module):
 
     def logits(self, images: Tensor) -> Tensor:
         """[batch, classes] of images of the dataset's size."""
-        return alone.logits(self.network, self._params, self.network.rule.size, images)
+        return standalone.logits(self.network, self._params, self.network.rule.size, images)
 
     def passes(self, index: int, batch: Batch, scale: Scale) -> dict[str, Tensor]:
         """Add the gradients of step `index`; returns its loss. Of a step in parts the first one teaches the alphas."""
@@ -74,9 +74,9 @@ class Learner(nn.Module):
         if due and index != self._learned:
             self._learned = index
             self._learn(index, batch)
-        return alone.step(self.network, self._params, self.network.rule.size, index, batch, scale)
+        return standalone.step(self.network, self._params, self.network.rule.size, index, batch, scale)
 
-    def halts(self, step: int, steps: int) -> bool:
+    def should_stop(self, step: int, steps: int) -> bool:
         """Never; but the shape settles when it is time."""
         del steps
         if step >= self._settles and not self.notes["settled"]:
@@ -130,9 +130,9 @@ class Learner(nn.Module):
         loss = self.loss(images, batch.labels, alpha) * scale
         (gradient,) = torch.autograd.grad(loss, [alpha])
         ranks = current()
-        ranks.sum([gradient])
+        ranks.all_reduce([gradient])
         self.move(gradient / (scale * ranks.count), index, skips=half)
-        ranks.align([self.network.alpha])
+        ranks.broadcast([self.network.alpha])
         before = self.network.sizes
         alphas = self.network.plan(_agree)
         if self.network.sizes != before:
@@ -150,4 +150,4 @@ class Learner(nn.Module):
 
 def _agree(sides: Tensor) -> None:
     """Take over the sizes of rank 0."""
-    current().align([sides])
+    current().broadcast([sides])

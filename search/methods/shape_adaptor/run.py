@@ -8,9 +8,9 @@ from paretofit.search.contracts.trial import Reporter, Trial
 from paretofit.search.methods.shape_adaptor import learn
 from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams
 from paretofit.search.methods.shape_adaptor.plan import COMPARE, LEARN
-from paretofit.search.training import alone
-from paretofit.search.training.alone import Alone
-from paretofit.search.training.meter import Meter
+from paretofit.search.training import standalone
+from paretofit.search.training.standalone import StandaloneTraining
+from paretofit.search.training.subnet_evaluator import SubnetEvaluator
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
@@ -26,10 +26,10 @@ def _compare(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     params = trial.spec.params(ShapeAdaptorParams)
     candidate = params.candidate(trial.spec.dataset, trial.params["config"])
     plain = params.designed(trial.spec.dataset, str(candidate.config["family"]))
-    network = alone.initial(trial, params.network(trial.spec.dataset, candidate.config))
+    network = standalone.initial(trial, params.network(trial.spec.dataset, candidate.config))
     file = f"{candidate.key}.safetensors"
-    asked = Alone(network, candidate, trial.params["epochs"], file, role="baseline", plain=plain)
-    outputs, _ = alone.run(trial, reporter, asked, Meter(trial, network, candidate.input_size))
+    asked = StandaloneTraining(network, candidate, trial.params["epochs"], file, role="baseline", plain=plain)
+    outputs, _ = standalone.run(trial, reporter, asked, SubnetEvaluator(trial, network, candidate.input_size))
     return outputs | {"planned_epochs": params.epochs}
 
 

@@ -18,10 +18,10 @@ from paretofit.search.latency import curve
 from paretofit.search.methods.spatial_sampling import budget, masks, speed
 from paretofit.search.methods.spatial_sampling.params import SpatialSamplingParams, to_line
 from paretofit.search.methods.spatial_sampling.step import Step
-from paretofit.search.training import alone, starting
-from paretofit.search.training.alone import Alone
+from paretofit.search.training import standalone, starting
 from paretofit.search.training.distributed import current
-from paretofit.search.training.meter import Meter
+from paretofit.search.training.standalone import StandaloneTraining
+from paretofit.search.training.subnet_evaluator import SubnetEvaluator
 from paretofit.search.training.trainer import fit
 
 _AT_ONCE = (Stop.CANCEL, Stop.DRAIN)
@@ -37,7 +37,7 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     profile, size = trial.spec.dataset, params.input_size(trial.spec.dataset)
     draw: Draw = config.get("baseline", "stochastic")
     plain = params.plain(profile)
-    network = alone.initial(trial, params.masked(profile, draw, 1.0, trial.spec.seed))
+    network = standalone.initial(trial, params.masked(profile, draw, 1.0, trial.spec.seed))
     batch_size = max(2, int(params.batch_size * trial.batch_scale))
     steps = epochs * (profile.images["train"] // batch_size)
     outputs, stop = fit(
@@ -46,14 +46,14 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
         network,
         Step(trial, network, config, size, steps),
         epochs,
-        predict=partial(alone.logits, network, params, size),
+        predict=partial(standalone.logits, network, params, size),
         initialize=starting.initializer(trial, reporter, network, size, plain=plain),
     )
     set_temperature(network, None)
     outputs["planned_epochs"] = params.epochs
     if current().rank > 0 or stop in _AT_ONCE or not outputs["steps"]:
         return outputs
-    found = _Found(trial, reporter, Meter(trial, network, size), config, draw)
+    found = _Found(trial, reporter, SubnetEvaluator(trial, network, size), config, draw)
     points = found.report(outputs)
     return outputs | {"points": points}
 
@@ -61,13 +61,15 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
 class _Found:
     """A trained network, from which points are made."""
 
-    def __init__(self, trial: Trial, reporter: Reporter, meter: Meter, config: dict[str, Any], draw: Draw) -> None:
+    def __init__(
+        self, trial: Trial, reporter: Reporter, evaluator: SubnetEvaluator, config: dict[str, Any], draw: Draw
+    ) -> None:
         self._trial = trial
         self._params = trial.spec.params(SpatialSamplingParams)
         self._profile = trial.spec.dataset
         self._size = self._params.input_size(self._profile)
         self._reporter = reporter
-        self._meter = meter
+        self._evaluator = evaluator
         self._config = config | {"mask_seed": trial.spec.seed}
         self._draw = draw
 
@@ -78,9 +80,9 @@ class _Found:
         # Of a budget the densities are what the probabilities come to.
         counted: Draw = self._draw if asked == "budget" else asked
         trained = self._candidate(counted, [1.0] * self._number)
-        top1 = self._meter.measure(trained).metrics["selection_top1"]
-        static = self._meter.network.extract(self._architecture(trained), self._size)
-        found = masks.densities(static, self._meter.images_of("train", self._size))
+        top1 = self._evaluator.measure(trained).metrics["selection_top1"]
+        static = self._evaluator.network.extract(self._architecture(trained), self._size)
+        found = masks.densities(static, self._evaluator.images_of("train", self._size))
         fits = budget.fitting(self._trial.spec, {**self._config, "draw": counted}, found)
         as_drawn = asked == counted and fits == _rounded(found)
         if not as_drawn:
@@ -90,7 +92,7 @@ class _Found:
         if fits is None:
             sys.stderr.write("the network meets no constraint: it is not reported\n")
         elif as_drawn:
-            points += self._publish(self._meter.point(self._candidate(asked, fits), top1), outputs)
+            points += self._publish(self._evaluator.point(self._candidate(asked, fits), top1), outputs)
         else:
             points += self._measured(self._candidate("budget", fits), outputs)
         smaller = curve.SMALLER if curve.bounded(self._trial.spec) else ()
@@ -105,7 +107,7 @@ class _Found:
 
     @property
     def _number(self) -> int:
-        return len(densities(self._meter.network.architecture))
+        return len(densities(self._evaluator.network.architecture))
 
     def _candidate(self, draw: Draw, found: list[float], share: float | None = None) -> Candidate:
         config = {**self._config, "draw": draw, "mask_densities": to_line(found)}
@@ -117,20 +119,20 @@ class _Found:
     def _measured(self, candidate: Candidate, outputs: dict[str, Any]) -> list[str]:
         if self._reporter.should_stop() in _AT_ONCE:
             return []
-        return self._publish(self._meter.measure(candidate), outputs)
+        return self._publish(self._evaluator.measure(candidate), outputs)
 
     def _publish(self, point: Point, outputs: dict[str, Any]) -> list[str]:
         """Report a point whose statistics are the last that were computed, with its speed and its masks."""
         if self._reporter.should_stop() in _AT_ONCE:
             return []
-        network = self._meter.network.extract(Architecture.from_json(point.architecture), self._size)
-        images = next(iter(self._meter.images_of("selection", self._size))).images[: masks.IMAGES]
+        network = self._evaluator.network.extract(Architecture.from_json(point.architecture), self._size)
+        images = next(iter(self._evaluator.images_of("selection", self._size))).images[: masks.IMAGES]
         macs = self._params.candidate(self._profile, {"side": min(self._size)}).cost["macs"]
         metrics = {**point.metrics, **speed.measure(network, images), "dense_macs": float(macs)}
         provenance = {**point.provenance, "epochs": outputs["epochs"], "densities": _described(network.architecture)}
         role = "baseline" if "baseline" in self._config else "candidate"
         final = point.model_copy(update={"metrics": metrics, "provenance": provenance, "role": role})
-        final = self._meter.publish(final, f"{point.key}.safetensors")
+        final = self._evaluator.publish(final, f"{point.key}.safetensors")
         described, drawn = (self._trial.work / f"{point.key}.masks.{suffix}" for suffix in ("json", "png"))
         described.write_text(json.dumps(_report(network.architecture, final), indent=1))
         masks.draw(drawn, network, images, point.preprocessing)
@@ -144,17 +146,17 @@ def _uniform(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     """The plain network on smaller images."""
     params = trial.spec.params(SpatialSamplingParams)
     candidate = params.candidate(trial.spec.dataset, trial.params["config"])
-    network = alone.initial(trial, params.plain(trial.spec.dataset))
+    network = standalone.initial(trial, params.plain(trial.spec.dataset))
     size = candidate.input_size
-    meter = Meter(trial, network, size)
+    evaluator = SubnetEvaluator(trial, network, size)
 
     def timed(point: Point) -> dict[str, float]:
-        images = next(iter(meter.images_of("selection", size))).images
+        images = next(iter(evaluator.images_of("selection", size))).images
         return speed.measure(network.extract(Architecture.from_json(point.architecture), size), images)
 
     name = f"{candidate.key}.safetensors"
-    asked = Alone(network, candidate, trial.params["epochs"], name, role="baseline", further=timed)
-    outputs, _ = alone.run(trial, reporter, asked, meter)
+    asked = StandaloneTraining(network, candidate, trial.params["epochs"], name, role="baseline", further=timed)
+    outputs, _ = standalone.run(trial, reporter, asked, evaluator)
     return outputs | {"planned_epochs": params.epochs}
 
 

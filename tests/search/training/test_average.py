@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from paretofit.search.training.state import Average
+from paretofit.search.training.state import ExponentialMovingAverage
 
 
 def test_follows_the_weights_ever_more_slowly() -> None:
     network = nn.Linear(3, 2)
-    average = Average(network, 0.5)
+    average = ExponentialMovingAverage(network, 0.5)
     expected = network.weight.detach().clone()
     for step in range(20):
         with torch.no_grad():
@@ -27,7 +27,7 @@ def test_follows_the_weights_ever_more_slowly() -> None:
 
 def test_is_a_copy_of_its_own() -> None:
     network = nn.Linear(3, 2)
-    average = Average(network, 0.9)
+    average = ExponentialMovingAverage(network, 0.9)
     before = average.tensors["bias"].clone()
     with torch.no_grad():
         network.bias.add_(1)

@@ -10,19 +10,21 @@ from torch import nn
 
 from paretofit.search.training import state
 from paretofit.search.training.loop import sgd
-from paretofit.search.training.state import Average, Weights
+from paretofit.search.training.state import ExponentialMovingAverage, TrainState
 from paretofit.search.training.step import grad_scaler
 
 
-def training(seed: int) -> Weights:
+def training(seed: int) -> TrainState:
     torch.manual_seed(seed)
     network = nn.Linear(4, 3)
     optimizer = sgd(network, learning_rate=0.1, momentum=0.9, weight_decay=0.01, decay="all")
     scaler = grad_scaler(torch.float16, torch.device("cpu"))
-    return Weights(network=network, optimizer=optimizer, scaler=scaler, average=Average(network, 0.9))
+    return TrainState(
+        network=network, optimizer=optimizer, scaler=scaler, average=ExponentialMovingAverage(network, 0.9)
+    )
 
 
-def step(weights: Weights, index: int) -> None:
+def step(weights: TrainState, index: int) -> None:
     weights.optimizer.zero_grad(set_to_none=True)
     overflow = torch.inf if index == 1 else 1.0
     loss = weights.network(torch.randn(6, 4)).square().mean() * overflow

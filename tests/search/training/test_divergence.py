@@ -16,10 +16,10 @@ from paretofit.search.data.store import Dataset
 from paretofit.search.data.writer import DatasetWriter
 from paretofit.search.methods.fd_mobilenet.plan import plan
 from paretofit.search.methods.fd_mobilenet.run import run
-from paretofit.search.training import alone
-from paretofit.search.training.alone import Alone
+from paretofit.search.training import standalone
 from paretofit.search.training.loop import DivergedError
-from paretofit.search.training.meter import Meter
+from paretofit.search.training.standalone import StandaloneTraining
+from paretofit.search.training.subnet_evaluator import SubnetEvaluator
 from tests.search.recorder import Recorder
 
 pytestmark = pytest.mark.integration
@@ -76,14 +76,16 @@ def test_every_completed_trial_is_finite(images: Path, tmp_path: Path, seed: int
 def test_a_network_that_is_not_finite_is_not_published(images: Path, tmp_path: Path, tensor: str) -> None:
     trial = given(images, tmp_path, 0, learning_rate=0.01, widths=[0.25], families=["fd_mobilenet"])
     [candidate] = trial.spec.candidates()
-    network = alone.initial(trial, trial.spec.method.network(trial.spec.dataset, candidate.config))
+    network = standalone.initial(trial, trial.spec.method.network(trial.spec.dataset, candidate.config))
     last = [parameter for name, parameter in network.named_parameters() if name.endswith(tensor)][-1]
     last.data.view(-1)[0] = float("inf")
     recorder = Recorder(tmp_path)
-    meter = Meter(trial, network, candidate.input_size)
+    evaluator = SubnetEvaluator(trial, network, candidate.input_size)
     with pytest.raises(
         DivergedError, match=rf"{tensor} of {candidate.key} has infinite or NaN values; lower learning_rate"
     ):
-        alone.report(trial, recorder, Alone(network, candidate, 1, "net.safetensors"), meter, {"epochs": 1.0})
+        standalone.report(
+            trial, recorder, StandaloneTraining(network, candidate, 1, "net.safetensors"), evaluator, {"epochs": 1.0}
+        )
     assert not recorder.points
     assert not recorder.artifacts

@@ -116,9 +116,9 @@ def test_before_the_later_parts_only_a_collapse_ends_it() -> None:
     noise = judged(torch.randn(200, 4, generator=generator))
     assert not noise.verdict().learns
     assert not noise.verdict().collapsed
-    assert [noise.halts(step) for step in (150, 350, 1000)] == [False, True, True]
+    assert [noise.should_stop(step) for step in (150, 350, 1000)] == [False, True, True]
     collapsed = judged(torch.zeros(200, 4))
-    assert collapsed.halts(150)
+    assert collapsed.should_stop(150)
 
 
 def test_the_errors_have_codes() -> None:
@@ -218,7 +218,7 @@ def test_after_a_drain_a_second_collapse_still_fails(stripes: Path, tmp_path: Pa
 
 def test_a_divergence_begins_once_more_only_where_it_is_guarded(stripes: Path, tmp_path: Path) -> None:
     """The loss is made infinite until the learning rate has been lowered."""
-    from paretofit.search.training import alone
+    from paretofit.search.training import standalone
     from paretofit.search.training.loop import DivergedError
 
     spec = resolved(stripes, learning_rate=0.3)
@@ -226,11 +226,11 @@ def test_a_divergence_begins_once_more_only_where_it_is_guarded(stripes: Path, t
     def attempted(folder: Path, predict: Any) -> tuple[dict[str, Any], Stop]:
         recorder = Recorder(folder, stop=lambda asked: Stop.LIMIT if asked >= 12 else Stop.NO)
         trial = first_trial(spec, stripes, folder, None)
-        network = alone.initial(trial, spec.method.network(spec.dataset, trial.params["config"]))
+        network = standalone.initial(trial, spec.method.network(spec.dataset, trial.params["config"]))
         begun: list[int] = []
 
         def passes(index: int, batch: Batch, scale: Any) -> dict[str, Tensor]:
-            losses = alone.step(network, spec.params(TrainingParams), (8, 8), index, batch, scale)
+            losses = standalone.step(network, spec.params(TrainingParams), (8, 8), index, batch, scale)
             begun.append(index)
             return {"loss": losses["loss"] * (math.inf if begun.count(0) == 1 and index == 3 else 1)}
 

@@ -18,8 +18,8 @@ from paretofit.search.methods.mutualnet.params import SlimmableParams
 from paretofit.search.methods.mutualnet.train import step
 from paretofit.search.training import loop
 from paretofit.search.training.loop import sgd
-from paretofit.search.training.state import Average, Weights
-from paretofit.search.training.step import autocast_dtype, grad_scaler, in_parts
+from paretofit.search.training.state import ExponentialMovingAverage, TrainState
+from paretofit.search.training.step import accumulate_gradients, autocast_dtype, grad_scaler
 from tests.search.recorder import Recorder
 
 WAITS = {"aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "aten::nonzero", "aten::equal"}
@@ -32,13 +32,15 @@ def test_the_host_never_waits(spec: ResolvedSpec, tmp_path: Path, dtype: str) ->
     torch.manual_seed(0)
     network = Slimmable(method.architecture(spec.dataset)).train()
     cpu = torch.device("cpu")
-    weights = Weights(
+    weights = TrainState(
         network=network,
         optimizer=sgd(network, learning_rate=0.1, momentum=0.9, weight_decay=1e-4, decay="dense"),
         scaler=grad_scaler(autocast_dtype(method.precision, cpu), cpu),
-        average=Average(network, 0.9),
+        average=ExponentialMovingAverage(network, 0.9),
     )
-    update = in_parts(partial(step, network, method, spec.dataset, 0), parts=2, batch_size=8, scaler=weights.scaler)
+    update = accumulate_gradients(
+        partial(step, network, method, spec.dataset, 0), parts=2, batch_size=8, scaler=weights.scaler
+    )
     batch = Batch(torch.randn(8, 1, 16, 16), torch.arange(8) % 3)
     recorder = Recorder(tmp_path, stop=lambda asked: Stop.CANCEL if asked == STEPS else Stop.NO)
     schedule = loop.Schedule(steps=loop.CURVE_POINTS * (STEPS + 1), peak=0.1, warmup=1)

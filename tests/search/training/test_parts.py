@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from paretofit.search.data.loader import Batch
-from paretofit.search.training.step import Scale, grad_scaler, in_parts
+from paretofit.search.training.step import Scale, accumulate_gradients, grad_scaler
 
 CPU = torch.device("cpu")
 
@@ -29,7 +29,7 @@ def test_gradients_and_losses_are_those_of_the_whole_batch(parts: int) -> None:
     loss = F.cross_entropy(network(batch.images), batch.labels)
     (expected,) = torch.autograd.grad(loss, [network.weight])
     scaler = grad_scaler(None, CPU)
-    losses = in_parts(partial(passes, network), parts=parts, batch_size=10, scaler=scaler)(7, batch)
+    losses = accumulate_gradients(partial(passes, network), parts=parts, batch_size=10, scaler=scaler)(7, batch)
     torch.testing.assert_close(losses["loss"], loss.detach() + 7)
     torch.testing.assert_close(network.weight.grad, expected)
 
@@ -41,6 +41,6 @@ def test_gradients_are_scaled_for_float16_and_losses_are_not() -> None:
     loss = F.cross_entropy(network(batch.images), batch.labels)
     (expected,) = torch.autograd.grad(loss, [network.weight])
     scaler = grad_scaler(torch.float16, CPU)
-    losses = in_parts(partial(passes, network), parts=2, batch_size=8, scaler=scaler)(0, batch)
+    losses = accumulate_gradients(partial(passes, network), parts=2, batch_size=8, scaler=scaler)(0, batch)
     torch.testing.assert_close(losses["loss"], loss.detach())
     torch.testing.assert_close(network.weight.grad, expected * scaler.get_scale())

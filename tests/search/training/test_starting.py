@@ -22,7 +22,7 @@ from paretofit.search.data.store import Dataset
 from paretofit.search.evaluation import reevaluate
 from paretofit.search.methods.fd_mobilenet.run import run
 from paretofit.search.methods.spatial_sampling.params import SpatialSamplingParams
-from paretofit.search.training import alone, starting
+from paretofit.search.training import standalone, starting
 from paretofit.search.training.guard import BelowStartError
 from paretofit.search.training.params import TrainingParams
 from tests.search.conftest import CLASSES
@@ -98,7 +98,7 @@ def initialized(spec: ResolvedSpec, dataset: Path, folder: Path, file: Path, **o
     """A network before its first step, and its floor."""
     trial = first_trial(spec, dataset, folder, file)
     config = trial.params.get("config", {"width": 1.0})
-    network = alone.initial(trial, spec.method.network(spec.dataset, config))
+    network = standalone.initial(trial, spec.method.network(spec.dataset, config))
     initialize = starting.initializer(trial, Recorder(folder), network, (16, 16), **options)
     assert initialize is not None
     return network, initialize()[FLOOR]
@@ -109,7 +109,7 @@ def test_from_scratch_nothing_is_initialized(stripes: Path, tmp_path: Path) -> N
     assert FLOOR not in outputs
     assert "start" not in recorder.points[0].provenance
     trial = first_trial(spec, stripes, tmp_path / "again", None)
-    network = alone.initial(trial, spec.method.network(spec.dataset, trial.params["config"]))
+    network = standalone.initial(trial, spec.method.network(spec.dataset, trial.params["config"]))
     assert starting.initializer(trial, recorder, network, (16, 16)) is None
 
 
@@ -384,7 +384,7 @@ def test_only_networks_that_are_trained_as_they_are_keep_the_statistics_of_the_w
     spec = started(stripes, of_kinds["spatial_sampling"] | {"batch_size": batch_size}, file)
     trial = first_trial(spec, stripes, tmp_path, file)
     assert (
-        alone.initial(trial, spec.params(SpatialSamplingParams).masked(spec.dataset, "stochastic", 1.0, 0)).fixed
+        standalone.initial(trial, spec.params(SpatialSamplingParams).masked(spec.dataset, "stochastic", 1.0, 0)).fixed
         is None
     )
 

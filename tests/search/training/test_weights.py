@@ -7,13 +7,15 @@ import torch
 from torch import nn
 
 from paretofit.search.training.loop import sgd
-from paretofit.search.training.state import Average, Weights
+from paretofit.search.training.state import ExponentialMovingAverage, TrainState
 from paretofit.search.training.step import grad_scaler
 
 
-def weights(network: nn.Module, dtype: torch.dtype | None = None, average: Average | None = None) -> Weights:
+def weights(
+    network: nn.Module, dtype: torch.dtype | None = None, average: ExponentialMovingAverage | None = None
+) -> TrainState:
     optimizer = sgd(network, learning_rate=0.1, momentum=0.9, weight_decay=0.01, decay="all")
-    return Weights(
+    return TrainState(
         network=network,
         optimizer=optimizer,
         scaler=grad_scaler(dtype, torch.device("cpu")),
@@ -42,7 +44,7 @@ def test_an_overflow_of_float16_changes_nothing_but_the_scale_even_at_the_first_
 
 def test_the_average_is_what_is_evaluated() -> None:
     network = nn.Linear(4, 3)
-    average = Average(network, 0.9)
+    average = ExponentialMovingAverage(network, 0.9)
     averaged = weights(network, average=average)
     first = network.weight.detach().clone()
     torch.autograd.backward(network(torch.ones(2, 4)).sum())
@@ -63,7 +65,7 @@ def clipped(norm: float, dtype: torch.dtype | None) -> tuple[nn.Linear, torch.Te
     before = torch.cat([p.detach().flatten().clone() for p in network.parameters()])
     optimizer = sgd(network, learning_rate=1.0, momentum=0.0, weight_decay=0.0, decay="all")
     scaler = grad_scaler(dtype, torch.device("cpu"))
-    trained = Weights(network=network, optimizer=optimizer, scaler=scaler, clip_norm=norm)
+    trained = TrainState(network=network, optimizer=optimizer, scaler=scaler, clip_norm=norm)
     torch.autograd.backward(scaler.scale(10 * network(torch.ones(2, 4)).sum()))
     gradient = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]) / scaler.get_scale()
     trained.update(0)
@@ -90,7 +92,7 @@ def test_an_overflow_of_float16_changes_nothing_with_a_limit_either() -> None:
     before = [p.detach().clone() for p in network.parameters()]
     optimizer = sgd(network, learning_rate=0.1, momentum=0.9, weight_decay=0.01, decay="all")
     scaler = grad_scaler(torch.float16, torch.device("cpu"))
-    trained = Weights(network=network, optimizer=optimizer, scaler=scaler, clip_norm=5.0)
+    trained = TrainState(network=network, optimizer=optimizer, scaler=scaler, clip_norm=5.0)
     torch.autograd.backward(scaler.scale(network(torch.randn(6, 4)).sum() * torch.inf))
     trained.update(0)
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), before, strict=True))

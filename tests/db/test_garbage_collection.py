@@ -1,0 +1,258 @@
+"""What nothing names goes, what is named stays, whoever publishes meanwhile."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, wait
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from obstore.store import MemoryStore
+from sqlalchemy import Engine, delete, select, text
+
+from paretofit.db import garbage_collection, idempotency, references, weights
+from paretofit.db.blobs import Blob, BlobMissingError, BlobStore, LocalBlobStore, S3BlobStore
+from paretofit.db.engine import transaction
+from paretofit.db.garbage_collection import Collected, collect
+from paretofit.db.ids import new_id
+from paretofit.db.references import BlobCollectedError
+from paretofit.db.tables import ArtifactRow, IdempotencyRow, TrialRow
+from tests.db import rows
+
+pytestmark = pytest.mark.usefixtures("scripted")
+
+DAY = 24 * 3600.0
+TWO_DAYS_AGO = time.time() - 2 * DAY
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalBlobStore:
+    return LocalBlobStore(tmp_path / "blobs")
+
+
+@pytest.fixture
+def trial_id(engine: Engine) -> str:
+    return rows.plan(engine, rows.add_search(engine))[0]
+
+
+def put(store: BlobStore, folder: Path, content: str) -> Blob:
+    path = folder / new_id("file")
+    path.write_text(content)
+    try:
+        return store.put(path)
+    finally:
+        path.unlink()
+
+
+def age(folder: Path) -> None:
+    """Make every file below a folder two days old."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            os.utime(path, (TWO_DAYS_AGO, TWO_DAYS_AGO))
+
+
+def clean(engine: Engine, store: BlobStore, folder: Path, seconds: float = DAY) -> Collected:
+    return collect(engine, store, uploads=folder / "uploads", seconds=seconds)
+
+
+def stored(store: BlobStore) -> set[str]:
+    return {blob.sha256 for blob in store.list()}
+
+
+def name(engine: Engine, store: BlobStore, blob: Blob, trial_id: str) -> str:
+    """Commit a row that names a blob; its id."""
+    row = ArtifactRow(id=new_id("art"), trial_id=trial_id, name=new_id("name"), sha256=blob.sha256, size=blob.size)
+    with transaction(engine) as session:
+        references.pin(session, store, [blob.sha256])
+        session.add(row)
+    return row.id
+
+
+def test_what_a_row_names_stays(engine: Engine, store: LocalBlobStore, trial_id: str, tmp_path: Path) -> None:
+    artifact, checkpoint, file, archive, orphan = (put(store, tmp_path, content) for content in "abcde")
+    name(engine, store, artifact, trial_id)
+    entry: dict[str, Any] = {"sha256": file.sha256, "size": 1}
+    rows.add_dataset(engine, manifest={"train.bin": entry})
+    rows.add_dataset(engine, state="validating", manifest=None, source={"kind": "upload", "sha256": archive.sha256})
+    with transaction(engine) as session:
+        files = {"state": {"sha256": checkpoint.sha256, "size": 1}}
+        session.get_one(TrialRow, trial_id).checkpoint = {"step": 3, "files": files}
+    assert not clean(engine, store, tmp_path)
+    age(tmp_path / "blobs")
+    young = put(store, tmp_path, "young")
+    assert clean(engine, store, tmp_path) == Collected(blobs=1, size=1, partial=0, uploads=0, answers=0)
+    assert stored(store) == {blob.sha256 for blob in (artifact, checkpoint, file, archive, young)}
+    with pytest.raises(BlobMissingError):
+        store.find(orphan.sha256)
+
+
+def test_files_of_weights_stay_as_long_as_they_are_needed(
+    engine: Engine, store: LocalBlobStore, tmp_path: Path
+) -> None:
+    waiting, ready, original, rejected = (put(store, tmp_path, content) for content in "abcd")
+
+    def uploaded(blob: Blob) -> dict[str, Any]:
+        return {"source": {"kind": "upload", "sha256": blob.sha256, "size": 1}}
+
+    rows.add_weights(engine, state="converting", **uploaded(waiting))
+    # Once it is converted the original is not needed.
+    made = rows.add_weights(engine, sha256=ready.sha256, size=1, **uploaded(original))
+    rows.add_weights(engine, state="rejected", **uploaded(rejected))
+    age(tmp_path / "blobs")
+    assert clean(engine, store, tmp_path).blobs == 2
+    assert stored(store) == {waiting.sha256, ready.sha256}
+    with transaction(engine) as session:
+        assert weights.delete(session, "default", made)
+    assert clean(engine, store, tmp_path).blobs == 1
+    assert stored(store) == {waiting.sha256}
+
+
+def test_abandoned_uploads_of_weights_are_removed(engine: Engine, store: LocalBlobStore, tmp_path: Path) -> None:
+    weights_id = rows.add_weights(engine, state="uploading", uploaded_bytes=4)
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    (folder / weights_id).write_text("half")
+    age(folder)
+    assert clean(engine, store, tmp_path).uploads == 1
+    row = rows.weights(engine, weights_id)
+    assert (row.state, row.uploaded_bytes) == ("pending", 0)
+
+
+def test_content_that_is_put_again_is_young(engine: Engine, store: LocalBlobStore, tmp_path: Path) -> None:
+    put(store, tmp_path, "a")
+    age(tmp_path / "blobs")
+    blob = put(store, tmp_path, "a")
+    assert clean(engine, store, tmp_path).blobs == 0
+    assert stored(store) == {blob.sha256}
+
+
+def test_more_than_one_batch(engine: Engine, store: LocalBlobStore, trial_id: str, tmp_path: Path) -> None:
+    blobs = [put(store, tmp_path, str(index)) for index in range(garbage_collection._BATCH + 50)]
+    kept = blobs[::2]
+    with transaction(engine) as session:
+        session.add_all(
+            ArtifactRow(id=new_id("art"), trial_id=trial_id, name=blob.sha256, sha256=blob.sha256, size=blob.size)
+            for blob in kept
+        )
+    age(tmp_path / "blobs")
+    assert clean(engine, store, tmp_path).blobs == len(blobs) - len(kept)
+    assert stored(store) == {blob.sha256 for blob in kept}
+
+
+def test_bucket_is_collected_too(engine: Engine, trial_id: str, tmp_path: Path) -> None:
+    bucket = S3BlobStore(MemoryStore())
+    kept, orphan = put(bucket, tmp_path, "a"), put(bucket, tmp_path, "b")
+    name(engine, bucket, kept, trial_id)
+    assert clean(engine, bucket, tmp_path, seconds=60).blobs == 0
+    assert bucket.find(orphan.sha256).put_at > datetime.now(UTC) - timedelta(seconds=60)
+    assert clean(engine, bucket, tmp_path, seconds=1e-6).blobs == 1
+    assert stored(bucket) == {kept.sha256}
+
+
+def test_files_of_puts_that_never_ended_go(engine: Engine, store: LocalBlobStore, tmp_path: Path) -> None:
+    incoming = tmp_path / "blobs" / "incoming"
+    (incoming / "dead").write_text("half of it")
+    age(incoming)
+    (incoming / "alive").write_text("half of it")
+    assert clean(engine, store, tmp_path) == Collected(blobs=0, size=0, partial=1, uploads=0, answers=0)
+    assert [path.name for path in incoming.iterdir()] == ["alive"]
+
+
+def test_uploads_that_nobody_goes_on_with_go(engine: Engine, store: LocalBlobStore, tmp_path: Path) -> None:
+    uploading = {"state": "uploading", "manifest": None, "source": {"kind": "upload"}, "uploaded_bytes": 4}
+    abandoned, growing, held = (rows.add_dataset(engine, **uploading) for _ in range(3))
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    for dataset_id in (abandoned, held, "ds_deleted"):
+        (folder / dataset_id).write_text("half")
+    age(folder)
+    (folder / growing).write_text("half")
+    with (folder / held).open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert clean(engine, store, tmp_path).uploads == 2
+    assert {path.name for path in folder.iterdir()} == {growing, held}
+    states = [rows.dataset(engine, dataset_id).state for dataset_id in (abandoned, growing, held)]
+    assert states == ["pending", "uploading", "uploading"]
+    assert rows.dataset(engine, abandoned).uploaded_bytes == 0
+
+
+def test_answers_are_kept_for_their_time(engine: Engine, store: LocalBlobStore, tmp_path: Path) -> None:
+    for key in ("old", "new"):
+        with transaction(engine) as session:
+            claimed = idempotency.Key("default", "POST /v1/searches", key, "f")
+            idempotency.keep(session, claimed, idempotency.StoredResponse(202, {}, b"{}"))
+    with transaction(engine) as session:
+        session.execute(text("UPDATE idempotency_keys SET created_at = now() - interval '25 hours' WHERE key = 'old'"))
+    assert clean(engine, store, tmp_path).answers == 1
+    with transaction(engine) as session:
+        assert session.scalars(select(IdempotencyRow.key)).all() == ["new"]
+
+
+def test_blob_that_was_collected_before_it_was_named_is_not_named(
+    engine: Engine, store: LocalBlobStore, trial_id: str, tmp_path: Path
+) -> None:
+    blob = put(store, tmp_path, "a")
+    assert clean(engine, store, tmp_path, seconds=1e-6).blobs == 1
+    with pytest.raises(BlobCollectedError, match=blob.sha256):
+        name(engine, store, blob, trial_id)
+    name(engine, store, put(store, tmp_path, "a"), trial_id)
+
+
+def test_collector_waits_for_names_that_are_being_committed(
+    engine: Engine, store: LocalBlobStore, trial_id: str, tmp_path: Path
+) -> None:
+    blob = put(store, tmp_path, "a")
+    collecting = threading.Thread(target=clean, args=(engine, store, tmp_path, 1e-6))
+    with transaction(engine) as session:
+        references.pin(session, store, [blob.sha256])
+        collecting.start()
+        collecting.join(0.5)
+        assert collecting.is_alive()
+        session.add(ArtifactRow(id=new_id("art"), trial_id=trial_id, name="a", sha256=blob.sha256, size=1))
+    collecting.join(10)
+    assert stored(store) == {blob.sha256}
+
+
+def test_no_row_names_a_blob_that_is_gone_while_all_publish_and_collect(
+    engine: Engine, store: LocalBlobStore, trial_id: str, tmp_path: Path
+) -> None:
+    """Six writers name and forget the same few contents while two collectors take whatever is unnamed at all."""
+    ended = threading.Event()
+    deadline = time.monotonic() + 3
+    counts = Counter[str]()
+
+    def publish(seed: int) -> None:
+        draw = random.Random(seed)
+        while time.monotonic() < deadline:
+            content = str(draw.randrange(8))
+            try:
+                row = name(engine, store, put(store, tmp_path, content), trial_id)
+            except (BlobCollectedError, FileNotFoundError):
+                counts["collected before it was named"] += 1
+                continue
+            with transaction(engine) as session:
+                sha256 = session.get_one(ArtifactRow, row).sha256
+                assert b"".join(store.stream(sha256)) == content.encode()
+                session.execute(delete(ArtifactRow).where(ArtifactRow.id == row))
+            counts["named"] += 1
+
+    def gather() -> None:
+        while not ended.is_set():
+            counts["collected"] += clean(engine, store, tmp_path, seconds=1e-6).blobs
+
+    with ThreadPoolExecutor(8) as pool:
+        writers = [pool.submit(publish, seed) for seed in range(6)]
+        collectors = [pool.submit(gather) for _ in range(2)]
+        wait(writers)
+        ended.set()
+    for thread in [*writers, *collectors]:
+        thread.result()
+    assert counts["named"] > 20
+    assert counts["collected"] > 5

@@ -1,0 +1,53 @@
+"""Exports through the light queue, with messages that come twice or never."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import delete
+
+from paretofit.db import outbox
+from paretofit.db.engine import transaction
+from paretofit.db.tables import ArtifactRow, OutboxRow
+from paretofit.models import checkpoint
+from tests.workers.exports import add_point, ask, blobs, ended
+from tests.workers.fleet import Fleet
+
+
+@pytest.mark.integration
+def test_a_wake_up_that_comes_twice_or_never(shared_fleet: Fleet, tmp_path: Path) -> None:
+    twice, never = (ask(shared_fleet, add_point(shared_fleet, tmp_path)) for _ in range(2))
+    with transaction(shared_fleet.engine) as session:
+        session.execute(delete(OutboxRow).where(OutboxRow.subject == never))
+        outbox.enqueue(session, outbox.EXPORT, twice)
+    for export_id in (twice, never):
+        made = ended(shared_fleet, export_id)
+        assert (made.state, made.error) == ("ready", None)
+        assert made.lease_epoch == 1
+        assert made.parity is not None
+        assert made.parity["max_abs_diff"] == 0
+        path = tmp_path / export_id
+        with transaction(shared_fleet.engine) as session:
+            artifact = session.get_one(ArtifactRow, export_id)
+        blobs(shared_fleet).fetch(artifact.sha256, path)
+        assert checkpoint.load(path).record is not None
+    # Nothing but the answer is left.
+    assert list((shared_fleet.home / "scratch").iterdir()) == []
+
+
+def test_weights_that_are_no_network_fail_with_a_reason(shared_fleet: Fleet, tmp_path: Path) -> None:
+    failed = ended(shared_fleet, ask(shared_fleet, add_point(shared_fleet, tmp_path, b"nothing of the kind")))
+    assert (failed.state, failed.crash_count) == ("failed", 0)
+    assert failed.error is not None
+    assert failed.error["code"] == "source"
+
+
+@pytest.mark.integration
+def test_logits_that_are_no_numbers_fail_with_their_figures(shared_fleet: Fleet, tmp_path: Path) -> None:
+    # Finite weights, as others are not stored, whose products overflow.
+    failed = ended(shared_fleet, ask(shared_fleet, add_point(shared_fleet, tmp_path, scale=3.4e38)))
+    assert (failed.state, failed.crash_count) == ("failed", 0)
+    assert failed.error is not None
+    assert failed.error["code"] == "parity"
+    assert failed.error["parity"]["max_abs_diff"] is None

@@ -1,0 +1,45 @@
+"""Exports whose workers are killed or told to stop."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from paretofit.db.engine import transaction
+from paretofit.db.exports import Form
+from paretofit.db.tables import ArtifactRow
+from tests.workers.exports import SIZE, add_point, ask, ended, helper, row
+from tests.workers.fleet import Fleet, _kill, stop
+
+pytestmark = pytest.mark.integration
+
+
+def test_a_killed_worker_loses_nothing(empty_fleet: Fleet, tmp_path: Path) -> None:
+    export_id = ask(empty_fleet, add_point(empty_fleet, tmp_path), Form("ncnn", "float16", SIZE))
+    empty_fleet.start("paretofit.workers.relay")
+    worker = empty_fleet.start("paretofit.workers", "light", "--processes", "1")
+    process = empty_fleet.wait(lambda: helper(export_id), "helper process")
+    _kill(worker)
+    assert process.wait(10) is not None or not process.is_running()
+    assert row(empty_fleet, export_id).state == "running"
+
+    second = empty_fleet.start("paretofit.workers", "light", "--processes", "1")
+    empty_fleet.wait(lambda: helper(export_id), "second attempt")
+    assert stop(second) < 20
+    assert helper(export_id) is None
+    drained = row(empty_fleet, export_id)
+    assert (drained.state, drained.crash_count, drained.lease_epoch) == ("queued", 1, 2)
+
+    empty_fleet.start("paretofit.workers", "light", "--processes", "1")
+    made = ended(empty_fleet, export_id)
+    assert (made.state, made.lease_epoch) == ("ready", 3)
+    with transaction(empty_fleet.engine) as session:
+        assert session.scalar(select(func.count()).where(ArtifactRow.id == export_id)) == 1
+    assert list((empty_fleet.home / "blobs" / "incoming").iterdir()) == []
+    deadline = time.monotonic() + 5
+    while list((empty_fleet.home / "scratch").iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
