@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# Two images: `api` (also the relay and the migrations; without torch) and `worker`.
+# Two images: `api`, also for the relay and the migrations, without torch; and `worker`.
 FROM python:3.11-slim AS base
 ENV PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PARETOFIT_HOME=/var/lib/paretofit
@@ -17,7 +17,7 @@ COPY paretofit paretofit
 COPY search search
 COPY workers workers
 
-# Where packages come from is pip's own configuration: PIP_INDEX_URL and PIP_EXTRA_INDEX_URL as build arguments.
+# Pip's own variables select the package index; pass PIP_INDEX_URL and PIP_EXTRA_INDEX_URL as build arguments.
 FROM base AS api
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
@@ -28,7 +28,7 @@ EXPOSE 8000
 CMD ["python", "-m", "paretofit.api"]
 
 FROM base AS worker
-# The index decides which torch this is: PyPI's for x86-64 runs on CPUs and CUDA devices.
+# The index determines the build of torch: the one on PyPI for x86-64 runs on CPUs and CUDA devices.
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 RUN pip install -c constraints.txt '.[worker,export]'

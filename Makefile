@@ -1,11 +1,11 @@
-# Paretofit's commands: `make help` lists them. ARGS="..." is handed on to the command that a target runs.
+# Development commands; `make help` lists them. ARGS="..." is passed to the command that a target runs.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
 VENV := .venv
 BIN := $(VENV)/bin
-# One environment for everything: service, workers and development tools. Made once for what these files say.
+# One environment for service, workers and development tools. It is rebuilt when one of these files changes.
 INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml setup.py constraints.txt | cksum | tr ' ' '-')
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
@@ -14,21 +14,21 @@ FASHION_MNIST := /usr/share/datasets/fashion-mnist
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-env: $(INSTALLED) ## Make the environment in .venv (the other targets do it when they need it)
+env: $(INSTALLED) ## Create the environment in .venv (other targets do so when needed)
 
-demo: $(INSTALLED) ## Search on real images through the whole service: a front, a picture, a checkpoint
+demo: $(INSTALLED) ## Run a search on real images through the whole service: a front, a picture, a checkpoint
 	@$(BIN)/paretofit demo $(ARGS)
 
-test: $(INSTALLED) ## Run the tests against real PostgreSQL, Redis, API and workers
+test: $(INSTALLED) ## Run the fast tests, with real PostgreSQL, Redis, API and workers
 	@$(BIN)/pytest -n 3 $(ARGS)
 
-integration: $(INSTALLED) ## Run the longer ways: documentation, browser, every method, every export, faults
+integration: $(INSTALLED) ## Run the long scenarios: documentation, browser, every method, every export, faults
 	@$(BIN)/pytest -m 'integration and not slow' $(ARGS)
 
-slow: $(INSTALLED) ## Run the tests that `make test` leaves out: more networks and sizes of what it shows
+slow: $(INSTALLED) ## Run more networks and sizes of the cases in `make test`
 	@$(BIN)/pytest -m slow $(ARGS)
 
-check: $(INSTALLED) docs ## Check format, lint, types, imports, documentation and, with a network, vulnerabilities
+check: $(INSTALLED) docs ## Check format, lint, types, imports, documentation and, if there is a network, vulnerabilities
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/python .ci/import_root.py
@@ -36,26 +36,26 @@ check: $(INSTALLED) docs ## Check format, lint, types, imports, documentation an
 	@$(BIN)/python .ci/import_root.py lint-imports --config ../../pyproject.toml
 	@$(BIN)/python .ci/audit.py
 
-docs: $(INSTALLED) ## Make the documentation's site in build/docs
+docs: $(INSTALLED) ## Build the documentation in build/docs
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 up: $(INSTALLED) ## Run the service in the foreground until Ctrl-C
 	@$(BIN)/paretofit up $(ARGS)
 
-bench: $(INSTALLED) ## Run the benchmarks, or NAME=one of them
+bench: $(INSTALLED) ## Run all benchmarks, or one with NAME=
 	@failed=0; \
 	for name in $(or $(NAME),$(filter-out __init__ harness searches,$(basename $(notdir $(wildcard benchmarks/*.py))))); do \
 	  $(BIN)/python -m "benchmarks.$$name" $(ARGS) || failed=1; \
 	done; \
 	exit "$$failed"
 
-chaos: $(INSTALLED) ## Kill, stop and restart parts under load for SECONDS=600 from SEED=1, then check what is left
+chaos: $(INSTALLED) ## Kill, stop and restart processes under load for SECONDS=600 with SEED=1, then check the invariants
 	@$(BIN)/python -m tests.chaos --seconds "$(or $(SECONDS),600)" --seed "$(or $(SEED),1)" $(ARGS)
 
-fuzz: $(INSTALLED) ## Look FUZZ=20 times as long as the tests for input that surprises the service
+fuzz: $(INSTALLED) ## Search for input that breaks the service, FUZZ=20 times as long as the tests
 	@FUZZ="$(or $(FUZZ),20)" $(BIN)/pytest -n0 -m 'not slow' -o timeout=0 tests/test_parsers.py tests/api/test_openapi.py $(ARGS)
 
-sbom: $(INSTALLED) ## Write sbom.json: what is installed, in CycloneDX
+sbom: $(INSTALLED) ## Write the installed packages to sbom.json (CycloneDX)
 	@$(BIN)/python .ci/sbom.py sbom.json
 
 $(INSTALLED):

@@ -40,77 +40,88 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    home: Path = Field(default_factory=default_home, description="Where embedded services, blobs and caches are kept.")
+    home: Path = Field(
+        default_factory=default_home, description="Directory of the embedded servers, blobs, caches and logs."
+    )
     database_url: str | None = Field(
         default=None,
         validation_alias=AliasChoices("DATABASE_URL", "PARETOFIT_DATABASE_URL"),
-        description="postgresql://... of a server of your own; unset: an embedded one is started.",
+        description="URL of your own PostgreSQL server, postgresql://...; unset: start an embedded server.",
     )
     redis_url: str | None = Field(
         default=None,
         validation_alias=AliasChoices("REDIS_URL", "PARETOFIT_REDIS_URL"),
-        description="redis://... of a server of your own; unset: an embedded one is started.",
+        description="URL of your own Redis server, redis://...; unset: start an embedded server.",
     )
-    blob_url: str | None = Field(default=None, description="file:///path or s3://bucket/prefix; unset: HOME/blobs.")
+    blob_url: str | None = Field(
+        default=None, description="Blob store: file:///path or s3://bucket/prefix; unset: HOME/blobs."
+    )
     methods: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=BUILTIN_METHODS, description="Method folders as module names, separated by commas."
+        default=BUILTIN_METHODS, description="Packages of the methods to load, separated by commas."
     )
 
-    host: str = Field(default="127.0.0.1", description="Address the API binds.")
-    port: int = Field(default=8000, ge=0, le=65535, description="Port the API binds; 0 picks a free one.")
+    host: str = Field(default="127.0.0.1", description="Address that the API listens on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port that the API listens on; 0 picks a free one.")
     bootstrap_key: SecretStr | None = Field(
         default=None,
         min_length=16,
-        description="API key, long and random; needed to bind beyond loopback.",
+        description="API key with every scope, a long random value; required to listen beyond loopback.",
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Names, separated by commas, that the API answers for besides loopback's and (beyond loopback) "
-        "plain addresses.",
+        description="Host names that the API accepts besides loopback names and, beyond loopback, IP addresses; "
+        "separated by commas.",
     )
-    session_seconds: float = Field(default=12 * 3600, gt=0, description="How long a dashboard session lasts.")
+    session_seconds: float = Field(default=12 * 3600, gt=0, description="Lifetime of a dashboard session.")
     requests_per_second: float = Field(
-        default=50, ge=0, description="Of one API key, on average; ten seconds of it may come at once. 0: no limit."
+        default=50,
+        ge=0,
+        description="Average request rate of one API key; a burst may use ten seconds' worth at once. 0: unlimited.",
     )
     max_event_streams: int = Field(
         default=100,
         ge=0,
-        description="Event streams of one API key that may be open at once, in each process of the API. 0: no limit.",
+        description="Concurrent event streams of one API key in each API process. 0: unlimited.",
     )
     max_searches: int | None = Field(
-        default=None, ge=0, description="Searches of one tenant that are not over, unless its own quota says otherwise."
+        default=None, ge=0, description="Unfinished searches of a tenant without its own quota; unset: unlimited."
     )
     max_device_seconds: float | None = Field(
-        default=None, ge=0, description="Device time of one tenant within 30 days, unless its own quota says otherwise."
+        default=None,
+        ge=0,
+        description="Device time of a tenant without its own quota, over the last 30 days; unset: unlimited.",
     )
     max_stored_bytes: int | None = Field(
-        default=None, ge=0, description="Files of one tenant, unless its own quota says otherwise."
+        default=None, ge=0, description="Stored bytes of a tenant without its own quota; unset: unlimited."
     )
-    max_upload_bytes: int = Field(default=4 * 1024**3, gt=0, description="Largest upload accepted, bytes.")
-    disk_reserve_bytes: int = Field(default=1024**3, ge=0, description="Free disk below which uploads are refused.")
+    max_upload_bytes: int = Field(default=4 * 1024**3, gt=0, description="Largest accepted upload, bytes.")
+    disk_reserve_bytes: int = Field(
+        default=1024**3, ge=0, description="Free disk space below which uploads are refused, bytes."
+    )
     outbound_networks: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Networks (10.1.0.0/16,...) that URL sources and webhooks may reach besides the public Internet.",
+        description="Networks (10.1.0.0/16,...) that URL sources and webhooks may reach in addition to the public "
+        "Internet.",
     )
     s3_sources: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Where in S3 datasets may come from, separated by commas: s3://bucket or s3://bucket/folder, where "
-        "{tenant} stands for the tenant. Unset: nowhere.",
+        description="S3 locations that datasets may be read from, separated by commas: s3://bucket or "
+        "s3://bucket/folder; {tenant} stands for the tenant. Unset: none.",
     )
     weights_sources: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("all",),
         description="Named sources of trained weights that the service may fetch, separated by commas: all, or names "
-        "of `paretofit weights sources`. Empty or none: no source.",
+        "from `paretofit weights sources`. Empty or none: no source.",
     )
     audit_seconds: float = Field(
-        default=365 * 24 * 3600, gt=0, description="When entries of the audit log are removed."
+        default=365 * 24 * 3600, gt=0, description="Age at which audit log entries are deleted."
     )
     otlp_url: str | None = Field(
         default=None,
-        description="OpenTelemetry collector for traces, http://host:4318/v1/traces; needs the extra `tracing`.",
+        description="OpenTelemetry collector for traces, http://host:4318/v1/traces; requires the extra `tracing`.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="DEBUG, INFO, WARNING or ERROR."
+        default="INFO", description="Minimum log level: DEBUG, INFO, WARNING or ERROR."
     )
 
     devices: str = Field(
@@ -118,28 +129,36 @@ class Settings(BaseSettings):
     )
     machine_lock: Path | None = Field(
         default=None,
-        description="File that trainings share and a latency measurement locks alone, one for all workers of a "
-        "machine; unset: HOME/machine.lock.",
+        description="Lock file shared by all workers of a machine: shared by trainings, exclusive for latency "
+        "measurements; unset: HOME/machine.lock.",
     )
-    lease_seconds: float = Field(default=120, gt=0, description="Lease of a running trial.")
-    renew_seconds: float = Field(default=10, gt=0, description="How often a lease is renewed.")
-    poll_seconds: float = Field(default=1, gt=0, description="How often supervisors look for cancel and pause flags.")
-    relay_seconds: float = Field(default=0.2, gt=0, description="How often the relay looks for unsent job messages.")
-    reap_seconds: float = Field(default=5, gt=0, description="How often the reaper looks for expired leases.")
-    resend_seconds: float = Field(default=30, gt=0, description="When an unclaimed job message is sent again.")
-    stop_grace_seconds: float = Field(default=30, gt=0, description="Between SIGTERM and SIGKILL of a trainer.")
-    retry_seconds: float = Field(default=5, gt=0, description="Before a crashed trial runs again; doubles each time.")
+    lease_seconds: float = Field(default=120, gt=0, description="Duration of the lease on a trial or another job.")
+    renew_seconds: float = Field(
+        default=10, gt=0, description="Interval between renewals of a lease; at most half of the lease."
+    )
+    poll_seconds: float = Field(
+        default=1, gt=0, description="Interval at which supervisors check for cancel and pause requests."
+    )
+    relay_seconds: float = Field(
+        default=0.2, gt=0, description="Interval at which the relay checks for unsent job messages."
+    )
+    reap_seconds: float = Field(default=5, gt=0, description="Interval at which the reaper checks for expired leases.")
+    resend_seconds: float = Field(default=30, gt=0, description="Age at which an unclaimed job message is sent again.")
+    stop_grace_seconds: float = Field(default=30, gt=0, description="Time between SIGTERM and SIGKILL of a trainer.")
+    retry_seconds: float = Field(
+        default=5, gt=0, description="Delay before the first retry of a crashed trial; doubles with each crash."
+    )
     max_crashes: int = Field(default=3, ge=1, description="Lost or crashed attempts after which a trial fails.")
     stall_seconds: float = Field(
-        default=1800, gt=0, description="Without any progress, after which a trial's attempt is ended as crashed."
+        default=1800, gt=0, description="Time without progress after which an attempt is ended as crashed."
     )
     checkpoint_seconds: float = Field(
-        default=30, gt=0, description="How often a training saves itself: what a crash costs at most."
+        default=30, gt=0, description="Interval between checkpoints of a training: the most work that a crash can cost."
     )
     orphan_seconds: float = Field(
         default=24 * 3600,
         gt=0,
-        description="When files that nothing names, unfinished uploads and answers to Idempotency-Keys are removed.",
+        description="Age at which unreferenced blobs, abandoned uploads and stored responses are deleted.",
     )
 
     @field_validator("methods", "allowed_hosts", "outbound_networks", "s3_sources", "weights_sources", mode="before")
