@@ -21,7 +21,7 @@ def test_with_a_key_every_v1_route_needs_it(tmp_path: Path, database_url: str, r
             for path, methods in paths.items():
                 if not path.startswith("/v1/"):
                     continue
-                # Who fails thirty times in a row is told to wait; `test_walk` asks every route.
+                # Who fails thirty times in a row is told to wait; `test_authorization` asks every route.
                 for method in methods if walked < 25 else ():
                     answer = http.request(method, path)
                     assert answer.status_code == 401, (method, path)
