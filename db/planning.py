@@ -26,6 +26,7 @@ from paretofit.search.scheduler import SearchResult, Snapshot
 from paretofit.search.trials import plan as next_trials
 
 _LOCK_SECONDS: Final = 600.0
+_KEEPALIVES: Final = {"tcp_keepalives_idle": 30, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,7 @@ def fail(session: Session, error: PlanError) -> None:
     if not _fits(request, search, snapshot) or _ended(snapshot.history) != _ended(request.history):
         request_advance(session, search.id)
         return
+    _settle_advance(session, search.id)
     cancellation.cancel_queued(session, search.id)
     if not any(record.state == "running" for record in snapshot.history):
         reason = {"code": "method_error", "detail": str(error)}
@@ -142,10 +144,14 @@ def _planning_lock(engine: Engine, search_id: str) -> Iterator[bool]:
             return
         try:
             connection.execute(text(f"SET idle_session_timeout = {_LOCK_SECONDS * 1000:.0f}"))
+            # The server notices within a minute that the machine of this process is gone.
+            for setting, value in _KEEPALIVES.items():
+                connection.execute(text(f"SET {setting} = {value}"))
             yield True
         finally:
             try:
-                connection.execute(text("RESET idle_session_timeout"))
+                for setting in ("idle_session_timeout", *_KEEPALIVES):
+                    connection.execute(text(f"RESET {setting}"))
                 connection.execute(select(func.pg_advisory_unlock(key)))
             except DBAPIError:
                 connection.invalidate()

@@ -32,10 +32,17 @@ class Method:
 
 
 def load(packages: Iterable[str]) -> dict[str, Method]:
-    """The methods of these packages by kind. Raises ValueError if two packages claim one kind or none is named."""
+    """The methods of these packages by kind. Raises ValueError if a package does not exist, two packages claim one
+    kind, or none is named."""
     found: dict[str, Method] = {}
     for package in packages:
-        for params in import_module(f"{package}.params").PARAMS:
+        try:
+            module = import_module(f"{package}.params")
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{package}.params".startswith(error.name):
+                raise
+            raise ValueError(f"PARETOFIT_METHODS names {package!r}: there is no module {error.name!r}") from error
+        for params in module.PARAMS:
             kind = params.model_fields["kind"].default
             if kind in found:
                 raise ValueError(f"method {kind!r} is in both {found[kind].package} and {package}")

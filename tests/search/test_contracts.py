@@ -50,3 +50,9 @@ def test_a_configuration_is_that_of_a_listed_candidate(spec: ResolvedSpec) -> No
     assert method.candidate(spec.dataset, {"index": 1}).key == "net-1"
     with pytest.raises(ValueError, match="no network with the configuration"):
         method.candidate(spec.dataset, {"index": 2})
+
+
+@pytest.mark.parametrize("package", ["no_such_package", "tests.methods.no_such_package"])
+def test_a_method_package_that_does_not_exist_is_named(package: str) -> None:
+    with pytest.raises(ValueError, match=f"PARETOFIT_METHODS names '{package}'"):
+        registry.load([package])

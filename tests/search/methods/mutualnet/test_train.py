@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from paretofit.search import registry
 from paretofit.search.contracts.spec import Limits, ResolvedSpec, SearchSpec
 from paretofit.search.contracts.trial import Stop, Trial
 from paretofit.search.data.store import Dataset
@@ -174,6 +175,7 @@ def _resume_elsewhere(method: dict[str, Any], dataset: Path, folder: Path, check
 
 def _main(order: dict[str, Any]) -> None:
     torch.set_num_threads(1)
+    registry.setup()
     folder, dataset = Path(order["folder"]), Path(order["dataset"])
     submitted = SearchSpec.model_validate({"name": "stripes", "dataset_id": "local", "method": order["method"]})
     spec = submitted.resolve(Dataset.open(dataset).profile)
