@@ -1,8 +1,8 @@
-"""A network is data: `Architecture`, a tuple of blocks with explicit channels, strides and kernels. JSON in and out.
+"""`Architecture`: a network as data, a tuple of blocks with explicit channels, strides and kernels. JSON in and out.
 
 Torch-free. A kind of block is a frozen dataclass in a module of `paretofit.models.kinds`, registered here by its
-`kind`; it tells its layers (`Block.layers`) and names the torch module that computes it (`Block.module`). Nothing else
-knows the kinds.
+`kind`. It lists its layers (`Block.layers`) and names the torch module that computes it (`Block.module`). All other
+code is independent of the kinds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FORMAT_VERSION = 1
 
 
 class ArchitectureError(ValueError):
-    """Data that describes no network: the message names the place and what belongs there."""
+    """Invalid architecture data: the message names the place and the valid values."""
 
 
 class Block(ABC):
@@ -35,21 +35,21 @@ class Block(ABC):
 
     kind: ClassVar[str]
     module: ClassVar[str]
-    """The torch module that computes it, as `package.module:Class`; it is made with the block as its argument."""
+    """Its torch module as `package.module:Class`, constructed with the block as argument."""
     permutable: ClassVar[bool] = False
-    """Whether its layers declare what they read (`Layer.reads`), so that `paretofit.models.channel_groups` may reorder
-    its channels; otherwise the order of its channels is fixed."""
+    """Whether its layers declare their inputs (`Layer.reads`), which lets `paretofit.models.channel_groups` reorder its
+    channels; otherwise their order is fixed."""
 
     in_channels: int
     out_channels: int
 
     @abstractmethod
     def layers(self, size: Size) -> tuple[Layer, ...]:
-        """The layers on an input of this size, in the order they run; the last one's output is the block's."""
+        """The layers on an input of this size, in execution order; the last one's output is the block's."""
 
     def fast_macs(self, size: Size) -> int:
-        """Multiply-accumulates in evaluation of the cheapest form that computes the same: that of `layers`, unless the
-        kind has another."""
+        """Multiply-accumulates in evaluation of the cheapest equivalent form: that of `layers`, unless the kind has
+        another."""
         return sum(layer.macs for layer in self.layers(size))
 
 
@@ -58,14 +58,16 @@ _B = TypeVar("_B", bound=type[Block])
 
 
 def register(block: _B) -> _B:
-    """Class decorator: blocks of this `kind` can be read from JSON. Raises ValueError if the kind is taken."""
+    """Class decorator that registers a `kind` for JSON. Raises ValueError if the kind is taken."""
     if _KINDS.setdefault(block.kind, block) is not block:
-        raise ValueError(f"block kind {block.kind!r} is {_KINDS[block.kind].__module__}'s already")
+        raise ValueError(
+            f"block kind {block.kind!r} is already defined in {_KINDS[block.kind].__module__}: choose another"
+        )
     return block
 
 
 def kinds() -> dict[str, type[Block]]:
-    """Every kind of block: those of `paretofit.models.kinds` and what else has been registered."""
+    """Every registered kind of block, including those of `paretofit.models.kinds`."""
     for module in pkgutil.iter_modules(paretofit.models.kinds.__path__):
         import_module(f"paretofit.models.kinds.{module.name}")
     return dict(sorted(_KINDS.items()))
@@ -73,10 +75,10 @@ def kinds() -> dict[str, type[Block]]:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A static network: it runs at any input size; `nominal` is the size its strides were chosen for.
+    """A static network that runs at any input size; `nominal` is the size in pixels that its strides were chosen for.
 
-    Equal architectures have equal channels, so an Architecture is its own cache key, hashed once. Raises
-    ArchitectureError if the blocks do not fit one another.
+    Equal architectures have equal channels, so an Architecture serves as a cache key and is hashed once. Raises
+    ArchitectureError if the blocks do not fit together.
     """
 
     family: str
@@ -91,24 +93,27 @@ class Architecture:
             if getattr(self, name) < 1:
                 raise ArchitectureError(f"{name} must be 1 or more, not {getattr(self, name)}")
         if not self.blocks:
-            raise ArchitectureError("blocks must hold at least one block")
+            raise ArchitectureError("blocks must contain at least one block")
         channels = self.channels
         for i, block in enumerate(self.blocks):
             if block.in_channels != channels:
                 raise ArchitectureError(f"blocks[{i}].in_channels must be {channels}, not {block.in_channels}")
             channels = block.out_channels
         if channels != self.classes:
-            raise ArchitectureError(f"the last block gives {channels} outputs for {self.classes} classes")
+            raise ArchitectureError(
+                f"the last block has {channels} outputs, but there are {self.classes} classes: they must be equal"
+            )
         self.layers((self.nominal, self.nominal))
 
     def layers(self, size: Size) -> tuple[Layer, ...]:
-        """Every layer on an input of (height, width). Raises ArchitectureError if it is too small, naming the least."""
+        """Every layer on an input of (height, width). Raises ArchitectureError if it is too small; the message has the
+        minimum."""
         try:
             return self._layers(size)
         except TooSmallError:
             raise ArchitectureError(
-                f"input {size[0]}x{size[1]} is too small for {self.family}: "
-                f"each side needs {self._least_side()} pixels or more"
+                f"input {size[0]}x{size[1]} is too small for {self.family}: each side needs at least "
+                f"{self._least_side()} pixels"
             ) from None
 
     def _layers(self, size: Size) -> tuple[Layer, ...]:
@@ -135,7 +140,7 @@ class Architecture:
                 return side
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values: `from_json` gives the same architecture back."""
+        """As plain JSON values, the inverse of `from_json`."""
         return {
             "version": self.version,
             "family": self.family,
@@ -147,13 +152,13 @@ class Architecture:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Architecture:
-        """The architecture that `to_json` wrote, by this version or an older one. Raises ArchitectureError."""
+        """The architecture of a `to_json` result, by this version or an older one. Raises ArchitectureError."""
         version = data.get("version") if isinstance(data, Mapping) else None
         if type(version) is not int:
-            raise ArchitectureError("an architecture is an object with an integer `version`")
+            raise ArchitectureError("the architecture must be an object with an integer `version`")
         if not 1 <= version <= FORMAT_VERSION:
             raise ArchitectureError(
-                f"version {version} is not one that this Paretofit reads (1 to {FORMAT_VERSION}): update it"
+                f"version {version} is not supported by this Paretofit (1 to {FORMAT_VERSION}): update it"
             )
         return cls(**_decode_fields(cls, data, place=""))
 
@@ -164,7 +169,7 @@ class Architecture:
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     def __hash__(self) -> int:
-        # Of the key, which is kept: hashing all blocks takes a millisecond, at each pass of a training.
+        # Hash of the key, cached: hashing all blocks takes a millisecond, in every training pass.
         return hash(int(self.key, 16))
 
 
@@ -196,10 +201,10 @@ def _decode_fields(cls: type, data: Mapping[str, Any], place: str) -> dict[str, 
     known = {field.name: field for field in _fields(cls)}
     where = place or "the architecture"
     if unknown := sorted(set(data) - set(known)):
-        raise ArchitectureError(f"{where} has no field {unknown[0]!r}; its fields are {', '.join(known)}")
+        raise ArchitectureError(f"{where} has an unknown field {unknown[0]!r}; use {', '.join(known)}")
     required = [n for n, f in known.items() if f.default is MISSING and f.default_factory is MISSING]
     if missing := [name for name in required if name not in data]:
-        raise ArchitectureError(f"{where} lacks the field {missing[0]!r}")
+        raise ArchitectureError(f"{where} lacks the field {missing[0]!r}: add it")
     prefix = f"{place}." if place else ""
     return {name: _decode(_hints(cls)[name], value, f"{prefix}{name}") for name, value in data.items()}
 
@@ -215,7 +220,7 @@ def _decode_block(data: object, place: str) -> Block:
 
 
 def _decode(hint: Any, value: Any, place: str) -> Any:
-    """`value` as what the type hint of a dataclass's field asks for."""
+    """Convert `value` to the type hint of a dataclass's field."""
     origin, args = get_origin(hint), get_args(hint)
     if isinstance(hint, type) and issubclass(hint, Block):
         return _decode_block(value, place)
@@ -233,7 +238,7 @@ def _decode(hint: Any, value: Any, place: str) -> Any:
             raise ArchitectureError(f"{place} must be a list, not {value!r}")
         hints = args[:1] * len(value) if args[-1] is Ellipsis else args
         if len(hints) != len(value):
-            raise ArchitectureError(f"{place} must hold {len(hints)} values, not {len(value)}")
+            raise ArchitectureError(f"{place} must contain {len(hints)} values, not {len(value)}")
         return tuple(_decode(h, v, f"{place}[{i}]") for i, (h, v) in enumerate(zip(hints, value, strict=True)))
     if hint is float and type(value) is int:
         return float(value)

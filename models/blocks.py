@@ -1,4 +1,4 @@
-"""The torch modules of the kinds of block in `paretofit.models.kinds`: one class each, its submodules named as the
+"""Torch modules of the kinds of block in `paretofit.models.kinds`: one class each, with submodules named like the
 block's layers."""
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ def conv(in_channels: int, out_channels: int, *, kernel: int = 1, stride: int = 
 
 
 def _draw(weight: Tensor, std: float) -> None:
-    # On the meta device there is nothing to draw, and torch takes long over it, the first time for seconds.
+    # Nothing to initialize on the meta device, where torch is slow, the first time for seconds.
     if not weight.is_meta:
         nn.init.normal_(weight, 0.0, std)
 
 
 def activation(name: Activation) -> nn.Module:
-    """The activation of this name."""
+    """The activation with this name."""
     match name:
         case "relu":
             return nn.ReLU(inplace=True)
@@ -38,7 +38,7 @@ def activation(name: Activation) -> nn.Module:
 
 
 class ConvUnit(nn.Module):
-    """[N, C, H, W] -> [N, C', H', W']: convolution, batch normalisation if asked for, activation."""
+    """[N, C, H, W] -> [N, C', H', W']: convolution, optional batch norm, activation."""
 
     def __init__(self, block: basic.Conv) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class ConvUnit(nn.Module):
 def conv_unit(
     in_channels: int, out_channels: int, act: Activation, *, kernel: int = 1, stride: int = 1, groups: int = 1
 ) -> ConvUnit:
-    """A convolution with batch normalisation."""
+    """A convolution with batch norm."""
     return ConvUnit(basic.Conv(in_channels, out_channels, kernel, stride, groups, norm=True, activation=act))
 
 
@@ -161,13 +161,14 @@ class ChannelShuffle(nn.Module):
         self.groups = groups
 
     def forward(self, x: Tensor) -> Tensor:
-        # Not torch's channel_shuffle, whose backward pass takes five times as long on a CPU.
+        # Not torch's channel_shuffle, whose backward pass is five times as slow on a CPU.
         count, channels, *size = x.shape
         return x.reshape(count, self.groups, channels // self.groups, *size).transpose(1, 2).reshape(x.shape)
 
 
 class ShuffleUnit(nn.Module):
-    """[N, C, H, W] -> [N, C', H', W']: grouped 1x1, shuffle, depthwise and grouped 1x1 convolution beside the input."""
+    """[N, C, H, W] -> [N, C', H', W']: grouped 1x1, shuffle, depthwise and grouped 1x1 convolution, joined with the
+    input."""
 
     def __init__(self, block: shuffle.ShuffleUnit) -> None:
         super().__init__()
@@ -201,7 +202,7 @@ class MaxPool(nn.Module):
 
 
 class Norm(nn.Module):
-    """[N, C, H, W] -> the same shape: batch normalisation and activation."""
+    """[N, C, H, W] -> the same shape: batch norm and activation."""
 
     def __init__(self, block: basic.Norm) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""From an Architecture to a torch module."""
+"""Builds a torch module from an Architecture."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from paretofit.models.architecture import Architecture, Block
 
 
 class Network(nn.Module):
-    """An architecture's blocks in a row: images [N, C, H, W] -> logits [N, classes]."""
+    """An architecture's blocks in sequence: images [N, C, H, W] -> logits [N, classes]."""
 
     record: dict[str, Any] | None = None
-    """What is known of a network that was read from a checkpoint."""
+    """The record of a network that was loaded from a checkpoint."""
 
     def __init__(self, architecture: Architecture, modules: Iterable[nn.Module] | None = None) -> None:
-        """`modules`: those of the blocks, if they are there already."""
+        """`modules`: the blocks' modules, if they exist already."""
         super().__init__()
         self.architecture = architecture
         self.blocks = nn.Sequential(*(map(module, architecture.blocks) if modules is None else modules))
@@ -30,12 +30,12 @@ class Network(nn.Module):
 
 
 def build(architecture: Architecture, device: torch.device | str | None = None) -> Network:
-    """The network, freshly initialised from torch's generator, in training mode. `device` may be `meta`."""
+    """The network, freshly initialized from torch's generator, in training mode. `device` may be `meta`."""
     with torch.device(device if device is not None else torch.get_default_device()):
         return Network(architecture)
 
 
 def module(block: Block) -> nn.Module:
-    """The freshly initialised torch module that computes a block, in training mode."""
+    """The freshly initialized torch module of a block, in training mode."""
     package, _, name = block.module.partition(":")
     return cast("nn.Module", getattr(import_module(package), name)(block))

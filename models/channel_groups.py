@@ -1,8 +1,8 @@
-"""Which channels of a network may change their order, and which dimensions of which tensors follow. Torch-free.
+"""Groups of a network's channels that can be reordered together, and the tensor dimensions that follow. Torch-free.
 
-Channels that are added to one another, or that a depthwise convolution, a normalization, an activation or a pool passes
-on, keep one common order: they are a group. A dense convolution or the linear layer ends a group, because its columns
-undo whatever order its input has.
+Channels that are added to one another, or passed on by a depthwise convolution, a normalization, an activation or a
+pool, share one order: they are a group. A dense convolution or the linear layer ends a group, because its input columns
+can be permuted accordingly.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class ChannelGroup:
     """Channels that share one permutation: applied to all `rows` and `columns`, it leaves the network's outputs
     unchanged.
 
-    `name`: the layer that first computes them. `unit`: so many neighbors move together, the channels of one group of a
-    grouped convolution. `rows`: tensors of the state dict, permuted along their first dimension. `columns`: the weights
-    of dense convolutions and of the linear layer that read the channels, permuted along the second.
+    `name`: the layer that first computes them. `unit`: number of neighbors that move together, the channels of one
+    group of a grouped convolution. `rows`: tensors of the state dict, permuted along their first dimension. `columns`:
+    the weights of dense convolutions and of the linear layer that read the channels, permuted along the second.
     """
 
     name: str
@@ -37,10 +37,10 @@ class ChannelGroup:
 
 
 def channel_groups(architecture: Architecture) -> tuple[ChannelGroup, ...]:
-    """The groups of a network, from input to output; a dimension of a tensor that none of them lists has a fixed order.
+    """The groups of a network, from input to output; tensor dimensions that no group lists have a fixed order.
 
-    Fixed are the image's channels, the classes, and whatever a block reads, computes and returns whose kind is not
-    `permutable`. Raises ValueError if the layers of a kind declare reads that do not fit.
+    Fixed are the image's channels, the classes, and all channels that a block of a kind without `permutable` reads,
+    computes or returns. Raises ValueError if a kind's layers declare inconsistent reads.
     """
     flow = _Flow()
     size = (architecture.nominal, architecture.nominal)
@@ -58,7 +58,7 @@ def channel_groups(architecture: Architecture) -> tuple[ChannelGroup, ...]:
 
 @dataclass(slots=True, eq=False)
 class _Axis:
-    """The channels of one tensor: of all tensors with the same root."""
+    """The channels of one tensor; tensors with the same root share them."""
 
     place: int
     channels: int
@@ -78,7 +78,8 @@ class _Axis:
     def join(self, other: _Axis) -> None:
         if self.root is other.root:
             return
-        # The earlier one stays the root: groups are listed, and named, by where their channels first appear.
+        # The earlier one stays the root, so that groups are ordered and named by the first appearance of their
+        # channels.
         root, merged = sorted((self.root, other.root), key=lambda axis: axis.place)
         root.fixed |= merged.fixed
         root.unit = math.lcm(root.unit, merged.unit)
@@ -107,24 +108,26 @@ class _Flow:
         )
 
     def through(self, prefix: str, layers: tuple[Layer, ...], stream: _Axis) -> _Axis:
-        """The output of a block whose input is `stream`."""
+        """The output of a block with input `stream`."""
         made = {INPUT: stream}
         for layer in layers:
             if unknown := [name for name in layer.reads if name not in made]:
-                raise ValueError(f"{prefix}{layer.name} reads {unknown[0]!r}, which is not a layer before it")
+                raise ValueError(
+                    f"{prefix}{layer.name} reads {unknown[0]!r}, which is not an earlier layer: correct its `reads`"
+                )
             inputs = [made[name] for name in layer.reads] or [stream]
             stream = made[layer.name] = self._apply(f"{prefix}{layer.name}", layer, inputs)
         return stream
 
     def _apply(self, name: str, layer: Layer, inputs: list[_Axis]) -> _Axis:
         if layer.op not in _CHANNELWISE | {"conv", "batch_norm", "linear", "add"}:
-            # A shuffle or a concatenation moves channels itself; an unknown operation may.
+            # A shuffle or a concatenation moves channels; an unknown operation may.
             for axis in inputs:
                 axis.root.fixed = True
             return self.start(layer.output.channels, fixed=True)
         if wrong := [axis.channels for axis in inputs if axis.channels != layer.input.channels]:
             raise ValueError(
-                f"{name} has {layer.input.channels} input channels and reads a tensor of {wrong[0]}: correct its "
+                f"{name} has {layer.input.channels} input channels, but reads a tensor of {wrong[0]}: correct its "
                 "`reads`"
             )
         x = inputs[0]
@@ -150,7 +153,7 @@ class _Flow:
         return out
 
     def _grouped(self, name: str, layer: Layer, x: _Axis) -> _Axis:
-        """Whole groups move, from its input to its output; a depthwise convolution has groups of one channel."""
+        """Whole groups move, from input to output; a depthwise convolution has groups of one channel."""
         unit = layer.input.channels // layer.groups
         if layer.output.channels != layer.input.channels:
             x.root.fixed = True

@@ -1,5 +1,5 @@
-"""Reorders the channels of a trained network by importance: its narrower forms, which take leading channels
-(`paretofit.models.layers.slimmable`), then keep the most important ones. The network itself computes what it did.
+"""Reorders the channels of a trained network by importance, so that its narrower forms, which take leading channels
+(`paretofit.models.layers.slimmable`), keep the most important ones. The network's outputs do not change.
 
 Once-for-all (Cai et al., ICLR 2020, arXiv 1908.09791, section 3.3) sorts by the L1 norm of the weights alone.
 """
@@ -15,17 +15,16 @@ from paretofit.models.build import Network
 from paretofit.models.channel_groups import ChannelGroup, channel_groups
 
 Importance = dict[str, Tensor]
-"""[channels] for each of `channel_groups`, by its name."""
+"""[channels] for each of `channel_groups`, by name."""
 
 
 @torch.no_grad()
 def importance(network: Network, batches: Iterable[Tensor]) -> Importance:
     """How much each channel contributes, measured on batches of images [N, C, H, W] on the network's device.
 
-    Summed over the dense layers that read the channel: the mean absolute value that enters the layer, over images and
-    pixels, times the sum of the layer's absolute weights on it. Runs in evaluation mode with the network's own
-    batch-normalization statistics, without waiting for the device. Raises ValueError without batches, and for a network
-    without statistics.
+    Summed over the dense layers that read the channel: the mean absolute input over images and pixels, times the sum of
+    the layer's absolute weights for it. Runs in evaluation mode with the network's own batch norm statistics, without
+    synchronizing the host. Raises ValueError without batches, and for a network without statistics.
     """
     _check_statistics(network)
     groups = channel_groups(network.architecture)
@@ -60,11 +59,11 @@ def l1_importance(network: Network) -> Importance:
 
 @torch.no_grad()
 def sort_channels(network: Network, importance: Mapping[str, Tensor]) -> None:
-    """Put the channels of every group in descending order of importance, in place; equal ones keep their order.
+    """Sort the channels of every group by descending importance, in place; equal ones keep their order.
 
-    The network's outputs are unchanged up to rounding. Where channels move in units, a unit counts by its sum. Raises
-    ValueError if `importance` has other groups or shapes than the network, or holds a value that is not finite, and for
-    a network without batch-normalization statistics.
+    The network's outputs are unchanged up to rounding. Where channels move in units, a unit's importance is its sum.
+    Raises ValueError if `importance` has other groups or shapes than the network or values that are not finite, and for
+    a network without batch norm statistics.
     """
     _check_statistics(network)
     groups = channel_groups(network.architecture)
@@ -107,7 +106,7 @@ def _weighted(network: Network, groups: tuple[ChannelGroup, ...], inputs: Mappin
 
 
 def _order(group: ChannelGroup, values: Tensor) -> Tensor:
-    """The present places of the channels in their new order."""
+    """The current positions of the channels in their new order."""
     if values.shape != (group.channels,):
         raise ValueError(f"importance: {group.name} must be [{group.channels}], not {list(values.shape)}")
     if not bool(values.isfinite().all()):

@@ -1,7 +1,6 @@
-"""One network in one `.safetensors` file, its record (a point as JSON) in the header. Never
-pickle.
+"""A network in one `.safetensors` file, with its record (a point as JSON) in the header. Never pickle.
 
-Reading the record needs no torch.
+Reading the record does not need torch.
 """
 
 from __future__ import annotations
@@ -27,18 +26,18 @@ if TYPE_CHECKING:
 
 
 def save(path: Path | str, network: Network, record: Mapping[str, Any]) -> None:
-    """Write a network and its record, whole or not at all. Raises ValueError if the record's `architecture` is
-    another's, NonFiniteError for a tensor with infinite or NaN values."""
+    """Write a network and its record atomically. Raises ValueError if the record's `architecture` differs,
+    NonFiniteError for a tensor with infinite or NaN values."""
     if record.get("architecture") != network.architecture.to_json():
-        raise ValueError("the record's architecture is not the network's")
+        raise ValueError("the record's architecture differs from the network's")
     if (name := first_nonfinite(network)) is not None:
         raise NonFiniteError(f"{name} has infinite or NaN values: the network is not saved")
     write(path, network.state_dict(), record)
 
 
 def first_nonfinite(network: Network) -> str | None:
-    """The name of the network's first tensor with an infinite or NaN value, None if there is none. The host waits for
-    the device once if all are finite."""
+    """Name of the network's first tensor with an infinite or NaN value, or None. Synchronizes the host with the device
+    once if all are finite."""
     tensors = {name: tensor for name, tensor in network.state_dict().items() if tensor.is_floating_point()}
     flags = {name: tensor.isfinite().all() for name, tensor in tensors.items()}
     if reduce(operator.and_, flags.values()):
@@ -47,7 +46,7 @@ def first_nonfinite(network: Network) -> str | None:
 
 
 def write(path: Path | str, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
-    """Write named tensors and a JSON object, whole or not at all: a temporary file, synced, then renamed."""
+    """Write named tensors and a JSON object atomically: a temporary file, synced, then renamed."""
     from safetensors.torch import save as serialise
 
     target = Path(path)
@@ -66,7 +65,7 @@ def write(path: Path | str, tensors: Mapping[str, Tensor], record: Mapping[str, 
 
 
 def read_record(path: Path | str) -> dict[str, Any]:
-    """A checkpoint's record, from the header alone. Raises CheckpointError, and OSError where there is no file."""
+    """A checkpoint's record, from the header alone. Raises CheckpointError, and OSError for a missing file."""
     source = Path(path)
     header, _ = read_header(source)
     try:
@@ -74,7 +73,7 @@ def read_record(path: Path | str) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError):
         record = None
     if not isinstance(record, dict):
-        raise CheckpointError(f"{source.name} holds no record of Paretofit's: was it written by another program?")
+        raise CheckpointError(f"{source.name} has no Paretofit record: use a file that Paretofit wrote")
     return record
 
 
@@ -87,15 +86,16 @@ def read(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         tensors = deserialise(Path(path).read_bytes())
     except SafetensorError as error:
-        raise CheckpointError(f"{Path(path).name} is damaged: {error}") from error
-    # Copied, because the file's alignment is not that of torch's own memory, on which some kernels' results depend.
+        raise CheckpointError(f"{Path(path).name} is damaged ({error}): copy it again") from error
+    # Copied, because the file's alignment differs from torch's, and results of some kernels depend on it.
     return {name: tensor.clone() for name, tensor in tensors.items()}, record
 
 
 def load(path: Path | str) -> Network:
     """The network on the CPU in evaluation mode, with its record as `.record`.
 
-    Raises CheckpointError for a file that holds anything but the tensors of its own architecture, OSError for none.
+    Raises CheckpointError unless the file contains exactly the tensors of its own architecture, OSError for a missing
+    file.
     """
     from paretofit.models.build import build
 
@@ -107,12 +107,14 @@ def load(path: Path | str) -> Network:
         raise CheckpointError(f"{name}: {error}") from error
     expected = network.state_dict()
     if odd := sorted(set(tensors) ^ set(expected)):
-        raise CheckpointError(f"{name}: {odd[0]} is {'missing' if odd[0] in expected else 'no tensor of its network'}")
+        raise CheckpointError(
+            f"{name}: {odd[0]} is {'missing' if odd[0] in expected else 'not a tensor of its network'}"
+        )
     for key, tensor in tensors.items():
         if (tensor.shape, tensor.dtype) != (expected[key].shape, expected[key].dtype):
             raise CheckpointError(
-                f"{name}: {key} is {tuple(tensor.shape)} {tensor.dtype}, "
-                f"its network's {tuple(expected[key].shape)} {expected[key].dtype}"
+                f"{name}: {key} is {tuple(tensor.shape)} {tensor.dtype}, but its network's is "
+                f"{tuple(expected[key].shape)} {expected[key].dtype}"
             )
     network.load_state_dict(tensors, assign=True)
     network.record = record

@@ -1,8 +1,7 @@
-"""What an architecture costs at an input size: integer arithmetic on its layers. Torch-free.
+"""Cost of an architecture at an input size: integer arithmetic on its layers. Torch-free.
 
-`python -m paretofit.models.cost FAMILY --width W --input H [W]` prints it as one JSON object: `macs` are those of the
-form that was published, which is what budgets count; `fast_macs` those in evaluation, where a block has an equal form
-that takes fewer.
+`python -m paretofit.models.cost FAMILY --width W --input H [W]` prints it as one JSON object. `macs` are those of the
+published form, which budgets count; `fast_macs` those in evaluation, where a block may have a cheaper equivalent form.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ class Cost:
     """Costs of one image.
 
     `macs`: multiply-accumulates of convolutions and linear layers. `pool_inputs`: elements that global pools read.
-    `params`: trainable numbers. `peak_activation_bytes`: the most that activations occupy at once in inference at
-    float32: a layer's input, its output and whatever a later layer still reads (shortcuts); normalisation, activation
-    and addition work in place; weights and the kernels' work space are not counted.
+    `params`: trainable parameters. `peak_activation_bytes`: peak memory of activations in float32 inference: a layer's
+    input, its output and tensors that later layers still read (shortcuts). Normalization, activation and addition work
+    in place; weights and kernel workspaces are not counted.
     """
 
     macs: int
@@ -44,7 +43,8 @@ class Cost:
 
 
 def cost(architecture: Architecture, size: Size) -> Cost:
-    """Cost at an input of (height, width) pixels. Raises ArchitectureError if that is too small, naming the least."""
+    """Cost at an input of (height, width) pixels. Raises ArchitectureError if it is too small; the message has the
+    minimum."""
     layers = architecture.layers(size)
     return Cost(
         macs=sum(layer.macs for layer in layers),
@@ -56,14 +56,14 @@ def cost(architecture: Architecture, size: Size) -> Cost:
 
 @lru_cache(maxsize=8192)
 def cost_by_metric(architecture: Architecture, size: Size) -> dict[str, int]:
-    """`cost` by the name of each number, remembered: the same networks are asked for again and again. Not to be
-    changed."""
+    """`cost` by the name of each number, cached, because networks are requested repeatedly. Do not modify the
+    result."""
     return cost(architecture, size).as_dict()
 
 
 def fast_macs(architecture: Architecture, size: Size) -> int:
-    """Multiply-accumulates in evaluation, each block in the cheapest form that computes the same; `cost` counts the
-    published form. Raises ArchitectureError like `cost`."""
+    """Multiply-accumulates in evaluation, each block in its cheapest equivalent form; `cost` counts the published form.
+    Raises ArchitectureError like `cost`."""
     total = 0
     architecture.layers(size)
     for block in architecture.blocks:
@@ -78,26 +78,36 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The command. Exits with 2 and one line on stderr for what makes no network."""
+    """Run the command. Exits with 2 and one line on stderr for an invalid network."""
     parser = _Parser(
         prog="python -m paretofit.models.cost", description="Cost of a network of a family, as one JSON object."
     )
     parser.add_argument("family", metavar="FAMILY", help="such as fd_mobilenet, mobilenet_v1, wrn_28_10")
     parser.add_argument("--width", type=float, default=1.0, help="width multiplier (default 1)")
-    parser.add_argument("--slimmable", action="store_true", help="round channels as slimmable networks do")
-    parser.add_argument("--base-width", type=float, default=1.0, help="multiplier of the full network (default 1)")
-    parser.add_argument("--input", type=int, nargs="+", metavar=("H", "W"), help="pixels (default: the nominal size)")
-    parser.add_argument("--nominal", type=int, default=224, help="input side the strides are for (default 224)")
-    parser.add_argument("--classes", type=int, default=1000, help="(default 1000)")
-    parser.add_argument("--channels", type=int, default=3, help="of the input (default 3)")
-    parser.add_argument("--groups", type=int, help="of ShuffleNet's convolutions: 1, 2, 3, 4 or 8 (default 3)")
-    parser.add_argument("--structure", metavar="FILE", help="of ScaleNet: channels by scale, as JSON rows")
+    parser.add_argument("--slimmable", action="store_true", help="round channels as in slimmable networks")
+    parser.add_argument(
+        "--base-width", type=float, default=1.0, help="multiplier that defines the full network (default 1)"
+    )
+    parser.add_argument(
+        "--input",
+        type=int,
+        nargs="+",
+        metavar=("H", "W"),
+        help="height and width in pixels (default: the nominal size)",
+    )
+    parser.add_argument(
+        "--nominal", type=int, default=224, help="input side in pixels that the strides are chosen for (default 224)"
+    )
+    parser.add_argument("--classes", type=int, default=1000, help="number of classes (default 1000)")
+    parser.add_argument("--channels", type=int, default=3, help="channels of the input (default 3)")
+    parser.add_argument("--groups", type=int, help="groups of ShuffleNet's convolutions: 1, 2, 3, 4 or 8 (default 3)")
+    parser.add_argument("--structure", metavar="FILE", help="ScaleNet's channels by scale, as JSON rows")
     given = vars(parser.parse_args(arguments))
     sides = given.pop("input") or [given["nominal"]]
     file = given.pop("structure")
     options = {name: value for name, value in given.items() if value is not None}
     if len(sides) > 2:
-        parser.error(f"--input takes a height and a width, not {len(sides)} numbers")
+        parser.error(f"--input takes a height and optionally a width, not {len(sides)} numbers")
     size = (sides[0], sides[-1])
     try:
         network = architecture(**options, structure=None if file is None else structures.read(file))

@@ -1,4 +1,4 @@
-"""What a training that diverged raises. Torch-free."""
+"""The exception of a diverged training. Torch-free."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a network does, layer by layer, as integers: the one description that cost, slicing and reports are made from.
+"""Layers of a network as integers: the single description from which costs, slices and reports are computed.
 
-Torch-free. A layer's name is that of its torch module, so that `name + ".weight"` is a key of the state dict.
+Torch-free. A layer is named like its torch module, so that `name + ".weight"` is a key of the state dict.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 Size = tuple[int, int]
-"""Height and width, pixels."""
+"""Height and width in pixels."""
 
 INPUT: Final = ""
 """The input of a block, among the `reads` of its layers."""
@@ -29,9 +29,9 @@ class Shape:
 
     def __post_init__(self) -> None:
         if self.channels < 1:
-            raise ValueError(f"a layer needs 1 channel or more, not {self.channels}")
+            raise ValueError(f"a layer needs at least 1 channel, not {self.channels}")
         if self.height < 1 or self.width < 1:
-            raise TooSmallError(f"no pixel is left: {self.height}x{self.width}")
+            raise TooSmallError(f"the output of {self.height}x{self.width} has no pixel: use a larger input")
 
     @property
     def size(self) -> Size:
@@ -40,7 +40,7 @@ class Shape:
 
     @property
     def elements(self) -> int:
-        """How many numbers the tensor holds."""
+        """Number of elements."""
         return self.channels * self.height * self.width
 
 
@@ -48,11 +48,11 @@ class Shape:
 class Layer:
     """One primitive operation on one image.
 
-    `held` counts the elements of tensors that must be kept while this layer runs, beside its output and (unless it is
-    `in_place`) its input: a shortcut, or an input that a later layer reads again. `in_parts` tells the channels of a
-    convolution's input that is a concatenation: narrowing cuts each part for itself. `reads` names the layers of the
-    same block (or `INPUT`) whose outputs it takes; empty: the layer before it, the block's input for the first. Only
-    blocks that are `permutable` have to declare it.
+    `held` counts the elements of tensors that must be kept while this layer runs, besides its output and (unless it is
+    `in_place`) its input: a shortcut, or an input that a later layer reads again. `in_parts` lists the channels of each
+    part of a concatenated input of a convolution, because narrowing cuts each part separately. `reads` names the layers
+    of the same block (or `INPUT`) whose outputs it takes; empty: the preceding layer, or the block's input for the
+    first. Required only in blocks that are `permutable`.
     """
 
     name: str
@@ -116,12 +116,12 @@ def conv(
 
 
 def batch_norm(name: str, x: Shape, *, held: int = 0) -> Layer:
-    """Batch normalisation with affine parameters."""
+    """Batch norm with affine parameters."""
     return Layer(name, "batch_norm", x, x, params=2 * x.channels, held=held, in_place=True)
 
 
 def activation(name: str, x: Shape, kind: str, *, held: int = 0) -> Layer:
-    """An elementwise activation: `kind` is its name, such as `relu6`."""
+    """An elementwise activation; `kind` is its name, such as `relu6`."""
     return Layer(name, kind, x, x, held=held, in_place=True)
 
 
@@ -133,29 +133,29 @@ def add(name: str, x: Shape, other: Shape, *, reads: tuple[str, ...] = ()) -> La
 
 
 def concat(name: str, x: Shape, other: Shape) -> Layer:
-    """The channels of `x`, then those of `other`. Raises ValueError if their sizes differ."""
+    """Concatenates the channels of `x` and `other`. Raises ValueError if their sizes differ."""
     if x.size != other.size:
         raise ValueError(f"cannot concatenate {other} to {x}")
     return Layer(name, "concat", x, Shape(x.channels + other.channels, *x.size), held=other.elements)
 
 
 def joined(name: str, x: Shape, *, held: int = 0) -> Layer:
-    """The concatenation of several tensors, whose channels together are those of `x`."""
+    """The concatenation of several tensors, whose channels add up to those of `x`."""
     return Layer(name, "concat", x, x, held=held)
 
 
 def shuffle(name: str, x: Shape, groups: int, *, held: int = 0) -> Layer:
-    """The channels of all groups in turn. Raises ValueError if `groups` does not divide the channels."""
+    """Shuffles channels: one of each group in turn. Raises ValueError if `groups` does not divide the channels."""
     if groups < 1 or x.channels % groups:
         raise ValueError(f"groups must divide the channels {x.channels}, and {groups} does not")
     return Layer(name, "shuffle", x, x, groups=groups, held=held)
 
 
 def pool(name: str, x: Shape, op: str, *, kernel: int, stride: int, held: int = 0) -> Layer:
-    """A pool of `op` (max_pool, avg_pool) that leaves ceil(side / stride) pixels.
+    """A pool of `op` (max_pool, avg_pool) with ceil(side / stride) output pixels.
 
-    An odd kernel is padded by kernel // 2; an even one is the stride, and its last window may hang over. Raises
-    ValueError for numbers that fit neither.
+    An odd kernel is padded by kernel // 2; an even one equals the stride, and its last window may extend beyond the
+    map. Raises ValueError otherwise.
     """
     if stride < 1 or kernel < 1:
         raise ValueError(f"kernel and stride must be 1 or more, not {kernel} and {stride}")
@@ -166,14 +166,14 @@ def pool(name: str, x: Shape, op: str, *, kernel: int, stride: int, held: int = 
 
 
 def pooled_size(size: Size, side: int) -> Size:
-    """What windows `side` pixels square, side by side, leave of a map; a smaller map has windows as large as its
-    shorter side."""
+    """Output size of adjacent square windows of `side` pixels; a smaller map has windows as large as its shorter
+    side."""
     side = min(side, *size)
     return size[0] // side, size[1] // side
 
 
 def floor_pool(name: str, x: Shape, side: int, *, held: int = 0) -> Layer:
-    """A max-pool to `pooled_size`: what its windows do not cover, at the lower and right edge, is dropped."""
+    """A max-pool to `pooled_size`; pixels at the lower and right edge that its windows do not cover are dropped."""
     if side < 1:
         raise ValueError(f"the windows of a pool must be 1 pixel or more, not {side}")
     found = min(side, *x.size)
@@ -188,13 +188,13 @@ def divides(small: Size, size: Size) -> bool:
 
 
 def upsample(name: str, x: Shape, size: Size, *, held: int = 0) -> Layer:
-    """To the nearest pixel where the sizes divide, else bilinear."""
+    """Nearest-neighbor upsampling where the sizes divide, else bilinear."""
     op = "nearest" if divides(x.size, size) else "bilinear"
     return Layer(name, op, x, Shape(x.channels, *size), held=held)
 
 
 def resized(name: str, x: Shape, size: Size, *, held: int = 0) -> Layer:
-    """Bilinear to any size, larger or smaller."""
+    """Bilinear resizing to any size."""
     return Layer(name, "bilinear", x, Shape(x.channels, *size), held=held)
 
 

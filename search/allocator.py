@@ -1,21 +1,21 @@
-"""The C library's allocator, for a process that trains."""
+"""Settings of the C library's allocator for training processes."""
 
 from __future__ import annotations
 
 import ctypes
 from typing import Final
 
-# <malloc.h> of glibc.
+# From <malloc.h> of glibc.
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_MAX: Final = -4
 _NEVER: Final = 2**31 - 1
 
 
 def keep_freed_memory() -> None:
-    """Have the process keep the memory of freed tensors for the next ones, until it ends.
+    """Make the process keep the memory of freed tensors for reuse until it ends.
 
-    As it is set up, glibc gives the activations of each pass back to the system, which fills their pages with zeros for
-    the next: a sixth of a step of a small network. Does nothing with other C libraries.
+    By default glibc returns the activations of each pass to the system, which zeroes their pages for the next: a sixth
+    of a step of a small network. No effect with other C libraries.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -1,7 +1,7 @@
-"""The accuracy of the majority class, and whether a network beats it. Pure Python: the API imports it.
+"""Accuracy of the majority-class classifier, and whether a network beats it. Pure Python: the API imports it.
 
-The majority classifier always answers the most frequent class of the training split. A network counts as better than it
-only if its accuracy is above by more than two standard errors of that share on the images it was measured on.
+The majority classifier always answers the most frequent class of the training split. A network beats it only if its
+accuracy is higher by more than two standard errors of the majority share on the images it was measured on.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 ClassCounts = Mapping[str, Mapping[str, int]]
-"""Images by split and class, as a dataset's report has them (`class_counts`)."""
+"""Images by split and class, as in a dataset's report (`class_counts`)."""
 
 AT_CHANCE: Final = "at_chance"
 STANDARD_ERRORS: Final = 2.0
 SPLITS: Final = {"top1": "report", "selection_top1": "selection"}
-"""The split that each accuracy of a point is measured on. `top1` comes first: no point is chosen on it."""
+"""The split that each accuracy of a point is measured on. `top1` comes first: points are not selected by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +30,17 @@ class Majority:
     images: Mapping[str, int]
 
     def accuracy(self, metric: str) -> float | None:
-        """What it reaches where the metric `top1` or `selection_top1` is measured; None if that split is empty."""
+        """Its accuracy on the split of the metric `top1` or `selection_top1`; None if that split is empty."""
         return self.top1.get(SPLITS[metric])
 
     def by_metric(self) -> dict[str, float | None]:
-        """`accuracy` of each metric, as a point has them."""
+        """`accuracy` of each metric, under the names of a point's metrics."""
         return {metric: self.accuracy(metric) for metric in SPLITS}
 
 
 def majority(counts: ClassCounts | None) -> Majority | None:
-    """The majority classifier of a dataset; None if its images were not counted. Of classes that are equally
-    frequent it answers the first by name, whatever the order of the counts."""
+    """The majority classifier of a dataset; None without image counts. Of equally frequent classes it answers the first
+    by name, independent of the order of the counts."""
     train = (counts or {}).get("train", {})
     if counts is None or not any(train.values()):
         return None
@@ -53,21 +53,21 @@ def majority(counts: ClassCounts | None) -> Majority | None:
 
 
 def standard_error(share: float, images: int) -> float:
-    """Of a share that was observed on so many images (binomial): sqrt(p (1 - p) / n)."""
+    """Standard error of a share observed on this many images (binomial): sqrt(p (1 - p) / n)."""
     return math.sqrt(share * (1 - share) / images)
 
 
 def beats_majority(top1: float, share: float, images: int) -> bool:
-    """Whether an accuracy on `images` images is above the majority's `share` of them by more than two standard
+    """Whether an accuracy on `images` images exceeds the majority's `share` of them by more than two standard
     errors."""
     return top1 > _threshold(share, images)
 
 
 def warnings(best: Mapping[str, float | None] | None, baseline: Majority | None) -> list[dict[str, Any]]:
-    """What a search's readers have to know of its most accurate network, given its metrics: {code, detail} each.
+    """Warnings {code, detail} about the most accurate network of a search, given its metrics.
 
     It is compared on the report split, or on the selection split if it was not measured there. Empty without a network,
-    and for a dataset whose classes were not counted.
+    and for a dataset without class counts.
     """
     if best is None or baseline is None:
         return []
@@ -93,7 +93,10 @@ def _detail(top1: float, baseline: Majority, split: str) -> str:
         f"reaches {100 * share:.1f} % (two standard errors: {100 * margin:.1f}). "
     )
     if _threshold(share, images) >= 1:
-        return reached + f"Its {images} images cannot show that anything was learned: add images of the other classes."
+        return (
+            reached
+            + f"The {images} images are too few to show that the network learned: add images of the other classes."
+        )
     return reached + (
         "Nothing useful was learned: check the labels, lower `learning_rate`, or start from trained weights (`start`)."
     )

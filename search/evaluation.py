@@ -1,4 +1,4 @@
-"""What an accuracy is: the share of a split's images that a network classifies rightly, and under which conditions."""
+"""Top-1 accuracy: the fraction of a split's images that a network classifies correctly, and its conditions."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from paretofit.search.data.sampling import resize
 from paretofit.search.data.store import Dataset, Split
 
 METRICS = {"selection": "selection_top1", "report": "top1"}
-"""The metric that is the accuracy on a split."""
+"""The metric for the accuracy on each split."""
 
 _ROWS = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Reevaluation:
-    """A checkpoint's accuracy now, and as it was reported: None if that was on other images or another kind of device,
-    or if none was."""
+    """A checkpoint's accuracy now and as reported; the latter is None for other images, another kind of device, or
+    without a report."""
 
     split: str
     top1: float
@@ -39,13 +39,14 @@ class Reevaluation:
 
     @property
     def equal(self) -> bool | None:
-        """Whether both are the same number; None if there is nothing to compare with."""
+        """Whether both are the same number; None without a reported one."""
         return None if self.reported is None else self.top1 == self.reported
 
 
 @torch.inference_mode()
 def accuracy(network: Callable[[Tensor], Tensor], batches: Iterable[Batch]) -> float:
-    """Correct answers over all images. The host waits for the device once, at the end. Raises ValueError for none."""
+    """Correct answers over all images, a fraction. The host synchronizes with the device once, at the end. Raises
+    ValueError without images."""
     total, correct = 0, None
     for images, labels in batches:
         hits = (network(images).argmax(dim=1) == labels).sum()
@@ -57,7 +58,7 @@ def accuracy(network: Callable[[Tensor], Tensor], batches: Iterable[Batch]) -> f
 
 
 def conditions(device: torch.device | str, batch_size: int) -> Evaluation:
-    """Those of this process: float32, channels last, torch's present number of threads."""
+    """Conditions of this process: float32, channels last, the current number of threads."""
     return Evaluation(
         device=torch.device(device).type,
         batch_size=batch_size,
@@ -77,7 +78,7 @@ def inputs(
     device: torch.device | str,
     rows: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None,
 ) -> Iterator[Batch]:
-    """A split's images (or those of `rows`, in their order) as a network of this input size gets them."""
+    """Batches of a split's images (or of `rows`, in their order), preprocessed for a network of this input size."""
     for images, labels in evaluation_batches(
         dataset, split, preprocessing, batch_size=evaluation.batch_size, device=device, rows=rows
     ):
@@ -86,25 +87,33 @@ def inputs(
 
 
 def load(path: Path, evaluation: Evaluation, device: torch.device | str) -> Network:
-    """A checkpoint's network on a device, in the memory format that it is evaluated in. Raises CheckpointError."""
+    """A checkpoint's network on a device, in the memory format of evaluation. Raises CheckpointError."""
     network = checkpoint.load(path).to(device)
     convert_conv2d_weight_memory_format(network, _layout(evaluation))
     return network
 
 
 def reevaluate(path: Path, dataset: Dataset, split: str = "report") -> Reevaluation:
-    """Measure a checkpoint again as its record says it was measured. Raises ValueError if it does not fit the dataset,
-    CheckpointError for a file that is none."""
+    """Measure a checkpoint again under its recorded conditions. Raises ValueError if it does not fit the dataset, and
+    CheckpointError for another file."""
     try:
         point = Point.model_validate(checkpoint.read_record(path))
     except ValidationError as error:
-        raise checkpoint.CheckpointError(f"{path.name} holds no point's record: {error}") from error
+        raise checkpoint.CheckpointError(
+            f"{path.name} is not a point's checkpoint ({error}): use one from a search"
+        ) from error
     profile = dataset.profile
     if point.classes != profile.classes:
-        raise ValueError(f"{path.name} tells {_listed(point.classes)} apart, the dataset {_listed(profile.classes)}")
+        raise ValueError(
+            f"{path.name} has {_listed(point.classes)}, but the dataset has {_listed(profile.classes)}: use the "
+            "dataset of its search"
+        )
     channels = len(point.preprocessing.mean)
     if channels != profile.channels:
-        raise ValueError(f"{path.name} takes {channels} channels, the dataset has {profile.channels}")
+        raise ValueError(
+            f"{path.name} takes {channels} channels, but the dataset has {profile.channels}: use the dataset of "
+            "its search"
+        )
     evaluation = point.evaluation
     device = evaluation.device if evaluation.device == "cpu" or torch.cuda.is_available() else "cpu"
     with _threads(evaluation.threads):
@@ -117,7 +126,7 @@ def reevaluate(path: Path, dataset: Dataset, split: str = "report") -> Reevaluat
 
 
 def digest(split: Split) -> str:
-    """SHA-256 of a split's decoded pixels, their sizes and labels in order: equal if accuracies may be compared."""
+    """SHA-256 of a split's decoded pixels, sizes and labels in order. Accuracies are comparable if it is equal."""
     found = hashlib.sha256(split.labels.tobytes())
     found.update(split.heights.tobytes() + split.widths.tobytes())
     for start in range(0, len(split), _ROWS):

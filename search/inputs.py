@@ -1,4 +1,4 @@
-"""What `python -m paretofit.search` is given: a specification in YAML, a dataset, and trained weights to start from."""
+"""Inputs of `python -m paretofit.search`: a specification in YAML, a dataset, and trained weights to start from."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _EXAMPLE: Final = "`dataset: {source: {kind: builtin, name: fashion_mnist, subse
 
 
 class CommandError(ValueError):
-    """What the user gave cannot be used; the message says what can."""
+    """Invalid input by the user; the message says what to change."""
 
 
 def read_spec(path: Path) -> dict[str, Any]:
@@ -31,29 +31,28 @@ def read_spec(path: Path) -> dict[str, Any]:
     try:
         body = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CommandError(f"{path} is not YAML: {error}") from error
+        raise CommandError(f"{path} is not YAML: {error}; correct it") from error
     if not isinstance(body, dict):
-        raise CommandError(f"{path} must be a mapping with `dataset` and `method`")
+        raise CommandError(f"{path} is incomplete: write a mapping with `dataset` and `method`")
     if "dataset_id" in body:
-        raise CommandError(f"{path}: dataset_id: without a service name the data itself, such as {_EXAMPLE}")
+        raise CommandError(f"{path}: dataset_id: needs a service; use `dataset` instead, such as {_EXAMPLE}")
     body.setdefault("name", path.stem)
     return body
 
 
 def local_dataset(given: object, beside: Path, folder: Path) -> Path:
-    """The folder of the dataset that a specification names: it is there already, or is made once. Raises
-    CommandError."""
+    """The dataset directory that a specification refers to, created unless it exists. Raises CommandError."""
     if isinstance(given, str):
         return beside / given
     if not isinstance(given, dict):
-        raise CommandError(f"dataset: is missing: {_EXAMPLE}")
+        raise CommandError(f"dataset: is missing: add {_EXAMPLE}")
     spec = _validated(DatasetSpec, {"name": "local"} | given, "dataset")
     if spec.source.kind == "upload":
-        raise CommandError(f"dataset: source: kind upload needs a service; here {_EXAMPLE}")
+        raise CommandError(f"dataset: source: kind upload needs a service; use {_EXAMPLE}")
     described = spec.model_dump_json()
     note = folder.with_name("dataset.spec.json")
     if note.exists() and note.read_text(encoding="utf-8") != described:
-        raise CommandError(f"{folder} holds another dataset than this specification's: choose another --out")
+        raise CommandError(f"{folder} contains another dataset than the specification: choose another --out")
     if not note.exists():
         _ingest(spec, folder)
         note.write_text(described, encoding="utf-8")
@@ -61,18 +60,19 @@ def local_dataset(given: object, beside: Path, folder: Path) -> Path:
 
 
 def evaluated_dataset(given: str, split: str, scratch: Path) -> Path:
-    """The folder of the dataset that a checkpoint is measured on. Raises CommandError."""
+    """The dataset directory that a checkpoint is measured on. Raises CommandError."""
     if Path(given).is_dir():
         return Path(given)
     if given != "fashion_mnist":
         raise CommandError(
-            f"--dataset: {given!r} is no folder and no built-in; use fashion_mnist or a dataset's folder"
+            f"--dataset: {given!r} is neither a folder nor a built-in dataset; use fashion_mnist or a dataset directory"
         )
     if split != "report":
         raise CommandError(
-            f"--split {split}: its images depend on how the dataset was made; give that dataset's folder by --dataset"
+            f"--split {split}: its images depend on how the dataset was created; give that dataset directory by "
+            "--dataset"
         )
-    # The report split is the whole test set, whatever the subset.
+    # The report split is the whole test set, independent of the subset.
     source = {"kind": "builtin", "name": given, "subset": 100}
     folder = scratch / "dataset"
     _ingest(DatasetSpec.model_validate({"name": given, "source": source}), folder)
@@ -80,7 +80,7 @@ def evaluated_dataset(given: str, split: str, scratch: Path) -> Path:
 
 
 def _ingest(spec: DatasetSpec, folder: Path) -> None:
-    """Make a dataset by the process that the service uses. Raises CommandError with its reasons."""
+    """Create a dataset with the ingestion process of the service. Raises CommandError with its reasons."""
     with tempfile.TemporaryDirectory() as scratch:
         request = Path(scratch) / "request.json"
         request.write_text(json.dumps({"spec": spec.model_dump(mode="json")}), encoding="utf-8")
@@ -95,14 +95,17 @@ def _ingest(spec: DatasetSpec, folder: Path) -> None:
         ]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode != 0:
-        raise CommandError(f"the dataset could not be made (exit code {ended.returncode}):\n{ended.stderr[-2000:]}")
+        raise CommandError(
+            f"the dataset could not be created (exit code {ended.returncode}); correct the "
+            f"error:\n{ended.stderr[-2000:]}"
+        )
     answer = json.loads(ended.stdout)
     if answer["state"] != "ready":
         raise CommandError("; ".join(f"dataset: {error['detail']}" for error in answer["errors"]))
 
 
 def resolve(body: dict[str, Any], dataset: Path, path: Path) -> ResolvedSpec:
-    """The specification with what its dataset and its start are. Raises CommandError."""
+    """The specification resolved for its dataset and its start. Raises CommandError."""
     from paretofit.search.data.store import Dataset
 
     profile: DatasetProfile = Dataset.open(dataset).profile
@@ -110,7 +113,7 @@ def resolve(body: dict[str, Any], dataset: Path, path: Path) -> ResolvedSpec:
     if spec.method.start is None:
         return spec.resolve(profile)
     if spec.method.start.file is None:
-        raise CommandError(f"{path}: method.start: without a service give the path of a file: {{file: PATH}}")
+        raise CommandError(f"{path}: method.start: needs a service, except for files: use {{file: PATH}}")
     file = path.parent / spec.method.start.file
     method = spec.method.model_copy(update={"start": Start(file=str(file))})
     try:

@@ -1,11 +1,11 @@
-"""A search without a service: the same plans and runs, in this process, with everything in one folder.
+"""A search without a service: the same plans and trials, in this process, in one folder.
 
-OUT holds `search.json` (specification, trials and what they reported: it is what a later run goes on from),
-`front.json`, `points/KEY.safetensors`, `metrics.jsonl`, and `trials/N/` with each trial's artifacts and checkpoint.
+OUT contains `search.json` (specification, trials and their reports: the state to resume from), `front.json`,
+`points/KEY.safetensors`, `metrics.jsonl`, and `trials/N/` with each trial's artifacts and checkpoint.
 
-What comes next, and how the search ends, is decided as in the service (`paretofit.search.scheduler`). A trial
-whose method raises an error with a code of its own (`contracts.failures`) is kept as `failed`, and the search goes on
-with the others; any other error ends the run, and the next run tries that trial again.
+`paretofit.search.scheduler` decides what comes next and how the search ends, as in the service. If a method raises an
+error with a failure code (`contracts.failures`), its trial is kept as `failed` and the search continues. Any other
+error ends the run, and the next run retries that trial.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from paretofit.search.scheduler import SearchResult, Snapshot, Spent, StopReason
 _STATE: Final = "search.json"
 
 Launch = Callable[[Callable[[Trial, Reporter], dict[str, Any]], Trial, Reporter], dict[str, Any]]
-"""Calls a method's `run`, here or elsewhere too."""
+"""Runs a method's `run`, here or in other processes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """What a search found: its non-dominated points, cheapest first, and its normalised hypervolume.
+    """Result of a search: its non-dominated points, cheapest first, and its normalized hypervolume.
 
-    `stop_reason` says why it ended: None before it has finished, or if it failed. `warnings` ({code, detail}) are about
-    its most accurate point, compared with `majority`, the majority class; there are none before it has finished.
-    `failed` are the errors of trials, each with the trial's number.
+    `stop_reason` says why it ended; None before the end or after a failure. `warnings` ({code, detail}) compare its
+    most accurate point with `majority`, the majority class; none before the end. `failed` are the errors of trials,
+    each with the trial's number.
     """
 
     points: list[Point]
@@ -72,9 +72,8 @@ class Front:
 
 
 class LocalSearch:
-    """A search in a folder: new, or gone on with where it was interrupted. Raises LocalSearchError if the folder holds
-    another search, or the specification spans no feasible network. `launch` is what runs a trial; unset: this
-    process."""
+    """A search in a folder, new or resumed. Raises LocalSearchError if the folder contains another search, or no
+    network meets the constraints. `launch` runs a trial; unset: in this process."""
 
     def __init__(
         self, spec: ResolvedSpec, dataset: Path, out: Path, *, device: str = "cpu", launch: Launch | None = None
@@ -101,7 +100,7 @@ class LocalSearch:
         if (out / _STATE).exists():
             self._state = LocalState.model_validate_json((out / _STATE).read_bytes())
             if ResolvedSpec.model_validate(self._state.spec) != spec:
-                raise LocalSearchError(f"{out} holds a search with another specification: choose another folder")
+                raise LocalSearchError(f"{out} contains a search with another specification: choose another folder")
         self._began: float | None = monotonic() - self._state.seconds if self._state.seconds else None
 
     def run(self, stop: Callable[[], Stop], on_progress: Callable[[int, float], None]) -> Front:
@@ -116,22 +115,25 @@ class LocalSearch:
         front = self._write_front(result)
         if result is not None and (error := result.error) is not None:
             if front.failed:
-                raise LocalSearchError(f"no network was found: trial {error['trial']} failed: {failures.said(error)}")
+                raise LocalSearchError(
+                    f"no network was found: trial {error['trial']} failed: {failures.summary(error)}"
+                )
             raise LocalSearchError(error["detail"])
         return front
 
     @property
     def seconds(self) -> float:
-        """Since its first trial began until its state was last kept, all its runs together."""
+        """Seconds from the start of its first trial to its last saved state, over all runs."""
         return self._state.seconds
 
     def points(self) -> list[Point]:
-        """Every network that was reported so far, baselines among them, in the order of the trials."""
+        """Every network reported so far, including baselines, in the order of the trials."""
         return [point for trial in self._state.trials for point in trial.points.values()]
 
     def _schedule(self) -> SearchResult | None:
-        """Carry out what the scheduler decides; the search's end, unless a trial is queued. The method is asked when
-        none is: so a search that was interrupted between two trials plans as one that was not."""
+        """Apply the scheduler's decision. Returns the result of a finished search, or None if a trial is queued.
+
+        The method plans only when no trial is queued, so that a resumed search plans like an uninterrupted one."""
         history = tuple(trial.record(number) for number, trial in enumerate(self._state.trials))
         decision = scheduler.enforce_limits(Snapshot(self.spec.limits, history, self._spent()))
         for number in decision.cancel:
@@ -143,7 +145,7 @@ class LocalSearch:
         return decision.result
 
     def _run(self, number: int, stop: Callable[[], Stop], on_progress: Callable[[int, float], None]) -> bool:
-        """Run one trial; False if it was interrupted. Raises what it raises, unless that has a failure code."""
+        """Run one trial; False if it was interrupted. Reraises errors without a failure code."""
         if self._began is None:
             self._began = monotonic()
         done = self._state.trials[number]
@@ -181,7 +183,7 @@ class LocalSearch:
             if failures.code_of(error) is None:
                 raise
             state, outputs, done.error = "failed", None, failures.describe(error)
-        interrupted = reporter.told in (Stop.CANCEL, Stop.DRAIN)
+        interrupted = reporter.stop_sent in (Stop.CANCEL, Stop.DRAIN)
         if interrupted:
             done.error = None
         else:
@@ -197,12 +199,12 @@ class LocalSearch:
             return Path(self.spec.method.start.reference)
         return artifact_file(self.out / "trials" / str(source.trial), source.artifact)
 
-    def _limited(self, asked: Stop) -> Stop:
+    def _limited(self, requested: Stop) -> Stop:
         is_late = time_limit(self.spec.limits, self._spent(), share=1 - RESERVE) is not None
-        return Stop.LIMIT if asked is Stop.NO and is_late else asked
+        return Stop.LIMIT if requested is Stop.NO and is_late else requested
 
     def _spent(self) -> Spent:
-        """Since its first trial began, all its runs together: one trial runs at a time, so both times are the same."""
+        """Seconds since its first trial began, over all runs; one trial runs at a time, so both times are equal."""
         seconds = 0.0 if self._began is None else monotonic() - self._began
         return Spent(wall_seconds=seconds, device_seconds=seconds)
 
@@ -251,8 +253,8 @@ class LocalSearch:
 
 def _infeasible(spec: ResolvedSpec) -> str:
     nearest = [
-        f"{bound.metric} <= {bound.value:.12g} (the least is {min(c.cost[bound.metric] for c in spec.candidates())})"
+        f"{bound.metric} <= {bound.value:.12g} (minimum {min(c.cost[bound.metric] for c in spec.candidates())})"
         for bound in spec.constraints
         if bound.device is None
     ]
-    return f"no network meets the constraints {', '.join(nearest)}: relax them, or widen the method's range"
+    return f"no network meets the constraints {', '.join(nearest)}: relax them, or extend the method's range"

@@ -1,4 +1,4 @@
-"""What the folder of a search without a service keeps: its state in `search.json`, and what each trial reports."""
+"""Folder of a search without a service: its state in `search.json`, and the reports of each trial."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from paretofit.search.contracts.trial import Stop
 
 
 class LocalSearchError(ValueError):
-    """A folder or a specification with which no search can be run or gone on with."""
+    """The folder or the specification cannot be used to run or resume a search."""
 
 
 class LocalTrial(BaseModel):
-    """A trial so far. `points` are by key, the last report of each."""
+    """State of a trial. `points` holds the last report of each key."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -35,7 +35,7 @@ class LocalTrial(BaseModel):
     artifacts: list[str] = []
 
     def record(self, number: int) -> TrialRecord:
-        """The trial as plans see it."""
+        """The trial as input of plans."""
         return TrialRecord(
             number=number,
             state=self.state,
@@ -47,7 +47,7 @@ class LocalTrial(BaseModel):
 
 
 class LocalState(BaseModel):
-    """What `search.json` holds: the specification, the seconds since the first trial began, the trials by number."""
+    """Contents of `search.json`: the specification, the seconds since the first trial began, the trials by number."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -58,7 +58,7 @@ class LocalState(BaseModel):
 
 @dataclass(slots=True)
 class LocalReporter:
-    """A `Reporter` that writes below `folder`. `stop` is asked at every `should_stop`."""
+    """A `Reporter` that writes below `folder`. `should_stop` calls `stop`."""
 
     folder: Path
     curves: Path
@@ -66,7 +66,7 @@ class LocalReporter:
     trial: LocalTrial
     stop: Callable[[], Stop]
     on_progress: Callable[[int, float], None]
-    told: Stop = field(default=Stop.NO, init=False)
+    stop_sent: Stop = field(default=Stop.NO, init=False)
 
     def metric(self, name: str, step: int, value: float) -> None:
         if name == "progress":
@@ -77,7 +77,10 @@ class LocalReporter:
 
     def point(self, point: Point) -> None:
         if point.weights is not None and point.weights not in self.trial.artifacts:
-            raise LocalSearchError(f"point {point.key!r} names weights {point.weights!r} that were not reported before")
+            raise LocalSearchError(
+                f"point {point.key!r} refers to weights {point.weights!r}, which were not reported: report the "
+                "artifact first"
+            )
         self.trial.points[point.key] = point
 
     def artifact(self, name: str, path: Path) -> None:
@@ -88,7 +91,7 @@ class LocalReporter:
             self.trial.artifacts.append(name)
 
     def latency(self, measured: Measured) -> None:
-        """The trial's table is all that a search by itself needs."""
+        """The table in the trial's artifact is sufficient without a service."""
 
     def checkpoint(self, path: Path, step: int) -> None:
         del step
@@ -100,19 +103,19 @@ class LocalReporter:
         shutil.rmtree(former, ignore_errors=True)
 
     def should_stop(self) -> Stop:
-        self.told = self.stop()
-        return self.told
+        self.stop_sent = self.stop()
+        return self.stop_sent
 
 
 def artifact_file(folder: Path, name: str) -> Path:
-    """Where a trial's artifact is kept. Raises LocalSearchError for a name that is no file name."""
+    """Path of a trial's artifact. Raises LocalSearchError for a name that is not a file name."""
     if name in {"", ".", ".."} or Path(name).name != name:
-        raise LocalSearchError(f"an artifact's name must be a plain file name, not {name!r}")
+        raise LocalSearchError(f"invalid artifact name {name!r}: use a plain file name")
     return folder / "artifacts" / name
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a file as a whole: an interruption leaves the former one."""
+    """Write a file atomically: an interruption leaves the former one."""
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(value, indent=1), encoding="utf-8")
     partial.replace(path)

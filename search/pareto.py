@@ -1,4 +1,4 @@
-"""Which points no other point beats, and how much of the space they cover. Pure Python: the API imports it."""
+"""The Pareto front and its hypervolume. Pure Python: the API imports it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 Vector = tuple[float, ...]
 _NOTHING = 1e-12
-"""Of a volume: what rounding may make of none."""
+"""Tolerance for volumes that only rounding makes positive."""
 
 
 def nondominated(
@@ -18,13 +18,13 @@ def nondominated(
 ) -> list[int]:
     """Indices of the points that no other dominates, ascending.
 
-    One point dominates another if it is no worse in every objective and better in one; so of points that are equal in
-    every objective either all or none are there. O(n log n) for two objectives, O(n * front) for more.
-    Raises KeyError for a point without an objective, ValueError for one that is not a number.
+    One point dominates another if it is no worse in every objective and better in one. Points that are equal in every
+    objective are all kept or all left out. O(n log n) for two objectives, O(n * front) for more. Raises KeyError for a
+    point without an objective, ValueError for a value that is not a number.
     """
     values = [_vector(point, maximize, minimize) for point in points]
-    # In lexicographic order a point is dominated only by earlier ones; of two objectives the last kept has the least
-    # second, so it alone needs to be asked.
+    # In lexicographic order a point is dominated only by earlier ones. With two objectives the last kept point has the
+    # smallest second value, so it is enough to compare with that one.
     order = sorted(range(len(values)), key=values.__getitem__)
     two = len(maximize) + len(minimize) == 2
     front: list[Vector] = []
@@ -40,12 +40,12 @@ def nondominated(
 
 
 def hypervolume(points: Sequence[Mapping[str, float]], *, macs: tuple[float, float], classes: int) -> float:
-    """How much of log10(MACs) x selection_top1 the points dominate, in [0, 1].
+    """Normalized hypervolume in log10(MACs) x selection_top1, in [0, 1].
 
-    `macs` are the smallest and the largest of all the search's candidates, whatever its constraints, so that it is the
-    same for everything compared. The reference point is (1.1 x largest, 1 / classes), the ideal point (smallest, 1).
-    Raises ValueError for `macs` that are not 0 < smallest <= largest, for fewer than two classes and for a point
-    without positive MACs.
+    `macs` are the smallest and the largest of all the search's candidates, independent of constraints, so that searches
+    are comparable. The reference point is (1.1 x largest, 1 / classes), the ideal point (smallest, 1). Raises
+    ValueError for `macs` that are not 0 < smallest <= largest, for fewer than two classes and for a point without
+    positive MACs.
     """
     smallest, largest = macs
     if not 0 < smallest <= largest < math.inf:
@@ -59,8 +59,8 @@ def hypervolume(points: Sequence[Mapping[str, float]], *, macs: tuple[float, flo
 
 
 def volume(values: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
-    """The volume between a reference point and the minimised `values`; those not below it in every coordinate are
-    left out. By slicing along the last coordinate: O(n log n) in two dimensions, n times that for each one more."""
+    """Volume between a reference point and the minimized `values`; values not below it in every coordinate are left
+    out. By slicing along the last coordinate: O(n log n) in two dimensions, times n for each further one."""
     inside = sorted({tuple(v) for v in values if all(x < r for x, r in zip(v, reference, strict=True))})
     if not inside:
         return 0.0
@@ -83,13 +83,13 @@ def volume(values: Sequence[Sequence[float]], reference: Sequence[float]) -> flo
 
 
 def preference(point: Mapping[str, float], key: str) -> tuple[float, float, str]:
-    """Sorts points by which of them to take: the most accurate, of equals the one with the fewest MACs, then by key."""
+    """Sort key of preferred points: highest accuracy, then fewest MACs, then key."""
     return -point["selection_top1"], point.get("macs", 0), key
 
 
 def best_under(points: Sequence[tuple[str, Mapping[str, float]]], cost: str) -> list[tuple[float, int]]:
-    """The query table of a cost, of points with their keys: bounds, growing, each with the index of the point to take
-    from that bound on up to the next one. Below the first there is none.
+    """Lookup table of a cost, for points with their keys: ascending bounds, each with the index of the best point up to
+    the next bound. Below the first bound there is none.
 
     Raises KeyError for a point without the cost or an accuracy.
     """
@@ -105,11 +105,11 @@ def best_under(points: Sequence[tuple[str, Mapping[str, float]]], cost: str) -> 
 
 
 def by_volume(values: Sequence[Vector], reference: Sequence[float], *, most: int | None = None) -> list[int]:
-    """Indices of the minimised `values`, `most` at most, each the one that adds most volume to those before it; once
-    none adds any, anew among those that are left, and at last those that have none.
+    """Greedy selection of at most `most` of the minimized `values` by hypervolume; returns their indices.
 
-    The first k dominate at least 1 - 1/e of what any k of the first front can. Greedy, and lazy: what a value adds
-    never grows (Nemhauser et al., 1978; Minoux, 1978).
+    Each adds the most volume to those before it. Once none adds any, selection restarts among the rest, and values
+    without volume come last. The first k dominate at least 1 - 1/e of what any k of the first front can. Lazy
+    evaluation is exact, because gains never grow (Nemhauser et al., 1978; Minoux, 1978).
     """
     order: list[int] = []
     left = [index for index, value in enumerate(values) if volume([value], reference) > 0]
@@ -117,7 +117,8 @@ def by_volume(values: Sequence[Vector], reference: Sequence[float], *, most: int
     while left and len(order) < most:
         chosen: list[Vector] = []
         covered = 0.0
-        # Largest gain first; of equal ones the first index. A gain is as of so many chosen values.
+        # Largest gain first; of equal ones the first index. Each gain is stored with the number of values selected when
+        # it was computed.
         heap = [(-volume([values[index]], reference), index, 0) for index in left]
         heapq.heapify(heap)
         left = []

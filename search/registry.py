@@ -1,8 +1,8 @@
-"""The methods of this process, by kind: API, planner and trainer have the same list (`PARETOFIT_METHODS`).
+"""The methods of this process by kind; API, planner and trainer use the same list (`PARETOFIT_METHODS`).
 
 A method is a folder: `params.py` (`PARAMS`: its parameter classes, one per kind), `plan.py` (`plan(spec, history) ->
-Plan`, pure), `run.py` (`run(trial, reporter) -> outputs`, loaded only where it trains). One whose points name a
-`supernet` has `supernet.py` too (`extract(supernet, architecture, size) -> network`).
+Plan`, pure), `run.py` (`run(trial, reporter) -> outputs`, imported only for training). A method whose points refer to a
+`supernet` also has `supernet.py` (`extract(supernet, architecture, size) -> network`).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from paretofit.search.contracts.spec import register_methods
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A kind of search: its parameters now, its plan and its run when they are first needed."""
+    """A kind of search: its parameters, and its plan and run, which are imported on first use."""
 
     kind: str
     package: str
     params: type[MethodParams]
 
     def load(self, module: str, name: str) -> Any:
-        """What is called `name` in a module of the method's folder."""
+        """The attribute `name` of a module in the method's folder."""
         return getattr(import_module(f"{self.package}.{module}"), name)
 
 
@@ -45,19 +45,22 @@ def load(packages: Iterable[str]) -> dict[str, Method]:
         for params in module.PARAMS:
             kind = params.model_fields["kind"].default
             if kind in found:
-                raise ValueError(f"method {kind!r} is in both {found[kind].package} and {package}")
+                raise ValueError(
+                    f"method {kind!r} is in both {found[kind].package} and {package}: remove one from PARETOFIT_METHODS"
+                )
             found[kind] = Method(kind=kind, package=package, params=params)
     if not found:
-        raise ValueError("PARETOFIT_METHODS names no method package")
+        raise ValueError("PARETOFIT_METHODS is empty: add a method package")
     return found
 
 
 @cache
 def methods() -> dict[str, Method]:
-    """Those of this process's settings, loaded when they are first asked for."""
+    """Methods of this process's settings, imported on first use."""
     return load(get_settings().methods)
 
 
 def setup() -> None:
-    """Give the specifications the methods of this process: every process that reads one calls it at its start."""
+    """Register the methods of this process with the specifications. Every process that reads specifications calls it at
+    start."""
     register_methods(method.params for method in methods().values())

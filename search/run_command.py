@@ -1,4 +1,4 @@
-"""`python -m paretofit.search run`: a search in this process, or on the processes that torchrun starts."""
+"""`python -m paretofit.search run`: a search in this process, or in the processes that torchrun starts."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from paretofit.search.inputs import CommandError, local_dataset, read_spec, reso
 from paretofit.search.local import Front, Launch, LocalSearch
 
 INTERRUPTED: Final = 130
-"""Exit code after Ctrl-C, as shells have it."""
+"""Exit code after Ctrl-C, as in shells."""
 STDERR: Final = Console(stderr=True, highlight=False)
 
 
 def run(options: argparse.Namespace) -> int:
-    """The command; its exit code is 0, 1 without a network, or `INTERRUPTED`. Raises ValueError and OSError."""
+    """Run the command; exit code 0, 1 without a network, or `INTERRUPTED`. Raises ValueError and OSError."""
     keep_freed_memory()
     _require_device(options.device)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
@@ -44,51 +44,56 @@ def run(options: argparse.Namespace) -> int:
         try:
             code = _search(options, device, launch=distributed.lead)
         except (ValueError, OSError) as error:
-            # Said before the group ends, with which torchrun ends this process too.
+            # Printed before the process group ends, because torchrun then ends this process.
             return fail(error)
         distributed.dismiss()
         return code
 
 
 def start_torchrun(options: argparse.Namespace, words: Sequence[str]) -> NoReturn:
-    """Go on as torchrun, whose processes come here again, with what the user gave checked and the dataset there."""
+    """Replace this process by torchrun, whose processes run this command again, after validating the input and creating
+    the dataset."""
     ranks, device = options.ranks, options.device
     if ranks < 1:
-        raise CommandError(f"--ranks: must be 1 or more, not {ranks}")
+        raise CommandError(f"--ranks: invalid number {ranks}: use 1 or more")
     if device not in ("cpu", "cuda"):
-        raise CommandError(f"--device: {ranks} ranks have a device each: give cpu or cuda, not {device}")
+        raise CommandError(
+            f"--device: {device} cannot be used with {ranks} ranks, which need a device each: use cpu or cuda"
+        )
     if device == "cuda":
         from torch.cuda import device_count
 
         if ranks > device_count():
-            raise CommandError(f"--ranks: {ranks} processes for {device_count()} GPUs: use at most as many as those")
+            raise CommandError(
+                f"--ranks: {ranks} processes need {ranks} GPUs, but there are {device_count()}: use at most that many"
+            )
     _prepared(options)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     os.execv(sys.executable, [*command, "-m", "paretofit.search", *words])  # noqa: S606 - no shell is what is wanted
 
 
 def fail(error: Exception) -> int:
-    """Print what went wrong; the exit code."""
+    """Print the error and return the exit code."""
     STDERR.print(f"search: {error}", style="red", markup=False, soft_wrap=True)
     return 1
 
 
 def _require_device(device: str) -> None:
-    """Raises CommandError for a device that torch has not here."""
+    """Raises CommandError for a device that torch does not have."""
     import torch
 
     kind, _, number = device.partition(":")
     count = torch.cuda.device_count()
     if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
-        raise CommandError(f"--device: must be cpu, cuda or cuda:N, not {device}")
+        raise CommandError(f"--device: invalid device {device}: use cpu, cuda or cuda:N")
     if kind == "cuda" and int(number or 0) >= count:
         raise CommandError(
-            f"--device: {device} is not there: torch sees {count} GPUs; use cpu" + (" or cuda" if count else "")
+            f"--device: {device} is not available: torch sees {count} GPUs; use cpu" + (" or cuda" if count else "")
         )
 
 
 def _prepared(options: argparse.Namespace) -> tuple[ResolvedSpec, Path]:
-    """What is to be searched, on which dataset."""
+    """The resolved specification and its dataset directory."""
     body = read_spec(options.spec)
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
@@ -108,12 +113,12 @@ def _search(options: argparse.Namespace, device: str, launch: Launch | None) -> 
         Console(highlight=False).print(_table(front))
     for error in front.failed:
         STDERR.print(
-            f"trial {error['trial']} failed: {failures.said(error)}", style="red", markup=False, soft_wrap=True
+            f"trial {error['trial']} failed: {failures.summary(error)}", style="red", markup=False, soft_wrap=True
         )
     for warning in front.warnings:
         STDERR.print(f"warning: {warning['detail']}", style="yellow", markup=False, soft_wrap=True)
     if not front.finished:
-        STDERR.print(f"interrupted: the same command goes on from {out}", markup=False, soft_wrap=True)
+        STDERR.print(f"interrupted: run the same command again to resume from {out}", markup=False, soft_wrap=True)
         return INTERRUPTED
     STDERR.print(f"{len(front.points)} networks are in {out / 'points'}", markup=False, soft_wrap=True)
     return 0 if front.points else 1
@@ -121,14 +126,14 @@ def _search(options: argparse.Namespace, device: str, launch: Launch | None) -> 
 
 @contextmanager
 def _ctrl_c() -> Iterator[Any]:
-    """A `stop` that drains after the first Ctrl-C or SIGTERM; a second Ctrl-C ends the process at once. Under torchrun,
-    which hands the first on once more and kills after 30 s, it does not."""
-    asked = Stop.NO
+    """Yields a `stop` that drains after the first Ctrl-C or SIGTERM; a second Ctrl-C ends the process at once. Under
+    torchrun the second has no effect, because torchrun repeats the first, and kills after 30 s."""
+    requested = Stop.NO
 
     def drain(number: int, frame: object) -> None:
         del number, frame
-        nonlocal asked
-        asked = Stop.DRAIN
+        nonlocal requested
+        requested = Stop.DRAIN
         if "WORLD_SIZE" in os.environ:
             return
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -136,14 +141,14 @@ def _ctrl_c() -> Iterator[Any]:
 
     before = {number: signal.signal(number, drain) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: asked
+        yield lambda: requested
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 class _Progress:
-    """A line on stderr about every five seconds."""
+    """Prints a line to stderr about every five seconds."""
 
     def __init__(self) -> None:
         self._next = 0.0

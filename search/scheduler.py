@@ -1,14 +1,14 @@
-"""What happens next to a search: pure, from its limits, its history, the time it took and its method's plan.
+"""Decides what happens next to a search: pure, from its limits, history, elapsed time and the method's plan.
 
-How a search ends, when none of its trials is active and none follows:
+When no trial is active and none follows, the search ends:
 
-- a limit was met: succeeded, `stop_reason` names the limit, whatever the front holds;
-- it has points: succeeded, `stop_reason` "completed", the limit that shortened its trials, or "trials_failed" if one of
-  them failed;
-- it has none: failed, with the first failed trial's error, or code "infeasible" or "no_points".
+- a limit was met: succeeded, `stop_reason` names the limit, with or without points;
+- it has points: succeeded, `stop_reason` is "completed", the limit that shortened its trials, or "trials_failed" if one
+  failed;
+- it has no points: failed, with the first failed trial's error, or code "infeasible" or "no_points".
 
-A method sees its failed trials and may plan on. After `MAX_FAILURES` failures in a row nothing more is planned: what
-fails that often fails for a reason that the next trial shares.
+A method sees its failed trials and may plan more. After `MAX_FAILURES` failures in a row no trial is planned, because
+the next one is likely to fail for the same reason.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from paretofit.search.contracts.plan import ACTIVE, NewTrial, Plan, TrialRecord
 from paretofit.search.contracts.spec import RESERVE, Limits
 
 MAX_FAILURES: Final = 3
-"""Failed trials in a row after which a search plans nothing more."""
+"""Failed trials in a row after which no more trials are planned."""
 
 _ROUNDING: Final = 1e-6
 
@@ -31,7 +31,7 @@ StopReason = TimeLimit | Literal["max_trials", "max_epochs", "completed", "trial
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Seconds that count against the time limits: since the first trial began, and those of all attempts together."""
+    """Seconds that count against the time limits: since the first trial began, and the sum over all attempts."""
 
     wall_seconds: float = 0.0
     device_seconds: float = 0.0
@@ -39,7 +39,7 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A search at one moment: its current limits, its trials in the order of their numbers, the time it took."""
+    """State of a search at one moment: its limits, its trials in the order of their numbers, the elapsed time."""
 
     limits: Limits
     history: Sequence[TrialRecord]
@@ -47,14 +47,14 @@ class Snapshot:
 
     @property
     def active(self) -> int:
-        """How many trials have not ended."""
+        """Number of trials that have not ended."""
         return sum(record.state in ACTIVE for record in self.history)
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """How a search ends: succeeded with a `stop_reason`, or failed with an `error` {code, detail, ...}, which has the
-    number of the `trial` if it is a trial's."""
+    """Result of a search: succeeded with a `stop_reason`, or failed with an `error` {code, detail, ...}, which includes
+    the number of the `trial` for a trial's error."""
 
     state: Literal["succeeded", "failed"]
     stop_reason: StopReason | None = None
@@ -63,8 +63,8 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What to do: `cancel` queued trials by their numbers, ask for a plan from the snapshot `plan_from`, `queue` new
-    trials, end with this `result`. With none of these: wait for the active trials."""
+    """What to do next: `cancel` queued trials by number, request a plan for the snapshot `plan_from`, `queue` new
+    trials, or end with this `result`. With none of these: wait for the active trials."""
 
     cancel: tuple[int, ...] = ()
     plan_from: Snapshot | None = None
@@ -73,8 +73,8 @@ class Decision:
 
 
 def enforce_limits(snapshot: Snapshot) -> Decision:
-    """What follows from the limits alone: which queued trials are cancelled, and whether to plan at all. If not, the
-    search ends with its last active trial."""
+    """First decision, from the limits alone: which queued trials to cancel, and whether to plan. If not, the search
+    ends with its last active trial."""
     stop_reason = time_limit(snapshot.limits, snapshot.spent)
     within = 0 if stop_reason is not None else snapshot.limits.max_trials
     cancel: tuple[int, ...] = ()
@@ -87,8 +87,8 @@ def enforce_limits(snapshot: Snapshot) -> Decision:
 
 
 def apply_plan(snapshot: Snapshot, plan: Plan) -> Decision:
-    """What follows from the plan that was made from this snapshot (`Decision.plan_from`): its trials as far as the
-    limits allow, or the search's end if there are none and no trial is active."""
+    """Second decision, from the plan for this snapshot (`Decision.plan_from`): its trials as far as the limits allow,
+    or the search's result if there are none and no trial is active."""
     limits, queue = snapshot.limits, plan.trials
     stop_reason: StopReason | None = plan.stop_reason if plan.done else None
     if (most := limits.max_trials) is not None:
@@ -101,7 +101,7 @@ def apply_plan(snapshot: Snapshot, plan: Plan) -> Decision:
 
 
 def time_limit(limits: Limits, spent: Spent, *, share: float = 1.0) -> TimeLimit | None:
-    """The time limit of which at least `share` is spent; None if there is none."""
+    """The time limit of which at least `share` is used; None otherwise."""
     if limits.max_wall_seconds is not None and spent.wall_seconds >= share * limits.max_wall_seconds:
         return "max_wall_seconds"
     if limits.max_device_seconds is not None and spent.device_seconds >= share * limits.max_device_seconds:
@@ -116,16 +116,16 @@ def keeps_failing(history: Sequence[TrialRecord]) -> bool:
 
 
 def out_of_epochs(snapshot: Snapshot) -> bool:
-    """Whether `max_epochs` is spent by the trials, and one of them would have trained for longer.
+    """Whether the trials used up `max_epochs` and one of them would have trained longer.
 
-    The method's plan shares the epochs out: only a method knows what a shorter training does to its schedule. It says
-    how far it came by the outputs `epochs` and `planned_epochs` of its trials.
+    The method distributes the epochs, because only it knows how a shorter training changes its schedule. Its trials
+    return the outputs `epochs` and `planned_epochs`.
     """
     most = snapshot.limits.max_epochs
     outputs = (record.outputs or {} for record in snapshot.history)
     trained = [output for output in outputs if "epochs" in output]
     shortened = any(output["epochs"] < output.get("planned_epochs", 0) for output in trained)
-    # What is left of equal shares is less than one epoch for each.
+    # The rest is less than one epoch for each of the equal shares.
     left = len(trained) - 1 + _ROUNDING
     return most is not None and shortened and sum(output["epochs"] for output in trained) > most - left
 
@@ -146,18 +146,18 @@ def _result(snapshot: Snapshot, stop_reason: StopReason | None) -> SearchResult:
         return SearchResult("failed", error=_error(snapshot.history, failed))
     if stop_reason is None and out_of_epochs(snapshot):
         stop_reason = "max_epochs"
-    # Trials that ran so late were asked to report what they had.
+    # Trials at this point were asked to report their results early.
     stop_reason = stop_reason or time_limit(snapshot.limits, snapshot.spent, share=1 - RESERVE)
     return SearchResult("succeeded", stop_reason or ("completed" if failed is None else "trials_failed"))
 
 
 def _error(history: Sequence[TrialRecord], failed: TrialRecord | None) -> dict[str, Any]:
-    """Why nothing was found."""
+    """The error of a search without points."""
     if failed is not None:
         return (failed.error or {}) | {"trial": failed.number}
     infeasible = [record for record in history if record.state == "infeasible"]
     if not infeasible:
-        return {"code": "no_points", "detail": "the method ended without a network: see its trials' logs"}
+        return {"code": "no_points", "detail": "the method ended without a network: check the logs of its trials"}
     error = {"code": "infeasible", "detail": "no network meets the constraints: relax them"}
     explained = next((record for record in infeasible if record.error is not None), None)
     return error if explained is None else error | (explained.error or {}) | {"trial": explained.number}

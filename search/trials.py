@@ -1,6 +1,7 @@
-"""The trials of a search: which come next, and how one is run.
+"""The trials of a search: planning and running them.
 
-Those that measure latencies are the same for all methods (`paretofit.search.latency`); all others are the method's own.
+Trials that measure latencies are the same for all methods (`paretofit.search.latency`); the others belong to the
+method.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from paretofit.search.registry import Method, methods
 
 
 def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
-    """The next trials, from the specification and the outcomes so far: those that measure latencies, then the
-    method's own. Pure; torch-free."""
+    """The next trials, from the specification and the history: latency measurements, then the method's own. Pure;
+    torch-free."""
     method = methods()[spec.method.kind]
     planned = stage.plan(spec, history, method.load("plan", "plan"))
     if spec.start is None:
@@ -32,7 +33,7 @@ def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Do a trial's work and return its outputs (JSON). Imports torch."""
+    """Run a trial and return its outputs (JSON). Imports torch."""
     informed = stage.informed(trial)
     if stage.measures(trial.params):
         outputs: dict[str, Any] = import_module("paretofit.search.latency.run").run(informed, reporter)

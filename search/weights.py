@@ -1,10 +1,10 @@
-"""Weights of a stranger's file or of a named source -> a weights file, as a process of its own:
-`python -m paretofit.search.weights --request R --out DIR`.
+"""Converts an uploaded file or a named source to a weights file, in a separate process: `python -m
+paretofit.search.weights --request R --out DIR`.
 
 Writes the file into DIR and one JSON line to stdout: {"state": "ready", "record", "file"} or {"state": "rejected",
 "error": {"code", "detail"}}, with exit code 0 for both. A file is read in the sandbox of
-`paretofit.search.data.sandbox`. That of a named source is fetched and verified first, which needs the network; from
-then on the process has none.
+`paretofit.search.data.sandbox`. A named source is downloaded and verified first, with the network; afterwards the
+process has no network.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from paretofit.search.data.limits import GIB, MIB, IngestLimits
 FILE: Final = "weights.safetensors"
 _LENGTH: Final = 8
 _MAX_DETAIL: Final = 2000
-"""Characters of a reason: messages quote names of the file, which may be of any length."""
+"""Maximum length of a reason in characters: messages quote names from the file, which can have any length."""
 _LIMITS: Final = IngestLimits(max_memory_bytes=8 * GIB, max_cpu_seconds=1800)
 
 
 class ConversionRequest(BaseModel):
-    """`file` is the uploaded one; `cache` is where files of named sources are kept."""
+    """`file` is the uploaded one; `cache` is the folder for downloads of named sources."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -48,7 +48,7 @@ class ConversionRequest(BaseModel):
 
 
 class RejectedError(Exception):
-    """The weights cannot be used. `code` is stable and for programs; `detail` names what was found and what to do."""
+    """The weights cannot be used. `code` is stable for programs; `detail` states the problem and what to do."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(f"{code}: {detail}")
@@ -57,12 +57,12 @@ class RejectedError(Exception):
 
 
 def convert(request: ConversionRequest, out: Path) -> WeightsRecord:
-    """Write the file `FILE` into the folder `out`. This process is confined as soon as the file to read is here. Raises
-    RejectedError."""
+    """Write the file `FILE` into the folder `out`. The process is confined as soon as the file to read is complete.
+    Raises RejectedError."""
     if isinstance(request.spec.source, NamedSource):
         return _convert_source(request.spec.source.name, request.cache, out)
     if request.file is None:
-        raise RejectedError("no_file", "the weights need their file: send it")
+        raise RejectedError("no_file", "the weights file is missing: upload it")
     _confine(request.file, out)
     return _convert_upload(request.file, request.spec, out / FILE)
 
@@ -78,7 +78,7 @@ def _convert_source(name: str, cache: Path, out: Path) -> WeightsRecord:
 
 
 def _confine(file: Path, out: Path) -> None:
-    """From now on this process reads one file, writes in one folder, and has no network."""
+    """Confine this process to reading one file and writing one folder, without network."""
     # The first conversion of a half-precision number reads /proc/cpuinfo, which the sandbox hides.
     torch.zeros(1, dtype=torch.float16).float()
     sandbox.confine(written=out, read=file)
@@ -88,15 +88,15 @@ def _convert_upload(file: Path, spec: WeightsSpec, target: Path) -> WeightsRecor
     size = file.stat().st_size
     if size > MAX_FILE_BYTES:
         raise RejectedError(
-            "too_large", f"the file has {size / MIB:.0f} MiB; weights may have {MAX_FILE_BYTES / MIB:.0f} MiB at most"
+            "too_large", f"the file has {size / MIB:.0f} MiB; upload at most {MAX_FILE_BYTES / MIB:.0f} MiB"
         )
-    # Anything else would be unpickled.
+    # Other formats would be unpickled.
     with file.open("rb") as opened:
         head = opened.read(_LENGTH + 1)
     if head[_LENGTH:] != b"{":
         raise RejectedError("not_safetensors", "the file is not safetensors: `paretofit weights add FILE` converts it")
     if int.from_bytes(head[:_LENGTH], "little") > size - _LENGTH:
-        raise RejectedError("not_usable", "the file is cut short: its header is not all there; send it again")
+        raise RejectedError("not_usable", "the file is truncated: its header is incomplete; upload it again")
     try:
         return convert_file(
             file,

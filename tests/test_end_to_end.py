@@ -200,7 +200,7 @@ def test_a_training_that_is_killed_at_random_gives_the_same_networks_bit_for_bit
     killed.kill()
     assert client.searches.wait(disturbed.id, timeout=SECONDS).state == "succeeded"
     assert [attempt.outcome for attempt in client.trials.get(trial.id).attempts] == ["crashed", "completed"]
-    assert "going on from step" in "\n".join(line.line for line in client.trials.logs(trial.id))
+    assert "resuming from step" in "\n".join(line.line for line in client.trials.logs(trial.id))
     undisturbed = finish(client, service, spec)
     digests = [
         {point.key: point.artifact and point.artifact.sha256 for point in client.searches.front(search).points}

@@ -85,6 +85,6 @@ def _from_the_command_line(service: Service, point: str, folder: Path) -> None:
     assert (folder / "net.pt2").read_bytes() == (folder / "torch_export").read_bytes()
     card = run("card", point).stdout
     assert card.startswith("# fd_mobilenet: ")
-    assert "licence: MIT" in card
+    assert "license: MIT" in card
     refused = run("export", point, "--format", "safetensors", "--precision", "float16")
     assert (refused.returncode, "safetensors has float32" in refused.stderr) == (2, True)

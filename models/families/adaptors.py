@@ -1,9 +1,8 @@
-"""Where shape adaptors are put into a family's network: Liu et al., Shape Adaptor, ECCV 2020 (arXiv 2008.00892),
-appendix.
+"""Positions of shape adaptors in a family's network: Liu et al., Shape Adaptor, ECCV 2020 (arXiv 2008.00892), appendix.
 
-A network's units are its convolutions and blocks, from 0; pools, normalisations and the classifier are none. N adaptors
-are spread over L places as floor(i L / N), which gives every published position: L is one less than the units, as the
-last has none; for compression, the number of units that do not resize.
+A network's units are its convolutions and blocks, counted from 0, without pools, batch norms and the classifier. N
+adaptors are spread over L places as floor(i L / N), which gives every published position: L is one less than the units,
+because the last has none; for compression, it is the number of units that do not resize.
 """
 
 from __future__ import annotations
@@ -22,23 +21,26 @@ from paretofit.models.kinds.shape_adaptor import Chain, ShapeAdaptor
 from paretofit.models.kinds.shuffle import ShuffleUnit
 
 Placement = Literal["replace", "add", "resizing"]
-"""Adaptors in the place of all resizing; beside it, where nothing resizes; wherever the network resizes."""
+"""Placement of adaptors: in place of all resizing; in addition to it, where nothing resizes; wherever the network
+resizes."""
 
 _Unit = Conv | Separable | InvertedResidual | ResidualBasic | ResidualBottleneck | PreactivationBasic | ShuffleUnit
 _Residual = ResidualBasic | ResidualBottleneck | PreactivationBasic
 _UNPLANNED: Final = 1
-"""Pixels of an adaptor whose size is not known yet."""
+"""Pixels of an adaptor whose size is not planned yet."""
 
 
 def adapted(network: Architecture, count: int, placement: Placement = "replace") -> Architecture:
-    """A human-designed network with `count` adaptors (`resizing`: that many resize in it), which keep everything that
-    the network has to learn; their sizes are to be planned (`paretofit.models.families.shapes`).
+    """A human-designed network with `count` adaptors (`resizing`: the number of its layers that resize), which keep all
+    trainable layers; `paretofit.models.families.shapes` plans their sizes.
 
-    Raises ValueError for a network of other kinds of blocks, and for more adaptors than there are places.
+    Raises ValueError for other kinds of blocks, and for more adaptors than there are places.
     """
     most = places(network, placement)
     if not 1 <= count <= most:
-        raise ValueError(f"adaptors: {network.family} has places for 1 to {most} ({placement}), not {count}")
+        raise ValueError(
+            f"adaptors: {network.family} has places for 1 to {most} ({placement}), not {count}: use at most {most}"
+        )
     where = _places(network, placement)
     chosen = {where[place] for place in spread(len(where), count)}
     residual = any(isinstance(block, _Residual) for block in network.blocks)
@@ -55,22 +57,23 @@ def adapted(network: Architecture, count: int, placement: Placement = "replace")
 
 
 def places(network: Architecture, placement: Placement) -> int:
-    """How many adaptors a network has places for. Raises ValueError for a network of other kinds of blocks."""
+    """Number of places for adaptors in a network. Raises ValueError for other kinds of blocks."""
     for block in network.blocks:
         if not isinstance(block, _Unit | MaxPool | Norm | Classifier):
             raise ValueError(
-                f"families: {network.family} has no places for shape adaptors: its blocks are {block.kind}"
+                f"families: {network.family} has no places for shape adaptors, because its blocks are "
+                f"{block.kind}: choose another family"
             )
     return len(_places(network, placement))
 
 
 def spread(places: int, count: int) -> tuple[int, ...]:
-    """`count` of so many places, from the first on at equal distances."""
+    """`count` places at equal distances, beginning with the first."""
     return tuple(i * places // count for i in range(count))
 
 
 def _places(network: Architecture, placement: Placement) -> list[int]:
-    """The blocks that may have an adaptor."""
+    """The blocks that can have an adaptor."""
     blocks = network.blocks
     resizing = [i for i, block in enumerate(blocks) if isinstance(block, _Unit | MaxPool) and block.stride > 1]
     if placement == "resizing":
@@ -78,19 +81,19 @@ def _places(network: Architecture, placement: Placement) -> list[int]:
     units = [i for i, block in enumerate(blocks) if isinstance(block, _Unit)][:-1]
     if placement == "replace":
         return units
-    # Of a unit and the pool behind it both resize.
+    # A unit and the pool after it both resize.
     pooled = {i - 1 for i in resizing if isinstance(blocks[i], MaxPool)}
     return [i for i in units if i not in resizing and i not in pooled]
 
 
 def _followed(block: Block, *, residual: bool) -> list[Block]:
-    """A block of stride 1 and its adaptor: in the place of the addition, if it has one. `residual`: in a network where
-    the map is halved by 1x1 convolutions."""
+    """A block of stride 1 and its adaptor, which replaces the addition if there is one. `residual`: in a network whose
+    maps are halved by 1x1 convolutions."""
     match block:
         case ResidualBasic() | ResidualBottleneck() | PreactivationBasic():
             return _joined(block)
         case InvertedResidual():
-            # What would be added has another size.
+            # The operands of an addition would have different sizes.
             return [replace(block, residual=False), _pooled(block.out_channels)]
         case Conv() if residual:
             down = replace(block, kernel=1, stride=2, groups=1)
@@ -100,19 +103,19 @@ def _followed(block: Block, *, residual: bool) -> list[Block]:
 
 
 def _resizing(block: Block) -> list[Block]:
-    """What resizes as an adaptor that, at a blend of 0, computes the same (but for the addition of a residual, and for
-    ShuffleNet's units)."""
+    """Converts a resizing block to an adaptor that computes the same at a blend of 0 (except for the addition of a
+    residual, and in ShuffleNet's units)."""
     match block:
         case ResidualBasic() | ResidualBottleneck() | PreactivationBasic():
             return _joined(replace(block, stride=1))
         case MaxPool():
             return [_adaptor(block, None)]
         case Conv() | Separable() | InvertedResidual() | ShuffleUnit():
-            # Every second pixel of what a stride of 1 gives.
+            # Every second pixel of the output at stride 1.
             plain = replace(block, stride=1)
             return [plain, _pooled(block.out_channels, kernel=1)]
         case _:
-            raise ValueError(f"{block.kind} does not resize")
+            raise ValueError(f"{block.kind} does not resize: choose another placement")
 
 
 def _joined(block: _Residual) -> list[Block]:
@@ -138,7 +141,7 @@ def _conv(into: int, out: int, kernel: int, activation: Activation) -> Conv:
 
 
 def _pooled(channels: int, kernel: int = 2) -> ShapeAdaptor:
-    """Of the map itself and its pool of stride 2."""
+    """Adaptor of the map itself and its pool of stride 2."""
     return _adaptor(MaxPool(channels, channels, kernel, 2), None)
 
 

@@ -1,4 +1,4 @@
-"""The families that are there, by name. Torch-free."""
+"""The network families by name. Torch-free."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SCALENET = "Li et al., 2019 (arXiv 1904.09460)"
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """`pattern` matches the names that `build` takes; `title` and `paper` are for people.
+    """`pattern` matches the names that `build` takes; `title` and `paper` are for display.
 
-    `stages`: of a slimmable family, how many widths may be chosen; 0: the leading channels of a network make no
-    narrower one. `groups`: what may be chosen. `structured`: whether channels by scale may be.
+    `stages`: number of independent stage widths of a slimmable family; 0: not slimmable. `groups`: choices.
+    `structured`: whether channels by scale can be given.
     """
 
     title: str
@@ -102,7 +102,7 @@ FAMILIES: dict[str, Family] = {
         groups=tuple(shufflenet.FIRST_STAGE),
     ),
     "vgg16": Family(
-        "VGG-16 with batch normalisation and one linear layer",
+        "VGG-16 with batch norm and one linear layer",
         "Simonyan & Zisserman, 2014 (arXiv 1409.1556)",
         re.compile("vgg16"),
         build=vgg.vgg,
@@ -133,24 +133,24 @@ def architecture(
 ) -> Architecture:
     """A network of a family by name.
 
-    `base_width` multiplies the family's table: the channels of the full network. `width` narrows (or widens) it, by
-    multiples of 8 if `slimmable`; then it may be one number for each of the family's `stages`. `nominal` is the input
-    side in pixels that the strides are chosen for. `groups` is that of ShuffleNet's convolutions (unset: 3),
-    `structure` ScaleNet's channels by scale (unset: the published ones, or equal parts). `keep_last_channels` leaves
-    MobileNetV2's last 1280 channels at a `base_width` below 1, as in published weights. Raises ValueError for an
-    unknown name, listing those there are, and for numbers that make no network.
+    `base_width` multiplies the family's table and gives the channels of the full network. `width` narrows (or widens)
+    it, by multiples of 8 if `slimmable`; then it can be one number per stage. `nominal` is the input side in pixels
+    that the strides are chosen for. `groups` are those of ShuffleNet's convolutions (unset: 3), `structure` ScaleNet's
+    channels by scale (unset: the published ones, or equal shares). `keep_last_channels` keeps MobileNetV2's last 1280
+    channels at a `base_width` below 1, as in published weights. Raises ValueError for an unknown name, with the known
+    ones, and for invalid numbers.
     """
     known = _known(family)
     if slimmable and not known.slimmable:
-        raise ValueError(f"{family} cannot be slimmable: choose one of {', '.join(_slimmable_families())}")
+        raise ValueError(f"{family} is not slimmable: choose one of {', '.join(_slimmable_families())}")
     if isinstance(width, tuple) and not slimmable:
-        raise ValueError("width: a width for each stage is for slimmable networks; give one number")
+        raise ValueError("width: one width per stage requires a slimmable network; give one number")
     if groups is not None and groups not in known.groups:
         if not known.groups:
-            raise ValueError(f"groups cannot be chosen for {family}: leave it out")
+            raise ValueError(f"groups: not available for {family}: leave it out")
         raise ValueError(f"groups must be one of {', '.join(map(str, known.groups))} for {family}, not {groups}")
     if structure is not None and not known.structured:
-        raise ValueError(f"structure cannot be chosen for {family}: leave it out, or choose a ScaleNet")
+        raise ValueError(f"structure: not available for {family}: leave it out, or choose a ScaleNet")
     scale = Scale(
         width=width,
         slimmable=slimmable,
@@ -166,16 +166,15 @@ def architecture(
 
 
 def stages(family: str) -> int:
-    """How many widths a slimmable network of this family may have, from input to output. Raises ValueError for an
-    unknown name, and for a family without any."""
+    """Number of stage widths of a slimmable network of this family, from input to output. Raises ValueError for an
+    unknown name or a family that is not slimmable."""
     if not (known := _known(family)).slimmable:
-        raise ValueError(f"{family} cannot be slimmable: choose one of {', '.join(_slimmable_families())}")
+        raise ValueError(f"{family} is not slimmable: choose one of {', '.join(_slimmable_families())}")
     return known.stages
 
 
 def groups(family: str) -> tuple[int, ...]:
-    """The numbers of groups that may be chosen for a family; empty: it has no choice. Raises ValueError for an unknown
-    name."""
+    """Numbers of groups that a family offers; empty: no choice. Raises ValueError for an unknown name."""
     return _known(family).groups
 
 

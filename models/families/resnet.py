@@ -19,8 +19,8 @@ STAGES = (64, 128, 256, 512)
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """Blocks by stage. If `groups`, the middle of a bottleneck has so many groups of `group_width` channels in the
-    first stage, of twice as many in each later one."""
+    """Blocks by stage. With `groups`, the middle of a bottleneck has this many groups, of `group_width` channels in the
+    first stage and twice as many in each later one."""
 
     repeats: tuple[int, int, int, int]
     bottleneck: bool
@@ -39,11 +39,11 @@ VARIANTS = {
 
 
 def resnet(family: str, scale: Scale) -> Architecture:
-    """A network of `VARIANTS`, by multiples of 8 channels at any width.
+    """A network of `VARIANTS`, with multiples of 8 channels at any width.
 
-    A stage has a width of its own, the stem that of the first: their channels are added. With bottlenecks, stem and
-    middle are a quarter of such a multiple (MutualNet, arXiv 1909.12978); the middle of ResNeXt is whole groups. For
-    less than 128 pixels the stem is a 3x3 convolution without max-pool, for less than 64 without stride.
+    Each stage has its own width; the stem has that of the first, because their channels are added. With bottlenecks,
+    stem and middle are a quarter of such a multiple (MutualNet, arXiv 1909.12978); the middle of ResNeXt consists of
+    whole groups. Below 128 pixels the stem is a 3x3 convolution without max-pool, below 64 without stride.
     """
     variant = VARIANTS[family]
     expansion, quarter = (4, 0.25) if variant.bottleneck else (1, 1.0)
@@ -65,12 +65,12 @@ def resnet(family: str, scale: Scale) -> Architecture:
 
     stages = [stage for stage, count in enumerate(variant.repeats) for _ in range(count)]
     table_strides = [1 if stage == before else 2 for before, stage in pairwise((0, *stages))]
-    # The pool is put before the stem, because small forms lose it first.
+    # The pool comes before the stem in the list, because small forms lose it first.
     pool_stride, stem_stride, *strides = nominal_strides((2, 2, *table_strides), scale.nominal)
     blocks = stem(scale.channels, channels(STEM, 0, quarter), stem_stride=stem_stride, pool_stride=pool_stride)
     base = STEM
     for stage, stride in zip(stages, strides, strict=True):
-        # By the table, not by the rounded channels: every width of a network has the same layers.
+        # From the table instead of the rounded channels, so that every width of a network has the same layers.
         projection = stride != 1 or base != STAGES[stage] * expansion
         base = STAGES[stage] * expansion
         blocks.append(block(blocks[-1].out_channels, stage, stride, projection=projection))

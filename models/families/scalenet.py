@@ -15,7 +15,7 @@ from paretofit.models.kinds.aggregation import ScaleAggregation, ScaleBasic, Sca
 from paretofit.models.kinds.basic import Classifier, Conv
 
 EXPANSION: Final = 4
-"""Outputs of a bottleneck for each of its planes."""
+"""Outputs of a bottleneck per plane."""
 _LEGACY: Final = (7, 7)
 """Scale and side of the map where the published form has a 1x1 kernel."""
 
@@ -23,7 +23,7 @@ _LEGACY: Final = (7, 7)
 @dataclass(frozen=True, slots=True)
 class Variant:
     """Blocks by stage, and the planes of each: a bottleneck has one scale aggregation, a basic block two. `small` forms
-    have a 3x3 stem as wide as the first stage, and strides at any nominal size."""
+    have a 3x3 stem as wide as the first stage, and the same strides at any nominal size."""
 
     repeats: tuple[int, ...]
     planes: tuple[int, ...]
@@ -32,7 +32,7 @@ class Variant:
 
     @property
     def aggregations(self) -> int:
-        """In each block."""
+        """Scale aggregations in each block."""
         return 1 if self.bottleneck else 2
 
     def rows(self, values: Sequence[int]) -> tuple[int, ...]:
@@ -58,16 +58,16 @@ VARIANTS: Final = {
     **{f"scalenet{6 * n + 2}": Variant((n,) * 3, (16, 32, 64), bottleneck=False, small=True) for n in (3, 6, 9)},
 }
 ANY: Final = "scalenet"
-"""Bottlenecks as many as a structure has rows, by the sides in it."""
+"""As many bottlenecks as a structure has rows, in stages by the sides in its rows."""
 
 
 def scalenet(family: str, scale: Scale) -> Architecture:
-    """A network of `VARIANTS`, with the scale's `structure`, or the published one, or as many channels as planes in
-    equal parts; or of the family `scalenet`, whose structure tells its depth.
+    """A network of `VARIANTS` with the scale's `structure`, the published one, or equal shares of the planes; or of the
+    family `scalenet`, whose structure determines its depth.
 
-    The planes are multiples of 8 at any width, and a published structure keeps its proportions; a given one is taken as
-    it is. In a basic block the second aggregation's channels are the residual width. Raises ValueError for a structure
-    that does not fit.
+    The planes are multiples of 8 at any width, and a published structure keeps its proportions; a given one is used
+    unchanged. In a basic block the second aggregation's channels are the residual width. Raises ValueError for a
+    structure that does not fit.
     """
     given = None if scale.structure is None else check(scale.structure)
     variant = VARIANTS.get(family) or _counted(given)
@@ -76,8 +76,8 @@ def scalenet(family: str, scale: Scale) -> Architecture:
     stages = [stage for stage, count in enumerate(variant.repeats) for _ in range(count)]
     if len(structure) != len(stages) * variant.aggregations:
         raise ValueError(
-            f"structure: {family} has {len(stages) * variant.aggregations} scale aggregations, not {len(structure)} "
-            "rows"
+            f"structure: {family} has {len(stages) * variant.aggregations} scale aggregations, but "
+            f"{len(structure)} rows are given"
         )
     table_strides = [1 if stage == before else 2 for before, stage in pairwise((0, *stages))]
     blocks: list[Block]
@@ -105,7 +105,8 @@ def _block(into: int, planes: int, stride: int, rows: Structure, *, first: bool)
     joined = _aggregation(made.out_channels, rows[1])
     if not first and joined.out_channels != into:
         raise ValueError(
-            f"structure: the second rows of a stage's blocks must have one sum, and {list(rows[1])} is not {into}"
+            f"structure: the second rows of a stage's blocks must have the same sum; the sum of {list(rows[1])} is "
+            f"not {into}"
         )
     projection = first and (stride != 1 or joined.out_channels != into)
     return ScaleBasic(into, joined.out_channels, stride, projection, made, joined)
@@ -141,10 +142,10 @@ def _counted(structure: Structure | None) -> Variant:
     """The bottlenecks of the family `scalenet`."""
     if structure is None or len(structure[0]) == len(SCALES):
         raise ValueError(
-            "structure: scalenet takes its depth from rows that end with the side of the map, such as [62, 9, 5, 12, "
-            f"56]; give some, or choose one of {', '.join(VARIANTS)}"
+            "structure: scalenet needs rows that end with the side of the map, such as [62, 9, 5, 12, 56], which "
+            f"determine its depth; give them, or choose one of {', '.join(VARIANTS)}"
         )
     repeats = tuple(len(list(rows)) for _, rows in groupby(structure, key=lambda row: row[len(SCALES)]))
     if len(repeats) != len(resnet.STAGES):
-        raise ValueError(f"structure: the sides of its rows make {len(repeats)} stages, not {len(resnet.STAGES)}")
+        raise ValueError(f"structure: the sides of its rows give {len(repeats)} stages instead of {len(resnet.STAGES)}")
     return Variant(repeats, resnet.STAGES, bottleneck=True)

@@ -1,4 +1,4 @@
-"""How a family's table is scaled: channels by a width multiplier, strides by the nominal input size. Torch-free."""
+"""Scaling of a family's table: channels by a width multiplier, strides by the nominal input size. Torch-free."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 DOWNSAMPLINGS = 5
-"""By 2, in the families' forms for 224 pixels."""
+"""Number of downsamplings by 2 in the families' forms for 224 pixels."""
 
 Width = float | tuple[float, ...]
 """A multiplier of all channels, or one for each of a family's stages."""
@@ -15,8 +15,8 @@ Width = float | tuple[float, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """What may be asked of any family. `base_width` multiplies the table's channels: they are those of the full
-    network, which `width` then narrows. Raises ValueError for numbers that scale nothing."""
+    """Scale of a network. `base_width` multiplies the table's channels to those of the full network, which `width` then
+    narrows. Raises ValueError for invalid numbers."""
 
     width: Width = 1.0
     slimmable: bool = False
@@ -25,9 +25,9 @@ class Scale:
     classes: int = 1000
     channels: int = 3
     groups: int | None = None
-    """Of grouped convolutions, in families where it may be chosen."""
+    """Groups of grouped convolutions, in families that offer a choice."""
     structure: tuple[tuple[int, ...], ...] | None = None
-    """Channels by scale (`paretofit.models.families.structures`), in families where they may be chosen."""
+    """Channels by scale (`paretofit.models.families.structures`), in families that support them."""
     keep_last_channels: bool = False
     """Whether a `base_width` below 1 leaves the channels of stages that keep theirs at any `width`, as in published
     weights (MobileNetV2's last convolution)."""
@@ -42,7 +42,7 @@ class Scale:
                 raise ValueError(f"{name} must be {least} or more, not {getattr(self, name)}")
 
     def widths(self, stages: int) -> tuple[float, ...]:
-        """The multiplier of each stage. Raises ValueError if there are others than so many."""
+        """The multiplier of each stage. Raises ValueError for another number of multipliers."""
         if not isinstance(self.width, tuple):
             return (self.width,) * stages
         if len(self.width) != stages:
@@ -62,17 +62,17 @@ def make_divisible(value: float, divisor: int = 8) -> int:
 
 
 def slimmable(base: int, width: float, ratio: float = 1.0) -> int:
-    """Channels of a slimmable network at a width: MutualNet's rule (arXiv 1909.12978), by multiples of 8.
+    """Channels of a slimmable network at a width: MutualNet's rule (arXiv 1909.12978), multiples of 8.
 
-    Never more than `base` for widths up to 1. `ratio` rounds the multiple of a layer that is narrower by it.
+    At most `base` for widths up to 1. `ratio` divides a layer's channels before rounding.
     """
     channels = int(make_divisible(base * width / ratio) * ratio)
     return min(channels, base) if width <= 1 else channels
 
 
 def nominal_strides(strides: Sequence[int], nominal: int) -> tuple[int, ...]:
-    """A family's strides for an input of `nominal` pixels: of its downsamplings the last floor(log2(nominal / 4)) stay,
-    at most five; the earlier become stride 1."""
+    """A family's strides for an input of `nominal` pixels: the last floor(log2(nominal / 4)) of its downsamplings, at
+    most five, keep stride 2; earlier ones get stride 1."""
     kept = min(DOWNSAMPLINGS, (nominal // 4).bit_length() - 1)
     excess = sum(stride == 2 for stride in strides) - kept
     chosen = []

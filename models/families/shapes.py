@@ -1,5 +1,4 @@
-"""Which size each shape adaptor of a network makes, and what that costs: integers and real numbers on the host.
-Torch-free.
+"""Sizes of a network's shape adaptors, and their costs: integers and real numbers on the host. Torch-free.
 
 Source: Liu et al., Shape Adaptor, ECCV 2020 (arXiv 2008.00892). An adaptor's parameter is alpha; sigma = sigmoid(alpha)
 is its blend, s = r1 + (r2 - r1) sigma its factor, between r1 and r2.
@@ -21,22 +20,22 @@ from paretofit.models.trace import Size
 LOW: Final = 0.5
 """r1: the factor of the halved branch."""
 HIGH: Final = 1.0
-"""r2: that of the branch that keeps its size."""
+"""r2: the factor of the branch that keeps its size."""
 LEAST_SIDE: Final = 2
 SLACK: Final = 0.25
-"""Pixels that a side must be past the next one before a planned size follows."""
+"""Hysteresis in pixels: a side must exceed the next integer by this much before a planned size changes."""
 _OFFSET: Final = 1e-4
 _REACH: Final = 12.0
-"""Of an alpha: where a factor no longer moves."""
+"""Alpha beyond which the factor no longer changes."""
 _FINE: Final = 1e-4
 _MOVED: Final = 6
 
 Sizes = tuple[Size, ...]
-"""Height and width that each adaptor makes, from the input on."""
+"""Height and width of each adaptor's output, from the input on."""
 
 
 class TooCostlyError(ValueError):
-    """Not even the smallest sizes fit."""
+    """Even the smallest sizes exceed the bounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ class Shape:
             size, at, blend = word.partition("@")
             height, by, width = size.partition("x")
             if not (at and by and height.isdecimal() and width.isdecimal()):
-                raise ValueError(f"shape: {word!r} is no size and blend, such as '25x25@0.417'")
+                raise ValueError(f"shape: {word!r} is not a size and blend; write it as '25x25@0.417'")
             sizes.append((int(height), int(width)))
             blends.append(float(blend))
         return cls(tuple(sizes), tuple(blends))
@@ -70,10 +69,10 @@ def adaptors(network: Architecture) -> dict[int, ShapeAdaptor]:
 
 
 def shaped(network: Architecture, shape: Shape) -> Architecture:
-    """The network with these sizes and blends. Raises ValueError if it has another number of adaptors."""
+    """The network with these sizes and blends. Raises ValueError for another number of adaptors."""
     found = adaptors(network)
     if len(found) != len(shape.sizes):
-        raise ValueError(f"shape: {len(shape.sizes)} sizes are given for {len(found)} adaptors")
+        raise ValueError(f"shape: {len(shape.sizes)} sizes are given, but the network has {len(found)} adaptors")
     blocks = list(network.blocks)
     for (i, block), (height, width), blend in zip(found.items(), shape.sizes, shape.blends, strict=True):
         blocks[i] = replace(block, height=height, width=width, blend=blend)
@@ -81,13 +80,13 @@ def shaped(network: Architecture, shape: Shape) -> Architecture:
 
 
 def shape(network: Architecture) -> Shape:
-    """Of a network's adaptors."""
+    """Sizes and blends of a network's adaptors."""
     found = adaptors(network).values()
     return Shape(tuple(each.size for each in found), tuple(each.blend for each in found))
 
 
 def sigmoid(alpha: float) -> float:
-    """Of any number, without overflow."""
+    """Sigmoid of any number, without overflow."""
     return 1 / (1 + math.exp(-alpha)) if alpha >= 0 else 1 - 1 / (1 + math.exp(alpha))
 
 
@@ -102,8 +101,8 @@ def blend(factor: float) -> float:
 
 
 def initial_alpha(side: int, last: int, count: int) -> float:
-    """Of each of `count` adaptors that are to bring a side of the input to the side `last`; where halving is not enough
-    for that, or nothing is to be done, the nearest there is."""
+    """Factor of each of `count` adaptors that together resize a side of the input to `last`, within the possible
+    range."""
     if side * LOW**count > last:
         return math.log(_OFFSET)
     ratio = (last / side) ** (1 / count)
@@ -114,11 +113,11 @@ def initial_alpha(side: int, last: int, count: int) -> float:
 
 @dataclass(frozen=True)
 class Rule:
-    """How factors become sizes, in a network with adaptors and for one input size.
+    """Rule that computes sizes from factors, for a network with adaptors and one input size.
 
-    Each side is that of the map before it times the factor, cut off (local type; a factor within 1e-4 of 1 is 1); with
-    `in_all` it is that of the network without adaptors times all factors up to there, rounded (global type). `limit`:
-    of the last map's shorter side, to which all factors shrink in one ratio.
+    Local type: each side is that of the preceding map times the factor, truncated (a factor within 1e-4 of 1 is 1).
+    Global type (`in_all`): the side in the network without adaptors times all factors up to there, rounded. `limit`
+    bounds the last map's shorter side, to which all factors shrink in one ratio.
     """
 
     network: Architecture
@@ -128,15 +127,15 @@ class Rule:
 
     @property
     def count(self) -> int:
-        """Adaptors."""
+        """Number of adaptors."""
         return len(adaptors(self.network))
 
     def sizes(self, alphas: Sequence[float], before: Sizes | None = None) -> Sizes:
-        """What the adaptors make. A size planned `before` stays until its side is `SLACK` past the next pixel."""
+        """Output sizes of the adaptors. A size planned `before` stays until its side is `SLACK` past the next pixel."""
         return self._sizes(self.factors(alphas), before, (0,) * len(alphas))
 
     def shape(self, alphas: Sequence[float]) -> Shape:
-        """Sizes and blends, with nothing planned before."""
+        """Sizes and blends, without earlier planned sizes."""
         return Shape(self.sizes(alphas), tuple(map(blend, self.factors(alphas))))
 
     def factors(self, alphas: Sequence[float]) -> tuple[float, ...]:
@@ -149,8 +148,8 @@ class Rule:
         return tuple(ratio * each for each in factors)
 
     def fitted(self, alphas: Sequence[float], fits: Callable[[Sizes], bool], *, grows: bool) -> Shape:
-        """The shape of these alphas, all moved by one number so far that its sizes are the largest that fit (unless
-        `grows`: only if they do not fit), give or take a pixel. Raises TooCostlyError."""
+        """The shape of these alphas, all shifted by one number so that its sizes are the largest that fit, up to a
+        pixel (without `grows`: only if they do not fit). Raises TooCostlyError."""
         if not grows and fits(self.sizes(alphas)):
             return self.shape(alphas)
         low, high = -_REACH - max(alphas), _REACH - min(alphas) if grows else 0.0
@@ -159,7 +158,7 @@ class Rule:
             return [alpha + by for alpha in alphas]
 
         if not fits(self.sizes(moved(low))):
-            raise TooCostlyError("the smallest sizes that the shape adaptors make are too costly")
+            raise TooCostlyError("the smallest sizes of the shape adaptors exceed the bounds: relax them")
         if fits(self.sizes(moved(high))):
             return self.shape(moved(high))
         while high - low > _FINE:
@@ -169,15 +168,15 @@ class Rule:
         return Shape(self._filled(factors, fits), tuple(map(blend, factors)))
 
     def _filled(self, factors: Sequence[float], fits: Callable[[Sizes], bool]) -> Sizes:
-        """Sizes of these factors, each side a pixel more or less (of the last `_MOVED` adaptors): those that fit and
-        take most."""
+        """Sizes near these factors, each side up to a pixel larger or smaller (for the last `_MOVED` adaptors): the
+        most expensive that fit."""
         rest = min(len(factors), _MOVED)
         still = (0,) * (len(factors) - rest)
         tried = {self._sizes(factors, None, (*still, *more)) for more in product((0, 1, -1), repeat=rest)}
         for sizes in sorted(tried, key=lambda sizes: (self.macs(sizes), sizes), reverse=True):
             if fits(sizes):
                 return sizes
-        raise TooCostlyError("no sizes near those that fit do")
+        raise TooCostlyError("no sizes near the feasible ones fit: relax the bounds")
 
     def macs(self, sizes: Sizes) -> int:
         """Multiply-accumulates with these sizes."""
@@ -207,7 +206,7 @@ class Rule:
         return tuple(shares), fixed
 
     def _sizes(self, factors: Sequence[float], before: Sizes | None, more: Sequence[int]) -> Sizes:
-        """`more`: pixels that are added to the sides, as far as the map was larger before."""
+        """`more`: pixels to add to the sides, at most up to the preceding map's."""
         found: list[Size] = []
         size = human = self.size
         overall = 1.0
@@ -230,7 +229,7 @@ class Rule:
         return tuple(found)
 
     def _passed(self, i: int, size: Size) -> tuple[int, Size]:
-        """Of a block: its multiply-accumulates on a map of this size, and the size that it gives."""
+        """A block's multiply-accumulates on a map of this size, and its output size."""
         if (i, size) not in self._known:
             layers = self.network.blocks[i].layers(size)
             self._known[i, size] = sum(layer.macs for layer in layers), layers[-1].output.size
@@ -238,8 +237,8 @@ class Rule:
 
     @cached_property
     def _keeps(self) -> float:
-        """The least factor that keeps a side, so that nothing is cut off where the last side is to be the input's.
-        Under a limit that is less than that, every factor counts."""
+        """The smallest factor that keeps a side, so that nothing is truncated if the last side is the input's. With a
+        limit below that, every factor counts."""
         return HIGH - _OFFSET if self.limit is None or min(self.size) <= self.limit else HIGH
 
     @cached_property
@@ -248,7 +247,7 @@ class Rule:
 
 
 def _side(wanted: float, before: int | None) -> int:
-    """The pixels of a real side, cut off: those it had, while it is no further than `SLACK` beyond them."""
+    """The truncated pixels of a real side; earlier pixels stay while the side is within `SLACK` of them."""
     if before is not None and before - SLACK <= wanted < before + 1 + SLACK:
         return max(LEAST_SIDE, before)
     return max(LEAST_SIDE, int(wanted))

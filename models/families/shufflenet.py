@@ -1,8 +1,8 @@
-"""ShuffleNetV1: Zhang et al., 2017 (arXiv 1707.01083), table 1; and the same units downsampled fast.
+"""ShuffleNetV1: Zhang et al., 2017 (arXiv 1707.01083), table 1; and the same units with fast downsampling.
 
-FD-ShuffleNet is what FD-MobileNet's authors leave to future work (Qin et al., 2018, arXiv 1802.03750): as in
-FD-MobileNet two blocks each at 1/8 and 1/16 of the input, the rest at 1/32. A unit costs about the same MACs in every
-stage, so both networks do.
+FD-ShuffleNet is future work of FD-MobileNet's authors (Qin et al., 2018, arXiv 1802.03750): as in FD-MobileNet, two
+blocks each at 1/8 and 1/16 of the input, the rest at 1/32. A unit costs about the same MACs in every stage, so both
+networks do.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ STEM = 24
 FIRST_STAGE = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
 """Output channels of the first stage by the number of groups; each later stage has twice as many."""
 UNITS = {"shufflenet_v1": (4, 8, 4), "fd_shufflenet": (2, 2, 12)}
-"""By stage. The first unit of a stage has stride 2."""
+"""Units by stage. The first unit of a stage has stride 2."""
 DEFAULT_GROUPS = 3
 
 

@@ -1,4 +1,4 @@
-"""A family as one declarative table of stages. Torch-free."""
+"""A family as a declarative table of stages. Torch-free."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from paretofit.models.kinds.shuffle import ShuffleUnit
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """`repeat` blocks of kind `op` with `out` channels; the first has the stride. 3x3 kernels, except of `pointwise`.
+    """`repeat` blocks of kind `op` with `out` channels; the first has the stride. 3x3 kernels, except for `pointwise`.
 
-    `expand` multiplies the input's channels inside a block. `keeps` its channels: a width below 1 leaves them, and a
-    slimmable network has no width for it.
+    `expand` multiplies the input's channels inside a block. `keeps`: a width below 1 does not change its channels, and
+    a slimmable network has no width for it.
     """
 
     op: str
@@ -35,28 +35,28 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A family: its stages, and what its channels are multiples of when its width is fixed, unless the stage says
-    (unset: they are truncated)."""
+    """A family: its stages, and the divisor of its channels at a fixed width, unless the stage sets one (unset:
+    truncated)."""
 
     stages: tuple[Stage, ...]
     divisor: int | None = None
 
     @property
     def widths(self) -> int:
-        """How many widths may be chosen, from the input to the output."""
+        """Number of stage widths, from the input to the output."""
         return sum(not stage.keeps for stage in self.stages)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One block to make."""
+    """One block to build."""
 
     stage: Stage
     in_channels: int
     out_channels: int
     stride: int
     repeated: bool
-    """Whether the block before it is of the same stage."""
+    """Whether the preceding block is in the same stage."""
 
 
 def _conv(step: Step) -> Block:
@@ -79,7 +79,7 @@ def _separable(step: Step) -> Block:
 
 def _inverted(step: Step) -> Block:
     mid = step.stage.expand * step.in_channels
-    # By the table, not by the rounded channels: every width of a network has the same layers.
+    # From the table instead of the rounded channels, so that every width of a network has the same layers.
     return InvertedResidual(
         step.in_channels, mid, step.out_channels, 3, step.stride, step.stage.act, residual=step.repeated
     )
@@ -91,7 +91,7 @@ def _shuffle(step: Step) -> Block:
 
 
 def _shuffle_entry(step: Step) -> Block:
-    # The input's channels are too few for groups.
+    # The input has too few channels for groups.
     groups = step.stage.groups
     return ShuffleUnit(step.in_channels, step.out_channels // 4, step.out_channels, step.stride, groups, 1)
 
@@ -108,7 +108,7 @@ OPS: dict[str, Callable[[Step], Block]] = {
 
 
 def assemble(family: str, table: Table, scale: Scale) -> Architecture:
-    """The table's network at a scale. Raises ValueError if it has none there."""
+    """The table's network at a scale. Raises ValueError if the scale is not supported."""
     table_strides = tuple(stage.stride if i == 0 else 1 for stage in table.stages for i in range(stage.repeat))
     strides = iter(nominal_strides(table_strides, scale.nominal))
     blocks: list[Block] = []
@@ -116,7 +116,7 @@ def assemble(family: str, table: Table, scale: Scale) -> Architecture:
     widths = iter(scale.widths(table.widths))
     width = 1.0
     for stage in table.stages:
-        # What keeps its channels follows the stage before it, in so far as it follows any.
+        # A stage that keeps its channels otherwise follows the width of the stage before it.
         width = width if stage.keeps else next(widths)
         out_channels = _channels(stage, table, scale, width)
         for i in range(stage.repeat):

@@ -1,4 +1,4 @@
-"""How many channels each scale aggregation of a ScaleNet has at each scale: its structure. Torch-free.
+"""Structure of a ScaleNet: the number of channels of each scale aggregation at each scale. Torch-free.
 
 Source: Li et al., ScaleNet, CVPR 2019 (arXiv 1904.09460). The tables are those that the authors published.
 """
@@ -16,8 +16,8 @@ SCALES: Final = (1, 2, 4, 7)
 Row = tuple[int, ...]
 Structure = tuple[Row, ...]
 """A row for each scale aggregation, in the order of the network: channels for each of `SCALES`. The authors' files have
-a fifth number, the side of the map at 224 pixels: such a row is of their form, in which a pool as large as the map (7
-of 7) comes before a 1x1 convolution in place of a 3x3."""
+a fifth number, the side of the map at 224 pixels: such rows use their form, in which a pool as large as the map (7 of
+7) precedes a 1x1 instead of a 3x3 convolution."""
 
 
 def published(*stages: tuple[int, tuple[Row, ...]]) -> Structure:
@@ -153,28 +153,28 @@ PUBLISHED: Final[dict[str, Structure]] = {
 
 
 def check(structure: Structure) -> Structure:
-    """The structure, if it is one. Raises ValueError naming the row."""
+    """The validated structure. Raises ValueError that names the row."""
     if not structure:
-        raise ValueError("structure: it has no rows; give one for each scale aggregation, such as [62, 9, 5, 12]")
+        raise ValueError("structure: empty; give one row for each scale aggregation, such as [62, 9, 5, 12]")
     for i, row in enumerate(structure):
         if len(row) not in (len(SCALES), len(SCALES) + 1) or len(row) != len(structure[0]):
             raise ValueError(
-                f"structure[{i}] must hold the channels of the scales {', '.join(map(str, SCALES))}, and in every row "
-                f"or in none the side of the map: not {list(row)}"
+                f"structure[{i}] must hold the channels of the scales {', '.join(map(str, SCALES))} and, in all "
+                f"rows or none, the side of the map: not {list(row)}"
             )
         if min(row) < 0 or not any(row[: len(SCALES)]):
-            raise ValueError(f"structure[{i}] must hold channels of 0 or more, at least one in all, not {list(row)}")
+            raise ValueError(f"structure[{i}] must hold channels of at least 0, with a sum above 0, not {list(row)}")
     return structure
 
 
 def parse(data: Any) -> Structure:
-    """A structure from JSON values: its rows, or an object that has them as `structure`. Raises ValueError."""
+    """A structure from JSON values: its rows, or an object with them as `structure`. Raises ValueError."""
     if isinstance(data, dict):
         data = data.get("structure")
     if not isinstance(data, list) or not all(
         isinstance(row, list) and all(type(number) is int for number in row) for row in data
     ):
-        raise ValueError("structure: it must be a list of rows of whole numbers, such as [[62, 9, 5, 12, 56], ...]")
+        raise ValueError("structure: must be a list of rows of integers, such as [[62, 9, 5, 12, 56], ...]")
     return check(tuple(map(tuple, data)))
 
 
@@ -188,11 +188,11 @@ def from_line(line: str) -> Structure:
     try:
         return check(tuple(tuple(map(int, row.split("-"))) for row in line.split()))
     except ValueError as error:
-        raise ValueError(f"structure: {line[:40]!r} is none, such as '62-9-5-12 55-27-5-1': {error}") from error
+        raise ValueError(f"structure: {line[:40]!r} is invalid ({error}); write it as '62-9-5-12 55-27-5-1'") from error
 
 
 def read(path: Path | str) -> Structure:
-    """The structure in a JSON file. Raises ValueError, and OSError where there is no file."""
+    """The structure in a JSON file. Raises ValueError, and OSError for a missing file."""
     try:
         return parse(json.loads(Path(path).read_bytes()))
     except ValueError as error:
@@ -200,13 +200,13 @@ def read(path: Path | str) -> Structure:
 
 
 def even(channels: int) -> Row:
-    """Channels in equal parts for each scale; what is left over goes to the larger maps."""
+    """Channels in equal shares for each scale; the remainder goes to the larger maps."""
     each, rest = divmod(channels, len(SCALES))
     return tuple(each + (i < rest) for i in range(len(SCALES)))
 
 
 def scaled(row: Row, channels: int, base: int) -> Row:
-    """A row for `channels` in place of `base`: in the same proportions, the sum rounded in the same one."""
+    """Scales a row from `base` to `channels`: in the same proportions, the sum rounded likewise."""
     ends = [0]
     for part in row:
         ends.append(ends[-1] + part)

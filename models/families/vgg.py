@@ -1,9 +1,8 @@
 """VGG-16: Simonyan & Zisserman, 2014 (arXiv 1409.1556), table 1, column D.
 
-The form that later work builds on (Shape Adaptor, arXiv 2008.00892; the backbone of detectors): each of the 13
-convolutions is followed by batch normalisation and has no bias, and a global average pool and one linear layer take the
-place of the three fully connected layers, which hold 124 of the published network's 138 million parameters and fix its
-input size.
+The form used in later work (Shape Adaptor, arXiv 2008.00892; the backbone of detectors): each of the 13 convolutions
+has batch norm and no bias, and a global average pool and one linear layer replace the three fully connected layers,
+which hold 124 of the published network's 138 million parameters and fix its input size.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
 
 def vgg(family: str, scale: Scale) -> Architecture:
-    """`vgg16`, by multiples of 8 channels at any width, with its five pools at every nominal size.
+    """`vgg16`, with multiples of 8 channels at any width, and its five pools at every nominal size.
 
     The pools round up, so that inputs below 32 pixels keep a pixel; at multiples of 32 this changes nothing.
     """

@@ -11,7 +11,8 @@ from paretofit.models.kinds.preactivation import PreactivationBasic
 
 PATTERN = re.compile(r"wrn_([1-9]\d{0,2})_([1-9]\d?)")
 DEEPEST = 100
-"""Layers; published ones have 40 at most. What a network costs is computed for thousands of its widths and sizes."""
+"""Maximum number of layers; published networks have at most 40. Costs are computed for thousands of widths and
+sizes."""
 STEM = 16
 STAGES = (16, 32, 64)
 """Channels at widening factor 1; the second and third stage begin with stride 2 at any nominal size."""
@@ -20,11 +21,12 @@ STAGES = (16, 32, 64)
 def wide_resnet(family: str, scale: Scale) -> Architecture:
     """`wrn_D_K`: D = 6 n + 4 layers, K times as wide. Raises ValueError for another depth, or one above `DEEPEST`.
 
-    A stage has a width of its own, the first convolution that of the first: with K = 1 their channels are added.
+    Each stage has its own width; the first convolution has that of the first, because with K = 1 their channels are
+    added.
     """
     match = PATTERN.fullmatch(family)
     if match is None:
-        raise ValueError(f"{family}: a WideResNet is wrn_D_K, D and K being its depth and widening factor")
+        raise ValueError(f"{family}: invalid name; write wrn_D_K, with depth D and widening factor K")
     depth, widening = int(match[1]), int(match[2])
     per_stage, rest = divmod(depth - 4, 6)
     if rest or per_stage < 1 or depth > DEEPEST:
@@ -41,7 +43,7 @@ def wide_resnet(family: str, scale: Scale) -> Architecture:
     for stage, unit in enumerate(STAGES):
         for i in range(per_stage):
             stride = 2 if stage > 0 and i == 0 else 1
-            # By the table, not by the rounded channels: every width of a network has the same layers.
+            # From the table instead of the rounded channels, so that every width of a network has the same layers.
             projection = stride != 1 or base != unit * widening
             base = unit * widening
             out_channels = channels(base, stage)

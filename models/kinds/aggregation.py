@@ -26,10 +26,10 @@ from paretofit.models.trace import (
 @register
 @dataclass(frozen=True, slots=True)
 class ScaleAggregation(Block):
-    """Branches side by side, concatenated: max-pool by the branch's scale, convolution to its width, upsampling to the
-    input's size, batch normalisation. A branch of scale 1 neither pools nor upsamples.
+    """Parallel branches, concatenated: max-pool by the branch's scale, convolution to its width, upsampling to the
+    input's size, batch norm. A branch of scale 1 neither pools nor upsamples.
 
-    Upsampling is to the nearest pixel where the input's sides are multiples of the small map's, else bilinear.
+    Upsampling is nearest-neighbor where the input's sides are multiples of the small map's, else bilinear.
     """
 
     kind: ClassVar[str] = "scale_aggregation"
@@ -47,7 +47,7 @@ class ScaleAggregation(Block):
     def traced(
         self, x: Shape, *, prefix: str = "", held: int = 0, kept: bool = False, in_parts: tuple[int, ...] = ()
     ) -> tuple[Layer, ...]:
-        """The layers on `x`, of which the channels are `in_parts`. `kept` if a later layer reads `x` again; `held` are
+        """The layers on `x`, whose channels are `in_parts`. `kept` if a later layer reads `x` again; `held` counts
         elements kept for others."""
         self._check()
         found: list[Layer] = []
@@ -72,14 +72,14 @@ class ScaleAggregation(Block):
         return tuple(found)
 
     def sizes(self, size: Size) -> tuple[Size, ...]:
-        """Of each branch's map before it is upsampled."""
+        """Size of each branch's map before it is upsampled."""
         return tuple(pooled_size(size, scale) for scale in self.scales)
 
     def _check(self) -> None:
         if not len(self.scales) == len(self.widths) == len(self.kernels) > 0:
             raise ValueError(f"{len(self.scales)} scales need as many widths and kernels, and at least one of each")
         if list(self.scales) != sorted(set(self.scales)) or self.scales[0] < 1:
-            raise ValueError(f"scales must grow from 1 or more, not {self.scales}")
+            raise ValueError(f"scales must be ascending and at least 1, not {self.scales}")
         if sum(self.widths) != self.out_channels:
             raise ValueError(f"the widths {self.widths} do not add up to {self.out_channels} channels")
 
@@ -87,10 +87,10 @@ class ScaleAggregation(Block):
 @register
 @dataclass(frozen=True, slots=True)
 class ScaleBottleneck(Block):
-    """Conv 1x1, ReLU, scale aggregation, ReLU, conv 1x1, each normalised, added to the shortcut; ReLU.
+    """Conv 1x1, ReLU, scale aggregation, ReLU, conv 1x1, each with batch norm, added to the shortcut; ReLU.
 
-    A stride above 1 is a max-pool on the block's input, before both paths. The shortcut is that input, or its
-    normalised 1x1 convolution if `projection`.
+    A stride above 1 is a max-pool on the block's input, before both paths. The shortcut is that input, or its 1x1
+    convolution with batch norm if `projection`.
     """
 
     kind: ClassVar[str] = "scale_bottleneck"
@@ -117,7 +117,7 @@ class ScaleBottleneck(Block):
         return (*pool, *_closed(self, x, (*reduce, *aggregate, act, expand, norm)))
 
     def fast_macs(self, size: Size) -> int:
-        """With the slices of the last convolution that read a nearest-upsampled branch run at that branch's size."""
+        """Counts the slices of the last convolution that read a nearest-upsampled branch at that branch's size."""
         height, width = full = pooled_size(size, self.stride)
         inner = self.aggregation
         saved = sum(
@@ -131,7 +131,7 @@ class ScaleBottleneck(Block):
 @register
 @dataclass(frozen=True, slots=True)
 class ScaleBasic(Block):
-    """Scale aggregation, ReLU, scale aggregation, added to the shortcut; ReLU. Stride and shortcut are those of
+    """Scale aggregation, ReLU, scale aggregation, added to the shortcut; ReLU. Stride and shortcut as in
     `ScaleBottleneck`."""
 
     kind: ClassVar[str] = "scale_basic"

@@ -1,4 +1,4 @@
-"""The blocks that every family has: a convolution unit, a normalisation of its own, and the classifier."""
+"""The blocks of every family: a convolution unit, a separate batch norm, and the classifier."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Activation = Literal["relu", "relu6", "none"]
 def conv_unit(
     prefix: str, x: Shape, out_channels: int, act: Activation, *, kernel: int = 1, stride: int = 1, groups: int = 1
 ) -> tuple[Layer, ...]:
-    """The layers of convolution, batch normalisation and activation: `prefix` + conv, norm, act."""
+    """The layers of convolution, batch norm and activation: `prefix` + conv, norm, act."""
     first = conv(f"{prefix}conv", x, out_channels, kernel=kernel, stride=stride, groups=groups)
     norm = batch_norm(f"{prefix}norm", first.output)
     return (first, norm, *activations(f"{prefix}act", norm.output, act))
@@ -28,7 +28,7 @@ def activations(name: str, x: Shape, act: Activation) -> tuple[Layer, ...]:
 @register
 @dataclass(frozen=True, slots=True)
 class Conv(Block):
-    """A convolution, then batch normalisation if `norm`, then an activation."""
+    """A convolution, then batch norm if `norm`, then an activation."""
 
     kind: ClassVar[str] = "conv"
     module: ClassVar[str] = "paretofit.models.blocks:ConvUnit"
@@ -52,7 +52,7 @@ class Conv(Block):
 @register
 @dataclass(frozen=True, slots=True)
 class Norm(Block):
-    """Batch normalisation and an activation, such as end a pre-activation network."""
+    """Batch norm and an activation, as at the end of a pre-activation network."""
 
     kind: ClassVar[str] = "norm"
     module: ClassVar[str] = "paretofit.models.blocks:Norm"
@@ -64,7 +64,7 @@ class Norm(Block):
 
     def layers(self, size: Size) -> tuple[Layer, ...]:
         if self.in_channels != self.out_channels:
-            raise ValueError(f"a normalisation keeps its {self.in_channels} channels")
+            raise ValueError(f"out_channels must be {self.in_channels}, because batch norm keeps the channels")
         norm = batch_norm("norm", Shape(self.in_channels, *size))
         return (norm, *activations("act", norm.output, self.activation))
 

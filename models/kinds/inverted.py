@@ -14,8 +14,8 @@ from paretofit.models.trace import Layer, Shape, Size
 @register
 @dataclass(frozen=True, slots=True)
 class InvertedResidual(Block):
-    """Conv 1x1 to `mid_channels` (none if they are the input's), depthwise convolution with the stride, both activated,
-    then conv 1x1 without activation, each normalised; added to the input if `residual`."""
+    """Conv 1x1 to `mid_channels` (left out if they equal the input's), depthwise convolution with the stride, both
+    activated, then conv 1x1 without activation, each with batch norm; added to the input if `residual`."""
 
     kind: ClassVar[str] = "inverted_residual"
     module: ClassVar[str] = "paretofit.models.blocks:InvertedResidual"

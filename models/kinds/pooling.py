@@ -1,4 +1,4 @@
-"""Pooling between blocks, as ResNet's stem and VGG have it."""
+"""Pooling between blocks, as in ResNet's stem and VGG."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from paretofit.models.trace import Layer, Shape, Size, pool
 @register
 @dataclass(frozen=True, slots=True)
 class MaxPool(Block):
-    """The maximum of each window, leaving ceil(side / stride) pixels: an odd kernel is padded by kernel // 2, an even
-    one is the stride, and its last window may hang over."""
+    """Max-pool with ceil(side / stride) output pixels: an odd kernel is padded by kernel // 2; an even one equals the
+    stride, and its last window may extend beyond the map."""
 
     kind: ClassVar[str] = "max_pool"
     module: ClassVar[str] = "paretofit.models.blocks:MaxPool"
@@ -26,5 +26,5 @@ class MaxPool(Block):
 
     def layers(self, size: Size) -> tuple[Layer, ...]:
         if self.in_channels != self.out_channels:
-            raise ValueError(f"a pool keeps its {self.in_channels} channels")
+            raise ValueError(f"out_channels must be {self.in_channels}, because a pool keeps the channels")
         return (pool("pool", Shape(self.in_channels, *size), "max_pool", kernel=self.kernel, stride=self.stride),)

@@ -12,7 +12,7 @@ from paretofit.models.trace import INPUT, Layer, Shape, Size, activation, add
 
 
 def with_shortcut(x: Shape, body: tuple[Layer, ...], shortcut: tuple[Layer, ...] = ()) -> tuple[Layer, ...]:
-    """The body on `x`, then the shortcut (none: `x` itself), then their sum. `x` is kept until then."""
+    """The body on `x`, then the shortcut (if any, else `x` itself), then their sum. `x` is kept until then."""
     first, *rest = body
     out = body[-1].output
     beside = tuple(
@@ -30,9 +30,9 @@ def with_shortcut(x: Shape, body: tuple[Layer, ...], shortcut: tuple[Layer, ...]
 @register
 @dataclass(frozen=True, slots=True)
 class ResidualBasic(Block):
-    """Conv 3x3 (with the stride), ReLU, conv 3x3, each normalised, added to the shortcut; ReLU.
+    """Conv 3x3 (with the stride), ReLU, conv 3x3, each with batch norm, added to the shortcut; ReLU.
 
-    The shortcut is the input, or its normalised 1x1 convolution if `projection`.
+    The shortcut is the input, or its 1x1 convolution with batch norm if `projection`.
     """
 
     kind: ClassVar[str] = "residual_basic"
@@ -55,8 +55,8 @@ class ResidualBasic(Block):
 @register
 @dataclass(frozen=True, slots=True)
 class ResidualBottleneck(Block):
-    """Conv 1x1, ReLU, conv 3x3 (with the stride and the groups), ReLU, conv 1x1, each normalised, added to the
-    shortcut; ReLU. The shortcut is the input, or its normalised 1x1 convolution if `projection`."""
+    """Conv 1x1, ReLU, conv 3x3 (with the stride and the groups), ReLU, conv 1x1, each with batch norm, added to the
+    shortcut; ReLU. The shortcut is the input, or its 1x1 convolution with batch norm if `projection`."""
 
     kind: ClassVar[str] = "residual_bottleneck"
     module: ClassVar[str] = "paretofit.models.blocks:ResidualBottleneck"

@@ -1,5 +1,5 @@
-"""Spatially adaptive blocks: Xie et al., ECCV 2020 (arXiv 2003.08866): features are computed where a mask says, and
-interpolated elsewhere."""
+"""Spatially adaptive blocks: Xie et al., ECCV 2020 (arXiv 2003.08866). A mask selects the positions where features are
+computed; elsewhere they are interpolated."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CONVOLUTIONS: Final[Mapping[type[Block], tuple[tuple[str, ...], ...]]] = Mapping
         PreactivationBasic: (("conv1",), ("conv2",)),
     }
 )
-"""The convolutions of each kind of residual block, by the mask that says where they are computed."""
+"""The convolutions of each kind of residual block, by the mask that selects their positions."""
 _FILLED_AFTER: Final[Mapping[type[Block], tuple[str, str]]] = MappingProxyType(
     {
         ResidualBottleneck: ("reduce.act", "expand.norm"),
@@ -39,16 +39,16 @@ _FILLED_AFTER: Final[Mapping[type[Block], tuple[str, str]]] = MappingProxyType(
 @dataclass(frozen=True, slots=True)
 class Sampled(Block):
     """A residual block that computes its convolutions at the positions of masks: the last of `CONVOLUTIONS` share one,
-    all of them if there is a single density. A mask's logits are a 3x3 convolution with bias of the block's input; the
+    all of them if there is a single density. A mask's logits are a 3x3 convolution with bias on the block's input; the
     shortcut is computed everywhere.
 
-    `densities`: of each mask the share of positions that is computed. Costs are counted by them; of a budget by the
-    whole positions (or tiles) that they come to. `draw`: `stochastic` computes each position with its probability,
-    `deterministic` those of one half or more, `budget` as many of each image as the density says, the best after a
-    draw, `gated` those whose logit is above 0, by which it multiplies them. `fill`: what the other positions get, from
-    a `window` so many pixels wide. `grid`: one position in so many rows and columns is always computed, and first of a
-    budget; 0: none. `tile`: masks are drawn for squares so many pixels wide, by the mean of their logits, and so are
-    budget and grid. `seed`, `place`: the draws are a function of them; `place` counts the network's sampled blocks.
+    `densities`: share of computed positions of each mask, from which costs are counted; for a budget from its whole
+    number of positions (or tiles). `draw`: `stochastic` samples each position with its probability, `deterministic`
+    selects those of at least 0.5, `budget` selects as many per image as the density says, the best after sampling,
+    `gated` selects those with a logit above 0 and multiplies by the logit. `fill`: values at the other positions, from
+    a `window` in pixels. `grid`: stride of positions that are always computed, and first in a budget; 0: none. `tile`:
+    side in pixels of squares that share a mask value, from the mean of their logits; also applies to budget and grid.
+    `seed`, `place`: sampling is a function of them; `place` counts the network's sampled blocks.
     """
 
     kind: ClassVar[str] = "sampled"
@@ -87,7 +87,7 @@ class Sampled(Block):
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """Of each mask: the first of a bottleneck is as large as its input, the others as its output."""
+        """Size of each mask: the first of a bottleneck is as large as its input, the others as its output."""
         match self.body:
             case ResidualBottleneck(stride=stride):
                 return 1, stride
@@ -96,7 +96,7 @@ class Sampled(Block):
         return ()
 
     def dense_macs(self, size: Size) -> tuple[int, ...]:
-        """Multiply-accumulates of the convolutions of each mask, computed everywhere."""
+        """Multiply-accumulates of each mask's convolutions when computed everywhere."""
         by_name = {layer.name: layer for layer in self.body.layers(size)}
         found = [0] * len(self.densities)
         for i, names in enumerate(CONVOLUTIONS[type(self.body)]):
@@ -104,7 +104,7 @@ class Sampled(Block):
         return tuple(found)
 
     def _share(self, density: float, size: Size) -> float:
-        """What is computed of a mask of (height, width)."""
+        """Share of a mask of (height, width) that is computed."""
         return taken(density, size, self.tile) if self.draw == "budget" else density
 
     def _interpolation(self, mask: int, density: float, layer: Layer) -> Layer:
@@ -141,18 +141,18 @@ class Sampled(Block):
             if not 0 <= density <= 1:
                 raise ValueError(f"densities must be from 0 to 1, not {density:g}")
         if self.window < 3 or self.window % 2 == 0:
-            raise ValueError(f"window must be an odd number of pixels from 3 on, not {self.window}")
+            raise ValueError(f"window must be an odd number of at least 3 pixels, not {self.window}")
         if self.grid < 0:
-            raise ValueError(f"grid must be 0 (none) or more pixels, not {self.grid}")
+            raise ValueError(f"grid must be 0 (none) or a positive number of pixels, not {self.grid}")
         if self.tile < 1:
-            raise ValueError(f"tile must be 1 (each position by itself) or more pixels, not {self.tile}")
+            raise ValueError(f"tile must be at least 1 pixel (1: each position separately), not {self.tile}")
         if self.draw == "gated" and self.fill != "zero":
-            raise ValueError("fill must be zero for the draw gated")
+            raise ValueError("fill must be zero with draw gated")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """How a network's residual blocks are sampled: as the fields of `Sampled`. `shared`: basic blocks have one mask for
+    """How a network's residual blocks are sampled: fields as in `Sampled`. `shared`: basic blocks have one mask for
     both convolutions."""
 
     density: float = 1.0
@@ -166,7 +166,7 @@ class Policy:
 
 
 def sampled(architecture: Architecture, policy: Policy) -> Architecture:
-    """The network with masks on its residual blocks. Raises ValueError for one without any."""
+    """The network with masks on its residual blocks. Raises ValueError for a network without residual blocks."""
     blocks: list[Block] = []
     place = 0
     for block in architecture.blocks:
@@ -196,12 +196,12 @@ def sampled(architecture: Architecture, policy: Policy) -> Architecture:
 
 
 def chosen(density: float, positions: int) -> int:
-    """How many of the positions a fixed budget takes."""
+    """Number of positions in a fixed budget."""
     return min(positions, round(density * positions))
 
 
 def taken(density: float, size: Size, tile: int) -> float:
-    """The share of the tiles of a mask of (height, width) that a fixed budget takes."""
+    """Share of the tiles of a mask of (height, width) in a fixed budget."""
     tiles = math.prod(-(-side // tile) for side in size)
     return chosen(density, tiles) / max(1, tiles)
 
@@ -212,15 +212,15 @@ def sampled_blocks(architecture: Architecture) -> list[Sampled]:
 
 
 def densities(architecture: Architecture) -> tuple[float, ...]:
-    """Of every mask, in the order of the blocks."""
+    """Density of every mask, in the order of the blocks."""
     return tuple(density for block in sampled_blocks(architecture) for density in block.densities)
 
 
 def with_densities(architecture: Architecture, found: Sequence[float], draw: Draw | None = None) -> Architecture:
-    """The network with other densities, and another draw if it is given. Raises ValueError for another number of
-    them."""
+    """The network with other densities and, if given, another draw. Raises ValueError for a wrong number of
+    densities."""
     if len(found) != len(densities(architecture)):
-        raise ValueError(f"{len(densities(architecture))} densities are needed, not {len(found)}")
+        raise ValueError(f"{len(densities(architecture))} densities are needed, but {len(found)} are given")
     left = iter(found)
     changed = tuple(
         replace(block, densities=tuple(next(left) for _ in block.densities), draw=draw or block.draw)
@@ -240,9 +240,9 @@ def plain(architecture: Architecture) -> Architecture:
 
 
 def deformable_offsets(architecture: Architecture, size: Size) -> int:
-    """Multiply-accumulates of the offsets that the published ResNet-101's deformable convolutions have, which is a term
-    of its published cost: a 3x3 convolution with 18 outputs of the block's input, at the size of the block's output, in
-    every bottleneck from the second stage on. No network here has them."""
+    """Multiply-accumulates of the offsets of the deformable convolutions in the published ResNet-101, a term of its
+    published cost: a 3x3 convolution with 18 outputs on the block's input, at the size of the block's output, in every
+    bottleneck from the second stage on. Networks here do not have them."""
     total, stage = 0, 0
     for block in plain(architecture).blocks:
         layers = block.layers(size)

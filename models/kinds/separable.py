@@ -13,7 +13,7 @@ from paretofit.models.trace import Layer, Shape, Size
 @register
 @dataclass(frozen=True, slots=True)
 class Separable(Block):
-    """A depthwise convolution with the stride, then a pointwise one, each normalised and activated."""
+    """A depthwise convolution with the stride, then a pointwise one, each with batch norm and activation."""
 
     kind: ClassVar[str] = "separable"
     module: ClassVar[str] = "paretofit.models.blocks:Separable"

@@ -15,7 +15,7 @@ from paretofit.models.trace import Layer, Shape, Size, add, resized
 @register
 @dataclass(frozen=True, slots=True)
 class Chain(Block):
-    """Blocks in a row."""
+    """Blocks in sequence."""
 
     kind: ClassVar[str] = "chain"
     module: ClassVar[str] = "paretofit.models.layers.shape_adaptor:Chain"
@@ -35,18 +35,18 @@ class Chain(Block):
             found += _within(f"{i}.", block.layers(size))
             channels, size = block.out_channels, found[-1].output.size
         if channels != self.out_channels:
-            raise ValueError(f"the last block gives {channels} channels, not {self.out_channels}")
+            raise ValueError(f"the last block has {channels} output channels, not {self.out_channels}")
         return tuple(found)
 
 
 @register
 @dataclass(frozen=True, slots=True)
 class ShapeAdaptor(Block):
-    """(1 - blend) x `down` + blend x `keep` of the input, both resized to height x width, bilinear, corners on corners;
-    twice that if `residual`. Then the activation.
+    """(1 - blend) x `down` + blend x `keep` of the input, both resized to height x width, bilinear with aligned
+    corners; twice that if `residual`. Then the activation.
 
-    `down` halves the sides, `keep` keeps them; no `keep`: the input itself. At a blend of 0 or 1 only one of them is
-    there. The output has the same size for every input.
+    `down` halves the sides, `keep` keeps them; without `keep` the input itself is used. At a blend of 0 or 1 only one
+    branch exists. The output has the same size for every input.
     """
 
     kind: ClassVar[str] = "shape_adaptor"
@@ -64,7 +64,7 @@ class ShapeAdaptor(Block):
 
     @property
     def size(self) -> Size:
-        """Of the output."""
+        """Height and width of the output."""
         return self.height, self.width
 
     def layers(self, size: Size) -> tuple[Layer, ...]:
@@ -72,7 +72,7 @@ class ShapeAdaptor(Block):
         x = Shape(self.in_channels, *size)
         kept = self._kept(x) if self.blend > 0 else ()
         if self.blend == 1:
-            # The input itself, at its own size, is no layer: it is named all the same.
+            # The input itself, at its own size, is not a layer, but it is named.
             made = kept or (resized("resize_keep", x, size),)
             return (*made, *activations("act", made[-1].output, self.activation))
         beside = (kept[-1].output if kept else x).elements if self.blend > 0 else 0
@@ -89,7 +89,7 @@ class ShapeAdaptor(Block):
         return (*kept, *made, *blended, *activations("act", out, self.activation))
 
     def _kept(self, x: Shape) -> tuple[Layer, ...]:
-        """The branch that keeps its size, resized; none if it is the input as it is."""
+        """The resized branch that keeps its size; None if it is the unchanged input."""
         again = x.elements if self.blend < 1 else 0
         made: tuple[Layer, ...] = ()
         if self.keep is not None:
@@ -104,12 +104,13 @@ class ShapeAdaptor(Block):
         if not 0 <= self.blend <= 1:
             raise ValueError(f"blend must be from 0 to 1, not {self.blend}")
         if min(self.size) < 1:
-            raise ValueError(f"height and width must be 1 pixel or more, not {self.height} and {self.width}")
+            raise ValueError(f"height and width must be at least 1 pixel, not {self.height} and {self.width}")
         for name, branch in (("down", self.down), ("keep", self.keep)):
             into, out = (self.in_channels,) * 2 if branch is None else (branch.in_channels, branch.out_channels)
             if (into, out) != (self.in_channels, self.out_channels):
                 raise ValueError(
-                    f"{name} must take {self.in_channels} channels and give {self.out_channels}, not {into} and {out}"
+                    f"{name} must have {self.in_channels} input and {self.out_channels} output channels, not "
+                    f"{into} and {out}"
                 )
 
 

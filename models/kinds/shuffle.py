@@ -15,10 +15,10 @@ from paretofit.models.trace import Layer, Shape, Size, activation, concat, pool,
 @dataclass(frozen=True, slots=True)
 class ShuffleUnit(Block):
     """Conv 1x1 in `compress_groups` to `mid_channels`, ReLU, channel shuffle, depthwise 3x3 with the stride, conv 1x1
-    in `groups`, each normalised, joined to the input; ReLU.
+    in `groups`, each with batch norm, joined to the input; ReLU.
 
-    It is added if the channels stay. If they grow, the input (its average over 3x3 at a stride above 1) comes first and
-    the unit makes the channels that are new.
+    It is added if the number of channels stays the same. If it grows, the input (its 3x3 average at a stride above 1)
+    comes first and the unit computes the additional channels.
     """
 
     kind: ClassVar[str] = "shuffle_unit"
@@ -44,8 +44,8 @@ class ShuffleUnit(Block):
     def layers(self, size: Size) -> tuple[Layer, ...]:
         if self.out_channels < self.in_channels or (self.stride != 1 and not self.grows):
             raise ValueError(
-                f"{self.in_channels} -> {self.out_channels} channels: a unit keeps its channels at stride 1, or has "
-                "more"
+                f"{self.in_channels} -> {self.out_channels} channels: a unit keeps its channels at stride 1, or "
+                "has more"
             )
         x = Shape(self.in_channels, *size)
         compress = conv_unit("compress.", x, self.mid_channels, "relu", groups=self.compress_groups)

@@ -1,6 +1,6 @@
-"""Batch normalisation with its activation in a training pass on a CPU, in few passes over memory.
+"""Batch norm with its activation in a training pass on a CPU, in few passes over memory.
 
-Ioffe & Szegedy 2015 (arXiv 1502.03167). The figures are for maps in channels last; the results are torch's own.
+Ioffe & Szegedy 2015 (arXiv 1502.03167). The constants apply to channels-last maps; the results equal torch's.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 _CHUNK: Final = 2**18
-"""Elements that are worked on at once: what one operation writes is in the cache for the next. A smaller map is left to
+"""Elements processed at once, so that the output of one operation is in the cache for the next. Smaller maps use
 torch's kernels."""
 _ROW: Final = 512
-"""Elements that a row should have at least for a loop over rows to be fast."""
+"""Minimum elements per row for a loop over rows to be fast."""
 _FEW: Final = 16
-"""Channels up to which rows of several pixels make the statistics faster."""
+"""Maximum channels at which rows of several pixels make the statistics faster."""
 
 
 def norm_act(x: Tensor, norm: nn.Module, act: nn.Module) -> Tensor:
@@ -52,10 +52,10 @@ def _suits(x: Tensor, norm: nn.BatchNorm2d) -> bool:
 
 
 class _NormAct(torch.autograd.Function):
-    """Normalised by the batch's own statistics, then limited to [0, ceiling].
+    """Normalizes by the batch's own statistics, then limits to [0, ceiling].
 
-    The activation's gradient is told from its output, which the next layer keeps anyway: torch would keep a copy of the
-    input of an in-place ReLU6.
+    The activation's gradient is computed from its output, which the next layer keeps anyway; torch would keep a copy of
+    the input of an in-place ReLU6.
     """
 
     @staticmethod
@@ -94,7 +94,7 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     if channels > _FEW:
         mean, variance = torch.batch_norm_update_stats(x, None, None, 0.0)
         return mean, variance
-    # Those of each place in a row as a channel of its own, put together (Chan, Golub & LeVeque 1983).
+    # Each position in a row is a channel of its own; statistics are combined as in Chan, Golub & LeVeque 1983.
     rows = _rows(x).t()[None, :, :, None]
     means, variances = (part.view(-1, channels) for part in torch.batch_norm_update_stats(rows, None, None, 0.0))
     mean = means.mean(0)
@@ -113,8 +113,8 @@ def _scaled(x: Tensor, scale: Tensor, shift: Tensor, ceiling: float) -> Tensor:
 
 
 def _rows(x: Tensor) -> Tensor:
-    """A view of a map in channels last: rows of as few pixels as make `_ROW` elements, if the pixels can be divided
-    so."""
+    """A view of a channels-last map whose rows hold as many pixels as give `_ROW` elements, if the pixels are
+    divisible."""
     count, channels, height, width = x.shape
     pixels, together = count * height * width, 1
     while channels * together < _ROW and pixels % (2 * together) == 0:

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 _WIDE: Final = 64 * 128
-"""Input times output channels from which matrix products pay."""
+"""Input times output channels above which matrix products are faster."""
 _SMALL: Final = 16 * 16
-"""Pixels of a map up to which the gradient of the weights is faster as a matrix product."""
+"""Maximum pixels of a map at which the gradient of the weights is faster as a matrix product."""
 _TINY: Final = 7 * 7
-"""Pixels of a map up to which the other two are as well."""
+"""Maximum pixels of a map at which the other two are faster as well."""
 
 
 def convolve(x: Tensor, conv: nn.Conv2d) -> Tensor:

@@ -1,9 +1,9 @@
-"""Scale aggregation in evaluation, in fewer and cheaper steps that give the same result (to rounding).
+"""Scale aggregation in evaluation, in fewer and cheaper steps with the same result up to rounding.
 
-Source: Li et al., ScaleNet (arXiv 1904.09460), whose form `paretofit.models.layers.scale_aggregation` is. Here
-normalisation is part of each convolution, so it comes before upsampling; a pool by 4 is made of that by 2; ReLU, too,
-comes before upsampling to the nearest pixel; and `conv1x1(concat(up(y)...)) = sum of up(slice of conv1x1 (y))`, so that
-a slice can run on its branch's small map. Maps are channels last.
+Source: Li et al., ScaleNet (arXiv 1904.09460), in the form of `paretofit.models.layers.scale_aggregation`. Batch norm
+is folded into each convolution, so it runs before upsampling. A pool by 4 is computed from that by 2. ReLU also runs
+before nearest-neighbor upsampling. Because `conv1x1(concat(up(y)...)) = sum of up(slice of conv1x1 (y))`, a slice can
+run on its branch's small map. Maps are channels last.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ REPEATS: Final = 7
 
 
 class Folded(nn.Module):
-    """A convolution (stride 1) whose normalisation is part of it: [N, C, H, W] -> [N, C', H, W]."""
+    """A convolution (stride 1) with folded batch norm: [N, C, H, W] -> [N, C', H, W]."""
 
     weight: Tensor
     bias: Tensor | None
@@ -60,7 +60,7 @@ class FastAggregation(nn.Module):
         self.convs = nn.ModuleList(_folded(branch) for branch in branches)
 
     def small(self, x: Tensor) -> list[Tensor]:
-        """[N, C, H, W] -> of each branch [N, C', h, w]."""
+        """[N, C, H, W] -> [N, C', h, w] for each branch."""
         pooled: dict[int, Tensor] = {}
         for scale in self.scales:
             of_half = scale == 4 and 2 in pooled and min(x.shape[-2:]) >= scale
@@ -104,7 +104,7 @@ class JoinedBottleneck(nn.Module):
 
 
 class SlicedBottleneck(JoinedBottleneck):
-    """A `ScaleBottleneck` whose last convolution is cut into a slice for each branch, which runs at the branch's size
+    """A `ScaleBottleneck` whose last convolution is split into a slice for each branch, which runs at the branch's size
     if that is upsampled to the nearest pixel."""
 
     def __init__(self, module: ScaleBottleneck) -> None:
@@ -138,7 +138,7 @@ class FastBasic(nn.Module):
 
 
 def forms(module: nn.Module) -> list[nn.Module]:
-    """The faster forms of a block in evaluation mode: none for a block without scale aggregation."""
+    """The faster forms of a block in evaluation mode; none for a block without scale aggregation."""
     match module:
         case ScaleBottleneck():
             return [JoinedBottleneck(module), SlicedBottleneck(module)]
@@ -149,12 +149,12 @@ def forms(module: nn.Module) -> list[nn.Module]:
 
 
 Measure = Callable[[Sequence[nn.Module], Tensor], Sequence[float]]
-"""Seconds that each of several modules takes on a map [N, C, H, W]."""
+"""Seconds of each of several modules on a map [N, C, H, W]."""
 
 
 @torch.inference_mode()
 def interleaved(modules: Sequence[nn.Module], x: Tensor) -> list[float]:
-    """The least seconds in torch, by turns, on the map's device."""
+    """Minimum seconds in torch, measured alternately, on the map's device."""
     seconds: list[list[float]] = [[] for _ in modules]
     for turn in range(REPEATS + 1):
         for module, taken in zip(modules, seconds, strict=True):
@@ -169,10 +169,10 @@ def interleaved(modules: Sequence[nn.Module], x: Tensor) -> list[float]:
 
 @torch.inference_mode()
 def fast(network: Network, images: Tensor, measure: Measure = interleaved) -> Network:
-    """A copy for evaluation, in which each block has the form that measures fastest on what reaches it of `images`
-    [N, C, H, W]; it runs at any size. Raises ValueError for a network in training mode."""
+    """A copy for evaluation in which each block has its fastest measured form for `images` [N, C, H, W]; it runs at any
+    size. Raises ValueError for a network in training mode."""
     if network.training:
-        raise ValueError("a network in training mode has no faster form: call eval() first")
+        raise ValueError("the network is in training mode: call eval() first")
     found = copy.deepcopy(network)
     convert_conv2d_weight_memory_format(found, torch.channels_last)
     x = images.contiguous(memory_format=torch.channels_last)
@@ -188,7 +188,7 @@ def fast(network: Network, images: Tensor, measure: Measure = interleaved) -> Ne
 def _folded(unit: Branch | ConvUnit) -> Folded:
     norm = unit.norm
     if not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None or norm.running_var is None:
-        raise ValueError("only a normalisation with statistics can be folded: calibrate or extract the network")
+        raise ValueError("batch norm without statistics cannot be folded: calibrate or extract the network")
     weight, bias = fuse_conv_bn_weights(
         unit.conv.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
     )
@@ -200,7 +200,7 @@ def _closed(out: Tensor, x: Tensor, shortcut: Folded | None) -> Tensor:
 
 
 def _summed(parts: list[Tensor], size: Size) -> Tensor:
-    """The sum at (height, width): a small map is added to the next larger one that it fits into."""
+    """The sum at (height, width): each small map is added to the next larger one whose sides are multiples."""
     left = sorted(parts, key=lambda part: part.shape[-2] * part.shape[-1])
     while len(left) > 1:
         part, *left = left

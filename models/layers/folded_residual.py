@@ -1,5 +1,5 @@
-"""Residual blocks in evaluation in their fastest dense form: normalisation folded into the convolutions, maps channels
-last, 1 x 1 convolutions as products of matrices where these are faster."""
+"""Residual blocks in evaluation in their fastest dense form: batch norm folded into the convolutions, channels-last
+maps, 1 x 1 convolutions as matrix products where these are faster."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ RESIDUAL = (ResidualBottleneck, ResidualBasic, PreactivationBasic)
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """How a convolution is computed fastest: at the positions of a mask up to a density of `break_even`, else
-    everywhere; there as a `product` of matrices or as a convolution."""
+    """Fastest way to compute a convolution: at the positions of a mask up to a density of `break_even`, else
+    everywhere; then as a matrix `product` or as a convolution."""
 
     break_even: float = 0.9
     product: bool = True
 
 
 Key = tuple[Role, int, int, int, int, int, int, int]
-"""Of a convolution: role, input and output channels, kernel, stride; images, height and width of its input."""
+"""Key of a convolution: role, input and output channels, kernel, stride; images, height and width of its input."""
 BlockKey = tuple[Key, ...]
-"""Of a block: its convolutions, each with the block's input."""
+"""Key of a block: its convolutions, each with the block's input."""
 Table = Mapping[Key | BlockKey, Choice]
 USUAL = Choice()
 
@@ -54,13 +54,13 @@ class FoldedUnit(nn.Module):
 
 
 class FoldedResidual(nn.Module):
-    """[N, C, H, W] -> [N, C', H', W'], both channels last. It may change its input if `changes_input`: in networks
-    nobody else reads what one block hands to the next."""
+    """[N, C, H, W] -> [N, C', H', W'], both channels last. It may modify its input if `changes_input`; in networks no
+    other block reads it."""
 
     changes_input = True
 
     def __init__(self, body: nn.Module, table: Table) -> None:
-        """Raises ValueError for a body with groups, TypeError for one that is no residual block."""
+        """Raises ValueError for a body with groups, TypeError for one that is not a residual block."""
         super().__init__()
         self.table = table
         self.entry: nn.BatchNorm2d | None = None
@@ -76,7 +76,7 @@ class FoldedResidual(nn.Module):
                 self.first = Convolution(body.conv1, body.norm2, "first")
                 self.second = Convolution(body.conv2, None, "second")
             case _:
-                raise TypeError(f"{type(body).__name__} is no residual block")
+                raise TypeError(f"{type(body).__name__} is not a residual block")
         shortcut = body.shortcut
         if isinstance(shortcut, ConvUnit):
             self.shortcut: Convolution | None = _of_unit(shortcut, "shortcut")
@@ -88,22 +88,21 @@ class FoldedResidual(nn.Module):
         return self._summed(total, self.everywhere(self.second, F.relu_(self.everywhere(self.first, active))))
 
     def masked(self, x: Tensor, masks: list[Tensor]) -> Tensor:
-        """The block with zeros where masks [N, 1, H', W'] are 0, computed everywhere."""
+        """The block computed everywhere, with zeros where masks [N, 1, H', W'] are 0."""
         active, total = self.entered(x)
         inner = F.relu_(self.everywhere(self.first, active)).mul_(masks[0])
         return self._summed(total, self.everywhere(self.second, inner), masks[-1])
 
     def _summed(self, total: Tensor, out: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The block's output from the shortcut's and the second convolution's, both [N, C, H', W'] and changed, with a
-        mask [N, 1, H', W'] on what is added."""
+        """The block's output from the shortcut's and the second convolution's, both [N, C', H', W'] and modified, with
+        a mask [N, 1, H', W'] on the second."""
         if self.third is None:
             return self.left(total.add_(out) if mask is None else total.addcmul_(out, mask))
         return self.expanded(total, F.relu_(out), mask, product=self.choice(self.third, extent(out)).product)
 
     def expanded(self, total: Tensor, inner: Tensor, mask: Tensor | None, *, product: bool) -> Tensor:
-        """`total` [N, C', H', W'], activated after the last of three convolutions of `inner` [N, C, H', W'], times
-        `mask` [N, 1, H', W'] if there is one, was added. It is changed; with `product`, which tells how it is computed,
-        so is `inner`."""
+        """`total` [N, C', H', W'] plus the last of three convolutions of `inner` [N, C, H', W'], times `mask`
+        [N, 1, H', W'] if given, activated. Modifies `total` and, if computed as a matrix `product`, `inner`."""
         assert self.third is not None
         if not product:
             made = self.third.everywhere(inner, product=False)
@@ -115,7 +114,8 @@ class FoldedResidual(nn.Module):
         return total
 
     def entered(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What the first convolution reads, and the shortcut's output, which may be changed. Both are channels last."""
+        """The input of the first convolution, and the shortcut's output, which may be modified. Both are channels
+        last."""
         x = x.contiguous(memory_format=torch.channels_last)
         if self.shortcut is None and not self.changes_input:
             x = x.clone(memory_format=torch.channels_last)
@@ -126,28 +126,28 @@ class FoldedResidual(nn.Module):
         return active, x if self.shortcut is None else self.everywhere(self.shortcut, active)
 
     def left(self, total: Tensor) -> Tensor:
-        """The block's output from the sum of both ways."""
+        """The block's output from the sum of shortcut and body."""
         return F.relu_(total) if self.entry is None else total
 
     def everywhere(self, conv: Convolution, x: Tensor) -> Tensor:
         return conv.everywhere(x, product=self.choice(conv, extent(x)).product)
 
     def choice(self, conv: Convolution, like: tuple[int, int, int]) -> Choice:
-        """For an input of so many images, rows and columns."""
+        """For an input of this number of images, rows and columns."""
         return self.table.get(key(conv, like), USUAL)
 
     def key(self, like: tuple[int, int, int]) -> BlockKey:
-        """For an input of so many images, rows and columns."""
+        """For an input of this number of images, rows and columns."""
         return tuple(key(conv, like) for conv in self.convolutions())
 
     def convolutions(self) -> tuple[Convolution, ...]:
-        """In the order they run, the shortcut's last."""
+        """In execution order, the shortcut's last."""
         found = (self.first, self.second, self.third, self.shortcut)
         return tuple(each for each in found if each is not None)
 
 
 def key(conv: Convolution, like: tuple[int, int, int]) -> Key:
-    """Of a convolution whose input has so many images, rows and columns."""
+    """Key of a convolution whose input has this number of images, rows and columns."""
     channels, inputs = conv.weight.shape[:2]
     return conv.role, inputs, channels, conv.kernel, conv.stride, *like
 

@@ -1,4 +1,4 @@
-"""Features at positions that were not computed, from those that were (Xie et al., arXiv 2003.08866)."""
+"""Interpolates features at positions that were not computed (Xie et al., arXiv 2003.08866)."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from paretofit.models.kinds.sampling import Fill
 
 INITIAL_SIGMA: Final = 3.0
 FLOOR: Final = 1e-12
-"""The least weight of a soft mask: gradients stay finite where it has none."""
+"""Minimum weight of a soft mask, so that gradients stay finite at 0."""
 _WIDTH: Final = 5
-"""Of a band of squared distances."""
+"""Width of a band of squared distances."""
 _STEEPEST: Final = 16.0
-"""Squared distances differ by 1 at least: from here on what is nearest is all that float32 tells from nothing."""
+"""Squared distances differ by at least 1: above this value float32 only resolves the nearest position."""
 _TINY: Final = torch.finfo(torch.float32).tiny
 
 
 class Interpolation(nn.Module):
     """Features [N, C, H, W] and a mask [N, 1, H, W] -> at every position the mean of the others in its window, weighted
-    by mask and distance; 0 where there are none.
+    by mask and distance; 0 without any.
 
-    Radial basis functions weigh exp(-sigma^2 d^2 / 2). From each position's exponents the largest is taken away: what
-    is nearest weighs 1 for any sigma and window. The published form, whose denominator has 1e-5 added, gives almost 0
-    from a distance of 2 on.
+    Radial basis functions weigh exp(-sigma^2 d^2 / 2). The largest exponent at each position is subtracted, so that the
+    nearest has weight 1 for any sigma and window. The published form, which adds 1e-5 to the denominator, gives almost
+    0 from a distance of 2.
     """
 
     def __init__(self, fill: Fill, window: int) -> None:
@@ -36,8 +36,8 @@ class Interpolation(nn.Module):
         self.kernel = nn.Parameter(torch.exp(-self._squares() / 2)) if fill == "learned" else None
 
     def exponents(self, device: torch.device | None = None) -> Tensor:
-        """float32 [window, window]: the logarithm of the weight by offset, up to a common term; -inf in the middle,
-        because what is interpolated was not computed."""
+        """float32 [window, window]: the logarithm of the weight by offset, up to a common term; -inf in the center,
+        because interpolated positions were not computed."""
         squares = self._squares(device)
         if self.sigma is not None:
             found = -self._steepness(self.sigma) * squares
@@ -54,14 +54,14 @@ class Interpolation(nn.Module):
             if self.sigma is not None and not soft:
                 return self._radial(features * mask, mask, self._steepness(self.sigma)).to(x.dtype)
             exponents = self.exponents(x.device)
-            # Of soft masks what is nearest is always there: it weighs 1.
+            # With soft masks the nearest always exists and has weight 1.
             kernel = torch.exp(exponents if self.sigma is None else exponents + self._steepness(self.sigma))
             weight = F.conv2d(mask, kernel[None, None], padding=self.window // 2)
             return _mean(self._sums(features * mask, kernel), weight).to(x.dtype)
 
     def _radial(self, features: Tensor, mask: Tensor, steepness: Tensor) -> Tensor:
-        """By bands of distances, in each of which all weights are normal numbers; the largest exponent that is taken
-        away is that of the nearest band with a position."""
+        """By bands of distances, in each of which all weights are normal floating-point numbers; the subtracted maximum
+        is that of the nearest band with a position."""
         squares = self._squares(features.device)
         lowest = _bands(self.window)
         ends = (*lowest[1:], self.window**2)
@@ -88,7 +88,7 @@ class Interpolation(nn.Module):
         return F.conv2d(features, kernels, padding=self.window // 2, groups=channels)
 
     def _squares(self, device: torch.device | None = None) -> Tensor:
-        """Of the distances from the middle, pixels."""
+        """Distances from the center in pixels."""
         offsets = torch.arange(self.window, dtype=torch.float32, device=device) - self.window // 2
         return offsets[:, None] ** 2 + offsets**2
 
@@ -98,12 +98,12 @@ class Interpolation(nn.Module):
 
 
 def _mean(total: Tensor, weight: Tensor) -> Tensor:
-    """Where nothing weighs it is 0 and so are its gradients, as on a map of one position."""
+    """Without any weight the result and its gradients are 0, as on a map of one position."""
     return total / weight.masked_fill(weight < _TINY, 1.0)
 
 
 def _bands(window: int) -> list[int]:
-    """The least squared distances of bands that are at most `_WIDTH` wide."""
+    """The smallest squared distances of bands that are at most `_WIDTH` wide."""
     reach = window // 2
     found: list[int] = []
     for square in sorted({i * i + j * j for i in range(reach + 1) for j in range(reach + 1)} - {0}):

@@ -1,4 +1,4 @@
-"""Residual blocks in evaluation with masks on their convolutions: what the forms that save time have in common."""
+"""Residual blocks in evaluation with masks on their convolutions: shared by the forms that save time."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from paretofit.models.layers.spatial_sampling import Sampled, Sampling
 
 
 class Masks(nn.Module):
-    """All masks of a block by one product: a 3 x 3 convolution to one channel is 9 products with each pixel, which are
-    added where they meet."""
+    """All masks of a block by one matrix product: a 3 x 3 convolution to one channel is 9 products with each pixel,
+    which are added with offsets."""
 
     matrix: Tensor
     bias: Tensor
@@ -27,7 +27,7 @@ class Masks(nn.Module):
         super().__init__()
         self.samplings = samplings
         weights = torch.cat([each.predict.weight.detach() for each in samplings])
-        # [masks, C, 3, 3] -> [C, 9 masks]. What is added to a neighbour is for its other side.
+        # [masks, C, 3, 3] -> [C, 9 masks]. A contribution to a neighbor belongs to the neighbor's opposite side.
         self.register_buffer("matrix", weights.flip(2, 3).permute(1, 0, 2, 3).flatten(1).contiguous())
         self.register_buffer("bias", torch.cat([cast("Tensor", each.predict.bias).detach() for each in samplings]))
 
@@ -38,15 +38,15 @@ class Masks(nn.Module):
 
     @property
     def constant(self) -> bool:
-        """Whether every position is computed whatever the image."""
+        """Whether every position is computed for every image."""
         return self.fixed and all(each.density >= 1 for each in self.samplings)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """[N, C, H, W] -> of each mask float32 [N, 1, H', W']."""
+        """[N, C, H, W] -> float32 [N, 1, H', W'] for each mask."""
         return self.drawn(rows(x.contiguous(memory_format=torch.channels_last)) @ self.matrix, extent(x))
 
     def drawn(self, products: Tensor, like: tuple[int, int, int]) -> list[Tensor]:
-        """The same, of `products` [N * H * W, 9 masks], an input's rows times `matrix`. `like`: N, H and W."""
+        """The same, from `products` [N * H * W, 9 masks], an input's rows times `matrix`. `like`: N, H and W."""
         count, height, width = like
         found = products.view(count, height * width, -1).transpose(1, 2)
         logits = F.fold(found, (height, width), kernel_size=3, padding=1) + self.bias[:, None, None]
@@ -58,7 +58,7 @@ class Masks(nn.Module):
 
 
 class MaskedBlock(FoldedResidual):
-    """A `Sampled` block: with zeros elsewhere and masks denser than a measured break-even it is computed everywhere."""
+    """A `Sampled` block with zeros elsewhere; masks denser than a measured break-even are computed everywhere."""
 
     def __init__(self, module: Sampled, table: Table) -> None:
         """Raises ValueError for convolutions with groups."""
@@ -66,7 +66,7 @@ class MaskedBlock(FoldedResidual):
         self.masks = Masks([cast("Sampling", each) for each in module.masks])
         fits = self.entry is None and self.first.kernel == 1 and module.fills is None
         self.joint = _joint(self.first, self.masks) if fits and self.masks.fixed else None
-        """Of masks whose densities are known before they are drawn."""
+        """For masks whose densities are known before sampling."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.masks.constant:
@@ -80,7 +80,7 @@ class MaskedBlock(FoldedResidual):
         return self.masked(x, masks) if self.density([share(each) for each in masks]) > even else self.on(x, masks)
 
     def whole(self, x: Tensor) -> Tensor:
-        """The block with zeros where its masks are 0, computed everywhere."""
+        """The block computed everywhere, with zeros where its masks are 0."""
         if self.joint is None:
             return self.masked(x, self.masks(x))
         active, total = self.entered(x)
@@ -93,24 +93,24 @@ class MaskedBlock(FoldedResidual):
     @property
     @abstractmethod
     def zero(self) -> bool:
-        """Whether what is not computed is 0."""
+        """Whether positions that are not computed are 0."""
 
     @property
     @abstractmethod
     def grain(self) -> int:
-        """The side of squares of positions that are computed as a whole."""
+        """Side of the squares of positions that are computed as a whole."""
 
     @abstractmethod
     def on(self, x: Tensor, masks: list[Tensor]) -> Tensor:
-        """The block with these masks [N, 1, H', W'], computed where they say."""
+        """The block with these masks [N, 1, H', W'], computed where they are 1."""
 
     @abstractmethod
     def ways(self, index: int, x: Tensor, mask: Tensor) -> tuple[Callable[[], object], Callable[[], object]]:
-        """To compute the first convolution (0) or the second (1) of its input `x`: where the mask says, and
+        """Functions that compute the first convolution (0) or the second (1) of its input `x`: at the mask, and
         everywhere."""
 
     def budgets(self, like: tuple[int, int, int]) -> list[float]:
-        """The densities of masks that are budgets, for an input of so many images, rows and columns."""
+        """Densities of masks with budgets, for an input of this number of images, rows and columns."""
         found = []
         for each in self.masks.samplings:
             stride = each.predict.stride[0]
@@ -118,7 +118,7 @@ class MaskedBlock(FoldedResidual):
         return found
 
     def density(self, shares: list[float]) -> float:
-        """The share of the convolutions' multiply-accumulates that is computed, from that of each mask's positions."""
+        """Computed share of the convolutions' multiply-accumulates, from the share of each mask's positions."""
         computed = whole = 0.0
         positions = 1.0
         for conv, of_mask in zip(self.convolutions(), (shares[0], shares[-1], shares[-1]), strict=False):
@@ -130,14 +130,14 @@ class MaskedBlock(FoldedResidual):
 
 
 def share(mask: Tensor) -> float:
-    """Of a mask's positions, those that are computed."""
+    """Computed share of a mask's positions."""
     return int(mask.count_nonzero()) / max(1, mask.numel())
 
 
 def _joint(first: Convolution, masks: Masks) -> Convolution:
-    """The first convolution and after it the masks' products, by one: what both read is read once."""
+    """The first convolution and the masks' products as one, so that their input is read once."""
     inputs, columns = masks.matrix.shape
-    # Libraries are slow with other numbers of channels than multiples of 8.
+    # Libraries are slow with channel counts that are not multiples of 8.
     padding = -(len(first.bias) + columns) % 8
     parts = [first.weight.flatten(1), masks.matrix.t(), masks.matrix.new_zeros(padding, inputs)]
     joint = nn.Conv2d(inputs, len(first.bias) + columns + padding, 1, device="meta")

@@ -1,7 +1,7 @@
-"""Noise that is a function of a seed and a position: the same on every device, in every process and for every image.
+"""Noise as a function of a seed and a position: the same on every device, in every process and for every image.
 
-So an image's mask is a function of the image and the seed, at any place of any batch, and an exported network has the
-noise as a constant.
+An image's mask is therefore a function of the image and the seed, at any place of any batch, and an exported network
+contains the noise as a constant.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from paretofit.models.trace import Size
 
 
 def logistic(seed: int, stream: int, size: Size, device: torch.device) -> Tensor:
-    """float32 [1, 1, height, width], logistically distributed: where it exceeds -logit is a draw of
+    """float32 [1, 1, height, width] with a logistic distribution: exceeding -logit is a sample of
     Bernoulli(sigmoid(logit)).
 
     The difference of two Gumbel variables is logistic (Jang et al., arXiv 1611.01144, for two classes).
@@ -29,6 +29,6 @@ def logistic(seed: int, stream: int, size: Size, device: torch.device) -> Tensor
 def _values(seed: int, stream: int, size: Size) -> NDArray[np.float32]:
     generator = np.random.Generator(np.random.Philox(key=[seed, stream]))
     uniform = generator.random(size)
-    # Away from 0, whose logit is infinite.
+    # Excludes 0, whose logit is infinite.
     uniform = np.clip(uniform, 1e-12, 1 - 1e-12)
     return np.log(uniform / (1 - uniform)).astype(np.float32)[None, None]

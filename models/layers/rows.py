@@ -1,6 +1,6 @@
 """Convolutions at some positions of a map, as products of matrices whose rows are positions.
 
-Maps are channels last, so the rows [N * H * W, C] are a view of one, and three neighbours in a line are contiguous.
+Maps are channels last, so the rows [N * H * W, C] are a view, and three neighbors in a line are contiguous.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 Role = Literal["first", "second", "third", "shortcut", "joint"]
-"""Of a block's convolution: what is fastest for it depends on what it is used for. `joint` is the first one together
-with the masks' predictors."""
+"""Use of a block's convolution, which determines its fastest form. `joint` is the first one together with the masks'
+predictors."""
 PART: Final = 1024
-"""Rows that are computed at once, by each thread."""
+"""Rows that each thread computes at once."""
 
 
 def rows(x: Tensor) -> Tensor:
@@ -32,7 +32,8 @@ def as_map(found: Tensor, like: tuple[int, int, int]) -> Tensor:
 
 
 def parts(found: Tensor) -> list[slice]:
-    """Of rows, on CPUs about `PART` at a time for each thread: what several steps read stays in the cache."""
+    """Chunks of rows, on CPUs about `PART` at a time for each thread, so that data shared by several steps stays in the
+    cache."""
     count = 1 if found.is_cuda else max(1, round(len(found) / (PART * torch.get_num_threads())))
     return [slice(*ends) for ends in pairwise(len(found) * i // count for i in range(count + 1))]
 
@@ -46,7 +47,7 @@ class Padded:
         self.rows = reference.new_zeros(self.count * (self.height + 2) * self._line, channels)
 
     def put(self, positions: Tensor, values: Tensor) -> None:
-        """Set the rows of positions, which count without the border."""
+        """Set the rows of positions, which are counted without the border."""
         self.rows.index_copy_(0, self._inner(positions), values)
 
     @property
@@ -55,11 +56,11 @@ class Padded:
         return as_map(self.rows, (self.count, self.height + 2, self._line))
 
     def fill(self, x: Tensor) -> None:
-        """Set all of it to a map [N, C, H, W]."""
+        """Set the whole map [N, C, H, W]."""
         self.map[:, :, 1:-1, 1:-1].copy_(x)
 
-    def neighbours(self, positions: Tensor) -> Tensor:
-        """[n] -> [n, 9 C]: the windows of 3 x 3 around positions, line by line."""
+    def neighbors(self, positions: Tensor) -> Tensor:
+        """[n] -> [n, 9 C]: the 3 x 3 windows around positions, line by line."""
         channels = self.rows.shape[1]
         lines = self.rows.as_strided((len(self.rows) - 2, 3 * channels), (channels, 1))
         starts = self._inner(positions) - self._line - 1
@@ -73,31 +74,31 @@ class Padded:
 
 
 class Convolution(nn.Module):
-    """A convolution of 1 x 1 or 3 x 3 without groups, its normalisation a part of it."""
+    """A convolution of 1 x 1 or 3 x 3 without groups, with folded batch norm."""
 
     weight: Tensor
     matrix: Tensor
     bias: Tensor
 
     def __init__(self, conv: nn.Conv2d, norm: nn.Module | None, role: Role) -> None:
-        """Raises ValueError for a convolution with groups, and for a normalisation without statistics."""
+        """Raises ValueError for a convolution with groups, and for batch norm without statistics."""
         super().__init__()
         self.role = role
         if conv.groups != 1:
-            raise ValueError("a convolution with groups is no single product of matrices")
+            raise ValueError("a convolution with groups is not a single matrix product")
         weight, bias = folded(conv, norm)
         self.kernel, self.stride = conv.kernel_size[0], conv.stride[0]
         self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last))
-        # A row for each weight of an output, in the order of `Padded.neighbours`.
+        # A row for each weight of an output, in the order of `Padded.neighbors`.
         self.register_buffer("matrix", weight.permute(2, 3, 1, 0).reshape(-1, weight.shape[0]).contiguous())
         self.register_buffer("bias", bias)
 
     def everywhere(self, x: Tensor, *, product: bool, padding: int | None = None) -> Tensor:
-        """[N, C, H, W] -> [N, C', H', W'], channels last; `product`: 1 x 1 kernels as a product of matrices. `padding`:
-        unset, what keeps the size."""
+        """[N, C, H, W] -> [N, C', H', W'], channels last; `product`: 1 x 1 kernels as a matrix product. `padding`:
+        unset, keeps the size."""
         if self.kernel > 1 or not product:
             found = F.conv2d(x, self.weight, self.bias, self.stride, self.kernel // 2 if padding is None else padding)
-            # Of an input of one channel, whose format cannot be told, it is not.
+            # With one input channel the memory format is ambiguous, so the output may not be channels last.
             return found.contiguous(memory_format=torch.channels_last)
         if self.stride > 1:
             x = x[:, :, :: self.stride, :: self.stride].contiguous(memory_format=torch.channels_last)
@@ -115,12 +116,12 @@ class Convolution(nn.Module):
 
 
 def folded(conv: nn.Conv2d, norm: nn.Module | None) -> tuple[Tensor, Tensor]:
-    """Weight and bias with the normalisation in them, copied. Raises ValueError for one without statistics."""
+    """Weight and bias with folded batch norm, copied. Raises ValueError without statistics."""
     weight = conv.weight.detach()
     if norm is None or isinstance(norm, nn.Identity):
         return weight.clone(), weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.detach().clone()
     if not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None or norm.running_var is None:
-        raise ValueError("only a normalisation with statistics can be folded: calibrate or extract the network")
+        raise ValueError("batch norm without statistics cannot be folded: calibrate or extract the network")
     made, bias = fuse_conv_bn_weights(
         weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
     )

@@ -25,7 +25,7 @@ class FloorPool(nn.Module):
 
 
 class Upsample(nn.Module):
-    """[N, C, h, w] -> [N, C, H, W]: the nearest pixel if H and W are multiples of h and w, else bilinear."""
+    """[N, C, h, w] -> [N, C, H, W]: nearest neighbor if H and W are multiples of h and w, else bilinear."""
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
         small = (x.shape[-2], x.shape[-1])
@@ -37,7 +37,7 @@ class Upsample(nn.Module):
 
 
 class Branch(nn.Module):
-    """[N, C, H, W] -> [N, C', H, W]: what a convolution finds on the map as it is pooled by `scale`."""
+    """[N, C, H, W] -> [N, C', H, W]: a convolution of the map pooled by `scale`, upsampled."""
 
     def __init__(self, in_channels: int, out_channels: int, scale: int, kernel: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Branch(nn.Module):
 
 
 class ScaleAggregation(nn.Module):
-    """[N, C, H, W] -> [N, C', H, W]: the branches' outputs, one after another."""
+    """[N, C, H, W] -> [N, C', H, W]: the concatenated outputs of the branches."""
 
     def __init__(self, block: aggregation.ScaleAggregation) -> None:
         super().__init__()

@@ -20,27 +20,27 @@ from paretofit.models.trace import Size
 
 
 class Chain(nn.Sequential):
-    """[N, C, H, W] -> [N, C', H', W']: blocks in a row."""
+    """[N, C, H, W] -> [N, C', H', W']: blocks in sequence."""
 
     def __init__(self, block: shape_adaptor.Chain) -> None:
         super().__init__(*map(module, block.blocks))
 
 
 class Resize(nn.Module):
-    """[N, C, h, w] -> [N, C, H, W]: bilinear, the corners on the corners."""
+    """[N, C, h, w] -> [N, C, H, W]: bilinear with aligned corners."""
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
-        # A trace has no sizes to compare, and resizing to the same size changes nothing.
+        # Traces cannot compare sizes, and resizing to the same size is the identity.
         if not cast("Any", torch.jit).is_tracing() and (x.shape[-2], x.shape[-1]) == size:
             return x
         return F.interpolate(x, size, mode="bilinear", align_corners=True)
 
 
 class ShapeAdaptor(nn.Module):
-    """[N, C, H, W] -> [N, C', h, w]: the input as it is halved and as it is kept, blended at the size between them.
+    """[N, C, H, W] -> [N, C', h, w]: the halved and the kept input, blended at the size between them.
 
-    `size` and `blend` may be set anew between passes; a tensor `blend`, of no dimension, gets gradients. The host reads
-    no tensor.
+    `size` and `blend` can be changed between passes; a scalar tensor `blend` gets gradients. Does not synchronize the
+    host.
     """
 
     def __init__(self, block: shape_adaptor.ShapeAdaptor) -> None:
@@ -66,23 +66,23 @@ class ShapeAdaptor(nn.Module):
         return activated
 
     def _blended(self, down: Tensor, kept: Tensor) -> Tensor:
-        """(1 - blend) x down + blend x kept: in training in one pass over memory."""
+        """(1 - blend) x down + blend x kept; in training in one pass over memory."""
         blend = self.blend
         if isinstance(blend, Tensor):
-            # Under autocast the maps are in half precision, the blend is not.
+            # Under autocast the maps are in half precision, but the blend is not.
             blend = blend.to(down.dtype)
         if self.training:
             return torch.lerp(down, kept, blend)
-        # In operations that every runtime has.
+        # In operations that every runtime supports.
         return (1 - blend) * down + blend * kept
 
 
 class Adaptive(nn.Module):
-    """A network whose shape adaptors have alphas, which a rule makes sizes and blends of.
+    """A network whose shape adaptors have alphas, from which a rule computes sizes and blends.
 
-    Sizes are planned on the host (`plan`), after the alphas have changed; a pass uses them as they are, and the blends
-    as tensors. Images [N, C, H, W] of the rule's size -> logits [N, classes]; for training: what is evaluated is
-    `frozen`. `state_dict` holds the sizes beside the alphas, because they depend on those before.
+    Sizes are planned on the host (`plan`) after the alphas change; a pass uses them unchanged, and the blends as
+    tensors. Images [N, C, H, W] of the rule's size -> logits [N, classes]. For training; `frozen` gives the network for
+    evaluation. `state_dict` contains the sizes beside the alphas, because they also depend on earlier alphas.
     """
 
     alpha: Tensor
@@ -94,26 +94,26 @@ class Adaptive(nn.Module):
         self.rule = rule
         count = rule.count
         self.slimmable = Slimmable(rule.network, device)
-        # Buffers: what trains the weights leaves them alone.
+        # Buffers, so that the optimizer of the weights ignores them.
         self.register_buffer("alpha", torch.full((count,), alpha, device=device))
         self.register_buffer("blend", torch.empty(count, device=device))
         self.register_buffer("sides", torch.zeros(count, 2, dtype=torch.int64, device="cpu"))
-        # torch's own signature has no types.
+        # torch's own signature is untyped.
         cast("Any", self).register_load_state_dict_post_hook(lambda adaptive, _: adaptive._set())
         self.plan()
 
     @property
     def adaptors(self) -> list[ShapeAdaptor]:
-        """From the input on."""
+        """From input to output."""
         return [module for module in self.slimmable.network.blocks if isinstance(module, ShapeAdaptor)]
 
     @property
     def sizes(self) -> Sizes:
-        """Those that passes make now."""
+        """The current sizes."""
         return tuple((height, width) for height, width in self.sides.tolist())
 
     def forward(self, x: Tensor, alpha: Tensor | None = None) -> Tensor:
-        """With `alpha` [adaptors] in the place of its own the blends are made anew, so that it gets gradients."""
+        """With `alpha` [adaptors] the blends are computed from it, so that it gets gradients."""
         blends = self.blend if alpha is None else self.blends(alpha)
         for adaptor, blend in zip(self.adaptors, blends.unbind(), strict=True):
             adaptor.blend = blend
@@ -121,7 +121,7 @@ class Adaptive(nn.Module):
         return logits
 
     def factors(self, alpha: Tensor) -> Tensor:
-        """s [adaptors] of alphas, under the rule's limit. The limit's ratio counts as a constant."""
+        """Factors s [adaptors] of alphas, under the rule's limit, whose ratio is treated as a constant."""
         factors = LOW + (HIGH - LOW) * alpha.sigmoid()
         if self.rule.limit is None:
             return factors
@@ -129,22 +129,22 @@ class Adaptive(nn.Module):
         return factors * (self.rule.limit / last).pow(1 / len(factors)).clamp(max=1)
 
     def blends(self, alpha: Tensor) -> Tensor:
-        """Sigma [adaptors] of alphas."""
+        """sigma [adaptors] of alphas."""
         if self.rule.limit is None:
             return alpha.sigmoid()
         return ((self.factors(alpha) - LOW) / (HIGH - LOW)).clamp(0, 1)
 
     def macs(self, alpha: Tensor) -> Tensor:
-        """Multiply-accumulates as a differentiable function of alphas, sizes taken as real numbers."""
+        """Multiply-accumulates as a differentiable function of alphas, with sizes as real numbers."""
         shares, fixed = self.rule.shares
         before = torch.cat([alpha.new_ones(1), self.factors(alpha).square().cumprod(0)])
-        # A number for each, because a tensor of them would have to be sent to the device.
+        # Scalars, because a tensor of them would have to be sent to the device.
         return fixed + torch.stack([share * scale for share, scale in zip(shares, before.unbind(), strict=True)]).sum()
 
     @torch.no_grad()
     def plan(self, agree: Callable[[Tensor], object] | None = None) -> list[float]:
-        """Make sizes and blends those of the alphas, which are returned. The host reads them all at once: the only time
-        that it waits for the device. `agree` may change the sizes (int64, on the CPU) to those of another rank.
+        """Compute sizes and blends from the alphas, which are returned. Reads all alphas at once: the only
+        synchronization with the device. `agree` may replace the sizes (int64, on the CPU) by those of another rank.
 
         Raises NonFiniteError for alphas that are not finite.
         """
@@ -161,7 +161,7 @@ class Adaptive(nn.Module):
 
     @torch.no_grad()
     def settle(self, shape: Shape, agree: Callable[[Tensor], object] | None = None) -> None:
-        """Make sizes and blends those of a shape, until the next `plan`."""
+        """Set sizes and blends to those of a shape, until the next `plan`."""
         self.sides.copy_(torch.tensor(shape.sizes))
         if agree is not None:
             agree(self.sides)
@@ -169,13 +169,13 @@ class Adaptive(nn.Module):
         self._set()
 
     def shape(self) -> Shape:
-        """The present sizes and blends."""
+        """The current sizes and blends."""
         return Shape(self.sizes, tuple(self.blend.tolist()))
 
     @torch.no_grad()
     def frozen(self, shape: Shape | None = None) -> Slimmable:
-        """The static network with the present sizes and blends, or those of a `shape`, and with copies of the weights;
-        without branches that have no share."""
+        """The static network with the current sizes and blends, or those of a `shape`, and with copies of the weights;
+        branches without a share are left out."""
         made = Slimmable(shaped(self.rule.network, shape or self.shape()), self.alpha.device)
         weights = dict(self.slimmable.network.named_parameters())
         for name, parameter in made.network.named_parameters():

@@ -1,7 +1,7 @@
 """Slimmable networks: one set of weights that runs every narrower architecture by slicing.
 
 Yu & Huang, US-Net, ICCV 2019; Yang et al., MutualNet, ECCV 2020 (arXiv 1909.12978). A narrower network's weights are
-the leading slices of the full one's, its batch-normalisation statistics are its own at each input size.
+the leading slices of the full one's; its batch norm statistics are its own at each input size.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ _BANK = "bank."
 
 
 class UncalibratedError(LookupError):
-    """A configuration was evaluated for which no batch-normalisation statistics have been computed."""
+    """Evaluation of a configuration without batch norm statistics."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """How one narrower architecture is cut from the full network, to be trained or to be evaluated."""
+    """How one narrower architecture is cut from the full network, for training or evaluation."""
 
     network: Network
     """On the meta device: it runs with the tensors that it is given."""
     vector: tuple[int, ...]
     regions: dict[str, tuple[tuple[slice, ...], ...]]
-    """Of each parameter's name: the regions of the full parameter that are put together along the second axis."""
+    """By parameter name: the regions of the full parameter that are concatenated along the second axis."""
     norms: dict[str, int]
-    """Channels of each batch normalisation, by its name."""
+    """Channels of each batch norm, by name."""
 
 
 class Slimmable(nn.Module):
-    """The parameters of `architecture`, and every architecture that differs from it by fewer channels alone.
+    """The parameters of `architecture`, and every architecture that differs from it only by fewer channels.
 
-    In training mode each pass normalises by its batch and keeps nothing. In evaluation mode a pass uses the statistics
-    that `calibrate` computed for its channels and input size; they belong to the weights, so a pass in training mode
-    drops them all.
+    In training mode each pass normalizes by its batch and keeps nothing. In evaluation mode a pass uses the statistics
+    that `calibrate` computed for its channels and input size. They belong to the weights, so a pass in training mode
+    discards them all.
     """
 
     fixed: Tensor | None
@@ -59,20 +59,19 @@ class Slimmable(nn.Module):
         self.architecture = architecture
         self.network = _without_statistics(build.build(architecture, device))
         self.bank: dict[BankKey, Tensor] = {}
-        """[2, channels of all batch normalisations]: means and variances."""
+        """[2, channels of all batch norms]: means and variances."""
         self.register_buffer("fixed", None)
 
     def fix_statistics(self, entry: Tensor) -> None:
-        """Normalize by these statistics from now on, [2, channels of all batch normalisations] in the order of the
-        layers, in training too: those of trained weights, where a batch has too few images for its own. For the full
-        network alone."""
+        """Normalize by these statistics, [2, channels of all batch norms] in the order of the layers, also in training:
+        those of trained weights, where a batch has too few images for its own. Applies to the full network only."""
         self.fixed = entry.detach().to(next(self.parameters())).clone()
 
     def forward(self, x: Tensor, sub: Architecture | None = None) -> Tensor:
         """Images [N, C, H, W] -> logits [N, classes] of `sub` (unset: the full network).
 
         Raises UncalibratedError in evaluation mode without statistics for `sub` at H x W, and ValueError if `sub` is
-        no narrower form of the full network.
+        not a narrower form of the full network.
         """
         sub = self.architecture if sub is None else sub
         if not self.training:
@@ -82,7 +81,7 @@ class Slimmable(nn.Module):
         self.bank.clear()
         if self.fixed is not None:
             if sub != self.architecture:
-                raise ValueError("fixed statistics are the full network's: a narrower one has none")
+                raise ValueError("the fixed statistics belong to the full network: a narrower one cannot use them")
             cut = _cut(sub, sub, training=False)
             return _call(cut.network, self._weights(cut) | _named_statistics(cut, self.fixed), x)
         if sub == self.architecture:
@@ -93,11 +92,11 @@ class Slimmable(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, sub: Architecture, batches: Iterable[Tensor]) -> None:
-        """Compute the statistics of `sub` at the size of these batches of images [N, C, H, W], as the average over the
-        batches, and keep them in the bank. Raises ValueError for no batch, and for batches of several sizes."""
+        """Compute the statistics of `sub` at the size of these batches of images [N, C, H, W], averaged over the
+        batches, and store them in the bank. Raises ValueError without batches, and for batches of several sizes."""
         cut = _cut(self.architecture, sub, training=False)
         if self.fixed is not None:
-            raise ValueError("its statistics are fixed: there is nothing to compute")
+            raise ValueError("the statistics are fixed and cannot be calibrated")
         weights = self._weights(cut)
         norms = [module for module in cut.network.modules() if isinstance(module, nn.BatchNorm2d)]
         reference = next(self.parameters())
@@ -126,7 +125,7 @@ class Slimmable(nn.Module):
 
     @torch.no_grad()
     def extract(self, sub: Architecture, size: Size) -> Network:
-        """`sub` as a static network of its own, in evaluation mode, with the statistics of (height, width).
+        """`sub` as a separate static network in evaluation mode, with the statistics of (height, width).
 
         Its logits equal this network's bit for bit with the same memory format, batch and threads. Raises
         UncalibratedError without statistics.
@@ -142,7 +141,7 @@ class Slimmable(nn.Module):
         return network.eval()
 
     def state(self) -> dict[str, Tensor]:
-        """Parameters and bank by name, not copied: with the architecture, all that makes this network."""
+        """Parameters and bank by name, not copied: together with the architecture the complete state."""
         bank = {
             f"{_BANK}{height}x{width}.{'-'.join(map(str, vector))}": entry
             for (vector, (height, width)), entry in self.bank.items()
@@ -151,11 +150,13 @@ class Slimmable(nn.Module):
 
     @torch.no_grad()
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Copy in what `state` gave. Raises ValueError for tensors that do not fit, naming the first."""
+        """Load the result of `state`. Raises ValueError that names the first tensor that does not fit."""
         parameters = dict(self.network.named_parameters())
         names = {name for name in state if not name.startswith(_BANK)}
         if wrong := sorted(names ^ set(parameters)):
-            raise ValueError(f"{wrong[0]} is {'missing' if wrong[0] in parameters else 'no parameter of this network'}")
+            raise ValueError(
+                f"{wrong[0]} is {'missing' if wrong[0] in parameters else 'not a parameter of this network'}"
+            )
         for name, parameter in parameters.items():
             if state[name].shape != parameter.shape:
                 raise ValueError(f"{name} is {tuple(state[name].shape)}, not {tuple(parameter.shape)}")
@@ -173,8 +174,8 @@ class Slimmable(nn.Module):
         key = (cut.vector, size)
         if key not in self.bank:
             raise UncalibratedError(
-                f"no batch-normalisation statistics for channels {cut.vector} at {size[0]}x{size[1]}: "
-                "call calibrate() with batches of that size after the last training step"
+                f"no batch norm statistics for channels {cut.vector} at {size[0]}x{size[1]}: call calibrate() with "
+                "batches of that size after the last training step"
             )
         self.bank[key] = self.bank[key].to(next(self.parameters()).device)
         return _named_statistics(cut, self.bank[key])
@@ -215,8 +216,8 @@ def _named_statistics(cut: _Cut, entry: Tensor) -> dict[str, Tensor]:
 
 @lru_cache(maxsize=4096)
 def _meta(place: int, block: Block, *, training: bool) -> nn.Module:
-    """The module of the block at this place, of all networks that have it there: making modules takes long, and of the
-    widths drawn for each stage hardly any two make the same network."""
+    """The module of a block at this place, shared by all networks that have it there. Creating modules is slow, and
+    stage widths rarely repeat as a whole."""
     del place
     with torch.device("meta"):
         made = build.module(block)
@@ -247,7 +248,7 @@ def _check(
 ) -> None:
     for name in ("channels", "classes", "nominal"):
         if getattr(full, name) != getattr(sub, name):
-            raise ValueError(f"{name} is {getattr(sub, name)}, and the full network's is {getattr(full, name)}")
+            raise ValueError(f"{name} is {getattr(sub, name)}, but the full network's is {getattr(full, name)}")
     if len(full_layers) != len(sub_layers):
         raise ValueError(f"{len(sub_layers)} layers cannot be cut from {len(full_layers)}: use one family's widths")
     for wide, narrow in zip(full_layers, sub_layers, strict=True):
@@ -260,7 +261,7 @@ def _check(
             ("outputs", wide.output.channels, narrow.output.channels),
         ):
             if here > most:
-                raise ValueError(f"{narrow.name} has {here} {side}, and the full network has {most}")
+                raise ValueError(f"{narrow.name} has {here} {side}, but the full network has {most}")
 
 
 def _skeleton(layer: Layer) -> tuple[object, ...]:
@@ -269,8 +270,8 @@ def _skeleton(layer: Layer) -> tuple[object, ...]:
 
 
 def _same_groups(wide: Layer, narrow: Layer) -> bool:
-    """Of a grouped convolution (a depthwise one too) whole groups are cut off: the others read the channels they
-    did."""
+    """For a grouped (also depthwise) convolution whole groups are removed: the others read the same channels as
+    before."""
     if wide.groups == 1:
         return narrow.groups == 1
     return all(
@@ -292,8 +293,8 @@ def _regions(shape: torch.Size, wide: tuple[int, ...], narrow: tuple[int, ...]) 
 def _take(parameter: Tensor, regions: tuple[tuple[slice, ...], ...]) -> Tensor:
     # Contiguous once here, or every kernel that reads it, forward and backward, would copy it.
     taken = parameter[regions[0]] if len(regions) == 1 else torch.cat([parameter[region] for region in regions], dim=1)
-    # By strides, because is_contiguous() holds for both formats of a 1x1 kernel, and kernels choose theirs by strides
-    # too.
+    # By strides, because is_contiguous() holds for both formats of a 1x1 kernel, and kernels also choose theirs by
+    # strides.
     channels_last = parameter.dim() == 4 and parameter.stride(1) == 1 and parameter.stride(3) == parameter.shape[1]
     return taken.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
@@ -304,4 +305,4 @@ def _bank_key(name: str) -> BankKey:
         height, width = map(int, size.split("x"))
         return tuple(map(int, vector.split("-"))), (height, width)
     except ValueError:
-        raise ValueError(f"{name} is no name of batch-normalisation statistics") from None
+        raise ValueError(f"{name} is not a name of batch norm statistics") from None

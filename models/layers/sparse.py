@@ -1,4 +1,4 @@
-"""A network with sampled blocks in the form that saves time: on CPUs by positions, on GPUs by tiles."""
+"""A network with sampled blocks in the form that saves time: by positions on CPUs, by tiles on GPUs."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ from paretofit.models.layers.tiled_sampling import TiledBlock
 Form = Literal["positions", "tiles"]
 NO_TABLE: Final[Table] = {}
 DENSITIES: Final = (0.2, 0.5, 0.8)
-"""That convolutions and blocks are measured at."""
+"""Densities at which convolutions and blocks are measured."""
 REPEATS: Final = 11
 
 
 def sparse(network: Network, table: Table = NO_TABLE, form: Form | None = None) -> Network:
-    """A copy for evaluation that computes sampled blocks where their masks say, and the others in their fastest dense
-    form. Unset, `form` is `tiles` for a network on a GPU, else `positions`. `table` tells up to which density a
-    convolution is faster so than everywhere (`break_even` measures it; unset: .9).
+    """A copy for evaluation that computes sampled blocks where their masks are 1, and the others in their fastest dense
+    form.
 
-    Blocks whose convolutions have groups stay as they are. Raises ValueError for a network in training mode or of
-    another precision than float32.
+    Unset, `form` is `tiles` for a network on a GPU, else `positions`. `table` has the density up to which a convolution
+    is faster sparse than dense (measured by `break_even`; unset: .9). Blocks whose convolutions have groups do not
+    change. Raises ValueError for a network in training mode or with another precision than float32.
     """
     if network.training:
-        raise ValueError("a network in training mode has no sparse form: call eval() first")
+        raise ValueError("the network is in training mode: call eval() first")
     if others := {each.dtype for each in network.parameters()} - {torch.float32}:
         raise ValueError(f"the sparse form is for float32 only, not {others.pop()}: call float() first")
     form = form or _usual(next(network.parameters()))
@@ -59,11 +59,11 @@ def sparse(network: Network, table: Table = NO_TABLE, form: Form | None = None) 
         found.append(_faster(block, table, form, nonnegative=nonnegative))
         nonnegative = _is_nonnegative(block, before=nonnegative)
     if isinstance(found[0], FoldedResidual):
-        # The images are not its own to change.
+        # It must not modify the images.
         found[0].changes_input = False
     made = Network(network.architecture, found)
     made.record = network.record
-    # What changes in place has no gradients.
+    # In-place operations have no gradients.
     return made.eval().requires_grad_(requires_grad=False)
 
 
@@ -82,7 +82,7 @@ def _grouped(body: nn.Module) -> bool:
 
 
 def _is_nonnegative(block: nn.Module, *, before: bool) -> bool:
-    """Of a block's output; `before`: of its input."""
+    """Size of a block's output; `before`: of its input."""
     body = block.body if isinstance(block, Sampled) else block
     if isinstance(body, MaxPool):
         return before
@@ -92,15 +92,15 @@ def _is_nonnegative(block: nn.Module, *, before: bool) -> bool:
 
 @torch.inference_mode()
 def break_even(network: Network, images: Tensor, form: Form | None = None) -> dict[Key | BlockKey, Choice]:
-    """For each convolution of the residual blocks and each block with masks, on what reaches it of `images` [N, C, H,
-    W], with torch's present threads: up to which density it is faster at random places (tiles, if masks are drawn so)
-    than everywhere, and which dense form is faster; of a first convolution together with its masks' predictors only the
-    form. `form` as in `sparse`."""
+    """Measures each convolution of the residual blocks and each block with masks on its input for `images` [N, C, H,
+    W], with torch's current threads: the density up to which it is faster at random positions (or tiles) than
+    everywhere, and the faster dense form. A first convolution together with its masks' predictors gets only the form.
+    `form` as in `sparse`."""
     found: dict[Key | BlockKey, Choice] = {}
     x = images
-    # Its blocks read what was found before.
+    # Its blocks use the earlier measurements.
     for block in sparse(network, found, form or _usual(images)).blocks:
-        # Of one channel both memory formats are the same: what a convolution makes of it may be in either.
+        # With one channel both memory formats are the same, so a convolution's output may be in either.
         x = x.contiguous(memory_format=torch.channels_last)
         if isinstance(block, FoldedResidual):
             _measure(block, x, found)
@@ -113,7 +113,7 @@ def _usual(reference: Tensor) -> Form:
 
 
 def _measure(block: FoldedResidual, x: Tensor, found: dict[Key | BlockKey, Choice]) -> None:
-    """Add to `found` what it lacks of a block with input `x`."""
+    """Add the missing measurements of a block with input `x` to `found`."""
     given = x
     for index, conv in enumerate(block.convolutions()):
         if conv is block.shortcut:
@@ -132,7 +132,7 @@ def _measure(block: FoldedResidual, x: Tensor, found: dict[Key | BlockKey, Choic
 
 
 def _product(block: FoldedResidual, conv: Convolution, x: Tensor) -> bool:
-    """Whether a 1 x 1 convolution is faster as a product of matrices; a third one with what it is added to."""
+    """Whether a 1 x 1 convolution is faster as a matrix product; a third one includes the addition."""
     if conv is block.third:
         total = torch.zeros_like(block.everywhere(conv, x))
         runs = [partial(block.expanded, total, x, None, product=each) for each in (False, True)]
@@ -143,7 +143,7 @@ def _product(block: FoldedResidual, conv: Convolution, x: Tensor) -> bool:
 
 
 def _of_convolution(block: MaskedBlock, index: int, x: Tensor) -> float:
-    """Of the first (0) or the second (1) convolution, of its input."""
+    """Key of the first (0) or the second (1) convolution."""
     masks = [_mask(block, index, x, density, block.grain) for density in DENSITIES]
     sparse_ways, dense_ways = zip(*(block.ways(index, x, mask) for mask in masks), strict=True)
     *seconds, _ = _relative([*sparse_ways, dense_ways[-1]], cuda=x.is_cuda)
@@ -153,15 +153,14 @@ def _of_convolution(block: MaskedBlock, index: int, x: Tensor) -> float:
 def _of_block(block: MaskedBlock, x: Tensor) -> float:
     inner = torch.empty(len(x), 1, *(-(-side // block.first.stride) for side in size_of(x)), device=x.device)
     drawn = [[_mask(block, 0, x, density), _mask(block, 1, inner, density)] for density in DENSITIES]
-    # Blocks change their input. The masks that are computed have another density.
+    # Blocks modify their input. The masks that are computed have another density.
     runs = [lambda masks=masks: (block.masks(x), block.on(x.clone(), masks)) for masks in drawn]
     *seconds, _ = _relative([*runs, lambda: block.whole(x.clone())], cuda=x.is_cuda)
     return _crossing([block.density([share(mask) for mask in masks]) for masks in drawn], seconds)
 
 
 def _mask(block: MaskedBlock, index: int, x: Tensor, density: float, grain: int = 1) -> Tensor:
-    """A random mask of the output of the first (0) or the second (1) convolution, of its input, by squares of `grain`
-    or more."""
+    """A random mask of the output of the first (0) or the second (1) convolution, by squares of `grain` or more."""
     drawing = copy.copy(block.masks.samplings[0])
     drawing.draw, drawing.density, drawing.grid, drawing.tile = "budget", density, 0, max(grain, drawing.tile)
     stride = block.convolutions()[index].stride
@@ -169,11 +168,11 @@ def _mask(block: MaskedBlock, index: int, x: Tensor, density: float, grain: int 
 
 
 def _crossing(densities: Sequence[float], seconds: Sequence[float]) -> float:
-    """The density from which on `seconds` are 1 or more, on the lines between what was measured; beyond it on the last
-    line."""
+    """The density at which `seconds` reaches 1, linearly interpolated between measurements, and extrapolated along the
+    last line."""
     even = 0.0
     for (low, fast), (high, slow) in pairwise(zip(densities, seconds, strict=True)):
-        # Of few tiles two densities take the same number.
+        # With few tiles two densities give the same number.
         if high > low:
             even = low + (1 - fast) * (high - low) / max(slow - fast, 1e-12)
         if slow >= 1:
@@ -182,8 +181,7 @@ def _crossing(densities: Sequence[float], seconds: Sequence[float]) -> float:
 
 
 def _relative(runs: Sequence[Callable[[], object]], *, cuda: bool) -> list[float]:
-    """The time of each over the last one's of the same turn, the median: a machine's speed changes from turn to
-    turn."""
+    """The median time of each relative to the last one's in the same turn, because a machine's speed varies."""
     turns: list[list[float]] = []
     for _ in range(REPEATS + 1):
         seconds: list[float] = []
@@ -194,5 +192,5 @@ def _relative(runs: Sequence[Callable[[], object]], *, cuda: bool) -> list[float
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - began)
         turns.append([each / seconds[-1] for each in seconds])
-    # The first turn is for warming up.
+    # The first turn is a warm-up.
     return [statistics.median(each) for each in zip(*turns[1:], strict=True)]

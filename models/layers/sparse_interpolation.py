@@ -1,4 +1,4 @@
-"""Interpolation where a mask is 0, of maps that are 0 there: what `paretofit.models.layers.interpolation` gives, to
+"""Interpolation where a mask is 0, of maps that are 0 there: equals `paretofit.models.layers.interpolation` up to
 rounding."""
 
 from __future__ import annotations
@@ -15,21 +15,20 @@ from paretofit.models.layers.rows import rows
 from paretofit.models.layers.spatial_sampling import size_of
 
 NEGLIGIBLE: Final = 1e-6
-"""A weight, as a share of the largest in its window, that is left out."""
+"""Weight, relative to the largest in its window, below which positions are left out."""
 _NONE: Final = -1e30
 """An exponent below all others."""
 _TOP: Final = 30.0
-"""The largest exponent of a line's weights: the products of two, of a feature and of a window's sum are normal
-numbers."""
+"""The largest exponent of a line's weights, so that products of two of them, of a feature and of a window's sum are
+normal floating-point numbers."""
 _LEAST: Final = -55.0
-"""The least of them that is no 0."""
+"""The smallest nonzero one."""
 _ENOUGH: Final = math.exp(_LEAST + _TOP + 20)
-"""A sum of weights beside which those that were made 0 are nothing."""
+"""A sum of weights for which those rounded to 0 are negligible."""
 
 
 class Active(NamedTuple):
-    """Where a mask [N, 1, H, W] is not 0: positions [n] in [0, N * H * W), and with the draw `gated` the factors [n,
-    1]."""
+    """Where a mask [N, 1, H, W] is not 0: positions [n] in [0, N * H * W), and with draw `gated` the factors [n, 1]."""
 
     mask: Tensor
     positions: Tensor
@@ -50,16 +49,16 @@ class Active(NamedTuple):
         return len(self.positions) / max(1, self.mask.numel())
 
     def scaled(self, values: Tensor) -> Tensor:
-        """Rows [n, C] by the factors, in place."""
+        """Multiply rows [n, C] by the factors, in place."""
         return values if self.factors is None else values.mul_(self.factors)
 
 
 class SparseInterpolation(nn.Module):
-    """Of one `Interpolation`.
+    """Fast form of an `Interpolation`.
 
-    Radial basis functions and means are products of a column's and a line's weights: two convolutions of all channels
-    by themselves are faster than to gather what is near each position. Where that says too little, since all that is
-    near weighs almost nothing, it is gathered; so are the windows of learned kernels.
+    Radial basis functions and means are products of a column's and a line's weights: two depthwise convolutions are
+    faster than gathering neighbors. Where all nearby weights are almost 0, and for learned kernels, the windows are
+    gathered.
     """
 
     exponents: Tensor
@@ -77,8 +76,8 @@ class SparseInterpolation(nn.Module):
             self.line = torch.exp(shifted) * (shifted >= _LEAST)
 
     def forward(self, x: Tensor, values: Tensor, active: Active, border: int = 0) -> None:
-        """Set what a map [N, C, H + 2 border, W + 2 border], channels last, lacks: it has rows `values` [n, C] at the
-        active positions, and 0 elsewhere. The border stays."""
+        """Fill the missing positions of a map [N, C, H + 2 border, W + 2 border], channels last. It has rows `values`
+        [n, C] at the active positions, and 0 elsewhere. The border stays."""
         missing = F.pad((active.mask == 0).to(x.dtype), (border,) * 4)
         if self.line is None:
             self._gather(x, values, active, missing, border)
@@ -108,13 +107,13 @@ def _blurred(x: Tensor, line: Tensor) -> Tensor:
 
 
 def _interpolated(values: Tensor, active: Active, positions: Tensor, exponents: Tensor) -> Tensor:
-    """Rows [n, C] at the active positions -> [u, C] at others: the mean of what is in the window, by the exponents [w,
-    w] of its weights; 0 where there is nothing."""
+    """Rows [n, C] at the active positions -> [u, C] at others: the mean over the window by the exponents [w, w] of its
+    weights; 0 for an empty window."""
     reach = exponents.shape[0] // 2
     numbers = torch.full_like(active.mask, -1, dtype=torch.int32)
     numbers.view(-1)[active.positions] = torch.arange(len(active.positions), dtype=torch.int32, device=numbers.device)
     numbers = F.pad(numbers, (reach,) * 4, value=-1)
-    # Where one of the eight nearest is active, most of the window weighs nothing.
+    # If one of the eight nearest is active, most of the window has negligible weights.
     nearest = exponents[reach - 1 : reach + 2, reach - 1 : reach + 2].clone()
     nearest[1, 1] = torch.inf
     few = exponents.masked_fill(exponents <= nearest.min() + math.log(NEGLIGIBLE), -torch.inf)
@@ -127,7 +126,7 @@ def _interpolated(values: Tensor, active: Active, positions: Tensor, exponents: 
 
 
 def _means(values: Tensor, numbers: Tensor, positions: Tensor, exponents: Tensor) -> Tensor:
-    """As `_interpolated`. `numbers`: of the row at each position [N, 1, H + w - 1, W + w - 1], with a border; -1:
+    """As `_interpolated`. `numbers`: index of the row at each position [N, 1, H + w - 1, W + w - 1], with a border; -1:
     none."""
     border = exponents.shape[0] - 1
     high, line = size_of(numbers)
@@ -135,12 +134,12 @@ def _means(values: Tensor, numbers: Tensor, positions: Tensor, exponents: Tensor
     starts = (positions // (height * width) * high + positions // width % height) * line + positions % width
     down, across = (exponents > -torch.inf).nonzero(as_tuple=True)
     inside = (starts[:, None] + (down * line + across)).flatten()
-    neighbours = numbers.flatten().index_select(0, inside).view(len(positions), len(down))
-    shares = exponents[down, across].expand_as(neighbours).masked_fill(neighbours < 0, -torch.inf)
+    neighbors = numbers.flatten().index_select(0, inside).view(len(positions), len(down))
+    shares = exponents[down, across].expand_as(neighbors).masked_fill(neighbors < 0, -torch.inf)
     shares = shares.sub_(shares.amax(1, keepdim=True).clamp_min(_NONE)).exp_()
     shares *= shares > NEGLIGIBLE
     shares /= shares.sum(1, keepdim=True).clamp_min(torch.finfo(shares.dtype).tiny)
     kept = shares > 0
     ends = kept.sum(1).cumsum(0, dtype=torch.int32)
-    indices, factors = neighbours.masked_select(kept), shares.masked_select(kept)
+    indices, factors = neighbors.masked_select(kept), shares.masked_select(kept)
     return F.embedding_bag(indices, values, F.pad(ends, (1, 0))[:-1], mode="sum", per_sample_weights=factors)

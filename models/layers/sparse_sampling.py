@@ -1,8 +1,8 @@
-"""Sampled blocks in evaluation that compute what their masks say and nothing else: on CPUs.
+"""Sampled blocks in evaluation that compute only the positions of their masks, for CPUs.
 
-The rows of active positions are gathered, multiplied and put back. A convolution that takes longer so than everywhere,
-by a measured table, is computed everywhere, and so is a block as a whole. The result is that of
-`paretofit.models.layers.spatial_sampling` on the same masks, to rounding.
+The rows of active positions are gathered, multiplied and scattered. Convolutions and blocks that are slower this way,
+by a measured table, are computed everywhere. The result equals `paretofit.models.layers.spatial_sampling` on the same
+masks, up to rounding.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from paretofit.models.trace import Size
 
 
 class SparseBlock(MaskedBlock):
-    """A `Sampled` block."""
+    """Sparse form of a `Sampled` block."""
 
     def __init__(self, module: Sampled, table: Table, *, nonnegative: bool) -> None:
-        """`nonnegative`: whether no input has anything below 0. Raises ValueError for convolutions with groups."""
+        """`nonnegative`: whether no input has negative values. Raises ValueError for convolutions with groups."""
         super().__init__(module, table)
         self.nonnegative = nonnegative
         self.gated = self.masks.samplings[0].draw == "gated"
@@ -59,7 +59,7 @@ class SparseBlock(MaskedBlock):
         """The block with these masks [N, 1, H', W']."""
         last = Active.of(masks[-1], gated=self.gated)
         read = _read(last.mask, size_of(masks[0]), self.second.stride)
-        # Without interpolation what the second convolution does not read need not be there.
+        # Without interpolation, positions that the second convolution does not read can be left out.
         first = Active.of(masks[0] if self.fills is not None else masks[0] * read, gated=self.gated)
         active, total = self.entered(x)
         values = first.scaled(F.relu_(self._at(self.first, active, first)))
@@ -99,19 +99,20 @@ class SparseBlock(MaskedBlock):
         found = conv.matrix.new_empty(len(positions), conv.matrix.shape[1])
         for part in parts(positions):
             at = positions[part]
-            gathered = x.neighbours(at) if isinstance(x, Padded) else rows(x).index_select(0, at)
+            gathered = x.neighbors(at) if isinstance(x, Padded) else rows(x).index_select(0, at)
             conv.of(gathered, found[part])
         return found
 
     def _expanded(self, conv: Convolution, total: Tensor, inner: Tensor, last: Active, *, act: bool) -> None:
-        """Add the last convolution of rows [n, C] to those of `total`, and activate them if nothing else needs it."""
+        """Add the last convolution of rows [n, C] to the rows of `total`, and activate them if nothing else is
+        added."""
         for part in parts(inner):
             positions = last.positions[part]
             found = conv.onto(total.index_select(0, positions), inner[part])
             total.index_copy_(0, positions, found.relu_() if act else found)
 
     def _added(self, total: Tensor, values: Tensor, last: Active, *, act: bool) -> None:
-        """Add rows [n, C'] to those of `total`, and to the others what is interpolated."""
+        """Add rows [n, C'] to the rows of `total`, and interpolated values to the others."""
         if self.fills is None:
             found = total.index_select(0, last.positions).add_(values)
             total.index_copy_(0, last.positions, found.relu_() if act else found)

@@ -1,5 +1,5 @@
-"""Residual blocks that are computed where a mask says: Xie et al., ECCV 2020 (arXiv 2003.08866). This form computes
-everything and masks it, which is what training needs and what every other form is held against."""
+"""Residual blocks that are computed at the positions of a mask: Xie et al., ECCV 2020 (arXiv 2003.08866). This form
+computes everything and masks it. It is used in training, and as the reference for all other forms."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from paretofit.models.trace import Size
 INITIAL_LOGIT: Final = 3.0
 """A probability of .953, as published."""
 _STREAMS: Final = 8
-"""Draws that one block may have."""
+"""Maximum number of random streams per block."""
 GATE_RATE: Final = 0.1
-"""The share of a gate's gradient that its predictor gets."""
+"""Factor of a gate's gradient for its predictor."""
 
 
 class Sampling(nn.Module):
     """A block's input [N, C, H, W] -> mask [N, 1, H', W']: 1 where features are computed; in training between 0 and 1.
 
-    `tau`, the temperature, belongs to whoever trains: a number makes masks soft, None (at first) hard.
+    The trainer sets `tau`, the temperature: a number makes masks soft, None (the default) hard.
     """
 
     tau: float | None = None
@@ -53,12 +53,12 @@ class Sampling(nn.Module):
         return mask.to(x.dtype)
 
     def sigmoids(self, logits: Tensor) -> Tensor:
-        """[N, 1, H, W] -> of each position's logit, or of its tile's."""
+        """[N, 1, H, W] -> logit of each position, or of its tile."""
         return self._everywhere(torch.sigmoid(self._of_tiles(logits)), logits)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """[N, 1, H, W] -> how probable it is that each position is computed. Without noise that is 0 or 1, and its
-        gradient that of the sigmoid: probabilities near one half would tell nothing of how many are above."""
+        """[N, 1, H, W] -> probability that each position is computed. Without noise it is 0 or 1 with the gradient of
+        the sigmoid, because probabilities near one half would not reflect how many are above."""
         tiles = self._of_tiles(logits)
         found = torch.sigmoid(tiles)
         if self.draw in ("deterministic", "gated"):
@@ -66,12 +66,12 @@ class Sampling(nn.Module):
         return self._everywhere(self._with_grid(found), logits)
 
     def hard(self, logits: Tensor) -> Tensor:
-        """[N, 1, H, W] -> float32 of 0 and 1; of the draw `gated` the factors of what is computed. The same logits give
+        """[N, 1, H, W] -> float32 0 and 1; with draw `gated` the factors of computed positions. The same logits give
         the same mask."""
         return self._everywhere(self._drawn(self._of_tiles(logits)), logits)
 
     def noise(self, size: Size, device: torch.device) -> Tensor:
-        """Logistic [1, 1, height, width], kept on the device; a program that is exported has its own."""
+        """Logistic [1, 1, height, width], cached on the device; an exported program contains its own."""
         if torch.compiler.is_compiling():
             return logistic(self.seed, self.stream, size, device)
         if (size, device) not in self._kept:
@@ -81,7 +81,7 @@ class Sampling(nn.Module):
 
     def _drawn(self, logits: Tensor) -> Tensor:
         if self.draw == "gated":
-            # What a gate multiplies is what later gates are made of: without an upper bound they grow without end.
+            # Gates multiply the inputs of later gates, so they would grow without a bound.
             return F.relu6(logits)
         if self.draw == "deterministic":
             return self._with_grid((logits >= 0).float())
@@ -90,7 +90,7 @@ class Sampling(nn.Module):
             return self._with_grid((ranked > 0).float())
         positions = ranked.shape[-2] * ranked.shape[-1]
         if self.grid:
-            # Above all others, and as before among each other: a budget may be less than the grid.
+            # Above all others, in their own order, because a budget may be smaller than the grid.
             span = ranked.amax((2, 3), keepdim=True) - ranked.amin((2, 3), keepdim=True)
             ranked = ranked + (2 * span + 1) * self._grid(ranked)
         taken = ranked.flatten(1).topk(sampling.chosen(self.density, positions), sorted=False).indices
@@ -100,14 +100,15 @@ class Sampling(nn.Module):
         """Gumbel-softmax of two classes is a sigmoid with logistic noise."""
         tiles = self._of_tiles(logits)
         if self.draw == "gated":
-            # The gradient is that of all channels: at the network's rate gates jump to where they have none.
+            # The gradient sums over all channels: with the network's learning rate gates would jump to values without
+            # gradient.
             return self._everywhere(F.relu6(torch.lerp(tiles.detach(), tiles, GATE_RATE)), logits)
         if self.draw != "deterministic":
             tiles = tiles + torch.logit(torch.rand_like(tiles).clamp_(1e-6, 1 - 1e-6))
         return self._everywhere(self._with_grid(torch.sigmoid(tiles / tau)), logits)
 
     def _of_tiles(self, logits: Tensor) -> Tensor:
-        """[N, 1, H, W] -> the mean of each tile, of those at the border the mean of what they hold."""
+        """[N, 1, H, W] -> the mean of each tile; tiles at the border average their actual positions."""
         if self.tile == 1:
             return logits
         height, width = size_of(logits)
@@ -116,7 +117,7 @@ class Sampling(nn.Module):
         return sums / F.avg_pool2d(F.pad(torch.ones_like(logits[:1]), border), self.tile)
 
     def _everywhere(self, tiles: Tensor, like: Tensor) -> Tensor:
-        """What holds for tiles, at each of their positions."""
+        """Expand values of tiles to their positions."""
         if self.tile == 1:
             return tiles
         height, width = size_of(like)
@@ -130,7 +131,7 @@ class Sampling(nn.Module):
         return (rows[:, None] & columns).to(mask.dtype)
 
     def _line(self, side: int, device: torch.device) -> Tensor:
-        """The middle of each `grid` positions; of fewer at the border, the last if they lack the middle."""
+        """The center of each `grid` positions; at the border the last position if the center is missing."""
         at = torch.arange(side, device=device)
         within = at % self.grid
         return (within == self.grid // 2) | ((at == side - 1) & (within < self.grid // 2))
@@ -163,11 +164,11 @@ class Sampled(nn.Module):
                 out = self._filled(0, norm_act(body.conv1(active), body.norm2, body.act2), masks)
                 total = self._filled(1, body.conv2(out), masks) + shortcut
             case _:
-                raise TypeError(f"{type(self.body).__name__} is no residual block")
+                raise TypeError(f"{type(self.body).__name__} is not a residual block")
         return cast("Tensor", total)
 
     def _filled(self, index: int, x: Tensor, masks: list[Tensor]) -> Tensor:
-        """The features that are computed, and where they are not those of the interpolation."""
+        """The computed features, and interpolated ones elsewhere."""
         mask = masks[min(index, len(masks) - 1)]
         if self.fills is None:
             return x * mask
@@ -180,7 +181,7 @@ def samplings(network: nn.Module) -> Iterator[Sampling]:
 
 
 def set_temperature(network: nn.Module, tau: float | None) -> None:
-    """Soft masks at this temperature, or hard ones."""
+    """Set a temperature for soft masks, or None for hard ones."""
     for each in samplings(network):
         each.tau = tau
 

@@ -1,6 +1,6 @@
-"""Sampled blocks in evaluation that compute the square tiles in which their masks have a position: for GPUs, whose
-ordinary convolutions run on a batch of tiles as fast as on a map. The result is that of
-`paretofit.models.layers.spatial_sampling`, to rounding.
+"""Sampled blocks in evaluation that compute the square tiles in which their masks have a position, for GPUs, whose
+convolutions run on a batch of tiles as fast as on a map. The result equals `paretofit.models.layers.spatial_sampling`,
+up to rounding.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from paretofit.models.layers.rows import Convolution
 from paretofit.models.layers.spatial_sampling import Sampled, size_of
 
 SIDE: Final = 8
-"""Pixels of a tile, at the size of a convolution's output, where masks are drawn by positions."""
+"""Side of a tile in pixels, at the size of a convolution's output, for masks by positions."""
 
 
 class Tiles(NamedTuple):
@@ -45,7 +45,7 @@ class Tiles(NamedTuple):
         return len(self.at[0]) / max(1, len(self.mask) * self.grid[0] * self.grid[1])
 
     def gather(self, x: Tensor, conv: Convolution) -> Tensor:
-        """What a convolution of `x` [N, C, H, W] reads for the tiles: [k, C, h, w], without padding."""
+        """Input of a convolution of `x` [N, C, H, W] for the tiles: [k, C, h, w], without padding."""
         window, step, border = conv.stride * (self.side - 1) + conv.kernel, conv.stride * self.side, conv.kernel // 2
         more = [
             max(0, (tiles - 1) * step + window - border - side)
@@ -66,7 +66,7 @@ class Tiles(NamedTuple):
 
 
 class TiledBlock(MaskedBlock):
-    """A `Sampled` block. Its tiles are those of its masks, or of 8 pixels if these are drawn by positions."""
+    """Tiled form of a `Sampled` block. Its tiles are those of its masks, or of 8 pixels for masks by positions."""
 
     def __init__(self, module: Sampled, table: Table) -> None:
         """Raises ValueError for convolutions with groups."""
@@ -89,20 +89,20 @@ class TiledBlock(MaskedBlock):
         return self.left(total.add_(self._filled(1, self._computed(1, inner, masks[-1]), masks[-1])))
 
     def ways(self, index: int, x: Tensor, mask: Tensor) -> tuple[Callable[[], object], Callable[[], object]]:
-        # Finding the tiles is a part of it.
+        # Includes finding the tiles.
         return (
             lambda: self._in_tiles(index, x, Tiles.of(mask, self.side)),
             lambda: self._chain(index, self.everywhere(self._group(index)[0], x)),
         )
 
     def _group(self, index: int) -> list[Convolution]:
-        """The convolutions of a mask, of which the others than the first are 1 x 1."""
+        """The convolutions of a mask; all but the first are 1 x 1."""
         if index == 0:
             return [self.first]
         return [self.second] if self.third is None else [self.second, self.third]
 
     def _computed(self, index: int, x: Tensor, mask: Tensor) -> Tensor:
-        """The convolutions of a mask, at least in its tiles."""
+        """The convolutions of a mask, computed at least in its tiles."""
         first, tiles = self._group(index)[0], Tiles.of(mask, self.side)
         if tiles.density > self.choice(first, extent(x)).break_even:
             return self._chain(index, self.everywhere(first, x))
@@ -114,7 +114,7 @@ class TiledBlock(MaskedBlock):
         return tiles.scatter(self._chain(index, made))
 
     def _chain(self, index: int, found: Tensor) -> Tensor:
-        """What follows the first convolution of a mask."""
+        """The steps after the first convolution of a mask."""
         for conv in self._group(index)[1:]:
             found = self.everywhere(conv, F.relu_(found))
         return F.relu_(found) if index == 0 else found

@@ -1,6 +1,6 @@
-"""From a file of published weights to a weights file: our names, float32, and a record.
+"""Converts a file of published weights to a weights file: Paretofit's names, float32, and a record.
 
-PyTorch files are read with `weights_only=True` and never otherwise; do it on the user's machine or in a sandbox.
+PyTorch files are only read with `weights_only=True`; even so, do it on the user's machine or in a sandbox.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def convert(
 ) -> WeightsRecord:
     """Read a safetensors file or a PyTorch state dict and write it as a weights file.
 
-    `mean` and `std` normalize pixels in 0..1; they are needed where the layout does not determine them. `source_name`
-    says where the file is from (unset: its name). Raises PretrainedError if the file cannot be read or is not exactly
-    one known network, or if its name or licence says that it is for non-commercial use (unless `allow_non_commercial`);
-    OSError if there is no file.
+    `mean` and `std` normalize pixels in 0..1; they are required where the layout does not determine them. `source_name`
+    states the file's origin (unset: its name). Raises PretrainedError if the file cannot be read or is not exactly one
+    known network, or if its name or license restricts it to non-commercial use (unless `allow_non_commercial`); OSError
+    for a missing file.
     """
     _refuse_bgr(source.name)
     if not allow_non_commercial:
@@ -85,10 +85,10 @@ def convert_tensors(
     record: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
 ) -> WeightsRecord:
-    """Write tensors of any known layout as a weights file; as `convert`, for files that were read by other means.
+    """Write tensors of any known layout as a weights file; like `convert`, for files that were read by other means.
 
-    `sha256` is the digest of the file they are from, `record` the one of Paretofit's own files, `notes` what is to be
-    added to the new record's. Raises PretrainedError.
+    `sha256` is the digest of the original file, `record` that of Paretofit's own files, `notes` are added to the new
+    record's. Raises PretrainedError.
     """
     _refuse_bgr(source_name)
     match = recognize({name: tuple(tensor.shape) for name, tensor in tensors.items()}, record)
@@ -121,7 +121,7 @@ def _record(
     own: Mapping[str, Any],
     notes: Sequence[str],
 ) -> WeightsRecord:
-    """What the new file says about itself: what is given, else what the file's own record says, else the layout."""
+    """Properties of the new file: the given ones, else those in the file's own record, else the layout's."""
     known: dict[str, Any] = {}
     if match.layout == OWN:
         known = read_weights_record(own).model_dump() if own.get("kind") == "weights" else _of_point(own)
@@ -134,7 +134,7 @@ def _record(
         if fields.get(name) is None:
             raise PretrainedError(
                 f"{name}: the file does not say how its {match.channels}-channel images were normalized: give mean "
-                "and std of pixels in 0..1, as the weights were trained with"
+                "and std of pixels in 0..1, as in its training"
             )
     try:
         found = WeightsRecord(
@@ -162,7 +162,7 @@ def _record(
 
 
 def _of_point(point: Mapping[str, Any]) -> dict[str, Any]:
-    """What the checkpoint of a point says."""
+    """Properties in the checkpoint of a point."""
     preprocessing = point.get("preprocessing")
     preprocessing = preprocessing if isinstance(preprocessing, Mapping) else {}
     return {
@@ -176,16 +176,16 @@ def _of_point(point: Mapping[str, Any]) -> dict[str, Any]:
 def _refuse_bgr(name: str) -> None:
     if _BGR_FILE.search(name):
         raise PretrainedError(
-            f"{name} seems to be for BGR pixels, or for Caffe's strides, which the tensors do not show and ours do not "
-            "represent: use torchvision's or timm's weights. If it is neither, rename the file"
+            f"{name} seems to be for BGR pixels or for Caffe's strides, which Paretofit does not support: use "
+            "torchvision's or timm's weights. If it is neither, rename the file"
         )
 
 
 def _check_normalization(name: str, values: Sequence[float]) -> None:
     if any(value > 1 for value in values):
-        raise PretrainedError(f"{name} must be of pixels in 0..1, not {list(values)}: divide it by 255")
+        raise PretrainedError(f"{name} must be for pixels in 0..1, not {list(values)}: divide it by 255")
     if tuple(values) == tuple(reversed(IMAGENET[name == "std"])):
         raise PretrainedError(
-            f"{name} is ImageNet's in the order blue, green, red: images are RGB here. If the weights are for RGB, "
+            f"{name} is ImageNet's in the order blue, green, red, but images are RGB. If the weights are for RGB, "
             "reverse it; weights for BGR cannot be used"
         )

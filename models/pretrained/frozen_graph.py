@@ -1,4 +1,4 @@
-"""The constants of a frozen TensorFlow graph, read without TensorFlow.
+"""Reads the constants of a frozen TensorFlow graph without TensorFlow.
 
 A frozen graph is one `GraphDef` message in protobuf's wire format (protobuf.dev/programming-guides/encoding), in which
 the weights are `Const` nodes. The field numbers are those of TensorFlow's graph.proto, node_def.proto,
@@ -37,8 +37,8 @@ def constants(content: bytes) -> dict[str, NDArray[np.float32]]:
     """The float32 constants of a frozen graph, by the names of their nodes.
 
     Constants without values, or with one value for a larger shape, are left out, so that all arrays together are at
-    most as large as `content`: a hostile file cannot claim more memory. Raises PretrainedError if `content` is not a
-    graph.
+    most as large as `content`: a malicious file cannot allocate more memory. Raises PretrainedError if `content` is not
+    a graph.
     """
     found: dict[str, NDArray[np.float32]] = {}
     for field, value in _fields(memoryview(content)):
@@ -84,7 +84,7 @@ def _tensor(name: str, message: memoryview) -> NDArray[np.float32] | None:
         return None
     count = math.prod(shape)
     if count == 0 or (len(content) == 4 and count != 1):
-        # No value, or one that stands for all: it is not a weight that was trained, and its shape may claim any size.
+        # No value, or one for all elements: not trained weights, and the shape may have any size.
         return None
     if len(content) != 4 * count:
         raise PretrainedError(
@@ -98,7 +98,10 @@ def _shape(name: str, message: memoryview) -> tuple[int, ...]:
         dict(_fields(_message(value))).get(_DIM_SIZE, 0) for field, value in _fields(message) if field == _SHAPE_DIM
     ]
     if len(sizes) > MAX_DIMENSIONS:
-        raise PretrainedError(f"the constant {name!r} has {len(sizes)} dimensions; at most {MAX_DIMENSIONS} are read")
+        raise PretrainedError(
+            f"the constant {name!r} has {len(sizes)} dimensions, but at most {MAX_DIMENSIONS} are supported: use "
+            "another file"
+        )
     # Negative sizes, which mean unknown, are numbers above 2^63 here: no constant has that many bytes.
     return tuple(size if isinstance(size, int) else 0 for size in sizes)
 
@@ -118,26 +121,30 @@ def _fields(message: memoryview) -> Iterator[tuple[int, Value]]:
         elif wire in (_FIXED32, _FIXED64):
             length = 4 if wire == _FIXED32 else 8
         else:
-            raise PretrainedError("this is not a frozen TensorFlow graph, or it is damaged: unknown wire type")
+            raise PretrainedError(
+                "this is not a frozen TensorFlow graph, or it is damaged (unknown wire type): download it again"
+            )
         if length > len(message) - at:
-            raise PretrainedError("this is not a frozen TensorFlow graph, or it was cut short")
+            raise PretrainedError("this is not a frozen TensorFlow graph, or it is truncated: download it again")
         yield number, message[at : at + length]
         at += length
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """The number at a position, and the position behind it."""
+    """The number at a position, and the position after it."""
     value = 0
     for shift, byte in enumerate(message[at : at + _MAX_VARINT]):
         value |= (byte & 0x7F) << (7 * shift)
         if byte < 0x80:
             return value, at + shift + 1
-    raise PretrainedError("this is not a frozen TensorFlow graph, or it was cut short")
+    raise PretrainedError("this is not a frozen TensorFlow graph, or it is truncated: download it again")
 
 
 def _message(value: Value) -> memoryview:
     if isinstance(value, int):
-        raise PretrainedError("this is not a frozen TensorFlow graph, or it is damaged: a number where data belongs")
+        raise PretrainedError(
+            "this is not a frozen TensorFlow graph, or it is damaged (a number instead of data): download it again"
+        )
     return value
 
 
@@ -145,4 +152,6 @@ def _text(value: Value) -> str:
     try:
         return bytes(_message(value)).decode()
     except UnicodeDecodeError as error:
-        raise PretrainedError(f"this is not a frozen TensorFlow graph, or it is damaged: {error.reason}") from error
+        raise PretrainedError(
+            f"this is not a frozen TensorFlow graph, or it is damaged ({error.reason}): download it again"
+        ) from error

@@ -15,7 +15,7 @@ from paretofit.models.header import METADATA_KEY, CheckpointError, read_header
 from paretofit.models.pretrained.record import PretrainedError
 
 FLOATS: Final = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
-"""Types of weights that are converted to float32, with their bytes."""
+"""Types of weights that are converted to float32, with their size in bytes."""
 _BYTES: Final = {**FLOATS, "BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "U16": 2, "I32": 4, "U32": 4, "I64": 8, "U64": 8}
 MAX_TENSORS: Final = 20_000
 MAX_DIMENSIONS: Final = 8
@@ -31,7 +31,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a safetensors file says about itself. `record` is Paretofit's, if the file has one."""
+    """Contents of a safetensors file's header. `record` is Paretofit's, if the file has one."""
 
     tensors: dict[str, Stored]
     record: dict[str, Any] | None
@@ -44,8 +44,8 @@ class Header:
 def read_shapes(path: Path | str) -> Header:
     """Names, shapes and types of a safetensors file's tensors, without reading them.
 
-    Raises PretrainedError unless the tensors fill the file exactly, each with the bytes of its shape; OSError if there
-    is no file.
+    Raises PretrainedError unless the tensors fill the file exactly, each with the bytes of its shape; OSError for a
+    missing file.
     """
     name = Path(path).name
     try:
@@ -54,7 +54,9 @@ def read_shapes(path: Path | str) -> Header:
         raise PretrainedError(f"{error}; give a safetensors file") from error
     metadata = header.pop("__metadata__", None)
     if len(header) > MAX_TENSORS:
-        raise PretrainedError(f"{name} has {len(header)} tensors, more than {MAX_TENSORS}: not a vision network")
+        raise PretrainedError(
+            f"{name} has {len(header)} tensors, more than {MAX_TENSORS}: use the weights of a vision network"
+        )
     tensors: dict[str, Stored] = {}
     spans: list[tuple[int, int]] = []
     for key, entry in header.items():
@@ -67,12 +69,12 @@ def read_shapes(path: Path | str) -> Header:
         spans.append(span)
     ends = [0, *sorted(stop for _, stop in spans)]
     if sorted(start for start, _ in spans) != ends[:-1] or ends[-1] != size:
-        raise PretrainedError(f"{name} is cut short or damaged: its tensors do not fill the file; copy it again")
+        raise PretrainedError(f"{name} is truncated or damaged: its tensors do not fill the file; copy it again")
     return Header(tensors, _record(metadata))
 
 
 def _stored(entry: Any) -> tuple[Stored, tuple[int, int]] | None:
-    """What a header says of one tensor, and where its bytes begin and end; None if it says it wrongly."""
+    """One tensor's entry in the header, with the range of its bytes; None if it is invalid."""
     if not isinstance(entry, dict) or not isinstance(dtype := entry.get("dtype"), str):
         return None
     shape, span = _counts(entry.get("shape")), _counts(entry.get("data_offsets"))

@@ -1,6 +1,6 @@
-"""Which published network a file's tensors are, from their names and shapes alone. Torch-free.
+"""Identifies the published network of a file's tensors, by their names and shapes alone. Torch-free.
 
-Every tensor of the backbone is mapped by name and has the shape it has in our network, or the file is refused.
+Every tensor of the backbone is mapped by name and must have the shape of Paretofit's network, or the file is rejected.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PREFIXES: Final = (
     "module/",
 )
 COUNTERS: Final = ("num_batches_tracked", "n_averaged", "global_step")
-"""Last parts of the names of counters, which are not weights."""
+"""Name endings of counters, which are not weights."""
 TF_SLOTS: Final = ("/RMSProp", "/RMSProp_1", "/Momentum")
 TF_AVERAGE: Final = "/ExponentialMovingAverage"
 OWN: Final = "paretofit"
@@ -41,22 +41,29 @@ KNOWN: Final = (
     "(megvii), and Paretofit's own files"
 )
 REFUSED: Final = {
-    "stem.conv1.weight": "detectron2's ResNets take BGR pixels and have their strides in the first 1x1 convolution, "
-    "which ours cannot represent: use torchvision's or timm's weights",
-    "res2_0_branch2a_w": "Caffe2's ResNets take BGR pixels and have their strides in the first 1x1 convolution, which "
-    "ours cannot represent: use torchvision's or timm's weights",
-    "features.dw_conv_12.weight": "this MobileNetV1 was trained with ReLU where ours has ReLU6: use timm's or "
-    "Google's weights",
-    "blocks.0.conv.weight": "the tensors have Paretofit's names, but the file has no record, which says what strides "
-    "they are for: give the file as Paretofit wrote it",
+    "stem.conv1.weight": (
+        "detectron2's ResNets take BGR pixels and have their strides in the first 1x1 convolution, which "
+        "Paretofit does not support: use torchvision's or timm's weights"
+    ),
+    "res2_0_branch2a_w": (
+        "Caffe2's ResNets take BGR pixels and have their strides in the first 1x1 convolution, which Paretofit "
+        "does not support: use torchvision's or timm's weights"
+    ),
+    "features.dw_conv_12.weight": (
+        "this MobileNetV1 was trained with ReLU, but Paretofit's has ReLU6: use timm's or Google's weights"
+    ),
+    "blocks.0.conv.weight": (
+        "the tensors have Paretofit's names, but the file lacks the record with its strides: give the file as "
+        "Paretofit wrote it"
+    ),
 }
-"""Files that are recognized by one tensor and cannot be used."""
+"""Unsupported files, each recognized by one tensor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What a file's tensors are. `names` maps our names to the file's, `head` our names of the linear layer to the
-    file's (empty: there is none). `classes` are the rows of that layer. `dropped` are tensors that are not taken."""
+    """The layout of a file's tensors. `names` maps our names to the file's, `head` our names of the linear layer to the
+    file's (empty: there is none). `classes` is the number of rows of that layer. `dropped` are unused tensors."""
 
     layout: str
     family: str
@@ -67,23 +74,22 @@ class Match:
     names: Mapping[str, str]
     head: Mapping[str, str]
     rules: Layout | None
-    """None: the tensors are ours already."""
+    """None: the tensors have our names already."""
     dropped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def architecture(self) -> Architecture:
-        """The network that the tensors belong to, with 1000 classes if there is no classifier."""
+        """The network of the tensors, with 1000 classes if there is no classifier."""
         return network(
             self.family, self.form, channels=self.channels, nominal=self.nominal, classes=self.classes or 1000
         )
 
 
 def recognize(shapes: Mapping[str, tuple[int, ...]], record: Mapping[str, Any] | None = None) -> Match:
-    """The published network that tensors of these names and shapes are. `record` is Paretofit's own, if the file has
-    one.
+    """The published network with tensors of these names and shapes. `record` is Paretofit's own, if the file has one.
 
-    Raises PretrainedError for an unknown layout, and for one of which a tensor is missing, surplus or of another shape,
-    naming the first three of each.
+    Raises PretrainedError for an unknown layout, and for a known one with missing, surplus or misshapen tensors, with
+    the first three of each.
     """
     for name, shape in shapes.items():
         if any(not 0 <= size < MAX_DIMENSION for size in shape):
@@ -98,8 +104,8 @@ def recognize(shapes: Mapping[str, tuple[int, ...]], record: Mapping[str, Any] |
     found = _closest(given)
     if found.layout.name == "megvii" and not shuffle_matches(found.form.groups or 1):
         raise PretrainedError(
-            f"ShuffleNetV1 with {found.form.groups} groups: megvii's channel shuffle is the inverse of the paper's, "
-            "and with these groups no order of the channels makes them equal; use weights with 3 groups"
+            f"ShuffleNetV1 with {found.form.groups} groups cannot be used: megvii's channel shuffle is the inverse "
+            "of the paper's, and with these groups no channel order makes them equal; use weights with 3 groups"
         )
     return found.match({name: clean[name] for name in given}, given, ignored)
 
@@ -124,8 +130,10 @@ class _Candidate:
         ] + self._wrong_head(head, given)
         if missing or surplus or wrong:
             raise PretrainedError(
-                f"these are not all the tensors of {self.architecture.family} x {self.form.width:g} as "
-                f"{self.layout.name} names them: "
+                (
+                    f"these are not all tensors of {self.architecture.family} x {self.form.width:g} in the layout of "
+                    f"{self.layout.name}: "
+                )
                 + "; ".join(
                     f"{kind} {', '.join(found[:3])}" + (f" and {len(found) - 3} more" if len(found) > 3 else "")
                     for kind, found in (("missing", missing), ("surplus", surplus), ("wrong shape", wrong))
@@ -159,7 +167,7 @@ class _Candidate:
         return 3 if self.layout.hwio else 0
 
     def _head(self, given: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, str], set[str]]:
-        """The tensors of the linear classifier by leaf, and what of another form of classifier is dropped."""
+        """The tensors of the linear classifier by leaf, and the dropped ones of another form of classifier."""
         under = {name for name in given if name.startswith(self.layout.head_modules)}
         for module in self.layout.head:
             weight, _, bias = module.partition("|") if "|" in module else (f"{module}.weight", "", f"{module}.bias")
@@ -183,7 +191,7 @@ class _Candidate:
 
 
 def _closest(given: Mapping[str, tuple[int, ...]]) -> _Candidate:
-    """The layout that has most names in common with the file, at the width that has most shapes in common with it."""
+    """The layout that shares most names with the file, at the width that shares most shapes."""
     scored: list[tuple[float, Layout, str]] = []
     for layout in LAYOUTS:
         backbone = {name for name in given if not name.startswith(layout.head_modules)}
@@ -193,14 +201,12 @@ def _closest(given: Mapping[str, tuple[int, ...]]) -> _Candidate:
     best = max(score for score, _, _ in scored)
     if best < 0.5:
         first = ", ".join(sorted(given)[:3]) or "none"
-        raise PretrainedError(f"unknown weights (the first tensors are {first}). Known are {KNOWN}")
+        raise PretrainedError(f"unknown weights (the first tensors are {first}). Supported are {KNOWN}")
     candidates = [
         candidate for score, layout, family in scored if score == best for candidate in _widths(layout, family, given)
     ]
     if not candidates:
-        raise PretrainedError(
-            "the tensors have names that are known, but shapes that no width has: give unchanged weights"
-        )
+        raise PretrainedError("the tensors have known names, but their shapes match no width: give unchanged weights")
     return min(candidates, key=lambda candidate: len(candidate.wrong))
 
 
@@ -232,7 +238,7 @@ def _input_channels(layout: Layout, family: str, given: Mapping[str, tuple[int, 
 
 
 def _ratios(full: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]]) -> list[float]:
-    """Channels in proportion to the full network's: the most exact (of the widest layers) first."""
+    """Channel ratios to the full network, the most exact (of the widest layers) first."""
     found: Counter[float] = Counter()
     for name, shape in full.items():
         if len(shape) == 1 and len(given.get(name, ())) == 1:
@@ -242,7 +248,7 @@ def _ratios(full: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, 
 
 
 def _their_shapes(layout: Layout, architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """The shapes of the backbone's tensors in the file, by their names."""
+    """Shapes of the backbone's tensors in the file, by their names."""
     ours = kept_shapes(architecture)
     found: dict[str, tuple[int, ...]] = {}
     for name, theirs in layout.names(architecture.family).items():
@@ -255,7 +261,7 @@ def _their_shapes(layout: Layout, architecture: Architecture) -> dict[str, tuple
 
 
 def _without_prefixes(shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Names without wrappers' prefixes to those of the file, and the file's other tensors but counters."""
+    """Maps names without wrappers' prefixes to the file's, and lists its other tensors except counters."""
     clean: dict[str, str] = {}
     ignored: list[str] = []
     averaged = {name.removesuffix(TF_AVERAGE) for name in shapes if name.endswith(TF_AVERAGE)}
@@ -297,8 +303,7 @@ def _own(shapes: Mapping[str, tuple[int, ...]], record: Mapping[str, Any]) -> Ma
     odd = sorted(set(expected) ^ set(found)) or sorted(name for name in expected if expected[name] != found[name])
     if odd:
         raise PretrainedError(
-            f"the tensors are not those of the record's network: {', '.join(odd[:3])}. Give the file as Paretofit "
-            "wrote it"
+            f"the tensors do not match the record's network: {', '.join(odd[:3])}. Give the file as Paretofit wrote it"
         )
     head = {name: name for name in found if ".linear." in name}
     return Match(
@@ -322,7 +327,7 @@ def read_weights_record(record: Mapping[str, Any]) -> WeightsRecord:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "record"
         raise PretrainedError(
-            f"the file's record is not one that this Paretofit reads: {place}: {first['msg']}. Convert the original "
+            f"the file's record is not supported by this Paretofit: {place}: {first['msg']}. Convert the original "
             "file again"
         ) from error
 

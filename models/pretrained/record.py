@@ -1,4 +1,4 @@
-"""What is known about a file of trained weights: the record in its header. Torch-free."""
+"""The record in the header of a file of trained weights. Torch-free."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from paretofit.models.families import registry
 
 MAX_WIDTH: Final = 16
 MAX_DROPPED: Final = 20
-"""Names of tensors that were not taken which a record lists; it counts all of them."""
+"""Maximum number of unused tensor names in a record; it counts all of them."""
 _MAX_NAME: Final = 300
 OF_IMAGES: Final = "that of its training images"
-"""The licence of weights that were trained from scratch."""
+"""License of weights that were trained from scratch."""
 
 
 class PretrainedError(ValueError):
-    """The weights cannot be used: the message says what is wrong with them and what to do."""
+    """The weights cannot be used: the message states the problem and the remedy."""
 
 
 def licence_of_point(record: Mapping[str, Any]) -> str:
-    """The licence of a point's weights, by the record in its checkpoint: that of the weights its training started
+    """License of a point's weights, from the record in its checkpoint: that of the weights its training started
     from."""
     provenance = record.get("provenance")
     start = provenance.get("start") if isinstance(provenance, Mapping) else None
@@ -37,11 +37,10 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 class WeightsRecord(BaseModel):
     """The header record of a weights file: a safetensors file with Paretofit's tensor names, float32.
 
-    `width` multiplies the channels of the family's table. `classes` counts the rows of the file's classifier; None: it
-    has none. `mean` and `std` normalize pixels in 0..1, one number per input channel. `sha256` is the digest of the
-    file that was converted. `dropped` names the first `MAX_DROPPED` tensors of that file which were not taken,
-    `dropped_count` counts all. Texts are bounded, as the record may come from a stranger's file. Raises ValueError for
-    inconsistent fields.
+    `width` multiplies the channels of the family's table. `classes` is the number of rows of the file's classifier;
+    None without one. `mean` and `std` normalize pixels in 0..1, one number per input channel. `sha256` is the digest of
+    the converted file. `dropped` has the names of its first `MAX_DROPPED` unused tensors, `dropped_count` their total.
+    Texts are bounded, because the record can come from an untrusted file. Raises ValueError for inconsistent fields.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,7 +71,7 @@ class WeightsRecord(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _shorten(cls, given: Any) -> Any:
-        """All names may be given as `dropped`: the first are kept, cut off if they are long, and all are counted."""
+        """Accepts all names as `dropped`: the first ones are kept, truncated if long, and all are counted."""
         if not isinstance(given, dict) or not isinstance(names := given.get("dropped"), list | tuple):
             return given
         kept = [name[:_MAX_NAME] if isinstance(name, str) else name for name in names[:MAX_DROPPED]]
@@ -88,8 +87,8 @@ class WeightsRecord(BaseModel):
         return self
 
     def architecture(self) -> Architecture:
-        """The network whose tensors the file holds; it has 1000 classes if the file has no classifier. Raises
-        PretrainedError if the family does not exist at this width."""
+        """The network of the file's tensors, with 1000 classes if the file has no classifier. Raises PretrainedError if
+        the family does not support this width."""
         return self._build(self.slimmable)
 
     def slimmable_architecture(self) -> Architecture:

@@ -1,9 +1,9 @@
-"""Which tensors of two networks of a family play the same role, whatever their forms. Torch-free.
+"""Matches tensors of two networks of a family by role, across forms. Torch-free.
 
-A family's network exists in forms whose blocks have other indices or other names for the same layers: small nominal
-sizes lose a max-pool, shape adaptors wrap or follow blocks (`paretofit.models.families.adaptors`), masks wrap them
-(`paretofit.models.kinds.sampling`). A role is the name that a layer has in the plain network with the pools left out,
-such as `3.expand.conv`.
+Forms of a family's network use other indices or names for the same layers: small nominal sizes lose a max-pool, shape
+adaptors wrap or follow blocks (`paretofit.models.families.adaptors`), masks wrap them
+(`paretofit.models.kinds.sampling`). A role is a layer's name in the plain network without pools, such as
+`3.expand.conv`.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Part:
 
 
 def parts(architecture: Architecture) -> dict[str, Part]:
-    """The layers that the plain network of the family has, by role: `{index}.{name in the block}`. Layers that only
-    this form has are left out, except shortcuts, which are marked as added."""
+    """The layers of the family's plain network, by role: `{index}.{name in the block}`. Layers that only this form has
+    are left out, except shortcuts, which are marked as added."""
     size = (architecture.nominal, architecture.nominal)
     layers: dict[int, list[Layer]] = {}
     for layer in architecture.layers(size):
@@ -72,7 +72,7 @@ def parts(architecture: Architecture) -> dict[str, Part]:
             if old is not None:
                 role = f"{index}.{renamed[old]}{name.removeprefix(old)}"
                 found[role] = Part(layer, added=old.startswith("down."))
-        # The normalization before an adaptor and the adaptor are one block of the plain network.
+        # The batch norm before an adaptor and the adaptor are one block of the plain network.
         index += not _enters(block, following)
     return found
 
@@ -85,8 +85,7 @@ def tensor_names(found: Mapping[str, Part]) -> dict[str, str]:
 
 
 def _renamed(block: Block, following: Block | None) -> dict[str, str]:
-    """What layers' names begin with, and what takes its place; layers that begin with none of them belong to the
-    form."""
+    """Prefixes of layer names and their replacements; layers without any of them belong to the form."""
     match block:
         case Sampled():
             return {"body.": ""}
@@ -101,13 +100,13 @@ def _renamed(block: Block, following: Block | None) -> dict[str, str]:
 
 
 def _enters(block: Block, following: Block | None) -> bool:
-    """Whether it is the normalization before the adaptor of a pre-activation block."""
+    """Whether it is the batch norm before the adaptor of a pre-activation block."""
     return isinstance(block, Norm) and isinstance(following, ShapeAdaptor)
 
 
 def _joined_from(chain: Chain) -> type[Block]:
     if len(chain.blocks) == 3:
         return ResidualBottleneck
-    # Of the two only the pre-activation block's last convolution is not normalized.
+    # Of the two only the pre-activation block's last convolution has no batch norm.
     last = chain.blocks[-1].layers((1, 1))
     return ResidualBasic if any(layer.op == "batch_norm" for layer in last) else PreactivationBasic

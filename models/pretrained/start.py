@@ -1,6 +1,6 @@
 """Trained weights to start from: a weights file, or the checkpoint of a point.
 
-Every tensor of the backbone is there and has the shape it has in the file's network, or the file is refused.
+Every tensor of the backbone must exist with the shape of the file's network, or the file is rejected.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from paretofit.models.pretrained.record import PretrainedError, WeightsRecord
 
 COUNTER: Final = "num_batches_tracked"
 NAMED: Final = 3
-"""Tensors of each kind that an error names."""
+"""Tensors of each kind that an error lists."""
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
     """Trained weights: a weights file, or the checkpoint of a point.
 
-    `tensors` are float32, on the CPU, without counters of batches. `class_names` are those of the classifier; None:
-    they are unknown, or there is no classifier. `mean` and `std` are per channel, of values in [0, 1]. `record` is the
+    `tensors` are float32, on the CPU, without batch counters. `class_names` are those of the classifier; None if they
+    are unknown, or without a classifier. `mean` and `std` are per channel, for values in [0, 1]. `record` is the
     file's.
     """
 
@@ -49,7 +49,7 @@ class Start:
 
 def start_of(path: Path) -> Start:
     """The weights in a weights file or in a point's checkpoint. Raises PretrainedError for any other file, and for one
-    whose tensors are not those of its architecture; OSError where there is none."""
+    whose tensors do not match its architecture; OSError for a missing file."""
     try:
         tensors, record = checkpoint.read(path)
     except CheckpointError as error:
@@ -67,9 +67,7 @@ def start_of(path: Path) -> Start:
             mean, std = (tuple(map(float, record["preprocessing"][name])) for name in ("mean", "std"))
             names, headless = tuple(record["classes"]), False
     except (KeyError, TypeError, ValueError) as error:
-        raise PretrainedError(
-            f"{path.name}: its record is neither that of weights nor that of a point: {error}"
-        ) from error
+        raise PretrainedError(f"{path.name}: the record belongs to neither weights nor a point: {error}") from error
     expected = tensor_shapes(architecture)
     if headless:
         head = head_prefix(architecture)
@@ -83,7 +81,7 @@ def start_of(path: Path) -> Start:
             for name, tensor in tensors.items()
             if name in expected and tuple(tensor.shape) != expected[name]
         },
-        remedy="the file is damaged or was edited: convert the original once more",
+        remedy="the file is damaged or was edited: convert the original again",
     )
     return Start(
         architecture=architecture,
@@ -103,8 +101,8 @@ def check_tensors(
     shapes: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]],
     remedy: str,
 ) -> None:
-    """Raises PretrainedError that names the first of each kind. `shapes`: needed and given."""
-    differing = [f"{name} {list(there)} in the place of {list(here)}" for name, (here, there) in shapes.items()]
+    """Raises PretrainedError with the first of each kind. `shapes`: required and given."""
+    differing = [f"{name} {list(there)} instead of {list(here)}" for name, (here, there) in shapes.items()]
     kinds = {"missing": missing, "not in the network": extra, "of another shape": differing}
     found = [
         f"{len(names)} {kind} ({', '.join(names[:NAMED])}{', ...' if len(names) > NAMED else ''})"
@@ -116,11 +114,11 @@ def check_tensors(
 
 
 def tensor_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """Of every tensor of the network, counters of batches left out."""
+    """Shape of every tensor of the network except batch counters."""
     state = build(architecture, "meta").state_dict()
     return {name: tuple(tensor.shape) for name, tensor in state.items() if not name.endswith(COUNTER)}
 
 
 def head_prefix(architecture: Architecture) -> str:
-    """What the names of the classifier's tensors begin with."""
+    """Prefix of the classifier's tensor names."""
     return f"blocks.{len(architecture.blocks) - 1}."

@@ -1,7 +1,7 @@
-"""From trained weights to the tensors of another network of their family.
+"""Transfers trained weights to another network of their family.
 
-Tensors are matched by role (`paretofit.models.pretrained.roles`), never by position, and all of the backbone or nothing
-is loaded: a partial match that trains from random weights without a word is the most frequent failure of such code.
+Tensors are matched by role (`paretofit.models.pretrained.roles`), never by position, and the whole backbone is loaded
+or nothing: a silent partial match that trains from random weights is the most frequent failure of such code.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ _STATISTICS: Final = ("running_mean", "running_var")
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """What a network starts from.
+    """Initial state of a network.
 
-    `state`: tensors of `paretofit.models.build.build(target)` by name, running statistics included. `fresh`: the names
-    of the others, which keep their initial values. `notes` say in one sentence each what was not loaded or was changed,
-    and why. `mean` and `std`, one value for each channel of the target: the normalization that the tensors belong to.
+    `state`: tensors of `paretofit.models.build.build(target)` by name, including running statistics. `fresh`: names of
+    the others, which keep their initial values. `notes`: one sentence for each group of tensors that was not loaded or
+    was changed, with the reason. `mean` and `std`, one value per channel of the target: the normalization that the
+    tensors require.
     """
 
     state: dict[str, Tensor]
@@ -40,8 +41,8 @@ class Transfer:
 
     @torch.no_grad()
     def load(self, network: nn.Module) -> None:
-        """Copy the tensors into a network of the target, on any device and in any memory format. A network that keeps
-        no running statistics, such as a slimmable one, gets none. Raises PretrainedError, with nothing copied, if the
+        """Copy the tensors into a network of the target, on any device and in any memory format. A network without
+        running statistics, such as a slimmable one, gets none. Raises PretrainedError, with nothing copied, if the
         network is not the target's."""
         own = {**dict(network.named_parameters()), **dict(network.named_buffers())}
         needed = {name for name in self.state if not name.endswith((*_STATISTICS, COUNTER))}
@@ -59,10 +60,10 @@ def transfer(start: Start, target: Architecture, *, same_classes: bool) -> Trans
     """The tensors of `target` from trained weights of its family, all of the backbone or none.
 
     - The classifier is loaded only if `same_classes` (equal by name and order).
-    - A target with fewer channels gets the leading slices of every tensor, of a concatenation those of each part, of a
-      grouped convolution whole groups. A wider one is refused.
+    - A target with fewer channels gets the leading slices of every tensor: those of each part of a concatenation, and
+      whole groups of a grouped convolution. A wider one is rejected.
     - A stem of another kernel (a ResNet's below 128 pixels) is not loaded.
-    - A target for grey images gets one first convolution in the place of three (`_grey`).
+    - A target for grayscale images gets one first convolution instead of three (`_gray`).
     - Layers that only the target's form has (masks, downsampling of shape adaptors) are fresh.
 
     Raises PretrainedError with the first three tensors that are missing, extra or of a wrong shape.
@@ -70,8 +71,8 @@ def transfer(start: Start, target: Architecture, *, same_classes: bool) -> Trans
     source = start.architecture
     if source.family != target.family:
         raise PretrainedError(
-            f"the weights are for {source.family}, not for {target.family}: choose a start of {target.family}, or "
-            f"family {source.family}"
+            f"the weights are for {source.family}, but the network is {target.family}: choose a start of "
+            f"{target.family}, or family {source.family}"
         )
     theirs, ours = parts(source), parts(target)
     notes: list[str] = []
@@ -104,7 +105,7 @@ def transfer(start: Start, target: Architecture, *, same_classes: bool) -> Trans
         missing,
         unused,
         shapes,
-        "a network may be narrower than its weights, never wider: lower its width, or choose wider weights"
+        "the network can be narrower than its weights, but not wider: lower its width, or choose wider weights"
         if wider
         else "choose weights of the same network",
     )
@@ -130,7 +131,7 @@ def _unloaded(
     *,
     same_classes: bool,
 ) -> list[str]:
-    """What roles begin with that are not loaded: the classifier, or the stem."""
+    """Prefixes of roles that are not loaded: the classifier, or the stem."""
     left = []
     has_head = any(name.startswith(head_prefix(start.architecture)) for name in start.tensors)
     if not has_head:
@@ -160,20 +161,20 @@ def _for_channels(
         return start.tensors, start.mean, start.std
     if target.channels != 1:
         raise PretrainedError(
-            f"the weights take images of {channels} channels, the dataset has {target.channels}: only weights for "
-            "color can be used for grey images, not the other way round; choose other weights"
+            f"the weights take images with {channels} channels, but the dataset has {target.channels}: only color "
+            "weights can be used for grayscale images, not the reverse; choose other weights"
         )
     notes.append("The images are grey: the first convolution is the sum over the color channels of the weights'.")
-    return _grey(start, theirs)
+    return _gray(start, theirs)
 
 
-def _grey(start: Start, theirs: Mapping[str, Part]) -> tuple[dict[str, Tensor], tuple[float, ...], tuple[float, ...]]:
-    """Tensors with one first convolution for grey images, that computes what the weights' computes of the grey value in
-    all channels.
+def _gray(start: Start, theirs: Mapping[str, Part]) -> tuple[dict[str, Tensor], tuple[float, ...], tuple[float, ...]]:
+    """Tensors with one first convolution for grayscale images, equivalent to the weights' on the gray value in all
+    channels.
 
-    A grey value g is normalized with m and s, the averages of means and standard deviations. As (g - m_c) / s_c equals
-    (g - m) / s · s / s_c + (m - m_c) / s_c, the kernel is the sum of w_c · s / s_c, and the constant, which only the
-    image's border lacks, is subtracted from the running mean of the normalization that follows.
+    A gray value g is normalized with m and s, the averages of means and standard deviations. As (g - m_c) / s_c equals
+    (g - m) / s · s / s_c + (m - m_c) / s_c, the kernel is the sum of w_c · s / s_c, and the constant, which is missing
+    only at the image's border, is subtracted from the running mean of the following batch norm.
     """
     count = len(start.mean)
     mean, std = sum(start.mean) / count, sum(start.std) / count
@@ -193,7 +194,7 @@ def _grey(start: Start, theirs: Mapping[str, Part]) -> tuple[dict[str, Tensor], 
 
 
 def _cut(tensor: Tensor, shape: tuple[int, ...], wide: Layer, narrow: Layer) -> Tensor | None:
-    """The slices of a tensor that a layer of this shape starts from; None: it has none."""
+    """The slices of a tensor that a layer of this shape starts from; None if there are none."""
     if tensor.dim() != len(shape) or tuple(tensor.shape[2:]) != shape[2:]:
         return None
     if any(here > there for here, there in zip(shape, tensor.shape, strict=True)):
@@ -216,7 +217,7 @@ def _cut(tensor: Tensor, shape: tuple[int, ...], wide: Layer, narrow: Layer) -> 
 
 
 def _same_groups(wide: Layer, narrow: Layer) -> bool:
-    """Of a grouped convolution whole groups are left out: the others read the channels that they did."""
+    """For a grouped convolution whole groups are removed: the others read the same channels as before."""
     if wide.groups == 1 or narrow.groups == 1:
         return wide.groups == narrow.groups
     return all(

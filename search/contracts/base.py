@@ -1,4 +1,4 @@
-"""What all contracts are: immutable data that refuses fields it does not know."""
+"""Base class of all contracts: immutable data that rejects unknown fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dataset: as a user submits it, and what planning needs to know of it once it is there."""
+"""Datasets: the specification that users submit, and the profile that planning uses."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ _S3_URL: Final = re.compile(r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^/\x00-\x
 
 
 class BuiltinSource(Contract):
-    """A data set that Paretofit knows where to find."""
+    """A dataset that Paretofit can download itself."""
 
     kind: Literal["builtin"] = "builtin"
     name: Literal["fashion_mnist"]
     subset: int | None = Field(
-        default=None, ge=100, description="Training images to draw by seed, classes kept in proportion; unset: all."
+        default=None,
+        ge=100,
+        description="Number of training images to sample by seed, stratified by class; unset: all.",
     )
 
 
 class UploadSource(Contract):
-    """An archive (zip or tar) of `class/name.png|jpg|webp`, optionally under `train/`, `val/` and `test/`, sent
+    """An archive (zip or tar) of `class/name.png|jpg|webp`, optionally under `train/`, `val/` and `test/`, uploaded
     afterwards.
 
     Split folders may also be called `training`, `valid`, `validation` and `testing`, in any case. With both, `val/` is
@@ -39,14 +41,14 @@ class FetchedSource(Contract):
     sha256: str | None = Field(
         default=None,
         json_schema_extra={"pattern": _SHA256.pattern},
-        description="Of the archive; unset: whatever is there.",
+        description="SHA-256 of the archive; unset: not verified.",
     )
 
     @field_validator("sha256")
     @classmethod
     def _a_digest(cls, value: str | None) -> str | None:
         if value is not None and not _SHA256.fullmatch(value):
-            raise ValueError("is no SHA-256: write its 64 hexadecimal digits in lower case, or leave it out")
+            raise ValueError("invalid SHA-256: write its 64 hexadecimal digits in lower case, or leave it out")
         return value
 
 
@@ -54,45 +56,50 @@ class UrlSource(FetchedSource):
     """An archive at a public https:// address."""
 
     kind: Literal["url"] = "url"
-    url: str = Field(max_length=2048, description="https://...; three redirects at most are followed.")
+    url: str = Field(max_length=2048, description="https:// address; at most three redirects are followed.")
 
 
 class S3Source(FetchedSource):
-    """An archive in a bucket that the service may read and that its operator opened to the tenant."""
+    """An archive in a bucket that the service can read and that its operator has allowed for the tenant."""
 
     kind: Literal["s3"] = "s3"
     url: str = Field(
         max_length=2048,
         json_schema_extra={"pattern": _S3_URL.pattern},
-        description="s3://BUCKET/KEY, below one of PARETOFIT_S3_SOURCES.",
+        description="s3://BUCKET/KEY, under one of PARETOFIT_S3_SOURCES.",
     )
 
     @field_validator("url")
     @classmethod
     def _one_place(cls, value: str) -> str:
         if not _S3_URL.fullmatch(value):
-            raise ValueError("is no object in a bucket: write s3://BUCKET/KEY, such as s3://imports/clothes.zip")
+            raise ValueError("invalid object URL: write s3://BUCKET/KEY, such as s3://imports/clothes.zip")
         if {".", ".."} & set(value.split("/")):
-            raise ValueError("a key has no parts . and ..")
+            raise ValueError("the key contains . or ..: write it without them")
         return value
 
     @property
     def bucket(self) -> str:
-        """The bucket."""
+        """Name of the bucket."""
         return self.url.removeprefix("s3://").partition("/")[0]
 
     @property
     def key(self) -> str:
-        """The object's name in it."""
+        """Key of the object in the bucket."""
         return self.url.removeprefix("s3://").partition("/")[2]
 
 
 class Splits(Contract):
-    """Fractions held out by seed, classes kept in proportion. Each is used only where the source has no split of its
-    own for it: `test/` or a lone `val/` for `report`, `val/` beside `test/` for `selection`, a built-in's test set."""
+    """Held-out fractions, sampled by seed and stratified by class. Each is used only where the source lacks that split:
+    `test/` or a lone `val/` is `report`, `val/` beside `test/` is `selection`, and a built-in dataset has its own test
+    set."""
 
-    selection: float = Field(default=0.1, gt=0, lt=0.5, description="Of the training images, to choose networks on.")
-    report: float = Field(default=0.1, gt=0, lt=0.5, description="Of all images, to report accuracies on.")
+    selection: float = Field(
+        default=0.1, gt=0, lt=0.5, description="Fraction of the training images held out to choose networks."
+    )
+    report: float = Field(
+        default=0.1, gt=0, lt=0.5, description="Fraction of all images held out to report accuracies."
+    )
 
 
 class DatasetSpec(Contract):
@@ -105,23 +112,23 @@ class DatasetSpec(Contract):
         default=None,
         ge=8,
         le=1024,
-        description="Side that training crops to, pixels; unset: 224 for uploads (less for smaller images), a "
-        "builtin's own.",
+        description="Side of the training crop, in pixels; unset: 224 for uploads (less for smaller images), or the "
+        "built-in dataset's own.",
     )
     licence: str | None = Field(
-        default=None, max_length=500, description="Of the images, as far as you know; model cards say it."
+        default=None, max_length=500, description="License of the images, as far as you know; shown in model cards."
     )
     splits: Splits = Splits()
     seed: int = Field(default=0, ge=0, lt=2**31)
 
 
 class DatasetProfile(Contract):
-    """What planning needs to know of a dataset: `image_size` is the height and width that training crops to."""
+    """What planning knows of a dataset. `image_size` is the height and width of the training crop, in pixels."""
 
     classes: tuple[str, ...] = Field(min_length=2)
     channels: int = Field(ge=1)
     image_size: tuple[int, int]
-    images: dict[str, int] = Field(description="Images per split: train, selection, report.")
+    images: dict[str, int] = Field(description="Number of images in the splits train, selection and report.")
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str

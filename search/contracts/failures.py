@@ -1,8 +1,7 @@
 """How a trial's failure is described. Torch-free.
 
 An exception class names its failure by a class attribute `code`, such as `code = "not_learning"`. A trial that raises
-it ends as `failed` with that code and is not tried again; `paretofit.api.schemas.trials.ERROR_CODES` says what each
-code means.
+it ends as `failed` with that code and is not retried. `paretofit.api.schemas.trials.ERROR_CODES` describes each code.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ _TRACEBACK_LINES: Final = 40
 
 
 def code_of(error: BaseException) -> str | None:
-    """The failure code of an exception's class, None if it has none. Codes are lower-case words: other libraries' error
-    numbers are not taken for one."""
+    """The failure code of an exception's class, or None. Codes are lower-case words, so error numbers of other
+    libraries are ignored."""
     code = getattr(type(error), "code", None)
     return code if isinstance(code, str) and _CODE.fullmatch(code) else None
 
@@ -34,6 +33,6 @@ def describe(error: BaseException) -> dict[str, Any]:
     }
 
 
-def said(error: Mapping[str, Any]) -> str:
-    """An error {code, detail} in a line."""
+def summary(error: Mapping[str, Any]) -> str:
+    """An error {code, detail} as one line."""
     return f"{error['detail']} ({error['code']})"

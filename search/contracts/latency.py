@@ -1,4 +1,4 @@
-"""Latencies as data: what they are measured on, what a measurement is, and what a search knows of its candidates."""
+"""Latencies as data: devices, measurements, and the latency table of a search."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pydantic import Field, TypeAdapter
 from paretofit.search.contracts.base import Contract
 
 BATCH: Final = 1
-"""Images of a pass that searches are measured with."""
+"""Batch size of latency measurements in searches."""
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """`runtime` is the distribution that computes; `threads` of the CPU, None: all that there are."""
+    """`runtime` is the distribution that runs networks; `threads` is the number of CPU threads, None for all."""
 
     runtime: Literal["onnxruntime", "torch", "ncnn"]
     kind: Literal["cpu", "cuda"] = "cpu"
@@ -39,7 +39,7 @@ DEVICES: Final[Mapping[str, Device]] = MappingProxyType(
 
 
 class Latency(Contract):
-    """Milliseconds of a pass, over the passes that were timed."""
+    """Milliseconds per pass, over the timed passes."""
 
     median_ms: float = Field(gt=0)
     p95_ms: float = Field(gt=0)
@@ -47,8 +47,8 @@ class Latency(Contract):
 
 
 class Measured(Contract):
-    """A latency with all that it is of: what the cache keeps. `architecture` is its key, `machine` what
-    `paretofit.search.latency.devices.describe` says."""
+    """A latency with everything it depends on, as stored in the cache. `architecture` is the network's key; `machine`
+    is the description by `paretofit.search.latency.devices.describe`."""
 
     architecture: str
     input_size: tuple[int, int]
@@ -59,7 +59,7 @@ class Measured(Contract):
 
 
 class Table(Contract):
-    """The latencies of a search's candidates on one device, by their keys."""
+    """Latencies of a search's candidates on one device, by candidate key."""
 
     device: str
     machine: dict[str, Any]
@@ -71,15 +71,15 @@ _KNOWN: Final = TypeAdapter(list[Measured])
 
 
 def write_known(path: Path, known: list[Measured]) -> None:
-    """Measurements that need not be repeated, as a file for a trial."""
+    """Write known measurements to a file for a trial, so that it does not repeat them."""
     path.write_bytes(_KNOWN.dump_json(known))
 
 
 def read_known(path: Path) -> list[Measured]:
-    """What `write_known` wrote."""
+    """Read the file of `write_known`."""
     return _KNOWN.validate_json(path.read_bytes())
 
 
 def read_table(path: Path) -> Table:
-    """The table in a trial's artifact."""
+    """The latency table in a trial's artifact."""
     return Table.model_validate_json(path.read_bytes())

@@ -1,6 +1,6 @@
-"""What a user asks for, as data: `SearchSpec`, the union of the methods' parameters, constraints and limits.
+"""The search specification: `SearchSpec`, the union of the methods' parameters, objectives, constraints and limits.
 
-A wrong field is refused with its place and the values that are allowed.
+An invalid field is rejected with its location and the allowed values.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from paretofit.search.contracts.start import StartRecord
 CostMetric = Literal["macs", "params", "peak_activation_bytes"]
 LatencyMetric = Literal["latency_ms"]
 RESERVE: Final = 0.15
-"""Share of the time that trials keep for evaluating and reporting what they have once they are told of the limit."""
+"""Fraction of the time limit reserved for trials to evaluate and report after they are asked to stop."""
 Label = Annotated[str, Field(max_length=200)]
 
 P = TypeVar("P")
 
 if TYPE_CHECKING:
     RegisteredMethod = MethodParams
-    """The parameters of one of the registered methods (`register_methods`)."""
+    """Parameters of one of the registered methods (`register_methods`)."""
 
 
 def metric_key(metric: str, device: str | None) -> str:
-    """What a metric is called among a point's: latencies with their device."""
+    """Name of a metric in a point's metrics: latencies include their device."""
     return metric if device is None else f"{metric}:{device}"
 
 
@@ -40,47 +40,50 @@ class _OfMetric(Contract):
     metric: str
     device: str | None = Field(
         default=None,
-        description="Of latency_ms alone: what it is measured on (`GET /v1/devices`), such as onnxruntime-cpu-1t.",
+        description="Required with latency_ms, and only there: the device to measure on (`GET /v1/devices`), such "
+        "as onnxruntime-cpu-1t.",
     )
 
     @model_validator(mode="after")
     def _measurable(self) -> Self:
         if self.metric != "latency_ms" and self.device is not None:
-            raise ValueError(f"device: {self.metric} is the same on every device: leave it out")
+            raise ValueError(f"device: {self.metric} does not depend on a device: leave it out")
         if self.metric == "latency_ms" and self.device not in DEVICES:
             named = "is missing" if self.device is None else f"{self.device!r} is unknown"
-            raise ValueError(f"device: {named}: latency_ms is measured on one of {', '.join(DEVICES)}")
+            raise ValueError(f"device: {named}: choose one of {', '.join(DEVICES)}")
         return self
 
     @property
     def key(self) -> str:
-        """What it is called among a point's metrics."""
+        """Its name in a point's metrics."""
         return metric_key(self.metric, self.device)
 
 
 class Objective(_OfMetric):
-    """One axis of the front. Accuracies are maximised, costs and latencies minimised."""
+    """One axis of the front. Accuracies are maximized, costs and latencies minimized."""
 
     metric: Literal["selection_top1", CostMetric, LatencyMetric]
 
 
 class Constraint(_OfMetric):
-    """What the network must fit: its cost or its median latency at batch 1. MACs count convolutions and linear
+    """An upper bound on a network's cost or its median latency at batch 1. MACs count convolutions and linear
     layers."""
 
     metric: Literal[CostMetric, LatencyMetric]
     op: Literal["<="] = "<="
     value: float = Field(
-        gt=0, allow_inf_nan=False, description="Multiply-accumulates, parameters, bytes or milliseconds."
+        gt=0,
+        allow_inf_nan=False,
+        description="Upper bound: multiply-accumulates, parameters, bytes or milliseconds, by metric.",
     )
 
     def holds(self, metrics: Mapping[str, float]) -> bool:
-        """Whether a point with these metrics fits. Raises KeyError if the metric is missing."""
+        """Whether a point with these metrics meets the constraint. Raises KeyError if the metric is missing."""
         return metrics[self.key] <= self.value
 
 
 class Limits(Contract):
-    """What the search may spend. At a limit it ends as succeeded with a `stop_reason` and the front found so far."""
+    """Limits of a search. At a limit it ends as succeeded, with a `stop_reason` and the front found so far."""
 
     max_trials: int | None = Field(default=None, ge=1)
     max_parallel_trials: int | None = Field(default=None, ge=1)
@@ -89,7 +92,7 @@ class Limits(Contract):
     max_epochs: int | None = Field(
         default=None,
         ge=1,
-        description="Epochs of training, all trials together: the method makes its schedule for as many.",
+        description="Maximum training epochs of all trials together; the method adapts its schedule to them.",
     )
 
 
@@ -106,7 +109,7 @@ class SearchSpec(Contract):
     constraints: tuple[Constraint, ...] = Field(default=(), max_length=16)
     limits: Limits = Limits()
     seed: int = Field(default=0, ge=0, lt=2**31)
-    priority: int = Field(default=0, ge=0, le=9, description="Higher runs earlier.")
+    priority: int = Field(default=0, ge=0, le=9, description="Higher values run earlier.")
     labels: dict[Label, Label] = Field(default_factory=dict, max_length=32)
 
     @classmethod
@@ -118,30 +121,31 @@ class SearchSpec(Contract):
 
     @property
     def costs(self) -> list[str]:
-        """The objectives that are minimised, as points' metrics call them."""
+        """The minimized objectives, as named in points' metrics."""
         return [objective.key for objective in self.objectives if objective.metric != "selection_top1"]
 
     @property
     def devices(self) -> list[str]:
-        """What latencies are needed on: those of constraints first."""
+        """Devices whose latencies are needed, those of constraints first."""
         named = [each.device for each in (*self.constraints, *self.objectives) if each.device is not None]
         return list(dict.fromkeys(named))
 
     @property
     def least_trials(self) -> int:
-        """Trials without which it finds nothing: the method's, and those that measure, before them and if it learns its
-        networks after each."""
+        """Fewest trials that can find a network: the method's, and the latency measurements before training and, if it
+        learns its networks, after each training."""
         least = self.method.least_trials
         return least + len(self.devices) * (1 + least if self.method.learns else 1)
 
     def params(self, of: type[P]) -> P:
-        """The method's parameters, as those of a class. Raises TypeError if they are of another method."""
+        """The method's parameters as an instance of a class. Raises TypeError if they belong to another method."""
         if not isinstance(self.method, of):
-            raise TypeError(f"the parameters are those of {self.method.kind}, not {of.__name__}")
+            raise TypeError(f"method is {self.method.kind}, not {of.__name__}")
         return self.method
 
     def low_limit(self) -> tuple[str, str] | None:
-        """A limit with which it finds nothing: its field, and what to do."""
+        """The field of a limit that is too low to find a network, and a message that says what to do; None if all
+        suffice."""
         kind, measuring = self.method.kind, self.least_trials - self.method.least_trials
         trials = "trials" + (f", {measuring} of them to measure latencies" if measuring else "")
         least = {
@@ -150,7 +154,10 @@ class SearchSpec(Contract):
         }
         for field, (most, count, what) in least.items():
             if most is not None and most < count:
-                return field, f"{kind} finds nothing with fewer than {count} {what}: use at least {count}, or no limit"
+                return (
+                    field,
+                    f"{kind} needs at least {count} {what} to find a network: use at least {count}, or no limit",
+                )
         return None
 
     @field_validator("objectives")
@@ -158,17 +165,19 @@ class SearchSpec(Contract):
     def _accuracy_against_costs(cls, value: tuple[Objective, ...]) -> tuple[Objective, ...]:
         names = [objective.key for objective in value]
         if len(set(names)) < len(names):
-            raise ValueError("each objective may be named once")
+            raise ValueError("an objective is repeated: give each once")
         if "selection_top1" not in names:
-            raise ValueError("one objective must be selection_top1; the others are costs")
+            raise ValueError("selection_top1 is missing: add it; the other objectives are costs")
         return value
 
     def resolve(self, dataset: DatasetProfile, start: StartRecord | None = None) -> ResolvedSpec:
-        """This spec with what its dataset and its start are, and a value for every parameter: all that planning and
-        training need to know. The images are normalized as those that the start was trained on. Raises ValueError for
-        parameters that fit neither the dataset nor the start."""
+        """This specification with the records of its dataset and its start, and a value for every parameter: the
+        complete input of planning and training.
+
+        Images are normalized as in the training of the start. Raises ValueError for parameters that do not fit the
+        dataset or the start."""
         if (self.method.start is None) != (start is None):
-            raise ValueError("start: a record belongs to a method with a start, and only to such a one")
+            raise ValueError("start: its record and method.start must be given together")
         if start is not None and not self.method.starts:
             raise ValueError(f"start: method {self.method.kind} cannot start from trained weights: leave it out")
         if start is not None:
@@ -180,32 +189,32 @@ class SearchSpec(Contract):
 
 
 class ResolvedSpec(SearchSpec):
-    """An accepted spec: it names its dataset's classes and sizes, so that it plans the same way ever after."""
+    """An accepted specification. It contains its dataset's classes and sizes, so that it always plans the same way."""
 
     dataset: DatasetProfile
-    start: StartRecord | None = Field(default=None, description="The trained weights that the method starts from.")
+    start: StartRecord | None = Field(default=None, description="Trained weights that the method starts from.")
     latencies: dict[str, Table] = Field(
-        default_factory=dict, exclude=True, description="By device: what was measured since the search was accepted."
+        default_factory=dict, exclude=True, description="Latencies measured since the search was accepted, by device."
     )
 
     def candidates(self) -> list[Candidate]:
-        """The networks that the search may find (all where they can be listed), with their costs, cheapest first."""
+        """The networks that the search can find (all where they can be listed) with their costs, cheapest first."""
         listed = self.method.measured(self.dataset, self.seed) if self.devices else self.method.candidates(self.dataset)
         found = [self._measured(candidate) for candidate in listed]
         return sorted(found, key=lambda candidate: (candidate.cost["macs"], candidate.key))
 
     def candidate(self, config: Config) -> Candidate:
-        """The network of a configuration, whether it is among the listed or not."""
+        """Candidate of a configuration, listed or not."""
         return self._measured(self.method.candidate(self.dataset, config))
 
     def feasible(self) -> list[Candidate]:
-        """The candidates that meet every constraint, as far as it is known yet: before a device was measured on, its
-        bounds hold."""
+        """The candidates that meet every constraint that is known yet. Before measurement, a device's lower bounds are
+        used."""
         return [candidate for candidate in self.candidates() if self.meets(candidate)]
 
     def meets(self, candidate: Candidate) -> bool:
-        """Whether a candidate meets every constraint that is known yet; once latencies are, one that was not measured
-        does not."""
+        """Whether a candidate meets every constraint that is known yet. Once a device is measured, a candidate without
+        a latency does not."""
         if any(metric_key("latency_ms", device) not in candidate.cost for device in self.latencies):
             return False
         known = [bound for bound in self.constraints if bound.device is None or bound.device in self.latencies]
@@ -221,8 +230,8 @@ class ResolvedSpec(SearchSpec):
 
 
 def register_methods(methods: Iterable[type[MethodParams]]) -> None:
-    """Complete `SearchSpec` and `ResolvedSpec`, which cannot be used before: their `method` is one of these parameters,
-    by `kind`. The first call counts."""
+    """Complete `SearchSpec` and `ResolvedSpec`, which cannot be used before: `method` becomes the union of these
+    parameters, discriminated by `kind`. Later calls have no effect."""
     submitted = tuple(methods)
     recorded = [Annotated[params, BeforeValidator(params.recorded)] for params in submitted]
     for spec, members in ((SearchSpec, submitted), (ResolvedSpec, recorded)):

@@ -1,4 +1,4 @@
-"""The trained weights that a search starts from: how they are named, and what is recorded of them. Torch-free."""
+"""The trained weights that a search starts from: reference and record. Torch-free."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Start(Contract):
         default=None, min_length=1, max_length=200, description="Id or name of trained weights (`GET /v1/weights`)."
     )
     point: str | None = Field(
-        default=None, min_length=1, max_length=200, description="Id of a point with weights, of any search of yours."
+        default=None, min_length=1, max_length=200, description="Id of a point with weights, from any of your searches."
     )
     file: str | None = Field(
         default=None,
         min_length=1,
         max_length=4096,
-        description="Without a service: path of a weights file (`python -m paretofit.search weights`) or of a point's "
-        "checkpoint.",
+        description="Without a service: path of a weights file (`python -m paretofit.search weights`) or of a "
+        "point's checkpoint.",
     )
 
     @model_validator(mode="after")
@@ -46,28 +46,26 @@ class Start(Contract):
 
 
 class StartRecord(Contract):
-    """What a search knows of the weights it starts from. `architecture` is the network that they belong to."""
+    """Record of the weights that a search starts from. `architecture` is the network that they belong to."""
 
     kind: Literal["weights", "point"]
     family: str
-    width: float | None = Field(
-        default=None, description="Multiplier of the family's channels, of published weights; None: of a point."
-    )
-    slimmable: bool = Field(default=False, description="Whether its channels are multiples of 8.")
-    keep_last_channels: bool = Field(default=False, description="Whether its last channels are those of width 1.")
-    groups: int | None = Field(default=None, description="Groups of convolutions, where a family has a choice.")
+    width: float | None = Field(default=None, description="Width multiplier of published weights; null for a point.")
+    slimmable: bool = Field(default=False, description="Whether all channel counts are multiples of 8.")
+    keep_last_channels: bool = Field(default=False, description="Whether its last layer keeps the channels of width 1.")
+    groups: int | None = Field(default=None, description="Groups of convolutions, where a family offers a choice.")
     architecture: dict[str, Any] = Field(description="Architecture JSON (`paretofit.models.architecture`).")
     classes: tuple[str, ...] | None = Field(default=None, description="Class names of its classifier, if known.")
-    mean: tuple[float, ...] = Field(description="Per channel, of values in [0, 1].")
-    std: tuple[float, ...] = Field(description="Per channel, of values in [0, 1].")
+    mean: tuple[float, ...] = Field(description="Mean per channel, for values in [0, 1].")
+    std: tuple[float, ...] = Field(description="Standard deviation per channel, for values in [0, 1].")
     source: str
     sha256: str
     licence: str
 
     @classmethod
     def of(cls, record: Mapping[str, Any], sha256: str) -> Self:
-        """From the record in the header of a weights file or of a point's checkpoint, whose digest is `sha256`. Raises
-        ValueError for a record that is neither."""
+        """From the record in the header of a weights file or of a point's checkpoint with digest `sha256`. Raises
+        ValueError for any other record."""
         if record.get("kind") == "weights":
             weights = WeightsRecord.model_validate(record)
             return cls(
@@ -100,7 +98,9 @@ class StartRecord(Contract):
                 licence=licence_of_point(record),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"its record is neither that of trained weights nor that of a point: {error}") from error
+            raise ValueError(
+                f"the record belongs to neither trained weights nor a point ({error}): use a file that Paretofit wrote"
+            ) from error
 
     @property
     def network(self) -> Architecture:
@@ -108,20 +108,20 @@ class StartRecord(Contract):
         return Architecture.from_json(self.architecture)
 
     def normalization(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation for images of so many channels. Grey images of a network that was trained on
-        colors get the averages, as its first convolution is summed over the colors."""
+        """Mean and standard deviation for images with this number of channels. Grayscale images get the channel
+        averages, because the first convolution is summed over the color channels."""
         if channels == len(self.mean):
             return self.mean, self.std
         return (sum(self.mean) / len(self.mean),) * channels, (sum(self.std) / len(self.std),) * channels
 
     @property
     def nominal(self) -> int | None:
-        """The nominal size that networks which start from it must have; None: any."""
+        """Nominal size that networks must have to start from it; None: any."""
         return self.network.nominal if self.width is None else None
 
     def full(self, channels: int, classes: int, nominal: int) -> Architecture:
-        """The network that holds all of its channels, for images of so many channels and so many classes. Raises
-        ValueError if it has none at this nominal size."""
+        """The network with all of its channels, for this number of image channels and classes. Raises ValueError if it
+        does not exist at this nominal size."""
         if self.width is not None:
             return registry.architecture(
                 self.family,
@@ -144,7 +144,7 @@ class StartRecord(Contract):
         return f"nominal: {nominal} differs from that of the start's network: use {self.nominal}, or leave it out"
 
     def fits(self, target: Architecture) -> bool:
-        """Whether `check` accepts it."""
+        """Whether `check` accepts `target`."""
         try:
             self.check(target)
         except ValueError:
@@ -152,62 +152,64 @@ class StartRecord(Contract):
         return True
 
     def largest_width(self, network: Callable[[float], Architecture]) -> float:
-        """The largest multiplier, in hundredths, whose `network` its own contains; channels grow with it. Raises
-        ValueError if there is none."""
+        """The largest multiplier, in hundredths, at which `network` fits into its own network; channels grow with it.
+        Raises ValueError if there is none."""
 
         def fits(hundredths: int) -> bool:
             return self.fits(network(hundredths / 100))
 
         low, high = 10, 401
         if not fits(low):
-            raise ValueError(
-                f"start: no {self.family} of any width can be cut out of its network: start from another point"
-            )
+            raise ValueError(f"start: its network contains no {self.family} of any width: start from another point")
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if fits(middle) else (low, middle)
         return low / 100
 
     def provenance(self) -> dict[str, Any]:
-        """What every point records of it."""
+        """Provenance that every point records."""
         return self.model_dump(mode="json", exclude={"architecture", "classes", "mean", "std"})
 
     def check(self, target: Architecture) -> None:
-        """Raises ValueError unless `target` can take these weights: the same layers with as many channels or fewer. The
-        image's channels, the classes and, of published weights, the stem (which depends on the nominal size) may
+        """Raises ValueError unless `target` can take these weights: the same layers with at most as many channels. The
+        image channels, the classes and, for published weights, the stem (which depends on the nominal size) may
         differ."""
         own = self.network
         if own.family != target.family:
-            raise ValueError(f"start: it holds a {own.family}, and the network is a {target.family}")
+            raise ValueError(
+                f"start: its family is {own.family}, but the network's is {target.family}: use a start of that family"
+            )
         if self.nominal not in (None, target.nominal):
             raise ValueError(self._other_nominal(target.nominal))
         wide, narrow = _body(own), _body(target)
         if [_kind(layer) for layer in wide] != [_kind(layer) for layer in narrow]:
             raise ValueError(
-                f"start: its {own.family} has other layers than the network to train: its depth or groups differ"
+                f"start: its {own.family} has other layers than the network to train: use its depth and groups"
             )
         for ours, theirs in zip(wide, narrow, strict=True):
             if _group(ours) != _group(theirs):
                 raise ValueError(
-                    f"start: the groups of {theirs.name} are not those of the start: of grouped convolutions only "
-                    "whole groups can be left out, so choose its own width and groups"
+                    f"start: the groups of {theirs.name} differ from those of the start, and grouped convolutions "
+                    "can only lose whole groups: use the start's width and groups"
                 )
             if theirs.output.channels > ours.output.channels:
                 raise ValueError(
-                    f"start: the network to train has {theirs.output.channels} channels in {theirs.name}, and the "
-                    f"start has {ours.output.channels}: choose a smaller width, at most that of the start"
+                    (
+                        f"start: the network to train has {theirs.output.channels} channels in {theirs.name}, but the "
+                        f"start has {ours.output.channels}: choose a smaller width, at most that of the start"
+                    )
                     + (f" ({self.width:g})" if self.width is not None else "")
                 )
 
 
 def _body(architecture: Architecture) -> list[Layer]:
-    """The layers with weights, but for the stem's convolution and the classifier."""
+    """The layers with weights, without the stem's convolution and the classifier."""
     layers = architecture.layers((architecture.nominal, architecture.nominal))
     return [layer for layer in layers if layer.op == "conv"][1:]
 
 
 def _group(layer: Layer) -> tuple[int, int] | None:
-    """Input and output channels of each group; None: there is one group."""
+    """Input and output channels of each group; None if there is one group."""
     if layer.groups == 1:
         return None
     return layer.input.channels // layer.groups, layer.output.channels // layer.groups

@@ -1,6 +1,6 @@
-"""What crosses between a method and whoever runs it: a trial goes in, metrics, points and artifacts come back.
+"""Interface between a method and its runner: trials go in; metrics, points and artifacts come out.
 
-A method knows nothing of the service; a script, a test or a trial process implements `Reporter`.
+A method does not depend on the service: a script, a test or a trial process implements `Reporter`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from paretofit.search.contracts.spec import ResolvedSpec
 
 
 class Stop(StrEnum):
-    """What a running trial is asked to do: go on, end now, checkpoint and end, or report what it has and end."""
+    """Requested stop of a running trial: none, end now, checkpoint and end, or report the results so far and end."""
 
     NO = "no"
     CANCEL = "cancel"
@@ -26,13 +26,12 @@ class Stop(StrEnum):
 
 
 class InterruptedMeasurementError(Exception):
-    """A measurement was given up because the trial is to end."""
+    """A measurement was aborted because the trial is to end."""
 
 
 class TrialEndedError(Exception):
-    """A method's `run` raises it to end its trial in another state than `completed`, which is no failure: `pruned`,
-    because others dominate it, or `infeasible`, because it cannot meet the constraints. `error` tells its reader
-    why."""
+    """Raised by a method's `run` to end its trial in another state than `completed` without failing: `pruned`, because
+    others dominate it, or `infeasible`, because it cannot meet the constraints. `error` states the reason."""
 
     def __init__(
         self,
@@ -48,12 +47,12 @@ class TrialEndedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A unit of work laid out on this machine.
+    """A trial with its inputs staged on this machine.
 
     `inputs` maps the plan's input names to files; `dataset` is a dataset directory (`paretofit.search.data`); `work` is
     an empty scratch folder; `checkpoint` is the folder of the last checkpoint of an earlier attempt; `seed` is the
     trial's own. `batch_scale` is 1, or 0.5 after an attempt ran out of memory: multiply batch sizes by it. A training
-    saves itself every `checkpoint_seconds`.
+    saves a checkpoint every `checkpoint_seconds`.
     """
 
     number: int
@@ -70,30 +69,31 @@ class Trial:
 
 
 class Reporter(Protocol):
-    """Where a method's results go. Calls return at once; what they hand over is kept in the order of the calls."""
+    """Receives a method's results. Calls return immediately; results are kept in the order of the calls."""
 
     def metric(self, name: str, step: int, value: float) -> None:
-        """A curve's value at a step. The metric `progress` is the trial's done fraction in [0, 1]."""
+        """The value of a curve at a step. The metric `progress` is the completed fraction of the trial in [0, 1]."""
 
     def point(self, point: Point) -> None:
         """A network that was found. Its `weights` artifact must have been reported before."""
 
     def artifact(self, name: str, path: Path) -> None:
-        """A finished file of this trial under a name of its own. The file must not change afterwards."""
+        """A finished file of this trial under a unique name. The file must not change afterwards."""
 
     def latency(self, measured: Measured) -> None:
-        """How long a network takes on a device: kept for other searches too."""
+        """Latency of a network on a device, cached for other searches."""
 
     def checkpoint(self, path: Path, step: int) -> None:
-        """A folder from which the trial can go on; its manifest is written last. The reporter takes the folder."""
+        """A folder from which the trial can resume; its manifest is written last. The reporter takes ownership of the
+        folder."""
 
     def should_stop(self) -> Stop:
-        """What is asked of the trial now. Cheap: call it every step."""
+        """The requested stop. Cheap: call it every step."""
 
 
 @dataclass(slots=True)
 class ForwardingReporter:
-    """A `Reporter` that hands everything on to another: what a special one changes is what it overrides."""
+    """A `Reporter` that forwards all calls to another; subclasses override what they change."""
 
     reporter: Reporter
 

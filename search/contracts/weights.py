@@ -9,32 +9,32 @@ from pydantic import Field, model_validator
 from paretofit.search.contracts.base import Contract
 
 MAX_FILE_BYTES: Final = 1024**3
-"""Of an uploaded file: about twice that of the largest network with a known layout."""
+"""Maximum size of an uploaded file: about twice that of the largest network with a known layout."""
 Channels = Annotated[tuple[Annotated[float, Field(allow_inf_nan=False)], ...], Field(min_length=1, max_length=3)]
 ClassName = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class UploadedFile(Contract):
-    """A safetensors file of a layout that Paretofit recognizes, sent afterwards."""
+    """A safetensors file in a layout that Paretofit recognizes, uploaded afterwards."""
 
     kind: Literal["upload"] = "upload"
 
 
 class NamedSource(Contract):
-    """Published weights that the service fetches and verifies (`GET /v1/weights/sources`)."""
+    """Published weights that the service downloads and verifies (`GET /v1/weights/sources`)."""
 
     kind: Literal["named"] = "named"
     name: str = Field(min_length=1, max_length=200)
 
 
 class WeightsSpec(Contract):
-    """New weights. `licence`, `mean`, `std` and `class_names` describe an uploaded file; a named source states its
+    """New weights. `licence`, `mean`, `std` and `class_names` describe an uploaded file; a named source provides its
     own."""
 
     name: str = Field(min_length=1, max_length=200)
     source: Annotated[UploadedFile | NamedSource, Field(discriminator="kind")]
     licence: str | None = Field(
-        default=None, max_length=500, description="Of the weights, as far as you know; model cards state it."
+        default=None, max_length=500, description="License of the weights, as far as you know; shown in model cards."
     )
     mean: Channels | None = Field(
         default=None,
@@ -48,14 +48,14 @@ class WeightsSpec(Contract):
         default=None,
         min_length=2,
         max_length=100_000,
-        description="Names of the classifier's outputs in their order. The classifier is used only for a dataset with "
+        description="Names of the classifier's outputs, in order. The classifier is used only for a dataset with "
         "these classes.",
     )
 
     allow_non_commercial: bool = Field(
         default=False,
-        description="Accept a file whose name or licence says that it is for non-commercial use only: you confirm "
-        "that your use is permitted.",
+        description="Accept a file whose name or license restricts it to non-commercial use; you confirm that your "
+        "use is permitted.",
     )
 
     @model_validator(mode="after")
@@ -63,19 +63,21 @@ class WeightsSpec(Contract):
         described = {name: getattr(self, name) for name in ("licence", "mean", "std", "class_names")}
         given = [name for name, value in described.items() if value is not None]
         if isinstance(self.source, NamedSource) and given:
-            raise ValueError(f"{given[0]}: a named source states its own: leave it out, or upload a file")
+            raise ValueError(f"{given[0]}: the named source provides its own: leave it out, or upload a file")
         if (self.mean is None) != (self.std is None):
-            raise ValueError("mean and std belong together: give both, or leave both out")
+            raise ValueError("mean and std must be given together: give both, or neither")
         if self.mean is not None and self.std is not None:
             if len(self.mean) != len(self.std):
-                raise ValueError(f"mean has {len(self.mean)} channels and std {len(self.std)}: give as many of each")
+                raise ValueError(
+                    f"mean has {len(self.mean)} channels, but std has {len(self.std)}: give the same number of each"
+                )
             if min(self.std) <= 0:
                 raise ValueError("std must be greater than 0 in every channel")
         if self.class_names is not None and len(set(self.class_names)) < len(self.class_names):
-            raise ValueError("class_names: each class may be named once")
+            raise ValueError("class_names: a class is repeated: give each once")
         return self
 
     @property
     def options(self) -> dict[str, object]:
-        """What describes the file, as JSON."""
+        """The fields that describe the file, as JSON."""
         return self.model_dump(mode="json", include={"licence", "mean", "std", "class_names", "allow_non_commercial"})

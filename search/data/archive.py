@@ -1,7 +1,7 @@
-"""A stranger's zip or tar -> the image files in it, appended to one spool file. Torch-free.
+"""Reads an untrusted zip or tar and appends its image files to one spool file. Torch-free.
 
-Nothing is extracted under a name of the archive's: names only tell classes. Whatever no dataset needs (links, devices,
-absolute names, `..`, encrypted or nested archives, one name twice) rejects the archive as a whole.
+Nothing is extracted under a name from the archive; names only determine classes. Entries that no dataset needs (links,
+devices, absolute names, `..`, encrypted or nested archives, duplicate names) reject the whole archive.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from paretofit.search.data.rejection import reject
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
-# What tarfile and zipfile raise for an archive that somebody damaged with care.
+# Exceptions that tarfile and zipfile raise for maliciously damaged archives.
 _BROKEN = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -44,14 +44,14 @@ _ARCHIVES = re.compile(
 
 
 class Progress(Protocol):
-    """Called with a stage, what is done of it and its total."""
+    """Called with a stage, its completed amount and its total."""
 
     def __call__(self, stage: str, done: int, total: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """An image file: its path in the archive, and where its bytes lie in the spool."""
+    """An image file: its path in the archive and the position of its bytes in the spool."""
 
     path: tuple[str, ...]
     offset: int
@@ -64,7 +64,7 @@ class Member:
 
 @dataclass(slots=True)
 class Extracted:
-    """`corrupt` are files that could not be read, with the reason; `ignored` are no image files by their name."""
+    """`corrupt` lists unreadable files with the reason; `ignored` lists files without an image suffix."""
 
     images: list[Member] = field(default_factory=list)
     corrupt: list[tuple[str, str]] = field(default_factory=list)
@@ -76,7 +76,7 @@ class _UnreadableError(Exception):
 
 
 def extract(archive: Path, spool: Path, limits: IngestLimits, progress: Progress) -> Extracted:
-    """Read the archive once, in its order. Raises RejectedError."""
+    """Read the archive once, in order. Raises RejectedError."""
     size = archive.stat().st_size
     found = Extracted()
     seen: set[tuple[str, ...]] = set()
@@ -85,18 +85,25 @@ def extract(archive: Path, spool: Path, limits: IngestLimits, progress: Progress
         with archive.open("rb") as file, spool.open("wb") as out:
             for entry in entries(file, limits):
                 if entry.path in seen:
-                    raise reject("duplicate_entry", f"{printable(entry.path)} is there twice: keep one")
+                    raise reject("duplicate_entry", f"{printable(entry.path)} occurs twice: keep one")
                 seen.add(entry.path)
                 _take(entry, out, limits, found)
                 progress("extract", min(entry.position, size - 1), size)
     except _BROKEN as error:
-        raise reject("corrupt_archive", f"cannot be read to its end ({error}): make and send it again") from error
+        raise reject(
+            "corrupt_archive", f"the archive cannot be read to its end ({error}): create it again and send it"
+        ) from error
     except MemoryError as error:
-        raise reject("archive_memory", "reading its headers takes more memory than allowed") from error
+        raise reject(
+            "archive_memory",
+            "reading the archive's headers takes more memory than allowed: create the archive again as plain zip",
+        ) from error
     except OSError as error:
-        if error.errno is not None:  # the machine's fault, not the archive's
+        if error.errno is not None:  # a machine error, not caused by the archive
             raise
-        raise reject("corrupt_archive", f"cannot be read to its end ({error}): make and send it again") from error
+        raise reject(
+            "corrupt_archive", f"the archive cannot be read to its end ({error}): create it again and send it"
+        ) from error
     progress("extract", size, size)
     return found
 
@@ -110,7 +117,7 @@ def _take(entry: Entry, out: IO[bytes], limits: IngestLimits, found: Extracted) 
         with closing(entry.open()) as stream:
             head = _read(stream, HEAD)
             if _ARCHIVES.match(head):
-                raise reject("nested_archive", f"{printable(entry.path)} is an archive itself: unpack it first")
+                raise reject("nested_archive", f"{printable(entry.path)} is itself an archive: unpack it first")
             if not is_image:
                 found.ignored.append(name)
                 return
@@ -133,5 +140,5 @@ def _take(entry: Entry, out: IO[bytes], limits: IngestLimits, found: Extracted) 
 def _read(stream: Readable, size: int) -> bytes:
     try:
         return stream.read(size)
-    except (zipfile.BadZipFile, zlib.error) as error:  # of a zip: the next file stands on its own
+    except (zipfile.BadZipFile, zlib.error) as error:  # in a zip the next file is independent
         raise _UnreadableError(f"is damaged in the archive: {error}") from error

@@ -1,4 +1,4 @@
-"""How training images are varied, as data: methods embed it in their parameters. Torch-free."""
+"""Augmentation of training images, as data that methods embed in their parameters. Torch-free."""
 
 from __future__ import annotations
 
@@ -8,40 +8,42 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Augmentation(BaseModel):
-    """Every batch is drawn anew; the result has the dataset's `image_size`."""
+    """Sampled anew for every batch; the result has the dataset's `image_size`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["pad_crop", "resized_crop", "none"] = Field(
         default="pad_crop",
-        description="pad_crop: pad, then crop at random (CIFAR); resized_crop: crop a random area and aspect ratio, "
-        "then resize (ImageNet); none: centre crop.",
+        description="pad_crop: pad, then crop at random (CIFAR). resized_crop: crop a random area and aspect ratio, "
+        "then resize (ImageNet). none: center crop.",
     )
-    padding: int = Field(default=4, ge=0, le=128, description="Of pad_crop, pixels on every side.")
+    padding: int = Field(default=4, ge=0, le=128, description="With pad_crop: padding on every side, in pixels.")
     padding_mode: Literal["zeros", "reflect"] = Field(
         default="zeros",
-        description="Of pad_crop: a black border or mirrored pixels. An image smaller than the crop is first centred "
-        "on black, as in evaluation; reflect mirrors beyond that frame.",
+        description="With pad_crop: a black border or mirrored pixels. An image smaller than the crop is first "
+        "centered on black, as in evaluation; reflect mirrors beyond that frame.",
     )
-    minimum_scale: float = Field(default=0.25, gt=0, le=1, description="Of resized_crop, a fraction of the area.")
+    minimum_scale: float = Field(
+        default=0.25, gt=0, le=1, description="With resized_crop: smallest and largest fraction of the area."
+    )
     flip: bool = Field(default=True, description="Mirror half of the images, left to right.")
     colour_jitter: float = Field(
         default=0.0,
         ge=0,
         le=1,
-        description="Brightness, contrast and saturation are changed, in any order, each by a factor up to this far "
+        description="Brightness, contrast and saturation change, in random order, each by a factor up to this far "
         "from 1 (ImageNet: 0.4).",
     )
     pca_lighting: float = Field(
         default=0.0,
         ge=0,
         le=1,
-        description="Colours are shifted along the principal components of ImageNet's by this standard deviation "
-        "(ImageNet: 0.1). Images of one channel are left alone.",
+        description="Standard deviation of the color shift along the principal components of ImageNet's colors "
+        "(ImageNet: 0.1). No effect on images with one channel.",
     )
 
     @property
     def frame(self) -> Literal["zeros", "resize"]:
-        """How evaluation frames images smaller than the crop, so that it agrees with training
+        """How evaluation frames images smaller than the crop, consistent with training
         (`paretofit.search.contracts.point.Preprocessing.frame`)."""
         return "resize" if self.kind == "resized_crop" else "zeros"

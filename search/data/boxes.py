@@ -1,5 +1,5 @@
-"""Where each image of a batch is cut: drawn on the host, numpy, int64 [8, batch] in the order of `sampling.Boxes`:
-offset (filled in by whoever has the pixels), height, width, top, left, box height, box width, flip."""
+"""Crop boxes of a batch, sampled on the host: numpy, int64 [8, batch] in the order of `sampling.Boxes`: offset (filled
+in by the caller with the pixels), height, width, top, left, box height, box width, flip."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ RATIO = (3 / 4, 4 / 3)
 _TRIES = 10
 
 
-def centre(heights: Integers, widths: Integers, size: tuple[int, int]) -> Integers:
-    """The middle of each image; where that is smaller than `size`, the box lies outside on both sides."""
+def center(heights: Integers, widths: Integers, size: tuple[int, int]) -> Integers:
+    """Center box of each image; for an image smaller than `size` it extends beyond both sides."""
     zeros = np.zeros_like(heights)
     tops, lefts = (heights - size[0]) // 2, (widths - size[1]) // 2
     return np.stack([zeros, heights, widths, tops, lefts, zeros + size[0], zeros + size[1], zeros])
 
 
 def enlarged(heights: Integers, widths: Integers, size: tuple[int, int]) -> Integers:
-    """As `centre`; of an image smaller than `size` in either direction, its largest centred box of that aspect ratio
-    (the side that is not whole rounded half up, at least 1), to be enlarged to `size`."""
-    cuts = centre(heights, widths, size)
+    """As `center`; for an image smaller than `size` in either direction, its largest centered box of that aspect ratio
+    (a fractional side is rounded half up, at least 1), to be enlarged to `size`."""
+    cuts = center(heights, widths, size)
     small = (heights < size[0]) | (widths < size[1])
     tall = np.minimum(heights, np.maximum((2 * widths * size[0] + size[1]) // (2 * size[1]), 1))
     wide = np.minimum(widths, np.maximum((2 * heights * size[1] + size[0]) // (2 * size[0]), 1))
@@ -38,11 +38,11 @@ def enlarged(heights: Integers, widths: Integers, size: tuple[int, int]) -> Inte
 def draw(
     recipe: Augmentation, random: np.random.Generator, heights: Integers, widths: Integers, size: tuple[int, int]
 ) -> Integers:
-    """Boxes by the recipe."""
+    """Boxes according to the augmentation."""
     if recipe.kind == "resized_crop":
         cuts = _resized_crop(recipe.minimum_scale, random, heights, widths)
     else:
-        cuts = centre(heights, widths, size)
+        cuts = center(heights, widths, size)
         if recipe.kind == "pad_crop":
             cuts[3] = _shift(random, cuts[3], heights, size[0], recipe.padding)
             cuts[4] = _shift(random, cuts[4], widths, size[1], recipe.padding)
@@ -52,14 +52,14 @@ def draw(
 
 
 def _shift(random: np.random.Generator, centred: Integers, sides: Integers, side: int, padding: int) -> Integers:
-    """Anywhere in the padded image; a padded image that is still too small stays centred."""
+    """A random position in the padded image; if that is still smaller than the crop, centered."""
     room = sides + 2 * padding - side
     return np.where(room >= 0, random.integers(0, np.maximum(room, 0) + 1) - padding, centred)
 
 
 def _resized_crop(minimum_scale: float, random: np.random.Generator, heights: Integers, widths: Integers) -> Integers:
-    """A share of the area and an aspect ratio (log-uniform in `RATIO`), the first of ten draws that fits; else the
-    largest centred box of an allowed ratio. Szegedy et al., CVPR 2015, in torchvision's form."""
+    """A random area and aspect ratio (log-uniform in `RATIO`): the first of ten draws that fits, else the largest
+    centered box of an allowed ratio. Szegedy et al., CVPR 2015, in torchvision's form."""
     count = len(heights)
     area = random.uniform(minimum_scale, 1, (_TRIES, count)) * (heights * widths)
     ratio = np.exp(random.uniform(math.log(RATIO[0]), math.log(RATIO[1]), (_TRIES, count)))
@@ -78,6 +78,6 @@ def _resized_crop(minimum_scale: float, random: np.random.Generator, heights: In
 
 
 def _fallback(sides: Integers, others: Integers, most: float) -> NDArray[np.float64]:
-    """A side of the largest box whose side is at most `most` times the other."""
+    """Side of the largest box whose side is at most `most` times the other."""
     side: NDArray[np.float64] = np.maximum(np.minimum(sides, np.rint(others * most)), 1)
     return side

@@ -1,6 +1,7 @@
-"""Fashion-MNIST (Xiao et al., 2017, arXiv 1708.07747; MIT licence): 60,000 + 10,000 grey images, 28 x 28, ten classes.
+"""Fashion-MNIST (Xiao et al., 2017, arXiv 1708.07747; MIT license): 60,000 + 10,000 grayscale images, 28 x 28, ten
+classes.
 
-Torch-free. The images are those of Debian's package `dataset-fashion-mnist`, else of the publisher, downloaded once.
+Torch-free. Reads Debian's package `dataset-fashion-mnist`, or downloads the publisher's files once.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ CLASSES = (
     "Ankle boot",
 )
 IMAGE_SIZE = 32
-"""Images are padded with zeros from 28 to 32 pixels, so that five halvings leave one."""
+"""Images are padded with zeros from 28 to 32 pixels, so that five halvings leave one pixel."""
 TRAIN_IMAGES = 60_000
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -45,7 +46,7 @@ _MAX_COMPRESSED_BYTES = 64 * 1024**2
 
 @dataclass(frozen=True, slots=True)
 class IdxFile:
-    """An IDX file by what it holds once decompressed, the same from every source."""
+    """An IDX file, identified by its decompressed contents, which are the same from every source."""
 
     name: str
     sha256: str
@@ -97,9 +98,9 @@ class FashionMnist:
 
 
 def load(cache: Path, *, system: Path = DEBIAN, mirrors: Sequence[str] = MIRRORS) -> FashionMnist:
-    """Read it from `system`, else from `cache`, which is filled from the first mirror that answers rightly.
+    """Read it from `system`, else from `cache`, which is filled from the first mirror with valid files.
 
-    Raises RejectedError (`dataset_unavailable`) when it is nowhere to be had.
+    Raises RejectedError (`dataset_unavailable`) if no source has it.
     """
     arrays = [_read(file, cache, system, mirrors) for file in (*FILES["train"], *FILES["test"])]
     return FashionMnist(arrays[0], arrays[1].astype(np.int64), arrays[2], arrays[3].astype(np.int64))
@@ -113,13 +114,13 @@ def _read(file: IdxFile, cache: Path, system: Path, mirrors: Sequence[str]) -> N
             content = _decompress(path.read_bytes(), file)
             if content is not None:
                 return np.frombuffer(content, np.uint8, offset=file.header_bytes).reshape(file.shape)
-            wrong.append(f"{path} has other contents than it should")
+            wrong.append(f"{path} has unexpected contents")
     content = _download(file, cache, mirrors, wrong)
     return np.frombuffer(content, np.uint8, offset=file.header_bytes).reshape(file.shape)
 
 
 def _decompress(compressed: bytes, file: IdxFile) -> bytes | None:
-    """The content if it is what it should be."""
+    """The content if its digest matches."""
     try:
         content = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(compressed, file.size + 1)
     except zlib.error:
@@ -139,7 +140,7 @@ def _download(file: IdxFile, cache: Path, mirrors: Sequence[str], wrong: list[st
         if content is not None:
             _keep(compressed, cache / file.name)
             return content
-        wrong.append(f"{url} has other contents than it should")
+        wrong.append(f"{url} has unexpected contents")
     raise _unavailable(file, wrong)
 
 
@@ -167,13 +168,13 @@ def _unavailable(file: IdxFile, wrong: list[str]) -> RejectedError:
     return reject(
         "dataset_unavailable",
         f"Fashion-MNIST is not on this machine and could not be downloaded ({file.name}: {'; '.join(wrong)}). "
-        "Either install Debian's package (`apt-get install dataset-fashion-mnist`), or let this machine reach "
-        f"{' or '.join(MIRRORS)} by HTTPS and add the dataset again.",
+        "Either install Debian's package (`apt-get install dataset-fashion-mnist`), or allow HTTPS to "
+        f"{' or '.join(MIRRORS)} and add the dataset again.",
     )
 
 
 def padded(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """[images, 28, 28] -> [images, 1, 32, 32], zeros around."""
+    """[images, 28, 28] -> [images, 1, 32, 32], zero-padded."""
     border = (IMAGE_SIZE - images.shape[-1]) // 2
     framed = np.zeros((len(images), 1, IMAGE_SIZE, IMAGE_SIZE), dtype=np.uint8)
     framed[:, 0, border:-border, border:-border] = images

@@ -1,4 +1,5 @@
-"""An archive of `class/name.png`, optionally under `train/`, `val/` and `test/`, -> a dataset directory. Torch-free.
+"""Converts an archive of `class/name.png`, optionally under `train/`, `val/` and `test/`, to a dataset directory.
+Torch-free.
 
 A single bad image is left out and listed; too many reject the archive.
 """
@@ -32,7 +33,7 @@ from paretofit.search.data.writer import DatasetWriter, Encoding, Prepared, prep
 
 DEFAULT_SIZE = 224
 STORED_SHARE = 1.143
-"""The stored shorter side over the training resolution: room for random crops (256 for 224)."""
+"""Ratio of the stored shorter side to the training resolution, which leaves room for random crops (256 for 224)."""
 
 _LISTED = 1000
 _LISTED_BYTES = 64 * 1024
@@ -42,7 +43,7 @@ _PER_THREAD = 32
 
 @dataclass(slots=True)
 class _Findings:
-    """What the report says of the files themselves."""
+    """The part of the report about the files themselves."""
 
     ignored: list[str]
     corrupt: list[tuple[str, str]]
@@ -60,7 +61,7 @@ class _Findings:
 
 
 def _first(listed: Sequence[Any]) -> list[Any]:
-    """As many as a report has room for: archives may have long names."""
+    """Truncated to the report's limit, because names can be long."""
     sizes = itertools.accumulate(_size(each) for each in listed)
     return [each for each, size in zip(listed, sizes, strict=True) if size <= _LISTED_BYTES]
 
@@ -76,7 +77,7 @@ def _spread(sides: Sequence[int]) -> dict[str, float]:
 def ingest_archive(
     archive: Path, spec: DatasetSpec, limits: IngestLimits, out: Path, progress: Progress
 ) -> tuple[DatasetProfile, dict[str, Any], list[str]]:
-    """Profile, report and file names of the dataset made in `out`. Raises RejectedError."""
+    """Create the dataset in `out`; returns its profile, report and file names. Raises RejectedError."""
     with TemporaryDirectory(prefix=".spool-", dir=out) as scratch:
         path = Path(scratch) / "images"
         extracted = extract(archive, path, limits, progress)
@@ -100,21 +101,27 @@ def _ingest(
     total = len(items) + len(findings.corrupt)
     if not total:
         raise RejectedError(
-            [Reason("no_images", "has no .png, .jpg, .jpeg or .webp file: put images in one folder per class")],
+            [
+                Reason(
+                    "no_images",
+                    "the archive has no .png, .jpg, .jpeg or .webp file: put images in one folder per class",
+                )
+            ],
             findings.report(),
         )
     classes = sorted({item.label for item in items})
     if _size(classes) > limits.max_class_bytes:
         raise reject(
             "class_names",
-            f"the names of {len(classes)} classes have more than {limits.max_class_bytes:,} bytes: shorten them",
+            f"the names of {len(classes)} classes have more than {limits.max_class_bytes:,} bytes in total: "
+            "shorten them",
         )
     items, headers = _inspect(items, spool, limits, findings)
     _check_corrupt(findings, total, limits)
 
     size = _image_size(spec, [header.sides for header in headers])
     short_side = round(STORED_SHARE * size)
-    channels = 1 if all(header.grey for header in headers) else 3
+    channels = 1 if all(header.gray for header in headers) else 3
     stored = (images.scaled(header.sides, short_side) for header in headers)
     decoded_bytes = sum(first * second for first, second in stored) * channels
     encoding: Encoding = "raw" if decoded_bytes <= limits.max_raw_bytes else "encoded"
@@ -172,8 +179,8 @@ def _inspect(
 def _in_threads(
     load: Callable[[Item], tuple[Prepared, tuple[int, int]] | BadImageError], items: Sequence[Item]
 ) -> Iterator[tuple[Item, tuple[Prepared, tuple[int, int]] | BadImageError]]:
-    """In the items' order, a bounded number at a time."""
-    threads = min(4, cores())  # each may hold a large image
+    """Results in the items' order, with a bounded number in progress."""
+    threads = min(4, cores())  # each can hold a large image
     step = threads * _PER_THREAD
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(items), step):
@@ -182,15 +189,15 @@ def _in_threads(
 
 
 def _image_size(spec: DatasetSpec, sides: Sequence[tuple[int, int]]) -> int:
-    """The training resolution asked for, else 224 or the largest multiple of 4 that half of the images have."""
+    """The requested training resolution, else 224 or the largest multiple of 4 that half of the images have."""
     median = statistics.median_low([min(pair) for pair in sides])
     if spec.image_size is None:
         return min(DEFAULT_SIZE, median // 4 * 4)
     if spec.image_size > median:
         raise reject(
             "image_size",
-            f"image_size {spec.image_size} is more than most images have (median shorter side {median}), and none is "
-            f"enlarged: make it at most {median}, or leave it out",
+            f"image_size {spec.image_size} is larger than most images (median shorter side {median} pixels), which "
+            f"are never enlarged: use at most {median}, or leave it out",
         )
     return spec.image_size
 
@@ -207,7 +214,7 @@ def _check_corrupt(findings: _Findings, total: int, limits: IngestLimits) -> Non
 
 
 def _check_classes(classes: Sequence[str], kept: Sequence[Item], layout: Layout, findings: _Findings) -> None:
-    """Every class needs an image in every split that is drawn, and every split that is given an image."""
+    """Raises RejectedError unless every class has an image in every drawn split, and every given split has an image."""
     counts = _counts(kept)
     given = layout.given()
     train, *others = [split for split in (TRAIN, SELECTION, REPORT) if split not in given]
@@ -215,7 +222,10 @@ def _check_classes(classes: Sequence[str], kept: Sequence[Item], layout: Layout,
     reasons = []
     if len(classes) < 2:
         reasons.append(
-            Reason("too_few_classes", f"has images of {len(classes)} class: put images in one folder for each of >= 2")
+            Reason(
+                "too_few_classes",
+                f"the archive has images of {len(classes)} class: put images in one folder per class, at least 2",
+            )
         )
     for split in given:
         if not counts[split]:
@@ -231,8 +241,8 @@ def _check_classes(classes: Sequence[str], kept: Sequence[Item], layout: Layout,
             reasons.append(
                 Reason(
                     "class_too_small",
-                    f"{name!r} has {usable} usable training images and needs {1 + len(others)} for {drawn}: add images "
-                    "or remove the class",
+                    f"{name!r} has {usable} usable training images, but needs {1 + len(others)} for {drawn}: add "
+                    "images or remove the class",
                 )
             )
     if reasons:
@@ -242,7 +252,7 @@ def _check_classes(classes: Sequence[str], kept: Sequence[Item], layout: Layout,
 
 
 def _counts(kept: Sequence[Item]) -> dict[str, Counter[str]]:
-    """Images of each class by split."""
+    """Image counts of each class by split."""
     counts: dict[str, Counter[str]] = {split: Counter() for split in (TRAIN, SELECTION, REPORT)}
     for item in kept:
         counts[item.split][item.label] += 1
@@ -250,14 +260,15 @@ def _counts(kept: Sequence[Item]) -> dict[str, Counter[str]]:
 
 
 def _missing(classes: Sequence[str], kept: Sequence[Item], layout: Layout) -> dict[str, list[str]]:
-    """Classes without an image in a split that the archive gives: their accuracy is not measured there."""
+    """Classes without an image in a split of the archive; their accuracy is not measured there."""
     counts = _counts(kept)
     found = {split: [name for name in classes if not counts[split][name]] for split in layout.given()}
     return {split: _first(names[:_LISTED]) for split, names in found.items() if names}
 
 
 def _split(labels: Rows, kept: Sequence[Item], layout: Layout, share: Splits, seed: int) -> dict[str, Rows]:
-    """The splits that the archive gives; else report is drawn of all, and selection of what trains."""
+    """The splits of the archive; otherwise report is sampled from all images, and selection from the training
+    images."""
     of = np.array([item.split for item in kept])
     given = layout.given()
     report = (

@@ -1,4 +1,4 @@
-"""One image file from a stranger -> pixels. Torch-free; runs in the limited process of
+"""Decodes one untrusted image file to pixels. Torch-free; runs in the limited process of
 `paretofit.search.data.ingest`."""
 
 from __future__ import annotations
@@ -44,27 +44,27 @@ _UPRIGHT = {
 
 
 class BadImageError(Exception):
-    """Why an image is left out of the dataset."""
+    """The reason to leave an image out of the dataset."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """`sides` are those of the stored pixels, before orientation. `grey` is by the file's mode."""
+    """`sides` are those of the stored pixels, before orientation. `gray` follows the file's mode."""
 
     sides: tuple[int, int]
-    grey: bool
+    gray: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """uint8 [channels, height, width], and the upright size of the file's own image (height, width)."""
+    """uint8 [channels, height, width], and the upright size (height, width) of the original image."""
 
     pixels: NDArray[np.uint8]
     source_size: tuple[int, int]
 
 
 def scaled(sides: tuple[int, int], short_side: int) -> tuple[int, int]:
-    """Sides with the shorter one at `short_side`, aspect kept; never larger than they are."""
+    """Sides scaled to the shorter side `short_side`, aspect ratio kept, never enlarged."""
     short = min(sides)
     if short <= short_side:
         return sides
@@ -73,23 +73,23 @@ def scaled(sides: tuple[int, int], short_side: int) -> tuple[int, int]:
 
 
 def inspect(content: bytes, max_pixels: int) -> Header:
-    """What the file says of itself; nothing is decoded. Raises BadImageError."""
+    """Read the header of the file without decoding it. Raises BadImageError."""
     with _open(content) as image:
         width, height = image.size
         if width * height > max_pixels:
-            raise BadImageError(f"{width} x {height} pixels are more than {max_pixels:,}")
+            raise BadImageError(f"{width} x {height} pixels exceed {max_pixels:,} pixels: make it smaller")
         if min(width, height) < MIN_SIDE:
-            raise BadImageError(f"{width} x {height} pixels: each side needs at least {MIN_SIDE}")
-        return Header((width, height), _is_grey(image))
+            raise BadImageError(f"{width} x {height} pixels: each side needs at least {MIN_SIDE} pixels")
+        return Header((width, height), _is_gray(image))
 
 
 def decode(content: bytes, short_side: int, channels: int) -> Decoded:
-    """Decode all of the file, scale it down, turn it upright, lay transparency on white. Raises BadImageError."""
+    """Decode the whole file, scale it down, rotate it upright, blend transparency with white. Raises BadImageError."""
     try:
         with _open(content) as image:
             sides = image.size
             target = scaled(sides, short_side)
-            # A JPEG file can be decoded at 1/2, 1/4 or 1/8: never below twice what is kept.
+            # A JPEG file can be decoded at 1/2, 1/4 or 1/8; keep at least twice the target size.
             image.draft("", (2 * target[0], 2 * target[1]))
             try:
                 image.load()
@@ -105,7 +105,7 @@ def decode(content: bytes, short_side: int, channels: int) -> Decoded:
         if turn is not None:
             plain = plain.transpose(turn)
     except MemoryError as error:
-        raise BadImageError("needs more memory than decoding may take") from error
+        raise BadImageError("decoding takes more memory than allowed: make it smaller") from error
     pixels = np.asarray(plain)
     source = (sides[1], sides[0]) if turn is None or turn in _SAME_AXES else sides
     return Decoded(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1), source)
@@ -118,17 +118,17 @@ def _open(content: bytes) -> Image.Image:
     try:
         return Image.open(BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError as error:
-        raise BadImageError("no PNG, JPEG or WebP image, whatever its name says") from error
+        raise BadImageError("not a PNG, JPEG or WebP image, despite its name: convert it") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadImageError(f"its pixels are more than any image may have: {error}") from error
+        raise BadImageError(f"exceeds the maximum number of pixels ({error}): make it smaller") from error
     except _BROKEN as error:
         raise BadImageError(f"cannot be decoded: {error}") from error
 
 
-def _is_grey(image: Image.Image) -> bool:
+def _is_gray(image: Image.Image) -> bool:
     if image.mode == "P" and image.palette is not None:
-        mode, colours = image.palette.getdata()
-        return mode == "RGB" and colours[0::3] == colours[1::3] == colours[2::3]
+        mode, colors = image.palette.getdata()
+        return mode == "RGB" and colors[0::3] == colors[1::3] == colors[2::3]
     return image.mode in ("1", "L", "LA", "La", "I") or image.mode.startswith("I;16")
 
 
@@ -136,11 +136,11 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
     try:
         return _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except _BROKEN:
-        return None  # broken metadata, sound pixels
+        return None  # damaged metadata, valid pixels
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """As L, RGB or RGBA, eight bits."""
+    """As L, RGB or RGBA with eight bits."""
     if image.mode == "I" or image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
     if image.mode in _TRANSPARENT or "transparency" in image.info:

@@ -1,5 +1,5 @@
-"""A source -> a dataset directory, as a process of its own: `python -m paretofit.search.data.ingest --request R --out
-DIR`.
+"""Ingests a source into a dataset directory, in a separate process: `python -m paretofit.search.data.ingest --request R
+--out DIR`.
 
 Writes the dataset's files into DIR and one JSON line to stdout: {"state": "ready", "report", "profile", "files"} or
 {"state": "rejected", "errors": [{"code", "detail"}], "report"}, with exit code 0 for both. Progress goes to stderr, one
@@ -31,7 +31,7 @@ from paretofit.search.data.writer import DatasetWriter
 
 
 class IngestRequest(BaseModel):
-    """`archive` is an upload's file; `cache` is where downloads are kept (unset: HOME/cache)."""
+    """`archive` is the uploaded file; `cache` is the folder for downloads (unset: HOME/cache)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,7 +43,7 @@ class IngestRequest(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A dataset that was made; `files` are its names in the directory, the manifest last."""
+    """A dataset that was created; `files` are its names in the directory, the manifest last."""
 
     profile: DatasetProfile
     report: dict[str, Any]
@@ -51,30 +51,32 @@ class Ready:
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """Progress that nobody looks at."""
+    """Discards progress."""
 
 
 def ingest(request: IngestRequest, out: Path, progress: Progress = silent) -> Ready:
-    """Make the dataset in `out`, an empty or missing folder. Raises RejectedError."""
+    """Create the dataset in `out`, an empty or missing folder. Raises RejectedError."""
     out.mkdir(parents=True, exist_ok=True)
     if isinstance(request.spec.source, BuiltinSource):
         return Ready(*_builtin(request, request.spec.source, out, progress))
     if request.archive is None:
-        raise reject("no_archive", "the dataset needs its archive: send it, then validate again")
+        raise reject("no_archive", "the dataset's archive is missing: upload it, then validate again")
     return Ready(*ingest_archive(request.archive, request.spec, request.limits, out, progress))
 
 
 def _builtin(
     request: IngestRequest, source: BuiltinSource, out: Path, progress: Progress
 ) -> tuple[DatasetProfile, dict[str, Any], list[str]]:
-    """Fashion-MNIST: its test images are the report split, whatever the subset."""
+    """Fashion-MNIST: its test images are the report split, independent of the subset."""
     spec = request.spec
     size = fashion_mnist.IMAGE_SIZE
     if spec.image_size not in (None, size):
-        raise reject("image_size", f"{source.name} has {size} x {size} pixels: leave image_size out, or make it {size}")
+        raise reject(
+            "image_size", f"{source.name} has {size} x {size} pixels: leave image_size out, or set it to {size}"
+        )
     most = fashion_mnist.TRAIN_IMAGES
     if source.subset is not None and source.subset > most:
-        raise reject("subset", f"{source.name} has {most} training images: make subset at most that")
+        raise reject("subset", f"{source.name} has {most} training images: set subset to at most {most}")
     cache = request.cache or get_settings().home / "cache"
     data = fashion_mnist.load(cache / source.name)
     images, labels = data.train_images, data.train_labels
@@ -111,7 +113,7 @@ def _builtin(
 
 
 class _StderrProgress:
-    """A JSON line at the start and the end of a stage and about once a second."""
+    """Prints a JSON line at the start and end of a stage and about once a second."""
 
     def __init__(self) -> None:
         self._next = 0.0
@@ -136,7 +138,7 @@ def main() -> int:
         return 2
     sandbox.limit(request.limits)
     if request.archive is not None:
-        # Built-in data sets may have to be fetched.
+        # Built-in datasets may have to be downloaded.
         arguments.out.mkdir(parents=True, exist_ok=True)
         sandbox.confine(written=arguments.out, read=request.archive)
     warnings.filterwarnings("ignore", module="PIL")

@@ -1,5 +1,5 @@
-"""Which files a process reaches from now on: Landlock, Linux 5.13 and newer
-(docs.kernel.org/userspace-api/landlock.html)."""
+"""Restricts the files that a process can access, by Landlock (Linux 5.13 or newer,
+docs.kernel.org/userspace-api/landlock.html)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ASK_VERSION: Final = 1
 _PATH_BENEATH: Final = 1
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
-_FIRST_VERSION: Final = (1 << 13) - 1  # these, and to make and remove what is in a folder
+_FIRST_VERSION: Final = (1 << 13) - 1  # these, plus creating and removing entries of a folder
 _TRUNCATE: Final = 1 << 14  # since version 3
 _OF_FILES: Final = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
 _READ: Final = _READ_FILE | _READ_DIR
@@ -30,7 +30,7 @@ _SYSTEM: Final = ("/usr", "/lib", "/lib64", "/etc", "/dev/null", "/dev/zero", "/
 
 
 def version() -> int:
-    """Of the kernel's Landlock; 0: it has none, or does not let us use it."""
+    """Version of the kernel's Landlock ABI; 0 if it is missing or not permitted."""
     found: int = _libc().syscall(
         ctypes.c_long(_CREATE_RULESET), None, ctypes.c_size_t(0), ctypes.c_uint32(_ASK_VERSION)
     )
@@ -38,9 +38,10 @@ def version() -> int:
 
 
 def reach_only(*, written: Iterable[Path], read: Iterable[Path]) -> None:
-    """From now on this thread, and those that it starts, open nothing but what is below these paths, and what Python
-    and its packages are made of; nor, by /proc, the memory or environment of other processes. Needs `no_new_privs`.
-    Does nothing where the kernel has no Landlock. Raises OSError.
+    """Restrict this thread, and those that it starts, to files below these paths and to Python and its packages. This
+    also excludes, in /proc, the memory and environment of other processes.
+
+    Needs `no_new_privs`. No effect if the kernel lacks Landlock. Raises OSError.
     """
     newest = version()
     if newest == 0:

@@ -1,6 +1,6 @@
 """Class and split of every image of an archive by its path: `CLASS/NAME`, or `SPLIT/CLASS/NAME`. Torch-free.
 
-One folder around everything is tolerated.
+One enclosing folder is allowed.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _NAMES: Final = {
     "test": REPORT,
     "testing": REPORT,
 }
-"""What a folder of this name holds, whatever its case."""
+"""The split that a folder name stands for, in any case."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An image; `split` is `train` where the archive has no splits."""
+    """An image; `split` is `train` if the archive has no splits."""
 
     member: Member
     label: str
@@ -38,23 +38,23 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Images in the order of their paths, and those of other places with the reason. `folders` are the archive's names
-    of the splits that it gives (`train`, `selection`, `report`): the others are to be drawn."""
+    """Images in the order of their paths, and misplaced ones with the reason. `folders` maps the archive's splits
+    (`train`, `selection`, `report`) to their folder names; the others are to be sampled."""
 
     items: list[Item] = field(default_factory=list)
     misplaced: list[tuple[str, str]] = field(default_factory=list)
     folders: Mapping[str, str] = field(default_factory=dict)
 
     def given(self) -> list[str]:
-        """The splits besides `train` that the archive gives."""
+        """The archive's splits besides `train`."""
         return [split for split in (SELECTION, REPORT) if split in self.folders]
 
 
 def classify(members: Sequence[Member]) -> Layout:
     """The layout of an archive's images.
 
-    `val|valid|validation` is the selection split and `test|testing` the report split if both are there; one of them
-    alone is the report split. Raises RejectedError for two folders that mean the same split, or splits without `train`.
+    `val|valid|validation` is the selection split and `test|testing` the report split if both exist; one of them alone
+    is the report split. Raises RejectedError for two folders with the same meaning, or splits without `train`.
     """
     tops = {member.path[0] for member in members if len(member.path) > 1}
     deep = all(len(member.path) > 2 for member in members if len(member.path) > 1)
@@ -70,7 +70,7 @@ def classify(members: Sequence[Member]) -> Layout:
         elif not roles and len(path) == 2:
             layout.items.append(Item(member, label=path[0], split=TRAIN))
         else:
-            layout.misplaced.append((member.name, f"lies in the wrong folder: {expected} is expected"))
+            layout.misplaced.append((member.name, f"is in the wrong folder: move it to {expected}"))
     return layout
 
 
@@ -86,7 +86,9 @@ def _folders(tops: set[str]) -> dict[str, str]:
     found = {meaning: folder for meaning, (folder,) in named.items()}
     if found and TRAIN not in found:
         given = " and ".join(f"{folder}/" for folder in sorted(found.values()))
-        raise reject("no_train_split", f"has {given} but no train/: put the images to train on in train/CLASS/NAME")
+        raise reject(
+            "no_train_split", f"the archive has {given} but no train/: put the training images in train/CLASS/NAME"
+        )
     if (validation := found.pop(_VALIDATION, None)) is not None:
         found[SELECTION if REPORT in found else REPORT] = validation
     return found
@@ -94,4 +96,6 @@ def _folders(tops: set[str]) -> dict[str, str]:
 
 def _ambiguous(folders: Sequence[str]) -> RejectedError:
     listed = " and ".join(f"{folder}/" for folder in folders)
-    return reject("ambiguous_splits", f"has {listed}, which mean the same split: move their images into one of them")
+    return reject(
+        "ambiguous_splits", f"the archive has {listed}, which are the same split: move their images into one of them"
+    )

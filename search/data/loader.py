@@ -1,7 +1,7 @@
-"""A dataset's split -> batches on a device.
+"""Batches of a dataset's split on a device.
 
-Which images a batch has and how they are cut is drawn on the host from (seed, epoch, batch), so that a run resumed at a
-step sees the batches it would have seen; the pixels are cut on the device, without synchronisation.
+The images of a batch and their crops are sampled on the host from (seed, epoch, batch), so that a resumed run sees the
+same batches. Pixels are cropped on the device, without synchronization.
 """
 
 from __future__ import annotations
@@ -18,44 +18,45 @@ from torch import Tensor
 
 from paretofit.core.cpus import cores
 from paretofit.search.contracts.point import Preprocessing
-from paretofit.search.data import boxes, colours, sampling
+from paretofit.search.data import boxes, colors, sampling
 from paretofit.search.data.augmentation import Augmentation
 from paretofit.search.data.boxes import Integers
 from paretofit.search.data.store import Dataset, Split
 
 RESIDENT_BYTES = 2 * 1024**3
-"""A split of at most so many decoded bytes is kept on the device, uint8; a larger one is read and decoded ahead."""
+"""A split with at most this many decoded bytes is kept on the device as uint8; a larger one is read and decoded
+ahead."""
 
 _AHEAD = 2
 _PERMUTATION, _CUTS, _COLOURS = 0, 1, 2
 
 
 class Batch(NamedTuple):
-    """`images` float32 [batch, channels, height, width], normalised; `labels` int64 [batch]."""
+    """`images` float32 [batch, channels, height, width], normalized; `labels` int64 [batch]."""
 
     images: Tensor
     labels: Tensor
 
 
 class _Work(NamedTuple):
-    """A batch as the host knows it: rows of the split, what to cut of them (`boxes`), how to colour it (`colours`)."""
+    """A batch on the host: rows of the split, crop `boxes`, color changes (`colors`)."""
 
     rows: Integers
     cuts: Integers
-    colours: colours.Floats | None = None
+    colors: colors.Floats | None = None
 
 
 class _Uncut(NamedTuple):
-    """A batch on the device: flat pixels, boxes, labels, and colours (float32 [batch, colours.COLUMNS]) if any."""
+    """A batch on the device: flat pixels, boxes, labels, and colors (float32 [batch, colors.COLUMNS]) if any."""
 
     flat: Tensor
     cuts: sampling.Boxes
     labels: Tensor
-    colours: Tensor | None
+    colors: Tensor | None
 
 
 class _Feed:
-    """Batches of a split on the device, before anything is cut."""
+    """Batches of a split on the device, before cropping."""
 
     def __init__(self, split: Split, device: torch.device, *, resident_bytes: int) -> None:
         self._split = split
@@ -91,13 +92,13 @@ class _Feed:
         # One transfer for all integers.
         packed = self._staged(np.concatenate([work.cuts, self._split.labels[None, work.rows]]))
         *columns, labels = packed.to(self._device, non_blocking=True).unbind()
-        coloured = None
-        if work.colours is not None:
-            coloured = self._staged(work.colours).to(self._device, non_blocking=True)
-        return sampling.Boxes(*(column[:, None] for column in columns)), labels, coloured
+        colored = None
+        if work.colors is not None:
+            colored = self._staged(work.colors).to(self._device, non_blocking=True)
+        return sampling.Boxes(*(column[:, None] for column in columns)), labels, colored
 
     def _staged(self, array: NDArray[Any]) -> Tensor:
-        """As a host tensor from which a copy to the device does not make the host wait."""
+        """As a pinned host tensor, so that copies to the device do not block."""
         tensor = torch.from_numpy(array)
         return tensor.pin_memory() if self._device.type == "cuda" else tensor
 
@@ -109,9 +110,9 @@ def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
 class TrainBatches:
     """Augmented batches of `image_size`, reshuffled every epoch; an epoch's last, smaller batch is dropped.
 
-    A step's batch depends on (seed, epoch, position in the epoch) alone: the step number is the whole state. With
-    `share` (rank, ranks) only that part of each batch is made, as `torch.tensor_split` would cut it. `normalization`:
-    mean and standard deviation per channel; unset: the dataset's own.
+    A step's batch depends only on (seed, epoch, position in the epoch), so that the step number is the whole state.
+    With `share` (rank, ranks) only that part of each batch is produced, as `torch.tensor_split` would split it.
+    `normalization`: mean and standard deviation per channel; unset: the dataset's own.
     """
 
     def __init__(
@@ -129,9 +130,7 @@ class TrainBatches:
     ) -> None:
         images = dataset.split(split)
         if batch_size > len(images):
-            raise ValueError(
-                f"batch_size {batch_size} is more than the {len(images)} images of {split}: make it smaller"
-            )
+            raise ValueError(f"batch_size {batch_size} exceeds the {len(images)} images of {split}: make it smaller")
         self.steps_per_epoch = len(images) // batch_size
         self._batch_size = batch_size
         self._share = share
@@ -146,15 +145,15 @@ class TrainBatches:
         self._feed = _Feed(images, device, resident_bytes=resident_bytes)
 
     def from_step(self, step: int = 0) -> Generator[Batch, None, None]:
-        """The batches of steps `step`, `step + 1`, ... without end. Step s is batch s % steps_per_epoch of epoch
-        s // steps_per_epoch."""
-        for flat, cuts, labels, coloured in self._feed.stream(self._works(step)):
+        """The batches of steps `step`, `step + 1`, ... without end. Step s is batch s % steps_per_epoch of epoch s //
+        steps_per_epoch."""
+        for flat, cuts, labels, colored in self._feed.stream(self._works(step)):
             if self._recipe.kind == "resized_crop":
                 pixels = sampling.resized_crop(flat, cuts, self._size, self._channels)
             else:
                 pixels = sampling.crop(flat, cuts, self._size, self._channels, self._recipe.padding_mode)
-            if coloured is not None:
-                pixels = colours.apply(pixels, coloured)
+            if colored is not None:
+                pixels = colors.apply(pixels, colored)
             yield Batch(sampling.normalize(pixels, self._mean, self._std), labels)
 
     def _works(self, step: int) -> Iterator[_Work]:
@@ -166,18 +165,18 @@ class TrainBatches:
                 yield _share(self._draw(rows, epoch, batch), *self._share)
 
     def _draw(self, rows: Integers, epoch: int, batch: int) -> _Work:
-        """How a whole batch is cut and coloured."""
+        """Boxes and colors of a whole batch."""
         random = np.random.default_rng([self._seed, epoch, _CUTS, batch])
         cuts = boxes.draw(self._recipe, random, self._split.heights[rows], self._split.widths[rows], self._size)
         random = np.random.default_rng([self._seed, epoch, _COLOURS, batch])
-        return _Work(rows, cuts, colours.draw(self._recipe, random, len(rows)))
+        return _Work(rows, cuts, colors.draw(self._recipe, random, len(rows)))
 
 
 def _share(work: _Work, rank: int, ranks: int) -> _Work:
     whole, longer = divmod(len(work.rows), ranks)
     first = rank * whole + min(rank, longer)
     part = slice(first, first + whole + (rank < longer))
-    return _Work(work.rows[part], work.cuts[:, part], None if work.colours is None else work.colours[part])
+    return _Work(work.rows[part], work.cuts[:, part], None if work.colors is None else work.colors[part])
 
 
 def evaluation_batches(
@@ -189,10 +188,10 @@ def evaluation_batches(
     device: torch.device | str,
     rows: Integers | None = None,
 ) -> Generator[Batch, None, None]:
-    """Centre crops in the split's order (or of `rows`), normalised, not yet resized; the last batch may be smaller.
+    """Center crops in the split's order (or of `rows`), normalized, not yet resized; the last batch may be smaller.
 
-    An image smaller than the crop is framed by zeros (before they are normalised) or enlarged, as `preprocessing.frame`
-    says; the pixels of the others do not depend on it.
+    An image smaller than the crop is framed by zeros (before normalization) or enlarged, as `preprocessing.frame` says;
+    the pixels of the others do not depend on it.
     """
     images = dataset.split(split)
     device = torch.device(device)
@@ -202,9 +201,9 @@ def evaluation_batches(
     size, channels = preprocessing.crop, dataset.profile.channels
     smaller = (images.heights[chosen] < size[0]) | (images.widths[chosen] < size[1])
     enlarge = preprocessing.frame == "resize" and bool(smaller.any())
-    cut = boxes.enlarged if enlarge else boxes.centre
+    cut = boxes.enlarged if enlarge else boxes.center
     works = (_Work(piece, cut(images.heights[piece], images.widths[piece], size)) for piece in pieces)
-    feed = _Feed(images, device, resident_bytes=0)  # each image is needed once
+    feed = _Feed(images, device, resident_bytes=0)  # each image is used once
     for flat, cuts, labels, _ in feed.stream(works):
         if enlarge:
             pixels = sampling.resized_crop(flat, cuts, size, channels)

@@ -1,4 +1,4 @@
-"""Why a dataset is refused, so that its user can act on it."""
+"""Reasons to reject a dataset, for its user."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """`code` is stable and for programs; `detail` names what was found and what to do."""
+    """`code` is stable for programs; `detail` states the problem and what to do."""
 
     code: str
     detail: str
 
 
 class RejectedError(Exception):
-    """The data cannot become a dataset; `report` says what was counted, where it came so far."""
+    """The data cannot become a dataset; `report` holds the counts so far."""
 
     def __init__(self, reasons: Sequence[Reason], report: dict[str, Any] | None = None) -> None:
         super().__init__("; ".join(f"{reason.code}: {reason.detail}" for reason in reasons))

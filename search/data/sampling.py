@@ -1,6 +1,6 @@
-"""uint8 images on a device -> crops, mirrored, resized, normalised: batched tensor code without synchronisation.
+"""uint8 images on a device -> crops, mirrored, resized, normalized: batched tensor code without synchronization.
 
-Images lie one after another in one flat tensor, so that they may differ in size.
+Images are stored one after another in a flat tensor, because their sizes can differ.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True, slots=True)
 class Boxes:
-    """What to cut of a batch: int64 [batch, 1] each. The image begins at `offset` of the flat tensor and has `height`
-    x `width`; the box has its corner at (`top`, `left`), which may lie outside; `flip` is 0 or 1."""
+    """Crop boxes of a batch: int64 [batch, 1] each. The image begins at `offset` of the flat tensor and has `height` x
+    `width`; the box's corner is (`top`, `left`), which may lie outside; `flip` is 0 or 1."""
 
     offset: Tensor
     height: Tensor
@@ -31,10 +31,10 @@ class Boxes:
 def crop(
     flat: Tensor, boxes: Boxes, size: tuple[int, int], channels: int, padding_mode: Literal["zeros", "reflect"]
 ) -> Tensor:
-    """Crops of one size (the boxes' own is not looked at), uint8 [batch, channels, height, width].
+    """Crops of one size (box sizes are ignored), uint8 [batch, channels, height, width].
 
-    Zeros surround an image. With `reflect`, an image smaller than `size` is first centred in a frame of that size,
-    zeros around it; what lies beyond the frame, or beyond a larger image, is mirrored at its border."""
+    Zeros surround an image. With `reflect`, an image smaller than `size` is first centered in a zero frame of that
+    size; positions beyond the frame, or beyond a larger image, are mirrored at its border."""
     steps_y, steps_x = (torch.arange(side, device=flat.device) for side in size)
     y = boxes.top + steps_y
     x = boxes.left + torch.where(boxes.flip > 0, size[1] - 1 - steps_x, steps_x)
@@ -47,7 +47,7 @@ def crop(
 
 def resized_crop(flat: Tensor, boxes: Boxes, size: tuple[int, int], channels: int) -> Tensor:
     """Boxes within their images resized to one size: bilinear (align_corners=False), float32 [batch, channels, height,
-    width] of values in [0, 255]."""
+    width] in [0, 255]."""
     y_low, y_high, y_weight = _taps(boxes.top, boxes.box_height, size[0])
     x_low, x_high, x_weight = _taps(boxes.left, boxes.box_width, size[1])
     mirrored = boxes.flip > 0
@@ -63,7 +63,7 @@ def resized_crop(flat: Tensor, boxes: Boxes, size: tuple[int, int], channels: in
 
 
 def normalize(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Pixels of values in [0, 255] -> float32 (pixels / 255 - mean) / std; mean and std are [channels, 1, 1]."""
+    """Pixels in [0, 255] -> float32 (pixels / 255 - mean) / std; mean and std are [channels, 1, 1]."""
     return pixels.to(torch.float32).div_(255).sub_(mean).div_(std)
 
 
@@ -75,7 +75,7 @@ def resize(x: Tensor, size: tuple[int, int], *, align_corners: bool = True, anti
 
 
 def _take(flat: Tensor, boxes: Boxes, y: Tensor, x: Tensor, channels: int) -> Tensor:
-    """Pixels at y [batch, height] and x [batch, width], both inside, of every channel."""
+    """Pixels of every channel at y [batch, height] and x [batch, width], both inside."""
     place = (boxes.offset + y * boxes.width)[:, None, :, None] + x[:, None, None, :]
     if channels > 1:
         plane = (boxes.height * boxes.width)[:, :, None, None]
@@ -88,8 +88,8 @@ def _clamp(at: Tensor, side: Tensor) -> Tensor:
 
 
 def _reflect(at: Tensor, side: Tensor, least: int) -> Tensor:
-    """Mirrored at the border pixels, as often as it takes, of the image or of the centred frame of `least` pixels that
-    a smaller one lies in. Within the frame positions stay, also those outside of the image."""
+    """Positions mirrored repeatedly at the border pixels of the image, or of the centered frame of `least` pixels
+    around a smaller one. Positions within the frame do not change, even outside the image."""
     start = torch.div(side - least, 2, rounding_mode="floor").clamp(max=0)
     framed = side.clamp(min=least)
     period = (2 * (framed - 1)).clamp(min=1)

@@ -1,4 +1,4 @@
-"""What a process that reads strangers' files may take of the machine, and what it may not do at all. Linux."""
+"""Resource limits and sandbox of processes that read untrusted files. Linux."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _ALLOW: Final = 0x7FFF_0000
 _KILL: Final = 0x8000_0000
 _REFUSE: Final = 0x0005_0000 | errno.EPERM
 _NUMBER_AT, _ARCHITECTURE_AT = 0, 4
-_X32: Final = 0x4000_0000  # numbers from here on are those of x86's other set of calls
+_X32: Final = 0x4000_0000  # higher numbers belong to x86's other call ABI
 
-# By architecture: its name in the kernel's audit, the number of seccomp(2), then those of the calls that are refused:
-# network, other programs, other processes, and what kernels have been broken by.
+# By architecture: its audit identifier, the number of seccomp(2), then the numbers of the denied calls: network, other
+# programs, other processes, and calls with a history of kernel vulnerabilities.
 _REFUSED: Final = {
     "x86_64": (
         0xC000_003E,
@@ -88,7 +88,7 @@ class _Program(ctypes.Structure):
 
 
 def limit(limits: IngestLimits) -> None:
-    """From now on this process has so much memory and CPU time, and leaves no core file."""
+    """Limit this process's memory and CPU time, and disable core dumps."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     memory = pages * resource.getpagesize() + limits.max_memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
@@ -97,12 +97,15 @@ def limit(limits: IngestLimits) -> None:
 
 
 def confine(*, written: Path, read: Path) -> None:
-    """From now on this process and its threads reach no network, start no program and touch no other process: the
-    kernel answers EPERM (seccomp). Of files this thread reaches those in the folder `written`, `read`, and what
-    programs are made of, where the kernel has Landlock. Raises OSError where it cannot do the former.
+    """Deny this process and its threads network access, new programs and other processes: the kernel returns EPERM
+    (seccomp). With Landlock this thread can only access files in the folder `written`, `read`, and the files of
+    programs. Raises OSError if seccomp is unavailable.
     """
     if platform.machine() not in _REFUSED:
-        raise OSError(f"no list of system calls for {platform.machine()}: uploads are not read without one")
+        raise OSError(
+            f"no list of system calls for {platform.machine()}: uploads cannot be read safely; use a worker on "
+            "another architecture"
+        )
     architecture, seccomp, calls = _REFUSED[platform.machine()]
     numbers = sorted(calls.values())
     program = [
@@ -110,7 +113,7 @@ def confine(*, written: Path, read: Path) -> None:
         _step(_EQUAL, architecture, yes=1),
         _step(_RETURN, _KILL),
         _step(_LOAD, _NUMBER_AT),
-        # A match jumps over the comparisons that are left and over the answer "allowed".
+        # A match jumps over the remaining comparisons and over the result "allowed".
         _step(_AT_LEAST, _X32, yes=len(numbers) + 1),
         *(_step(_EQUAL, number, yes=len(numbers) - index) for index, number in enumerate(numbers)),
         _step(_RETURN, _ALLOW),

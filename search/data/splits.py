@@ -1,4 +1,4 @@
-"""Stratified draws by seed. A class's draw depends on the seed and on that class alone."""
+"""Stratified sampling by seed. A class's sample depends only on the seed and on that class."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Rows = NDArray[np.int64]
 
 
 class Draw(IntEnum):
-    """What is drawn: each draw has a random stream of its own."""
+    """Purpose of a sample; each has its own random stream."""
 
     SUBSET = 0
     REPORT = 1
@@ -19,8 +19,8 @@ class Draw(IntEnum):
 
 
 def subset(labels: Rows, size: int, seed: int) -> Rows:
-    """`size` rows, sorted, with the classes in proportion (largest remainders). A smaller subset of the same seed lies
-    within a larger one, but for rounding."""
+    """`size` rows, sorted, stratified by class (largest remainders). A smaller subset of the same seed lies within a
+    larger one, except for rounding."""
     classes, counts = np.unique(labels, return_counts=True)
     quota = size * counts / len(labels)
     take = np.floor(quota).astype(np.int64)
@@ -29,7 +29,7 @@ def subset(labels: Rows, size: int, seed: int) -> Rows:
 
 
 def holdout(labels: Rows, fraction: float, seed: int, draw: Draw) -> Rows:
-    """Rows, sorted: the fraction of every class, rounded, and at least one image of it."""
+    """Sorted rows: the rounded fraction of every class, at least one image of each."""
     classes, counts = np.unique(labels, return_counts=True)
     take = {int(c): max(1, round(int(n) * fraction)) for c, n in zip(classes, counts, strict=True)}
     return _draw(labels, take, seed, draw)

@@ -38,7 +38,7 @@ class Mapper(Protocol):
 
 
 class DatasetError(ValueError):
-    """A directory is no dataset, or not the one that was written."""
+    """The directory is not a dataset, or differs from what was written."""
 
 
 def index_file(split: str) -> str:
@@ -67,18 +67,18 @@ class Split:
 
     @cached_property
     def uniform_size(self) -> tuple[int, int] | None:
-        """Height and width if all images have the same, else None."""
+        """Height and width if all images have the same size, else None."""
         if len(self) and (self.heights == self.heights[0]).all() and (self.widths == self.widths[0]).all():
             return int(self.heights[0]), int(self.widths[0])
         return None
 
     @cached_property
     def decoded_bytes(self) -> int:
-        """Of all images of the split as uint8."""
+        """Size of all images of the split as uint8, in bytes."""
         return int((self.heights * self.widths).sum()) * self.channels
 
     def image(self, row: int) -> Pixels:
-        """One image, uint8 [channels, height, width]; of a raw dataset a read-only view."""
+        """One image, uint8 [channels, height, width]; for a raw dataset a read-only view."""
         start = self._offset[row]
         content: Pixels = self._shards[self._shard[row]][start : start + self._bytes[row]]
         shape = (self.channels, int(self.heights[row]), int(self.widths[row]))
@@ -89,8 +89,8 @@ class Split:
         return pixels[None] if self.channels == 1 else pixels.transpose(2, 0, 1)
 
     def gather(self, rows: Integers, mapper: Mapper = map) -> tuple[Pixels, Integers]:
-        """Images one after another as uint8 [bytes], a copy, and where each begins, int64 [rows]. `mapper` decodes
-        encoded images; an executor's `map` does so in parallel."""
+        """Images one after another as uint8 [bytes], a copy, and their offsets, int64 [rows]. `mapper` decodes encoded
+        images; an executor's `map` does so in parallel."""
         sizes = self.heights[rows] * self.widths[rows] * self.channels
         offsets = np.cumsum(sizes) - sizes
         if self._grid is not None:
@@ -101,7 +101,7 @@ class Split:
 
     @cached_property
     def _grid(self) -> Pixels | None:
-        """Raw images of one size as an array [images of the shard, bytes]: a batch is one fancy index."""
+        """Raw images of one size as an array [images of the shard, bytes], so that a batch is one fancy index."""
         if self.encoding != "raw" or self.uniform_size is None:
             return None
         stride = int(self._bytes[0])
@@ -112,7 +112,7 @@ class Split:
 
 
 class Dataset:
-    """A dataset directory. Make one by `Dataset.open`."""
+    """A dataset directory. Create instances with `Dataset.open`."""
 
     def __init__(
         self, directory: Path, profile: DatasetProfile, report: dict[str, Any], splits: dict[str, Split]
@@ -128,22 +128,22 @@ class Dataset:
 
     @classmethod
     def open(cls, directory: Path) -> Dataset:
-        """Check that the files are those that were written, by their sizes, and map them. Raises DatasetError."""
+        """Check the sizes of the files and map them. Raises DatasetError."""
         manifest = _read_manifest(directory)
         try:
             encoding, shard_names, files = manifest["encoding"], manifest["shards"], manifest["files"]
             profile = DatasetProfile.model_validate(manifest["profile"])
             report: dict[str, Any] = manifest["report"]
         except (KeyError, ValidationError) as error:
-            raise DatasetError(f"{directory / MANIFEST} is damaged ({error}): make the dataset again") from error
+            raise DatasetError(f"{directory / MANIFEST} is damaged ({error}): create the dataset again") from error
         for name, file in files.items():
             path = directory / name
             if not path.is_file():
-                raise DatasetError(f"{path} is missing: copy it again, or make the dataset again")
+                raise DatasetError(f"{path} is missing: copy it again, or create the dataset again")
             if path.stat().st_size != file["size"]:
                 raise DatasetError(
-                    f"{path} has {path.stat().st_size} bytes instead of {file['size']}: copy it again, or make the "
-                    "dataset again"
+                    f"{path} has {path.stat().st_size} bytes instead of {file['size']}: copy it again, or create "
+                    "the dataset again"
                 )
         shards = tuple(np.memmap(directory / name, dtype=np.uint8, mode="r") for name in shard_names)
         splits = {name: _open_split(directory, name, profile, encoding, shards) for name in SPLITS}
@@ -156,14 +156,15 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DatasetError(
-            f"{directory} is no dataset directory: it has no {MANIFEST}; make one by "
-            "`python -m paretofit.search.data.ingest --request REQUEST --out DIR`"
+            f"{directory} is not a dataset directory: it has no {MANIFEST}; create one with `python -m "
+            "paretofit.search.data.ingest --request REQUEST --out DIR`"
         ) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} is damaged ({error}): make the dataset again") from error
+        raise DatasetError(f"{path} is damaged ({error}): create the dataset again") from error
     if manifest.get("version") != VERSION:
         raise DatasetError(
-            f"{path} has version {manifest.get('version')!r}, this Paretofit reads {VERSION}: make the dataset again"
+            f"{path} has version {manifest.get('version')!r}, but this Paretofit reads {VERSION}: create the "
+            "dataset again"
         )
     return manifest
 
@@ -174,7 +175,7 @@ def _open_split(
     index: Integers = np.load(directory / index_file(name), allow_pickle=False)
     labels: Integers = np.load(directory / labels_file(name), allow_pickle=False)
     if index.shape != (profile.images[name], INDEX_COLUMNS) or labels.shape != (profile.images[name],):
-        raise DatasetError(f"{directory}: the files of {name} disagree with {MANIFEST}: make the dataset again")
+        raise DatasetError(f"{directory}: the files of {name} do not match {MANIFEST}: create the dataset again")
     if len(index):
         shard, offset, size, height, width = index.T
         sizes = np.array([len(pixels) for pixels in shards], dtype=np.int64)
@@ -187,6 +188,6 @@ def _open_split(
         )
         if not whole:
             raise DatasetError(
-                f"{directory / index_file(name)} points outside of the pixels or the classes: make the dataset again"
+                f"{directory / index_file(name)} is out of range of the pixels or the classes: create the dataset again"
             )
     return Split(name, profile.channels, encoding, shards, index, labels)

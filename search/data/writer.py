@@ -1,4 +1,4 @@
-"""Images -> a dataset directory (`paretofit.search.data.store` reads it). Torch-free.
+"""Writes images to a dataset directory, which `paretofit.search.data.store` reads. Torch-free.
 
 The same images in the same order give the same bytes.
 """
@@ -27,12 +27,13 @@ Pixels = NDArray[np.uint8]
 
 ENCODED_SHARD_BYTES = 256 * 1024**2
 LOSSLESS_SIDE = 64
-"""An encoded image whose shorter side is at most this stays lossless (PNG): there JPEG's blocks would show."""
+"""An encoded image whose shorter side is at most this many pixels stays lossless (PNG), because JPEG's blocks would be
+visible."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """One image ready to be appended, with what the dataset's statistics need of it."""
+    """One image ready to be appended, with its contribution to the dataset's statistics."""
 
     payload: bytes
     height: int
@@ -43,7 +44,7 @@ class Prepared:
 
 
 def prepare(image_CHW: Pixels, encoding: Encoding) -> Prepared:  # noqa: N803 - shapes in names
-    """Encode an image and take its statistics: the costly part, done in threads."""
+    """Encode an image and compute its statistics: the expensive part, done in threads."""
     _, height, width = image_CHW.shape
     flat = np.ascontiguousarray(image_CHW).reshape(len(image_CHW), -1)
     sums, squares = _moments(flat)
@@ -58,7 +59,7 @@ def prepare(image_CHW: Pixels, encoding: Encoding) -> Prepared:  # noqa: N803 - 
 
 
 def _moments(flat: Pixels) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Sums of values and of squares over the last axis, exact."""
+    """Exact sums of values and of squares over the last axis."""
     wide = flat.astype(np.uint32)
     return wide.sum(-1, dtype=np.uint64), np.square(wide, out=wide).sum(-1, dtype=np.uint64)
 
@@ -83,7 +84,7 @@ def _encode(image_CHW: Pixels) -> bytes:  # noqa: N803 - shapes in names
 
 
 class _HashedFile:
-    """A file that knows its SHA-256 when it has been written."""
+    """A file that hashes its contents (SHA-256) while writing."""
 
     def __init__(self, path: Path) -> None:
         self.size = 0
@@ -102,8 +103,8 @@ class _HashedFile:
 
 @dataclass(slots=True)
 class DatasetWriter:
-    """Append every image once, in the order of `labels`, then `finish`. A context manager: after an error inside, the
-    files are removed."""
+    """Append every image once, in the order of `labels`, then call `finish`. A context manager: after an exception
+    inside, the files are removed."""
 
     directory: Path
     channels: int
@@ -129,7 +130,7 @@ class DatasetWriter:
                 (self.directory / name).unlink()
 
     def append(self, image: Prepared) -> None:
-        """One prepared image."""
+        """Append one prepared image."""
         shard = self._open_shard()
         row = (len(self._shards) - 1, shard.size, len(image.payload), image.height, image.width)
         shard.write(image.payload)
@@ -139,7 +140,7 @@ class DatasetWriter:
         self._squares.append(image.squares[None])
 
     def append_block(self, images_NCHW: Pixels) -> None:  # noqa: N803 - shapes in names
-        """Images of one size, raw."""
+        """Append raw images of one size."""
         count, channels, height, width = images_NCHW.shape
         stride, shape = channels * height * width, _shape(height, width)
         shard = self._open_shard()
@@ -147,7 +148,7 @@ class DatasetWriter:
         index[:] = (len(self._shards) - 1, 0, stride, height, width)
         index[:, 1] = shard.size + stride * np.arange(count)
         self._index.append(index)
-        for start in range(0, count, 4096):  # a piece stays in the cache for all that is done with it
+        for start in range(0, count, 4096):  # small enough to stay in the cache for all operations
             piece = np.ascontiguousarray(images_NCHW[start : start + 4096])
             content = piece.tobytes()
             shard.write(content)
@@ -178,7 +179,8 @@ class DatasetWriter:
         image_size: tuple[int, int],
         report: Mapping[str, Any],
     ) -> tuple[DatasetProfile, dict[str, Any], list[str]]:
-        """Write splits (rows of the appended images) and manifest: the profile, the full report, the file names."""
+        """Write splits (rows of the appended images) and manifest; returns the profile, the full report and the file
+        names."""
         self._close_shard()
         index = np.concatenate(self._index)
         for name in SPLITS:
@@ -236,17 +238,17 @@ class DatasetWriter:
         self._files[name] = file.close()
 
     def _statistics(self, index: NDArray[np.int64], rows: Rows) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation per channel of all the rows' pixels, of values in [0, 1]."""
+        """Mean and standard deviation per channel of all the rows' pixels, for values in [0, 1]."""
         pixels = int((index[rows, 3] * index[rows, 4]).sum())
         sums = np.concatenate(self._sums)[rows].sum(0).astype(np.float64)
         squares = np.concatenate(self._squares)[rows].sum(0).astype(np.float64)
         mean = sums / pixels
-        # A channel that never changes would be divided by zero: one grey level is the least.
+        # At least one gray level, because a constant channel would cause a division by zero.
         std = np.maximum(np.sqrt(np.maximum(squares / pixels - mean**2, 0)), 1)
         return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
 
     def _cross_split_duplicates(self, splits: Mapping[str, Rows]) -> int:
-        """Images whose pixels occur in an earlier split too, in the order train, selection, report."""
+        """Number of images whose pixels also occur in an earlier split, in the order train, selection, report."""
         seen: set[bytes] = set()
         duplicates = 0
         for name in SPLITS:

@@ -1,5 +1,5 @@
-"""A point -> a file of another format, compared with PyTorch, as a process of its own:
-`python -m paretofit.search.export --request R --out FILE`.
+"""Exports a point to a file of another format and compares it with PyTorch, in a separate process: `python -m
+paretofit.search.export --request R --out FILE`.
 
 Prints one JSON line: {"state": "ready", "parity"} or {"state": "failed", "error": {"code", "detail", ...}}, with exit
 code 0 for both. The codes: `parity` (the file computes something else; the figures are in `parity`), `conversion` (it
@@ -32,8 +32,8 @@ from paretofit.search.registry import methods
 
 
 class ExportRequest(BaseModel):
-    """`weights` is a checkpoint, or the supernet that a point of this `method` and `record` is cut from; `size` the
-    input's height and width, pixels."""
+    """`weights` is a checkpoint, or the supernet from which a point of this `method` and `record` is extracted; `size`
+    is the input's height and width in pixels."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -47,7 +47,7 @@ class ExportRequest(BaseModel):
 
 
 def export(request: ExportRequest, out: Path) -> dict[str, Any]:
-    """Write the file `out`, unless the answer's state is `failed`."""
+    """Write the file `out`, unless the result's state is `failed`."""
     try:
         source = _source(request)
     except (ValueError, LookupError) as error:
@@ -59,7 +59,7 @@ def export(request: ExportRequest, out: Path) -> dict[str, Any]:
     except ParityError as error:
         return _failed("parity", str(error), parity=error.parity.to_json())
     except ImportError as error:
-        return _failed("not_installed", f"{error}: the worker needs `pip install 'paretofit[export]'`")
+        return _failed("not_installed", f"{error}: run `pip install 'paretofit[export]'` on the worker")
     except (ValueError, RuntimeError) as error:
         return _failed("conversion", str(error))
     return {"state": "ready", "parity": parity.to_json()}
@@ -71,9 +71,11 @@ def _source(request: ExportRequest) -> Exportable:
         assert network.record is not None
         return exportable(network, request.size, network.record)
     if request.method not in methods():
-        raise LookupError(f"method {request.method!r}, which trained these weights, is not in PARETOFIT_METHODS")
+        raise LookupError(
+            f"method {request.method!r}, which trained these weights, is not installed: add it to PARETOFIT_METHODS"
+        )
     architecture = Architecture.from_json(request.record["architecture"])
-    # The statistics are those of the size that the point was measured at.
+    # The statistics belong to the size that the point was measured at.
     measured: tuple[int, int] = tuple(request.record["input_size"])
     extract: Callable[[Path, Architecture, Size], Network] = methods()[request.method].load("supernet", "extract")
     network = extract(request.weights, architecture, measured)
@@ -86,7 +88,7 @@ def _failed(code: str, detail: str, **more: Any) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m paretofit.search.export", description=__doc__)
-    parser.add_argument("--request", type=Path, required=True, help="JSON file: see ExportRequest")
+    parser.add_argument("--request", type=Path, required=True, help="JSON file, see ExportRequest")
     parser.add_argument("--out", type=Path, required=True, help="the file to write")
     arguments = parser.parse_args()
     request = ExportRequest.model_validate_json(arguments.request.read_bytes())

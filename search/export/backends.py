@@ -1,4 +1,4 @@
-"""The module of each format: imported, with the packages that it needs, when the format is used."""
+"""The module of each format, imported with its packages on first use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Session(Protocol):
 
 
 class Backend(Protocol):
-    """What the module of a format has."""
+    """Interface of a format's module."""
 
     def write(self, source: Exportable, path: Path, precision: Precision) -> None: ...
 

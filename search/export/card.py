@@ -1,4 +1,4 @@
-"""A point's model card: what it was trained on and how, what it costs and does, where it comes from. Torch-free.
+"""Model card of a point: training data and method, metrics, provenance. Torch-free.
 
 Mitchell et al., Model Cards for Model Reporting, 2019 (arXiv 1810.03993).
 """
@@ -15,23 +15,23 @@ from paretofit.core.formatting import round_decimals
 from paretofit.search.contracts.point import Format
 from paretofit.search.export.formats import FORMS, file_name
 
-LICENCES: Final = {"fashion_mnist": "MIT, Zalando Research (github.com/zalandoresearch/fashion-mnist)"}
-"""Of the built-in data sets."""
+LICENSES: Final = {"fashion_mnist": "MIT, Zalando Research (github.com/zalandoresearch/fashion-mnist)"}
+"""Licenses of the built-in datasets."""
 _COSTS: Final = {
     "macs": "multiply-accumulates of convolutions and linear layers, one image",
     "params": "parameters",
-    "peak_activation_bytes": "largest memory of activations, float32, one image",
+    "peak_activation_bytes": "peak memory of activations in bytes, float32, one image",
     "pool_inputs": "values that the last pooling reads, one image",
 }
 _ACCURACIES: Final = {
-    "selection_top1": "accuracy on the selection split, which networks are chosen on",
-    "top1": "accuracy on the report split, which nothing is chosen on",
+    "selection_top1": "accuracy on the selection split, which is used to choose networks",
+    "top1": "accuracy on the report split, which is not used to choose networks",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """What is known of the dataset; `licence` is what its owner said of it."""
+    """Facts about the dataset; `licence` is as stated by its owner."""
 
     name: str
     source: Mapping[str, Any]
@@ -40,7 +40,7 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """An export of the point that is ready."""
+    """A completed export of the point."""
 
     file: str
     sha256: str
@@ -57,8 +57,7 @@ def render(
     formats: Sequence[Format],
     exports: Sequence[Made],
 ) -> str:
-    """The card in Markdown. `record` is the point's (a `Point` as JSON), `spec` its search's,
-    resolved."""
+    """The card in Markdown. `record` is the point's (a `Point` as JSON), `spec` its search's, resolved."""
     architecture = record["architecture"]
     sections = {
         "": [f"# {architecture['family']}: {record['key']}", "", *_summary(record, spec)],
@@ -89,9 +88,9 @@ def _data(profile: Mapping[str, Any], data: Data) -> list[str]:
     licence = data.licence
     match data.source:
         case {"kind": "builtin", "name": name}:
-            origin, licence = f"built-in {name}", licence or LICENCES.get(name)
+            origin, licence = f"built-in {name}", licence or LICENSES.get(name)
         case {"kind": "url", "url": url}:
-            # Without its query, which may be a signature.
+            # Without its query, which can contain a signature.
             origin = f"fetched from {urlsplit(url).hostname}"
         case {"kind": "s3", "url": url}:
             origin = f"read from {url}"
@@ -100,7 +99,7 @@ def _data(profile: Mapping[str, Any], data: Data) -> list[str]:
     images = ", ".join(f"{count} {split}" for split, count in profile["images"].items())
     return [
         f"- dataset: {data.name} ({origin})",
-        f"- licence: {licence or 'not stated: ask whoever gave the images before you pass the network on'}",
+        f"- license: {licence or 'not stated: ask the owner of the images before you redistribute the network'}",
         f"- images: {images}",
         f"- classes: {', '.join(profile['classes'])}",
         f"- fingerprint: `{profile['fingerprint']}`",
@@ -108,7 +107,7 @@ def _data(profile: Mapping[str, Any], data: Data) -> list[str]:
 
 
 def _start(start: Mapping[str, Any]) -> list[str]:
-    """What the training started from: whoever passes the network on passes it on under this license too."""
+    """The weights that the training started from; their license also applies to the network."""
     width = "" if start["width"] is None else f" x {start['width']:g}"
     return [
         f"- started from: {start['family']}{width}, {start['source']}",
@@ -132,14 +131,14 @@ def _input(record: Mapping[str, Any], architecture: Mapping[str, Any]) -> list[s
 
 
 def _crop(steps: Mapping[str, Any]) -> str:
-    """The first step, so that it can be followed for images of any size."""
+    """The first step, precise enough to reproduce for images of any size."""
     height, width = steps["crop"]
     centered = (
         f"crop the center to {height} x {width} pixels: rows from floor((image height - {height}) / 2), columns from "
         f"floor((image width - {width}) / 2)"
     )
     if steps.get("frame", "zeros") == "zeros":
-        return f"{centered}; where the image is smaller, its surroundings are black (0 in every channel)"
+        return f"{centered}; a smaller image is surrounded by black (0 in every channel)"
     return (
         f"{centered}. If the image is less than {height} high or {width} wide, instead take its largest centered box "
         f"with the aspect ratio {height}:{width} (height:width; a fractional side is rounded half up, top and left "

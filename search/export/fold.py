@@ -1,4 +1,4 @@
-"""Batch normalisation put into the convolution before it, as every runtime does it before it runs a network."""
+"""Folds batch norm into the preceding convolution, as every runtime does before it runs a network."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from paretofit.models.build import Network
 
 
 def folded(network: Network) -> Network:
-    """A copy in evaluation mode whose units of convolution and normalisation (`conv`, `norm`) are one convolution.
+    """A copy in evaluation mode with each convolution and its batch norm (`conv`, `norm`) folded into one convolution.
 
-    A normalisation without such a convolution before it stays. Logits are equal up to rounding.
+    Batch norm without a preceding convolution stays. Logits are equal up to rounding.
     """
     made = deepcopy(network).eval()
     for module in made.modules():

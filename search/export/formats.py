@@ -1,4 +1,4 @@
-"""The forms in which a network leaves Paretofit, and how each is loaded without our service. Torch-free."""
+"""Export formats, and how to load each without Paretofit's service. Torch-free."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from paretofit.search.contracts.point import Format
 Precision = Literal["float32", "float16"]
 
 INPUT: Final = "image"
-"""What an ONNX file calls its input: float32 [batch, channels, height, width], preprocessed."""
+"""Name of an ONNX file's input: float32 [batch, channels, height, width], preprocessed."""
 BATCH: Final = "batch"
 OUTPUT: Final = "logits"
-"""What it calls its output: float32 [batch, classes]."""
+"""Name of its output: float32 [batch, classes]."""
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """One file format. `loading` is two lines of Python, `{file}` in the place of the file's name; `packages` are what
-    they need."""
+    """One file format. `loading` is two lines of Python with `{file}` for the file's name; `packages` are their
+    dependencies."""
 
     title: str
     suffix: str
@@ -71,10 +71,10 @@ FORMS: Final[dict[Format, Form]] = {
 }
 
 TOLERANCE: Final[dict[Precision, float]] = {"float32": 1e-4, "float16": 2e-2}
-"""How far an export's logits may be from PyTorch's, as a share of the largest logit's magnitude."""
+"""Maximum difference of an export's logits from PyTorch's, relative to the largest magnitude."""
 
 
 def file_name(key: str, form: Form, precision: str = "float32") -> str:
-    """What a point's file is called: its key, the precision if it is not the usual one, and the format's suffix."""
+    """File name of an exported point: its key, the precision unless it is the default, and the format's suffix."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", key).strip("-.") or "network"
     return f"{plain}{'' if precision == 'float32' else f'-{precision}'}{form.suffix}"

@@ -29,11 +29,11 @@ _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 
 
 def write(source: Exportable, path: Path, precision: Precision) -> None:
-    """Convert the network for its input size. Raises RuntimeError with what pnnx said if it fails."""
+    """Convert the network for its input size. Raises RuntimeError with pnnx's output if it fails."""
     with TemporaryDirectory(dir=path.parent) as name:
         folder = Path(name)
         with warnings.catch_warnings():
-            # TorchScript is what pnnx reads, and the file is for one input size.
+            # pnnx reads TorchScript, and the file is for one input size.
             warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=DeprecationWarning)
             warnings.simplefilter("ignore", TracerWarning)
             traced = cast("Any", torch.jit).trace(source.network, source.example(1), check_trace=False)
@@ -45,7 +45,7 @@ def write(source: Exportable, path: Path, precision: Precision) -> None:
             command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
         )
         if done.returncode != 0 or not (folder / PARAM).is_file():
-            raise RuntimeError(f"pnnx ended with status {done.returncode}: {done.stdout[-2000:]}")
+            raise RuntimeError(f"pnnx failed with status {done.returncode}: {done.stdout[-2000:]}")
         (folder / METADATA).write_text(json.dumps(source.record, sort_keys=True, indent=1))
         with zipfile.ZipFile(path, "w") as archive:
             for file in (PARAM, BIN, METADATA):
@@ -53,7 +53,7 @@ def write(source: Exportable, path: Path, precision: Precision) -> None:
 
 
 class NcnnSession:
-    """A network in ncnn on the CPU in float32 arithmetic; it runs the images of a batch one by one."""
+    """A network in ncnn on the CPU in float32; it runs the images of a batch one by one."""
 
     def __init__(self, param: Path, weights: Path, threads: int) -> None:
         self._net = ncnn.Net()
@@ -61,7 +61,7 @@ class NcnnSession:
         options.num_threads = threads
         options.use_fp16_packed = options.use_fp16_storage = options.use_fp16_arithmetic = False
         if self._net.load_param(str(param)) != 0 or self._net.load_model(str(weights)) != 0:
-            raise ValueError(f"{param.name} and {weights.name} are no network of ncnn's")
+            raise ValueError(f"{param.name} and {weights.name} are not an ncnn network: export the point again")
 
     def __call__(self, images: Array, /) -> Array:
         return np.stack([self._one(image) for image in images])

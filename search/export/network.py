@@ -1,4 +1,4 @@
-"""What every exporter gets: a static network and what is to be known of it."""
+"""Input of every exporter: a static network and its record."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Exportable:
-    """A network on the CPU in evaluation mode; `size` (height, width) is that of its input; `record` goes into the
+    """A network on the CPU in evaluation mode; `size` (height, width) is that of its input; `record` is stored in the
     file.
 
-    `batch`: how many images the file takes at once; None: any number. (A fixed one is exported in a third of the time.
-    ncnn takes one whatever it says.) Raises ArchitectureError if the input is too small for the network,
-    NonFiniteError if its training diverged.
+    `batch`: fixed batch size of the file; None: any. (A fixed one takes a third of the export time. ncnn always takes
+    one image.) Raises ArchitectureError if the input is too small for the network, NonFiniteError if its training
+    diverged.
     """
 
     network: Network
@@ -43,26 +43,26 @@ class Exportable:
             )
 
     def example(self, batch: int, seed: int = 0) -> Tensor:
-        """Images [batch, C, H, W] of normally distributed values, such as normalised ones have."""
+        """Images [batch, C, H, W] with a normal distribution, like normalized images."""
         generator = torch.Generator().manual_seed(seed)
         return torch.randn(batch, self.network.architecture.channels, *self.size, generator=generator)
 
     def metadata(self) -> dict[str, str]:
-        """The record's fields as JSON, one string each: architecture, preprocessing, classes ..."""
+        """The record's fields as JSON strings: architecture, preprocessing, classes ..."""
         return {name: json.dumps(value, sort_keys=True) for name, value in self.record.items()}
 
 
 def exportable(
     network: Network, size: Size, record: Mapping[str, Any] | None = None, batch: int | None = None
 ) -> Exportable:
-    """The network as it is exported. `record` is that of a point (`paretofit.search.contracts.point.Point`); unset: the
+    """The network to export. `record` is that of a point (`paretofit.search.contracts.point.Point`); unset: the
     architecture alone."""
     known = {"architecture": network.architecture.to_json(), "input_size": list(size)} if record is None else record
     return Exportable(network.cpu().eval(), size, known, batch)
 
 
 class TorchSession:
-    """A torch module that runs on arrays: images [N, C, H, W] -> logits [N, classes]."""
+    """Adapts a torch module to arrays: images [N, C, H, W] -> logits [N, classes]."""
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module

@@ -1,4 +1,4 @@
-"""ONNX: one file, any batch, batch normalisation folded, nodes named as the network's modules."""
+"""ONNX export: one file, any batch, batch norm folded, nodes named like the network's modules."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from paretofit.search.export.network import Array, Exportable
 from paretofit.search.export.program_file import program
 
 PREFIX: Final = "paretofit."
-"""Of the keys of the file's metadata: `paretofit.preprocessing`, `paretofit.classes` ..., each a JSON value."""
+"""Prefix of the metadata keys: `paretofit.preprocessing`, `paretofit.classes` ..., each a JSON value."""
 
 _ERRORS: Final = (
     onnx.checker.ValidationError,
@@ -71,7 +71,7 @@ class OnnxSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        # Threads that spin after a run would take the cores of the session that runs next.
+        # Threads that spin after a run would occupy the cores of the next session.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         with _as_value_error():
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -83,13 +83,13 @@ class OnnxSession:
 
 
 def open_file(path: Path, threads: int) -> OnnxSession:
-    """The file, ready to run with so many threads."""
+    """The file, ready to run with this number of threads."""
     return OnnxSession(path, threads)
 
 
 def _name(graph: onnx.GraphProto) -> None:
-    """Name each node by its module and operation (`blocks.1.expand.conv/Conv`), what it gives by the node, and the
-    dimension that is free."""
+    """Name each node by its module and operation (`blocks.1.expand.conv/Conv`), its outputs after the node, and the
+    free dimension."""
     weights = {tensor.name for tensor in graph.initializer}
     seen: Counter[str] = Counter()
     renamed: dict[str, str] = {}
@@ -112,7 +112,7 @@ def _name(graph: onnx.GraphProto) -> None:
 
 
 def _module(node: onnx.NodeProto, weights: set[str]) -> str:
-    # A convolution that took in its normalisation bears that one's scopes.
+    # A convolution with folded batch norm carries the scope of the batch norm.
     for name in node.input:
         if name in weights and name.endswith(_WEIGHT):
             return str(name).removesuffix(_WEIGHT)
@@ -124,7 +124,8 @@ def _module(node: onnx.NodeProto, weights: set[str]) -> str:
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Remove the exporter's notes, which hold the lines of our own code, and the shapes of values in between."""
+    """Remove the exporter's annotations, which contain source lines of Paretofit, and the shapes of intermediate
+    values."""
     graph = model.graph
     del graph.value_info[:]
     for noted in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
@@ -133,7 +134,7 @@ def _strip(model: onnx.ModelProto) -> None:
 
 
 def _halve(graph: onnx.GraphProto) -> None:
-    """Weights and arithmetic in float16; input and output stay float32."""
+    """Convert weights and arithmetic to float16; input and output stay float32."""
     constants = [attribute.t for node in graph.node if node.op_type == "Constant" for attribute in node.attribute]
     for tensor in (*graph.initializer, *constants):
         if tensor.data_type == TensorProto.FLOAT:
@@ -148,7 +149,7 @@ def _halve(graph: onnx.GraphProto) -> None:
 
 @contextmanager
 def _as_value_error() -> Iterator[None]:
-    """Errors of ONNX and its runtime, which have no class in common, as ValueError."""
+    """Converts errors of ONNX and its runtime, which have no common class, to ValueError."""
     try:
         yield
     except _ERRORS as error:
@@ -157,7 +158,7 @@ def _as_value_error() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's warnings about torchvision, which no network of ours uses, and about torch itself."""
+    """Suppresses the exporter's warnings about torchvision, which no network here uses, and about torch itself."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -13,24 +13,24 @@ from paretofit.search.export.network import Exportable, TorchSession
 
 
 def program(network: nn.Module, source: Exportable) -> ExportedProgram:
-    """`network`, a form of the source's, as a program of one input."""
-    # Traced with two images if their number is free: torch takes a dimension of 1 for a constant.
+    """`network`, a form of the source's, as an exported program with one input."""
+    # Traced with two images if the batch is dynamic, because torch treats a dimension of 1 as a constant.
     batch = ({0: Dim("batch", min=1)},) if source.batch is None else None
     made = export(network, (source.example(source.batch or 2),), dynamic_shapes=batch)
     for node in made.graph.nodes:
-        # The lines of our own code on this machine, which are nobody else's business.
+        # Source lines and paths of this machine do not belong in the file.
         node.meta.pop("stack_trace", None)
     return made
 
 
 def write(source: Exportable, path: Path, precision: Precision) -> None:
-    """Write the program, the record's fields as its extra files."""
+    """Write the program, with the record's fields as extra files."""
     assert precision == "float32"
     with path.open("wb") as file:
         torch.export.save(program(source.network, source), file, extra_files=source.metadata())
 
 
 def open_file(path: Path, threads: int) -> TorchSession:
-    """The program as a module; torch wants the name to end in `.pt2`. Raises RuntimeError for a damaged file."""
+    """The program as a module; torch requires the suffix `.pt2`. Raises RuntimeError for a damaged file."""
     del threads
     return TorchSession(torch.export.load(path).module())

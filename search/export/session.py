@@ -1,4 +1,4 @@
-"""An exported file, opened by the runtime that it is for."""
+"""Opens an exported file with its runtime."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from paretofit.search.export.backends import Session, backend
 
 
 def open_session(path: Path, file_format: Format, threads: int = 1) -> Session:
-    """A file that `write` wrote, ready to run on the CPU with so many threads.
+    """A file that `write` wrote, ready to run on the CPU with this number of threads.
 
     The torch formats run with torch's own number of threads, which the caller sets. Raises ValueError or RuntimeError
-    for a damaged file, as its runtime does, and ImportError without the runtime.
+    for a damaged file, depending on its runtime, and ImportError without the runtime.
     """
     return backend(file_format).open_file(path, threads)

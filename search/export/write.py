@@ -1,4 +1,4 @@
-"""A network -> a file of a format."""
+"""Exports a network to a file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from paretofit.search.export.network import Exportable
 def write(source: Exportable, file_format: Format, path: Path, precision: Precision = "float32") -> None:
     """Write the network to `path`.
 
-    Raises ValueError for a precision that the format has not, RuntimeError if its converter fails, ImportError without
+    Raises ValueError for a precision that the format lacks, RuntimeError if its converter fails, ImportError without
     its packages.
     """
     known = FORMS[file_format].precisions
     if precision not in known:
-        raise ValueError(f"precision must be {' or '.join(known)} for {file_format}, not {precision}")
+        raise ValueError(f"precision: {precision} is not available for {file_format}; use {' or '.join(known)}")
     backend(file_format).write(source, path, precision)

@@ -1,4 +1,4 @@
-"""How long networks take: medians and 95th percentiles of interleaved runs."""
+"""Latency of networks: medians and 95th percentiles of interleaved runs."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Final
 
 TURNS: Final = 12
 RUNS: Final = 5
-"""Of each turn; the first one after another network's turn is not counted."""
+"""Passes per turn; the first one after another network's turn is not counted."""
 SECONDS: Final = 60.0
 _LEAST_TURNS: Final = 3
 _WARM_UP_SECONDS: Final = 0.05
 _LEAST_WARM_UP: Final = 3
 
 Run = Callable[[], object]
-"""One pass of a batch. When it returns the result is there."""
+"""One pass of a batch; returns once the result is computed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """Of one network, over `runs` passes."""
+    """Latency of one network, over `runs` passes."""
 
     median_ms: float
     p95_ms: float
@@ -30,8 +30,8 @@ class Timed:
 
 
 def timed(runs: Sequence[Run], between: Callable[[], None] = lambda: None, *, turns: int = TURNS) -> list[Timed]:
-    """Warm each up, then run them in turn, so that drift of the machine's speed hits all alike. `between` is called
-    after each turn of one, and may raise. Slow ones are run in fewer turns: no more begin after SECONDS."""
+    """Warm up each network, then run them in turns, so that drift of the machine's speed affects all alike. `between`
+    is called after each turn and may raise. Slow networks get fewer turns: none begins after SECONDS."""
     until = time.monotonic() + SECONDS
     for run in runs:
         _warm_up(run)

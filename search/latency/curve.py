@@ -1,5 +1,5 @@
-"""What a bound in milliseconds is in multiply-accumulates, for networks that nobody can measure yet. Torch-free,
-pure."""
+"""Converts latency bounds in milliseconds to multiply-accumulates, for networks that cannot be measured yet.
+Torch-free, pure."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from paretofit.search.contracts.params import Candidate
 from paretofit.search.contracts.spec import ResolvedSpec
 
 SMALLER: Final = (0.9, 0.75)
-"""Where a latency is bounded, shares of its multiply-accumulates at which a learned network is reported too: what it
-takes is known once it is there, and may be more than the bound."""
+"""Shares of its multiply-accumulates at which a learned network is also reported under a latency bound, because its
+latency is unknown until training ends and may exceed the bound."""
 
 
 def macs_within(spec: ResolvedSpec, measured: Iterable[Candidate]) -> float:
-    """The most multiply-accumulates with which a network is expected to meet every bound on a latency, by those of its
-    kind that were `measured`; infinite where no bound is known."""
+    """The most multiply-accumulates with which a network is expected to meet every latency bound, estimated from the
+    `measured` networks of its kind; infinite without a known bound."""
     most = math.inf
     listed = list(measured)
     for bound in spec.constraints:
@@ -33,8 +33,10 @@ def bounded(spec: ResolvedSpec) -> bool:
 
 
 def at(measured: Sequence[tuple[float, float]], bound: float) -> float:
-    """Of (multiply-accumulates, milliseconds): where the lines between them come to the bound, 0 if all are above it.
-    Beyond the largest both grow in proportion; none is taken to be faster than a smaller one."""
+    """Multiply-accumulates at which the piecewise linear curve of (multiply-accumulates, milliseconds) reaches the
+    bound; 0 if all points are above it.
+
+    Beyond the largest network both grow in proportion; no network is assumed to be faster than a smaller one."""
     slower, before = 0.0, (0.0, 0.0)
     for macs, taken in sorted(measured):
         slower = max(slower, taken)

@@ -1,4 +1,4 @@
-"""What a network's latency can be measured on: a runtime on some of a worker's hardware. Torch-free."""
+"""Devices that latencies are measured on: a runtime on a worker's hardware. Torch-free."""
 
 from __future__ import annotations
 
@@ -15,23 +15,25 @@ from paretofit.search.contracts.latency import DEVICES, Device
 _NEEDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {"onnxruntime": ("onnxruntime", "onnx", "onnxscript"), "ncnn": ("ncnn", "pnnx"), "torch": ("torch",)}
 )
-"""Distributions of a runtime: it, and what writes its files."""
+"""Distributions that a runtime needs: the runtime, and the writer of its files."""
 
 
 def offered(slot: str) -> list[str]:
-    """The devices that a worker of this slot (`cpu`, `cuda:0`) can measure on: their runtimes are installed here."""
+    """The devices that a worker of this slot (`cpu`, `cuda:0`) can measure on, by its installed runtimes."""
     kinds = {"cpu", slot.partition(":")[0]}
     return [name for name, device in DEVICES.items() if device.kind in kinds and not _lacking(device)]
 
 
 def describe(name: str) -> dict[str, Any]:
-    """The machine, as far as a latency depends on it: what is equal in this may share measurements.
+    """Description of the machine as far as it affects latency: machines with equal descriptions share measurements.
 
-    Raises KeyError for an unknown device, LookupError if its runtime is not installed here.
+    Raises KeyError for an unknown device, LookupError if its runtime is not installed.
     """
     device = DEVICES[name]
     if lacking := _lacking(device):
-        raise LookupError(f"device {name}: {', '.join(lacking)} is not installed here")
+        raise LookupError(
+            f"device {name}: {', '.join(lacking)} is not installed on this worker: install it, or choose another device"
+        )
     described: dict[str, Any] = {
         "processor": _processor(),
         "cores": cores(),
@@ -55,7 +57,7 @@ def _is_installed(distribution: str) -> bool:
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.exists() else ""
-    # Without a model name, as on ARM: what tells parts of one maker apart.
+    # Without a model name, as on ARM: identifiers of the maker and part.
     named = re.search(r"model name\s*:\s*(.+)", text)
     parts = re.findall(r"^CPU (?:implementer|part)\s*:\s*(\S+)", text, re.MULTILINE)
     return named[1] if named else " ".join(sorted(set(parts))) or "unknown"

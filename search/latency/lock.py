@@ -1,4 +1,4 @@
-"""The lock of a machine: trainings share it, a measurement holds it alone. Torch-free."""
+"""Machine lock: shared by trainings, exclusive for measurements. Torch-free."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _TURN: Final = ".turn"
 
 @contextmanager
 def held(path: Path, mode: Literal["shared", "alone"], check: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold the lock for the block; the kernel lets it go with the process, whatever ends that.
+    """Hold the lock for the block; the kernel releases it when the process ends.
 
-    Who waits to be alone keeps those that come later from going before. `check` is called while it waits, and may
-    raise. Raises OSError.
+    A process that waits for the exclusive lock blocks later ones. `check` is called while waiting, and may raise.
+    Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = fcntl.LOCK_EX if mode == "alone" else fcntl.LOCK_SH
@@ -35,7 +35,7 @@ def held(path: Path, mode: Literal["shared", "alone"], check: Callable[[], None]
 
 @contextmanager
 def _locked(path: Path, kind: int, check: Callable[[], None]) -> Iterator[list[int]]:
-    """A locked file, as a list with its descriptor: whoever closes it before the end takes it out."""
+    """A locked file, as a list with its descriptor; a caller that closes it early removes it."""
     descriptors = [_open(path)]
     try:
         _wait(descriptors[0], kind, check)

@@ -1,5 +1,5 @@
-"""A network ready to run on a device: untrained, because latency needs no weights, but for those that decide by what
-they have learned which positions of an image they compute."""
+"""Prepares a network to run on a device. Weights are random, because they do not affect latency, except in networks
+with masks that depend on learned weights."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from paretofit.search.latency.clock import Run
 
 _FORMATS: Final[dict[str, Format]] = {"onnxruntime": "onnx", "ncnn": "ncnn"}
 _TURNS: Final = 8
-"""In which the faster of two forms is found."""
+"""Seconds for choosing the faster of two forms."""
 
 
 class Sample(NamedTuple):
-    """A trained network in evaluation mode, and images [N, C, H, W] such as it is for, which it is run on one after
+    """A trained network in evaluation mode, and representative images [N, C, H, W], which it runs on one after
     another."""
 
     network: Network
@@ -47,14 +47,14 @@ class Sample(NamedTuple):
 def prepare(
     architecture: Architecture, size: Size, batch: int, device: Device, folder: Path, sample: Sample | None = None
 ) -> Run:
-    """Make a pass of a batch: what it returns from has been computed. Normalisation is folded into the convolutions.
+    """A pass of a batch that returns once the result is computed. Batch norm is folded into the convolutions.
 
-    A network with masks runs in torch in its sparse form if that is faster, on the images of its `sample`; without one
-    its masks draw as many positions as its densities say; one that aggregates scales runs in its faster form if it is
-    that. Other runtimes compute all positions, and the published form, which they run as fast.
+    In torch, a network with masks runs in its sparse form if that is faster, on the images of its `sample`; without one
+    its masks sample as many positions as its densities say. A network with scale aggregations runs in its faster form.
+    Other runtimes compute all positions, and the published form, which they run as fast.
 
-    `folder` is an empty one for the runtime's files. On torch's CPU the caller sets the threads. Raises what the
-    runtime raises for a network that it cannot run.
+    `folder` is an empty one for the runtime's files. On torch's CPU the caller sets the threads. Raises the runtime's
+    exceptions for a network that it cannot run.
     """
     if device.runtime == "torch":
         network, images = sample or untrained(architecture, size, batch)
@@ -68,7 +68,7 @@ def prepare(
 
 
 def untrained(architecture: Architecture, size: Size, batch: int) -> Sample:
-    """Weights and images without a meaning; masks that draw as many positions as their densities say."""
+    """Random weights and images; masks that sample as many positions as their densities say."""
     network = build(architecture).eval()
     for mask in samplings(network):
         # The logits are the bias.
@@ -90,7 +90,7 @@ def _torch(network: Network, images: Sequence[Tensor]) -> Run:
 
 
 def _fastest(forms: Sequence[Run]) -> Run:
-    """By the least that each took, in turn."""
+    """By the minimum time of each, measured alternately."""
     least = [math.inf] * len(forms)
     for _ in range(_TURNS):
         for i, run in enumerate(forms):

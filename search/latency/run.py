@@ -1,6 +1,6 @@
-"""The work of a trial that measures: how long each candidate takes on a device, or each network that a trial learned.
+"""Runs a measurement trial: latency of each candidate, or of each network that a trial learned, on a device.
 
-Whoever runs it holds the machine's lock alone (`paretofit.search.latency.lock`).
+The caller holds the machine's lock exclusively (`paretofit.search.latency.lock`).
 """
 
 from __future__ import annotations
@@ -34,25 +34,24 @@ from paretofit.search.latency.prepare import Sample, prepare
 from paretofit.search.latency.stage import KNOWN, LATENCY_FILE, NETWORKS, OF
 
 IMAGES: Final = 4
-"""That a trained network is measured on, in turn."""
+"""Images that a trained network is measured on, in turn."""
 GROUP: Final = 8
-"""Networks that are measured in turn."""
+"""Number of networks that are measured in turn."""
 _AT_ONCE: Final = (Stop.CANCEL, Stop.DRAIN)
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Measure what the trial's device is to be measured with. Raises what `candidates` and `learned` do. Rank 0 alone
-    does."""
+    """Measure the networks of the trial on its device. Raises like `candidates` and `learned`. Only on rank 0."""
     if distributed.is_available() and distributed.is_initialized() and distributed.get_rank() > 0:
         return {}
     return learned(trial, reporter) if OF in trial.params else candidates(trial, reporter)
 
 
 def candidates(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Measure the feasible candidates that are not known yet; report each, and all of them as the artifact
+    """Measure the feasible candidates without a known latency; report each, and all of them as the artifact
     `LATENCY_FILE`.
 
-    Raises TrialEndedError if none keeps within the bounds on this device, LookupError without its runtime.
+    Raises TrialEndedError if none meets the bounds on this device, LookupError without its runtime.
     """
     spec, name = trial.spec, trial.params["device"]
     machine = describe(name)
@@ -82,8 +81,8 @@ def candidates(trial: Trial, reporter: Reporter) -> dict[str, Any]:
 
 
 def learned(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Measure the networks of the checkpoints that came of another trial, and write these again with their latencies:
-    on the last of the search's devices with their points. Raises LookupError without the device's runtime."""
+    """Measure the networks in another trial's checkpoints, and write these again with their latencies; on the last of
+    the search's devices also report their points. Raises LookupError without the device's runtime."""
     name = trial.params["device"]
     files = {each: trial.inputs[each] for each in trial.params[NETWORKS]}
     points = [Point.model_validate(checkpoint.read_record(file)) for file in files.values()]
@@ -108,7 +107,7 @@ def learned(trial: Trial, reporter: Reporter) -> dict[str, Any]:
 
 
 def _sample(trial: Trial, file: Path, point: Point) -> Sample | None:
-    """Of a network whose masks decide what it computes."""
+    """For a network whose masks decide what it computes."""
     if not sampled_blocks(Architecture.from_json(point.architecture)):
         return None
     dataset = Dataset.open(trial.dataset)
@@ -136,8 +135,9 @@ def measure(
     reporter: Reporter,
     samples: Sequence[Sample | None] | None = None,
 ) -> list[Latency]:
-    """Run networks in turn on a device, and report what architectures take; `samples` are of those whose weights count.
-    Raises InterruptedMeasurementError if the trial is to end at once, LookupError without the device's runtime."""
+    """Run networks in turn on a device, and report the latencies of architectures; `samples` belong to networks whose
+    weights affect latency. Raises InterruptedMeasurementError if the trial is to end at once, LookupError without the
+    device's runtime."""
     machine = describe(device)
     given = samples or [None] * len(networks)
 
@@ -155,7 +155,7 @@ def measure(
         timings = timed(runs, check)
     found = [Latency(median_ms=each.median_ms, p95_ms=each.p95_ms, runs=each.runs) for each in timings]
     for (architecture, size), sample, latency in zip(networks, given, found, strict=True):
-        # What depends on weights holds for no other network of the architecture.
+        # A latency that depends on weights applies to no other network of the architecture.
         if sample is None:
             reporter.latency(
                 Measured(
@@ -180,14 +180,14 @@ def _known(
 
 
 def _infeasible(spec: ResolvedSpec, device: str) -> dict[str, Any]:
-    """The tightest bound on the device, which nothing meets, and the fastest network."""
+    """The tightest bound on the device, which no network meets, and the fastest network."""
     bounds = [bound for bound in spec.constraints if bound.device == device]
     bound = min(bounds, key=lambda bound: bound.value)
     candidates = [candidate for candidate in spec.candidates() if bound.key in candidate.cost]
     fastest: Candidate = min(candidates, key=lambda candidate: candidate.cost[bound.key])
     value = fastest.cost[bound.key]
     detail = (
-        f"latency_ms <= {bound.value:g} on {device} is met by no network; the fastest that was measured is "
+        f"latency_ms <= {bound.value:g} on {device} is met by no network; the fastest measured one is "
         f"{fastest.key}, with {value:.3g} ms: relax the bound, or widen the method's range"
     )
     nearest = {"metric": "latency_ms", "device": device, "value": value, "key": fastest.key, "config": fastest.config}
@@ -196,7 +196,7 @@ def _infeasible(spec: ResolvedSpec, device: str) -> dict[str, Any]:
 
 @contextmanager
 def _threads(device: Device) -> Iterator[None]:
-    """torch with the device's threads: it has one number for the process."""
+    """torch with the device's threads: the number is global in the process."""
     before = torch.get_num_threads()
     torch.set_num_threads(device.threads or cores())
     try:

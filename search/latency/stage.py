@@ -1,8 +1,8 @@
-"""The trials of a search that measure how fast its networks are. Torch-free, pure.
+"""Trials of a search that measure latencies of its networks. Torch-free, pure.
 
-A search whose constraints or objectives name a device begins with a trial for each of them, one after another; each
-measures what met the bounds before it. The method then sees a specification that knows, and a history without them. Of
-a method that learns its networks each trial is followed by such trials again, which measure what came of it.
+A search whose constraints or objectives name devices begins with one trial per device, in sequence; each measures the
+networks that met the bounds before it. The method then sees a specification with latencies and a history without these
+trials. For a method that learns its networks such trials also follow each training, to measure its results.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from paretofit.search.contracts.trial import ForwardingReporter, Reporter, Trial
 STAGE: Final = "latency"
 LATENCY_FILE: Final = "latency.json"
 KNOWN: Final = "known_latencies"
-"""Input of a measuring trial: what the cache has (`paretofit.search.contracts.latency.write_known`)."""
+"""Input of a measuring trial: cached measurements (`paretofit.search.contracts.latency.write_known`)."""
 INPUT: Final = "latency-"
-"""What the names of inputs begin with that are tables."""
+"""Prefix of the names of inputs that are tables."""
 OF: Final = "of"
-"""Parameter of a trial that measures what came of another: that one's number."""
+"""Parameter of a trial that measures the results of another: that trial's number."""
 NETWORKS: Final = "networks"
-"""Its parameter: their checkpoints, which are its inputs."""
+"""Parameter of it: the checkpoints among its inputs."""
 UNMEASURED: Final = "unmeasured"
-"""Output of a trial: checkpoints of points that it did not report, because a latency of theirs is not known."""
+"""Output of a trial: checkpoints of points that are not reported yet, because a latency is missing."""
 
 
 def measures(params: dict[str, object]) -> bool:
-    """Whether a trial with these parameters measures."""
+    """Whether a trial with these parameters measures latencies."""
     return params.get("stage") == STAGE
 
 
@@ -41,8 +41,8 @@ def plan(
     history: Sequence[TrialRecord],
     method: Callable[[ResolvedSpec, Sequence[TrialRecord]], Plan],
 ) -> Plan:
-    """The next measurement, or once all is measured what the method plans; nothing after a measurement that ended in
-    another way, such as `infeasible`."""
+    """The next measurement or, once all is measured, the method's plan; empty after a measurement that did not
+    complete, such as `infeasible`."""
     measuring = [record for record in history if measures(record.params) and OF not in record.params]
     for record in measuring:
         if record.state in ACTIVE:
@@ -64,9 +64,9 @@ def plan(
 
 
 def informed(trial: Trial) -> Trial:
-    """The trial with a specification that knows what the trials before it measured, as far as that came with it."""
+    """The trial with a specification that includes the latencies of earlier trials among its inputs."""
     found = [(name.removeprefix(INPUT), file) for name, file in trial.inputs.items() if name.startswith(INPUT)]
-    # What the method measured itself is of the very networks; an input's place does not tell which table is the later.
+    # The method's own measurements are of these very networks; the order of inputs does not say which table is later.
     files = [file for _, file in sorted(found, key=lambda each: not each[0].isdecimal())]
     if not files:
         return trial
@@ -75,7 +75,7 @@ def informed(trial: Trial) -> Trial:
 
 
 def with_tables(spec: ResolvedSpec, tables: Iterable[Table]) -> ResolvedSpec:
-    """A specification whose candidates have these latencies among their costs; tables of one device are one."""
+    """A specification whose candidates have these latencies among their costs; tables of one device are merged."""
     known: dict[str, Table] = {}
     for found in tables:
         before = known[found.device].latencies if found.device in known else {}
@@ -84,7 +84,7 @@ def with_tables(spec: ResolvedSpec, tables: Iterable[Table]) -> ResolvedSpec:
 
 
 class DeferringReporter(ForwardingReporter):
-    """Keeps back points with weights that lack a latency of the search: they are reported once it is measured."""
+    """Defers points with weights that lack a latency of the search: they are reported after the measurement."""
 
     def __init__(self, reporter: Reporter, spec: ResolvedSpec) -> None:
         super().__init__(reporter)
@@ -93,7 +93,7 @@ class DeferringReporter(ForwardingReporter):
 
     @property
     def outputs(self) -> dict[str, Any]:
-        """For the trial's: the checkpoints to be measured, if there are any."""
+        """Additional outputs of the trial: the checkpoints to measure, if any."""
         return {UNMEASURED: self._names} if self._names else {}
 
     def point(self, point: Point) -> None:
@@ -106,8 +106,8 @@ class DeferringReporter(ForwardingReporter):
 def _with_measurements(
     spec: ResolvedSpec, history: Sequence[TrialRecord], method: Callable[[Sequence[TrialRecord]], Plan]
 ) -> Plan:
-    """What the method plans from its own trials, each of which is under way until what came of it is measured; before
-    that the measurements that are due. Of `max_trials` those are kept that will measure."""
+    """The method's plan from its own trials, each of which counts as active until its results are measured; before that
+    the due measurements. Trials for measurements are reserved from `max_trials`."""
     own = [record for record in history if not measures(record.params)]
     measured = {record.number: [each for each in history if each.params.get(OF) == record.number] for record in own}
     due = [new for record in own for new in _due(spec, record, measured[record.number])]
@@ -134,7 +134,7 @@ def _with_measurements(
 
 
 def _due(spec: ResolvedSpec, record: TrialRecord, measured: Sequence[TrialRecord]) -> list[NewTrial]:
-    """The measurement on the next device, if there is one: it is given what the one before wrote."""
+    """The measurement on the next device, if any, with the table of the previous one as input."""
     if not _owed(record, measured, spec) or any(each.state != "completed" for each in (record, *measured)):
         return []
     device = spec.devices[len(measured)]
@@ -150,7 +150,7 @@ def _due(spec: ResolvedSpec, record: TrialRecord, measured: Sequence[TrialRecord
 
 
 def _owed(record: TrialRecord, measured: Sequence[TrialRecord], spec: ResolvedSpec) -> int:
-    """Measurements that follow a trial and are not planned yet; one for each device while it is not known."""
+    """Measurements that follow a trial and are not planned yet; one for each device until it is measured."""
     under_way = record.state in ACTIVE
     if not under_way and not (record.state == "completed" and (record.outputs or {}).get(UNMEASURED)):
         return 0
@@ -159,7 +159,7 @@ def _owed(record: TrialRecord, measured: Sequence[TrialRecord], spec: ResolvedSp
 
 
 def _seen(record: TrialRecord, measured: Sequence[TrialRecord], spec: ResolvedSpec) -> TrialRecord:
-    """A method's trial with the points of those that measured for it."""
+    """A method's trial with the points of its measurement trials."""
     if record.state != "completed" or not (record.outputs or {}).get(UNMEASURED):
         return record
     for each in measured:

@@ -1,4 +1,4 @@
-"""How epochs are shared among the trainings of a search, and networks chosen evenly."""
+"""Shares epochs among the trainings of a search, and selects networks evenly."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ T = TypeVar("T")
 
 
 def equal_share(planned: int, trainings: int, most: int | None, number: int) -> int:
-    """Epochs of training `number`, counted from 0: `planned`, or where `most` are too few for that an equal share of
-    them, the first trainings getting the remainder."""
+    """Epochs of training `number`, counted from 0: `planned`, or an equal share of `most` if that is less; the first
+    trainings get the remainder."""
     if most is None or most >= trainings * planned:
         return planned
     each, over = divmod(most, trainings)
@@ -18,8 +18,8 @@ def equal_share(planned: int, trainings: int, most: int | None, number: int) -> 
 
 
 def proportional(first: int, each: int, others: int, most: int | None) -> tuple[int, int, int]:
-    """Epochs of a first training, of each of those that follow it, and the number of these: as planned, or where `most`
-    are too few in proportion, at least one each; the last ones are left out where there are not even so many."""
+    """Epochs of a first training, of each of those that follow it, and how many follow: as planned, or scaled down to
+    `most` with at least one epoch each. Trainings without an epoch are left out."""
     total = first + each * others
     if most is None or total <= most:
         return first, each, others
@@ -30,7 +30,7 @@ def proportional(first: int, each: int, others: int, most: int | None) -> tuple[
 
 
 def evenly(ranked: Sequence[T], count: int) -> list[T]:
-    """`count` of them, the first and the last among them, at equal distances; all, if there are no more."""
+    """`count` items at equal distances, including the first and the last; all if there are no more."""
     count = min(count, len(ranked))
     ranks = {round(i * (len(ranked) - 1) / max(1, count - 1)) for i in range(count)}
     return [ranked[rank] for rank in sorted(ranks)]

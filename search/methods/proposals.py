@@ -1,4 +1,4 @@
-"""What to train or measure next: Optuna's multi-objective TPE over the networks of a search.
+"""Chooses the next network to train or measure: Optuna's multi-objective TPE over the networks of a search.
 
 Source: Ozaki et al., Multiobjective Tree-Structured Parzen Estimator, JAIR 2022; constraints as in Watanabe & Hutter,
 c-TPE, 2022 (arXiv 2211.14411).
@@ -20,14 +20,14 @@ from paretofit.search.contracts.plan import ACTIVE, TrialRecord
 from paretofit.search.contracts.spec import ResolvedSpec
 
 STARTUP: Final = 8
-"""Networks that are chosen evenly, before the estimator is asked."""
+"""Networks chosen evenly before the estimator proposes any."""
 ASKS: Final = 16
-"""Proposals that cannot be used, after which a network is drawn at random."""
+"""Unusable proposals after which a network is drawn at random."""
 
 
 class Estimator:
-    """A function of what it has been told: told the same again, it proposes the same. `objectives` are named as points'
-    metrics are; a place is a value for each of the `distributions`."""
+    """Deterministic: the same history gives the same proposals. `objectives` are named as in points' metrics; a place
+    has a value for each of the `distributions`."""
 
     def __init__(
         self, objectives: Sequence[str], distributions: Mapping[str, BaseDistribution], startup: int = STARTUP
@@ -47,8 +47,8 @@ class Estimator:
         metrics: Mapping[str, float] | None,
         violations: Mapping[str, float] | None = None,
     ) -> None:
-        """A trial of the history: `metrics` of its network, None if it has none that counts; `violations` of
-        constraints, those above 0 are infeasible."""
+        """Adds a trial of the history: `metrics` of its network, or None if there are none; `violations` of
+        constraints, where a value above 0 means infeasible."""
         under_way = state in ACTIVE
         outcome = TrialState.RUNNING if under_way else TrialState.FAIL if metrics is None else TrialState.COMPLETE
         self._study.add_trial(
@@ -62,43 +62,43 @@ class Estimator:
         )
 
     def ask(self, seed: int) -> Trial:
-        """A proposal: its `params` are a place. A sampler for each, so that a study that is told the trials of an
-        earlier process goes on as that would have."""
+        """A proposal; its `params` are a place. Each has its own sampler, so that a study rebuilt in another process
+        continues identically."""
         self._study.sampler = TPESampler(n_startup_trials=self._startup, seed=seed % 2**31)
         return self._study.ask(self._distributions)
 
     def ask_at(self, place: Mapping[str, Any], seed: int) -> Trial:
-        """A proposal with these values; the estimator chooses those that are missing."""
+        """A proposal with these values; the estimator chooses the others."""
         self._study.enqueue_trial(dict(place))
         return self.ask(seed)
 
     def reject(
         self,
-        asked: Trial,
+        proposal: Trial,
         metrics: Mapping[str, float] | None = None,
         violations: Mapping[str, float] | None = None,
     ) -> None:
-        """A proposal is not used: it cannot be, or it is known. What is known of its network, the estimator learns."""
+        """Discards a proposal that is unusable or known. The estimator learns the known metrics of its network."""
         for name, violation in (violations or {}).items():
-            asked.set_constraint(name, violation)
+            proposal.set_constraint(name, violation)
         if metrics is not None and all(name in metrics for name in self._objectives):
-            self._study.tell(asked, self._values(metrics))
+            self._study.tell(proposal, self._values(metrics))
         else:
-            self._study.tell(asked, state=TrialState.FAIL)
+            self._study.tell(proposal, state=TrialState.FAIL)
 
     def _values(self, metrics: Mapping[str, float]) -> list[float]:
-        """Accuracies as they are, costs by their logarithm."""
+        """Accuracies unchanged, costs as logarithms."""
         return [metrics[name] if name == "selection_top1" else math.log10(metrics[name]) for name in self._objectives]
 
 
 def objectives(spec: ResolvedSpec) -> list[str]:
-    """As points' metrics call them."""
+    """Names as in points' metrics."""
     return [objective.key for objective in spec.objectives]
 
 
 def first_feasible(spec: ResolvedSpec, record: TrialRecord) -> Mapping[str, float] | None:
-    """The metrics of the first network of a completed trial that meets the constraints: whether it does on a device is
-    known only once it was measured. None: there is none."""
+    """Metrics of the first network of a completed trial that meets the constraints; None without one. Latency
+    constraints can only be checked after the measurement."""
     if record.state != "completed":
         return None
     met = (metrics for metrics in record.points if all(bound.holds(metrics) for bound in spec.constraints))

@@ -1,7 +1,7 @@
-"""Several networks cut from one, measured in one pass over the images.
+"""Evaluates several networks of a supernet in one pass over the images.
 
-Narrow networks have few channels to choose from, so those of neighbouring widths begin with the same blocks. These are
-computed once: of 16 widths of a small FD-MobileNet a third of all activations is left.
+Networks with similar widths often share their first blocks, because narrow networks have few channels to choose from.
+Shared blocks run once: for 16 widths of a small FD-MobileNet a third of all activations remains.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from paretofit.search.data.loader import Batch
 
 @dataclass
 class _Node:
-    """A block after those above it: the same for every network that has all of them."""
+    """A block with its predecessors: shared by all networks that begin with them."""
 
     block: Block
     module: nn.Module
@@ -30,8 +30,8 @@ class _Node:
 
 
 class BatchedEvaluator:
-    """Static networks at one input size, as a tree of their blocks: to be calibrated, then evaluated. What each
-    computes is, bit for bit, what it computes by itself."""
+    """Static networks at one input size, as a tree of their blocks, to be calibrated and then evaluated. Results are
+    bit-identical to evaluating each network alone."""
 
     def __init__(self, network: Slimmable, subs: Sequence[Architecture], size: Size) -> None:
         self._network = network
@@ -42,8 +42,8 @@ class BatchedEvaluator:
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Tensor]) -> None:
-        """As `Slimmable.calibrate` does, for each of the networks; the statistics are kept in the shared network. One
-        whose statistics are fixed gets those."""
+        """Like `Slimmable.calibrate`, for each network; the statistics are stored in the shared network. Fixed
+        statistics are used where they exist."""
         if self._network.fixed is not None:
             for node in (node for path in self._paths for node in path):
                 node.module.eval()
@@ -66,7 +66,7 @@ class BatchedEvaluator:
             self._network.bank[channel_vector(sub), self._size] = self._statistics(sub, path)
 
     def _fix(self) -> None:
-        """Give the nodes the fixed statistics."""
+        """Load fixed statistics into the nodes."""
         assert self._network.fixed is not None
         for sub, path in zip(self._subs, self._paths, strict=True):
             begin = 0
@@ -80,7 +80,7 @@ class BatchedEvaluator:
 
     @torch.inference_mode()
     def hits(self, batches: Iterable[Batch]) -> list[Tensor]:
-        """Of each network, for each image in order whether it is classified rightly: bool [images], on the device."""
+        """Correctness of each network on each image in order: bool [images], on the device."""
         correct: list[list[Tensor]] = [[] for _ in self._subs]
         for images, labels in batches:
             for index, logits in self._pass(images):
@@ -88,14 +88,14 @@ class BatchedEvaluator:
         return [torch.cat(hits) for hits in correct]
 
     def accuracies(self, batches: Iterable[Batch]) -> list[float]:
-        """Correct answers over all images, of each network. The host waits for the device once, at the end."""
+        """Fraction of correct answers of each network. Synchronizes the host with the device once, at the end."""
         hits = torch.stack(self.hits(batches))
         return [correct / hits.shape[1] for correct in hits.sum(dim=1).tolist()]
 
     def _add(self, index: int, sub: Architecture) -> list[_Node]:
         """The network's nodes, from the first block to the last."""
         bank, key = self._network.bank, (channel_vector(sub), self._size)
-        # Extraction wants statistics; calibration replaces these.
+        # Extraction requires statistics; calibration replaces these.
         channels = sum(layer.output.channels for layer in _norms(sub))
         bank[key] = next(self._network.parameters()).new_zeros(2, channels).detach()
         static = self._network.extract(sub, self._size)
@@ -124,7 +124,7 @@ class BatchedEvaluator:
         return descend(self._roots, images)
 
     def _statistics(self, sub: Architecture, path: list[_Node]) -> Tensor:
-        """[2, channels of all batch normalisations]: means and variances, in the order of the layers."""
+        """[2, channels of all batch norms]: means and variances, in the order of the layers."""
         found = []
         for layer in _norms(sub):
             _, block, name = layer.name.split(".", 2)

@@ -1,8 +1,8 @@
 """Processes that train one network together, each on its own part of every batch.
 
-They draw the same sub-networks, sum their gradients once per step, and so stay equal; batch normalisation sees the
-rank's own images. Rank 0 alone reports and writes. torchrun starts them (RANK, LOCAL_RANK, WORLD_SIZE,
-MASTER_*): rank 0 runs the search and hands each trial to the others before it runs it itself.
+They sample the same sub-networks and sum their gradients once per step, and so stay identical; batch norm sees the
+rank's own images. Only rank 0 reports and writes files. torchrun starts them (RANK, LOCAL_RANK, WORLD_SIZE, MASTER_*):
+rank 0 runs the search and sends each trial to the others before it runs the trial itself.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _STOPS: Final = tuple(Stop)
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """This process among `count`. Alone, nothing is sent."""
+    """This process among `count`. With one process nothing is sent."""
 
     rank: int = 0
     count: int = 1
 
     @torch.no_grad()
     def all_reduce(self, tensors: Sequence[Tensor]) -> None:
-        """Put the sums over all ranks into the tensors, which are of one dtype, in their order the same on each."""
+        """Sum the tensors over all ranks, in place. They have one dtype and the same order on each rank."""
         if self.count == 1:
             return
         sent = []
@@ -54,13 +54,13 @@ class Ranks:
 
     @torch.no_grad()
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
-        """Put what rank 0 has into the tensors: generators of different devices draw different ones."""
+        """Overwrite the tensors with those of rank 0: generators of different devices draw different ones."""
         if self.count > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
 
     def agree(self, stop: Stop) -> Stop:
-        """What rank 0 was asked. The host waits for the other ranks, but for no device."""
+        """The stop that rank 0 received. Waits for the other ranks, but for no device."""
         if self.count == 1:
             return stop
         code = torch.tensor(_STOPS.index(stop))
@@ -69,14 +69,14 @@ class Ranks:
 
 
 def current() -> Ranks:
-    """Those of this process's default group, or it alone."""
+    """Ranks of this process's default group, or a single one."""
     if not dist.is_available() or not dist.is_initialized():
         return Ranks()
     return Ranks(dist.get_rank(), dist.get_world_size())
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """In order, each of `_BUCKET_BYTES` or one tensor more: sent while the next is made."""
+    """In order, in buckets of at most `_BUCKET_BYTES` plus one tensor: one is sent while the next is prepared."""
     bucket: list[Tensor] = []
     for tensor in tensors:
         bucket.append(tensor)
@@ -90,42 +90,42 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
 Run = Callable[[Trial, Reporter], dict[str, Any]]
 
 _PATIENCE: Final = timedelta(days=30)
-"""Of ranks that wait while rank 0 prepares data or measures networks."""
+"""Timeout for ranks that wait while rank 0 prepares data or measures networks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Silent:
-    """A `Reporter` for every rank but 0."""
+    """A `Reporter` for every rank but 0, which discards everything."""
 
     def metric(self, name: str, step: int, value: float) -> None:
-        """Rank 0 reports it."""
+        """Discarded: rank 0 reports it."""
 
     def point(self, point: Point) -> None:
-        """Rank 0 reports it."""
+        """Discarded: rank 0 reports it."""
 
     def artifact(self, name: str, path: Path) -> None:
-        """Rank 0 reports it."""
+        """Discarded: rank 0 reports it."""
 
     def latency(self, measured: Measured) -> None:
-        """Rank 0 reports it."""
+        """Discarded: rank 0 reports it."""
 
     def checkpoint(self, path: Path, step: int) -> None:
-        """Rank 0 reports it."""
+        """Discarded: rank 0 reports it."""
 
     def should_stop(self) -> Stop:
-        """What rank 0 is asked comes with the step (`Ranks.agree`)."""
+        """The stop of rank 0 arrives with the step (`Ranks.agree`)."""
         return Stop.NO
 
 
 @contextmanager
 def joined(device: str) -> Iterator[tuple[Ranks, str]]:
-    """Be a rank within the context: which, and its device. `cuda` is the one of the rank's own number on this
-    machine."""
+    """Join the process group for the block; yields the rank and its device. `cuda` selects the GPU with the rank's
+    local number."""
     backend = "gloo"
     if device.startswith("cuda"):
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
-        # What the hosts agree on goes beside the devices, so that they need not wait for them.
+        # Control messages go over the CPU group, so that hosts need not wait for devices.
         backend = "cpu:gloo,cuda:nccl"
     dist.init_process_group(backend, timeout=_PATIENCE)
     try:
@@ -135,24 +135,25 @@ def joined(device: str) -> Iterator[tuple[Ranks, str]]:
 
 
 def lead(run: Run, trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """On rank 0: run a trial with the others, and wait for them: their files are in its folder."""
+    """On rank 0: run a trial together with the other ranks, and wait for them, because their files are in its
+    folder."""
     dist.broadcast_object_list([trial], src=0)
     return _together(partial(run, trial, reporter))
 
 
 def dismiss() -> None:
-    """On rank 0, after the last trial: end the others."""
+    """On rank 0, after the last trial: end the other ranks."""
     dist.broadcast_object_list([None], src=0)
 
 
 def follow(run: Run, device: str) -> None:
     """On every other rank: run the trials of rank 0 until it dismisses them.
 
-    An error with a failure code (`contracts.failures`) ends its trial only: every rank has to raise it at the
-    same step, as rank 0 goes on with the next trial.
+    An error with a failure code (`contracts.failures`) ends only its trial: every rank raises it at the same step, and
+    rank 0 continues with the next trial.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
-        # They reach all ranks; rank 0 decides what becomes of them.
+        # They reach all ranks; rank 0 handles them.
         signal.signal(number, signal.SIG_IGN)
     while True:
         received: list[Trial | None] = [None]
@@ -170,8 +171,8 @@ def follow(run: Run, device: str) -> None:
 
 
 def _together(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Run, then wait until every rank has; one that raises an error without a code ends them all, so nobody is waited
-    for."""
+    """Run, then wait until every rank is done. An error without a code on one rank ends all of them, so no rank waits
+    forever."""
     try:
         outputs = run()
     except Exception as error:

@@ -1,7 +1,7 @@
-"""Tells a training that learns from one that does not: a collapsed network answers the same whatever it sees.
+"""Detects trainings that do not learn: a collapsed network gives the same answer for every input.
 
-A learning rate that is too high kills networks without shortcuts within the first steps, and the loss stays finite: it
-settles at the entropy of the class frequencies. Our own rule, measured on a fixed batch of training images.
+A learning rate that is too high collapses networks without shortcuts within the first steps, while the loss stays
+finite: it settles at the entropy of the class frequencies. Our own rule, measured on a fixed batch of training images.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from torch import Tensor
 from paretofit.search.data.loader import Batch
 
 IMAGES: Final = 256
-"""Training images of the fixed batch, at most."""
+"""Maximum number of training images in the fixed batch."""
 RETRY_RATE: Final = 1 / 3
-"""Share of the learning rate with which a training that does not learn is started once more."""
+"""Factor of the learning rate in the one retry of a training that does not learn."""
 LEAST_STEPS: Final = 200
-"""Shorter trainings are not judged: they may end before they learn anything."""
+"""Shorter trainings are not checked: they may end before they learn anything."""
 _FIRST: Final = 100
-"""Steps after the warm-up at which it is judged first: for collapse alone."""
+"""Steps after the warm-up at which the first check looks for collapse only."""
 _LATER: Final = (0.35, 0.65, 1.0)
-"""Shares of the training after which it must be better than the class frequencies."""
+"""Fractions of the training after which it must beat the class frequencies."""
 _COLLAPSED: Final = 1e-3
-"""Of log(classes): mutual information of image and answer, below which the answers do not depend on the images."""
+"""Relative to log(classes): mutual information of image and answer below which the answers do not depend on the
+images."""
 _PREDICTION_BATCH: Final = 64
 
 Predict = Callable[[Tensor], Tensor]
@@ -36,20 +37,21 @@ statistics."""
 
 
 class NotLearningError(ValueError):
-    """A training learned nothing beyond the class frequencies, with a third of its learning rate too."""
+    """A training learned nothing beyond the class frequencies, even with a third of its learning rate."""
 
     code: ClassVar[str] = "not_learning"
 
 
 class BelowStartError(ValueError):
-    """A training ended below the accuracy that its trained weights had before it."""
+    """A training ended below the accuracy of the trained weights that it started from."""
 
     code: ClassVar[str] = "below_start"
 
 
 class Verdict(NamedTuple):
-    """Of the fixed batch: `accuracy`, the share `majority` of its most frequent class, cross-entropy `loss` and that of
-    the class frequencies, `prior`; `information`: mutual information of image and answer; all in nats."""
+    """Measurements on the fixed batch: `accuracy`; `majority`, the share of its most frequent class; cross-entropy
+    `loss`; `prior`, the cross-entropy of the class frequencies; `information`, the mutual information of image and
+    answer. Entropies are in nats."""
 
     accuracy: float
     majority: float
@@ -66,16 +68,15 @@ class Verdict(NamedTuple):
 
     @property
     def learns(self) -> bool:
-        """Whether it beats the majority class by two standard errors, or its answers tell more than the class
-        frequencies."""
+        """Whether it beats the majority class by two standard errors, or its loss that of the class frequencies."""
         error = math.sqrt(self.majority * (1 - self.majority) / self.images)
         return self.accuracy > self.majority + 2 * error or self.loss < 0.98 * self.prior
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Judges a training at some of its `steps`, the first ones of which are `warmup`. `batch` holds training images as
-    evaluation frames them, at most `IMAGES`."""
+    """Checks a training at some of its `steps`, of which the first `warmup` are warm-up. `batch` holds training images
+    framed as in evaluation, at most `IMAGES`."""
 
     predict: Predict
     batch: Batch
@@ -84,20 +85,20 @@ class Guard:
     classes: int
 
     def due(self, step: int) -> bool:
-        """Whether the training is to be judged after `step` steps."""
+        """Whether to check the training after `step` steps."""
         return step == self._first or step in self._later
 
     @torch.no_grad()
     def should_stop(self, step: int) -> bool:
-        """Whether the training does not learn; to be asked after the steps that are `due`. The host waits for the
+        """Whether the training does not learn; call it after the steps that are `due`. Synchronizes the host with the
         device."""
         verdict = self.verdict()
         return verdict.collapsed or (step in self._later and not verdict.learns)
 
     @torch.no_grad()
     def verdict(self) -> Verdict:
-        """What the network makes of the fixed batch now."""
-        # In equal parts: of a single image nothing can be normalized.
+        """Measure the network on the fixed batch."""
+        # In equal parts, because a single image cannot be normalized.
         parts = self.batch.images.tensor_split(math.ceil(len(self.batch.labels) / _PREDICTION_BATCH))
         logits = torch.cat([self.predict(part) for part in parts]).float()
         labels, classes = self.batch.labels, self.classes
@@ -115,8 +116,8 @@ class Guard:
                 information,
             ]
         )
-        accuracy, majority, loss, prior, told = found.tolist()
-        return Verdict(accuracy, majority, loss, prior, told, images=len(labels), classes=classes)
+        accuracy, majority, loss, prior, information = found.tolist()
+        return Verdict(accuracy, majority, loss, prior, information, images=len(labels), classes=classes)
 
     @property
     def _first(self) -> int:
@@ -124,11 +125,11 @@ class Guard:
 
     @property
     def _later(self) -> list[int]:
-        # Not before the first: a training that is mostly warm-up has learned nothing yet.
+        # Not before the first check: a training that is mostly warm-up has learned nothing yet.
         return [max(self._first, round(share * self.steps)) for share in _LATER]
 
 
 def _entropy(probabilities: Tensor, logarithms: Tensor | None = None) -> Tensor:
-    """Of the last axis, in nats."""
+    """Entropy over the last axis, in nats."""
     logs = probabilities.clamp_min(1e-12).log() if logarithms is None else logarithms
     return -(probabilities * logs).sum(-1)

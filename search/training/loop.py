@@ -1,5 +1,4 @@
-"""The training loop: steps, optimizer, learning rate, what is reported, checkpoints, stopping. What a step does is the
-method's."""
+"""The training loop: steps, optimizer, learning rate, reports, checkpoints, stopping. The method defines the step."""
 
 from __future__ import annotations
 
@@ -25,18 +24,18 @@ LrSchedule = Literal["cosine", "thirds"]
 
 
 def cosine(peak: float, step: int, steps: int) -> float:
-    """From `peak` at step 0 down half a cosine, to 0 at `steps` (Loshchilov & Hutter 2017, without restarts)."""
+    """From `peak` at step 0 along half a cosine to 0 at `steps` (Loshchilov & Hutter 2017, without restarts)."""
     return 0.5 * peak * (1 + math.cos(math.pi * min(step, steps) / steps))
 
 
 def step_decay(peak: float, step: int, steps: int) -> float:
-    """`peak`, and a tenth of it after each third of the steps: every 30 of 90 epochs, as ImageNet networks were trained
-    (He et al., arXiv 1512.03385; Qin et al., arXiv 1802.03750)."""
+    """`peak`, divided by 10 after each third of the steps: every 30 of 90 epochs, as ImageNet networks were trained (He
+    et al., arXiv 1512.03385; Qin et al., arXiv 1802.03750)."""
     return peak * 0.1 ** min(2, 3 * step // steps)
 
 
 def warmed_up(peak: float, step: int, steps: int, warmup: int, lr_schedule: LrSchedule = "cosine") -> float:
-    """Up a line that reaches `peak` at step `warmup` (Goyal et al., arXiv 1706.02677, section 2.2), then down to the
+    """Linear warm-up to `peak` at step `warmup` (Goyal et al., arXiv 1706.02677, section 2.2), then the schedule to the
     end at `steps`."""
     if step < warmup:
         return peak * (step + 1) / (warmup + 1)
@@ -46,7 +45,7 @@ def warmed_up(peak: float, step: int, steps: int, warmup: int, lr_schedule: LrSc
 
 Decay = Literal["dense", "all"]
 _SHARE: Final = "share"
-"""Key of a parameter group: its learning rate, of the one that is set."""
+"""Key of a parameter group: factor of its learning rate."""
 
 
 def sgd(
@@ -58,8 +57,8 @@ def sgd(
     decay: Decay,
     backbone_rate: float = 1.0,
 ) -> SGD:
-    """Nesterov SGD in up to four parameter groups: with and without weight decay, of linear layers and of all others,
-    whose learning rate is `backbone_rate` times the one that is set. Frozen parameters are left out.
+    """Nesterov SGD in up to four parameter groups: with and without weight decay, for linear layers and for all others,
+    whose learning rate is multiplied by `backbone_rate`. Frozen parameters are left out.
 
     `dense` decays the weights of linear layers and of convolutions that are not depthwise; `all` decays everything.
     """
@@ -77,7 +76,7 @@ def sgd(
     optimizer = SGD(described, lr=learning_rate, momentum=momentum, nesterov=momentum > 0, fused=True)
     set_learning_rate(optimizer, learning_rate)
     if momentum > 0:
-        # The fused kernel leaves the buffers it makes unset if the first gradients in float16 overflow.
+        # The fused kernel leaves its buffers uninitialized if the first float16 gradients overflow.
         for group in groups.values():
             for parameter in group:
                 optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
@@ -85,7 +84,7 @@ def sgd(
 
 
 def set_learning_rate(optimizer: SGD, learning_rate: float) -> None:
-    """Each group gets its share of it."""
+    """Set the learning rate, multiplied by each group's factor."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group[_SHARE]
 
@@ -105,13 +104,13 @@ ALONE: Final = Ranks()
 
 
 class DivergedError(NonFiniteError):
-    """A loss, a weight or a statistic is no longer a finite number."""
+    """A loss, a weight or a statistic is infinite or NaN."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """How long and how fast: `steps` in all, of which `start` are done; the learning rate rises to `peak` within
-    `warmup` of them and then falls."""
+    """Duration and learning rate: `steps` in total, of which `start` are done; the learning rate rises to `peak` in
+    `warmup` steps and then decreases."""
 
     steps: int
     peak: float
@@ -131,8 +130,8 @@ def train(
     ranks: Ranks = ALONE,
     should_stop: Callable[[int], bool] | None = None,
 ) -> tuple[int, Stop]:
-    """Train until the schedule's end, a stop, or a step that `should_stop`; returns the steps done and the stop.
-    `batches` begin at `start`.
+    """Train until the schedule's end, a stop, or a step where `should_stop` is true; returns the steps done and the
+    stop. `batches` begin at `start`.
 
     `save(step)` is called every `checkpoint_seconds` and when drained, on rank 0. Losses and gradients of an update are
     summed over the `ranks`. Raises DivergedError.
@@ -163,7 +162,7 @@ def train(
 
 
 class _Meter:
-    """Curves of about `CURVE_POINTS` points, and `progress` every second. Losses are summed on the device and fetched
+    """Curves with about `CURVE_POINTS` points, and `progress` every second. Losses are summed on the device and fetched
     once for each point."""
 
     def __init__(self, reporter: Reporter, steps: int, ranks: Ranks) -> None:

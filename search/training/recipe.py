@@ -1,7 +1,7 @@
-"""The training recipe where the user leaves it to the service: from the dataset's size, its images, and whether
-training starts from trained weights. Torch-free.
+"""Default training recipe: chosen by the dataset's size and images, and by whether training starts from trained
+weights. Torch-free.
 
-`benchmarks/recipes.py` compares the numbers with their alternatives, on photos of clothes and on Fashion-MNIST.
+`benchmarks/recipes.py` compares the values with alternatives, on photos of clothes and on Fashion-MNIST.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ from paretofit.search.contracts.dataset import DatasetProfile
 from paretofit.search.data.augmentation import Augmentation
 
 PHOTO_SIDE: Final = 64
-"""Color images larger than this are photos: they are cropped at random areas. Smaller ones are padded and cropped."""
+"""Color images larger than this many pixels are photos, which are cropped at random areas. Smaller ones are padded and
+cropped."""
 PROBE_IMAGES: Final = 20
-"""Images per class below which trained weights are probed, not tuned."""
+"""Images per class below which trained weights are probed instead of tuned."""
 
 _SCRATCH_RATE: Final = 0.05
-"""Learning rate at batch 64: right for networks without shortcuts too, which .15 makes collapse on photos."""
+"""Learning rate at batch size 64. It also suits networks without shortcuts, which collapse on photos at .15."""
 _HEAD_RATE: Final = 0.1
-"""Learning rate at batch 64 of the classifier on trained weights; theirs is `BACKBONE_RATE` of it."""
+"""Learning rate of the classifier on trained weights, at batch size 64; the other layers get `BACKBONE_RATE` of it."""
 BACKBONE_RATE: Final = 0.1
 SHARED_BACKBONE_RATE: Final = 0.3
-"""Of networks that share weights: their narrow ones have much to learn. Clothes, FD-MobileNet x 1 at 112 px, before the
-polish: .3 finds 85.0 % at width 1, 77.7 % at .5 and 68.8 % at .25; .1 finds 79.0 %, 65 % and 58.6 %."""
+"""For networks that share weights, because the narrow ones have much to learn. Clothes, FD-MobileNet x 1 at 112 px,
+before the polish: .3 gives 85.0 % at width 1, 77.7 % at .5 and 68.8 % at .25; .1 gives 79.0 %, 65 % and 58.6 %."""
 MOST_WARMUP: Final = 0.2
-"""Share of a training from scratch that its warm-up takes at most."""
+"""Maximum fraction of a training from scratch for the warm-up."""
 
 AS_PUBLISHED: Final[dict[str, Any]] = {
     "warmup_epochs": 0.0,
@@ -36,13 +37,13 @@ AS_PUBLISHED: Final[dict[str, Any]] = {
     "backbone_rate": 1.0,
     "effort": "tune",
 }
-"""What the papers' recipes leave out: presets begin with it."""
+"""Features that the recipes of the papers do not have; their presets begin with these values."""
 QUICK: Final[dict[str, Any]] = {**AS_PUBLISHED, "learning_rate": 0.15}
 """For the few steps of a `tiny` search."""
 
 
 def training(dataset: DatasetProfile, given: dict[str, Any], *, started: bool) -> dict[str, Any]:
-    """A value for every parameter of the recipe. `given` are those that the user chose, which others follow."""
+    """A value for every parameter of the recipe. `given` are the user's choices, which others depend on."""
     images = dataset.images["train"]
     batch = given.get("batch_size") or batch_size(images, started=started)
     steps_per_epoch = max(1, images // batch)
@@ -65,14 +66,13 @@ def training(dataset: DatasetProfile, given: dict[str, Any], *, started: bool) -
 
 
 def batch_size(images: int, *, started: bool) -> int:
-    """32 or 64; less for a dataset that has not four batches of so many, but 16 at least, by which batch norm can
-    normalize."""
+    """32 or 64; less for a dataset with fewer than four such batches, but at least 16, which batch norm needs."""
     usual = 32 if started and images < 20_000 else 64
     return max(2, min(usual, max(16, images // 4), images))
 
 
 def epochs(images: int, batch: int, *, started: bool) -> int:
-    """Passes over so many training images: enough steps for small sets, not too many for large ones."""
+    """Epochs for this number of training images: enough steps for small datasets, not too many for large ones."""
     steps_per_epoch = max(1, images // batch)
     if started:
         steps = min(max(10 * images / batch, 600), 5000)
@@ -82,15 +82,15 @@ def epochs(images: int, batch: int, *, started: bool) -> int:
 
 
 def warmup(length: float, steps_per_epoch: int, *, started: bool) -> float:
-    """Epochs in which the learning rate rises: 5 % of a training from trained weights; else two, or 100 steps if those
-    are more, at most a fifth of the training."""
+    """Warm-up epochs: 5 % of a training from trained weights; else two, or 100 steps if those are more, at most a fifth
+    of the training."""
     if started:
         return round(0.05 * length, 3)
     return round(min(max(2.0, 100 / steps_per_epoch), MOST_WARMUP * length), 3)
 
 
 def augmentation(dataset: DatasetProfile, *, started: bool) -> Augmentation:
-    """Random areas of photos; small images are padded by an eighth of their size and cropped."""
+    """Random areas for photos; small images are padded by an eighth of their size and cropped."""
     side = min(dataset.image_size)
     if dataset.channels == 3 and side > PHOTO_SIDE:
         return Augmentation(kind="resized_crop", minimum_scale=0.35, colour_jitter=0.2 if started else 0.0)

@@ -1,7 +1,8 @@
-"""A classifier on trained features in closed form: seconds, no learning rate, and an honest first accuracy.
+"""Fits a linear classifier to trained features in closed form: seconds, no learning rate, and a reliable first
+accuracy.
 
 Hoerl & Kennard, Technometrics 1970; the penalty is chosen by generalized cross-validation (Golub, Heath & Wahba,
-Technometrics 1979), which needs sums over the images alone.
+Technometrics 1979), which needs only sums over the images.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from paretofit.models.build import Network
 from paretofit.search.data.loader import Batch
 
 _PENALTIES: Final = torch.logspace(-7, 1, 33, dtype=torch.float64)
-"""Of the largest eigenvalue of the features' covariance."""
+"""Relative to the largest eigenvalue of the features' covariance."""
 _SCALED_ON: Final = 2048
-"""Images that the scale of the logits is chosen on."""
+"""Images for choosing the scale of the logits."""
 _BISECTIONS: Final = 40
 
 
@@ -34,7 +35,7 @@ class Head:
 
 @torch.no_grad()
 def features(network: Network, images: Tensor) -> Tensor:
-    """What the network's classifier gets of images [N, C, H, W]: float [N, features]."""
+    """Input of the network's classifier for images [N, C, H, W]: float [N, features]."""
     *body, classifier = network.blocks
     assert isinstance(classifier, Classifier)
     x = images
@@ -46,8 +47,8 @@ def features(network: Network, images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def fit(network: Network, batches: Iterable[Batch], classes: int) -> Head:
-    """The classifier of a network in evaluation mode, by the features of labelled images. Raises ValueError for no
-    image."""
+    """The classifier of a network in evaluation mode, fitted to the features of labeled images. Raises ValueError
+    without images."""
     sums: _Sums | None = None
     kept: list[Tensor] = []
     count = 0
@@ -68,7 +69,7 @@ def fit(network: Network, batches: Iterable[Batch], classes: int) -> Head:
 
 @dataclass(slots=True)
 class _Sums:
-    """Over all images: of the features x, the labels y (one-hot), and their products; float64."""
+    """Sums over all images of the features x, the labels y (one-hot), and their products; float64."""
 
     x: Tensor
     y: Tensor
@@ -94,7 +95,7 @@ class _Sums:
         values, vectors = torch.linalg.eigh(covariance)
         values = values.clamp_min(0)
         rotated = vectors.t() @ cross
-        # One-hot labels: the sum of squares of a column is its count.
+        # Labels are one-hot, so the sum of squares of a column is its count.
         spread = (mean_y - mean_y.square()).sum()
         penalties = (_PENALTIES.to(values.device) * values.max().clamp_min(1e-12))[:, None]
         shrunk = values / (values + penalties)
@@ -108,13 +109,13 @@ class _Sums:
 
 
 def _scale(outputs: Tensor) -> float:
-    """The factor at which the mean confidence of softmax(factor * outputs [N, classes]) lies halfway between chance and
+    """The factor at which the mean confidence of softmax(factor * outputs [N, classes]) is halfway between chance and
     certainty: about .5 for many classes."""
-    wanted = (1 / outputs.shape[1] + 1) / 2
+    target = (1 / outputs.shape[1] + 1) / 2
     low, high = 0.0, 1e4
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        if (middle * outputs).softmax(1).amax(1).mean() < wanted:
+        if (middle * outputs).softmax(1).amax(1).mean() < target:
             low = middle
         else:
             high = middle

@@ -1,4 +1,5 @@
-"""One network trained on its own at one input size, and measured: what methods compare with, or search among."""
+"""Trains one network on its own at one input size, and measures it: for baselines, and for methods that search among
+such networks."""
 
 from __future__ import annotations
 
@@ -21,29 +22,29 @@ from paretofit.search.training.distributed import current
 from paretofit.search.training.params import TrainingParams
 from paretofit.search.training.step import Scale, autocast_dtype, backward
 from paretofit.search.training.subnet_evaluator import Size, SubnetEvaluator
-from paretofit.search.training.trainer import Judge, fit
+from paretofit.search.training.trainer import EarlyStopping, fit
 
 _AT_ONCE = (Stop.CANCEL, Stop.DRAIN)
 
 
 class StandaloneTraining(NamedTuple):
-    """A network to be trained on its own."""
+    """A network to train on its own."""
 
     network: Slimmable
     candidate: Candidate
     epochs: int
     file: str
-    """Name of the artifact that its weights become."""
+    """Name of the artifact for its weights."""
     role: Literal["candidate", "baseline"] = "candidate"
     further: Callable[[Point], dict[str, float]] | None = None
-    """Metrics of the trained network, beside those that all points have."""
+    """Metrics of the trained network, besides those of all points."""
     plain: Architecture | None = None
-    """The network of the family that `network` is another form of; unset: itself."""
+    """The plain network of the family, if `network` is another form of it; unset: itself."""
 
 
 def initial(trial: Trial, architecture: Architecture) -> Slimmable:
-    """The untrained network of a trial, on its device. Its convolutions are frozen if trained weights are only probed,
-    and its statistics fixed if those of a batch would be too few images'."""
+    """The untrained network of a trial, on its device. Convolutions are frozen if trained weights are only probed;
+    statistics are fixed if a batch has too few images for its own."""
     params = trial.spec.params(TrainingParams)
     torch.manual_seed(trial.seed)
     network = Slimmable(architecture, trial.device)
@@ -59,52 +60,55 @@ def initial(trial: Trial, architecture: Architecture) -> Slimmable:
 
 
 def run(
-    trial: Trial, reporter: Reporter, alone: StandaloneTraining, evaluator: SubnetEvaluator, judge: Judge | None = None
+    trial: Trial,
+    reporter: Reporter,
+    training: StandaloneTraining,
+    evaluator: SubnetEvaluator,
+    early_stopping: EarlyStopping | None = None,
 ) -> tuple[dict[str, Any], Point | None]:
     """Train the network by the recipe of the trial's method; report it as a point with weights. Returns the training's
-    outputs, and no point if the trial is to end at once, or before its first step, or its judge ended it, or on any
-    rank but the first. Raises what `fit` does, and BelowStartError."""
-    params, network, candidate = trial.spec.params(TrainingParams), alone.network, alone.candidate
+    outputs, and no point if the trial is to end at once, had no step, was stopped early, or on any rank but the first.
+    Raises like `fit`, and BelowStartError."""
+    params, network, candidate = trial.spec.params(TrainingParams), training.network, training.candidate
     passes = partial(step, network, params, candidate.input_size)
     outputs, stop = fit(
         trial,
         reporter,
         network,
         passes,
-        alone.epochs,
-        judge,
+        training.epochs,
+        early_stopping,
         predict=partial(logits, network, params, candidate.input_size),
-        initialize=starting.initializer(trial, reporter, network, candidate.input_size, plain=alone.plain),
+        initialize=starting.initializer(trial, reporter, network, candidate.input_size, plain=training.plain),
     )
-    halted = stop is Stop.NO and outputs["epochs"] < alone.epochs
-    if current().rank > 0 or stop in _AT_ONCE or halted or not outputs["steps"]:
+    stopped_early = stop is Stop.NO and outputs["epochs"] < training.epochs
+    if current().rank > 0 or stop in _AT_ONCE or stopped_early or not outputs["steps"]:
         return outputs, None
-    point = report(trial, reporter, alone, evaluator, outputs, judged=stop is Stop.NO)
+    point = report(trial, reporter, training, evaluator, outputs, check_floor=stop is Stop.NO)
     return outputs if point is None else outputs | {"point": point.key}, point
 
 
 def report(
     trial: Trial,
     reporter: Reporter,
-    alone: StandaloneTraining,
+    training: StandaloneTraining,
     evaluator: SubnetEvaluator,
     outputs: dict[str, Any],
     *,
-    judged: bool = False,
+    check_floor: bool = False,
 ) -> Point | None:
-    """Measure a network that was trained, and report it as a point with weights; None if the trial is to end at once.
-    `outputs` are those of its training. `judged`: raise BelowStartError if it is worse than its trained weights
-    were."""
-    point = evaluator.measure(alone.candidate)
-    if judged:
+    """Measure a trained network, and report it as a point with weights; None if the trial is to end at once. `outputs`
+    are those of its training. `check_floor`: raise BelowStartError if it is worse than its trained weights."""
+    point = evaluator.measure(training.candidate)
+    if check_floor:
         starting.require_floor(outputs, point.metrics["selection_top1"], trial.spec.dataset.images["selection"])
     if reporter.should_stop() in _AT_ONCE:
         return None
     provenance = {**point.provenance, "epochs": outputs["epochs"]}
-    metrics = point.metrics if alone.further is None else {**point.metrics, **alone.further(point)}
-    point = point.model_copy(update={"role": alone.role, "provenance": provenance, "metrics": metrics})
-    point = evaluator.publish(point, alone.file)
-    reporter.artifact(alone.file, trial.work / alone.file)
+    metrics = point.metrics if training.further is None else {**point.metrics, **training.further(point)}
+    point = point.model_copy(update={"role": training.role, "provenance": provenance, "metrics": metrics})
+    point = evaluator.publish(point, training.file)
+    reporter.artifact(training.file, trial.work / training.file)
     reporter.point(point)
     return point
 
@@ -130,7 +134,7 @@ def step(
 
 
 def logits(network: nn.Module, params: TrainingParams, size: Size, images: Tensor) -> Tensor:
-    """[batch, classes], of the images' own type, in the number format of training."""
+    """[batch, classes], of the images' dtype, in the floating-point type of training."""
     sized = resize(images, size, antialias=params.antialias).contiguous(memory_format=torch.channels_last)
     dtype = autocast_dtype(params.precision, images.device)
     with torch.autocast(images.device.type, dtype, enabled=dtype is not None):

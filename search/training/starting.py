@@ -1,9 +1,8 @@
-"""From trained weights to a network that is ready to be trained: transfer, order of channels, classifier in closed
-form.
+"""Initializes a network from trained weights: transfer, channel order, and a classifier in closed form.
 
-The classifier is fitted on features by the checkpoint's own batch-norm statistics (measured: computing new ones for a
-network that is not tuned costs 7 to 9 points), so the accuracy before the first step is that of the published features:
-the floor that the training must not fall below.
+The classifier is fitted to features with the checkpoint's own batch norm statistics (new ones cost 7 to 9 points in a
+network that is not tuned). The accuracy before the first step is therefore that of the published features: the floor
+for the training.
 """
 
 from __future__ import annotations
@@ -37,11 +36,10 @@ from paretofit.search.training.params import TrainingParams
 from paretofit.search.training.subnet_evaluator import Size
 
 SORTED_ON: Final = 400
-"""Images that the importance of channels is measured on."""
+"""Images for measuring the importance of channels."""
 _FITTED_ON: Final = 10_000
 _FITTED_MACS: Final = 4e12
-"""Images that the classifier is fitted on, and multiply-accumulates that it may take, at most: about two minutes of one
-core."""
+"""Maximum images for fitting the classifier, and maximum multiply-accumulates: about two minutes on one core."""
 _BATCH: Final = 64
 
 
@@ -54,12 +52,12 @@ def initializer(
     plain: Architecture | None = None,
     sort: bool = False,
 ) -> Callable[[], dict[str, Any]] | None:
-    """What puts the trial's trained weights into `network`, and returns `{FLOOR: accuracy}`; None for a search from
-    scratch.
+    """A function that loads the trial's trained weights into `network` and returns `{FLOOR: accuracy}`; None for a
+    search from scratch.
 
-    The classifier is fitted at `size` on the `plain` network, if `network` is another form of it (with shape adaptors,
-    with masks). `sort`: put the most important channels first, for narrower networks to be cut out; they are sorted,
-    too, if this one is narrower than the weights.
+    The classifier is fitted at `size` on the `plain` network, if `network` is another form of it (with shape adaptors
+    or masks). `sort`: put the most important channels first, so that narrower networks can be extracted; also done if
+    this network is narrower than the weights.
     """
     if trial.spec.start is None:
         return None
@@ -83,16 +81,16 @@ def initializer(
 
 
 def require_floor(outputs: dict[str, Any], top1: float, images: int) -> None:
-    """Raises BelowStartError if a training ended with a selection accuracy that is below its floor by more than two
-    standard errors."""
+    """Raises BelowStartError if the selection accuracy of a training is below its floor by more than two standard
+    errors."""
     floor = outputs.get(FLOOR)
     if floor is None:
         return
     error = math.sqrt(max(floor * (1 - floor), 1e-12) / images)
     if top1 < floor - 2 * error:
         raise BelowStartError(
-            f"the training ended at {top1:.1%} of the selection split, below the {floor:.1%} that its trained weights "
-            "had before it: train for more epochs, or lower learning_rate or backbone_rate"
+            f"the training ended at {top1:.1%} of the selection split, below the {floor:.1%} of its trained "
+            "weights: train for more epochs, or lower learning_rate or backbone_rate"
         )
 
 
@@ -101,7 +99,7 @@ class _Initial:
 
     def __init__(self, trial: Trial, reporter: Reporter, size: Size) -> None:
         self.notes: list[str] = []
-        """What was not loaded, or changed, and why."""
+        """Tensors that were not loaded, or were changed, and why."""
         self._reporter = reporter
         self._trial = trial
         self._size = size
@@ -121,7 +119,7 @@ class _Initial:
             if not self._same_classes:
                 self._fit_classifier(static)
             return static
-        # With its classifier: the last channels are as important as the answers make them.
+        # Includes the classifier, which determines the importance of the last channels.
         whole = self._loaded(self._start, full, same_classes=self._same_classes)
         if not self._same_classes:
             self._fit_classifier(whole)
@@ -133,15 +131,15 @@ class _Initial:
         return static
 
     def accuracy(self, network: Network) -> float:
-        """On the selection split."""
+        """Accuracy on the selection split."""
         return evaluation.accuracy(network, self._batches("selection"))
 
     def transfer(self, static: Network, network: Slimmable) -> None:
-        """Put the tensors of a plain network into another form of it."""
+        """Copy the tensors of a plain network into another form of it."""
         transfer(self._of(static), network.architecture, same_classes=True).load(network.network)
 
     def _of(self, network: Network) -> Start:
-        """Its tensors as they are now."""
+        """Its current tensors."""
         tensors = {
             name: tensor.detach().cpu().clone()
             for name, tensor in network.state_dict().items()
@@ -180,7 +178,7 @@ class _Initial:
 
     @torch.no_grad()
     def _calibrate(self, network: Network) -> None:
-        """Statistics of a network that is narrower than that whose statistics it has."""
+        """Statistics of a network that is narrower than the one they come from."""
         norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
         params = self._trial.spec.params(TrainingParams)
         network.train()
@@ -191,7 +189,7 @@ class _Initial:
         network.eval()
 
     def _batches(self, split: str, images: int | None = None) -> Iterator[Batch]:
-        """So many images of a split, drawn by the seed; unset: all."""
+        """Images of a split, sampled by seed; unset: all."""
         rows = None
         if images is not None:
             generator = torch.Generator().manual_seed(self._trial.spec.seed)
@@ -208,7 +206,7 @@ class _Initial:
         )
         for batch in batches:
             yield batch
-            # The training ends at its first step then: one batch is enough for all that comes before.
+            # The training then ends at its first step, so one batch is enough for everything before it.
             if self._reporter.should_stop() in (Stop.CANCEL, Stop.DRAIN):
                 return
 
@@ -220,7 +218,7 @@ def _copy(static: Network, network: Slimmable) -> None:
 
 
 def _statistics(network: Network) -> Tensor:
-    """[2, channels of all batch normalizations], in the order of the layers."""
+    """[2, channels of all batch norms], in the order of the layers."""
     nominal = network.architecture.nominal
     layers = network.architecture.layers((nominal, nominal))
     norms = [network.get_submodule(layer.name) for layer in layers if layer.op == "batch_norm"]

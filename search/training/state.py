@@ -1,7 +1,7 @@
-"""What a training changes and must restore, and its checkpoints on disk.
+"""The state of a training, and its checkpoints on disk.
 
-A checkpoint is safetensors + JSON. The manifest is written last, so a folder with one is whole. The position in the
-data and every draw are functions of (seed, step), so the step is all there is to save of them.
+A checkpoint is safetensors + JSON. The manifest is written last, so a folder with a manifest is complete. The position
+in the data and all random draws are functions of (seed, step), so only the step has to be saved.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.optim import SGD
 
 
 class ExponentialMovingAverage:
-    """Of `network`'s parameters over the steps, on their device.
+    """Exponential moving average of `network`'s parameters, on their device.
 
     Source: Polyak & Juditsky 1992, in the form of Tan & Le, EfficientNet (arXiv 1905.11946): the decay grows with the
     steps, min(`decay`, (1 + step) / (10 + step)), so that the first weights are soon forgotten.
@@ -35,14 +35,14 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the parameters after step `step`, which counts from 0."""
+        """Add the parameters after step `step`, which counts from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         parameters = [parameter.detach() for parameter in self._network.parameters()]
         torch._foreach_lerp_(list(self.tensors.values()), parameters, 1 - decay)
 
     @torch.no_grad()
     def to_network(self) -> None:
-        """Make the average the network's parameters."""
+        """Copy the average to the network's parameters."""
         for name, parameter in self._network.named_parameters():
             parameter.copy_(self.tensors[name])
 
@@ -53,20 +53,20 @@ def _no_scaler() -> GradScaler:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainState:
-    """A network in training. Gradients are added to by backward passes of `scaler.scale(loss)`."""
+    """A network in training. Backward passes of `scaler.scale(loss)` accumulate gradients."""
 
     network: nn.Module
     optimizer: SGD
     scaler: GradScaler = field(default_factory=_no_scaler)
     average: ExponentialMovingAverage | None = None
     clip_norm: float = 0.0
-    """Norm that the gradient of all parameters is limited to; 0: no limit."""
+    """Maximum norm of the gradient of all parameters; 0: no limit."""
 
     def update(self, step: int) -> None:
-        """Step `step`, which counts from 0, by the gradients that are there. The host does not wait: whether float16
-        overflowed, so that nothing is changed, is decided on the device."""
+        """Update by the accumulated gradients at step `step`, which counts from 0. Does not synchronize the host:
+        float16 overflows, which skip the update, are handled on the device."""
         if self.clip_norm:
-            # Without this the scaled gradients of float16 would be clipped; otherwise it does nothing.
+            # Otherwise the scaled gradients of float16 would be clipped; no effect for other types.
             self.scaler.unscale_(self.optimizer)
             parameters = [p for p in self.network.parameters() if p.grad is not None]
             nn.utils.clip_grad_norm_(parameters, self.clip_norm, foreach=True)
@@ -76,7 +76,7 @@ class TrainState:
             self.average.update(step)
 
     def finish(self) -> None:
-        """Give the network the parameters that it is to be evaluated with."""
+        """Set the network's parameters to those for evaluation."""
         if self.average is not None:
             self.average.to_network()
 
@@ -87,12 +87,12 @@ VERSION = 4
 
 
 class CheckpointError(ValueError):
-    """A folder holds no checkpoint of this training."""
+    """The folder does not hold a checkpoint of this training."""
 
 
 def save(folder: Path, weights: TrainState, *, step: int, identity: str, notes: Mapping[str, Any]) -> None:
-    """Write a checkpoint of `step` finished steps into a new folder. `identity` names the training: whoever restores
-    must give the same. `notes` are JSON."""
+    """Write a checkpoint of `step` finished steps into a new folder. `identity` names the training and must match on
+    restore. `notes` are JSON."""
     folder.mkdir(parents=True)
     tensors: dict[str, Tensor] = {f"network.{name}": value for name, value in weights.network.state_dict().items()}
     tensors["rng"] = torch.get_rng_state()
@@ -116,7 +116,7 @@ def save(folder: Path, weights: TrainState, *, step: int, identity: str, notes: 
 
 
 def is_outdated(folder: Path) -> bool:
-    """Whether an earlier version of Paretofit wrote the checkpoint, in a form that this one does not read."""
+    """Whether an earlier version of Paretofit wrote the checkpoint in a format that this one cannot read."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
@@ -126,13 +126,13 @@ def is_outdated(folder: Path) -> bool:
 
 
 def restore(folder: Path, weights: TrainState, *, identity: str) -> tuple[int, dict[str, Any]]:
-    """Put a checkpoint's state into a training, and return its step and its notes. Raises CheckpointError."""
+    """Restore a training from a checkpoint, and return its step and its notes. Raises CheckpointError."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         state = load_file(folder / STATE)
     except (FileNotFoundError, json.JSONDecodeError, SafetensorError) as error:
         raise CheckpointError(
-            f"{folder} is no whole checkpoint ({error}): remove it to train from the start"
+            f"{folder} is an incomplete checkpoint ({error}): remove it to train from the start"
         ) from error
     if (manifest["version"], manifest["identity"]) != (VERSION, identity):
         raise CheckpointError(f"{folder} is a checkpoint of another training: remove it to train from the start")

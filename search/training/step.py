@@ -1,4 +1,4 @@
-"""What one training step computes: its number format, its gradients, and its batch in parts."""
+"""One training step: floating-point type, gradients, and gradient accumulation."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def autocast_dtype(precision: Precision, device: torch.device) -> torch.dtype | None:
-    """What passes on a device are cast to; None: nothing is.
+    """The autocast dtype of passes on a device; None: no autocast.
 
-    `auto` is bfloat16 on GPUs that compute it; CPUs are left at float32, which AVX2 machines are faster in. Raises
-    ValueError for a GPU without bfloat16 if that is asked for.
+    `auto` is bfloat16 on GPUs that support it; CPUs use float32, which is faster with AVX2. Raises ValueError for
+    bfloat16 on a GPU without it.
     """
     cuda_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     match precision:
@@ -30,14 +30,14 @@ def autocast_dtype(precision: Precision, device: torch.device) -> torch.dtype | 
             return None
         case "bfloat16":
             if device.type == "cuda" and not cuda_bfloat16:
-                raise ValueError("precision: this GPU has no bfloat16; use float16, float32 or auto")
+                raise ValueError("precision: this GPU does not support bfloat16; use float16, float32 or auto")
             return torch.bfloat16
         case "float16":
             return torch.float16
 
 
 def grad_scaler(dtype: torch.dtype | None, device: torch.device) -> GradScaler:
-    """For float16, whose gradients would vanish unscaled; for any other it does nothing."""
+    """Gradient scaler for float16, whose gradients would underflow unscaled; no effect for other types."""
     return GradScaler(device.type, enabled=dtype is torch.float16)
 
 
@@ -56,12 +56,12 @@ def backward(
     label_smoothing: float = 0.0,
     scale: Callable[[Tensor], Tensor] | None = None,
 ) -> Losses:
-    """Add the step's gradients to the parameters: one forward and backward for each network, one after another, so
-    that no more than one's activations are held.
+    """Add the step's gradients to the parameters: one forward and backward pass per network, in sequence, so that only
+    one network's activations are in memory.
 
-    Each callable gives logits [batch, classes]. The students' loss is KL(teacher || student) at temperature 1, weight
-    1, without labels; the teacher's softmax is computed once and detached. `scale` is put on each loss before its
-    backward, not on those returned.
+    Each callable returns logits [batch, classes]. The students' loss is KL(teacher || student) at temperature 1, weight
+    1, without labels; the teacher's softmax is computed once and detached. `scale` multiplies each loss before its
+    backward pass, not the returned ones.
     """
     scaled = scale or (lambda loss: loss)
     logits = teacher()
@@ -78,17 +78,17 @@ def backward(
 
 Scale = Callable[[Tensor], Tensor]
 Update = Callable[[int, Batch], dict[str, Tensor]]
-"""Adds the gradients of a step's batch and returns its losses: scalars that stay on the device."""
+"""Adds the gradients of a step's batch and returns its losses: scalars on the device."""
 Passes = Callable[[int, Batch, Scale], dict[str, Tensor]]
-"""Adds the gradients of a step's batch, whose losses it scales before each backward; returns the losses unscaled:
-scalars, means over the batch, that stay on the device."""
+"""Adds the gradients of a step's batch and scales its losses before each backward pass; returns the unscaled losses:
+scalars on the device, means over the batch."""
 
 
 def accumulate_gradients(passes: Passes, *, parts: int, batch_size: int, scaler: GradScaler) -> Update:
-    """An update whose gradients, and losses, are means over `batch_size` images, if all of them come: those of a batch
-    cut in `parts`, on every rank.
+    """An update whose gradients and losses are means over `batch_size` images: those of a batch split into `parts`, on
+    every rank.
 
-    Batch normalisation sees one part at a time (as it does under data parallelism).
+    Batch norm sees one part at a time (as with data parallelism).
     """
 
     def update(step: int, batch: Batch) -> dict[str, Tensor]:

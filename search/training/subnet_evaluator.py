@@ -1,4 +1,4 @@
-"""Accuracies of the networks that a trained one contains, and the networks themselves as files."""
+"""Measures accuracies of a supernet's networks, and writes the networks to files."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from paretofit.search.training.loop import DivergedError
 from paretofit.search.training.params import TrainingParams
 
 KEPT_BYTES: Final = 512 * 1024**2
-"""Inputs that are kept for the next network; more are made anew."""
+"""Inputs that are cached for the next network; others are recomputed."""
 
 Size = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:
-    """How many images a measurement passes through a network: to calibrate it, and to classify them."""
+    """Images that a measurement passes through a network: for calibration, and for classification."""
 
     calibration: int
     selection: int
@@ -46,8 +46,7 @@ class Fidelity:
 
 @dataclass
 class _Inputs:
-    """Batches as networks get them, of (split, images, input size): kept between the networks as far as there is room,
-    the latest first."""
+    """Preprocessed batches by (split, images, input size), cached as far as memory allows, the latest first."""
 
     make: Callable[[str, int, Size], Iterator[Batch]]
     _kept: dict[tuple[str, int, Size], list[Batch]] = field(default_factory=dict, init=False)
@@ -76,9 +75,9 @@ class _Inputs:
 
 
 class SubnetEvaluator:
-    """Measures sub-networks of `network`, on the same images for all. `images` counts those that passed through one,
-    but for the report split. `largest` input sizes decide on the batch; `supernet` names the artifact that points
-    without weights of their own are cut from."""
+    """Measures sub-networks of `network`, all on the same images. `images` counts the images passed through networks,
+    without the report split. The `largest` input sizes determine the batch size; `supernet` names the artifact from
+    which points without weights are extracted."""
 
     def __init__(self, trial: Trial, network: Slimmable, largest: Size, *, supernet: str | None = None) -> None:
         self.network = network
@@ -117,14 +116,15 @@ class SubnetEvaluator:
             }
 
     def part(self, fraction: float, least: int) -> Fidelity:
-        """A fraction of the full effort, or `least` images of each kind if those are more."""
+        """A fraction of the full fidelity, or `least` images of each kind if those are more."""
         return Fidelity(
             calibration=min(self.full.calibration, self._whole(max(least, int(fraction * self.full.calibration)))),
             selection=min(self.full.selection, max(least, int(fraction * self.full.selection))),
         )
 
     def images_of(self, split: str, size: Size, number: int | None = None) -> Iterator[Batch]:
-        """Batches as networks get them: so many images of a split; unset: of `train` those that calibrate, else all."""
+        """Preprocessed batches of a number of images of a split; unset: for `train` the calibration images, else
+        all."""
         if number is None:
             number = self.full.calibration if split == "train" else len(self._dataset.split(split))
         return self._inputs.of(split, number, size)
@@ -132,10 +132,10 @@ class SubnetEvaluator:
     def accuracies(
         self, group: Sequence[Candidate], effort: Fidelity, interrupted: Callable[[], bool] = lambda: False
     ) -> list[float]:
-        """Of networks of one input size, on selection images that are the same for all, classes in proportion. Their
-        statistics are kept if the effort is the full one.
+        """Accuracies of networks with one input size, on the same stratified selection images. Their statistics are
+        kept at full fidelity.
 
-        Raises InterruptedMeasurementError if it is interrupted, which it asks at every batch.
+        Raises InterruptedMeasurementError if a stop is requested, which is checked at every batch.
         """
         hits = torch.stack(self.hits(group, effort, interrupted))
         return [correct / hits.shape[1] for correct in hits.sum(dim=1).tolist()]
@@ -143,7 +143,7 @@ class SubnetEvaluator:
     def hits(
         self, group: Sequence[Candidate], effort: Fidelity, interrupted: Callable[[], bool] = lambda: False
     ) -> list[Tensor]:
-        """As `accuracies`, image by image: bool [images] for each network."""
+        """As `accuracies`, per image: bool [images] for each network."""
         size = group[0].input_size
         architectures = [self._architecture(candidate) for candidate in group]
         watched = partial(_watched, interrupted=interrupted)
@@ -161,7 +161,7 @@ class SubnetEvaluator:
         return found
 
     def measure(self, candidate: Candidate) -> Point:
-        """A network by itself, on the whole selection split. Its statistics are kept."""
+        """A network extracted on its own, measured on the whole selection split. Its statistics are kept."""
         return self.point(candidate, *self.accuracies([candidate], self.full))
 
     def point(self, candidate: Candidate, selection_top1: float) -> Point:
@@ -184,7 +184,7 @@ class SubnetEvaluator:
         return all(bool(parameter.isfinite().all()) for parameter in self.network.parameters())
 
     def finite(self, candidate: Candidate) -> bool:
-        """Whether all weights and statistics of a network measured with the full effort are finite."""
+        """Whether all weights and statistics of a network measured at full fidelity are finite."""
         architecture = self._architecture(candidate)
         statistics = self.network.bank[channel_vector(architecture), candidate.input_size]
         if self._weights_are_finite and bool(statistics.isfinite().all()):
@@ -195,8 +195,8 @@ class SubnetEvaluator:
     def publish(self, point: Point, name: str) -> Point:
         """The point with `top1` and weights: the file `name` in the trial's folder.
 
-        Its `top1` is that of the file, so the file is written twice: to be measured, then with what was measured.
-        Raises DivergedError for infinite or NaN weights or statistics.
+        `top1` is measured on the file itself, so the file is written twice: before and after the measurement. Raises
+        DivergedError for infinite or NaN weights or statistics.
         """
         path = self._trial.work / name
         network: Network = self.network.extract(Architecture.from_json(point.architecture), point.input_size)
@@ -217,7 +217,7 @@ class SubnetEvaluator:
         return self._params.network(self._profile, candidate.config)
 
     def _make_inputs(self, split: str, number: int, size: Size) -> Iterator[Batch]:
-        """So many images of a split, those of a smaller number among them."""
+        """Images of a split; a larger number includes those of a smaller one."""
         images = self._dataset.split(split)
         rows: Any = None
         if split == "train":

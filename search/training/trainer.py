@@ -1,7 +1,7 @@
-"""A network trained from the start or from a state, by the recipe of a method.
+"""Trains a network by a method's recipe, from the start or from a checkpoint.
 
-After running out of memory, with `batch_scale` of the batch and of the learning rate: the linear rule (Goyal et al.,
-arXiv 1706.02677).
+After running out of memory, batch size and learning rate are multiplied by `batch_scale`: the linear rule (Goyal et
+al., arXiv 1706.02677).
 """
 
 from __future__ import annotations
@@ -32,17 +32,18 @@ from paretofit.search.training.state import ExponentialMovingAverage, TrainState
 from paretofit.search.training.step import Passes, accumulate_gradients, autocast_dtype, grad_scaler
 
 
-class Judge(Protocol):
-    """Whoever may end a training before its end. `notes`, which are JSON, go into every state and come back from
+class EarlyStopping(Protocol):
+    """Rule that may end a training early. `notes`, which are JSON, are stored in every checkpoint and restored from
     it."""
 
     notes: dict[str, Any]
 
     def should_stop(self, step: int, steps: int) -> bool:
-        """Whether the training ends with `step` of its `steps`; asked after each one, on all ranks, with one answer."""
+        """Whether the training ends after `step` of its `steps`; called after each step on all ranks, with the same
+        result."""
 
     def restart(self) -> None:
-        """The training begins anew from its first step: so do the notes."""
+        """The training restarts from its first step; reset the notes."""
 
 
 def fit(
@@ -51,7 +52,7 @@ def fit(
     network: nn.Module,
     passes: Passes,
     epochs: float,
-    judge: Judge | None = None,
+    early_stopping: EarlyStopping | None = None,
     *,
     predict: Predict | None = None,
     initialize: Callable[[], dict[str, Any]] | None = None,
@@ -59,20 +60,20 @@ def fit(
     """Train `network` by the recipe of the trial's method, on all ranks; returns the trial's outputs and why it ended
     early.
 
-    `initialize` puts trained weights into the network before the first step (not on resume) and returns facts, JSON,
-    that become outputs. With `predict` the training is guarded: one that does not learn, or diverges, begins once more
-    with a third of its learning rate, then raises NotLearningError or DivergedError.
+    `initialize` loads trained weights into the network before the first step (not on resume) and returns JSON facts for
+    the outputs. `predict` enables a guard: a training that does not learn, or diverges, restarts once with a third of
+    its learning rate, then raises NotLearningError or DivergedError.
 
-    A drained training is checkpointed; any other but a cancelled one leaves the weights to evaluate. Raises ValueError
-    for more ranks than a batch is enough for, CheckpointError, DivergedError, NotLearningError.
+    A drained training writes a checkpoint; any other but a cancelled one leaves the weights for evaluation. Raises
+    ValueError if a batch is too small for the ranks, CheckpointError, DivergedError, NotLearningError.
     """
     params = trial.spec.params(TrainingParams)
     batch_size = max(2, int(params.batch_size * trial.batch_scale))
     ranks = current()
     if batch_size < 2 * ranks.count:
         raise ValueError(
-            f"batch_size: {batch_size} on {ranks.count} ranks leaves one image to normalise by; use at least "
-            f"{2 * ranks.count}"
+            f"batch_size: {batch_size} on {ranks.count} ranks leaves one image per rank, too few for batch norm; "
+            f"use at least {2 * ranks.count}"
         )
     dataset = Dataset.open(trial.dataset)
     batches = TrainBatches(
@@ -85,9 +86,9 @@ def fit(
         normalization=(trial.spec.dataset.mean, trial.spec.dataset.std),
     )
     steps = max(1, round(epochs * batches.steps_per_epoch))
-    # In proportion, where a limit shortens the training.
+    # In proportion, if a limit shortens the training.
     warmup = round(params.warmup_epochs / params.epochs * steps)
-    judged = None if predict is None else _guard(trial, dataset, predict, steps, warmup)
+    learning_guard = None if predict is None else _guard(trial, dataset, predict, steps, warmup)
     training = _Training(
         trial=trial,
         reporter=reporter,
@@ -97,8 +98,8 @@ def fit(
         steps=steps,
         warmup=warmup,
         batch_size=batch_size,
-        judge=judge,
-        guard=judged,
+        early_stopping=early_stopping,
+        guard=learning_guard,
         initialize=initialize,
     )
     done, stop = training.run()
@@ -119,13 +120,13 @@ class _Training:
     steps: int
     warmup: int
     batch_size: int
-    judge: Judge | None
+    early_stopping: EarlyStopping | None
     guard: Guard | None
     initialize: Callable[[], dict[str, Any]] | None
     restarts: int = field(default=0, init=False)
     facts: dict[str, Any] = field(default_factory=dict, init=False)
-    """What `initialize` returned."""
-    _halted: bool = field(default=False, init=False)
+    """Return value of `initialize`."""
+    _not_learning: bool = field(default=False, init=False)
     _ranks: Ranks = field(default_factory=current, init=False)
 
     @property
@@ -143,7 +144,7 @@ class _Training:
             untrained = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
         resumed = self.trial.checkpoint
         if resumed is not None and state.is_outdated(resumed):
-            sys.stderr.write("the state is an earlier version's: the training begins anew\n")
+            sys.stderr.write("the checkpoint is from an earlier version: restarting the training\n")
             resumed = None
         if resumed is None:
             self._begin()
@@ -154,22 +155,22 @@ class _Training:
                 if untrained is None or self.restarts:
                     raise
             else:
-                if not self._halted:
+                if not self._not_learning:
                     return done, stop
                 if self.restarts:
                     raise NotLearningError(
-                        f"the training learned nothing beyond the class frequencies in {done} steps, at learning_rate "
-                        f"{self._rate:g} too: check the labels, lower learning_rate, or start from trained weights "
-                        "(start)"
+                        f"the training learned nothing beyond the class frequencies in {done} steps, even at "
+                        f"learning_rate {self._rate:g}: check the labels, lower learning_rate, or start from "
+                        "trained weights (start)"
                     )
-            resumed, self._halted, self.restarts = None, False, 1
+            resumed, self._not_learning, self.restarts = None, False, 1
             self.reporter.metric("restarts", 0, self.restarts)
             assert untrained is not None
             self.network.load_state_dict(untrained)
-            if self.judge is not None:
-                self.judge.restart()
+            if self.early_stopping is not None:
+                self.early_stopping.restart()
             self._begin()
-            sys.stderr.write(f"the training does not learn: it begins once more at learning_rate {self._rate:g}\n")
+            sys.stderr.write(f"the training does not learn: restarting at learning_rate {self._rate:g}\n")
 
     @property
     def _rate(self) -> float:
@@ -204,14 +205,14 @@ class _Training:
         if resumed is not None:
             start, notes = state.restore(resumed, weights, identity=self._identity)
             self.restarts, self.facts = notes["restarts"], notes["facts"]
-            if self.judge is not None:
-                self.judge.notes = notes["judge"]
-            sys.stderr.write(f"going on from step {start} of {self.steps}\n")
+            if self.early_stopping is not None:
+                self.early_stopping.notes = notes["judge"]
+            sys.stderr.write(f"resuming from step {start} of {self.steps}\n")
 
         def save(step: int) -> None:
             folder = self.trial.work / f"checkpoint-{step}"
-            judge = {} if self.judge is None else self.judge.notes
-            notes = {"judge": judge, "restarts": self.restarts, "facts": self.facts}
+            stopping_notes = {} if self.early_stopping is None else self.early_stopping.notes
+            notes = {"judge": stopping_notes, "restarts": self.restarts, "facts": self.facts}
             state.save(folder, weights, step=step, identity=self._identity, notes=notes)
             self.reporter.checkpoint(folder, step)
 
@@ -235,23 +236,23 @@ class _Training:
             self.reporter,
             save,
             self._ranks,
-            self._halts,
+            self._should_stop,
         )
-        if stop not in (Stop.CANCEL, Stop.DRAIN) and not self._halted:
+        if stop not in (Stop.CANCEL, Stop.DRAIN) and not self._not_learning:
             weights.finish()
         return done, stop
 
-    def _halts(self, step: int) -> bool:
+    def _should_stop(self, step: int) -> bool:
         if self.guard is not None and self.guard.due(step):
-            halted = self._ranks.rank == 0 and self.guard.should_stop(step)
-            self._halted = self._ranks.agree(Stop.LIMIT if halted else Stop.NO) is not Stop.NO
-            if self._halted:
+            failed = self._ranks.rank == 0 and self.guard.should_stop(step)
+            self._not_learning = self._ranks.agree(Stop.LIMIT if failed else Stop.NO) is not Stop.NO
+            if self._not_learning:
                 return True
-        return self.judge is not None and self.judge.should_stop(step, self.steps)
+        return self.early_stopping is not None and self.early_stopping.should_stop(step, self.steps)
 
 
 def _guard(trial: Trial, dataset: Dataset, predict: Predict, steps: int, warmup: int) -> Guard | None:
-    """None for a training that is too short to be judged."""
+    """None for a training that is too short to be checked."""
     profile = trial.spec.dataset
     if steps < guard.LEAST_STEPS:
         return None
@@ -271,7 +272,7 @@ def _guard(trial: Trial, dataset: Dataset, predict: Predict, steps: int, warmup:
 
 
 def _identity(trial: Trial, steps: int) -> str:
-    """What a state must agree in with the trial that goes on from it."""
+    """Hash of everything that a checkpoint and the trial that resumes it must have in common."""
     method, dataset = trial.spec.method.model_dump_json(), trial.spec.dataset.fingerprint
     what = json.dumps(trial.params, sort_keys=True)
     described = f"{method} {dataset} {what} {trial.seed} {steps} {trial.batch_scale:g}"

@@ -75,7 +75,7 @@ def test_the_first_trial_gets_the_weights_and_keeps_them(http: httpx.Client, sto
     ("asked", "said"),
     [
         ({"weights": False}, "has no weights of its own"),
-        ({"family": "resnet18"}, "holds a resnet18, and the network is a vgg16"),
+        ({"family": "resnet18"}, "its family is resnet18, but the network's is vgg16"),
         ({"base_width": 0.125}, "choose a smaller width"),
     ],
 )
@@ -187,7 +187,7 @@ def test_a_start_of_another_family_is_refused_at_its_field(http: httpx.Client, s
     assert pointers(document) == ["/method/start"]
     method = {"kind": "scalenet", "start": {"weights": weights_id}}
     document = problem(http.post("/v1/searches", json=rows.body(dataset, method=method)), 422, "invalid")
-    assert "no published weights" in str(document)
+    assert "that published weights lack" in str(document)
 
 
 def test_another_tenants_point_is_none(http: httpx.Client, stored: Engine, dataset: str) -> None:

@@ -1,4 +1,4 @@
-"""A network as data: JSON there and back, and what is said of data that is no network."""
+"""A network as data: JSON round trips, and errors for invalid data."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ GOLDEN_FORMS = {
     classes=st.integers(1, 2000),
     channels=st.integers(1, 4),
 )
-def test_json_round_trip(**asked: Any) -> None:
-    network = architecture(**asked)
+def test_json_round_trip(**options: Any) -> None:
+    network = architecture(**options)
     again = Architecture.from_json(json.loads(json.dumps(network.to_json())))
     assert again == network
     assert hash(again) == hash(network)
@@ -125,14 +125,14 @@ def _data() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        (["version"], FORMAT_VERSION + 1, r"version 2 is not one that this Paretofit reads \(1 to 1\): update it"),
+        (["version"], FORMAT_VERSION + 1, r"version 2 is not supported by this Paretofit \(1 to 1\): update it"),
         (["version"], "1", "an object with an integer `version`"),
         (["family"], 3, "family must be str, not 3"),
         (["classes"], True, "classes must be int, not True"),
         (["nominal"], 0, "nominal must be 1 or more, not 0"),
-        (["depth"], 3, "the architecture has no field 'depth'; its fields are family, nominal"),
+        (["depth"], 3, "the architecture has an unknown field 'depth'; use family, nominal"),
         (["blocks"], {}, "blocks must be a list"),
-        (["blocks"], [], "blocks must hold at least one block"),
+        (["blocks"], [], "blocks must contain at least one block"),
         (["blocks", 2], "conv", r"blocks\[2\] must be an object with a `kind`, not 'conv'"),
         (["blocks", 2, "kind"], "warp", r"blocks\[2\].kind must be one of .*separable.*, not 'warp'"),
         (["blocks", 2, "kind"], ["conv"], r"blocks\[2\].kind must be one of"),
@@ -142,9 +142,9 @@ def _data() -> dict[str, Any]:
         (["blocks", 0, "groups"], 2, r"blocks\[0\] \(conv\): groups must divide the channels 3 -> 32, and 2 does not"),
         (["blocks", 0, "norm"], 1, r"blocks\[0\].norm must be bool, not 1"),
         (["blocks", 2, "activation"], "tanh", r"blocks\[2\].activation must be one of relu, relu6, none, not 'tanh'"),
-        (["blocks", 2, "dilation"], 2, r"blocks\[2\] has no field 'dilation'; its fields are in_channels"),
+        (["blocks", 2, "dilation"], 2, r"blocks\[2\] has an unknown field 'dilation'; use in_channels"),
         (["blocks", 2, "in_channels"], 5, r"blocks\[2\].in_channels must be 64, not 5"),
-        (["blocks", 12, "out_channels"], 11, "the last block gives 11 outputs for 10 classes"),
+        (["blocks", 12, "out_channels"], 11, "the last block has 11 outputs, but there are 10 classes"),
     ],
 )
 def test_refusals_name_the_place(place: list[str | int], value: object, message: str) -> None:
@@ -179,8 +179,8 @@ def test_a_missing_field_of_a_block_is_named() -> None:
     groups=st.sampled_from([1, 2, 3, 4, 8]),
     nominal=st.integers(4, 512),
 )
-def test_json_round_trip_of_grouped_networks(**asked: Any) -> None:
-    network = architecture(**asked)
+def test_json_round_trip_of_grouped_networks(**options: Any) -> None:
+    network = architecture(**options)
     assert Architecture.from_json(json.loads(json.dumps(network.to_json()))) == network
 
 
@@ -191,8 +191,8 @@ def test_json_round_trip_of_grouped_networks(**asked: Any) -> None:
     base_width=st.floats(0.1, 1),
     nominal=st.integers(4, 512),
 )
-def test_json_round_trip_of_aggregated_scales(**asked: Any) -> None:
-    network = architecture(**asked)
+def test_json_round_trip_of_aggregated_scales(**options: Any) -> None:
+    network = architecture(**options)
     assert Architecture.from_json(json.loads(json.dumps(network.to_json()))) == network
 
 
@@ -220,7 +220,7 @@ def test_blocks_that_do_not_meet_are_refused() -> None:
 
 def test_a_layer_without_channels_is_refused() -> None:
     stem = Conv(3, 0, 3, 1, 1, norm=True, activation="relu")
-    with pytest.raises(ArchitectureError, match=r"blocks\[0\] \(conv\): a layer needs 1 channel or more, not 0"):
+    with pytest.raises(ArchitectureError, match=r"blocks\[0\] \(conv\): a layer needs at least 1 channel, not 0"):
         Architecture("mine", 32, 3, 10, (stem, Classifier(0, 10)))
 
 
@@ -276,7 +276,7 @@ def test_blocks_that_are_none_are_refused(data: dict[str, Any], message: str) ->
 
 
 def test_a_pool_keeps_its_channels() -> None:
-    with pytest.raises(ArchitectureError, match=r"blocks\[0\] \(max_pool\): a pool keeps its 3 channels"):
+    with pytest.raises(ArchitectureError, match=r"blocks\[0\] \(max_pool\): out_channels must be 3"):
         Architecture("mine", 32, 3, 10, (MaxPool(3, 8, 2, 2), Classifier(8, 10)))
 
 
@@ -284,5 +284,5 @@ def test_a_kind_is_registered_once() -> None:
     class Other(Conv):
         pass
 
-    with pytest.raises(ValueError, match=r"block kind 'conv' is paretofit\.models\.kinds\.basic's already"):
+    with pytest.raises(ValueError, match=r"block kind 'conv' is already defined in paretofit\.models\.kinds\.basic"):
         register(Other)

@@ -1,4 +1,4 @@
-"""The torch modules do what the data says: costs counted on meta tensors, layer by layer."""
+"""Torch modules match the data: costs counted on meta tensors, layer by layer."""
 
 from __future__ import annotations
 

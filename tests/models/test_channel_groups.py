@@ -175,8 +175,8 @@ class Misdeclared(Block):
 @pytest.mark.parametrize(
     ("reads", "message"),
     [
-        ("third", r"blocks\.0\.second reads 'third', which is not a layer before it"),
-        ("first", r"blocks\.0\.second has 3 input channels and reads a tensor of 5: correct its `reads`"),
+        ("third", r"blocks\.0\.second reads 'third', which is not an earlier layer"),
+        ("first", r"blocks\.0\.second has 3 input channels, but reads a tensor of 5: correct its `reads`"),
     ],
 )
 def test_wrong_reads_are_rejected(reads: str, message: str) -> None:

@@ -1,5 +1,4 @@
-"""Channels sorted by importance: the network computes what it did, and its leading slices are the important
-channels."""
+"""Channels sorted by importance: outputs are unchanged, and leading slices are the important channels."""
 
 from __future__ import annotations
 
@@ -297,7 +296,7 @@ def test_the_host_does_not_wait_for_the_device() -> None:
     assert waits(lambda: importance(network, batches)) == []
 
 
-def test_what_cannot_be_sorted_is_refused() -> None:
+def test_invalid_importances_are_rejected() -> None:
     network = _plain()
     with pytest.raises(ValueError, match="at least one batch"):
         importance(network, [])

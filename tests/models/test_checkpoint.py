@@ -86,7 +86,7 @@ def test_a_record_is_read_without_torch(saved: Path) -> None:
 
 
 def test_a_record_of_another_architecture_is_refused(network: Network, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="the record's architecture is not the network's"):
+    with pytest.raises(ValueError, match="the record's architecture differs from the network's"):
         save(tmp_path / "point.safetensors", network, record_of(architecture("fd_mobilenet")))
     assert list(tmp_path.iterdir()) == []
 
@@ -137,7 +137,7 @@ def test_no_file(tmp_path: Path) -> None:
         (50_000).to_bytes(8, "little") + b"[" * 50_000,
     ],
 )
-def test_what_is_no_safetensors_file_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_other_files_are_rejected(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
     for reader in (read_record, read, load):
@@ -148,7 +148,7 @@ def test_what_is_no_safetensors_file_is_refused(content: bytes, tmp_path: Path) 
 @pytest.mark.parametrize("metadata", [None, {}, {"paretofit": "{"}, {"paretofit": "[1]"}, {"format": "pt"}])
 def test_a_file_of_another_program_is_refused(metadata: dict[str, str] | None, tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(2)}, tmp_path / "x.safetensors", metadata)
-    with pytest.raises(CheckpointError, match="holds no record of Paretofit's"):
+    with pytest.raises(CheckpointError, match="has no Paretofit record"):
         load(tmp_path / "x.safetensors")
 
 
@@ -156,7 +156,7 @@ def test_a_file_of_another_program_is_refused(metadata: dict[str, str] | None, t
     ("name", "value", "message"),
     [
         ("blocks.0.conv.weight", None, "blocks.0.conv.weight is missing"),
-        ("extra", torch.zeros(1), "extra is no tensor of its network"),
+        ("extra", torch.zeros(1), "extra is not a tensor of its network"),
         ("blocks.0.conv.weight", torch.zeros(8, 1, 5, 5), r"blocks.0.conv.weight is \(8, 1, 5, 5\) torch.float32"),
         ("blocks.0.conv.weight", torch.zeros(8, 1, 3, 3, dtype=torch.float64), "torch.float64"),
     ],
@@ -178,10 +178,10 @@ def test_tensors_of_another_network_are_refused(
     [
         (None, "an object with an integer `version`"),
         ({"version": 99}, "update it"),
-        (ARCHITECTURE.to_json() | {"classes": 11}, "10 outputs for 11 classes"),
+        (ARCHITECTURE.to_json() | {"classes": 11}, "10 outputs, but there are 11 classes"),
     ],
 )
-def test_an_architecture_that_is_none_is_refused(data: object, message: str, network: Network, tmp_path: Path) -> None:
+def test_invalid_architectures_are_rejected(data: object, message: str, network: Network, tmp_path: Path) -> None:
     write(tmp_path / "x.safetensors", network.state_dict(), {"architecture": data})
     with pytest.raises(CheckpointError, match=f"x.safetensors: .*{message}"):
         load(tmp_path / "x.safetensors")

@@ -149,7 +149,7 @@ def test_slices_at_their_own_size_take_fewer_macs(family: str, share: float) -> 
     assert 1 - fast_macs(network, (224, 224)) / cost(network, (224, 224)).macs == pytest.approx(share, abs=0.005)
 
 
-def test_what_has_one_form_costs_what_it_costs() -> None:
+def test_blocks_with_one_form_have_equal_costs() -> None:
     network = architecture("resnext50_32x4d")
     assert fast_macs(network, (225, 160)) == cost(network, (225, 160)).macs
 
@@ -251,7 +251,9 @@ def test_as_dict_names_the_four_numbers() -> None:
 
 
 def test_an_input_without_pixels_is_refused() -> None:
-    with pytest.raises(ArchitectureError, match="input 0x32 is too small for fd_mobilenet: each side needs 1 pixels"):
+    with pytest.raises(
+        ArchitectureError, match="input 0x32 is too small for fd_mobilenet: each side needs at least 1 pixels"
+    ):
         cost(architecture("fd_mobilenet"), (0, 32))
 
 
@@ -318,14 +320,14 @@ def test_command_names_what_is_wrong_with_a_structure(tmp_path: Path, capsys: py
     file = tmp_path / "structure.json"
     for content, message in (
         ("[[62, 9, 5", "structure.json: "),
-        ("3", "structure: it must be a list of rows of whole numbers"),
-        ("[[1.5, 0, 0, 0, 56]]", "structure: it must be a list of rows of whole numbers"),
-        ("[]", "structure: it has no rows"),
+        ("3", "structure: must be a list of rows of integers"),
+        ("[[1.5, 0, 0, 0, 56]]", "structure: must be a list of rows of integers"),
+        ("[]", "structure: empty"),
         ("[[8, 8, 8]]", "structure[0] must hold the channels of the scales 1, 2, 4, 7"),
         ("[[8, 8, 8, 8, 56], [8, 8, 8, 8]]", "structure[1] must hold the channels"),
-        ("[[0, 0, 0, 0, 56]]", "structure[0] must hold channels of 0 or more, at least one"),
-        ("[[8, 8, 8, 8]]", "structure: scalenet takes its depth from rows that end with the side of the map"),
-        ("[[8, 8, 8, 8, 56]]", "structure: the sides of its rows make 1 stages, not 4"),
+        ("[[0, 0, 0, 0, 56]]", "structure[0] must hold channels of at least 0, with a sum above 0"),
+        ("[[8, 8, 8, 8]]", "structure: scalenet needs rows that end with the side of the map"),
+        ("[[8, 8, 8, 8, 56]]", "structure: the sides of its rows give 1 stages instead of 4"),
     ):
         file.write_text(content)
         with pytest.raises(SystemExit):
@@ -336,14 +338,14 @@ def test_command_names_what_is_wrong_with_a_structure(tmp_path: Path, capsys: py
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("scalenet", "structure: scalenet takes its depth from rows"),
+        ("scalenet", "structure: scalenet needs rows"),
         ("scalenet50 --structure /nowhere.json", "No such file"),
         ("resnet9000", "unknown family 'resnet9000': choose one of fd_mobilenet, fd_shufflenet, mobilenet_v1, mob"),
         ("shufflenet_v1 --groups 5", "groups must be one of 1, 2, 3, 4, 8 for shufflenet_v1, not 5"),
-        ("mobilenet_v1 --groups 2", "groups cannot be chosen for mobilenet_v1: leave it out"),
-        ("shufflenet_v1 --slimmable", "shufflenet_v1 cannot be slimmable: choose one of fd_mobilenet, mobilenet_v1"),
-        ("fd_mobilenet --input 0", "each side needs 1 pixels or more"),
-        ("fd_mobilenet --input 1 2 3", "--input takes a height and a width, not 3 numbers"),
+        ("mobilenet_v1 --groups 2", "groups: not available for mobilenet_v1: leave it out"),
+        ("shufflenet_v1 --slimmable", "shufflenet_v1 is not slimmable: choose one of fd_mobilenet, mobilenet_v1"),
+        ("fd_mobilenet --input 0", "each side needs at least 1 pixels"),
+        ("fd_mobilenet --input 1 2 3", "--input takes a height and optionally a width, not 3 numbers"),
         ("fd_mobilenet --width 0", "width must be a positive number, not 0.0"),
         ("fd_mobilenet --nominal 2", "nominal must be 4 or more, not 2"),
         ("wrn_12_2", "the depth must be 6 n + 4"),

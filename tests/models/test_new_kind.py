@@ -1,6 +1,7 @@
-"""A new kind of block is a dataclass and a torch module: cost, JSON, building, slimming and extraction know it at once.
+"""A new kind of block is a dataclass and a torch module: cost, JSON, building, slimming and extraction support it at
+once.
 
-The block has what is to come: branches of different kernels, one of them at half the size, concatenated.
+The block has branches of different kernels, one of them at half the size, concatenated.
 """
 
 from __future__ import annotations

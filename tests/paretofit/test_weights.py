@@ -151,11 +151,11 @@ run()
     [
         (("missing.pth",), "there is no file missing.pth"),
         (("no_such_source",), "/source/name"),
-        (("mobilenet_v2", "--licence", "MIT"), "a named source states its own"),
+        (("mobilenet_v2", "--licence", "MIT"), "the named source provides its own"),
         (("mobilenet_v2", "--mean", "a,b,c"), "--mean takes one number per channel"),
         (("mine", "--licence", "CC-BY-NC-4.0"), "--allow-non-commercial"),
         (("resnet50_swsl-1c2d.pth", "--licence", "MIT", "--name", "x"), "--allow-non-commercial"),
-        (("mine", "--mean", "0.5"), "mean and std belong together"),
+        (("mine", "--mean", "0.5"), "mean and std must be given together"),
     ],
 )
 def test_wrong_usage_says_what_is_right(run: Run, tmp_path: Path, arguments: tuple[str, ...], expected: str) -> None:

@@ -31,7 +31,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def write_stripes(folder: Path, side: int, images: Mapping[str, int] = MappingProxyType(IMAGES)) -> Path:
-    """A dataset of noisy grey stripes in three directions, `side` pixels square."""
+    """A dataset of noisy gray stripes in three directions, `side` pixels square."""
     random = np.random.default_rng(0)
     count = sum(images.values())
     labels = np.arange(count) % len(CLASSES)
@@ -55,8 +55,8 @@ def stripes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def method() -> dict[str, Any]:
-    """Parameters of a search of a second or two on `stripes`, trained as published: what that leaves out has tests of
-    its own."""
+    """Parameters of a search of a second or two on `stripes`, trained as published; the features that this leaves out
+    have their own tests."""
     return {
         **PUBLISHED,
         "kind": "mutualnet",

@@ -12,15 +12,15 @@ from paretofit.search.contracts.point import Point
 from paretofit.search.contracts.trial import Stop
 
 
-def never(asked: int) -> Stop:
+def never(checks: int) -> Stop:
     """Do not stop."""
-    del asked
+    del checks
     return Stop.NO
 
 
 @dataclass
 class Recorder:
-    """Keeps what is reported, files as copies in `folder`. `stop` is given how often it was asked before."""
+    """Records reports, with copies of files in `folder`. `stop` receives the number of earlier calls."""
 
     folder: Path
     stop: Callable[[int], Stop] = never
@@ -29,7 +29,7 @@ class Recorder:
     artifacts: dict[str, Path] = field(default_factory=dict)
     latencies: list[Measured] = field(default_factory=list)
     checkpoints: list[tuple[int, Path]] = field(default_factory=list)
-    asked: int = 0
+    checks: int = 0
 
     def metric(self, name: str, step: int, value: float) -> None:
         self.metrics[name, step] = value
@@ -50,5 +50,5 @@ class Recorder:
         self.checkpoints.append((step, kept))
 
     def should_stop(self) -> Stop:
-        self.asked += 1
-        return self.stop(self.asked - 1)
+        self.checks += 1
+        return self.stop(self.checks - 1)

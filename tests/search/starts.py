@@ -26,7 +26,7 @@ from tests.search.conftest import CLASSES
 
 
 def weights_record(**changes: Any) -> WeightsRecord:
-    """Of weights for the grey stripes: FD-MobileNet x .25."""
+    """Record of weights for the gray stripes: FD-MobileNet x .25."""
     given: dict[str, Any] = {
         "family": "fd_mobilenet",
         "width": 0.25,

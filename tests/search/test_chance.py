@@ -1,4 +1,4 @@
-"""The majority class, and what is said of a network that does not beat it."""
+"""The majority class, and warnings about networks that do not beat it."""
 
 from __future__ import annotations
 
@@ -104,8 +104,8 @@ def test_it_says_both_accuracies_and_what_to_do() -> None:
     )
 
 
-def test_a_split_that_can_show_nothing_is_told_apart() -> None:
+def test_small_splits_are_reported() -> None:
     found = Majority("a", {"report": 0.9}, {"report": 10})
     [warning] = warnings({"top1": 1.0}, found)
-    assert "10 images cannot show that anything was learned" in warning["detail"]
+    assert "10 images are too few to show that the network learned" in warning["detail"]
     assert "Nothing useful" not in warning["detail"]

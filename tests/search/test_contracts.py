@@ -1,4 +1,4 @@
-"""What the contracts of a search load, and what they say of another method's parameters."""
+"""Imports of the contracts, and errors for another method's parameters."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_specification_without_methods_says_what_to_call(name: str) -> None:
 
 def test_parameters_are_those_of_their_own_method(spec: ResolvedSpec) -> None:
     assert spec.params(MutualNetParams) is spec.method
-    with pytest.raises(TypeError, match="those of mutualnet, not FdMobileNetParams"):
+    with pytest.raises(TypeError, match="method is mutualnet, not FdMobileNetParams"):
         spec.params(FdMobileNetParams)
 
 

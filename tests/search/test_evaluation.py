@@ -89,7 +89,7 @@ def test_a_checkpoint_for_other_classes_or_without_a_point_is_refused(
     network, record = checkpoint.load(written), checkpoint.read_record(written)
     other = tmp_path / "other.safetensors"
     checkpoint.save(other, network, {**record, "classes": ["a", "b", "c"]})
-    with pytest.raises(ValueError, match=r"tells 3 classes \(a, b, c\) apart, the dataset 3 classes \(across"):
+    with pytest.raises(ValueError, match=r"has 3 classes \(a, b, c\), but the dataset has 3 classes \(across"):
         evaluation.reevaluate(other, Dataset.open(stripes))
     checkpoint.save(other, network, {"architecture": record["architecture"]})
     with pytest.raises(checkpoint.CheckpointError, match="no point's record"):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from paretofit.search.contracts.failures import code_of, describe, said
+from paretofit.search.contracts.failures import code_of, describe, summary
 
 
 class NotLearningError(ValueError):
@@ -54,5 +54,5 @@ def test_an_error_is_described() -> None:
         "exception": "NotLearningError",
     }
     assert found["traceback"][-1].endswith("NotLearningError: 14 % after 200 steps")
-    assert said(found) == "14 % after 200 steps (not_learning)"
+    assert summary(found) == "14 % after 200 steps (not_learning)"
     assert describe(NotLearningError())["detail"] == "NotLearningError"

@@ -167,11 +167,11 @@ def test_a_folder_holds_one_search(spec: ResolvedSpec, stripes: Path, tmp_path: 
 def test_impossible_constraints_name_the_nearest_cost(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
     least = min(candidate.cost["macs"] for candidate in spec.candidates())
     impossible = spec.model_copy(update={"constraints": (Constraint(metric="macs", value=10),)})
-    with pytest.raises(LocalSearchError, match=rf"macs <= 10 \(the least is {least}\)"):
+    with pytest.raises(LocalSearchError, match=rf"macs <= 10 \(minimum {least}\)"):
         LocalSearch(impossible, stripes, tmp_path)
 
 
 def test_fewer_trials_than_a_method_needs_are_refused(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
     limited = spec.model_copy(update={"limits": spec.limits.model_copy(update={"max_trials": 1})})
-    with pytest.raises(LocalSearchError, match=r"limits\.max_trials: mutualnet finds nothing with fewer than 2 trials"):
+    with pytest.raises(LocalSearchError, match=r"limits\.max_trials: mutualnet needs at least 2 trials"):
         LocalSearch(limited, stripes, tmp_path)

@@ -1,4 +1,4 @@
-"""`python -m paretofit.search`: run, go on, evaluate, and what it says of wrong input."""
+"""`python -m paretofit.search`: run, resume, evaluate, and errors for invalid input."""
 
 from __future__ import annotations
 
@@ -71,43 +71,43 @@ def test_ctrl_c_keeps_a_checkpoint_and_the_same_command_goes_on(
         while not (out / "metrics.jsonl").exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == INTERRUPTED, said
-    assert "the same command goes on" in said
+        _, message = process.communicate(timeout=60)
+    assert process.returncode == INTERRUPTED, message
+    assert "run the same command again to resume" in message
     assert (out / "trials" / "0" / "checkpoint" / "manifest.json").exists()
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
-        ({"dataset": "nowhere"}, "nowhere is no dataset directory"),
+        ({"dataset": "nowhere"}, "nowhere is not a dataset directory"),
         ({"dataset": None}, "dataset: is missing"),
-        ({"dataset_id": "ds_1"}, "dataset_id: without a service name the data itself"),
+        ({"dataset_id": "ds_1"}, "dataset_id: needs a service; use `dataset` instead"),
         ({"dataset": {"source": {"kind": "builtin", "name": "imagenet"}}}, "fashion_mnist"),
         ({"dataset": {"source": {"kind": "upload"}}}, "kind upload needs a service"),
         ({"method": {"kind": "magic"}}, "mutualnet"),
         ({"method": {"kind": "mutualnet", "temperature": 2}}, "method.mutualnet.temperature: Extra inputs"),
-        ({"method": {"kind": "mutualnet", "resolutions": [64]}}, "resolutions: 64 is beyond"),
+        ({"method": {"kind": "mutualnet", "resolutions": [64]}}, "resolutions: 64 exceeds"),
         ({"constraints": [{"metric": "macs", "value": 1}]}, "no network meets the constraints"),
         ({"limits": {"max_epochs": "many"}}, "limits.max_epochs"),
     ],
 )
 def test_wrong_specifications_say_what_is_wrong(
-    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], said: str
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], message: str
 ) -> None:
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | change))
     assert main(["run", str(file), "--out", str(tmp_path / "out")]) == 1
-    assert said in " ".join(capsys.readouterr().err.split())
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
-@pytest.mark.parametrize(("content", "said"), [("a: [", "is not YAML"), ("[1]", "must be a mapping")])
+@pytest.mark.parametrize(("content", "message"), [("a: [", "is not YAML"), ("[1]", "write a mapping")])
 def test_files_that_are_no_specification(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, said: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, message: str
 ) -> None:
     path = tmp_path / "spec.yaml"
     path.write_text(content)
     assert main(["run", str(path), "--out", str(tmp_path / "out")]) == 1
-    assert said in " ".join(capsys.readouterr().err.split())
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 def steps(folder: Path, stripes: Path, **method: Any) -> subprocess.CompletedProcess[str]:
@@ -142,8 +142,8 @@ def test_a_trial_that_learns_nothing_fails_and_the_others_go_on(stripes: Path, t
 def test_a_search_that_found_nothing_names_the_reason(stripes: Path, tmp_path: Path) -> None:
     ended = steps(tmp_path, stripes, fault="not_learning", trials=5)
     assert ended.returncode == 1
-    said = "no network was found: trial 0 failed: the training accuracy stays at 14.0 % (not_learning)"
-    assert said in ended.stderr
+    message = "no network was found: trial 0 failed: the training accuracy stays at 14.0 % (not_learning)"
+    assert message in ended.stderr
     assert "Traceback" not in ended.stderr
     assert json.loads((tmp_path / "out" / "front.json").read_text())["points"] == []
 
@@ -158,8 +158,8 @@ def test_an_error_without_a_code_ends_the_run_and_the_trial_is_tried_again(strip
 
 
 @pytest.mark.parametrize(("points", "warned"), [(1, True), (2, False)])
-def test_a_best_network_at_chance_is_told(stripes: Path, tmp_path: Path, points: int, warned: bool) -> None:
-    """Of 30 images of three equal classes: a third and two standard errors are 50.5 %; the networks reach 50 and 60
+def test_a_best_network_at_chance_is_reported(stripes: Path, tmp_path: Path, points: int, warned: bool) -> None:
+    """With 30 images of three equal classes a third and two standard errors are 50.5 %; the networks reach 50 and 60
     %."""
     ended = steps(tmp_path, stripes, points=points)
     assert ended.returncode == 0, ended.stderr
@@ -170,17 +170,17 @@ def test_a_best_network_at_chance_is_told(stripes: Path, tmp_path: Path, points:
         assert document["majority"] == {"class": "across", "top1": 1 / 3, "selection_top1": 1 / 3}
 
 
-def test_what_evaluate_refuses(stripes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_rejects_invalid_input(stripes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "none.safetensors"
     assert main(["evaluate", str(path), "--dataset", str(stripes)]) == 1
     assert "none.safetensors" in capsys.readouterr().err
     path.write_bytes(b"no checkpoint at all")
     assert main(["evaluate", str(path), "--dataset", str(stripes)]) == 1
-    assert "no safetensors file" in " ".join(capsys.readouterr().err.split())
+    assert "is not a safetensors file" in " ".join(capsys.readouterr().err.split())
     assert main(["evaluate", str(path), "--dataset", "cifar"]) == 1
-    assert "no folder and no built-in" in " ".join(capsys.readouterr().err.split())
+    assert "is neither a folder nor a built-in" in " ".join(capsys.readouterr().err.split())
     assert main(["evaluate", str(path), "--dataset", "fashion_mnist", "--split", "selection"]) == 1
-    assert "give that dataset's folder" in " ".join(capsys.readouterr().err.split())
+    assert "give that dataset directory" in " ".join(capsys.readouterr().err.split())
     with pytest.raises(SystemExit) as ended:
         main(["evaluate", str(path)])
     assert ended.value.code == 2
@@ -192,17 +192,17 @@ def test_weights_of_a_file_that_was_downloaded_by_hand(
     monkeypatch.setenv("PARETOFIT_HOME", str(tmp_path / "home"))
     get_settings.cache_clear()
     archive, out = str(shared_package(tmp_path, monkeypatch)), tmp_path / "weights.safetensors"
-    for arguments, said in (
+    for arguments, message in (
         ([archive], "mobilenet_v1 and fd_mobilenet are both made from this file: choose one by `--source NAME`"),
         ([archive, "--source", "resnet19"], "unknown source 'resnet19'"),
         (
             [archive, "--source", "mobilenet_v1", "--licence", "MIT"],
-            "--licence: the source mobilenet_v1 states its own",
+            "--licence: the source mobilenet_v1 provides its own",
         ),
-        (["mobilenet_v1", "--source", "mobilenet_v1"], "--source: says what a file is"),
+        (["mobilenet_v1", "--source", "mobilenet_v1"], "--source: applies to a file"),
     ):
         assert main(["weights", *arguments, "--out", str(out)]) == 1
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
         assert not out.exists()
     assert main(["weights", archive, "--source", "fd_mobilenet", "--out", str(out)]) == 0
     record = WeightsRecord.model_validate(checkpoint.read_record(out))

@@ -1,4 +1,4 @@
-"""What happens next to a search: tables of what was planned, what ended and what the limits are."""
+"""Decisions of the scheduler: tables of plans, results and limits."""
 
 from __future__ import annotations
 
@@ -144,8 +144,12 @@ def test_an_empty_plan_waits_for_the_active_trials(states: str, plan: Plan) -> N
         ("cf", Plan(done=True, stop_reason="max_trials"), succeeded("max_trials")),
         ("i", Plan(done=True, stop_reason="max_trials"), succeeded("max_trials")),
         ("c", Plan(stop_reason="max_trials"), succeeded("completed")),
-        ("", DONE, failed(code="no_points", detail="the method ended without a network: see its trials' logs")),
-        ("px", DONE, failed(code="no_points", detail="the method ended without a network: see its trials' logs")),
+        ("", DONE, failed(code="no_points", detail="the method ended without a network: check the logs of its trials")),
+        (
+            "px",
+            DONE,
+            failed(code="no_points", detail="the method ended without a network: check the logs of its trials"),
+        ),
         ("pi", DONE, failed(code="infeasible", detail="no network meets the constraints: relax them")),
         ("pff", DONE, failed(**BAD, trial=1)),
         ("if", DONE, failed(**BAD, trial=1)),
@@ -189,7 +193,7 @@ def test_a_search_that_keeps_failing_plans_nothing_more(states: str, result: Sea
 
 
 def test_a_trial_that_a_lowered_limit_cancels_is_no_failure() -> None:
-    """The method is asked again, which ends the search by the limit."""
+    """The method is asked for another plan, and the search ends by the limit."""
     decision = enforce_limits(snapshot("fffq", max_trials=3))
     assert decision.cancel == (3,)
     assert decision.plan_from == snapshot("fffx", max_trials=3)

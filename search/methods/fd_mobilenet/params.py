@@ -1,7 +1,6 @@
-"""Parameters of the search among compact families, and the networks it spans.
+"""Parameters of the search over compact families, and the networks it can find.
 
-Source: Qin et al., "FD-MobileNet", 2018 (arXiv 1802.03750).
-"""
+Source: Qin et al., "FD-MobileNet", 2018 (arXiv 1802.03750)."""
 
 from __future__ import annotations
 
@@ -28,8 +27,8 @@ WIDTHS: Final = (0.25, 0.5, 0.75, 1.0)
 
 
 class FdMobileNetParams(TrainingParams):
-    """Networks of compact families, widths and input resolutions, each trained on its own; which ones is chosen by what
-    came of those before."""
+    """Networks of compact families at many widths and input resolutions, each trained on its own. A multi-objective TPE
+    chooses the next network from the results so far."""
 
     summary: ClassVar[str] = "Compact families at every width and resolution, each network trained on its own."
     paper: ClassVar[str] = "Qin et al., FD-MobileNet, 2018 (arXiv 1802.03750)"
@@ -41,31 +40,31 @@ class FdMobileNetParams(TrainingParams):
         default=UNSET,
         min_length=1,
         max_length=32,
-        description="Network families (`GET /v1/families`). Unset: that of the start, else fd_mobilenet, mobilenet_v1, "
-        "mobilenet_v2, shufflenet_v1 and fd_shufflenet.",
+        description="Network families (`GET /v1/families`). Unset: the family of the start; without a start "
+        "fd_mobilenet, mobilenet_v1, mobilenet_v2, shufflenet_v1 and fd_shufflenet.",
     )
     groups: tuple[int, ...] = Field(
         default=(3,),
         min_length=1,
-        description="Groups of convolutions, for the families that have a choice: 1, 2, 3, 4 or 8.",
+        description="Numbers of groups in grouped convolutions, for the families that offer a choice: 1, 2, 3, 4 or 8.",
     )
     widths: Auto[tuple[Multiplier, ...]] = Field(
         default=UNSET,
         min_length=1,
         max_length=64,
-        description="Multipliers of the families' channels. Unset: .25, .5, .75 and 1; with a start those up to its "
-        "width, and its width itself: narrower networks start from its most important channels.",
+        description="Width multipliers of the families' channels. Unset: 0.25, 0.5, 0.75 and 1; with a start, its "
+        "width and those below it. Narrower networks keep the start's most important channels.",
     )
-    trials: int = Field(default=24, ge=1, le=10_000, description="Networks that are trained.")
+    trials: int = Field(default=24, ge=1, le=10_000, description="Number of networks to train.")
     parallel_trials: int = Field(
         default=4,
         ge=1,
         le=1000,
-        description="Networks that are in training, or wait for a worker, at a time: more keep more workers busy, "
-        "fewer are chosen with more knowledge.",
+        description="Networks that are queued or in training at the same time. More keep more workers busy; fewer "
+        "let each choice use more results.",
     )
-    tuning: Tuning = Field(default=Tuning(), description="Parameters of the recipe that are searched too.")
-    pruning: Pruning = Field(default=Pruning(), description="When a training that others dominate is ended.")
+    tuning: Tuning = Field(default=Tuning(), description="Training parameters to search in addition to the network.")
+    pruning: Pruning = Field(default=Pruning(), description="When to stop trainings that other networks dominate.")
 
     @field_validator("families")
     @classmethod
@@ -82,7 +81,7 @@ class FdMobileNetParams(TrainingParams):
         return None if value is None else tuple(sorted(set(value)))
 
     def resolved(self, dataset: DatasetProfile, start: StartRecord | None) -> Self:
-        """The family of the start, and widths up to its own."""
+        """Fill in the family of the start and widths up to its own."""
         chosen: dict[str, Any] = {"families": FAMILIES, "widths": WIDTHS}
         if start is not None:
             most = 1.0 if start.width is None else start.width
@@ -92,7 +91,7 @@ class FdMobileNetParams(TrainingParams):
                 "groups": self._groups_of(start),
             }
             if start.width is None and is_unset(self.widths):
-                # The network of a point, as it is.
+                # The network of a point, unchanged.
                 chosen["widths"] = (start.largest_width(partial(_of_width, start)),)
         missing = {name: value for name, value in chosen.items() if name == "groups" or getattr(self, name) is None}
         found = super().resolved(dataset, start).checked(missing)
@@ -103,15 +102,16 @@ class FdMobileNetParams(TrainingParams):
 
     @property
     def fixes_statistics(self) -> bool:
-        """Whether batch norm keeps the statistics of trained weights: where they are only probed, or a pass has fewer
-        than 16 images."""
+        """Whether batch norm keeps the statistics of the trained weights: with effort `probe`, or with fewer than 16
+        images per pass."""
         return self.start is not None and (self.effort == "probe" or self.batch_size // self.accumulation < 16)
 
     def planned_epochs(self, dataset: DatasetProfile) -> float:
         return self.trainings(len(self.candidates(dataset))) * self.epochs
 
     def trainings(self, networks: int) -> int:
-        """How many there are of so many networks: each is trained once, unless its recipe is searched too."""
+        """Number of trials, given the number of networks. Each network is trained once, unless its recipe is searched
+        too."""
         return self.trials if self.tuning.ranges else min(self.trials, networks)
 
     def network(self, dataset: DatasetProfile, config: Config) -> Architecture:
@@ -125,7 +125,8 @@ class FdMobileNetParams(TrainingParams):
         )
 
     def candidates(self, dataset: DatasetProfile) -> list[Candidate]:
-        """Families (with their groups) x widths x resolutions, each network once: of equal ones the narrowest."""
+        """All distinct networks: families (with their groups) x widths x resolutions. Of equal networks the narrowest
+        width counts."""
         self.check_batch(dataset)
         configs = [
             {"family": family} | ({"groups": groups} if groups else {}) | {"width": width}
@@ -143,7 +144,7 @@ class FdMobileNetParams(TrainingParams):
         ]
 
     def candidate(self, dataset: DatasetProfile, config: Config) -> Candidate:
-        """The network of a `family`, with `groups` if it has a choice, a `width` and a `resolution`."""
+        """Network of a configuration: `family`, `groups` if the family offers a choice, `width` and `resolution`."""
         size = input_size(dataset, int(config["resolution"]))
         groups = f"-g{config['groups']}" if "groups" in config else ""
         return Candidate(
@@ -157,14 +158,18 @@ class FdMobileNetParams(TrainingParams):
         if start.groups is None:
             return self.groups
         if "groups" in self.model_fields_set and self.groups != (start.groups,):
-            raise ValueError(f"groups: the start has {start.groups}: leave groups out, or give that number")
+            raise ValueError(
+                f"groups: the start has {start.groups} groups: leave groups out, or set it to {start.groups}"
+            )
         return (start.groups,)
 
     def _groups(self, family: str) -> tuple[int, ...]:
         if not (choice := registry.groups(family)):
             return (0,)
         if wrong := [number for number in self.groups if number not in choice]:
-            raise ValueError(f"groups: {family} takes {', '.join(map(str, choice))}, not {wrong[0]}")
+            raise ValueError(
+                f"groups: {wrong[0]} is not available for {family}; choose from {', '.join(map(str, choice))}"
+            )
         return self.groups
 
 

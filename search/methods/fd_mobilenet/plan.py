@@ -1,4 +1,4 @@
-"""What a search does: train one network after the other, some at a time, each chosen by what came of those before."""
+"""Plan of the search: trains networks, several at a time, each chosen from the results of the earlier ones."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _ACTIVE: Final = frozenset({"queued", "running"})
 
 
 def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
-    """So many trials that `parallel_trials` are under way, until `trials` were planned or no network is left. What is
-    infeasible is never trained."""
+    """Keeps `parallel_trials` trials active until `trials` are planned or no network is left. Infeasible networks are
+    never trained."""
     params = spec.params(FdMobileNetParams)
     proposals = Proposals(spec, history)
     costs = {record.number: _costs(spec, record) for record in history}

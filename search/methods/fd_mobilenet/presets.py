@@ -1,4 +1,4 @@
-"""Named parameters to start from: the paper's recipe, and ours for small data. Plain data, torch-free.
+"""Presets: the recipe of the paper, and ours for small datasets. Plain data, torch-free.
 
 Source: Qin et al., FD-MobileNet (arXiv 1802.03750), section 4.1.
 """
@@ -47,6 +47,6 @@ IMAGENET: Final[Recipe] = {
     "weight_decay": 4e-5,
     "augmentation": {"kind": "resized_crop", "minimum_scale": 0.5},
 }
-"""The paper's: mild scale augmentation, no colours."""
+"""Recipe of the paper: mild scale augmentation, no color changes."""
 
 FD_MOBILENET: Final[dict[str, Recipe]] = {"demo": DEMO, "imagenet": IMAGENET}

@@ -1,4 +1,4 @@
-"""Which network to train next, and with which of the recipe's values that are searched too."""
+"""Chooses the next network to train, and the searched values of its recipe."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _AXES: Final = ("width", "resolution")
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A network to train, and what of the recipe is chosen for it."""
+    """A network to train, with the chosen values of its recipe."""
 
     candidate: Candidate
     recipe: dict[str, float]
 
 
 class Proposals:
-    """A function of the specification and of a search's history: told the same again, it proposes the same."""
+    """Deterministic: the same specification and history give the same proposals."""
 
     def __init__(self, spec: ResolvedSpec, history: Sequence[TrialRecord]) -> None:
         params = spec.params(FdMobileNetParams)
@@ -54,24 +54,24 @@ class Proposals:
             self._tell(record)
 
     def ask(self, number: int) -> Proposal | None:
-        """For trial `number`: a feasible network that was not proposed before, unless its recipe is searched too. None:
-        there is none left."""
+        """Proposal for trial `number`: a feasible network that was not proposed before, unless its recipe is searched
+        too. None if there is none left."""
         if not self._free:
             return None
         seed = trial_seed(self._spec.seed, number)
         if self._first:
             return self._enqueued(self._first.pop(0), seed)
         for attempt in range(ASKS):
-            asked = self._estimator.ask(seed + attempt)
-            candidate = self._listed.get(tuple(asked.params[name] for name in ("network", *_AXES)))
+            proposal = self._estimator.ask(seed + attempt)
+            candidate = self._listed.get(tuple(proposal.params[name] for name in ("network", *_AXES)))
             if candidate is not None and candidate.key in self._free:
-                return self._taken(candidate, asked.params)
+                return self._taken(candidate, proposal.params)
             known = {"selection_top1": 0.0, **({} if candidate is None else candidate.cost)}
-            self._estimator.reject(asked, known, self._violations(candidate))
+            self._estimator.reject(proposal, known, self._violations(candidate))
         return self._enqueued(Random(seed).choice(list(self._free.values())), seed)
 
     def _enqueued(self, candidate: Candidate, seed: int) -> Proposal:
-        """This network, with a recipe that the sampler chooses."""
+        """This network with a recipe that the sampler chooses."""
         network, width, resolution = self._place(candidate.config)
         place = {"network": network, "width": width, "resolution": resolution}
         return self._taken(candidate, self._estimator.ask_at(place, seed).params)
@@ -90,13 +90,13 @@ class Proposals:
             self._free.pop(candidate.key, None)
         metrics = None
         if record.state in ("completed", "pruned") and (top1 := _top1(record)) is not None:
-            # What a training that was given up had reached is less than it would have come to: it is dominated.
+            # A pruned training stopped below its final accuracy, but its network is dominated anyway.
             metrics = {**candidate.cost, "selection_top1": top1}
         place = {"network": network, "width": width, "resolution": resolution, **recipe}
         self._estimator.tell(place, record.state, metrics, self._violations(candidate))
 
     def _violations(self, candidate: Candidate | None) -> dict[str, float]:
-        """By constraint: what a network has more than it may, as a share of that; feasible ones have none above 0."""
+        """Violations by constraint: relative excess over the bound; feasible networks have none above 0."""
         if candidate is None:
             return {}
         found = {}
@@ -106,7 +106,7 @@ class Proposals:
         return found
 
     def _place(self, config: Config) -> tuple[str, int, int]:
-        """Where a network is on the axes that are searched."""
+        """Position of a network on the searched axes."""
         width, resolution = (self._axes[name].index(float(config[name])) for name in _AXES)
         return _network(config), width, resolution
 

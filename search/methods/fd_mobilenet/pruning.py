@@ -1,7 +1,7 @@
-"""Whether a training is worth its end: networks compared halfway on the same images. Torch-free, pure.
+"""Prunes trainings: compares networks during training on the same images. Torch-free, pure.
 
-What is kept of a comparison is JSON: {"fraction", "top1", "hits"}, the last a hexadecimal number with a bit for each
-image that was classified rightly.
+A comparison is stored as JSON: {"fraction", "top1", "hits"}; `hits` is a hexadecimal number with one bit per image, set
+if the image was classified correctly.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from paretofit.search.contracts.params import Candidate
 from paretofit.search.contracts.plan import TrialRecord
 
 _MOST: Final = 3
-"""Rivals at each fraction of a training: the best."""
+"""Number of rivals kept for each fraction of the training."""
 
 
 def of(candidate: Candidate, history: Sequence[TrialRecord], costs: Mapping[int, Mapping[str, float]]) -> list[Any]:
-    """The comparisons of earlier trials whose networks cost no more than the candidate in any of `costs` (by trial
-    number), the best ones at each fraction: what the candidate's trial is given."""
+    """Comparisons of earlier trials, by trial number, whose networks cost no more than the candidate in any of `costs`.
+    Only the best at each fraction are passed to the candidate's trial."""
     found: dict[float, list[dict[str, Any]]] = {}
     for record in history:
         if all(cost <= candidate.cost[name] for name, cost in costs[record.number].items()):
@@ -32,8 +32,8 @@ def of(candidate: Candidate, history: Sequence[TrialRecord], costs: Mapping[int,
 
 
 def mcnemar_dominates(own: str, rivals: Iterable[Mapping[str, Any]], errors: float) -> int | None:
-    """The number of a rival's trial that was right so much more often than `own` that chance does not explain it: by
-    more than `errors` standard errors of the paired difference (McNemar, 1947). None: there is none."""
+    """Number of the first rival trial that is significantly better than `own`: by more than `errors` standard errors of
+    the paired difference of correct answers (McNemar, 1947). None if there is none."""
     mine = int(own, 16)
     for rival in rivals:
         theirs = int(rival["hits"], 16)

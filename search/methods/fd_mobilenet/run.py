@@ -1,4 +1,4 @@
-"""The work of a trial: train one network, compare it on the way with what came before, measure it."""
+"""Runs a trial: trains one network, compares it with earlier ones during training, and measures it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ FILE: Final = "network.safetensors"
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Train the trial's `config` by the recipe with its changes; report a point with weights. Raises TrialEndedError if
-    one of its `pruning` dominates it on the way."""
+    """Train the trial's `config` with the recipe and its changes; report a point with weights. Raises TrialEndedError
+    if an entry of `pruning` dominates it during training."""
     profile, recipe = trial.spec.dataset, trial.params["recipe"]
     params = trial.spec.params(FdMobileNetParams).model_copy(update=recipe)
     trial = replace(trial, spec=trial.spec.model_copy(update={"method": params}))
@@ -34,19 +34,19 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
         candidate = candidate.model_copy(update={"key": f"{candidate.key}-t{trial.number}", "config": config})
     network = standalone.initial(trial, params.network(profile, candidate.config))
     evaluator = SubnetEvaluator(trial, network, input_size(profile, params.sides(profile)[0]))
-    judge = _Judge(evaluator, candidate, params.pruning, trial.params["rivals"], reporter)
+    stopping = _DominanceStopping(evaluator, candidate, params.pruning, trial.params["rivals"], reporter)
     outputs, _ = standalone.run(
-        trial, reporter, StandaloneTraining(network, candidate, trial.params["epochs"], FILE), evaluator, judge
+        trial, reporter, StandaloneTraining(network, candidate, trial.params["epochs"], FILE), evaluator, stopping
     )
-    outputs |= judge.notes
-    if judge.dominated_by is not None:
-        raise TrialEndedError("pruned", outputs | {"dominated_by": judge.dominated_by})
+    outputs |= stopping.notes
+    if stopping.dominated_by is not None:
+        raise TrialEndedError("pruned", outputs | {"dominated_by": stopping.dominated_by})
     return outputs | {"planned_epochs": params.epochs}
 
 
 @dataclass
-class _Judge:
-    """Ends a training that a rival dominates. What it compared, for the trials that follow, is in its notes."""
+class _DominanceStopping:
+    """Stops a training that a rival dominates. Its notes hold the comparisons, for later trials."""
 
     evaluator: SubnetEvaluator
     candidate: Candidate
@@ -79,5 +79,5 @@ class _Judge:
 
 
 def _hexadecimal(hits: Tensor) -> str:
-    """bool [images] -> a bit for each."""
+    """bool [images] -> one bit for each, hexadecimal."""
     return f"{int(''.join('1' if hit else '0' for hit in hits.tolist()), 2):x}"

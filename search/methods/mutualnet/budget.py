@@ -1,4 +1,4 @@
-"""How many epochs each training of a search gets. Torch-free."""
+"""Epochs of each training of a search. Torch-free."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from paretofit.search.methods.mutualnet.options import Baseline
 from paretofit.search.methods.mutualnet.params import SlimmableParams
 
 _LOWERINGS: Final = 4
-"""Least widths at which the cost of steps is taken while the least width falls."""
+"""Number of smallest widths at which the cost of a step is evaluated while the smallest width decreases."""
 _WIDTHS: Final = 32
-"""At which the cost of a width drawn at random is taken: the middles of as many equal parts of the range."""
+"""Random widths at which the cost is evaluated: the centers of as many equal parts of the range."""
 POLISHED: Final = 0.5
-"""Of the full network's multiply-accumulates: dearer networks are not polished, since sharing costs them nothing.
-Clothes, FD-MobileNet x 1: 5 points of selection accuracy up to a third of them, -.3 at three quarters."""
+"""Fraction of the full network's multiply-accumulates up to which networks are polished; sharing weights costs larger
+ones nothing. Clothes, FD-MobileNet x 1: 5 points of selection accuracy up to a third of them, -0.3 at three
+quarters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Epochs:
-    """Of the shared network, of each of the baselines that are trained, and of the polish of each of so many
-    networks."""
+    """Epochs of the shared network, of each trained baseline, and of each network's polish."""
 
     shared: int
     each: int
@@ -34,30 +34,32 @@ class Epochs:
 
 
 def baselines(spec: ResolvedSpec) -> tuple[Baseline, ...]:
-    """The configurations to train on their own, each once; with goal boost the full network is the first. As many as
-    `max_trials` leaves room for beside the two trials that a search is made of."""
-    wanted, most = _wanted(spec), spec.limits.max_trials
-    return wanted if most is None else wanted[: max(0, most - 2)]
+    """Configurations to train on their own, without duplicates; with goal boost the full network is the first. Limited
+    to the trials that `max_trials` leaves beside the two that every search needs."""
+    requested, most = _requested(spec), spec.limits.max_trials
+    return requested if most is None else requested[: max(0, most - 2)]
 
 
 def cut(spec: ResolvedSpec) -> Literal["max_trials", "max_epochs"] | None:
-    """The limit for which some of the baselines are not trained."""
-    wanted, within = len(_wanted(spec)), len(baselines(spec))
-    if within < wanted:
+    """The limit that removes some of the baselines."""
+    requested, within = len(_requested(spec)), len(baselines(spec))
+    if within < requested:
         return "max_trials"
     return "max_epochs" if len(epochs(spec).baselines) < within else None
 
 
-def _wanted(spec: ResolvedSpec) -> tuple[Baseline, ...]:
+def _requested(spec: ResolvedSpec) -> tuple[Baseline, ...]:
     params = spec.params(SlimmableParams)
     full = Baseline(width=params.widths.max, resolution=params.sides(spec.dataset)[0])
     return tuple(dict.fromkeys([*([full] if params.goal == "boost" else []), *params.baselines]))
 
 
 def epochs(spec: ResolvedSpec) -> Epochs:
-    """By `epochs`, `baseline_budget` and `polish`. Where `max_epochs` is too little for all, at most a quarter of it is
-    left to the polish, and the others get the same each, or with the budget `compute` in proportion; at least one each,
-    the last baselines being left out where there are not even so many."""
+    """Epochs by `epochs`, `baseline_budget` and `polish`.
+
+    If `max_epochs` is too low, polish gets at most a quarter of it, and the other trainings equal shares (in proportion
+    with budget `compute`), at least one epoch each. The last baselines are left out if there is less than one epoch for
+    each."""
     params = spec.params(SlimmableParams)
     polished, polish = _polished(spec), params.polish_epochs(spec.dataset)
     trained = _trained(spec, spec.limits.max_epochs)
@@ -74,15 +76,15 @@ def epochs(spec: ResolvedSpec) -> Epochs:
 
 
 def _polished(spec: ResolvedSpec) -> int:
-    """Networks that may be polished: as many as `max_trials` leaves room for beside all others."""
+    """Number of networks to polish: as many as `max_trials` leaves room for."""
     params = spec.params(SlimmableParams)
     most = spec.limits.max_trials
-    wanted = params.polish_networks if params.polish else 0
-    return wanted if most is None else max(0, min(wanted, most - 2 - len(baselines(spec))))
+    requested = params.polish_networks if params.polish else 0
+    return requested if most is None else max(0, min(requested, most - 2 - len(baselines(spec))))
 
 
 def _trained(spec: ResolvedSpec, most: int | None) -> Epochs:
-    """Of the shared network and the baselines, together at most `most`."""
+    """Epochs of the shared network and the baselines, at most `most` in total."""
     params = spec.params(SlimmableParams)
     alone = baselines(spec)
     each = params.epochs
@@ -97,7 +99,7 @@ def _trained(spec: ResolvedSpec, most: int | None) -> Epochs:
 
 
 def step_macs(params: SlimmableParams, dataset: DatasetProfile) -> float:
-    """Multiply-accumulates per image of a training step's forward passes, on average over the training's phases."""
+    """Multiply-accumulates per image of the forward passes of a training step, averaged over the training's phases."""
     full = _macs(params, dataset, params.widths.max, params.trained_sides(dataset)[0])
     low, high = params.widths.min, params.widths.max
     middles = [low + (high - low) * (part + 0.5) / _LOWERINGS for part in range(_LOWERINGS)]
@@ -107,16 +109,15 @@ def step_macs(params: SlimmableParams, dataset: DatasetProfile) -> float:
 
 
 def polish_macs(params: SlimmableParams, dataset: DatasetProfile) -> float:
-    """Multiply-accumulates per image of the forward passes of one network's polish: its own, and a third of its
-    teacher's, which has no backward pass. Of networks that are spread evenly over those candidates that polish is
-    for."""
+    """Multiply-accumulates per image of the forward passes of one network's polish: its own, plus a third of its
+    teacher's, which has no backward pass. The average over networks spread evenly over the candidates for polish."""
     costs = sorted(candidate.cost["macs"] for candidate in params.candidates(dataset))
     students = evenly([macs for macs in costs if macs <= POLISHED * costs[-1]], params.polish_networks)
     return sum(students) / max(1, len(students)) + costs[-1] / 3
 
 
 def _narrower(params: SlimmableParams, dataset: DatasetProfile, least: float) -> float:
-    """Of the networks of a step beside the full one, whose widths are `least` and more."""
+    """Cost of the sampled networks of a step, besides the full one, with widths of at least `least`."""
     sides = params.trained_sides(dataset)
 
     def mean(widths: list[float]) -> float:

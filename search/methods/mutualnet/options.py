@@ -1,4 +1,4 @@
-"""Groups of parameters: which widths are trained, which networks are compared with, and how a sweep measures."""
+"""Parameter groups of MutualNet: widths, baselines and the sweep."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Widths(BaseModel):
-    """The width multipliers a network is trained for (any in [min, max]) and swept over (every `step`)."""
+    """Width multipliers for training (any in [min, max]) and for the sweep (every `step`)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     min: float = Field(default=0.25, ge=0.05, le=2, description="Smallest multiplier of the full network's channels.")
     max: float = Field(default=1.0, ge=0.05, le=2, description="Multiplier of the network that teaches the others.")
-    step: float = Field(default=0.05, ge=0.01, le=1, description="Distance of the widths that are swept.")
+    step: float = Field(default=0.05, ge=0.01, le=1, description="Distance between the widths of the sweep.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Widths:
@@ -23,7 +23,7 @@ class Widths(BaseModel):
         return self
 
     def grid(self) -> list[float]:
-        """From `min` by `step`, and `max`."""
+        """Multipliers from `min` by `step`, and `max`."""
         count = int((self.max - self.min) / self.step + 1e-6)
         steps = [round(self.min + index * self.step, 6) for index in range(count + 1)]
         return steps if self.max - steps[-1] < 1e-6 else [*steps, self.max]
@@ -34,24 +34,24 @@ class Baseline(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    width: float = Field(default=1.0, ge=0.05, le=2, description="Multiplier of the full network's channels.")
-    resolution: int = Field(ge=8, le=1024, description="Shorter side of the input, pixels, in training and after it.")
+    width: float = Field(default=1.0, ge=0.05, le=2, description="Width multiplier of the full network's channels.")
+    resolution: int = Field(ge=8, le=1024, description="Shorter side of the input, in pixels.")
 
 
 class Sweep(BaseModel):
-    """Which of the networks that a trained one contains are measured, and on how many images."""
+    """Which networks of the supernet are measured, and on how many images."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     mode: Literal["grid", "adaptive"] = Field(
         default="grid",
-        description="grid: all are measured. adaptive: they are compared on a part of the selection images, and those "
-        "that may be on the front are measured on all.",
+        description="grid: measure all networks. adaptive: compare them on a part of the selection images, and "
+        "measure those that may be on the front on all of them.",
     )
     budget: float = Field(
         default=0.3,
         gt=0,
         le=100,
-        description="Images that an adaptive sweep may pass through networks, calibration counted, as a share of what "
-        "the grid takes. Of a small grid it takes more, because at least 8 networks are measured.",
+        description="Images that an adaptive sweep may pass through networks, including calibration, as a fraction "
+        "of the grid's. A small grid may need more, because at least 8 networks are measured.",
     )

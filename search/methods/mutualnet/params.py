@@ -1,8 +1,7 @@
-"""Parameters of MutualNet and US-Net, and the networks they span.
+"""Parameters of MutualNet and US-Net, and the networks in their search spaces.
 
-Source: Yang et al., "MutualNet", ECCV 2020 (arXiv 1909.12978) and TPAMI 2021 (arXiv 2105.07085);
-Yu & Huang, "Universally Slimmable Networks" (US-Net), ICCV 2019 (arXiv 1903.05134).
-"""
+Source: Yang et al., "MutualNet", ECCV 2020 (arXiv 1909.12978) and TPAMI 2021 (arXiv 2105.07085); Yu & Huang,
+"Universally Slimmable Networks" (US-Net), ICCV 2019 (arXiv 1903.05134)."""
 
 from __future__ import annotations
 
@@ -26,11 +25,11 @@ from paretofit.search.training import recipe
 from paretofit.search.training.params import TrainingParams, input_size, tuned
 
 MEASURED: Final = 96
-"""Networks of unequal stages whose latencies are measured."""
+"""Number of networks with unequal stage widths whose latency is measured."""
 
 
 class SlimmableParams(TrainingParams):
-    """What the methods share that train one network with weights for every width."""
+    """Parameters shared by the methods that train one supernet with shared weights for every width."""
 
     without_start: ClassVar[frozenset[str]] = frozenset({"sweep", "boost", "polish"})
     unrecorded: ClassVar[dict[str, Any]] = {
@@ -54,78 +53,81 @@ class SlimmableParams(TrainingParams):
 
     family: Auto[str] = Field(
         default=UNSET,
-        description="Network family, one that can be narrowed (`GET /v1/families`). Unset: that of the start, else "
-        "fd_mobilenet.",
+        description="Network family that supports slimming (`GET /v1/families`). Unset: the family of the start; "
+        "without a start fd_mobilenet.",
     )
     base_width: Auto[float] = Field(
         default=UNSET,
         gt=0,
         le=4,
-        description="Multiplier of the family's channels that gives the full network; 1 is the paper's network. "
-        "Unset: that of the start, else .25.",
+        description="Width multiplier that defines the full network; 1 is the network of the paper. Unset: the "
+        "width of the start; without a start 0.25.",
     )
     keep_last_channels: Auto[bool] = Field(
         default=UNSET,
-        description="Whether MobileNetV2 keeps the 1280 channels of its last convolution at a base_width below 1, as "
-        "published weights do. Unset: as the start does.",
+        description="Whether MobileNetV2 keeps the 1280 channels of its last convolution at a base_width below 1, "
+        "as published weights do. Unset: same as the start.",
     )
-    widths: Widths = Field(default=Widths(), description="Width multipliers, of the full network's channels.")
+    widths: Widths = Field(default=Widths(), description="Width multipliers, relative to the full network's channels.")
     granularity: Literal["network", "stage"] = Field(
         default="network",
-        description="network: one width for all layers. stage: a width for each stage of the family, in training and "
-        "in the sweep, which is then adaptive: `widths.step` gives too many networks to measure all.",
+        description="network: one width for all layers. stage: one width for each stage, in training and in the "
+        "sweep. The sweep is then adaptive, because `widths.step` gives too many networks to measure all of them.",
     )
     random_widths: int = Field(
-        default=2, ge=0, le=8, description="Widths drawn at random in each step, besides the largest and the smallest."
+        default=2, ge=0, le=8, description="Random widths per step, in addition to the largest and the smallest."
     )
     sort_channels: Auto[bool] = Field(
         default=UNSET,
-        description="Whether channels of trained weights are sorted by importance before the training, so that "
-        "narrower networks take the most important ones. Unset: yes, with a start.",
+        description="Sort the channels of the trained weights by importance before training, so that narrower "
+        "networks use the most important channels. Unset: on with a start.",
     )
     full_first: Auto[float] = Field(
         default=UNSET,
         ge=0,
         le=1,
-        description="Share of the training in which the full network is trained alone; 0 is the paper. Unset: a "
-        "quarter.",
+        description="Fraction of the training in which only the full network is trained; 0 as in the paper. Unset: "
+        "0.25.",
     )
     lowering: Auto[float] = Field(
         default=UNSET,
         ge=0,
         le=1,
-        description="Share of the training, after `full_first`, in which the least width falls along a line from the "
-        "largest to `widths.min`; 0 is the paper. Unset: a quarter.",
+        description="Fraction of the training, after `full_first`, in which the smallest width decreases linearly "
+        "from the largest to `widths.min`; 0 as in the paper. Unset: 0.25.",
     )
     polish: Auto[int] = Field(
         default=UNSET,
         ge=0,
         le=1_000_000,
-        description="Steps of a short training that networks of the front get for themselves after the sweep, each "
-        "taught by the best one; 0 is the paper: all share their weights. Unset: a third of the shared training's, "
-        "with a start half.",
+        description="Steps of the polish: a short training of each selected network on its own after the sweep, "
+        "with the best network as teacher. 0 as in the paper: all networks share their weights. Unset: a third of "
+        "the steps of the shared training, half with a start.",
     )
     polish_networks: int = Field(
-        default=8, ge=1, le=64, description="Networks of the front that are polished, at most: those that span it best."
+        default=8,
+        ge=1,
+        le=64,
+        description="Maximum number of front networks to polish; those that cover the front best are selected.",
     )
     goal: Literal["front", "boost"] = Field(
         default="front",
-        description="front: the best networks for every cost; boost: the full network alone, made better by its "
-        "narrower ones (unless `widths.min` is given, from 0.9), with its gain over the same network trained on its "
-        "own.",
+        description="front: find the best network for every cost. boost: improve the full network through its "
+        "narrower ones (unless `widths.min` is given, from 0.9), and report its gain over the same network trained "
+        "on its own.",
     )
     baselines: tuple[Baseline, ...] = Field(
         default=(),
         max_length=64,
-        description="Configurations that are trained on their own by the same recipe, to compare with: they are "
-        "reported beside the front. With goal boost the full network is one of them.",
+        description="Configurations to train on their own with the same recipe, for comparison; shown beside the "
+        "front. With goal boost the full network is one of them.",
     )
     baseline_budget: Literal["epochs", "compute"] = Field(
         default="epochs",
-        description="epochs: each baseline is trained for as many epochs as the shared network; compute: for so many "
-        "that all of them together take its multiply-accumulates.",
+        description="epochs: each baseline trains for as many epochs as the supernet. compute: all baselines "
+        "together use as many multiply-accumulates as the supernet.",
     )
-    sweep: Sweep = Field(default=Sweep(), description="Which networks are measured when the training is over, and how.")
+    sweep: Sweep = Field(default=Sweep(), description="Which networks are measured after training, and how.")
 
     @field_validator("family")
     @classmethod
@@ -145,15 +147,15 @@ class SlimmableParams(TrainingParams):
     def _phases(self) -> Self:
         if (self.full_first or 0) + (self.lowering or 0) > 1:
             raise ValueError(
-                f"lowering: {self.lowering:g} after full_first {self.full_first:g} is more than the whole training: "
-                "lower one"
+                f"lowering: {self.lowering:g} and full_first {self.full_first:g} together exceed the whole "
+                "training (1): lower one"
             )
         return self
 
     @model_validator(mode="after")
     def _sweepable(self) -> Self:
         if self.goal == "front" and self.granularity == "stage" and self.sweep.mode == "grid":
-            raise ValueError("sweep.mode: a width for each stage gives too many networks for a grid; use adaptive")
+            raise ValueError("sweep.mode: granularity stage has too many networks for a grid; use adaptive")
         return self
 
     @property
@@ -161,8 +163,8 @@ class SlimmableParams(TrainingParams):
         return 2
 
     def resolved(self, dataset: DatasetProfile, start: StartRecord | None) -> Self:
-        """The family and width of the start, and the phases of the training; a boosted network is trained as in the
-        paper."""
+        """Fill in the family and width of the start, and the phases of the training. With goal boost the training is
+        that of the paper."""
         known = super().resolved(dataset, start)
         phased = self.goal == "front"
         per_epoch = max(1, dataset.images["train"] // known.batch_size)
@@ -183,25 +185,25 @@ class SlimmableParams(TrainingParams):
         return found
 
     def planned_epochs(self, dataset: DatasetProfile) -> float:
-        """With baselines: as many for each, or with their budget `compute` as many for all; and those of the polish."""
+        """Epochs of all trainings: shared training, baselines and polish."""
         alone = len(self.baselines) if self.baseline_budget == "epochs" else min(1, len(self.baselines))
         return self.epochs * (1 + alone) + self.polish_networks * self.polish_epochs(dataset)
 
     def polish_epochs(self, dataset: DatasetProfile) -> float:
-        """Passes over the training images that `polish` steps are."""
+        """Epochs that `polish` steps amount to."""
         return self.polish / max(1, dataset.images["train"] // self.batch_size)
 
     @property
     def stages(self) -> int | None:
-        """How many widths a network has of its own; None: one for all."""
+        """Number of independent stage widths of a network; None with granularity `network`."""
         return registry.stages(self.family) if self.granularity == "stage" else None
 
     def trained_sides(self, dataset: DatasetProfile) -> tuple[int, ...]:
-        """The resolutions that training draws from, largest first. Raises ValueError like `sides`."""
+        """Resolutions that training samples from, in pixels, largest first. Raises ValueError like `sides`."""
         return self.sides(dataset)
 
     def architecture(self, dataset: DatasetProfile, width: Width = 1.0) -> Architecture:
-        """The network at one width multiplier, or at one for each stage."""
+        """Network at one width multiplier, or at one multiplier per stage."""
         return _architecture(
             self.family,
             width,
@@ -213,7 +215,7 @@ class SlimmableParams(TrainingParams):
         )
 
     def full_config(self, dataset: DatasetProfile) -> dict[str, float | int | str]:
-        """The configuration of the full network at the largest resolution that it is trained at."""
+        """Configuration of the full network at the largest training resolution."""
         names = ["width"] if self.stages is None else [f"width_{stage}" for stage in range(1, self.stages + 1)]
         return {**dict.fromkeys(names, self.widths.max), "resolution": self.trained_sides(dataset)[0]}
 
@@ -221,17 +223,16 @@ class SlimmableParams(TrainingParams):
         return self.architecture(dataset, width_of(config))
 
     def candidates(self, dataset: DatasetProfile) -> list[Candidate]:
-        """Widths x resolutions, without those widths that round to the same channels as a larger one.
+        """Widths x resolutions; widths that round to the same channels as a larger one are left out.
 
-        With granularity `stage` those whose stages are equally wide, among them the cheapest and the dearest of all:
-        costs grow with every width.
-        """
+        With granularity `stage` these are the networks with equally wide stages. They include the cheapest and the most
+        expensive network, because costs grow with every width."""
         self.check_batch(dataset)
         for baseline in self.baselines:
             if baseline.resolution > min(dataset.image_size):
                 raise ValueError(
-                    f"baselines: resolution {baseline.resolution} is beyond the dataset's image size "
-                    f"{min(dataset.image_size)}; use at most that"
+                    f"baselines: resolution {baseline.resolution} exceeds the dataset's image size "
+                    f"{min(dataset.image_size)}; use at most {min(dataset.image_size)}"
                 )
         widths, sides = self.widths.grid(), self.sides(dataset)
         if self.goal == "boost":
@@ -240,7 +241,8 @@ class SlimmableParams(TrainingParams):
         return [self.candidate(dataset, {**config, "resolution": side}) for side in sides for config in networks]
 
     def measured(self, dataset: DatasetProfile, seed: int) -> list[Candidate]:
-        """With granularity `stage` too many to measure all: beside those that are listed some drawn by the seed."""
+        """With granularity `stage` there are too many networks to measure all: the listed candidates and a random
+        sample by seed."""
         listed = self.candidates(dataset)
         if self.stages is None or self.goal == "boost":
             return listed
@@ -250,7 +252,7 @@ class SlimmableParams(TrainingParams):
         return list({each.key: each for each in (*listed, *(self.candidate(dataset, c) for c in drawn))}.values())
 
     def candidate(self, dataset: DatasetProfile, config: Config) -> Candidate:
-        """The network of a configuration: its `width`, or `width_1`, `width_2`, ... of its stages, and `resolution`."""
+        """Network of a configuration: `width`, or `width_1`, `width_2`, ... of the stages, and `resolution`."""
         width, side = width_of(config), int(config["resolution"])
         widths = width if isinstance(width, tuple) else (width,)
         size = input_size(dataset, side)
@@ -263,8 +265,8 @@ class SlimmableParams(TrainingParams):
 
 
 class MutualNetParams(SlimmableParams):
-    """One network with shared weights, trained to run at every width and input resolution; then every pair of both is
-    measured, and the best for each cost are cut out as ordinary networks."""
+    """One network with shared weights is trained to run at every width and input resolution. Then the pairs of width
+    and resolution are measured, and the best for each cost are extracted as ordinary networks."""
 
     summary: ClassVar[str] = "One network for every width and input resolution; the best pair for each budget."
     paper: ClassVar[str] = "Yang et al., MutualNet, ECCV 2020 (arXiv 1909.12978)"
@@ -274,8 +276,8 @@ class MutualNetParams(SlimmableParams):
 
 
 class UsNetParams(SlimmableParams):
-    """One network with shared weights, trained to run at every width at the largest resolution: MutualNet's
-    baseline."""
+    """One network with shared weights is trained to run at every width, at the largest resolution: the baseline of
+    MutualNet."""
 
     summary: ClassVar[str] = "One network for every width, at one input resolution."
     paper: ClassVar[str] = "Yu & Huang, US-Net, ICCV 2019 (arXiv 1903.05134)"
@@ -284,15 +286,15 @@ class UsNetParams(SlimmableParams):
     kind: Literal["us_net"] = "us_net"
     plus: bool = Field(
         default=False,
-        description="US-Net+: the same weights are measured at every one of `resolutions`, not at the largest alone.",
+        description="US-Net+: measure the same weights at every one of `resolutions` instead of the largest alone.",
     )
 
     def sides(self, dataset: DatasetProfile) -> tuple[int, ...]:
-        """All with `plus`, else the largest alone."""
+        """All resolutions with `plus`, else the largest alone."""
         return super().sides(dataset) if self.plus else self.trained_sides(dataset)
 
     def trained_sides(self, dataset: DatasetProfile) -> tuple[int, ...]:
-        """The largest."""
+        """The largest resolution alone."""
         return super().sides(dataset)[:1]
 
 

@@ -1,5 +1,5 @@
-"""What a search does: train one network, sweep it, then polish the networks of the front that span it best; or with
-goal boost measure the full network against the same trained alone. Baselines are trained after the sweep."""
+"""Plan of the search: train the supernet, sweep it, then polish selected front networks; with goal boost, measure the
+full network against a baseline. Baselines are trained after the sweep."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from paretofit.search.methods.mutualnet.params import SlimmableParams
 SUPERNET: Final = "supernet"
 BASELINE: Final = "baseline"
 BASELINE_FILE: Final = "baseline.safetensors"
-"""Artifact of a baseline's trial, the input `BASELINE` of the boosted network's."""
+"""Artifact of a baseline's trial, and input `BASELINE` of the boosted network's."""
 SWEEP: Final = NewTrial(params={"stage": "sweep"}, inputs={SUPERNET: TrialArtifact(trial=0, artifact=SUPERNET)})
 POLISH: Final = "polish"
 SWEEP_STAGE: Final = "sweep"
 
 
 def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
-    """Trial 0 trains the shared network, beside it the baseline that goal boost compares with. The next trial measures
-    what trial 0 trained: nothing that a search needs may wait for baselines, so all others follow. After a training
-    that gave no network there is nothing."""
+    """Trial 0 trains the supernet; with goal boost the compared baseline is trained beside it. The next trial measures
+    the supernet, and all others follow, so that results do not wait for baselines. If the training fails, nothing
+    follows."""
     if not history:
         if not spec.feasible():
             return Plan(done=True)
@@ -53,7 +53,7 @@ def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
 
 
 def _polished(spec: ResolvedSpec, sweep: TrialRecord, history: Sequence[TrialRecord]) -> list[NewTrial]:
-    """A trial for each network that the sweep chose, unless it is there."""
+    """A trial for each network that the sweep selected, unless it exists."""
     epochs = budget.epochs(spec)
     chosen = (sweep.outputs or {}).get("polish") if sweep.state == "completed" else None
     if chosen is None or not epochs.polish:
@@ -70,8 +70,8 @@ def _polished(spec: ResolvedSpec, sweep: TrialRecord, history: Sequence[TrialRec
 
 
 def _boost(history: Sequence[TrialRecord]) -> NewTrial | None:
-    """The trial that measures the full network; None while the baseline it is compared with is to come. There is no
-    comparison with a training that a limit has shortened, nor of one."""
+    """The trial that measures the full network, or None while its baseline is active. No comparison if a limit
+    shortened either training."""
     inputs = {SUPERNET: TrialArtifact(trial=0, artifact=SUPERNET)}
     baseline = next((record for record in history if record.params["stage"] == BASELINE), None)
     if baseline is not None:
@@ -87,13 +87,14 @@ def _is_whole(training: TrialRecord) -> bool:
 
 
 def _compared(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> list[NewTrial]:
-    """The baseline of goal boost, if it is not there."""
+    """The baseline of goal boost, unless it exists."""
     planned = any(record.params["stage"] == BASELINE for record in history)
     return [] if spec.params(SlimmableParams).goal == "front" or planned else _baselines(spec, history)[:1]
 
 
 def _baselines(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> list[NewTrial]:
-    """Those that are not there, as far as there are epochs: limits may have changed since the others were planned."""
+    """The baselines that do not exist yet, as far as epochs remain: limits may have changed since the others were
+    planned."""
     epochs = budget.epochs(spec)
     made = [(record.params.get("width"), record.params.get("resolution")) for record in history]
     missing = [each for each in epochs.baselines if (each.width, each.resolution) not in made]

@@ -1,8 +1,9 @@
-"""A network of the front gets weights of its own: a short training that starts from the shared ones and is taught by
-the best network.
+"""Polish: a front network gets its own weights by a short training that starts from the shared ones, with the best
+network as teacher.
 
-Not in the papers. Hinton et al. 2015 (arXiv 1503.02531) for the loss; once-for-all (Cai et al., arXiv 1908.09791) tunes
-what it deploys likewise. On photos of clothes it gave networks of an FD-MobileNet 6 to 12 points of selection accuracy.
+Not in the papers. The loss is that of Hinton et al. 2015 (arXiv 1503.02531); once-for-all (Cai et al., arXiv
+1908.09791) fine-tunes deployed networks in a similar way. On photos of clothes it gave networks of an FD-MobileNet 6 to
+12 points of selection accuracy.
 """
 
 from __future__ import annotations
@@ -36,18 +37,18 @@ from paretofit.search.training.trainer import fit
 
 TEMPERATURE: Final = 2.0
 DISTILLATION: Final = TEMPERATURE**2
-"""Weight of the divergence, so that its gradient is as large as at temperature 1 (Hinton et al., section 2)."""
+"""Weight of the divergence, which makes its gradient as large as at temperature 1 (Hinton et al., section 2)."""
 LABELS: Final = 0.5
 """Weight of the cross-entropy with the labels."""
 _RATE: Final = 0.04
 """Learning rate at batch size 64."""
 _WARMUP: Final = 0.05
-"""Of the training."""
+"""Fraction of the training."""
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Train the network of the trial's `config` for its `epochs`, taught by that of `teacher`; report it as a point
-    with weights and, as `polish_gain`, how much its selection accuracy rose."""
+    """Train the network of the trial's `config` for its `epochs`, with `teacher`; report it as a point with weights
+    and, as `polish_gain`, the increase of its selection accuracy."""
     params = trial.spec.params(SlimmableParams)
     swept = trial.spec.candidate(trial.params["config"])
     candidate = swept.model_copy(update={"key": f"{swept.key}-polished"})
@@ -58,7 +59,7 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     with torch.no_grad():
         for name, parameter in network.network.named_parameters():
             parameter.copy_(own.get_parameter(name))
-    # Of the training, whatever its length.
+    # Relative to the training, for any length.
     recipe = {
         "epochs": 1,
         "warmup_epochs": _WARMUP,
@@ -78,10 +79,10 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     def gained(point: Point) -> dict[str, float]:
         return {"polish_gain": point.metrics["selection_top1"] - before}
 
-    asked = StandaloneTraining(
+    training = StandaloneTraining(
         network, candidate, trial.params["epochs"], f"{candidate.key}.safetensors", further=gained
     )
-    point = standalone.report(trial, reporter, asked, evaluator, outputs)
+    point = standalone.report(trial, reporter, training, evaluator, outputs)
     return outputs if point is None else outputs | {"point": point.key, "gain": point.metrics["polish_gain"]}
 
 
@@ -116,8 +117,8 @@ def step(
 
 
 def _cut(shared: Slimmable, trial: Trial, candidate: Candidate) -> Network:
-    """A network that the shared one contains, with its statistics: those of the sweep, or where constraints kept it
-    from being measured new ones."""
+    """Extract a network from the supernet with the statistics of the sweep, or new ones if constraints excluded it from
+    measurement."""
     architecture = trial.spec.method.network(trial.spec.dataset, candidate.config)
     if not shared.calibrated(architecture, candidate.input_size):
         evaluator = SubnetEvaluator(trial, shared, candidate.input_size)

@@ -1,4 +1,4 @@
-"""Named parameters to start from: the papers' recipes, and ours for small data. Plain data, torch-free.
+"""Presets: the recipes of the papers, and ours for small datasets. Plain data, torch-free.
 
 Source: Yang et al., MutualNet (arXiv 1909.12978, section 4, and 2105.07085); Yu & Huang, US-Net (arXiv 1903.05134).
 """
@@ -12,7 +12,7 @@ from paretofit.search.training.recipe import AS_PUBLISHED
 Recipe = dict[str, Any]
 
 PUBLISHED: Final[Recipe] = {**AS_PUBLISHED, "full_first": 0.0, "lowering": 0.0, "polish": 0}
-"""What the papers' training leaves out."""
+"""Features that the training of the papers does not have."""
 
 DEMO: Final[Recipe] = {
     **PUBLISHED,
@@ -25,9 +25,9 @@ DEMO: Final[Recipe] = {
     "calibration_images": 1024,
     "augmentation": {"kind": "none"},
 }
-"""For 12,000 small images and two minutes on two cores: too few epochs for crops at random to pay, and one width at
-random in each step instead of the paper's two, for a third more steps. Hypervolume with seeds 0 and 1: .789 and .776;
-without the warm-up and the limit of the gradient .774 and .757."""
+"""For 12,000 small images and two minutes on two cores: too few epochs for random crops to help, and one random width
+per step instead of the two in the paper, which allows a third more steps. Hypervolume with seeds 0 and 1: .789 and
+.776; without warm-up and gradient clipping .774 and .757."""
 
 SMALL: Final[Recipe] = {
     "family": "fd_mobilenet",
@@ -40,7 +40,7 @@ SMALL: Final[Recipe] = {
     "label_smoothing": 0.1,
     "ema_decay": 0.995,
 }
-"""Ours, for some thousand to some ten thousand images: short warm-up, smoothed labels and averaged weights instead of
+"""Ours, for some thousand to some ten thousand images: short warm-up, label smoothing and averaged weights instead of
 many epochs."""
 
 _CIFAR: Final[Recipe] = {
@@ -94,7 +94,7 @@ CIFAR: Final[dict[str, Recipe]] = {
     "cifar": {"family": "wrn_28_10", **_CIFAR, **_widths(0.9)},
     "cifar_vgg16": {"family": "vgg16", **_CIFAR, **_widths(0.25)},
 }
-"""VGG-16 with the recipe of WRN-28-10: the paper has it in detectors only, at these widths."""
+"""VGG-16 with the recipe of WRN-28-10: the paper uses it in detectors only, at these widths."""
 
 MUTUALNET: Final[dict[str, Recipe]] = {"demo": DEMO, "small": SMALL, **CIFAR, **IMAGENET}
 US_NET: Final[dict[str, Recipe]] = {

@@ -1,4 +1,4 @@
-"""Which network to measure next, near the front of those that have been."""
+"""Chooses the next network to measure, near the front of the measured ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from paretofit.search.methods.proposals import Estimator
 
 
 class Proposals:
-    """A function of the seed and of what it has been told: told the same again, it proposes the same."""
+    """Deterministic: the same seed and measurements give the same proposals."""
 
     def __init__(self, space: Space, objectives: Sequence[str], seed: int) -> None:
         self._space = space
@@ -24,18 +24,18 @@ class Proposals:
         self._estimator = Estimator(objectives, distributions)
 
     def tell(self, candidate: Candidate, metrics: Mapping[str, float]) -> None:
-        """What a network was measured to have."""
+        """Add the metrics of a measured network."""
         place = self._space.place(candidate.config)
         self._taken.add(place)
         self._estimator.tell(dict(zip(self._space.axes, place, strict=True)), "completed", metrics)
 
     def ask(self) -> Candidate | None:
-        """A feasible network that was not told; None if there is none, or none could be found."""
+        """A feasible network that was not measured; None if there is none, or none could be found."""
         if len(self._taken) == self._space.size:
             return None
         seed = trial_seed(self._seed, len(self._taken))
-        asked = self._estimator.ask(seed)
-        place = tuple(asked.params[name] for name in self._space.axes)
-        self._estimator.reject(asked)  # what is measured is told, and need not be what was asked
+        proposal = self._estimator.ask(seed)
+        place = tuple(proposal.params[name] for name in self._space.axes)
+        self._estimator.reject(proposal)  # only measured networks are added, which can differ from the proposed ones
         free = self._space.free(place, self._taken, Random(seed))
         return None if free is None else self._space.candidate(free)

@@ -1,7 +1,7 @@
-"""The work of a trial: `train` gives the shared network, `sweep` or `boost` its points, `baseline` and `polish` a
-point of their own.
+"""Runs a trial: `train` trains the supernet, `sweep` or `boost` reports its points, `baseline` and `polish` report one
+point each.
 
-Source: Yang et al., MutualNet (arXiv 1909.12978); of `boost` its section on boosting a single network.
+Source: Yang et al., MutualNet (arXiv 1909.12978); for `boost` its section on boosting a single network.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _ACCURACIES: Final = ("selection_top1", "top1")
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Do a stage of the plan and return its outputs. What does not train is done on rank 0 alone. Raises ValueError for
-    a trial that the plan does not make."""
+    """Run a stage of the plan and return its outputs. Stages without training run on rank 0 only. Raises ValueError for
+    an unknown stage."""
     stage = trial.params.get("stage")
     if stage not in _STAGES:
-        raise ValueError(f"trial {trial.number} has stage {stage!r}; there are {', '.join(_STAGES)}")
+        raise ValueError(f"trial {trial.number} has the unknown stage {stage!r}; use one of {', '.join(_STAGES)}")
     if current().rank > 0 and stage not in _TRAINING:
         return {}
     return _STAGES[stage](trial, reporter)
@@ -61,8 +61,8 @@ def run_baseline(trial: Trial, reporter: Reporter) -> dict[str, Any]:
 
 
 def run_boost(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Report the full network as a point. Its gain is in the outputs and in the point's metrics, if there is a
-    baseline: where limits left no room for its training, or shortened one of the two, `baseline` is None."""
+    """Report the full network as a point, with its gain over the baseline in the outputs and metrics. `baseline` is
+    None if limits left no room for its training or shortened one of the two."""
     [candidate] = trial.spec.candidates()
     shared = supernet.load(trial.inputs[SUPERNET], trial.device)
     evaluator = SubnetEvaluator(trial, shared, candidate.input_size)

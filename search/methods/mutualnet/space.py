@@ -1,4 +1,4 @@
-"""The networks that a trained one contains: their widths, as a lattice, and the order in which they are measured."""
+"""The networks of a supernet: their widths, as a lattice, and the order of measurement."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from paretofit.search.methods.budget import evenly
 
 
 def width_of(config: Config) -> Width:
-    """The item `width`, or the items `width_1`, `width_2`, ... as many as there are."""
+    """The item `width`, or the items `width_1`, `width_2`, ..., one per stage."""
     if "width" in config:
         return float(config["width"])
     return tuple(float(value) for name, value in config.items() if name.startswith("width_"))
@@ -24,10 +24,10 @@ def width_of(config: Config) -> Width:
 def configs(
     architecture: Callable[[Width], Architecture], grid: Sequence[float], stages: int | None
 ) -> list[dict[str, float]]:
-    """Configurations of the networks whose stages are all equally wide, each network once.
+    """Configurations of the distinct networks with equally wide stages.
 
-    Where several widths of `grid` make the same network, or with `stages` the same stage, it has the largest. So every
-    combination of the widths that a stage has here is another network.
+    If several widths of `grid` give the same network (with `stages`: the same stage), the largest is used, so that
+    every combination of stage widths is another network.
     """
     widest = {architecture(width): width for width in grid}
     if stages is None:
@@ -51,7 +51,7 @@ _STEPS: Final = 2000
 
 
 class Space:
-    """Every combination of the values that a specification's candidates have; costs grow along every axis."""
+    """Every combination of the values in a specification's candidates; costs grow along every axis."""
 
     def __init__(self, spec: ResolvedSpec) -> None:
         self._spec = spec
@@ -62,12 +62,12 @@ class Space:
         self._candidates = {self.place(candidate.config): candidate for candidate in listed}
         self._only_listed = bool(spec.latencies)
         self.size = len(listed) if self._only_listed else prod(map(len, self.axes.values()))
-        """Networks, whether they meet the constraints or not: where latencies count, those whose latency is known."""
+        """Networks, feasible or not; with latency constraints, those whose latency is known."""
         self.listed = len(self._candidates) == self.size
         """Whether the specification's candidates are all of them."""
 
     def place(self, config: dict[str, Any]) -> Place:
-        """Where the network of a configuration is."""
+        """Place of the network of a configuration."""
         return tuple(values.index(config[name]) for name, values in self.axes.items())
 
     def candidate(self, place: Place) -> Candidate:
@@ -78,8 +78,8 @@ class Space:
         return self._candidates[place]
 
     def free(self, place: Place, taken: set[Place], random: Random) -> Place | None:
-        """This place if it is feasible and not taken, else one that a walk from it finds: towards smaller networks
-        while they are infeasible, then anywhere. Where only some are known, the nearest of those. None if it finds
+        """This place if it is feasible and free, else one found by a walk from it: to smaller networks while
+        infeasible, then in any direction. If only some networks are known, the nearest of those. None if it finds
         none."""
         if self._only_listed:
             left = [each for each in self._candidates if each not in taken and self._feasible(each)]
@@ -109,28 +109,28 @@ def _distance(one: Place, other: Place) -> int:
 
 
 AT_LIMIT: Final = 8
-"""Candidates that are measured even at a limit, spread over the costs: they come first."""
+"""Candidates that are measured even at a limit, spread over the costs; they come first."""
 GROUP_MACS: Final = 10**12
 """Multiply-accumulates of networks that are measured together: about a minute."""
 
 
 def spread_first(candidates: list[Candidate]) -> list[Candidate]:
-    """`AT_LIMIT` candidates evenly over the costs, then the others; both by input size, whose inputs are kept."""
+    """`AT_LIMIT` candidates evenly over the costs, then the others; both ordered by input size, because inputs are
+    cached by size."""
     spread = evenly(candidates, AT_LIMIT)
     first = {candidate.key for candidate in spread}
     return by_size([*spread, *(candidate for candidate in candidates if candidate.key not in first)])
 
 
 def by_size(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The first `AT_LIMIT` by input size, whose inputs are kept, then the others so."""
+    """The first `AT_LIMIT` ordered by input size, because inputs are cached by size, then the others likewise."""
     halves = candidates[:AT_LIMIT], candidates[AT_LIMIT:]
     return [candidate for half in halves for candidate in sorted(half, key=lambda candidate: candidate.input_size)]
 
 
 def groups(candidates: Sequence[Candidate], images: int) -> list[list[Candidate]]:
-    """Those to measure together on so many images: neighbours of one input size, as far as their work is not so long
-    that a trial which is to end, or to be gone on with, would lose much. Those that come first at a limit stay
-    apart."""
+    """Networks to measure together on a number of images: neighbors with one input size, limited in work, so that a
+    stopped or resumed trial loses little. Networks that come first at a limit stay separate."""
     found: list[list[Candidate]] = []
     work = 0.0
     for at, candidate in enumerate(candidates):

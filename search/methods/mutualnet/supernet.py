@@ -1,4 +1,5 @@
-"""The trained network that runs at every width, as a file: safetensors with its architecture in the record."""
+"""The supernet, a trained network that runs at every width, as a file: safetensors with its architecture in the
+record."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> Slimmable:
     """The network that `save` wrote, in evaluation mode, channels last. Raises ValueError for another file."""
     tensors, record = checkpoint.read(path)
     if record.get("kind") != KIND:
-        raise ValueError(f"{path} is a network, but no supernet: train one by the stage `train`")
+        raise ValueError(f"{path} is not a supernet: use the artifact of stage `train`")
     network = Slimmable(Architecture.from_json(record["architecture"]), device)
     network.load_state(tensors)
     convert_conv2d_weight_memory_format(network, torch.channels_last)
@@ -33,6 +34,6 @@ def load(path: Path, device: torch.device | str = "cpu") -> Slimmable:
 
 
 def extract(supernet: Path, architecture: Architecture, size: Size) -> Network:
-    """The narrower network that a file holds, with its statistics at (height, width). Raises ValueError,
+    """Extract the narrower network from a supernet file, with its statistics at (height, width). Raises ValueError,
     UncalibratedError (LookupError)."""
     return load(supernet).extract(architecture, size)

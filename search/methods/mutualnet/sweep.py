@@ -1,10 +1,9 @@
-"""Stage 2: measure networks that the trained one contains, and cut out those on the front. No training.
+"""Stage 2, the sweep: measures networks of the supernet and extracts those on the front. No training.
 
 `grid` measures every feasible width and resolution. `adaptive` compares networks on a part of the selection split, the
-same for all, with statistics from a part of the calibration images: all networks, or if those are too many the ones
-that are proposed. Of those compared with each effort the ones that span the most volume are measured with the next, the
-last with the full one (successive halving; Jamieson & Talwalkar, 2016, arXiv 1502.07943). What was compared on a part
-only is not reported.
+same for all, with statistics from a part of the calibration images. It compares all networks, or proposed ones if there
+are too many. At each fidelity the networks that add most volume advance to the next, up to the full one (successive
+halving; Jamieson & Talwalkar, 2016, arXiv 1502.07943). Networks compared on a part only are not reported.
 """
 
 from __future__ import annotations
@@ -32,26 +31,26 @@ from paretofit.search.training.loop import CHECKPOINT_SECONDS, DivergedError
 from paretofit.search.training.subnet_evaluator import Fidelity, SubnetEvaluator
 
 MEASURED_SHARE: Final = 0.7
-"""Of the trial's `progress`; the rest is the front."""
+"""Fraction of the trial's `progress`; the rest is the front."""
 PARTS: Final = (1 / 16, 1 / 4)
-"""Of the full effort: those before it."""
+"""Fidelities below the full one, relative to it."""
 _LEAST_GROWTH: Final = 3
-"""From one effort to the next; those that are not so much more than the one before are left out."""
+"""Minimum ratio of successive fidelities; closer ones are left out."""
 _AT_ONCE: Final = (Stop.CANCEL, Stop.DRAIN)
 _SUPERNET_FILE: Final = "supernet.safetensors"
 LEAST_IMAGES: Final = 128
-"""Fewer tell networks too badly apart, as statistics and as accuracies."""
+"""Minimum number of images: statistics and accuracies of fewer are too noisy."""
 
 
 class Compared(NamedTuple):
-    """A network and its accuracy on as many images as the effort has."""
+    """A network and its accuracy on the images of a fidelity."""
 
     candidate: Candidate
     top1: float
 
 
 def run(trial: Trial, reporter: Reporter, *, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> dict[str, Any]:
-    """Report a point for each network that was measured, and those on the front again with weights and `top1`."""
+    """Report a point for each measured network, and those on the front again with weights and `top1`."""
     sweep = _Sweep(trial, reporter, checkpoint_seconds)
     stop = sweep.measure()
     if stop not in _AT_ONCE:
@@ -76,7 +75,7 @@ class _Sweep:
         self.evaluator = SubnetEvaluator(trial, supernet.load(source, trial.device), largest, supernet=SUPERNET)
         self.efforts = _efforts(self.evaluator) if self.adaptive else [self.evaluator.full]
         self.compared: list[dict[str, Compared]] = [{} for _ in self.efforts]
-        """With each effort, by key and in the order in which they were measured."""
+        """Measurements at each fidelity, by key, in the order in which they were made."""
         self.points: dict[str, Point] = {}
         if trial.checkpoint is not None:
             self._restore(trial.checkpoint)
@@ -96,13 +95,13 @@ class _Sweep:
         return max(self.params.sweep.budget * grid * self.evaluator.full.images, least)
 
     def measure(self) -> Stop:
-        """Measure the networks that have not been; returns why it ended early, if it did."""
+        """Measure the remaining networks; returns the reason for an early end, if any."""
         spread = spread_first(self.candidates)
         return self._halve(spread) if self.adaptive else self._compare(len(self.efforts) - 1, spread)
 
     def front(self) -> Stop:
-        """Cut out the non-dominated networks, measure each as loaded back from its file, and report both; returns why
-        it ended early, if it did. Raises DivergedError if none of the networks that were measured is finite."""
+        """Extract the non-dominated networks, measure each as loaded from its file, and report both. Returns the reason
+        for an early end, if any. Raises DivergedError if no measured network is finite."""
         if self.compared[-1] and not self.points:
             raise DivergedError(
                 "training diverged: every measured network has infinite or NaN weights or statistics; lower "
@@ -123,7 +122,7 @@ class _Sweep:
         return Stop.NO
 
     def outputs(self) -> dict[str, Any]:
-        """What the trial returns."""
+        """Outputs of the trial."""
         return {
             "evaluated": len(self.points),
             "nonfinite": len(self.compared[-1]) - len(self.points),
@@ -135,7 +134,7 @@ class _Sweep:
         }
 
     def save(self) -> None:
-        """A checkpoint: the statistics so far, then what was measured."""
+        """A checkpoint: the statistics so far, then the measurements."""
         done = sum(map(len, self.compared))
         folder = self.trial.work / f"checkpoint-{done}"
         folder.mkdir()
@@ -167,7 +166,7 @@ class _Sweep:
         left, last = self.budget, len(self.efforts) - 1
         ranked, stop = spread, Stop.NO
         for rung, effort in enumerate(self.efforts):
-            # Equal shares of what is left, as in successive halving, and enough for the last.
+            # Equal shares of the rest, as in successive halving, and enough for the last.
             spared = AT_LIMIT * self.evaluator.full.images if rung < last else 0
             count = int(min(left / (last + 1 - rung), left - spared) / effort.images)
             if 0 < rung < last and count <= AT_LIMIT:
@@ -177,7 +176,7 @@ class _Sweep:
                 return stop
             left -= len(self.compared[rung]) * effort.images
             if rung < last:
-                # More the rest of the budget does not pay for.
+                # The rest of the budget is not enough for more.
                 ranked = self._ranked(self.compared[rung], most=int(left / self.efforts[rung + 1].images)) or ranked
             if stop is Stop.LIMIT:
                 break
@@ -187,8 +186,8 @@ class _Sweep:
         return stop
 
     def _propose(self, count: int, spread: list[Candidate]) -> Stop:
-        """Compare networks with the least effort: all if there are not more than so many, else some over all costs,
-        then proposed ones."""
+        """Compare networks at the lowest fidelity: all if their number is within the limit, else some spread over all
+        costs, then proposed ones."""
         if self.space.listed and count >= len(spread):
             return self._compare(0, spread)
         known = self.compared[0]
@@ -208,8 +207,9 @@ class _Sweep:
         return Stop.NO
 
     def _compare(self, rung: int, candidates: Iterable[Candidate]) -> Stop:
-        """Measure those that have not been with this effort; returns why it ended early, if it did. With the full one
-        some are measured even at a limit. Networks with infinite or NaN weights or statistics become no points."""
+        """Measure the remaining networks at this fidelity; returns the reason for an early end, if any. At the full
+        fidelity some are measured even at a limit. Networks with infinite or NaN weights or statistics do not become
+        points."""
         known, effort, full = self.compared[rung], self.efforts[rung], rung == len(self.efforts) - 1
         for group in groups([candidate for candidate in candidates if candidate.key not in known], effort.images):
             stop = self._asked()
@@ -234,9 +234,9 @@ class _Sweep:
         return self.stop
 
     def _ranked(self, compared: Mapping[str, Compared], most: int) -> list[Candidate]:
-        """Those first that span the most volume with those before them, in accuracy and the logarithms of the costs; as
-        many at most, and one at least."""
-        # Latencies are known of what meets the other bounds.
+        """Networks by added volume in accuracy and the logarithms of the costs: at most the given number, and at least
+        one."""
+        # Latencies are known for networks that meet the other bounds.
         every = [c for c in self.trial.spec.candidates() if all(cost in c.cost for cost in self.costs)]
         reference = (
             -1 / len(self.trial.spec.dataset.classes),
@@ -251,7 +251,7 @@ class _Sweep:
         return [points[i] for i in nondominated([point.metrics for point in points], ["selection_top1"], self.costs)]
 
     def _table(self, cost: str) -> list[dict[str, Any]]:
-        """The best of all networks for every bound on a cost, whether it is an objective or not."""
+        """The best of all networks for every bound on each cost, including costs that are not objectives."""
         points = list(self.points.values())
         return [
             {"bound": bound, "key": points[at].key, "selection_top1": points[at].metrics["selection_top1"]}
@@ -259,8 +259,8 @@ class _Sweep:
         ]
 
     def _to_polish(self) -> dict[str, Any] | None:
-        """Configurations of the networks of the front that span it best, of those that polish is for, and of their
-        teacher: the best network of all, or the full one, where constraints keep that from being measured."""
+        """Configurations of the front networks to polish, by covered volume, and of their teacher: the best network of
+        all, or the full one if constraints exclude it from measurement."""
         if not self.params.polish or not self.points:
             return None
         spec = self.trial.spec
@@ -286,7 +286,7 @@ class _Sweep:
 
 
 def _efforts(evaluator: SubnetEvaluator) -> list[Fidelity]:
-    """With growing numbers of images, the last one full."""
+    """With increasing numbers of images, the last one full."""
     efforts: list[Fidelity] = []
     for part in (evaluator.part(fraction, LEAST_IMAGES) for fraction in PARTS):
         if part.images * _LEAST_GROWTH <= evaluator.full.images and (

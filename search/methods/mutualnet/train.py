@@ -1,7 +1,8 @@
-"""Stage 1: train one network for all widths and resolutions.
+"""Stage 1: train the supernet for all widths and resolutions.
 
-The step is MutualNet's (Yang et al., arXiv 1909.12978, Algorithm 1): the full network learns the labels, three others
-learn the full network. The sandwich rule is US-Net's (arXiv 1903.05134), which is this step at a single resolution.
+The step is MutualNet's (Yang et al., arXiv 1909.12978, Algorithm 1): the full network learns from the labels, three
+others from the full network. The sandwich rule is US-Net's (arXiv 1903.05134), which is this step at a single
+resolution.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from paretofit.search.training.trainer import fit
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     """Train from scratch, from trained weights or from a checkpoint; report curves and the artifact `supernet`. Raises
-    what `fit` does, and BelowStartError for a full network that is worse than the trained weights were."""
+    like `fit`, and BelowStartError if the full network is worse than the trained weights."""
     params = trial.spec.params(SlimmableParams)
     profile = trial.spec.dataset
     torch.manual_seed(trial.seed)
@@ -55,7 +56,7 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     )
     if current().rank == 0 and stop not in (Stop.CANCEL, Stop.DRAIN):
         if FLOOR in outputs and stop is Stop.NO:
-            # Before anything of it is reported.
+            # Before anything is reported.
             full = params.candidate(profile, params.full_config(profile))
             top1 = SubnetEvaluator(trial, network, full.input_size).measure(full).metrics["selection_top1"]
             starting.require_floor(outputs, top1, profile.images["selection"])
@@ -66,7 +67,7 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
 
 
 class Draw(NamedTuple):
-    """A sub-network of one step: its width multiplier, or those of its stages, and its resolution, pixels."""
+    """A sub-network of one step: its width multiplier, or one per stage, and its resolution in pixels."""
 
     width: Width
     resolution: int
@@ -81,9 +82,10 @@ def draw(
     random_widths: int,
     stages: int | None = None,
 ) -> list[Draw]:
-    """The sub-networks of a step: the smallest width, then `random_widths` uniform in `widths`, each with a resolution
-    of its own; with `stages` each stage draws a width, and the smallest network is that whose stages are all smallest.
-    A function of (seed, step), so the same after a resume and on every rank."""
+    """Sub-networks of a step: the smallest width, then `random_widths` uniform in `widths`, each at its own resolution.
+
+    With `stages` each stage samples a width, and the smallest network has all stages smallest. A function of (seed,
+    step), so the same after a resume and on every rank."""
     random = Random(f"sandwich:{seed}:{step}")
     smallest, largest = widths
 
@@ -98,7 +100,7 @@ def draw(
 
 
 class Forward:
-    """Logits of sub-networks that all see the same crops, resized once for each distinct size."""
+    """Logits of sub-networks on the same crops, resized once for each distinct size."""
 
     def __init__(self, network: Slimmable, params: SlimmableParams, profile: DatasetProfile, images: Tensor) -> None:
         self._network = network
@@ -109,7 +111,7 @@ class Forward:
         self._sized: dict[tuple[int, int], Tensor] = {}
 
     def __call__(self, width: Width, resolution: int) -> Tensor:
-        """[batch, classes], of the images' own type."""
+        """[batch, classes], of the images' dtype."""
         images = self._at(resolution)
         with torch.autocast(images.device.type, self._dtype, enabled=self._dtype is not None):
             out: Tensor = self._network(images, self._params.architecture(self._profile, width))
@@ -123,8 +125,8 @@ class Forward:
 
 
 class Phases:
-    """The least width over a training of so many steps: the full network alone, then a least width that falls along a
-    line to that of the parameters, then all widths. Neither of the first two is in the paper."""
+    """The smallest width during training: first the full network alone, then a smallest width that decreases linearly
+    to that of the parameters, then all widths. The first two phases are not in the paper."""
 
     def __init__(self, params: SlimmableParams, steps: int) -> None:
         self._full_first = params.full_first * steps
@@ -132,7 +134,7 @@ class Phases:
         self._widths = params.widths
 
     def least(self, index: int) -> float | None:
-        """At step `index`; None: the full network is trained alone."""
+        """Smallest width at step `index`; None: the full network is trained alone."""
         if index < self._full_first:
             return None
         lowered = index + 1 - self._full_first
@@ -153,7 +155,7 @@ def step(
     phases: Phases | None = None,
 ) -> dict[str, Tensor]:
     """Add the gradients of step `index` to the parameters; returns its losses, on the device. Without `phases` every
-    step is the paper's."""
+    step is that of the paper."""
     logits = Forward(network, params, profile, batch.images)
     sides = params.trained_sides(profile)
     least = params.widths.min if phases is None else phases.least(index)
@@ -180,5 +182,5 @@ def step(
 
 
 def _logits(network: Slimmable, params: SlimmableParams, profile: DatasetProfile, side: int, images: Tensor) -> Tensor:
-    """Of the full network."""
+    """Logits of the full network."""
     return Forward(network, params, profile, images)(params.widths.max, side)

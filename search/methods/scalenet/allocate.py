@@ -1,8 +1,9 @@
-"""Stage 2: from the seed network to one structure for each budget, and each of the baselines' allocations. No training.
+"""Stage 2, allocation: derives one structure for each budget, and those of the baselines, from the seed network. No
+training.
 
-The importance of a channel is the scale gamma of the batch normalisation behind it (Li et al., ScaleNet,
-arXiv 1904.09460, section 3.2). Where the search names a device the trial runs on a worker that offers it, alone on the
-machine, and structures are measured on it while they are looked for.
+The importance of a channel is the scale gamma of the batch norm that follows it (Li et al., ScaleNet, arXiv 1904.09460,
+section 3.2). With a latency budget the trial runs on a worker that offers the device, alone on the machine, and
+measures structures during the search.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from paretofit.search.methods.scalenet.train import read_seed
 def find_sites(
     params: ScaleNetParams, dataset: DatasetProfile, architecture: Architecture, tensors: Mapping[str, Tensor]
 ) -> list[Site]:
-    """The scale aggregations of the seed network, in order, from its state dict."""
+    """Scale aggregations of the seed network, in order, from its state dict."""
     layers = {layer.name: layer for layer in architecture.layers(params.input_size(dataset))}
     space = params.space(dataset)
     found = []
@@ -62,7 +63,7 @@ def _gammas(name: str, block: ScaleAggregation, tensors: Mapping[str, Tensor]) -
 
 
 def _score(params: ScaleNetParams, gamma: float, conv: Layer) -> float:
-    """Importance over cost^exponent; the cost is that of the channel's own convolution."""
+    """Importance / cost^exponent, where the cost is that of the channel's own convolution."""
     importance = abs(gamma) if params.importance == "magnitude" else gamma
     macs = conv.macs / conv.output.channels
     return importance / math.pow(macs, params.cost_exponent)
@@ -73,7 +74,7 @@ FILE: Final = "allocation.json"
 
 @dataclass
 class Clock:
-    """Measures structures on the device of the search; knows the last latency of each network."""
+    """Measures structures on the device of the search, and keeps the last latency of each network."""
 
     trial: Trial
     reporter: Reporter
@@ -85,22 +86,21 @@ class Clock:
         return metric_key("latency_ms", self.device)
 
     def __call__(self, architecture: Architecture) -> float:
-        """Milliseconds, as measured last."""
+        """Milliseconds of the last measurement."""
         return self.found[architecture].median_ms if architecture in self.found else self.again(architecture)
 
     def again(self, architecture: Architecture) -> float:
-        """Milliseconds, measured anew."""
+        """Milliseconds of a new measurement."""
         size = self.trial.spec.params(ScaleNetParams).input_size(self.trial.spec.dataset)
         [self.found[architecture]] = measure([(architecture, size)], self.device, self.trial.work, self.reporter)
         return self.found[architecture].median_ms
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Return the configurations of the `networks` to train, those of learned structures first, and report them with the
-    importance of every channel as the artifact `FILE`, with the latencies of all as another if the search names a
-    device.
+    """Return the configurations of the `networks` to train, learned structures first.
 
-    Raises TrialEndedError if no allocation meets any budget.
+    Reports them with the importance of every channel as the artifact `FILE` and, if the search names a device, all
+    latencies as another. Raises TrialEndedError if no allocation meets any budget.
     """
     params = trial.spec.params(ScaleNetParams)
     architecture, tensors = read_seed(trial.inputs[SEED_NETWORK])
@@ -127,7 +127,7 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
 
 
 def allocated(trial: Trial, sites: list[Site], allocation: Allocation, clock: Clock | None) -> list[dict[str, Any]]:
-    """A configuration for each budget that can be met; of two budgets with one structure, the lower."""
+    """A configuration for each feasible budget; of two budgets with the same structure, the lower."""
     steps = ladder(allocation, sites, seed=trial.spec.seed)
     found: dict[Structure, dict[str, Any]] = {}
     least: Allocated | None = None
@@ -148,14 +148,15 @@ def allocated(trial: Trial, sites: list[Site], allocation: Allocation, clock: Cl
 def _within(
     trial: Trial, steps: Ladder, bounds: dict[str, float], clock: Clock | None, least: Allocated | None
 ) -> Allocated:
-    """The largest structure within the bounds, at least that of a lower budget. A latency holds when it is measured
-    again, else one is looked for below what it was exceeded by; of each step that is refused the latency is measured
-    twice, since one spike must not cost half of a budget. Raises InfeasibleAllocationError."""
+    """The largest structure within the bounds, at least that of a lower budget. Raises InfeasibleAllocationError.
+
+    A latency must hold when measured again; otherwise the bound is lowered by the excess and the search repeated.
+    Rejected steps are measured twice, so that one spike does not cost half of a budget."""
     space = trial.spec.params(ScaleNetParams).space(trial.spec.dataset)
     if clock is None or clock.metric not in bounds:
         return space.allocate(steps, bounds)
     bound = aimed = bounds[clock.metric]
-    asked: set[int] = set()
+    remeasured: set[int] = set()
     while True:
         try:
             within = space.allocate(steps, bounds | {clock.metric: aimed}, {clock.metric: clock})
@@ -166,8 +167,8 @@ def _within(
         if least is not None and within.step <= least.step:
             return least
         above = within.step + 1
-        if above < len(steps) and above not in asked:
-            asked.add(above)
+        if above < len(steps) and above not in remeasured:
+            remeasured.add(above)
             if clock.again(space.architecture(steps[above])) <= aimed:
                 continue
         network = space.architecture(within.structure)
@@ -180,8 +181,7 @@ def _within(
 
 
 def _write_latencies(trial: Trial, reporter: Reporter, clock: Clock, networks: list[dict[str, Any]]) -> None:
-    """The table of the networks' latencies, by which their trials know them; those that no bound asked for are
-    measured."""
+    """Latency table of the networks, for their trials; measures those that no bound needed."""
     known: dict[str, Latency] = {}
     for config in networks:
         architecture = trial.spec.method.network(trial.spec.dataset, config)

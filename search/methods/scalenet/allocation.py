@@ -1,8 +1,8 @@
-"""How many channels each scale gets: from the importance of a seed network's channels to a structure under a budget.
+"""Allocates channels to scales: from the importance of a seed network's channels to a structure within a budget.
 
-Source: Li et al., ScaleNet, CVPR 2019 (arXiv 1904.09460), section 3.2. Of each scale aggregation the k = ceil(alpha x
-planes) most important channels are kept, of all scales together; alpha is one for the whole network, and the largest
-that meets the budget. Pure; torch-free; the same on every machine: equal scores are ranked by scale, then by channel.
+Source: Li et al., ScaleNet, CVPR 2019 (arXiv 1904.09460), section 3.2. Each scale aggregation keeps its k = ceil(alpha
+x planes) most important channels over all scales. One alpha applies to the whole network: the largest that meets the
+budget. Pure; torch-free; the same on every machine: equal scores are ranked by scale, then by channel.
 """
 
 from __future__ import annotations
@@ -22,21 +22,23 @@ from paretofit.models.finite import NonFiniteError
 
 Allocation = Literal["learned", "even", "single", "random", "global"]
 Measure = Callable[[Architecture], float]
-"""What a network takes of a budget: arithmetic, or something measured, such as its milliseconds on a device."""
+"""Cost of a network in a budget's metric: computed, or measured as its latency in milliseconds."""
 
 
 class InfeasibleAllocationError(ValueError):
-    """Not even the smallest structure meets the bounds. `least` is what it costs, by metric."""
+    """Even the smallest structure exceeds the bounds. `least` is its cost by metric."""
 
     def __init__(self, least: Mapping[str, float]) -> None:
-        super().__init__(f"the smallest structure takes {', '.join(f'{name} {v:g}' for name, v in least.items())}")
+        super().__init__(
+            f"the smallest structure needs {', '.join(f'{name} {v:g}' for name, v in least.items())}; raise the budget"
+        )
         self.least = dict(least)
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A scale aggregation of the seed network. `scores` are its channels' by scale, as many as there are; `width` is
-    the number of channels it must have whatever the budget: that of the residual, in the second of a basic block."""
+    """A scale aggregation of the seed network. `scores` are the importances of its channels by scale; `width`, for the
+    second of a basic block, is the fixed number of channels of the residual."""
 
     planes: int
     scores: tuple[tuple[float, ...], ...]
@@ -44,17 +46,19 @@ class Site:
 
     def __post_init__(self) -> None:
         if len(self.scores) != len(SCALES) or not any(self.scores):
-            raise ValueError(f"a site has the scores of {len(SCALES)} scales, not of {len(self.scores)}")
+            raise ValueError(f"a site has the scores of {len(self.scores)} scales instead of {len(SCALES)}")
         if any(not math.isfinite(score) for scores in self.scores for score in scores):
             raise NonFiniteError(
                 "the importance of a channel is not finite: training of the seed network diverged; lower learning_rate"
             )
         if self.width is not None and self.width > self.channels:
-            raise ValueError(f"{self.width} channels are wanted of a site with {self.channels}: raise seed_ratio")
+            raise ValueError(
+                f"{self.width} channels are needed, but the seed network has {self.channels}: raise seed_ratio"
+            )
 
     @property
     def channels(self) -> int:
-        """Of all scales."""
+        """Channels of all scales."""
         return sum(map(len, self.scores))
 
     def ranked(self) -> list[tuple[float, int, int]]:
@@ -63,10 +67,10 @@ class Site:
 
 
 class Ladder(Protocol):
-    """Structures that grow: each has at least as many channels everywhere as the one before."""
+    """A sequence of growing structures: each has at least as many channels everywhere as the one before."""
 
     def __len__(self) -> int:
-        """How many."""
+        """Number of steps."""
 
     def __getitem__(self, step: int) -> Structure:
         """The structure of a step, from 0."""
@@ -74,15 +78,15 @@ class Ladder(Protocol):
 
 @dataclass(frozen=True)
 class ByAlpha:
-    """Of each site the first k = ceil(alpha x planes) of its `orders`, which name the scale of one channel after
-    another; a step for every alpha at which a k grows."""
+    """Keeps the first k = ceil(alpha x planes) channels of each site's `orders`, which list the scale of each channel;
+    one step for every alpha at which a k grows."""
 
     sites: Sequence[Site]
     orders: Sequence[Sequence[int]]
 
     @cached_property
     def alphas(self) -> tuple[Fraction, ...]:
-        """Of each step."""
+        """The alpha of each step."""
         free = {
             (site.planes, len(order)) for site, order in zip(self.sites, self.orders, strict=True) if site.width is None
         }
@@ -101,7 +105,8 @@ class ByAlpha:
 
 @dataclass(frozen=True)
 class Globally:
-    """The most important channels of all sites together, at least one of each; a step for each channel more."""
+    """Keeps the most important channels of all sites together, at least one per site; one step for each further
+    channel."""
 
     sites: Sequence[Site]
 
@@ -133,7 +138,7 @@ class Globally:
 
 @dataclass(frozen=True, slots=True)
 class Allocated:
-    """A structure and what it measures, by metric."""
+    """A structure and its measurements by metric."""
 
     structure: Structure
     measured: dict[str, float]
@@ -143,8 +148,8 @@ class Allocated:
 def ladder(allocation: Allocation, sites: Sequence[Site], *, seed: int = 0) -> Ladder:
     """The structures that an allocation chooses from.
 
-    `learned` ranks by importance; `random` draws the same channels by `seed`; `even` gives each scale as many, `single`
-    all to the first, which is a ResNet; `global` ranks the channels of all sites together.
+    `learned` ranks by importance; `random` samples by `seed`; `even` gives each scale the same number; `single` gives
+    all to the first scale, which is a ResNet; `global` ranks the channels of all sites together.
     """
     match allocation:
         case "learned":
@@ -166,10 +171,10 @@ def allocate(
     measures: Mapping[str, Measure],
     bounds: Mapping[str, float],
 ) -> Allocated:
-    """The largest structure of a ladder whose `network` measures no more than any of the bounds, by bisection.
+    """The largest structure of a ladder whose `network` meets all bounds, by bisection.
 
-    What is found is measured once more, and smaller ones are taken until one holds: a measure that is not exact, such
-    as a latency, is met all the same. Raises InfeasibleAllocationError.
+    The result is measured once more, and smaller ones are tried until one holds, because measures such as latency are
+    noisy. Raises InfeasibleAllocationError.
     """
 
     def measured(step: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What each network of a search must fit, and how long each training may take. Torch-free."""
+"""Bounds of each network of a search, and durations of the trainings. Torch-free."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from paretofit.search.methods.scalenet.params import ScaleNetParams
 
 @dataclass(frozen=True, slots=True)
 class Epochs:
-    """Of the seed network, and of each network of those that can be trained: the first `networks`."""
+    """Epochs of the seed network, and of each of the first `networks` that can be trained."""
 
     seed: int
     each: int
@@ -26,13 +26,14 @@ class Epochs:
 
 
 def metric(spec: ResolvedSpec) -> str:
-    """What budgets are counted in, as points' metrics call it."""
+    """Metric of the budgets, as named in points' metrics."""
     of: str = spec.params(ScaleNetParams).budget_metric
     return metric_key(of, spec.devices[0] if of == "latency_ms" else None)
 
 
 def targets(spec: ResolvedSpec) -> tuple[float, ...]:
-    """The budgets, growing; those beyond a constraint on the same cost are that constraint, once."""
+    """The budgets in ascending order; those above a constraint on the same cost are replaced by that constraint,
+    once."""
     params = spec.params(ScaleNetParams)
     bounds = [bound.value for bound in spec.constraints if bound.key == metric(spec)]
     return tuple(dict.fromkeys(min([target, *bounds]) for target in params.targets(spec.dataset)))
@@ -47,14 +48,14 @@ def bounds(spec: ResolvedSpec, target: float) -> dict[str, float]:
 
 
 def require_feasible(spec: ResolvedSpec) -> None:
-    """Raises TrialEndedError if the least network was measured to take more than the largest budget."""
+    """Raises TrialEndedError if the smallest network was measured to exceed the largest budget."""
     least = spec.candidate({"extreme": "least"})
     taken, most = least.cost.get(metric(spec)), targets(spec)[-1]
     if taken is None or taken <= most:
         return
     detail = (
-        f"budgets: {most:g} ms on {spec.devices[0]} is met by no network; the fastest that was measured takes "
-        f"{taken:.3g} ms: use larger budgets, or lower base_width"
+        f"budgets: no network meets {most:g} ms on {spec.devices[0]}; the fastest measured one takes {taken:.3g} "
+        "ms: use larger budgets, or lower base_width"
     )
     nearest = {
         "metric": "latency_ms",
@@ -67,16 +68,16 @@ def require_feasible(spec: ResolvedSpec) -> None:
 
 
 def epochs(spec: ResolvedSpec, most: int | None) -> Epochs:
-    """By `seed_epochs` and `epochs`; in proportion where `most` are too few for all, at least one each, the last
-    networks being left out where there are not even so many."""
+    """Epochs by `seed_epochs` and `epochs`, or in proportion if `most` is too low, at least one each. Networks without
+    an epoch are left out, the last ones first."""
     params = spec.params(ScaleNetParams)
     networks = len(targets(spec)) * (1 + len(params.baselines))
     return Epochs(*proportional(params.seed_epochs or params.epochs, params.epochs, networks, most))
 
 
 def seconds(spec: ResolvedSpec, trained: int) -> float:
-    """Of the time limits, the share of a training of so many epochs, as if trainings ran one after another, or as many
-    at once as `max_parallel_trials` says: without it the seed's would leave none for the networks."""
+    """Share of the time limits for a training of this many epochs, with trainings one after another, or
+    `max_parallel_trials` at once. Without it the seed network would use up the time of the others."""
     limits, planned = spec.limits, epochs(spec, spec.limits.max_epochs)
     rounds = -(-planned.networks // (limits.max_parallel_trials or 1))
     return min(
@@ -87,12 +88,12 @@ def seconds(spec: ResolvedSpec, trained: int) -> float:
 
 @dataclass(slots=True)
 class TimeLimitedReporter(ForwardingReporter):
-    """Asks for the limit once its seconds are over: a training that leaves time for those after it."""
+    """Requests the limit's stop once its seconds are over, to leave time for later trainings."""
 
     seconds: float
     began: float = field(default_factory=time.monotonic)
 
     def should_stop(self) -> Stop:
-        """What the reporter was asked comes first."""
-        asked = self.reporter.should_stop()
-        return Stop.LIMIT if asked is Stop.NO and time.monotonic() - self.began >= self.seconds else asked
+        """A stop of the wrapped reporter takes precedence."""
+        requested = self.reporter.should_stop()
+        return Stop.LIMIT if requested is Stop.NO and time.monotonic() - self.began >= self.seconds else requested

@@ -24,12 +24,12 @@ from paretofit.search.training.params import TrainingParams, input_size
 
 BudgetMetric = Literal["macs", "params", "latency_ms"]
 SHARES = (0.25, 0.5, 1.0)
-"""Budgets where none are given, of the cost of the plain ResNet."""
+"""Default budgets, relative to the cost of the plain ResNet."""
 
 
 class ScaleNetParams(TrainingParams):
-    """A seed network with too many channels at every scale is trained; its most important channels tell how many each
-    scale of each block gets under a budget; the network of those is trained from scratch, one for each budget."""
+    """A seed network with too many channels at every scale is trained. For each budget, the importance of its channels
+    decides how many channels each scale of each block gets; that network is trained from scratch."""
 
     summary: ClassVar[str] = "How many channels each scale of each block gets, learned, for any budget."
     paper: ClassVar[str] = "Li et al., ScaleNet, CVPR 2019 (arXiv 1904.09460)"
@@ -45,60 +45,62 @@ class ScaleNetParams(TrainingParams):
         "56.",
     )
     base_width: float = Field(
-        default=1.0, gt=0, le=4, description="Multiplier of the family's planes; 1 is the paper's network."
+        default=1.0, gt=0, le=4, description="Multiplier of the family's planes; 1 is the network of the paper."
     )
     resolutions: tuple[int, ...] | None = Field(
         default=None,
         min_length=1,
         max_length=1,
-        description="Shorter side of the input, pixels: one. Unset: the dataset's image size.",
+        description="Shorter side of the input, in pixels; one value. Unset: the dataset's image size.",
     )
     seed_ratio: float = Field(
         default=1.0,
         ge=0.25,
         le=2,
-        description="Channels that the seed network has at each scale, of a block's planes: 1 is four times what a "
-        "ResNet has.",
+        description="Channels of the seed network at each scale, relative to a block's planes: 1 is four times as "
+        "many as in a ResNet.",
     )
     seed_epochs: int | None = Field(
         default=None,
         ge=1,
         le=10_000,
-        description="Passes over the training images of the seed network. Unset: `epochs`.",
+        description="Epochs of the seed network. Unset: `epochs`.",
     )
     budget_metric: BudgetMetric = Field(
         default="macs",
-        description="What budgets are counted in: multiply-accumulates or parameters, as published; or milliseconds "
-        "on the device that an objective or a constraint names, with `budgets` given.",
+        description="Cost that the budgets limit: multiply-accumulates or parameters, as published; or latency in "
+        "milliseconds on the device of an objective or constraint, which requires `budgets`.",
     )
     budgets: tuple[float, ...] | None = Field(
         default=None,
         min_length=1,
         max_length=16,
-        description="A network is trained for each, that takes as much of it as it can. Unset: 25, 50 and 100% of the "
-        "way from the least network to a plain ResNet of the same planes (of latency_ms they must be given).",
+        description="One network is trained for each budget and uses as much of it as it can. Unset: 25, 50 and "
+        "100% of the way from the smallest network to a plain ResNet with the same planes. Required with "
+        "budget_metric latency_ms.",
     )
     importance: Literal["magnitude", "signed"] = Field(
-        default="magnitude", description="Of a channel: |gamma| of the batch normalisation behind it, or gamma itself."
+        default="magnitude",
+        description="Importance of a channel: |gamma| of the batch norm that follows it, or gamma itself.",
     )
     cost_exponent: float = Field(
         default=0.0,
         ge=0,
         le=4,
-        description="Importance is divided by this power of a channel's multiply-accumulates, which favours small "
-        "scales; 0 is the paper.",
+        description="Importance is divided by this power of a channel's multiply-accumulates, which favors small "
+        "scales; 0 as in the paper.",
     )
     baselines: tuple[Literal["even", "single", "random", "global"], ...] = Field(
         default=(),
         max_length=4,
-        description="Other allocations to train for each budget by the same recipe, to compare with: even parts; the "
-        "largest scale alone (a ResNet); channels at random; importance ranked over the whole network. They are "
-        "reported beside the front.",
+        description="Other allocations to train for each budget with the same recipe, for comparison: equal shares; "
+        "the largest scale alone (a ResNet); random channels; importance ranked over the whole network. Shown "
+        "beside the front.",
     )
     decay: Literal["dense", "all"] = Field(
         default="all",
-        description="What weight decay acts on: every parameter, so that what does not help shrinks (the paper's), or "
-        "weights of dense convolutions and linear layers alone.",
+        description="Parameters that weight decay applies to. all: every parameter, so that channels that do not "
+        "help shrink (as in the paper). dense: weights of dense convolutions and linear layers only.",
     )
 
     @field_validator("family")
@@ -113,7 +115,7 @@ class ScaleNetParams(TrainingParams):
     @classmethod
     def _growing(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
         if value is not None and min(value) <= 0:
-            raise ValueError("each budget must be above 0")
+            raise ValueError("each budget must be greater than 0")
         return None if value is None else tuple(sorted(set(value)))
 
     @field_validator("baselines")
@@ -125,8 +127,8 @@ class ScaleNetParams(TrainingParams):
     def _from_scratch(self) -> Self:
         if self.start is not None:
             raise ValueError(
-                "start: a ScaleNet block has channels at several scales, which no published weights have: leave it "
-                "out, or use another method"
+                "start: not available for scalenet, whose blocks have several scales that published weights lack: "
+                "leave start out, or use another method"
             )
         return self
 
@@ -136,18 +138,18 @@ class ScaleNetParams(TrainingParams):
             return self
         if self.warmup_epochs >= (self.seed_epochs or self.epochs):
             raise ValueError(
-                f"warmup_epochs {self.warmup_epochs:g} must be less than the {self.seed_epochs} seed_epochs"
+                f"warmup_epochs: {self.warmup_epochs:g} must be less than seed_epochs, {self.seed_epochs}; lower it"
             )
         return self
 
     @model_validator(mode="after")
     def _measured(self) -> Self:
         if self.budget_metric == "latency_ms" and self.budgets is None:
-            raise ValueError("budgets: give the milliseconds that networks may take, as budget_metric is latency_ms")
+            raise ValueError("budgets: missing with budget_metric latency_ms; give the latencies in milliseconds")
         return self
 
     def resolved(self, dataset: DatasetProfile, start: StartRecord | None) -> Self:
-        """With a warm-up that is shorter than the training of the seed network, too."""
+        """Also ensures that the warm-up is shorter than the training of the seed network."""
         if not is_unset(self.warmup_epochs) or self.seed_epochs is None:
             return super().resolved(dataset, start)
         chosen = recipe.training(dataset, dict(self), started=False)["warmup_epochs"]
@@ -160,7 +162,7 @@ class ScaleNetParams(TrainingParams):
 
     @property
     def least_epochs(self) -> int:
-        """One of the seed network and one of another."""
+        """One epoch for the seed network and one for another network."""
         return 2
 
     def planned_epochs(self, dataset: DatasetProfile) -> float:
@@ -168,21 +170,22 @@ class ScaleNetParams(TrainingParams):
         return (self.seed_epochs or self.epochs) + networks * self.epochs
 
     def check_devices(self, devices: Sequence[str]) -> None:
-        """Structures are measured on one device while they are looked for."""
+        """Latency of structures is measured on one device during the search."""
         if len(devices) > 1:
-            raise ValueError(f"scalenet measures on one device in a search, not on {' and '.join(devices)}")
+            raise ValueError(
+                f"device: scalenet measures on one device per search, not on {' and '.join(devices)}; choose one"
+            )
         if self.budget_metric == "latency_ms" and not devices:
             raise ValueError(
-                "budget_metric: latency_ms is that of a device: add an objective (or a constraint) latency_ms with "
-                "its device"
+                "budget_metric: latency_ms needs a device; add an objective or a constraint latency_ms with its device"
             )
 
     def input_size(self, dataset: DatasetProfile) -> tuple[int, int]:
-        """Height and width, pixels. Raises ValueError for a side beyond the dataset's image size."""
+        """Height and width in pixels. Raises ValueError for a side beyond the dataset's image size."""
         return dataset.image_size if self.resolutions is None else input_size(dataset, self.sides(dataset)[0])
 
     def space(self, dataset: DatasetProfile) -> StructureSpace:
-        """The structures that the seed network spans."""
+        """The structures in the search space of the seed network."""
         return StructureSpace(
             family=self.family,
             base_width=self.base_width,
@@ -194,7 +197,7 @@ class ScaleNetParams(TrainingParams):
         )
 
     def network(self, dataset: DatasetProfile, config: Config) -> Architecture:
-        """That of the item `structure`, which is learned; of a candidate without it, one of the same cost."""
+        """Network of the item `structure`, which is learned; for a candidate without it, a network of the same cost."""
         space = self.space(dataset)
         if "structure" in config:
             return space.architecture(structures.from_line(str(config["structure"])))
@@ -203,7 +206,7 @@ class ScaleNetParams(TrainingParams):
         return space.architecture(space.even({self.budget_metric: float(config["budget"])}))
 
     def candidate(self, dataset: DatasetProfile, config: Config) -> Candidate:
-        """The network of a `structure` that an `allocation` found for a `budget`."""
+        """Candidate of the `structure` that an `allocation` found for a `budget`."""
         architecture, size = self.network(dataset, config), self.input_size(dataset)
         if "extreme" in config:
             return self._candidate(str(config["extreme"]), config, dataset, cost_by_metric(architecture, size))
@@ -219,7 +222,8 @@ class ScaleNetParams(TrainingParams):
         )
 
     def targets(self, dataset: DatasetProfile) -> tuple[float, ...]:
-        """The budgets, growing. Raises ValueError for one that no allocation meets or that none can use up."""
+        """The budgets in ascending order. Raises ValueError for a budget below the smallest network or above the seed
+        network."""
         if self.budgets is not None and self.budget_metric == "latency_ms":
             return self.budgets
         space = self.space(dataset)
@@ -229,19 +233,19 @@ class ScaleNetParams(TrainingParams):
             return tuple(float(round(least + share * (plain - least))) for share in SHARES)
         if self.budgets[0] < least:
             raise ValueError(
-                f"budgets: {self.budgets[0]:g} {self.budget_metric} is less than the least network takes; use at least "
-                f"{least}, or lower base_width"
+                f"budgets: {self.budgets[0]:g} {self.budget_metric} is less than the smallest network needs; use "
+                f"at least {least}, or lower base_width"
             )
         if self.budgets[-1] > most:
             raise ValueError(
                 f"budgets: {self.budgets[-1]:g} {self.budget_metric} is more than all channels of the seed network "
-                f"take; use at most {most}, or raise seed_ratio"
+                f"use; use at most {most}, or raise seed_ratio"
             )
         return self.budgets
 
     def candidates(self, dataset: DatasetProfile) -> list[Candidate]:
-        """The least network, and one for each budget: what it costs is bounded by the budget in its metric, and told by
-        even parts in the others. Of milliseconds arithmetic knows nothing: the least and the most."""
+        """The smallest network and one candidate per budget. Its cost is the budget in the budget's metric, and that of
+        equal shares in the others. With latency budgets: the smallest and the largest network."""
         self.check_batch(dataset)
         configs: list[Config] = [{"extreme": "least"}]
         if self.budget_metric == "latency_ms":
@@ -255,7 +259,7 @@ class ScaleNetParams(TrainingParams):
 
 
 def key(metric: str, budget: float) -> str:
-    """Of the network that was found for a budget."""
+    """Configuration of the network that was found for a budget."""
     return f"{metric}-{budget:.0f}" if budget == round(budget) else f"{metric}-{budget!r}"
 
 

@@ -1,5 +1,5 @@
-"""What a search does: train the seed network, allocate its channels for every budget, and train the networks that come
-of it, side by side."""
+"""Plan of the search: train the seed network, allocate its channels for every budget, and train the resulting networks
+in parallel."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ SEED: Final = NewTrial(params={"stage": "seed"})
 ALLOCATE: Final = NewTrial(
     params={"stage": "allocate"}, inputs={SEED_NETWORK: TrialArtifact(trial=0, artifact=SEED_NETWORK)}
 )
-"""With the device on which structures are measured, if the search names one."""
+"""Input of the allocation, on the device where structures are measured if the search names one."""
 LEARNED: Final = f"{INPUT}learned"
 """Input of a network's trial: the latencies that the allocation measured."""
 
 
 def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
-    """Trial 0 trains the seed network, trial 1 allocates, each other trains what that put into its outputs; nothing
-    follows a trial of the first two that gave nothing."""
+    """Trial 0 trains the seed network, trial 1 allocates, the others train the networks in its outputs. Nothing follows
+    if one of the first two fails."""
     if not spec.feasible():
         return Plan(done=True)
     measuring = next(iter(spec.devices), None)
@@ -42,7 +42,7 @@ def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
 
 
 def _networks(spec: ResolvedSpec, outputs: dict[str, Any]) -> list[NewTrial]:
-    """One for each network that was allocated, as far as there are epochs."""
+    """A trial for each allocated network, as far as epochs remain."""
     epochs = budget.epochs(spec, spec.limits.max_epochs)
     allocated = outputs.get("networks", [])[: epochs.networks]
     inputs = {LEARNED: TrialArtifact(trial=1, artifact=LATENCY_FILE)} if spec.devices else {}

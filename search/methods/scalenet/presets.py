@@ -1,4 +1,4 @@
-"""Named parameters to start from: the paper's recipe, and ours for small data. Plain data, torch-free.
+"""Presets: the recipe of the paper, and ours for small datasets. Plain data, torch-free.
 
 Source: Li et al., ScaleNet (arXiv 1904.09460), section 4.1.
 """

@@ -1,4 +1,4 @@
-"""How a network's channels are spread over the scales: as data, and as the picture that the authors draw."""
+"""Distribution of a network's channels over the scales, as data and as a chart like the authors'."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from paretofit.models.families.structures import SCALES
 from paretofit.models.kinds.aggregation import aggregations
 from paretofit.search.contracts.point import Point
 
-COLOURS: Final = ("#1b6ca8", "#5aa9a3", "#e0a030", "#d1495b")
+COLORS: Final = ("#1b6ca8", "#5aa9a3", "#e0a030", "#d1495b")
 _INK: Final = "#1f2933"
 
 
 def describe(point: Point, planes: Sequence[int]) -> dict[str, Any]:
-    """A row for each scale aggregation: the side of its map, the planes that a ResNet has there, and the channels of
-    each of `scales`. `structure` is what `python -m paretofit.models.cost` reads."""
+    """A row for each scale aggregation: the side of its map in pixels, the planes of a ResNet there, and the channels
+    of each of `scales`. `structure` is the input format of `python -m paretofit.models.cost`."""
     architecture = Architecture.from_json(point.architecture)
     sizes = {layer.name: layer.output.size for layer in architecture.layers(point.input_size)}
     rows = []
@@ -52,7 +52,7 @@ def write(folder: Path, point: Point, planes: Sequence[int]) -> tuple[Path, Path
 
 
 def draw(path: Path, data: dict[str, Any]) -> None:
-    """Each scale aggregation's share of channels by scale, a column each; below it the side of its map."""
+    """Chart of each scale aggregation's channels by scale, one column each, labeled with the side of its map."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -65,7 +65,7 @@ def draw(path: Path, data: dict[str, Any]) -> None:
     floor = [0.0] * len(rows)
     for at, scale in enumerate(data["scales"]):
         shares = [row["channels"][at] / sum(row["channels"]) for row in rows]
-        axes.bar(range(len(rows)), shares, bottom=floor, color=COLOURS[at], width=0.86, label=f"1/{scale}")
+        axes.bar(range(len(rows)), shares, bottom=floor, color=COLORS[at], width=0.86, label=f"1/{scale}")
         floor = [low + share for low, share in zip(floor, shares, strict=True)]
     axes.set_ylim(0, 1)
     axes.set_xlim(-0.6, len(rows) - 0.4)
@@ -79,6 +79,6 @@ def draw(path: Path, data: dict[str, Any]) -> None:
     axes.set_title(data["point"], loc="left", fontsize=11, fontweight="bold", color=_INK)
     axes.tick_params(colors=_INK, labelsize=8)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, title="scale", fontsize=8, labelcolor=_INK)
-    # The same data gives the same file.
+    # Deterministic: the same data gives the same file.
     with mpl.rc_context({"svg.hashsalt": data["point"]}):
         figure.savefig(path, metadata={"Date": None})

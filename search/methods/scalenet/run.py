@@ -1,4 +1,4 @@
-"""The work of a trial: `seed` trains the seed network, `allocate` gives structures, `network` trains one of them."""
+"""Runs a trial: `seed` trains the seed network, `allocate` derives structures, `network` trains one of them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _STAGES = {**_TRAINING, "allocate": allocate.run}
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Do a stage of the plan and return its outputs. What does not train is done on rank 0 alone. Raises ValueError for
-    a trial that the plan does not make."""
+    """Run a stage of the plan and return its outputs. Stages without training run on rank 0 only. Raises ValueError for
+    an unknown stage."""
     stage = trial.params.get("stage")
     if stage not in _STAGES:
-        raise ValueError(f"trial {trial.number} has stage {stage!r}; there are {', '.join(_STAGES)}")
+        raise ValueError(f"trial {trial.number} has the unknown stage {stage!r}; use one of {', '.join(_STAGES)}")
     if current().rank > 0 and stage not in _TRAINING:
         return {}
     return _STAGES[stage](trial, reporter)

@@ -1,4 +1,4 @@
-"""The structures that a seed network spans: its channels at each scale, allocations of them, and what these cost.
+"""The structures in a seed network's search space: channels at each scale, allocations, and costs.
 
 Source: Li et al., ScaleNet, CVPR 2019 (arXiv 1904.09460).
 """
@@ -22,8 +22,8 @@ from paretofit.search.methods.scalenet.allocation import Allocated, Ladder, Meas
 
 @dataclass(frozen=True, slots=True)
 class StructureSpace:
-    """Of one family and one dataset. `seed_ratio`: channels of the seed network at each scale, in those of a ResNet's
-    block; `size`: height and width of the input, pixels."""
+    """For one family and one dataset. `seed_ratio`: channels of the seed network at each scale, relative to a ResNet's
+    block; `size`: height and width of the input in pixels."""
 
     family: str
     base_width: float
@@ -35,34 +35,33 @@ class StructureSpace:
 
     @property
     def planes(self) -> tuple[int, ...]:
-        """Channels that a ResNet has in place of each scale aggregation."""
+        """Channels of a ResNet in place of each scale aggregation."""
         variant = scalenet.VARIANTS[self.family]
         return variant.rows(variant.widened(Scale(base_width=self.base_width)))
 
     @property
     def fixed(self) -> tuple[int | None, ...]:
-        """Channels that each scale aggregation must have whatever the budget: its planes in the second of a basic
-        block."""
+        """Fixed channel counts of scale aggregations: the planes, for the second of a basic block."""
         bottleneck = scalenet.VARIANTS[self.family].bottleneck
         return tuple(None if bottleneck or i % 2 == 0 else planes for i, planes in enumerate(self.planes))
 
     @property
     def seed(self) -> Structure:
-        """Of the seed network: the same number of channels at every scale."""
+        """Structure of the seed network: the same number of channels at every scale."""
         return tuple((max(1, round(self.seed_ratio * planes)),) * len(SCALES) for planes in self.planes)
 
     @property
     def plain(self) -> Structure:
-        """Of the plain ResNet: its channels at the largest scale."""
+        """Structure of the plain ResNet: all channels at the largest scale."""
         return tuple((planes, 0, 0, 0) for planes in self.planes)
 
     def extreme(self, which: Literal["least", "most"]) -> Structure:
-        """One channel, or all that the seed has, at the largest scale, where any cost is highest."""
+        """One channel, or all of the seed's, at the largest scale, where all costs are highest."""
         rows = zip(self.seed, self.fixed, strict=True)
         return tuple((width or (1 if which == "least" else sum(row)), 0, 0, 0) for row, width in rows)
 
     def even(self, bounds: Mapping[str, float]) -> Structure:
-        """The largest of even parts within bounds on costs. Raises InfeasibleAllocationError."""
+        """The largest structure with equal shares within bounds on costs. Raises InfeasibleAllocationError."""
         return self.allocate(ladder("even", self._uniform()), bounds).structure
 
     def architecture(self, structure: Structure) -> Architecture:
@@ -70,19 +69,19 @@ class StructureSpace:
         return _architecture(self.family, self.base_width, self.nominal, self.classes, self.channels, structure)
 
     def cost(self, structure: Structure) -> dict[str, int]:
-        """What the network of a structure costs, in the published form."""
+        """Costs of a structure's network in its published form."""
         return cost_by_metric(self.architecture(structure), self.size)
 
     def cost_range(self, metric: str, *, single: bool) -> tuple[int, int]:
-        """What no allocation needs to exceed, and what the largest reaches: all channels of the seed at whatever scale
-        they are, or with `single` at the one where they cost most."""
+        """Upper bound of useful budgets: all channels of the seed, at any scale, or with `single` at the most expensive
+        one."""
         largest = self.extreme("most") if single else ladder("even", self._uniform())[-1]
         return self.cost(self.extreme("least"))[metric], self.cost(largest)[metric]
 
     def allocate(
         self, steps: Ladder, bounds: Mapping[str, float], measures: Mapping[str, Measure] = MappingProxyType({})
     ) -> Allocated:
-        """The largest structure of a ladder within bounds on costs, and on whatever else `measures` tell. Raises
+        """The largest structure of a ladder within bounds on costs and on `measures`. Raises
         InfeasibleAllocationError."""
 
         def counted(name: str, architecture: Architecture) -> float:
@@ -92,7 +91,7 @@ class StructureSpace:
         return allocate(steps, self.architecture, known, bounds)
 
     def _uniform(self) -> list[Site]:
-        """The seed's channels, all of one importance."""
+        """The seed's channels with equal importance."""
         rows = zip(self.planes, self.seed, self.fixed, strict=True)
         return [Site(planes, tuple((0.0,) * width for width in row), width=fixed) for planes, row, fixed in rows]
 

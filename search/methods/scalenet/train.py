@@ -26,8 +26,8 @@ KIND: Final = "seed"
 
 
 def train_seed(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Train from the start or from a checkpoint; report curves and the artifact `seed`. Raises TrialEndedError before
-    that if the least network is known to take more than any budget."""
+    """Train from the start or from a checkpoint; report curves and the artifact `seed`. Raises TrialEndedError
+    beforehand if the smallest network is known to exceed every budget."""
     budget.require_feasible(trial.spec)
     params = trial.spec.params(ScaleNetParams)
     planned = params.seed_epochs or params.epochs
@@ -35,9 +35,9 @@ def train_seed(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     profile = trial.spec.dataset
     space = params.space(profile)
     network = standalone.initial(trial, space.architecture(space.seed))
-    paced = budget.TimeLimitedReporter(reporter, budget.seconds(trial.spec, epochs))
+    limited = budget.TimeLimitedReporter(reporter, budget.seconds(trial.spec, epochs))
     passes = partial(standalone.step, network, params, space.size)
-    outputs, stop = fit(trial, paced, network, passes, epochs)
+    outputs, stop = fit(trial, limited, network, passes, epochs)
     if current().rank == 0 and stop not in (Stop.CANCEL, Stop.DRAIN):
         path = trial.work / "seed.safetensors"
         checkpoint.write(path, network.state(), {"kind": KIND, "architecture": network.architecture.to_json()})
@@ -49,26 +49,26 @@ def read_seed(path: Path) -> tuple[Architecture, dict[str, Tensor]]:
     """The seed network that `train_seed` wrote. Raises ValueError for another file."""
     tensors, record = checkpoint.read(path)
     if record.get("kind") != KIND:
-        raise ValueError(f"{path} is a network, but no seed network: train one by the stage `seed`")
+        raise ValueError(f"{path} is not a seed network: use the artifact of stage `seed`")
     return Architecture.from_json(record["architecture"]), tensors
 
 
 def train_network(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Train for the trial's `epochs`; report a point with weights, and its channels by scale as data and as a picture.
+    """Train for the trial's `epochs`; report a point with weights, and its channels by scale as data and as a chart.
     Its role is candidate if its `allocation` was learned, else baseline."""
     params = trial.spec.params(ScaleNetParams)
     config, epochs = trial.params["config"], trial.params["epochs"]
     candidate = trial.spec.candidate(config)
     network = standalone.initial(trial, params.network(trial.spec.dataset, config))
-    asked = StandaloneTraining(
+    training = StandaloneTraining(
         network,
         candidate,
         epochs,
         file=f"{candidate.key}.safetensors",
         role="candidate" if config["allocation"] == "learned" else "baseline",
     )
-    paced = budget.TimeLimitedReporter(reporter, budget.seconds(trial.spec, epochs))
-    outputs, point = standalone.run(trial, paced, asked, SubnetEvaluator(trial, network, candidate.input_size))
+    limited = budget.TimeLimitedReporter(reporter, budget.seconds(trial.spec, epochs))
+    outputs, point = standalone.run(trial, limited, training, SubnetEvaluator(trial, network, candidate.input_size))
     outputs["planned_epochs"] = params.epochs
     if point is None:
         return outputs

@@ -1,4 +1,4 @@
-"""What each network of a search must fit, and how many are trained for how long. Torch-free."""
+"""Bounds of each network of a search, and number and epochs of the trainings. Torch-free."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from paretofit.search.methods.shape_adaptor.space import HUMAN
 
 
 def macs(spec: ResolvedSpec, config: Config) -> float | None:
-    """The most that a network may take: by its target and the constraints, those on latencies by what networks with
-    adaptors at the same places were measured to take; None: any."""
+    """Upper bound of a network's multiply-accumulates: its target and the constraints, with latency bounds estimated
+    from measured networks with adaptors at the same places; None without any."""
     params = spec.params(ShapeAdaptorParams)
     target = params.space(spec.dataset, config).target_macs
     bounds = [bound.value for bound in spec.constraints if bound.metric == "macs"]
@@ -31,7 +31,7 @@ def macs(spec: ResolvedSpec, config: Config) -> float | None:
 
 
 def fits(spec: ResolvedSpec, config: Config, rule: Rule) -> Callable[[Sizes], bool]:
-    """Whether sizes are within the target and every constraint on what arithmetic tells."""
+    """Whether sizes meet the target and every constraint on a computed cost."""
     most = macs(spec, config)
     others = [bound for bound in spec.constraints if bound.metric in get_args(CostMetric) and bound.metric != "macs"]
 
@@ -59,13 +59,13 @@ def humans(spec: ResolvedSpec) -> list[dict[str, Any]]:
 
 
 def randoms(spec: ResolvedSpec) -> int:
-    """Random shapes that are trained."""
+    """Random shapes to train."""
     params = spec.params(ShapeAdaptorParams)
     return params.random_shapes * len(params.families) * sum(target > 0 for target in params.targets)
 
 
 def trainings(spec: ResolvedSpec, learned: int) -> int:
-    """Of all kinds, `learned` of them being of those whose shape is; fewer where `max_epochs` has not one epoch for
+    """Trainings of all kinds, `learned` of them with a learned shape; fewer if `max_epochs` has less than one epoch for
     each."""
     every = learned + len(humans(spec)) + randoms(spec)
     most = spec.limits.max_epochs
@@ -73,7 +73,6 @@ def trainings(spec: ResolvedSpec, learned: int) -> int:
 
 
 def epochs(spec: ResolvedSpec, learned: int, number: int) -> int:
-    """Of the training of trial `number`: by `epochs`, or an equal share of `max_epochs`, the first ones getting the
-    rest."""
+    """Epochs of trial `number`: `epochs`, or an equal share of `max_epochs`; the first trainings get the remainder."""
     params = spec.params(ShapeAdaptorParams)
     return equal_share(params.epochs, trainings(spec, learned), spec.limits.max_epochs, number)

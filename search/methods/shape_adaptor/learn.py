@@ -1,4 +1,4 @@
-"""Train a network whose shape is learned; freeze it; measure what is frozen."""
+"""Trains a network with a learned shape, freezes the shape, and measures the frozen network."""
 
 from __future__ import annotations
 
@@ -31,13 +31,15 @@ from paretofit.search.training.subnet_evaluator import SubnetEvaluator
 from paretofit.search.training.trainer import fit
 
 NEGLIGIBLE: Final = 1e-3
-"""Of a blend: a branch with less may be left out."""
+"""Blend below which a branch may be removed."""
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Learn the shape of the trial's `config` for its `epochs`; report a point with weights, the history of its shape
-    as data and as a picture, if wanted the network without its negligible branches, and where a latency is bounded
-    smaller ones. Raises TooCostlyError where no shape fits."""
+    """Learn the shape of the trial's `config` for its `epochs`; report a point with weights, and the history of its
+    shape as data and as a chart.
+
+    Also reports, if requested, the network without negligible branches and, with a latency bound, smaller ones. Raises
+    TooCostlyError if no shape fits."""
     params = trial.spec.params(ShapeAdaptorParams)
     dataset, config, epochs = trial.spec.dataset, trial.params["config"], trial.params["epochs"]
     torch.manual_seed(trial.seed)
@@ -75,7 +77,7 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
 
 
 def without_negligible(shape: Shape) -> Shape:
-    """With blends of 0 and 1 in the place of those that are nearly so."""
+    """Rounds blends that are nearly 0 or 1."""
     return replace(
         shape,
         blends=tuple(
@@ -85,14 +87,14 @@ def without_negligible(shape: Shape) -> Shape:
 
 
 def _smaller(network: Adaptive) -> Iterator[tuple[float, Shape]]:
-    """The shape with all alphas moved so far that it takes shares of its multiply-accumulates, as far as that goes."""
+    """The shape scaled to shares of its multiply-accumulates by shifting all alphas, as far as possible."""
     rule, alphas = network.rule, network.alpha.tolist()
     macs = rule.macs(network.sizes)
     found = {network.shape()}
     for share in curve.SMALLER:
         with suppress(TooCostlyError):
             shape = rule.fitted(alphas, partial(_takes, rule, share * macs), grows=True)
-            # Sizes are whole: a share may be met by what met the one before.
+            # Sizes are integers, so a share can be met by the previous shape.
             if shape not in found:
                 found.add(shape)
                 yield share, shape
@@ -103,8 +105,8 @@ def _takes(rule: Rule, most: float, sizes: Sizes) -> bool:
 
 
 def start_from(path: Path, network: Adaptive, classes: Sequence[str]) -> None:
-    """Give a network the weights of a checkpoint of the human-designed one; the classifier keeps its own if `classes`
-    are not those of the checkpoint. Raises PretrainedError if it is another network's."""
+    """Load a checkpoint of the human-designed network into a network; the classifier keeps its weights unless `classes`
+    are those of the checkpoint. Raises PretrainedError for another network's."""
     start = start_of(path)
     moved = transfer(start, network.rule.network, same_classes=start.class_names == tuple(classes))
     moved.load(network.slimmable.network)
@@ -119,6 +121,6 @@ def _measured(
     convert_conv2d_weight_memory_format(frozen, torch.channels_last)
     config = {**trial.params["config"], "shape": shape.written()}
     candidate = params.candidate(trial.spec.dataset, config).model_copy(update={"key": name})
-    asked = StandaloneTraining(frozen, candidate, trial.params["epochs"], file=f"{name}.safetensors")
+    training = StandaloneTraining(frozen, candidate, trial.params["epochs"], file=f"{name}.safetensors")
     evaluator = SubnetEvaluator(trial, frozen.eval(), candidate.input_size)
-    return standalone.report(trial, reporter, asked, evaluator, outputs)
+    return standalone.report(trial, reporter, training, evaluator, outputs)

@@ -1,7 +1,7 @@
-"""A step of a training whose shape is learned: now and then the alphas, always the weights.
+"""Training step with a learned shape: updates the alphas at intervals, and the weights at every step.
 
-Source: Liu et al. (arXiv 2008.00892), section 3.3. The alphas have a pass of their own on the batch before its weights
-do. No pass changes running statistics, because none are kept in training.
+Source: Liu et al. (arXiv 2008.00892), section 3.3. The alphas have their own pass on the batch before the weights.
+Running statistics are not kept in training, so no pass changes them.
 """
 
 from __future__ import annotations
@@ -28,15 +28,14 @@ from paretofit.search.training.step import Scale, autocast_dtype
 
 MOMENTUM: Final = 0.9
 _HALF_SCALE: Final = 1024.0
-"""Of the alphas' loss in float16, whose gradients would vanish."""
+"""Loss scale for the gradients of the alphas in float16, which would underflow."""
 
 
 class Learner(nn.Module):
-    """A network in training and the momentum of its alphas; a `Judge` (`training.trainer`) that ends no
-    training: its notes are the history of the shape, an entry for each change of a size.
+    """A network in training and the momentum of its alphas; an `EarlyStopping` (`training.trainer`) that never stops.
 
-    `steps` are those of the whole training. With a target or a constraint the shape is brought within it where it
-    settles.
+    Its notes hold the history of the shape, an entry for each change of a size. `steps` is the length of the training.
+    When the shape is fixed, it is adjusted to the target and the constraints.
     """
 
     velocity: Tensor
@@ -52,7 +51,7 @@ class Learner(nn.Module):
         self._reporter = reporter
         self._steps = steps
         self._settles = max(1, round(params.settle * steps))
-        # Of a compression the target is a bound, as a constraint is.
+        # In compression the target is an upper bound, like a constraint.
         self._grows = config["target"] > 0 and config["mode"] != "autosc"
         self._most = budget.macs(spec, config)
         self.notes: dict[str, Any] = {}
@@ -69,7 +68,8 @@ class Learner(nn.Module):
         return standalone.logits(self.network, self._params, self.network.rule.size, images)
 
     def passes(self, index: int, batch: Batch, scale: Scale) -> dict[str, Tensor]:
-        """Add the gradients of step `index`; returns its loss. Of a step in parts the first one teaches the alphas."""
+        """Add the gradients of step `index`; returns its loss. In a step with several parts the first one updates the
+        alphas."""
         due = (index + 1) % self._params.alpha_interval == 0 and not self.notes["settled"]
         if due and index != self._learned:
             self._learned = index
@@ -77,7 +77,7 @@ class Learner(nn.Module):
         return standalone.step(self.network, self._params, self.network.rule.size, index, batch, scale)
 
     def should_stop(self, step: int, steps: int) -> bool:
-        """Never; but the shape settles when it is time."""
+        """Never stops the training; freezes the shape when it is due."""
         del steps
         if step >= self._settles and not self.notes["settled"]:
             self.settle(step)
@@ -93,8 +93,8 @@ class Learner(nn.Module):
         self._note(step)
 
     def loss(self, images: Tensor, labels: Tensor, alpha: Tensor) -> Tensor:
-        """That the alphas minimise: the cross-entropy, and the squared logarithm of multiply-accumulates over their
-        target (for a mere bound: where they are more)."""
+        """The alpha loss: cross-entropy plus penalty * log^2(cost / target), which is differentiable. For an upper
+        bound the penalty applies only above the target."""
         dtype = autocast_dtype(self._params.precision, images.device)
         with torch.autocast(images.device.type, dtype, enabled=dtype is not None):
             logits = self.network(images, alpha)
@@ -106,8 +106,8 @@ class Learner(nn.Module):
 
     @torch.no_grad()
     def move(self, gradient: Tensor, index: int, *, skips: bool) -> None:
-        """Change the alphas by their gradient [adaptors] at step `index`. `skips`: one that is not finite is the
-        overflow of a scaled loss, and changes nothing, not by the momentum either. The host does not wait."""
+        """Update the alphas by their gradient [adaptors] at step `index`. `skips`: a gradient that is not finite is an
+        overflow of the scaled loss and changes nothing, including the momentum. Does not synchronize the host."""
         rate = cosine(self._params.alpha_learning_rate, index, self._steps)
         velocity = MOMENTUM * self.velocity + gradient
         alpha = self.network.alpha - rate * (gradient + MOMENTUM * velocity)
@@ -121,7 +121,7 @@ class Learner(nn.Module):
         self.network.alpha.copy_(alpha)
 
     def _learn(self, index: int, batch: Batch) -> None:
-        """Change the alphas, and plan the sizes anew: the host waits for the device once."""
+        """Update the alphas and plan the sizes: synchronizes the host with the device once."""
         images = resize(batch.images, self.network.rule.size, antialias=self._params.antialias)
         images = images.contiguous(memory_format=torch.channels_last)
         half = autocast_dtype(self._params.precision, images.device) is torch.float16
@@ -149,5 +149,5 @@ class Learner(nn.Module):
 
 
 def _agree(sides: Tensor) -> None:
-    """Take over the sizes of rank 0."""
+    """Broadcast the sizes of rank 0."""
     current().broadcast([sides])

@@ -1,4 +1,4 @@
-"""Parameters of Shape Adaptor, and the trainings they ask for.
+"""Parameters of Shape Adaptor, and the trainings that they define.
 
 Source: Liu et al., Shape Adaptor, ECCV 2020 (arXiv 2008.00892).
 """
@@ -25,14 +25,16 @@ from paretofit.search.training.params import TrainingParams, input_size, tuned
 
 Mode = Literal["standard", "memory_bounded", "autosc", "autotl"]
 SMALL: Final = 64
-"""Sides below it are small inputs, which compression has fewer adaptors for."""
+"""Inputs with a shorter side, in pixels, get fewer adaptors in compression."""
 
 
 class ShapeAdaptorParams(TrainingParams):
-    """Where a network makes its maps smaller, and by how much, is learned while its weights are: each network of the
-    search is one training, for one number of adaptors, one wanted last side, one mode and one budget."""
+    """Learns where a network reduces its feature maps, and by how much, together with the weights. Each network of the
+    search is one training with a number of adaptors, an initial last side, a mode and a budget."""
 
-    summary: ClassVar[str] = "Where and by how much maps get smaller, learned along with the weights, for any budget."
+    summary: ClassVar[str] = (
+        "Where and by how much feature maps shrink, learned along with the weights, for any budget."
+    )
     paper: ClassVar[str] = "Liu et al., Shape Adaptor, ECCV 2020 (arXiv 2008.00892)"
     tiny: ClassVar[dict[str, Any]] = presets.TINY
     presets: ClassVar[dict[str, dict[str, Any]]] = presets.PRESETS
@@ -45,104 +47,108 @@ class ShapeAdaptorParams(TrainingParams):
         min_length=1,
         max_length=16,
         description="Network families (`GET /v1/families`): vgg16, the ResNets, WideResNets, MobileNets and "
-        "ShuffleNets. Unset: that of the start, else vgg16.",
+        "ShuffleNets. Unset: the family of the start; without a start vgg16.",
     )
     base_width: Auto[float] = Field(
-        default=UNSET, gt=0, le=4, description="Multiplier of the families' channels. Unset: that of the start, else 1."
+        default=UNSET,
+        gt=0,
+        le=4,
+        description="Width multiplier of the families' channels. Unset: the width of the start; without a start 1.",
     )
     keep_last_channels: Auto[bool] = Field(
         default=UNSET,
-        description="Whether MobileNetV2 keeps the 1280 channels of its last convolution at a base_width below 1, as "
-        "published weights do. Unset: as the start does.",
+        description="Whether MobileNetV2 keeps the 1280 channels of its last convolution at a base_width below 1, "
+        "as published weights do. Unset: same as the start.",
     )
     resolutions: tuple[int, ...] | None = Field(
         default=None,
         min_length=1,
         max_length=1,
-        description="Shorter side of the input, pixels: one. Unset: the dataset's image size.",
+        description="Shorter side of the input, in pixels; one value. Unset: the dataset's image size.",
     )
     modes: tuple[Mode, ...] = Field(
         default=("standard",),
         min_length=1,
         max_length=4,
-        description="standard: adaptors take the place of all resizing; memory_bounded: and the last map is never "
-        "larger than the last side; autosc: adaptors beside the human-designed resizing, for compression; autotl: "
-        "adaptors where the network resizes, from the weights of the human-designed network (`start`).",
+        description="standard: adaptors replace all resizing. memory_bounded: also keeps the last map at or below "
+        "the last side. autosc: adaptors in addition to the human-designed resizing, for compression. autotl: "
+        "adaptors where the network resizes, starting from the weights of the human-designed network (`start`).",
     )
     adaptors: tuple[Annotated[int, Field(ge=1, le=32)], ...] | None = Field(
         default=None,
         min_length=1,
         max_length=16,
-        description="Numbers of shape adaptors. Unset: log2(side / 2), 4 at 32 pixels and 6 at 224; for autosc 2 "
-        "(mobilenet_v2: 3), from 64 pixels on 4. autotl has as many as resize.",
+        description="Numbers of shape adaptors. Unset: log2(side / 2), which is 4 at 32 pixels and 6 at 224; for "
+        "autosc 2 (mobilenet_v2: 3), or 4 from 64 pixels. autotl has as many as the network resizes.",
     )
     last_sides: tuple[Annotated[int, Field(ge=2, le=1024)], ...] = Field(
         default=(8,),
         min_length=1,
         max_length=16,
-        description="Sides of the last map that learning begins with (memory_bounded: its limit), pixels.",
+        description="Initial sides of the last map, in pixels (memory_bounded: its limit).",
     )
     targets: tuple[Annotated[float, Field(ge=0, le=100)], ...] = Field(
         default=(1.0,),
         min_length=1,
         max_length=16,
-        description="Multiply-accumulates of the learned network, in those of the human-designed one: at most so "
-        "many, and nearly so many (autosc: at most). 0: as many as learning wants.",
+        description="Multiply-accumulates of the learned network, relative to the human-designed one. The result is "
+        "at most the target and close to it (autosc: at most). 0: no target.",
     )
     penalty: float = Field(
         default=1.0,
         ge=0,
         le=1000,
-        description="Weight of the squared logarithm of multiply-accumulates over their target in the loss of the "
-        "alphas.",
+        description="Weight of log^2(multiply-accumulates / target) in the loss of the alphas.",
     )
     alpha_learning_rate: float = Field(
-        default=0.1, gt=0, le=100, description="Of the alphas: SGD with Nesterov momentum .9 and a cosine."
+        default=0.1,
+        gt=0,
+        le=100,
+        description="Learning rate of the alphas, which use SGD with Nesterov momentum 0.9 and a cosine schedule.",
     )
     alpha_interval: int = Field(
         default=20,
         ge=1,
         le=100_000,
-        description="Steps from one change of the alphas to the next (ImageNet: 1500; compression: 200).",
+        description="Steps between updates of the alphas (ImageNet: 1500; compression: 200).",
     )
     settle: float = Field(
         default=0.75,
         gt=0,
         le=1,
-        description="Share of the training after which the shape stays, brought within its target and the "
+        description="Fraction of the training after which the shape is fixed, adjusted to its target and the "
         "constraints. The paper learns to the end: 1.",
     )
     prune: bool = Field(
         default=False,
-        description="Report each network a second time, without the branches that have less than a thousandth of the "
-        "blend.",
+        description="Report each network a second time without the branches that have less than 0.001 of the blend.",
     )
     human: bool = Field(
         default=True,
-        description="Train the human-designed network of each family by the same recipe, to compare with, beside the "
-        "front.",
+        description="Train the human-designed network of each family with the same recipe, for comparison; shown "
+        "beside the front.",
     )
     random_shapes: int = Field(
         default=0,
         ge=0,
         le=1000,
-        description="Random shapes of each family to train for each target, at its cost, beside the front.",
+        description="Random shapes of each family to train at the cost of each target; shown beside the front.",
     )
     init_from: str | None = Field(
         default=None,
         min_length=1,
         max_length=4096,
-        description="Deprecated: use `start`. Id of a point with weights, without a service the path of its "
+        description="Deprecated: use `start`. Id of a point with weights; without a service the path of its "
         "checkpoint.",
         json_schema_extra={"deprecated": True},
     )
-    trials: int = Field(default=8, ge=1, le=10_000, description="Networks whose shape is learned.")
+    trials: int = Field(default=8, ge=1, le=10_000, description="Number of networks whose shape is learned.")
     parallel_trials: int = Field(
         default=4,
         ge=1,
         le=1000,
-        description="Networks that are in training, or wait for a worker, at a time: more keep more workers busy, "
-        "fewer are chosen with more knowledge.",
+        description="Networks that are queued or in training at the same time. More keep more workers busy; fewer "
+        "let each choice use more results.",
     )
 
     @field_validator("families")
@@ -167,8 +173,8 @@ class ShapeAdaptorParams(TrainingParams):
     @model_validator(mode="before")
     @classmethod
     def _deprecated_name(cls, given: Any) -> Any:
-        """`init_from` is the former name of `start`. What was dumped has both; a path is relative to the specification
-        in the one only."""
+        """`init_from` is the former name of `start`. A dumped model has both; only `start` resolves a path relative to
+        the specification."""
         if not isinstance(given, dict) or given.get("init_from") is None:
             return given
         reference, start = given["init_from"], given.get("start")
@@ -179,9 +185,7 @@ class ShapeAdaptorParams(TrainingParams):
         named = start.get(field) if isinstance(start, dict) else getattr(start, field, None)
         parts = PurePath(reference).parts if is_path else ()
         if named != reference and not (is_path and named and PurePath(named).parts[-len(parts) :] == parts):
-            raise ValueError(
-                "init_from: it is the former name of start, which names other weights: leave init_from out"
-            )
+            raise ValueError("init_from: differs from start, which replaces it: leave init_from out")
         return given
 
     @model_validator(mode="after")
@@ -192,12 +196,12 @@ class ShapeAdaptorParams(TrainingParams):
             )
         if self.start is not None and self.families is not None and len(self.families) > 1:
             raise ValueError(
-                f"start: it holds one family, not {', '.join(self.families)}; search for each of them separately"
+                f"start: has one family, but families are {', '.join(self.families)}; search each of them separately"
             )
         return self
 
     def resolved(self, dataset: DatasetProfile, start: StartRecord | None) -> Self:
-        """The family and width of the start."""
+        """Fill in the family and width of the start."""
         chosen = {
             "families": ("vgg16",) if start is None else (start.family,),
             "base_width": 1.0 if start is None else start.width or 1.0,
@@ -211,21 +215,21 @@ class ShapeAdaptorParams(TrainingParams):
 
     @property
     def trains_start(self) -> bool:
-        """Whether its first trials are the human-designed networks, whose weights others start from."""
+        """Whether the first trials train the human-designed networks, whose weights other trials start from."""
         return "autotl" in self.modes and self.start is None
 
     @property
     def least_trials(self) -> int:
-        """One, after those whose weights are needed."""
+        """One trial, after those whose weights it needs."""
         return 1 + (len(self.families) if self.trains_start else 0)
 
     @property
     def least_epochs(self) -> int:
-        """One for each of these trials."""
+        """One epoch for each of these trials."""
         return self.least_trials
 
     def input_size(self, dataset: DatasetProfile) -> tuple[int, int]:
-        """Height and width, pixels. Raises ValueError for a side beyond the dataset's image size."""
+        """Height and width in pixels. Raises ValueError for a side beyond the dataset's image size."""
         return dataset.image_size if self.resolutions is None else input_size(dataset, self.sides(dataset)[0])
 
     def designed(self, dataset: DatasetProfile, family: str) -> Architecture:
@@ -237,7 +241,7 @@ class ShapeAdaptorParams(TrainingParams):
         )
 
     def numbers(self, dataset: DatasetProfile, family: str, mode: str) -> tuple[int, ...]:
-        """Of adaptors, to choose from."""
+        """Numbers of adaptors to choose from."""
         side = min(self.input_size(dataset))
         if mode == "autotl":
             return (places(self.designed(dataset, family), "resizing"),)
@@ -248,14 +252,13 @@ class ShapeAdaptorParams(TrainingParams):
         return (max(1, int(math.log2(side / 2))),)
 
     def configs(self, dataset: DatasetProfile) -> list[dict[str, Any]]:
-        """Every training whose shape is learned: a family and a mode, with a number of adaptors and a target; where
-        learning may begin anywhere, with a last side. Raises ValueError for more adaptors than a family has places
-        for."""
+        """Every training that learns a shape: family and mode with a number of adaptors and a target, and a last side
+        where the mode has a choice. Raises ValueError if a family has too few places for the adaptors."""
         found = []
         for family in self.families:
             for mode in self.modes:
                 sides: tuple[int | None, ...] = (None,) if mode in ("autosc", "autotl") else self.last_sides
-                # What is compressed cannot take more than the human-designed network.
+                # A compressed network cannot cost more than the human-designed one.
                 targets = sorted({0.0 if mode == "autosc" and target >= 1 else target for target in self.targets})
                 for number in self.numbers(dataset, family, mode):
                     adapted(self.designed(dataset, family), number, PLACEMENTS[mode])
@@ -266,29 +269,29 @@ class ShapeAdaptorParams(TrainingParams):
         return found
 
     def space(self, dataset: DatasetProfile, config: Config) -> ShapeSpace:
-        """The shapes that the network of a configuration may have."""
+        """The shapes that the network of a configuration can have."""
         return ShapeSpace(self.designed(dataset, str(config["family"])), self.input_size(dataset), config)
 
     def network(self, dataset: DatasetProfile, config: Config) -> Architecture:
-        """The human-designed network, or that of the item `shape`, which is learned: of the candidates those that are
-        measured have one."""
+        """The network of the item `shape`, which is learned, or the human-designed one. Measured candidates have a
+        shape."""
         if config.get("mode") != HUMAN and "shape" not in config:
             return super().network(dataset, config)
         return self.space(dataset, config).network
 
     def candidate(self, dataset: DatasetProfile, config: Config) -> Candidate:
-        """A network whose shape is known."""
+        """Candidate of a network whose shape is known."""
         return self.space(dataset, config).candidate(key(config), self.network(dataset, config))
 
     def candidates(self, dataset: DatasetProfile) -> list[Candidate]:
-        """The least network of each kind, and one for each training."""
+        """The smallest network of each kind, and one candidate per training."""
         self.check_batch(dataset)
         spaces = [self.space(dataset, config) for config in self.configs(dataset)]
         return _unique(candidate for space in spaces for candidate in space.candidates())
 
     def measured(self, dataset: DatasetProfile, seed: int) -> list[Candidate]:
-        """The least network of each kind, than which none that may be learned takes less, and of each target one that
-        takes it (without a target that which learning begins with)."""
+        """The smallest network of each kind, a lower bound for all that can be learned, and for each target a network
+        of that cost (without a target the initial network)."""
         del seed
         self.candidates(dataset)
         spaces = [self.space(dataset, config) for config in self.configs(dataset)]
@@ -296,7 +299,7 @@ class ShapeAdaptorParams(TrainingParams):
 
 
 def _unique(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """The first of each key."""
+    """Keeps the first candidate of each key."""
     found: dict[str, Candidate] = {}
     for candidate in candidates:
         found.setdefault(candidate.key, candidate)
@@ -307,7 +310,7 @@ def _unique(candidates: Iterable[Candidate]) -> list[Candidate]:
 def _designed(
     family: str, base_width: float, nominal: int, classes: int, channels: int, *, keep_last_channels: bool
 ) -> Architecture:
-    # ShuffleNets have no multiplier beside the width.
+    # ShuffleNets have no multiplier in addition to the width.
     name = "width" if registry.groups(family) else "base_width"
     scaled: dict[str, Any] = {name: base_width, "keep_last_channels": keep_last_channels}
     return registry.architecture(family, nominal=nominal, classes=classes, channels=channels, **scaled)

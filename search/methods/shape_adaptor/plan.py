@@ -1,4 +1,5 @@
-"""What a search does: train networks whose shape is learned, some at a time, and those that they are compared with."""
+"""Plan of the search: trains networks with learned shapes, several at a time, and the networks they are compared
+with."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ _ACTIVE: Final = frozenset({"queued", "running"})
 
 
 def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
-    """So many trials that `parallel_trials` are under way: the shapes to learn, then the human-designed networks
-    (before them, where their weights are needed), then random shapes."""
+    """Keeps `parallel_trials` trials active: shapes to learn, then the human-designed networks (first if their weights
+    are needed), then random shapes."""
     params = spec.params(ShapeAdaptorParams)
     proposals = Proposals(spec, [record for record in history if record.params["stage"] == LEARN])
     humans = budget.humans(spec)
@@ -55,22 +56,24 @@ def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
     for record in pretrained.values() if params.trains_start else ():
         if record.state != "completed":
             proposals.drop(record.params["config"]["family"], "autotl")
-    while room() and proposals.told < learned and (asked := proposals.ask(len(history) + len(trials))) is not None:
+    while (
+        room() and proposals.proposed < learned and (proposal := proposals.ask(len(history) + len(trials))) is not None
+    ):
         inputs = {}
-        if asked["mode"] == "autotl" and params.trains_start:
-            human = pretrained[asked["family"]]
+        if proposal["mode"] == "autotl" and params.trains_start:
+            human = pretrained[proposal["family"]]
             inputs[PRETRAINED] = TrialArtifact(
                 trial=human.number, artifact=f"{key(human.params['config'])}.safetensors"
             )
-        elif asked["mode"] == "autotl" and spec.start is None:
-            # Accepted by a version that called it `init_from` and recorded nothing of it.
+        elif proposal["mode"] == "autotl" and spec.start is None:
+            # Specifications of a version that called it `init_from` and kept no record.
             inputs[PRETRAINED] = TrialArtifact(trial=None, artifact=INITIAL)
-        add(LEARN, asked, **inputs)
-    if room() or proposals.told >= learned:
+        add(LEARN, proposal, **inputs)
+    if room() or proposals.proposed >= learned:
         compared = [_without_shape(record.params["config"]) for record in history]
-        for wanted in [*left, *random_shapes.wanted(spec)]:
-            if room() and wanted not in compared:
-                found = wanted if wanted["mode"] == HUMAN else random_shapes.drawn(spec, wanted)
+        for baseline in [*left, *random_shapes.requested(spec)]:
+            if room() and baseline not in compared:
+                found = baseline if baseline["mode"] == HUMAN else random_shapes.drawn(spec, baseline)
                 if found is not None:
                     add(COMPARE, found)
     return Plan(trials=tuple(trials), done=room() or full())

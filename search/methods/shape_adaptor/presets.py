@@ -1,4 +1,4 @@
-"""Named parameters to start from: the paper's recipes, and ours for small data. Plain data, torch-free.
+"""Presets: the recipes of the paper, and ours for small datasets. Plain data, torch-free.
 
 Source: Liu et al., Shape Adaptor, ECCV 2020 (arXiv 2008.00892), section 4 and appendix.
 """
@@ -61,7 +61,7 @@ IMAGENET: Final[Recipe] = {
     "families": ["resnet50"],
     "nominal": 224,
     "adaptors": [6],
-    # Six adaptors make no shape as cheap as a stem of stride 2 and a pool.
+    # Six adaptors cannot make a shape as cheap as a stem of stride 2 and a pool.
     "targets": [0.0, 2.0],
     "trials": 2,
     "settle": 1.0,
@@ -100,7 +100,7 @@ TRANSFER: Final[Recipe] = {
     "decay": "all",
     "augmentation": {"kind": "pad_crop", "padding": 28, "padding_mode": "reflect"},
 }
-"""Give it a `start`: otherwise the human-designed network is trained by this recipe too."""
+"""Give it a `start`; otherwise the human-designed network is trained with this recipe too."""
 
 PRESETS: Final[dict[str, Recipe]] = {
     "small": SMALL,

@@ -1,6 +1,6 @@
-"""Which shape to learn next: over network, adaptors, last side, mode and target.
+"""Chooses the next shape to learn: network, adaptors, last side, mode and target.
 
-What a network costs is known once it is trained; that it meets the constraints is seen to while its shape is learned.
+The cost of a network is known once it is trained; the training keeps it within the constraints.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _Place = tuple[Any, ...]
 
 
 class Proposals:
-    """A function of the specification and of a search's history of such trainings: told the same again, it proposes the
-    same. `count` trainings can be proposed in all, `told` were, those of the history among them."""
+    """Deterministic: the same specification and history give the same proposals. `count` trainings can be proposed in
+    total; `proposed` of them were, including the history."""
 
     def __init__(self, spec: ResolvedSpec, history: Sequence[TrialRecord]) -> None:
         self._spec = spec
@@ -47,7 +47,7 @@ class Proposals:
         )
         self._free = {self._place(config): config for config in configs}
         self.count = len(self._free)
-        self.told = len(history)
+        self.proposed = len(history)
         ranked = sorted(configs, key=lambda config: (config["target"] or math.inf, str(self._place(config))))
         self._first = [
             self._place(config) for config in evenly(ranked, min(STARTUP, spec.params(ShapeAdaptorParams).trials))
@@ -57,7 +57,7 @@ class Proposals:
             self._tell(record)
 
     def ask(self, number: int) -> dict[str, Any] | None:
-        """The configuration of trial `number`: one that was not proposed before. None: there is none left."""
+        """Configuration for trial `number` that was not proposed before; None if there is none left."""
         self._first = [place for place in self._first if place in self._free]
         if not self._free:
             return None
@@ -65,15 +65,15 @@ class Proposals:
         if self._first:
             return self._enqueued(self._first.pop(0), seed)
         for attempt in range(ASKS):
-            asked = self._estimator.ask(seed + attempt)
-            place = tuple(asked.params[name] for name in self._distributions)
+            proposal = self._estimator.ask(seed + attempt)
+            place = tuple(proposal.params[name] for name in self._distributions)
             if place in self._free:
                 return self._taken(place)
-            self._estimator.reject(asked)
+            self._estimator.reject(proposal)
         return self._enqueued(Random(seed).choice(list(self._free)), seed)
 
     def drop(self, family: str, mode: str) -> None:
-        """Propose none of these: what they need failed."""
+        """Exclude these: a trial that they depend on failed."""
         self._free = {
             place: config
             for place, config in self._free.items()
@@ -85,7 +85,7 @@ class Proposals:
         return self._taken(place)
 
     def _taken(self, place: _Place) -> dict[str, Any]:
-        self.told += 1
+        self.proposed += 1
         return self._free.pop(place)
 
     def _tell(self, record: TrialRecord) -> None:
@@ -95,13 +95,13 @@ class Proposals:
         self._estimator.tell(named, record.state, first_feasible(self._spec, record))
 
     def _place(self, config: Config) -> _Place:
-        """Where a configuration is on the axes that are searched."""
+        """Position of a configuration on the searched axes."""
         lists = (self._axes[name].index(config.get(name, 0)) for name in _LISTS)
         return config["family"], config["mode"], *lists
 
 
 def _distinct(spec: ResolvedSpec) -> list[dict[str, Any]]:
-    """The configurations whose smallest shape meets the constraints; of targets that a constraint makes equal the
+    """The configurations whose smallest shape meets the constraints; of targets that a constraint makes equal, the
     lowest."""
     params = spec.params(ShapeAdaptorParams)
     found: dict[tuple[Any, ...], dict[str, Any]] = {}

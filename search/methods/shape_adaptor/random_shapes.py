@@ -1,4 +1,4 @@
-"""Random shapes of a network, to compare learned ones with. Torch-free.
+"""Random shapes of a network, as baselines of learned ones. Torch-free.
 
 Source: Liu et al. (arXiv 2008.00892), section 4.3, which trains 200 of VGG-16. Ours have the cost of a target.
 """
@@ -15,11 +15,11 @@ from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams
 from paretofit.search.methods.shape_adaptor.space import RANDOM
 
 _SPREAD: Final = 2.0
-"""Standard deviation of the alphas: two thirds of the factors are from .56 to .94."""
+"""Standard deviation of the alphas: two thirds of the factors are from 0.56 to 0.94."""
 
 
-def wanted(spec: ResolvedSpec) -> list[dict[str, Any]]:
-    """As many of each family and target as are to be trained, without their shapes."""
+def requested(spec: ResolvedSpec) -> list[dict[str, Any]]:
+    """Configurations for each family and target, without their shapes."""
     params = spec.params(ShapeAdaptorParams)
     return [
         {
@@ -37,7 +37,7 @@ def wanted(spec: ResolvedSpec) -> list[dict[str, Any]]:
 
 
 def drawn(spec: ResolvedSpec, config: dict[str, Any]) -> dict[str, Any] | None:
-    """With its shape, by the search's seed; None: the constraints leave no room for any."""
+    """The configuration with its shape, sampled by the search's seed; None if no shape meets the constraints."""
     params = spec.params(ShapeAdaptorParams)
     random = Random(f"shape:{spec.seed}:{config['family']}:{config['target']:g}:{config['draw']}")
     rule = params.space(spec.dataset, config).rule

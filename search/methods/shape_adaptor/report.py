@@ -1,4 +1,4 @@
-"""How the shape of a network came about: as data, and as a picture of each adaptor's side over the training."""
+"""History of a learned shape, as data and as a chart of each adaptor's side over the training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _INK: Final = "#1f2933"
 
 def describe(point: Point, history: Sequence[dict[str, Any]], steps: int) -> dict[str, Any]:
     """The network's adaptors, and `history`: sizes, blends and multiply-accumulates from each step on at which a size
-    changed, of `steps` in all."""
+    changed, of `steps` in total."""
     network = Architecture.from_json(point.architecture)
     return {
         "point": point.key,
@@ -41,8 +41,8 @@ def write(folder: Path, point: Point, history: Sequence[dict[str, Any]], steps: 
 
 
 def draw(path: Path, data: dict[str, Any]) -> None:
-    """The height that each adaptor makes, over the steps; the darker, the nearer to the input. A dot is what the
-    network was frozen with: that of the last change, unless it was settled at the end or made smaller afterwards."""
+    """Chart of each adaptor's height over the steps; darker lines are nearer to the input. A dot marks the frozen
+    height: that of the last change, unless the shape was fixed at the end or reduced afterwards."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -62,7 +62,7 @@ def draw(path: Path, data: dict[str, Any]) -> None:
             [*heights, heights[-1]],
             where="post",
             color=shade,
-            # Where two make the same height, the wider line is seen on both sides of the other.
+            # If two have the same height, the wider line is visible on both sides of the other.
             linewidth=1.5 + 2.5 * (count - 1 - i) / count,
             label=f"{i + 1}: {'x'.join(map(str, adaptor['size']))}",
         )
@@ -92,6 +92,6 @@ def draw(path: Path, data: dict[str, Any]) -> None:
         fontsize=8,
         labelcolor=_INK,
     )
-    # The same data gives the same file.
+    # Deterministic: the same data gives the same file.
     with mpl.rc_context({"svg.hashsalt": data["point"]}):
         figure.savefig(path, metadata={"Date": None})

@@ -1,4 +1,4 @@
-"""The work of a trial: `learn` trains a network and its shape, `compare` one whose shape was designed or is random."""
+"""Runs a trial: `learn` trains a network and its shape, `compare` one with a human-designed or random shape."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from paretofit.search.training.subnet_evaluator import SubnetEvaluator
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Do a stage of the plan and return its outputs. Raises ValueError for a trial that the plan does not make."""
+    """Run a stage of the plan and return its outputs. Raises ValueError for an unknown stage."""
     stage = trial.params.get("stage")
     if stage not in _STAGES:
-        raise ValueError(f"trial {trial.number} has stage {stage!r}; there are {', '.join(_STAGES)}")
+        raise ValueError(f"trial {trial.number} has the unknown stage {stage!r}; use one of {', '.join(_STAGES)}")
     return _STAGES[stage](trial, reporter)
 
 
 def _compare(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Train what learned shapes are compared with for the trial's `epochs`; report a baseline with weights."""
+    """Train a baseline of learned shapes for the trial's `epochs`; report it with weights."""
     params = trial.spec.params(ShapeAdaptorParams)
     candidate = params.candidate(trial.spec.dataset, trial.params["config"])
     plain = params.designed(trial.spec.dataset, str(candidate.config["family"]))
     network = standalone.initial(trial, params.network(trial.spec.dataset, candidate.config))
     file = f"{candidate.key}.safetensors"
-    asked = StandaloneTraining(network, candidate, trial.params["epochs"], file, role="baseline", plain=plain)
-    outputs, _ = standalone.run(trial, reporter, asked, SubnetEvaluator(trial, network, candidate.input_size))
+    training = StandaloneTraining(network, candidate, trial.params["epochs"], file, role="baseline", plain=plain)
+    outputs, _ = standalone.run(trial, reporter, training, SubnetEvaluator(trial, network, candidate.input_size))
     return outputs | {"planned_epochs": params.epochs}
 
 

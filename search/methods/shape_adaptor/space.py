@@ -1,4 +1,4 @@
-"""What the networks of one configuration of Shape Adaptor may be: where learning begins and how far their costs go.
+"""Search space of one configuration of Shape Adaptor: initial shape and range of costs.
 
 Source: Liu et al., Shape Adaptor, ECCV 2020 (arXiv 2008.00892).
 """
@@ -24,9 +24,9 @@ PLACEMENTS: Final[dict[str, Placement]] = {
     "autotl": "resizing",
 }
 COMPRESSED_ALPHA: Final = 2.19
-"""A factor of .95; its negative, one of .55."""
+"""Alpha of the factor 0.95; its negative is that of 0.55."""
 EXTREME: Final = 100.0
-"""Of an alpha, whose factor is then the least or the most there is."""
+"""Alpha beyond which the factor is at its minimum or maximum."""
 
 HUMAN: Final = "human"
 RANDOM: Final = "random"
@@ -34,8 +34,8 @@ RANDOM: Final = "random"
 
 @dataclass(frozen=True, slots=True)
 class ShapeSpace:
-    """The shapes that a configuration's network may have. `designed` is the human-designed network of its family,
-    `size` the height and width of the input, pixels."""
+    """The shapes that a configuration's network can have. `designed` is the human-designed network of its family,
+    `size` the height and width of the input in pixels."""
 
     designed: Architecture
     size: Size
@@ -43,7 +43,7 @@ class ShapeSpace:
 
     @property
     def rule(self) -> Rule:
-        """The network with its adaptors, and how their sizes are made."""
+        """The network with its adaptors, and the rule for their sizes."""
         mode = str(self.config["mode"])
         network = _adapted(self.designed, int(self.config["adaptors"]), PLACEMENTS.get(mode, "replace"))
         limit = int(self.config["last_side"]) if mode == "memory_bounded" else None
@@ -51,7 +51,7 @@ class ShapeSpace:
 
     @property
     def alpha(self) -> float:
-        """The value that every adaptor begins with."""
+        """Initial alpha of every adaptor."""
         match self.config["mode"]:
             case "autosc":
                 return COMPRESSED_ALPHA
@@ -74,20 +74,21 @@ class ShapeSpace:
         return shaped(self.rule.network, Shape.from_line(str(self.config["shape"])))
 
     def candidate(self, name: str, network: Architecture) -> Candidate:
-        """A network of the configuration, with its cost."""
+        """Candidate of the configuration with its costs."""
         return self._candidate(name, self.config, cost_by_metric(network, self.size))
 
     def candidates(self) -> tuple[Candidate, Candidate]:
-        """The least network, and the one that is learned: its multiply-accumulates are bounded by the target (without
-        one, by those of the network that never resizes); its other costs are those that learning begins with. Raises
-        ValueError for a target below the least network."""
+        """The smallest network, and the learned one.
+
+        The multiply-accumulates of the latter are bounded by the target (without one, by the network that never
+        resizes); its other costs are those of the initial shape. Raises ValueError for a target below the smallest
+        network."""
         share, target = float(self.config["target"]), self.target_macs
         least, first, most = (self._cost_of(alpha) for alpha in (-EXTREME, self.alpha, EXTREME))
         if target is not None and target < least["macs"]:
             raise ValueError(
-                f"targets: {share:g} of {self.config['family']} is {target:.0f} macs, less than the "
-                "least of its shapes takes; use at least "
-                f"{math.ceil(1000 * share * least['macs'] / target) / 1000:g}"
+                f"targets: {share:g} of {self.config['family']} is {target:.0f} macs, less than its smallest shape "
+                f"needs; use at least {math.ceil(1000 * share * least['macs'] / target) / 1000:g}"
             )
         bound = most["macs"] if target is None else min(most["macs"], int(target))
         return (
@@ -96,8 +97,8 @@ class ShapeSpace:
         )
 
     def measured(self) -> tuple[Candidate, Candidate]:
-        """The least network, and one of all the target's multiply-accumulates (without a target the one that learning
-        begins with)."""
+        """The smallest network, and one with all of the target's multiply-accumulates (without a target the initial
+        one)."""
         rule = self.rule
         least = rule.sizes([-EXTREME] * rule.count)
         return (
@@ -109,7 +110,7 @@ class ShapeSpace:
         return Candidate(key=name, config=dict(config), input_size=self.size, cost=costs)
 
     def _cost_of(self, alpha: float) -> dict[str, int]:
-        """With one alpha for all adaptors."""
+        """The shape with one alpha for all adaptors."""
         rule = self.rule
         shape = Shape(rule.sizes([alpha] * rule.count), (0.5,) * rule.count)
         return cost_by_metric(shaped(rule.network, shape), self.size)
@@ -120,7 +121,7 @@ class ShapeSpace:
 
 
 def key(config: Config) -> str:
-    """Of the network that comes of a configuration."""
+    """Network and costs for a configuration."""
     if config["mode"] == HUMAN:
         return f"{HUMAN}-{config['family']}"
     target = f"m{config['target']:g}" if config["target"] else "free"
@@ -145,6 +146,6 @@ def _rule(network: Architecture, size: Size, *, in_all: bool, limit: int | None)
 
 @lru_cache(maxsize=1024)
 def _usual(rule: Rule, alpha: float, macs: float | None) -> Sizes:
-    """Of alphas that are all alike: of the largest that take so many multiply-accumulates, or of this one."""
+    """The largest equal alphas within a number of multiply-accumulates, or this alpha."""
     alphas = [alpha] * rule.count
     return rule.sizes(alphas) if macs is None else rule.fitted(alphas, lambda s: rule.macs(s) <= macs, grows=True).sizes

@@ -1,4 +1,4 @@
-"""Which networks a search trains at first and as baselines, for how long, and what they must fit. Torch-free."""
+"""Initial networks and baselines of a search, their epochs and their bounds. Torch-free."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from paretofit.search.methods.budget import equal_share
 from paretofit.search.methods.spatial_sampling.params import SpatialSamplingParams, to_line
 
 STARTUP: Final = 4
-"""Networks whose densities are chosen evenly, before those that come of what is known."""
+"""Networks with evenly spaced densities, before proposals from results."""
 LEAST: Final = 0.01
-"""The lowest density that a fixed budget is cut to."""
+"""The lowest density of a fixed budget."""
 _STEPS: Final = 40
 
 
 def axis(spec: ResolvedSpec) -> tuple[str, float, float]:
-    """What is chosen, and between which values: densities that a constraint on MACs rules out are left out."""
+    """The searched parameter and its range; densities that a constraint on MACs excludes are left out."""
     params = spec.params(SpatialSamplingParams)
     if params.loss == "gamma":
         return "gamma", *params.gammas
@@ -29,7 +29,7 @@ def axis(spec: ResolvedSpec) -> tuple[str, float, float]:
 
 
 def first(spec: ResolvedSpec) -> list[float]:
-    """The values of the first networks, at equal distances, the densest (the least weight) first."""
+    """Values of the first networks, evenly spaced, the densest (lowest weight) first."""
     name, low, high = axis(spec)
     count = min(STARTUP, trainings(spec))
     if name == "gamma":
@@ -40,12 +40,12 @@ def first(spec: ResolvedSpec) -> list[float]:
 
 
 def rounded(value: float) -> float:
-    """To three digits: what is in names."""
+    """Rounded to three digits, as in names."""
     return float(f"{value:.3g}")
 
 
 def baselines(spec: ResolvedSpec) -> list[dict[str, Any]]:
-    """The configurations of all baselines: of each kind one for each of the first networks."""
+    """Configurations of all baselines: for each kind one per initial network."""
     params = spec.params(SpatialSamplingParams)
     name, _, _ = axis(spec)
     found: list[dict[str, Any]] = []
@@ -59,7 +59,7 @@ def baselines(spec: ResolvedSpec) -> list[dict[str, Any]]:
 
 
 def values(spec: ResolvedSpec) -> list[float]:
-    """All that can be chosen, ascending: the range to three digits, as bounds are rounded too."""
+    """All values that can be chosen, ascending: the range in three digits, because bounds are rounded too."""
     _, low, high = axis(spec)
     low, high = rounded(low), rounded(high)
     found = [low]
@@ -70,7 +70,7 @@ def values(spec: ResolvedSpec) -> list[float]:
 
 
 def trainings(spec: ResolvedSpec) -> int:
-    """By `trials`; fewer where the range has not a value for each, or `max_epochs` not one epoch."""
+    """`trials`, or fewer if the range has fewer values or `max_epochs` less than one epoch for each."""
     params = spec.params(SpatialSamplingParams)
     trials = min(params.trials, len(values(spec)))
     most = spec.limits.max_epochs
@@ -78,27 +78,27 @@ def trainings(spec: ResolvedSpec) -> int:
 
 
 def epochs(spec: ResolvedSpec) -> int:
-    """Of each training: by `epochs`, or an equal share of `max_epochs`."""
+    """Epochs of each training: `epochs`, or an equal share of `max_epochs`."""
     params = spec.params(SpatialSamplingParams)
     count = trainings(spec) + len(baselines(spec))
     return max(1, equal_share(params.epochs, count, spec.limits.max_epochs, count))
 
 
 def affordable_baselines(spec: ResolvedSpec) -> list[dict[str, Any]]:
-    """As many as there are epochs for."""
+    """Baselines, as many as there are epochs for."""
     most = spec.limits.max_epochs
     found = baselines(spec)
     return found if most is None else found[: max(0, most // epochs(spec) - trainings(spec))]
 
 
 def fitting(spec: ResolvedSpec, config: Config, found: list[float]) -> list[float] | None:
-    """Densities scaled down as far as the constraints ask for, those on latencies by what networks of one density take;
-    None: no scale meets them."""
+    """Densities scaled down to meet the constraints, with latencies estimated from networks of one density; None if no
+    scale meets them."""
     params = spec.params(SpatialSamplingParams)
     meets = _meets(spec)
 
     def scaled(factor: float) -> list[float]:
-        # As they are written, rounded down.
+        # As written to configurations, rounded down.
         return [math.floor(1e4 * max(min(LEAST, d), factor * d)) / 1e4 for d in found]
 
     def fits(factor: float) -> bool:
@@ -110,7 +110,7 @@ def fitting(spec: ResolvedSpec, config: Config, found: list[float]) -> list[floa
 
 
 def _most(spec: ResolvedSpec, high: float) -> float:
-    """The highest density up to `high` that keeps within the constraints."""
+    """The highest density up to `high` that meets the constraints."""
     params = spec.params(SpatialSamplingParams)
     meets = _meets(spec)
 
@@ -121,15 +121,15 @@ def _most(spec: ResolvedSpec, high: float) -> float:
 
 
 def _meets(spec: ResolvedSpec) -> Callable[[Mapping[str, float]], bool]:
-    """Whether costs keep within the constraints, as far as they are known."""
+    """Whether the known costs meet the constraints."""
     counted = [bound for bound in spec.constraints if bound.device is None]
     most = curve.macs_within(spec, spec.candidates()) if spec.latencies else math.inf
     return lambda costs: costs["macs"] <= most and all(bound.holds(costs) for bound in counted)
 
 
 def _side(spec: ResolvedSpec, density: float) -> int | None:
-    """The largest side at which the plain network takes no more MACs than the sampled one of a density; with loss
-    gamma, whose densities are not known, sides that grow less from one value to the next."""
+    """The largest side at which the plain network needs at most the MACs of the sampled one of a density. With loss
+    gamma, whose densities are unknown, sides that decrease evenly from one value to the next."""
     params = spec.params(SpatialSamplingParams)
     profile = spec.dataset
     full = min(params.input_size(profile))
@@ -145,7 +145,7 @@ def _side(spec: ResolvedSpec, density: float) -> int | None:
 
 
 def _largest(fits: Callable[[float], bool]) -> float | None:
-    """The largest factor up to 1 that fits, by bisection; None: none does."""
+    """The largest feasible factor up to 1, by bisection; None if there is none."""
     if fits(1.0):
         return 1.0
     low, high = 0.0, 1.0

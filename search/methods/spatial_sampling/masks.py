@@ -1,4 +1,4 @@
-"""What a trained network's masks say of images: how much they compute, and where."""
+"""Densities and pictures of a trained network's masks."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from paretofit.search.contracts.point import Preprocessing
 from paretofit.search.data.loader import Batch
 
 IMAGES: Final = 4
-"""In a picture."""
+"""Images in a picture."""
 _SIDE: Final = 96
 _GAP: Final = 4
 _MOST: Final = 12
-"""Masks beside an image: of deep networks some, at equal distances."""
+"""Masks beside an image; deep networks show some at equal distances."""
 
 
 @torch.inference_mode()
 def densities(network: Network, batches: Iterable[Batch]) -> list[float]:
-    """The mean share of positions that each mask computes. The host waits for the device once."""
+    """Mean share of positions that each mask computes. Synchronizes the host with the device once."""
     sums: Tensor | None = None
     total = 0
     for images, _ in batches:
@@ -58,13 +58,13 @@ def of(network: Network, images: Tensor) -> list[Tensor]:
 
 
 def draw(path: Path, network: Network, images: Tensor, preprocessing: Preprocessing) -> None:
-    """A picture (PNG): in each line an image, where the network computed it over all masks (the lighter, the more
-    often), and the masks of its blocks from the first to the last."""
+    """A picture (PNG): each row shows an image, the sum of its masks (lighter: computed more often), and the masks of
+    its blocks from the first to the last."""
     found = of(network, images[:IMAGES])
     every = [_scaled((mask > 0).float()) for mask in found]
     mean = torch.stack(every).mean(0)
     shown = [every[round(i)] for i in np.linspace(0, len(every) - 1, min(_MOST, len(every)))]
-    columns = [_pixels(images[:IMAGES], preprocessing), *(_grey(mask) for mask in (mean, *shown))]
+    columns = [_pixels(images[:IMAGES], preprocessing), *(_gray(mask) for mask in (mean, *shown))]
     step = _SIDE + _GAP
     canvas = np.full((len(columns[0]) * step - _GAP, len(columns) * step - _GAP, 3), 255, dtype=np.uint8)
     for column, pictures in enumerate(columns):
@@ -78,14 +78,14 @@ def _scaled(mask: Tensor) -> Tensor:
     return nn.functional.interpolate(mask, (_SIDE, _SIDE), mode="nearest")[:, 0].cpu()
 
 
-def _grey(maps: Tensor) -> NDArray[np.uint8]:
+def _gray(maps: Tensor) -> NDArray[np.uint8]:
     """[N, H, W] in [0, 1] -> [N, H, W, 3]."""
     values = (255 * maps).round().to(torch.uint8).numpy()
     return np.repeat(values[..., None], 3, axis=-1)
 
 
 def _pixels(images: Tensor, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Normalised images [N, C, H, W] -> [N, side, side, 3]: of one channel grey, of more the first three."""
+    """Normalized images [N, C, H, W] -> [N, side, side, 3]: gray for one channel, else the first three channels."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
     values = (images.cpu() * std + mean).clamp(0, 1)
     values = values[:, :3] if values.shape[1] >= 3 else values[:, :1].expand(-1, 3, -1, -1)

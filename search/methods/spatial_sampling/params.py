@@ -1,4 +1,4 @@
-"""Parameters of spatial sampling, and what its networks may cost.
+"""Parameters of spatial sampling, and the costs of its networks.
 
 Source: Xie et al., Spatially Adaptive Inference with Stochastic Feature Sampling and Interpolation, ECCV 2020 (arXiv
 2003.08866).
@@ -28,13 +28,13 @@ from paretofit.search.training.params import TrainingParams, input_size, tuned
 Baseline = Literal["uniform", "deterministic", "gated"]
 Density = Annotated[float, Field(ge=0.001, le=1)]
 MEASURED = (0.25, 0.5)
-"""Densities that latencies are measured at before networks are trained, with 0 and 1."""
+"""Densities, besides 0 and 1, whose latency is measured before networks are trained."""
 Gamma = Annotated[float, Field(ge=1e-6, le=100)]
 
 
 class SpatialSamplingParams(TrainingParams):
-    """Residual networks that learn at which positions of an image their features are worth computing, one for each
-    density (or each weight of sparsity) that is chosen."""
+    """Residual networks that learn at which positions of an image their features are worth computing. One network is
+    trained for each chosen density (or weight of the sparsity loss)."""
 
     summary: ClassVar[str] = "Residual networks that compute features only where an image needs them."
     paper: ClassVar[str] = "Xie et al., Spatially Adaptive Inference, ECCV 2020 (arXiv 2003.08866)"
@@ -46,96 +46,101 @@ class SpatialSamplingParams(TrainingParams):
     kind: Literal["spatial_sampling"] = "spatial_sampling"
     family: Auto[str] = Field(
         default=UNSET,
-        description="resnet18, 34, 50, 101, 152, or a WideResNet such as wrn_28_4 for small images. Unset: that of "
-        "the start, else wrn_16_1.",
+        description="resnet18, 34, 50, 101, 152, or a WideResNet such as wrn_28_4 for small images. Unset: the "
+        "family of the start; without a start wrn_16_1.",
     )
     base_width: Auto[float] = Field(
-        default=UNSET, gt=0, le=4, description="Multiplier of the family's channels. Unset: that of the start, else 1."
+        default=UNSET,
+        gt=0,
+        le=4,
+        description="Width multiplier of the family's channels. Unset: the width of the start; without a start 1.",
     )
     resolutions: tuple[int, ...] | None = Field(
         default=None,
         min_length=1,
         max_length=1,
-        description="Shorter side of the input, pixels: one. Unset: the dataset's image size.",
+        description="Shorter side of the input, in pixels; one value. Unset: the dataset's image size.",
     )
     loss: Literal["density", "gamma"] = Field(
         default="density",
-        description="density: the expected share of the sampled convolutions' multiply-accumulates is led to a value. "
-        "gamma: a weight of the mean probabilities, as published.",
+        description="density: drives the expected share of the sampled convolutions' multiply-accumulates to a "
+        "target. gamma: adds the mean probabilities with a weight, as published.",
     )
     densities: tuple[Density, Density] = Field(
-        default=(0.2, 0.7), description="Of loss density: between which values densities are chosen."
+        default=(0.2, 0.7), description="With loss density: range of the target densities."
     )
     gammas: tuple[Gamma, Gamma] = Field(
         default=(0.05, 1.0),
-        description="Of loss gamma: between which weights it is chosen, on a logarithmic scale. Published: .02 to .2 "
-        "in detection, .01 and .015 in classification.",
+        description="With loss gamma: range of the sparsity weights, sampled on a logarithmic scale. Published: "
+        "0.02 to 0.2 in detection, 0.01 and 0.015 in classification.",
     )
     density_weight: float = Field(
-        default=10.0, gt=0, le=1000, description="Of loss density: weight of the squared difference."
+        default=10.0, gt=0, le=1000, description="With loss density: weight of the squared difference from the target."
     )
-    trials: int = Field(default=4, ge=1, le=1000, description="Networks that are trained, beside baselines.")
+    trials: int = Field(default=4, ge=1, le=1000, description="Number of networks to train, in addition to baselines.")
     parallel_trials: int = Field(
         default=4,
         ge=1,
         le=1000,
-        description="Networks that are in training, or wait for a worker, at a time: fewer are chosen with more "
-        "knowledge.",
+        description="Networks that are queued or in training at the same time. Fewer let each choice use more results.",
     )
     shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         default=(),
         max_length=8,
-        description="Fixed budgets at which each trained network is measured as well, as shares of its densities.",
+        description="Fixed budgets at which each trained network is measured as well, relative to its densities.",
     )
     draw: Literal["stochastic", "deterministic", "budget"] = Field(
         default="stochastic",
-        description="Which positions are computed: each with its probability, by the seed; those of one half or more; "
-        "or of every image as many, the best.",
+        description="Which positions are computed. stochastic: sampled with their probabilities, by seed. "
+        "deterministic: those with a probability of at least 0.5. budget: the most probable ones, the same number "
+        "for every image.",
     )
     fill: Fill = Field(
         default="rbf",
-        description="What the other positions get: means of what is near, weighted by a radial basis function, a "
-        "learned kernel or all alike; or zero, which is the fastest.",
+        description="Values at the other positions. rbf, learned, average: interpolated from computed neighbors, "
+        "weighted by a radial basis function, by a learned kernel or equally. zero: no interpolation, the fastest.",
     )
-    window: Literal[3, 5, 7, 9, 11] = Field(default=7, description="Side of the interpolation's window, pixels.")
+    window: Literal[3, 5, 7, 9, 11] = Field(default=7, description="Side of the interpolation window, in pixels.")
     grid: int = Field(
         default=7,
         ge=0,
         le=64,
-        description="Step of a grid of positions that are always computed (published: 11); 0: none. With fill zero "
-        "none is needed.",
+        description="Stride of a grid of positions that are always computed (published: 11); 0: no grid. Not used "
+        "with fill zero.",
     )
     tile: int = Field(
         default=1,
         ge=1,
         le=64,
-        description="Masks are drawn for squares of so many pixels a side; 1: for each position, which is for CPUs. "
-        "GPUs save time with 8.",
+        description="Side of the square tiles that share one mask value, in pixels. 1, a mask value for each "
+        "position, suits CPUs; GPUs save time with 8.",
     )
-    shared_mask: bool = Field(default=False, description="Basic blocks have one mask for both convolutions, not two.")
+    shared_mask: bool = Field(
+        default=False, description="Basic blocks use one mask for both convolutions instead of two."
+    )
     final_temperature: float = Field(
         default=0.03,
         gt=0,
         le=1,
-        description="To which the temperature of masks falls from 1, by a constant factor each step.",
+        description="Final temperature of the masks; it decreases from 1 by a constant factor per step.",
     )
     baselines: tuple[Baseline, ...] = Field(
         default=(),
         max_length=3,
-        description="What is trained for the first densities too, to compare with: the plain network on smaller "
-        "images (uniform), masks without noise (deterministic), masks by a rectified gate (gated). They are shown "
-        "beside the front.",
+        description="Networks to train at the first densities for comparison; shown beside the front. uniform: the "
+        "plain network on smaller images. deterministic: masks without noise. gated: masks from a rectified gate.",
     )
     decay: Literal["dense", "all"] = Field(
         default="dense",
-        description="What weight decay acts on: weights of dense convolutions and linear layers, or every parameter.",
+        description="Parameters that weight decay applies to. dense: weights of dense convolutions and linear "
+        "layers. all: every parameter.",
     )
 
     @field_validator("densities", "gammas")
     @classmethod
     def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
         if value[0] > value[1]:
-            raise ValueError(f"the range must grow, not go from {value[0]:g} to {value[1]:g}")
+            raise ValueError(f"the range must be ascending, not {value[0]:g} to {value[1]:g}; swap the values")
         return value
 
     @field_validator("shares", "baselines")
@@ -154,7 +159,7 @@ class SpatialSamplingParams(TrainingParams):
         return self
 
     def resolved(self, dataset: DatasetProfile, start: StartRecord | None) -> Self:
-        """The family and width of the start."""
+        """Fill in the family and width of the start."""
         chosen = {
             "family": "wrn_16_1" if start is None else start.family,
             "base_width": 1.0 if start is None else start.width or 1.0,
@@ -166,18 +171,18 @@ class SpatialSamplingParams(TrainingParams):
         return found
 
     def check_devices(self, devices: Sequence[str]) -> None:
-        """A latency is that of the form which is deployed: in torch the sparse one, or the one that computes everything
-        and masks it where that is faster; in ONNX Runtime the latter. Raises ValueError for ncnn, which has neither."""
+        """Latency is that of the deployed form. torch runs the faster of the sparse form and the dense masked form;
+        ONNX Runtime runs the latter. Raises ValueError for ncnn, which supports neither."""
         for device in devices:
             if DEVICES[device].runtime == "ncnn":
                 others = ", ".join(name for name, other in DEVICES.items() if other.runtime != "ncnn")
                 raise ValueError(
-                    f"device: {device} cannot run networks with masks, for which ncnn has no operations; use one of "
-                    f"{others}"
+                    f"device: {device} cannot run networks with masks, because ncnn lacks the operations; use one "
+                    f"of {others}"
                 )
 
     def input_size(self, dataset: DatasetProfile) -> tuple[int, int]:
-        """Height and width, pixels. Raises ValueError for a side beyond the dataset's image size."""
+        """Height and width in pixels. Raises ValueError for a side beyond the dataset's image size."""
         return dataset.image_size if self.resolutions is None else input_size(dataset, self.sides(dataset)[0])
 
     def plain(self, dataset: DatasetProfile) -> Architecture:
@@ -206,12 +211,12 @@ class SpatialSamplingParams(TrainingParams):
         return _sampled(self.plain(dataset), policy)
 
     def network(self, dataset: DatasetProfile, config: Config) -> Architecture:
-        """That of the items `draw`, `mask_seed` and `mask_densities`, which are learned; the plain network for a
-        `side`. A candidate, of which only the `density` is known, is one of that density everywhere."""
+        """Network of the items `draw`, `mask_seed` and `mask_densities`, which are learned; the plain network for a
+        `side`. A candidate, for which only `density` is known, has that density in every layer."""
         if "side" in config:
             return self.plain(dataset)
         if "mask_densities" not in config:
-            # Without weights a network draws by chance, or nothing at all.
+            # Without weights a network samples at random or by budget.
             untrained: Draw = "budget" if self.draw == "budget" else "stochastic"
             return self.masked(dataset, untrained, float(config["density"]), 0)
         draw: Any = config["draw"]
@@ -219,24 +224,24 @@ class SpatialSamplingParams(TrainingParams):
         return sampling.with_densities(made, from_line(str(config["mask_densities"])))
 
     def candidate(self, dataset: DatasetProfile, config: Config) -> Candidate:
-        """The network of a configuration that `network` knows."""
+        """Candidate of a configuration that `network` accepts."""
         architecture = self.network(dataset, config)
         size = input_size(dataset, int(config["side"])) if "side" in config else self.input_size(dataset)
         return Candidate(key=key(config), config=dict(config), input_size=size, cost=cost_by_metric(architecture, size))
 
     def cost(self, dataset: DatasetProfile, density: float, draw: Draw = "stochastic") -> dict[str, int]:
-        """What the network costs with masks of one density."""
+        """Costs of the network with masks of one density."""
         return cost_by_metric(self.masked(dataset, draw, density, 0), self.input_size(dataset))
 
     def candidates(self, dataset: DatasetProfile) -> list[Candidate]:
-        """Densities are learned: the least network, those of the bounds of the range, and the one that computes
-        everything tell between what the others are."""
+        """Bounds of the learned densities: the smallest network, those at the ends of the range, and the one that
+        computes every position."""
         self.check_batch(dataset)
         return self._of_densities(dataset, self.densities if self.loss == "density" else ())
 
     def measured(self, dataset: DatasetProfile, seed: int) -> list[Candidate]:
-        """Networks of one density everywhere, from that which computes nothing to that which computes everything: they
-        tell how long others take."""
+        """Networks with one density in every layer, from 0 to 1; latencies of other networks are interpolated from
+        theirs."""
         del seed
         self.check_batch(dataset)
         return self._of_densities(dataset, MEASURED)
@@ -251,7 +256,7 @@ class SpatialSamplingParams(TrainingParams):
 
 
 def key(config: Config) -> str:
-    """What a network is called: how it was trained, and what was made of it."""
+    """Key of a network: how it was trained, and its baseline or budget."""
     if "side" in config:
         return f"uniform-{config['side']}"
     trained = f"density-{config['density']}" if "density" in config else f"gamma-{config['gamma']}"
@@ -260,12 +265,12 @@ def key(config: Config) -> str:
 
 
 def to_line(densities: Sequence[float]) -> str:
-    """As an item of a configuration."""
+    """Densities as an item of a configuration."""
     return "-".join(f"{density:.4f}" for density in densities)
 
 
 def from_line(line: str) -> tuple[float, ...]:
-    """What `to_line` wrote."""
+    """Inverse of `to_line`."""
     return tuple(map(float, line.split("-")))
 
 

@@ -1,4 +1,4 @@
-"""What a search does: train a network for each density that is chosen, some at a time; then the baselines."""
+"""Plan of the search: trains a network for each chosen density, several at a time; then the baselines."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ _ACTIVE: Final = frozenset({"queued", "running"})
 
 
 def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
-    """So many trials that `parallel_trials` are under way, until `trials` were planned; the baselines follow at
-    once."""
+    """Keeps `parallel_trials` trials active until `trials` are planned; the baselines follow at once."""
     if not spec.feasible():
         return Plan(done=True)
     params = spec.params(SpatialSamplingParams)

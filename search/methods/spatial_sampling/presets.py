@@ -1,4 +1,4 @@
-"""Named parameters to start from: the paper's recipe, and ours for small data. Plain data, torch-free.
+"""Presets: the recipe of the paper, and ours for small datasets. Plain data, torch-free.
 
 Source: Xie et al. (arXiv 2003.08866).
 """

@@ -1,5 +1,4 @@
-"""The work of a trial: train a network whose masks have a density or a weight of sparsity, and measure it; or a
-baseline."""
+"""Runs a trial: trains and measures a network whose masks have a target density or sparsity weight, or a baseline."""
 
 from __future__ import annotations
 
@@ -28,8 +27,8 @@ _AT_ONCE = (Stop.CANCEL, Stop.DRAIN)
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Train for the trial's `epochs` the network of its `config`; report it with weights, the densities and a picture
-    of its masks, and so each of its fixed budgets."""
+    """Train the network of the trial's `config` for its `epochs`; report it, and each of its fixed budgets, with
+    weights, densities and a picture of its masks."""
     params = trial.spec.params(SpatialSamplingParams)
     config, epochs = trial.params["config"], trial.params["epochs"]
     if "side" in config:
@@ -59,7 +58,7 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
 
 
 class _Found:
-    """A trained network, from which points are made."""
+    """A trained network, from which points are created."""
 
     def __init__(
         self, trial: Trial, reporter: Reporter, evaluator: SubnetEvaluator, config: dict[str, Any], draw: Draw
@@ -74,25 +73,25 @@ class _Found:
         self._draw = draw
 
     def report(self, outputs: dict[str, Any]) -> list[str]:
-        """The keys of the points: the network as it is drawn, then its fixed budgets."""
+        """Keys of the points: the sampled network, then its fixed budgets."""
         baseline = "baseline" in self._config
-        asked: Draw = self._draw if baseline else self._params.draw
-        # Of a budget the densities are what the probabilities come to.
-        counted: Draw = self._draw if asked == "budget" else asked
+        requested: Draw = self._draw if baseline else self._params.draw
+        # For a budget the densities follow from the probabilities.
+        counted: Draw = self._draw if requested == "budget" else requested
         trained = self._candidate(counted, [1.0] * self._number)
         top1 = self._evaluator.measure(trained).metrics["selection_top1"]
         static = self._evaluator.network.extract(self._architecture(trained), self._size)
         found = masks.densities(static, self._evaluator.images_of("train", self._size))
         fits = budget.fitting(self._trial.spec, {**self._config, "draw": counted}, found)
-        as_drawn = asked == counted and fits == _rounded(found)
+        as_drawn = requested == counted and fits == _rounded(found)
         if not as_drawn:
-            # A constraint that the masks by themselves do not meet is met by a fixed budget, whose positions are whole.
+            # If the masks do not meet a constraint, a fixed budget does, because its number of positions is exact.
             fits = None if baseline else budget.fitting(self._trial.spec, {**self._config, "draw": "budget"}, found)
         points: list[str] = []
         if fits is None:
-            sys.stderr.write("the network meets no constraint: it is not reported\n")
+            sys.stderr.write("the network meets no constraint and is not reported\n")
         elif as_drawn:
-            points += self._publish(self._evaluator.point(self._candidate(asked, fits), top1), outputs)
+            points += self._publish(self._evaluator.point(self._candidate(requested, fits), top1), outputs)
         else:
             points += self._measured(self._candidate("budget", fits), outputs)
         smaller = curve.SMALLER if curve.bounded(self._trial.spec) else ()
@@ -122,7 +121,7 @@ class _Found:
         return self._publish(self._evaluator.measure(candidate), outputs)
 
     def _publish(self, point: Point, outputs: dict[str, Any]) -> list[str]:
-        """Report a point whose statistics are the last that were computed, with its speed and its masks."""
+        """Report a point with the last computed statistics, with its speed and its masks."""
         if self._reporter.should_stop() in _AT_ONCE:
             return []
         network = self._evaluator.network.extract(Architecture.from_json(point.architecture), self._size)
@@ -155,18 +154,18 @@ def _uniform(trial: Trial, reporter: Reporter) -> dict[str, Any]:
         return speed.measure(network.extract(Architecture.from_json(point.architecture), size), images)
 
     name = f"{candidate.key}.safetensors"
-    asked = StandaloneTraining(network, candidate, trial.params["epochs"], name, role="baseline", further=timed)
-    outputs, _ = standalone.run(trial, reporter, asked, evaluator)
+    training = StandaloneTraining(network, candidate, trial.params["epochs"], name, role="baseline", further=timed)
+    outputs, _ = standalone.run(trial, reporter, training, evaluator)
     return outputs | {"planned_epochs": params.epochs}
 
 
 def _rounded(found: list[float]) -> list[float]:
-    """As they are written."""
+    """As written to configurations."""
     return [int(1e4 * density) / 1e4 for density in found]
 
 
 def _described(architecture: Architecture) -> dict[str, list[float]]:
-    """The densities of each block by its place in the network."""
+    """Densities of each block by its place in the network."""
     return {
         f"blocks.{i}": list(block.densities)
         for i, block in enumerate(architecture.blocks)
@@ -175,7 +174,7 @@ def _described(architecture: Architecture) -> dict[str, list[float]]:
 
 
 def _report(architecture: Architecture, point: Point) -> dict[str, Any]:
-    """The densities of each block, and the multiply-accumulates that they leave of it."""
+    """Densities of each block, and its remaining multiply-accumulates."""
     rows = []
     size = point.input_size
     blocks = sampled_blocks(architecture)

@@ -1,4 +1,4 @@
-"""How long a network takes by its masks, and without them."""
+"""Latency of a network with its masks and without them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _IMAGES: Final = 2
 
 
 def measure(network: Network, images: Tensor) -> dict[str, float]:
-    """Milliseconds for one image, the median over some of `images` [N, C, H, W]: `sparse_ms` on one thread of a CPU (or
-    on the images' GPU) by the masks, `dense_ms` of the plain network in its fastest dense form, by turns. Of a network
-    without masks both are the same."""
+    """Milliseconds for one image, the median over some of `images` [N, C, H, W], measured alternately. `sparse_ms`:
+    with masks, on one CPU thread (or on the images' GPU). `dense_ms`: the plain network in its fastest dense form.
+    Equal for a network without masks."""
     with _one_thread():
         each = [image.contiguous(memory_format=torch.channels_last) for image in torch.split(images[:_IMAGES], 1)]
         dense = build(plain(network.architecture), images.device).eval()

@@ -1,4 +1,4 @@
-"""The training step: cross-entropy of a network with soft masks, and what keeps them sparse.
+"""Training step: cross-entropy of a network with soft masks, plus a sparsity loss.
 
 Source: Xie et al. (arXiv 2003.08866).
 """
@@ -29,22 +29,22 @@ from paretofit.search.training.step import Scale, autocast_dtype
 
 
 class Sparsity:
-    """What masks that compute much cost, from the logits of all of them in one pass."""
+    """Sparsity loss, from the logits of all masks in one pass."""
 
     def __init__(self, trial: Trial, config: dict[str, Any], architecture: Architecture, size: Size) -> None:
         self._params = trial.spec.params(SpatialSamplingParams)
         blocks = sampled_blocks(architecture)
-        # Of a block with two masks the second serves more.
+        # In a block with two masks the second controls more convolutions.
         shares = [share for block in blocks for share in ((0.25, 0.75) if len(block.densities) == 2 else (1.0,))]
         macs = _dense_macs(architecture, size)
-        # On the device from the beginning: a copy at each step would make the host wait.
+        # On the device from the start, because a copy at each step would synchronize the host.
         self._shares = torch.tensor(shares, device=trial.device) / len(blocks)
         self._macs = torch.tensor([each / sum(macs) for each in macs], device=trial.device)
         self._gamma: float | None = config.get("gamma")
         self._density: float = config.get("density", 1.0)
 
     def __call__(self, masks: list[Sampling], logits: list[Tensor], progress: float) -> tuple[Tensor, Tensor]:
-        """The loss after a share of the training, and the expected share of the sampled convolutions'
+        """The loss after a fraction of the training, and the expected share of the sampled convolutions'
         multiply-accumulates."""
         expected = torch.stack([mask.probabilities(found).mean() for mask, found in zip(masks, logits, strict=True)])
         density = (expected * self._macs).sum()
@@ -55,8 +55,8 @@ class Sparsity:
 
 
 class Step:
-    """Adds the gradients of one step after another. Noise is a function of (seed, step, rank), the temperature one of
-    the step: nothing of it is saved."""
+    """Adds the gradients of successive steps. Noise is a function of (seed, step, rank) and the temperature one of the
+    step, so neither is saved."""
 
     def __init__(self, trial: Trial, network: Slimmable, config: dict[str, Any], size: Size, steps: int) -> None:
         self._params = trial.spec.params(SpatialSamplingParams)
@@ -97,18 +97,18 @@ def temperature(index: int, steps: int, last: float) -> float:
 
 
 def target(density: float, progress: float) -> float:
-    """What the expected density is led to after a share of the training: from 1 to `density` in its first half, by a
+    """Target of the expected density after a fraction of the training: from 1 to `density` in its first half, along a
     cosine.
 
-    Asked for from the first step it closes the masks of the last blocks before anything depends on them, and a closed
-    mask has no gradient. Verelst & Tuytelaars (CVPR 2020, arXiv 1912.03203) lead bounds of the blocks so.
+    Applied from the first step, the target would close the masks of the last blocks before the network uses them, and a
+    closed mask has no gradient. Verelst & Tuytelaars (CVPR 2020, arXiv 1912.03203) anneal block bounds in the same way.
     """
     return density + (1 - density) * (1 + math.cos(math.pi * min(1.0, 2 * progress))) / 2
 
 
 @contextmanager
 def _logits(masks: list[Sampling]) -> Iterator[list[Tensor]]:
-    """Those of every mask of a pass, float32."""
+    """Probabilities of every mask of a pass, float32."""
     found: list[Tensor] = []
 
     def keep(module: nn.Module, given: object, logits: Tensor) -> None:
@@ -124,7 +124,7 @@ def _logits(masks: list[Sampling]) -> Iterator[list[Tensor]]:
 
 
 def _dense_macs(architecture: Architecture, size: Size) -> list[float]:
-    """Of the convolutions of each mask."""
+    """Multiply-accumulates of each mask's convolutions."""
     found: list[float] = []
     for block in architecture.blocks:
         layers = block.layers(size)

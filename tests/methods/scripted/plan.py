@@ -1,4 +1,5 @@
-"""A plan for the tests of planning: the search's labels say what it does. Put under a kind that exists by `setitem`."""
+"""A plan for the tests of planning, controlled by the search's labels. Registered under an existing kind by
+`setitem`."""
 
 from __future__ import annotations
 
@@ -11,10 +12,10 @@ from paretofit.search.contracts.spec import ResolvedSpec
 
 
 def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
-    """Queue trials until `trials` (default 1) were planned, `at_once` (default all) of them under way at a time.
+    """Queue trials until `trials` (default 1) were planned, with `at_once` (default all) active at a time.
 
-    Label `fail`: raise. Label `retry`: plan one more for every one that failed. Label `calls`: a file that gets a byte
-    at each call. Label `seconds`: how long it takes.
+    Label `fail`: raise. Label `retry`: plan one more for every failed one. Label `calls`: a file that gets a byte per
+    call. Label `seconds`: duration of the call.
     """
     if "calls" in spec.labels:
         with Path(spec.labels["calls"]).open("ab") as file:

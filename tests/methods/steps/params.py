@@ -20,12 +20,14 @@ class StepsParams(MethodParams):
     exports: ClassVar[tuple[Format, ...]] = ("safetensors", "onnx")
 
     kind: Literal["steps"] = "steps"
-    trials: int = Field(default=1, ge=1, description="Trials, all planned at once; one more follows if `then` is set.")
+    trials: int = Field(
+        default=1, ge=1, description="Number of trials, all planned at once; one more follows if `then` is set."
+    )
     then: bool = Field(default=False, description="Whether a last trial takes trial 0's artifact as its input.")
     steps: int = Field(default=10, ge=1, description="Steps of each trial.")
-    seconds: float = Field(default=0.001, ge=0, description="Of each step.")
+    seconds: float = Field(default=0.001, ge=0, description="Seconds of each step.")
     checkpoint_every: int = Field(default=5, ge=1, description="Steps between checkpoints.")
-    points: int = Field(default=2, ge=0, description="Points that each trial reports at its end.")
+    points: int = Field(default=2, ge=0, description="Number of points that each trial reports at its end.")
     fault: Literal[
         "none",
         "raise",
@@ -44,10 +46,11 @@ class StepsParams(MethodParams):
         "not_learning_first",
     ] = Field(
         default="none",
-        description="At half of the steps: raise an error, diverge, exit without a word, (plan) fail to plan, (nan) "
-        "report a point that is not finite, (memory) run out of it unless the batch is halved, or always, (hang) do "
-        "nothing more in the first attempt; deaf: never ask whether to stop; prune, infeasible: end so; stubborn: "
-        "ignore SIGTERM too; not_learning: raise an error with that code, in every trial or in the first.",
+        description="At half of the steps. raise: raise an error. diverge: diverge. exit: exit silently. plan: fail "
+        "to plan. nan: report a point that is not finite. memory: run out of memory, unless the batch is halved, "
+        "or always. hang: stop making progress in the first attempt. deaf: never check for a stop. prune, "
+        "infeasible: end in that state. stubborn: also ignore SIGTERM. not_learning: raise an error with that "
+        "code, in every trial or in the first.",
     )
 
     def candidates(self, dataset: DatasetProfile) -> list[Candidate]:

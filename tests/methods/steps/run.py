@@ -15,13 +15,13 @@ from tests.methods.steps.params import StepsParams
 
 
 class NotLearningError(ValueError):
-    """As the collapse guard raises."""
+    """Raised like the guard's error."""
 
     code = "not_learning"
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Count from the checkpoint to `steps`; returns where it began and ended, and what it saw of its surroundings."""
+    """Count from the checkpoint to `steps`; returns the first and the last step, and facts about its environment."""
     method = trial.spec.params(StepsParams)
     if method.fault == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -87,7 +87,7 @@ def point(trial: Trial, index: int, accuracy: float) -> Point:
 
 def _fail(fault: str, reporter: Reporter, trial: Trial) -> None:
     if fault == "raise":
-        # As of a file whose name is no UTF-8.
+        # As in a message about a file whose name is not UTF-8.
         raise ArithmeticError("step sums to nothing\0\udcff")
     if fault == "diverge":
         raise NonFiniteError("training diverged: loss is nan at step 5; lower learning_rate")

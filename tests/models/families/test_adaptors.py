@@ -1,4 +1,4 @@
-"""Where shape adaptors are, and what becomes of the blocks around them."""
+"""Positions of shape adaptors, and the blocks around them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from paretofit.models.kinds.shape_adaptor import Chain, ShapeAdaptor
 
 
 def units_before(network: Architecture) -> list[int]:
-    """Of each adaptor, the number from 0 of the unit that it follows or is part of."""
+    """For each adaptor, the number from 0 of the unit that it follows or belongs to."""
     found, unit = [], -1
     for block in network.blocks:
         if isinstance(block, ShapeAdaptor):
@@ -90,7 +90,7 @@ def test_the_human_resizing_stays_beside_added_adaptors() -> None:
     assert (places(human, "add"), places(human, "replace"), places(human, "resizing")) == (8, 12, 5)
 
 
-def test_what_resizes_is_the_same_at_a_blend_of_nothing() -> None:
+def test_resizing_blocks_compute_the_same_at_blend_zero() -> None:
     torch.manual_seed(0)
     for family in ("vgg16", "mobilenet_v2", "fd_mobilenet"):
         human = build(architecture(family, base_width=0.125, classes=10, nominal=64)).eval()
@@ -126,13 +126,13 @@ def test_costs_of_vgg_on_cifar() -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "count", "placement", "said"),
+    ("family", "count", "placement", "message"),
     [
         ("vgg16", 13, "replace", r"adaptors: vgg16 has places for 1 to 12 \(replace\), not 13"),
         ("vgg16", 0, "add", r"adaptors: vgg16 has places for 1 to 8 \(add\), not 0"),
         ("scalenet50", 4, "replace", "families: scalenet50 has no places .* scale_bottleneck"),
     ],
 )
-def test_where_there_is_no_place(family: str, count: int, placement: Placement, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_where_there_is_no_place(family: str, count: int, placement: Placement, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         adapted(architecture(family), count, placement)

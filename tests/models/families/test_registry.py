@@ -1,4 +1,4 @@
-"""Families by name: what each table gives, and what is said of a name that is not there."""
+"""Families by name: each table's network, and errors for unknown names."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_mobilenet_v2_table() -> None:
 
 
 def test_mobilenet_v2_narrow() -> None:
-    """The last convolution keeps its outputs; a block expands by 6 what it is given."""
+    """The last convolution keeps its outputs; a block expands its input by 6."""
     data = architecture("mobilenet_v2", width=0.7, slimmable=True).to_json()["blocks"]
     assert data[-2]["out_channels"] == data[-1]["in_channels"] == 1280
     assert all(block["mid_channels"] == 6 * block["in_channels"] for block in data[2:-2])
@@ -225,15 +225,15 @@ def test_fd_shufflenet_table() -> None:
 
 
 @pytest.mark.parametrize("family", ["shufflenet_v1", "fd_shufflenet"])
-def test_what_has_no_leading_slice_is_not_slimmable(family: str) -> None:
-    with pytest.raises(ValueError, match=f"{family} cannot be slimmable: choose one of fd_mobilenet, mobilenet_v1"):
+def test_families_without_leading_slices_are_not_slimmable(family: str) -> None:
+    with pytest.raises(ValueError, match=f"{family} is not slimmable: choose one of fd_mobilenet, mobilenet_v1"):
         architecture(family, slimmable=True)
 
 
 def test_groups_are_of_the_table() -> None:
     with pytest.raises(ValueError, match="groups must be one of 1, 2, 3, 4, 8 for shufflenet_v1, not 5"):
         architecture("shufflenet_v1", groups=5)
-    with pytest.raises(ValueError, match="groups cannot be chosen for vgg16: leave it out"):
+    with pytest.raises(ValueError, match="groups: not available for vgg16: leave it out"):
         architecture("vgg16", groups=1)
 
 

@@ -1,4 +1,4 @@
-"""ScaleNet: the published tables, depths, small forms, and what is said of structures that do not fit."""
+"""ScaleNet: the published tables, depths, small forms, and errors for invalid structures."""
 
 from __future__ import annotations
 
@@ -136,10 +136,14 @@ def test_a_narrower_structure_can_be_cut_from_a_wider_one() -> None:
 @pytest.mark.parametrize(
     ("family", "structure", "message"),
     [
-        ("scalenet50", ((64, 0, 0, 0),) * 15, "structure: scalenet50 has 16 scale aggregations, not 15 rows"),
-        ("scalenet20", ((16, 0, 0, 0),) * 3 + ((15, 0, 0, 0),) * 15, r"have one sum, and \[15, 0, 0, 0\] is not 16"),
-        ("scalenet18", ((-1, 8, 0, 0),) * 16, r"structure\[0\] must hold channels of 0 or more"),
-        ("resnet50", ((64, 0, 0, 0),) * 16, "structure cannot be chosen for resnet50: leave it out"),
+        ("scalenet50", ((64, 0, 0, 0),) * 15, "structure: scalenet50 has 16 scale aggregations, but 15 rows are given"),
+        (
+            "scalenet20",
+            ((16, 0, 0, 0),) * 3 + ((15, 0, 0, 0),) * 15,
+            r"have the same sum; the sum of \[15, 0, 0, 0\] is not 16",
+        ),
+        ("scalenet18", ((-1, 8, 0, 0),) * 16, r"structure\[0\] must hold channels of at least 0"),
+        ("resnet50", ((64, 0, 0, 0),) * 16, "structure: not available for resnet50: leave it out"),
     ],
 )
 def test_a_structure_that_does_not_fit_is_refused(family: str, structure: Structure, message: str) -> None:

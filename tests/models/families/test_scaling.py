@@ -79,7 +79,7 @@ def test_the_last_downsamplings_are_kept(nominal: int, kept: int) -> None:
     ("field", "value"),
     [("width", 0.0), ("width", -1.0), ("width", float("nan")), ("base_width", float("inf")), ("classes", 0)],
 )
-def test_a_scale_that_makes_nothing_is_refused(field: str, value: float) -> None:
-    asked: dict[str, Any] = {field: value}
+def test_invalid_scales_are_rejected(field: str, value: float) -> None:
+    values: dict[str, Any] = {field: value}
     with pytest.raises(ValueError, match=f"{field} must be .*, not {value}"):
-        Scale(**asked)
+        Scale(**values)

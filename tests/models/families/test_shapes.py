@@ -30,9 +30,9 @@ def rule(count: int = 4, size: tuple[int, int] = (32, 32), limit: int | None = N
     return Rule(adapted(VGG, count), size, limit=limit)
 
 
-def alpha(wanted: float) -> float:
-    """Of a factor."""
-    return math.log(blend(wanted) / (1 - blend(wanted)))
+def alpha(factor: float) -> float:
+    """Alpha of a factor."""
+    return math.log(blend(factor) / (1 - blend(factor)))
 
 
 def test_initial_alphas() -> None:
@@ -75,7 +75,7 @@ def test_sides_that_are_to_stay_do(side: int, limit: int | None) -> None:
 
 
 def test_in_all_the_factors_are_multiplied_before_they_are_rounded() -> None:
-    """Global type: what one adaptor cuts off, the next does not lose."""
+    """Global type: truncation by one adaptor does not accumulate in the next."""
     compressed = Rule(adapted(VGG, 4, "add"), (32, 32), in_all=True)
     # The network without adaptors has 32, 8, 4 and 2 pixels there.
     assert compressed.sizes([2.19] * 4) == ((30, 30), (7, 7), (3, 3), (2, 2))
@@ -120,7 +120,7 @@ def test_a_shape_in_one_line() -> None:
     network = shaped(rule(2).network, found)
     assert shape(network) == found
     assert [block.size for block in adaptors(network).values()] == [(25, 31), (19, 2)]
-    with pytest.raises(ValueError, match="shape: 2 sizes are given for 4 adaptors"):
+    with pytest.raises(ValueError, match="shape: 2 sizes are given, but the network has 4 adaptors"):
         shaped(rule(4).network, found)
 
 

@@ -71,14 +71,14 @@ def test_the_stem_of_a_residual_network_is_as_wide_as_its_first_stage() -> None:
     assert (stem.out_channels, first.out_channels) == (8, 8)
 
 
-def test_what_fits_no_stages_is_refused() -> None:
+def test_invalid_stage_widths_are_rejected() -> None:
     with pytest.raises(ValueError, match="one multiplier, or one for each of 6 stages, not 2"):
         architecture("fd_mobilenet", width=(1, 0.5), slimmable=True)
     with pytest.raises(ValueError, match=r"width must be a positive number, not -1"):
         architecture("vgg16", width=(1, 1, -1, 1, 1), slimmable=True)
-    with pytest.raises(ValueError, match="width for each stage is for slimmable networks"):
+    with pytest.raises(ValueError, match="one width per stage requires a slimmable network"):
         architecture("vgg16", width=(1,) * 5)
     for family, known in FAMILIES.items():
         if not known.slimmable:
-            with pytest.raises(ValueError, match=f"{family} cannot be slimmable: choose one of fd_mobilenet"):
+            with pytest.raises(ValueError, match=f"{family} is not slimmable: choose one of fd_mobilenet"):
                 stages(family)

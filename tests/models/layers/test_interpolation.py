@@ -13,7 +13,7 @@ from paretofit.models.layers.interpolation import Interpolation
 
 
 def _nearest(values: Tensor, mask: Tensor, steepness: float, reach: int = 3) -> Tensor:
-    """By the definition, in double precision."""
+    """The definition in double precision."""
     values, mask = values.double(), mask.double()
     height, width = mask.shape[-2:]
     found = torch.zeros_like(values)

@@ -1,4 +1,4 @@
-"""Scale aggregation: what a block computes, and that its faster forms compute the same."""
+"""Scale aggregation: outputs of a block, and equivalence of its faster forms."""
 
 from __future__ import annotations
 

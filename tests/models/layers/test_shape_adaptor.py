@@ -167,7 +167,7 @@ def test_cuda_does_not_make_the_host_wait() -> None:
 
 
 def test_sizes_are_saved_beside_the_alphas() -> None:
-    """They depend on those before: what is read again goes on alike."""
+    """Sizes depend on earlier ones: a restored network continues identically."""
     first = Adaptive(narrow(count=1), 0.0)
     first.alpha.fill_(0.42)
     first.plan()

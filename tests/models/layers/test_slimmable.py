@@ -288,9 +288,9 @@ def test_state_through_a_file(tmp_path: Path) -> None:
     ("name", "value", "message"),
     [
         ("blocks.0.conv.weight", None, "blocks.0.conv.weight is missing"),
-        ("blocks.99.weight", torch.zeros(1), "blocks.99.weight is no parameter of this network"),
+        ("blocks.99.weight", torch.zeros(1), "blocks.99.weight is not a parameter of this network"),
         ("blocks.0.norm.bias", torch.zeros(3), re.escape("blocks.0.norm.bias is (3,), not (8,)")),
-        ("bank.odd", torch.zeros(2, 3), "bank.odd is no name of batch-normalisation statistics"),
+        ("bank.odd", torch.zeros(2, 3), "bank.odd is not a name of batch norm statistics"),
     ],
 )
 def test_a_state_that_does_not_fit_is_refused_whole(name: str, value: Tensor | None, message: str) -> None:
@@ -308,14 +308,14 @@ def test_a_state_that_does_not_fit_is_refused_whole(name: str, value: Tensor | N
 @pytest.mark.parametrize(
     ("sub", "message"),
     [
-        (fd_mobilenet(1.6), "and the full network has 8"),
+        (fd_mobilenet(1.6), "but the full network has 8"),
         (architecture("fd_mobilenet", base_width=0.25, nominal=64, classes=10, channels=1), "nominal is 64"),
         (architecture("fd_mobilenet", base_width=0.25, nominal=32, classes=9, channels=1), "classes is 9"),
         (architecture("fd_mobilenet", base_width=0.25, nominal=32, classes=10), "channels is 3"),
         (architecture("wrn_10_1", nominal=32, classes=10, channels=1), "layers cannot be cut from"),
     ],
 )
-def test_what_is_no_narrower_form_is_refused(sub: Architecture, message: str) -> None:
+def test_architectures_that_are_not_narrower_are_rejected(sub: Architecture, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Slimmable(fd_mobilenet(1.0))(images(sub), sub)
 
@@ -394,7 +394,9 @@ def test_fixed_statistics_belong_to_the_full_network_and_to_its_state() -> None:
     full = fd_mobilenet(1.0)
     network = Slimmable(full).train()
     network.fix_statistics(fixed_entry(full))
-    with pytest.raises(ValueError, match="fixed statistics are the full network's: a narrower one has none"):
+    with pytest.raises(
+        ValueError, match="the fixed statistics belong to the full network: a narrower one cannot use them"
+    ):
         network(torch.randn(2, 1, *SIZE), fd_mobilenet(0.5))
     other = Slimmable(full).train()
     other.fix_statistics(torch.zeros_like(fixed_entry(full)))

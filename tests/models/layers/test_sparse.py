@@ -41,7 +41,7 @@ POLICIES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("form", ["positions", "tiles"])
 @torch.inference_mode()
-def test_what_saves_time_computes_the_same(name: str, policy: str, form: Form) -> None:
+def test_sparse_forms_compute_the_same(name: str, policy: str, form: Form) -> None:
     found = network(name, **POLICIES[policy])
     quick = sparse(found, form=form)
     for size in ((32, 32), (23, 37)):
@@ -246,7 +246,7 @@ def test_other_precisions_are_refused() -> None:
 
 
 def test_tiles_of_a_mask_are_what_the_tiled_form_computes() -> None:
-    """Of masks by positions almost every tile has one."""
+    """With masks by positions almost every tile has one."""
     shares = []
     for tile in (1, 8):
         each = next(samplings(network("resnet18", draw="budget", density=0.1, grid=0, tile=tile)))

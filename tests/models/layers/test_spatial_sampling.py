@@ -1,4 +1,4 @@
-"""Sampled blocks: what they cost and compute, and their masks."""
+"""Sampled blocks: costs, outputs and masks."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_cost_of_a_bottleneck() -> None:
 
 @pytest.mark.parametrize(("tile", "density"), [(1, 0.3), (1, 0.01), (4, 0.3), (4, 0.6)])
 def test_a_budget_costs_what_its_masks_compute(tile: int, density: float) -> None:
-    """Of few positions no share can be computed exactly."""
+    """A share of few positions is not exact."""
     made = network("resnet18", draw="budget", density=density, fill="zero", grid=0, tile=tile)
     shares = [float(mask.mean()) for mask in masks(made, images(2))]
     assert max(abs(share - density) for share in shares) > 0.05 or tile == 1
@@ -94,22 +94,22 @@ def test_data_is_the_network(name: str, fill: Fill, shared: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"densities": (0.5,)}, "densities must be two"),
         ({"densities": (0.5, 1.5)}, "from 0 to 1, not 1.5"),
         ({"window": 4}, "window must be an odd"),
         ({"grid": -1}, "grid must be 0"),
-        ({"tile": 0}, "tile must be 1"),
+        ({"tile": 0}, "tile must be at least 1"),
         ({"draw": "gated"}, "fill must be zero"),
         ({"in_channels": 3}, "channels must be the body's"),
         ({"body": BACKBONES["resnet50"].blocks[0]}, "body must be a residual block"),
     ],
 )
-def test_what_is_no_sampled_block(change: dict[str, Any], said: str) -> None:
+def test_invalid_sampled_blocks_are_rejected(change: dict[str, Any], message: str) -> None:
     made = sampled(BACKBONES["resnet50"], Policy())
     block = replace(sampled_blocks(made)[0], **change)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         block.layers((8, 8))
 
 
@@ -118,7 +118,7 @@ def test_a_network_without_residual_blocks_is_refused() -> None:
         sampled(architecture("mobilenet_v1"), Policy())
     with pytest.raises(ArchitectureError, match=r"blocks\[1\]"):
         with_densities(sampled(BACKBONES["resnet50"], Policy()), [1.5] * 32)
-    with pytest.raises(ValueError, match="32 densities are needed, not 1"):
+    with pytest.raises(ValueError, match="32 densities are needed, but 1 are given"):
         with_densities(sampled(BACKBONES["resnet50"], Policy()), [0.5])
 
 

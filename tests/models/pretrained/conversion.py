@@ -1,4 +1,4 @@
-"""Conversions of tensors, and what they must give."""
+"""Conversions of tensors, and their expected results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DIGEST = "0" * 64
 
 
 def load(path: Path, record: WeightsRecord) -> Network:
-    """The network of a weights file; what a file without classifier lacks is fresh."""
+    """The network of a weights file; layers that the file lacks are fresh."""
     tensors, stored = checkpoint.read(path)
     assert WeightsRecord.model_validate(stored) == record
     network = build(record.architecture())
@@ -41,7 +41,7 @@ def assert_close(found: Tensor, expected: Tensor, tolerance: float = 1e-5) -> No
 
 
 def run(forward: Callable[[Weights, Tensor], Tensor], x: Tensor) -> tuple[Weights, Tensor]:
-    """Drawn weights, and what the published network makes of two images with them: something else for each."""
+    """Random weights, and the published network's outputs for two images, which differ."""
     weights = Weights()
     with torch.no_grad():
         expected = forward(weights, x)

@@ -219,7 +219,7 @@ def mobilenet_v1(w: Weights, x: Tensor, layout: str, width: float = 1.0, classes
 
 
 def _same_padding(x: Tensor, kernel: int, stride: int) -> Tensor:
-    """TensorFlow's: what does not divide by two goes below and to the right."""
+    """TensorFlow's padding: an odd remainder goes to the bottom and the right."""
     pads: list[int] = []
     for side in (x.shape[3], x.shape[2]):
         total = max((-(-side // stride) - 1) * stride + kernel - side, 0)

@@ -145,8 +145,8 @@ def test_names_that_tell_of_bgr_are_refused(name: str, small: dict[str, Tensor],
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"mean": (103.5, 116.3, 123.7)}, "mean must be of pixels in 0..1"),
-        ({"std": (57.4, 57.1, 58.4)}, "std must be of pixels in 0..1"),
+        ({"mean": (103.5, 116.3, 123.7)}, "mean must be for pixels in 0..1"),
+        ({"std": (57.4, 57.1, 58.4)}, "std must be for pixels in 0..1"),
         ({"mean": (0.406, 0.456, 0.485)}, "mean is ImageNet's in the order blue, green, red"),
         ({"std": (0.225, 0.224, 0.229)}, "std is ImageNet's in the order blue, green, red"),
         ({"mean": (0.5,)}, "mean needs 3 numbers"),

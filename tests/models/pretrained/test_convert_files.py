@@ -103,7 +103,7 @@ def test_other_precisions_become_float32(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.to(torch.int8), "is int8, not plain floating-point numbers: give weights that are not quantized"),
+        (lambda t: t.to(torch.int8), "has the type int8, not floating point: give weights that are not quantized"),
         (lambda t: t.index_fill(0, torch.tensor([0]), float("nan")), "not finite"),
         (lambda t: t.double() * 1e300, "not finite in float32"),
     ],
@@ -178,7 +178,7 @@ def test_the_two_lines_convert(
         (b"", "neither a safetensors file nor a PyTorch state dict"),
         (b"PK\x03\x04 no archive", "neither a safetensors file nor a PyTorch state dict"),
         (b"\x80\x02}q\x00.", "has no tensors|neither"),
-        (pickle.dumps([1, 2]), "neither|not a state dict"),
+        (pickle.dumps([1, 2]), "neither|instead of a state dict"),
         ((40).to_bytes(8, "little") + b"{" + b" " * 39, "neither a safetensors file|not a safetensors file"),
     ],
 )
@@ -192,9 +192,9 @@ def test_files_of_another_kind(content: bytes, message: str, tmp_path: Path, tar
 @pytest.mark.parametrize(
     ("saved", "message"),
     [
-        ([torch.zeros(1)], "holds a list, not a state dict"),
-        (torch.zeros(1), "holds a Tensor, not a state dict"),
-        ({"epoch": 3}, "no tensors where weights are expected .it holds epoch."),
+        ([torch.zeros(1)], "contains a list instead of a state dict"),
+        (torch.zeros(1), "contains a Tensor instead of a state dict"),
+        ({"epoch": 3}, "no tensors at the known keys .it has epoch."),
     ],
 )
 def test_pytorch_files_without_a_state_dict(saved: Any, message: str, tmp_path: Path, target: Path) -> None:

@@ -94,14 +94,14 @@ def test_a_point_that_was_trained_from_scratch_has_the_licence_of_its_images(tmp
 def test_points_without_a_single_width_are_refused(tmp_path: Path, target: Path) -> None:
     network = build(architecture("wrn_10_1", slimmable=True, width=(1.0, 0.5, 0.25), nominal=32, classes=3))
     checkpoint.save(tmp_path / "point", network, _point(network))
-    with pytest.raises(PretrainedError, match="this wrn_10_1 is not one of a single width"):
+    with pytest.raises(PretrainedError, match="this wrn_10_1 does not have a single width"):
         convert(tmp_path / "point", target)
 
 
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ({"kind": "weights", "family": "resnet18"}, "is not one that this Paretofit reads: width: Field required"),
+        ({"kind": "weights", "family": "resnet18"}, "is not supported by this Paretofit: width: Field required"),
         ({"architecture": {"version": 1}}, "does not describe a network"),
         ({"something": "else"}, "does not describe a network"),
     ],
@@ -117,5 +117,5 @@ def test_tensors_that_are_not_the_records(small: dict[str, Tensor], tmp_path: Pa
     tensors, _ = checkpoint.read(tmp_path / "first")
     del tensors["blocks.3.expand.norm.bias"]
     checkpoint.write(tmp_path / "second", tensors, record.model_dump(mode="json"))
-    with pytest.raises(PretrainedError, match=r"not those of the record's network: blocks\.3\.expand\.norm\.bias"):
+    with pytest.raises(PretrainedError, match=r"do not match the record's network: blocks\.3\.expand\.norm\.bias"):
         convert(tmp_path / "second", target)

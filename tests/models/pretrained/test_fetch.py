@@ -38,7 +38,7 @@ class Server(ThreadingHTTPServer):
     """Files of a folder; it counts the requests."""
 
     def __init__(self, folder: Path) -> None:
-        self.asked = 0
+        self.requests = 0
         counting = self
 
         class Handler(SimpleHTTPRequestHandler):
@@ -46,7 +46,7 @@ class Server(ThreadingHTTPServer):
                 super().__init__(*args, directory=str(folder))
 
             def do_GET(self) -> None:
-                counting.asked += 1
+                counting.requests += 1
                 super().do_GET()
 
             def log_message(self, *args: object) -> None:
@@ -118,7 +118,7 @@ def test_a_published_file_is_fetched_once(server: Server, tmp_path: Path) -> Non
     assert identify(kept) is None
     first = target.read_bytes()
     assert fetch_source(source, target, cache=cache, outbound=HERE) == record
-    assert (server.asked, target.read_bytes()) == (1, first)
+    assert (server.requests, target.read_bytes()) == (1, first)
 
 
 def test_a_damaged_file_in_the_cache_is_fetched_again(server: Server, tmp_path: Path) -> None:
@@ -128,10 +128,10 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(server: Server, tmp_path: 
     whole = kept.read_bytes()
     kept.write_bytes(whole[:-1])
     fetch_source(source, target, cache=cache, outbound=HERE)
-    assert (server.asked, kept.read_bytes()) == (2, whole)
+    assert (server.requests, kept.read_bytes()) == (2, whole)
 
 
-def test_what_cannot_be_fetched_names_the_file_and_the_command(server: Server, tmp_path: Path) -> None:
+def test_failed_downloads_name_the_file_and_the_command(server: Server, tmp_path: Path) -> None:
     source, cache, target = publish(server), tmp_path / "cache", tmp_path / "w.safetensors"
     origin = source.origin
     assert isinstance(origin, PublishedFile)
@@ -143,7 +143,11 @@ def test_what_cannot_be_fetched_names_the_file_and_the_command(server: Server, t
         for url, outbound, words in (
             (unreachable, HERE, "refused"),
             (f"{server.url}/gone-00000000.safetensors", HERE, "the server answered 404"),
-            (f"{server.url}/other-00000000.safetensors", HERE, "another SHA-256 than 00000000..."),
+            (
+                f"{server.url}/other-00000000.safetensors",
+                HERE,
+                "the SHA-256 of the download does not begin with 00000000",
+            ),
             (origin.url, None, "only https://"),
         ):
             with pytest.raises(PretrainedError) as error:
@@ -161,15 +165,15 @@ def test_a_file_that_was_downloaded_by_hand(server: Server, tmp_path: Path) -> N
     by_hand.write_bytes((server.folder / source.origin.file).read_bytes())
     record = fetch_source(source, target, cache=cache, file=by_hand)
     assert record.licence == "Apache-2.0"
-    assert server.asked == 0
+    assert server.requests == 0
     by_hand.write_bytes(b"other")
-    with pytest.raises(PretrainedError, match=r"it is not small-.*\.safetensors, download that file once more"):
+    with pytest.raises(PretrainedError, match=r"which is not that of small-.*\.safetensors: download it again"):
         fetch_source(source, target, cache=cache, file=by_hand)
 
 
 def test_a_table_that_is_wrong_writes_nothing(server: Server, tmp_path: Path) -> None:
     target = tmp_path / "w.safetensors"
-    with pytest.raises(PretrainedError, match=r"holds mobilenet_v1 x 0.25, not mobilenet_v1 x 0.5"):
+    with pytest.raises(PretrainedError, match=r"contains mobilenet_v1 x 0.25 instead of mobilenet_v1 x 0.5"):
         fetch_source(publish(server, width=0.5), target, cache=tmp_path / "cache", outbound=HERE)
     assert not target.exists()
 
@@ -177,7 +181,7 @@ def test_a_table_that_is_wrong_writes_nothing(server: Server, tmp_path: Path) ->
 def test_weights_for_non_commercial_use_are_not_fetched(server: Server, tmp_path: Path) -> None:
     with pytest.raises(PretrainedError, match="non-commercial"):
         fetch_source(publish(server, licence="CC-BY-NC-4.0"), tmp_path / "w", cache=tmp_path / "c", outbound=HERE)
-    assert server.asked == 0
+    assert server.requests == 0
 
 
 def test_an_unknown_name(tmp_path: Path) -> None:

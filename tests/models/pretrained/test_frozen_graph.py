@@ -29,7 +29,7 @@ def test_numbers_one_by_one_and_packed() -> None:
         np.testing.assert_array_equal(constants(node("a", tensor((3,), written)))["a"], values)
 
 
-def test_what_is_not_a_trained_float_is_left_out() -> None:
+def test_constants_other_than_float_weights_are_left_out() -> None:
     found = constants(
         node("integers", tensor((1,), content(b"\0\0\0\0"), dtype=INT32))
         + node("variable", tensor((1,), content(b"\0\0\0\0")), op="VariableV2")
@@ -47,11 +47,11 @@ def test_what_is_not_a_trained_float_is_left_out() -> None:
         (node("a", tensor((2, 2), content(b"\0" * 12))), r"'a' has 12 bytes for shape \(2, 2\)"),
         (node("a", tensor(((1 << 64) - 1,), content(b"\0" * 12))), "'a' has 12 bytes"),
         (node("a", tensor((1,) * 9, content(b"\0" * 4))), "9 dimensions"),
-        (node("a")[:-1], "cut short"),
-        (b"\x0a\xff\xff\xff\xff\x0f", "cut short"),
-        (b"\x0a" + b"\x80" * 11, "cut short"),
+        (node("a")[:-1], "truncated"),
+        (b"\x0a\xff\xff\xff\xff\x0f", "truncated"),
+        (b"\x0a" + b"\x80" * 11, "truncated"),
         (b"\x0b", "unknown wire type"),
-        (number(1, 5), "a number where data belongs"),
+        (number(1, 5), "a number instead of data"),
         (data(1, data(1, b"\xff")), "invalid start byte"),
     ],
 )

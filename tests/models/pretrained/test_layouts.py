@@ -131,7 +131,9 @@ def test_widths_of_shufflenet(width: float) -> None:
 
 
 def test_shufflenet_with_8_groups_is_refused() -> None:
-    with pytest.raises(PretrainedError, match=r"8 groups: megvii's channel shuffle .* use weights with 3 groups"):
+    with pytest.raises(
+        PretrainedError, match=r"8 groups cannot be used: megvii's channel shuffle .* use weights with 3 groups"
+    ):
         recognize(_shufflenet(8, 1.0))
     assert not shuffle_matches(8)
     assert shuffle_matches(3)
@@ -303,8 +305,8 @@ def test_order_of_the_names_does_not_matter() -> None:
     [
         ("stem.conv1.weight", "detectron2's ResNets take BGR pixels"),
         ("res2_0_branch2a_w", "Caffe2's ResNets take BGR pixels"),
-        ("features.dw_conv_12.weight", "trained with ReLU where ours has ReLU6"),
-        ("blocks.0.conv.weight", "the file has no record"),
+        ("features.dw_conv_12.weight", "trained with ReLU, but Paretofit's has ReLU6"),
+        ("blocks.0.conv.weight", "the file lacks the record"),
     ],
 )
 def test_known_but_unusable_files(key: str, message: str) -> None:
@@ -320,7 +322,9 @@ def test_wide_resnet_is_not_taken_for_a_resnet50() -> None:
 
 
 def test_unknown_weights_list_what_is_known() -> None:
-    with pytest.raises(PretrainedError, match=r"unknown weights \(the first tensors are a, b\). Known are MobileNetV2"):
+    with pytest.raises(
+        PretrainedError, match=r"unknown weights \(the first tensors are a, b\). Supported are MobileNetV2"
+    ):
         recognize({"a": (1,), "b": (2,)})
     with pytest.raises(PretrainedError, match="unknown weights"):
         recognize({})

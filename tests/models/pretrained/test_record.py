@@ -100,7 +100,7 @@ def test_last_channels_may_be_narrow() -> None:
 
 
 def test_families_without_slices_have_no_slimmable_form() -> None:
-    with pytest.raises(PretrainedError, match="shufflenet_v1 cannot be slimmable"):
+    with pytest.raises(PretrainedError, match="shufflenet_v1 is not slimmable"):
         record(family="shufflenet_v1", groups=3).slimmable_architecture()
 
 

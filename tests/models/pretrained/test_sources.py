@@ -88,7 +88,7 @@ def test_unknown_names_list_the_known_ones() -> None:
     ],
 )
 def test_weights_for_non_commercial_use_are_refused(text: str) -> None:
-    with pytest.raises(PretrainedError, match=r"non-commercial use only.*choose weights with another licence"):
+    with pytest.raises(PretrainedError, match=r"non-commercial use only.*choose weights with another license"):
         check_commercial_use("Apache-2.0", text)
 
 

@@ -27,7 +27,7 @@ from paretofit.models.pretrained.transfer import transfer
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALVES = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 NARROW = 0.25
-"""Of the networks that these tests build: small, and yet of the families' structure."""
+"""Small networks with the families' structure."""
 
 
 def trained(found: Architecture) -> Network:
@@ -106,7 +106,7 @@ def test_the_classifier_needs_equal_classes() -> None:
 
 def test_another_family_is_refused() -> None:
     with pytest.raises(
-        PretrainedError, match="the weights are for resnet18, not for resnet34: choose a start of resnet34"
+        PretrainedError, match="the weights are for resnet18, but the network is resnet34: choose a start of resnet34"
     ):
         transfer(start(small("resnet18")), small("resnet34"), same_classes=False)
 
@@ -117,7 +117,7 @@ def test_one_tensor_too_few_too_many_or_of_another_shape_is_refused() -> None:
     name = "blocks.3.pointwise.norm.running_mean"
     for changed, words in (
         ({key: value for key, value in given.tensors.items() if key != name}, f"1 missing ({name})"),
-        ({**given.tensors, name: torch.zeros(8)}, f"1 of another shape ({name} [8] in the place of [32])"),
+        ({**given.tensors, name: torch.zeros(8)}, f"1 of another shape ({name} [8] instead of [32])"),
     ):
         with pytest.raises(PretrainedError) as error:
             transfer(replace(given, tensors=changed), found, same_classes=True)
@@ -162,10 +162,10 @@ def test_a_concatenation_is_sliced_part_by_part() -> None:
 
 
 def test_a_wider_network_is_refused() -> None:
-    with pytest.raises(PretrainedError, match=r"never wider: lower its width, or choose wider weights\.$") as error:
+    with pytest.raises(PretrainedError, match=r"but not wider: lower its width, or choose wider weights\.$") as error:
         transfer(start(small("mobilenet_v2")), small("mobilenet_v2", base_width=0.5), same_classes=True)
     assert "narrower than its weights" in str(error.value)
-    assert str(error.value).count("in the place of") == 3
+    assert str(error.value).count("instead of") == 3
 
 
 def test_groups_of_another_size_are_refused() -> None:
@@ -203,7 +203,7 @@ def test_grey_images_without_a_normalization_behind_the_stem() -> None:
 
 
 def test_weights_for_grey_images_are_no_start_for_colour() -> None:
-    with pytest.raises(PretrainedError, match="the weights take images of 1 channels, the dataset has 3"):
+    with pytest.raises(PretrainedError, match="the weights take images with 1 channels, but the dataset has 3"):
         transfer(start(small("mobilenet_v1", channels=1)), small("mobilenet_v1"), same_classes=True)
 
 
@@ -295,7 +295,7 @@ def test_the_layers_of_joined_residual_blocks_are_matched_by_their_role() -> Non
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("family", ["resnet18", "resnet50", "resnext50_32x4d", "wrn_16_1"])
 def test_networks_with_masks(family: str, shared: bool) -> None:
-    """The first masks compute everything, so a network that starts from weights is what they were trained for."""
+    """The first masks compute everything, so a network that starts from weights behaves as they were trained."""
     source = small(family, nominal=64)
     target = sampled(source, Policy(draw="deterministic", shared=shared))
     given = start(source)
@@ -389,15 +389,15 @@ def test_the_checkpoint_of_a_point(tmp_path: Path) -> None:
         assert torch.equal(loaded(read, network.architecture)(x), network(x))
 
 
-def test_what_is_neither_is_refused(tmp_path: Path) -> None:
+def test_other_records_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "file.safetensors"
     save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(PretrainedError, match="paretofit weights add"):
         start_of(path)
     given = start(record().architecture(), head=False).tensors
     for tensors, found, words in (
-        (given, {"kind": "other"}, "neither that of weights nor that of a point"),
-        (given, {**record().model_dump(mode="json"), "width": -1}, "neither that of weights nor that of a point"),
+        (given, {"kind": "other"}, "belongs to neither weights nor a point"),
+        (given, {**record().model_dump(mode="json"), "width": -1}, "belongs to neither weights nor a point"),
         (given, record(width=0.5).model_dump(mode="json"), "of another shape"),
         (
             given,

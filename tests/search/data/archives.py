@@ -73,7 +73,7 @@ def compress(content: bytes, compression: str) -> bytes:
 
 
 def add(archive: Path, out: Path, limits: Mapping[str, Any] | None = None, **spec: Any) -> tuple[Ready, Dataset]:
-    """Ingest an archive in this process and open what came of it."""
+    """Ingest an archive in this process and open the result."""
     request = IngestRequest(
         spec=DatasetSpec(name="test", source=UploadSource(), **spec),
         archive=archive,

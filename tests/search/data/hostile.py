@@ -1,4 +1,4 @@
-"""Archives that nobody honest sends, each with what it is to be refused for."""
+"""Malicious archives, each with the expected rejection."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LIMITS: Final = {
     "max_memory_bytes": 512 * 1024**2,
     "max_cpu_seconds": 20,
 }
-"""Small ones, so that what exceeds them is made quickly."""
+"""Small limits, so that archives that exceed them are created quickly."""
 
 PICTURE: Final = encoded(noise(12, 16, 0))
 GOOD: Final = pictures({"cat": 10, "dog": 10})
@@ -115,7 +115,7 @@ def _one_kernel(count: int) -> bytes:
 
 
 def _lying_size() -> bytes:
-    """The directory says that 10 bytes come out of what gives 12 MiB."""
+    """The directory declares 10 bytes for contents of 12 MiB."""
     content = _zip(("cat/1.png", ZEROS))
     for signature, at in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
         content = _patched(content, content.index(signature) + at, struct.pack("<I", 10))
@@ -139,7 +139,7 @@ def _damaged_header() -> bytes:
 
 
 def _long_name(size: int) -> bytes:
-    """A name that takes so many bytes."""
+    """A name with this number of bytes."""
     info = tarfile.TarInfo("././@LongLink")
     info.type, info.size = tarfile.GNUTYPE_LONGNAME, size
     return gzip.compress(info.tobuf(tarfile.GNU_FORMAT) + b"n" * size + bytes(1024))
@@ -167,7 +167,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def _png(width: int, height: int, *chunks: bytes, rows: bytes | None = None) -> bytes:
-    """A grey PNG; its pixels are zeros, as many as it needs or `rows`."""
+    """A gray PNG; its pixels are zeros, as many as it needs or `rows`."""
     header = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
     data = zlib.compress(bytes((width + 1) * height) if rows is None else rows, 9)
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
@@ -225,17 +225,19 @@ def _images() -> dict[str, Hostile]:
         "PNG with fewer pixels than it says": Hostile(_with(_png(64, 64, rows=bytes(100))), None, "cannot be decoded"),
         "PNG that is cut off": Hostile(_with(many[: len(many) // 2]), None, "cannot be decoded"),
         "JPEG of 65,000 x 65,000": Hostile(_with(_jpeg(65_000, 65_000)), None, "pixels are more"),
-        "GIF by another name": Hostile(_with(encoded(noise(16, 16, 1, 1), "GIF")), None, "no PNG, JPEG or WebP"),
-        "TIFF by another name": Hostile(_with(encoded(noise(16, 16, 1), "TIFF")), None, "no PNG, JPEG or WebP"),
-        "SVG by another name": Hostile(_with(svg), None, "no PNG, JPEG or WebP"),
-        "PostScript by another name": Hostile(_with(b"%!PS-Adobe-3.0 EPSF-3.0\n(x) run"), None, "no PNG, JPEG or WebP"),
+        "GIF by another name": Hostile(_with(encoded(noise(16, 16, 1, 1), "GIF")), None, "not a PNG, JPEG or WebP"),
+        "TIFF by another name": Hostile(_with(encoded(noise(16, 16, 1), "TIFF")), None, "not a PNG, JPEG or WebP"),
+        "SVG by another name": Hostile(_with(svg), None, "not a PNG, JPEG or WebP"),
+        "PostScript by another name": Hostile(
+            _with(b"%!PS-Adobe-3.0 EPSF-3.0\n(x) run"), None, "not a PNG, JPEG or WebP"
+        ),
         "PNG that goes on as a script": Hostile(_with(many + PAYLOAD), None, ""),
         "PNG that goes on as a zip": Hostile(_with(many + _zip(("x.sh", PAYLOAD))), None, ""),
     }
 
 
 def archives() -> dict[str, Hostile]:
-    """By name."""
+    """Cases by name."""
     twice = _zip(("cat/e\u0301.png", PICTURE), ("cat/\u00e9.png", PICTURE))
     whole_zip, whole_tar = _zip(*GOOD.items()), _files(GOOD)
     nul = _named_zip("cat/evil_.png").replace(b"evil_", b"evil\0")

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[3]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the process answered, how it ended, what it took at most, where it wrote."""
+    """The process's output, exit code, peak resources and written files."""
 
     answer: dict[str, Any]
     status: int
@@ -57,9 +57,9 @@ def _ingest_all(place: Path, cases: dict[str, Hostile]) -> dict[str, Outcome]:
     made = {}
     for name, job, line in zip(cases, jobs, done.stdout.splitlines(), strict=True):
         ended = json.loads(line)
-        said = Path(job["answer"]).read_text().splitlines()
-        assert ended["status"] == 0, (name, said)
-        made[name] = Outcome(json.loads(said[-1]), ended["status"], ended["peak"], Path(job["out"]))
+        message = Path(job["answer"]).read_text().splitlines()
+        assert ended["status"] == 0, (name, message)
+        made[name] = Outcome(json.loads(message[-1]), ended["status"], ended["peak"], Path(job["out"]))
     return made
 
 

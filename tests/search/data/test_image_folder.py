@@ -128,9 +128,9 @@ def test_classes_may_be_called_as_splits_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folders", "code", "detail"),
     [
-        (("train", "val", "validation"), "ambiguous_splits", "has val/ and validation/, which mean the same split"),
-        (("train", "Test", "test"), "ambiguous_splits", "has Test/ and test/, which mean the same split"),
-        (("train", "training", "val"), "ambiguous_splits", "has train/ and training/, which mean"),
+        (("train", "val", "validation"), "ambiguous_splits", "has val/ and validation/, which are the same split"),
+        (("train", "Test", "test"), "ambiguous_splits", "has Test/ and test/, which are the same split"),
+        (("train", "training", "val"), "ambiguous_splits", "has train/ and training/, which are"),
         (("Val", "test"), "no_train_split", "has Val/ and test/ but no train/"),
     ],
 )
@@ -177,11 +177,11 @@ def test_the_same_images_give_the_same_bytes_from_any_archive(tmp_path: Path) ->
 
 
 def test_grey_images_stay_grey_unless_one_has_colours(tmp_path: Path) -> None:
-    grey = pictures({"cat": 6, "dog": 6}, channels=1)
-    _, dataset = add(zipped(tmp_path / "a.zip", grey), tmp_path / "grey")
+    gray = pictures({"cat": 6, "dog": 6}, channels=1)
+    _, dataset = add(zipped(tmp_path / "a.zip", gray), tmp_path / "gray")
     assert dataset.profile.channels == len(dataset.profile.mean) == 1
-    assert set.union(*(images(dataset, name) for name in ("train", "selection", "report"))) == set(expected(grey, 1))
-    mixed = {**grey, "cat/colour.png": encoded(noise(12, 16, 99))}
+    assert set.union(*(images(dataset, name) for name in ("train", "selection", "report"))) == set(expected(gray, 1))
+    mixed = {**gray, "cat/color.png": encoded(noise(12, 16, 99))}
     _, dataset = add(zipped(tmp_path / "b.zip", mixed), tmp_path / "mixed")
     assert dataset.profile.channels == len(dataset.profile.mean) == 3
 

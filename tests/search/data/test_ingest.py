@@ -65,7 +65,7 @@ def test_no_archive(tmp_path: Path) -> None:
     assert (code, json.loads(out)["errors"][0]["code"]) == (0, "no_archive")
 
 
-def test_a_wrong_request_is_told_and_ends_with_2(tmp_path: Path) -> None:
+def test_an_invalid_request_exits_with_2(tmp_path: Path) -> None:
     code, out, errors = run(tmp_path, {"spec": {"name": "x", "source": {"kind": "builtin", "name": "imagenet"}}})
     assert (code, out) == (2, "")
     assert "fashion_mnist" in errors

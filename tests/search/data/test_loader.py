@@ -140,7 +140,7 @@ def test_augmented_values_are_close_to_standard(tmp_path: Path) -> None:
 
 
 def test_a_batch_larger_than_the_split_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="batch_size 51 is more than the 50 images of train"):
+    with pytest.raises(ValueError, match="batch_size 51 exceeds the 50 images of train"):
         batches(made(tmp_path / "d"), batch_size=51)
 
 

@@ -86,7 +86,7 @@ def test_resized_crop_equals_slicing_and_interpolating(channels: int) -> None:
 def test_the_enlarged_box_is_the_largest_of_the_crops_aspect_ratio() -> None:
     sizes = np.array([(16, 14), (40, 33), (15, 60), (60, 13), (8, 7), (3, 50), (1, 1), (16, 13)])
     heights, widths = sizes.T
-    cuts, centred = boxes.enlarged(heights, widths, OUT), boxes.centre(heights, widths, OUT)
+    cuts, centred = boxes.enlarged(heights, widths, OUT), boxes.center(heights, widths, OUT)
     assert (cuts[:, :2] == centred[:, :2]).all()  # large enough: as it was
     for (height, width), (top, left, tall, wide) in zip(sizes[2:].tolist(), cuts[3:7, 2:].T.tolist(), strict=True):
         scale = min(height / OUT[0], width / OUT[1])

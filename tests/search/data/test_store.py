@@ -41,7 +41,7 @@ RAGGED = [(9, 10), (8, 20), (11, 8), (9, 9), (30, 8), (8, 8), (12, 9)]
 @pytest.mark.parametrize("sizes", [UNIFORM, RAGGED, [*UNIFORM[:4], (3, 7), (9, 10), (9, 10)]])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("options", [{}, {"encoding": "encoded"}, {"encoding": "encoded", "shard_bytes": 300}])
-def test_what_was_written_is_read(
+def test_written_images_are_read_back(
     tmp_path: Path, sizes: list[tuple[int, int]], channels: int, options: dict[str, Any]
 ) -> None:
     images = write(tmp_path / "d", sizes, channels=channels, **options)
@@ -138,22 +138,22 @@ def _label_beyond_the_classes(directory: Path) -> None:
     [
         (_shorten, "has 1889 bytes instead of 1890"),
         (_remove, "report.labels.npy is missing"),
-        (_no_manifest, "no dataset directory"),
+        (_no_manifest, "not a dataset directory"),
         (_half_a_manifest, "damaged"),
         (_from_the_future, "version 99"),
         (_without_profile, "damaged"),
-        (_index_beyond_the_pixels, "outside of the pixels"),
+        (_index_beyond_the_pixels, "out of range of the pixels"),
         (_label_beyond_the_classes, "or the classes"),
     ],
 )
-def test_damage_is_told(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
+def test_damage_is_reported(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
     write(tmp_path / "d", UNIFORM)
     damage(tmp_path / "d")
     with pytest.raises(DatasetError, match=message):
         Dataset.open(tmp_path / "d")
 
 
-def test_nothing_is_left_after_an_error(tmp_path: Path) -> None:
+def test_files_are_removed_after_an_error(tmp_path: Path) -> None:
     def fail() -> None:
         with DatasetWriter(tmp_path, 3) as writer:
             writer.append(prepare(noise(8, 8, 0).transpose(2, 0, 1), "raw"))

@@ -39,7 +39,7 @@ def _kinds(architecture: Architecture) -> frozenset[str]:
 
 
 DISTINCT = {_kinds(short(family)): family for family in FAMILIES}
-"""By its kinds of blocks one family."""
+"""One family for each kind of block."""
 
 
 def network(family: str) -> Network:

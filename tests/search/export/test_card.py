@@ -39,10 +39,10 @@ def card(data: Data, exports: tuple[Made, ...] = (), **preprocessing: Any) -> st
 
 def test_says_what_is_known() -> None:
     found = card(Data("pets", {"kind": "upload"}, "CC BY 4.0"), (Made("w0.5-r24.onnx", "ab" * 32, 1.5e-6),))
-    for said in (
+    for message in (
         "# fd_mobilenet: w0.5-r24",
         "800 train, 100 report",
-        "licence: CC BY 4.0",
+        "license: CC BY 4.0",
         "float32 [batch, 1, 24, 20]",
         "crop the center to 32 x 30",
         "subtract 0.286 and divide by 0.353",
@@ -55,7 +55,7 @@ def test_says_what_is_known() -> None:
         "- point: pt_1",
         "- torch: 2.13.0",
     ):
-        assert said in found, said
+        assert message in found, message
     assert "| top1 |" not in found
 
 
@@ -64,7 +64,7 @@ def test_the_steps_say_what_happens_to_small_images() -> None:
     data = Data("pets", {"kind": "upload"}, None)
     old = card(data)
     assert "rows from floor((image height - 32) / 2), columns from floor((image width - 30) / 2)" in old
-    assert "where the image is smaller, its surroundings are black (0 in every channel)" in old
+    assert "a smaller image is surrounded by black (0 in every channel)" in old
     assert card(data, frame="zeros") == old
     enlarged = card(data, frame="resize")
     assert "less than 32 high or 30 wide, instead take its largest centered box" in enlarged
@@ -75,9 +75,9 @@ def test_the_steps_say_what_happens_to_small_images() -> None:
 
 def test_licences() -> None:
     builtin = {"kind": "builtin", "name": "fashion_mnist"}
-    assert "licence: MIT" in card(Data("clothes", builtin, None))
-    assert "licence: CC0" in card(Data("clothes", builtin, "CC0"))
-    assert "licence: not stated" in card(Data("mine", {"kind": "upload"}, None))
+    assert "license: MIT" in card(Data("clothes", builtin, None))
+    assert "license: CC0" in card(Data("clothes", builtin, "CC0"))
+    assert "license: not stated" in card(Data("mine", {"kind": "upload"}, None))
 
 
 def test_origins() -> None:

@@ -1,4 +1,4 @@
-"""What is written runs in its own runtime, and computes what PyTorch does."""
+"""Exported files run in their own runtimes, and compute the same as PyTorch."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def written(source: Exportable, name: Format, folder: Path, precision: Precision
 
 @pytest.fixture(scope="module")
 def small() -> Exportable:
-    """Of the family with the fewest blocks, for any batch."""
+    """The family with the fewest blocks, for any batch."""
     made = network("wrn_D_K")
     record = {
         "architecture": made.architecture.to_json(),
@@ -136,7 +136,7 @@ def test_another_input_size(small: Exportable, tmp_path: Path) -> None:
 
 
 def test_a_precision_that_is_not_there(small: Exportable, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="precision must be float32 for torch_export"):
+    with pytest.raises(ValueError, match="float16 is not available for torch_export; use float32"):
         write(small, "torch_export", tmp_path / "net", "float16")
 
 

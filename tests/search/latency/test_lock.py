@@ -31,12 +31,12 @@ class GivenUpError(Exception):
 
 def waits(path: Path, mode: str) -> bool:
     """Whether the lock cannot be had at once."""
-    asked = 0
+    checks = 0
 
     def check() -> None:
-        nonlocal asked
-        asked += 1
-        if asked > 4:
+        nonlocal checks
+        checks += 1
+        if checks > 4:
             raise GivenUpError
 
     try:

@@ -89,7 +89,7 @@ def test_candidates_are_measured_and_reported(stripes: Path, tmp_path: Path) -> 
     assert {each.architecture for each in recorder.latencies} == keys
 
 
-def test_what_the_cache_has_is_not_measured_again(stripes: Path, tmp_path: Path) -> None:
+def test_cached_latencies_are_not_measured_again(stripes: Path, tmp_path: Path) -> None:
     spec = bounded(stripes, 1e6)
     candidate, _ = spec.candidates()
     known = Measured(
@@ -114,7 +114,7 @@ def test_what_the_cache_has_is_not_measured_again(stripes: Path, tmp_path: Path)
 
 def test_an_impossible_bound_names_the_fastest(stripes: Path, tmp_path: Path) -> None:
     recorder = Recorder(tmp_path)
-    with pytest.raises(TrialEndedError, match="the fastest that was measured is fd_mobilenet-w0") as ended:
+    with pytest.raises(TrialEndedError, match="the fastest measured one is fd_mobilenet-w0") as ended:
         run(trial(bounded(stripes, 1e-6), stripes, tmp_path), recorder)
     assert ended.value.state == "infeasible"
     assert ended.value.error is not None
@@ -125,7 +125,7 @@ def test_an_impossible_bound_names_the_fastest(stripes: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize("stop", [Stop.CANCEL, Stop.DRAIN])
 def test_it_ends_at_once_when_it_is_asked(stripes: Path, tmp_path: Path, stop: Stop) -> None:
-    recorder = Recorder(tmp_path, stop=lambda asked: stop)
+    recorder = Recorder(tmp_path, stop=lambda checks: stop)
     assert run(trial(bounded(stripes, 1e6), stripes, tmp_path), recorder) == {}
     assert not recorder.artifacts
 
@@ -142,5 +142,5 @@ def test_a_search_by_itself_finds_points_with_their_latencies(stripes: Path, tmp
 
 
 def test_a_search_by_itself_fails_before_it_trains(stripes: Path, tmp_path: Path) -> None:
-    with pytest.raises(LocalSearchError, match="the fastest that was measured"):
+    with pytest.raises(LocalSearchError, match="the fastest measured one"):
         _run(bounded(stripes, 1e-6), stripes, tmp_path, lambda trial, fraction: None)

@@ -1,4 +1,4 @@
-"""The trials before a method's own, and what the method then knows."""
+"""The trials before a method's own, and their results in the method's specification."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class Ended:
         self.records.append(TrialRecord(number=number, state=state, params=new.params, outputs=names, points=points))
 
 
-def test_what_was_learned_is_measured_on_one_device_after_the_other(stripes: Path) -> None:
+def test_learned_networks_are_measured_on_each_device_in_turn(stripes: Path) -> None:
     spec = learning(stripes)
     history = Ended(spec)
     [first] = plan(spec, history.records).trials
@@ -165,7 +165,7 @@ def test_what_was_learned_is_measured_on_one_device_after_the_other(stripes: Pat
 
 
 @pytest.mark.parametrize("state", ["failed", "cancelled"])
-def test_what_cannot_be_measured_counts_as_that(stripes: Path, state: TrialState) -> None:
+def test_failed_measurements_do_not_end_the_search(stripes: Path, state: TrialState) -> None:
     spec = learning(stripes)
     history = Ended(spec)
     while trials := plan(spec, history.records).trials:
@@ -207,7 +207,7 @@ def test_artifacts_of_a_methods_own_trials_are_found_among_measurements(stripes:
 
 
 @pytest.mark.parametrize("first", ["latency-0", "latency-learned"])
-def test_what_a_method_measured_of_its_own_networks_counts(stripes: Path, tmp_path: Path, first: str) -> None:
+def test_latencies_measured_by_the_method_take_precedence(stripes: Path, tmp_path: Path, first: str) -> None:
     spec = bounded(stripes, (ORT, 1e6))
     files = {}
     for name, factor in {"latency-0": 1e-6, "latency-learned": 3e-6}.items():

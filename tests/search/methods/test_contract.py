@@ -117,8 +117,8 @@ def test_planning_imports_no_torch(method: Method, spec: ResolvedSpec) -> None:
 
 def test_milliseconds_are_an_objective_and_a_constraint(method: Method, spec: ResolvedSpec) -> None:
     latency = {"metric": "latency_ms", "device": DEVICE}
-    asked = {"objectives": [{"metric": "selection_top1"}, latency], "constraints": [{**latency, "value": 1.0}]}
-    timed = ResolvedSpec.model_validate(spec.model_dump() | asked)
+    given = {"objectives": [{"metric": "selection_top1"}, latency], "constraints": [{**latency, "value": 1.0}]}
+    timed = ResolvedSpec.model_validate(spec.model_dump() | given)
     method.params.model_validate(timed.method.model_dump()).check_devices(timed.devices)
     [first] = trials.plan(timed, []).trials
     assert (first.params, first.device) == ({"stage": "latency", "device": DEVICE}, DEVICE)

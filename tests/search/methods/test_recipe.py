@@ -116,7 +116,7 @@ def padded(by: int) -> Augmentation:
         ),
     ],
 )
-def test_what_is_chosen(dataset: DatasetProfile, *, started: bool, values: dict[str, Any]) -> None:
+def test_default_recipe(dataset: DatasetProfile, *, started: bool, values: dict[str, Any]) -> None:
     assert recipe.training(dataset, {}, started=started) == values
     assert tuple(values.keys() - set(CHOSEN)) == ()
 
@@ -126,7 +126,7 @@ def test_every_chosen_parameter_is_one_that_may_be_left_out() -> None:
     assert all(TrainingParams.model_fields[name].default is None for name in CHOSEN)
 
 
-def test_what_is_given_is_kept_and_followed() -> None:
+def test_given_values_are_kept_and_determine_others() -> None:
     mine: dict[str, Any] = {
         "epochs": 7,
         "batch_size": 128,
@@ -170,9 +170,9 @@ PUBLISHED = {
 
 @pytest.mark.parametrize(("kind", "name"), PUBLISHED)
 def test_a_papers_recipe_is_trained_as_published(kind: str, name: str) -> None:
-    """Nothing that its preset leaves out is chosen, but what says where the networks are."""
-    asked = methods()[kind].params.presets[name]
-    found = methods()[kind].params.model_validate(asked).resolved(profile(50_000, 32), None)
+    """No value is chosen for parameters that its preset leaves out, except those that define the networks."""
+    options = methods()[kind].params.presets[name]
+    found = methods()[kind].params.model_validate(options).resolved(profile(50_000, 32), None)
     expected = {
         "warmup_epochs": 0,
         "label_smoothing": 0,
@@ -182,8 +182,8 @@ def test_a_papers_recipe_is_trained_as_published(kind: str, name: str) -> None:
         "effort": "tune",
     } | PUBLISHED[kind, name]
     assert {field: getattr(found, field) for field in expected} == expected
-    kept = type(found).model_validate(asked)
-    assert all(getattr(found, field) == getattr(kept, field) for field in asked)
+    kept = type(found).model_validate(options)
+    assert all(getattr(found, field) == getattr(kept, field) for field in options)
 
 
 profiles = st.builds(
@@ -209,16 +209,20 @@ recipes = st.fixed_dictionaries(
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(kind=st.sampled_from(KINDS), dataset=profiles, asked=recipes)
-def test_a_resolved_specification_resolves_to_itself(kind: str, dataset: DatasetProfile, asked: dict[str, Any]) -> None:
-    body = {"name": "x", "dataset_id": "d", "method": {"kind": kind, **asked}}
+@given(kind=st.sampled_from(KINDS), dataset=profiles, options=recipes)
+def test_a_resolved_specification_resolves_to_itself(
+    kind: str, dataset: DatasetProfile, options: dict[str, Any]
+) -> None:
+    body = {"name": "x", "dataset_id": "d", "method": {"kind": kind, **options}}
     spec = SearchSpec.model_validate(body).resolve(dataset)
     assert all(value is not None for name, value in dict(spec.method).items() if name in CHOSEN)
     stored = json.loads(spec.model_dump_json())
     again = ResolvedSpec.model_validate(stored)
     assert again == spec
     assert again.method.resolved(dataset, None) == spec.method
-    for name, value in type(spec.method).model_validate({"kind": kind, **asked}).model_dump(exclude_unset=True).items():
+    for name, value in (
+        type(spec.method).model_validate({"kind": kind, **options}).model_dump(exclude_unset=True).items()
+    ):
         assert spec.method.model_dump()[name] == value
 
 

@@ -1,4 +1,4 @@
-"""What a search may start from, and what it knows of it."""
+"""Starts of a search, and their records."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from paretofit.search.methods.mutualnet.params import MutualNetParams
 from tests.search.methods.test_recipe import profile
 from tests.search.starts import start_record, weights_record, write_weights
 
-COLOURS: dict[str, Any] = {"channels": 3, "mean": (0.2, 0.4, 0.6), "std": (0.1, 0.2, 0.3)}
+COLORS: dict[str, Any] = {"channels": 3, "mean": (0.2, 0.4, 0.6), "std": (0.1, 0.2, 0.3)}
 
 
 def of_weights(**changes: Any) -> StartRecord:
@@ -36,7 +36,7 @@ def of_point(network: Architecture, **changes: Any) -> StartRecord:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({}, "exactly one of weights, point and file, not none"),
         ({"weights": "a", "point": "b"}, "exactly one of weights, point and file, not weights and point"),
@@ -45,8 +45,8 @@ def of_point(network: Architecture, **changes: Any) -> StartRecord:
         ({"url": "https://x"}, "not permitted"),
     ],
 )
-def test_a_start_is_exactly_one_reference(given: dict[str, str], said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+def test_a_start_is_exactly_one_reference(given: dict[str, str], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         Start.model_validate(given)
 
 
@@ -56,7 +56,7 @@ def test_its_reference(name: str) -> None:
 
 
 def test_the_record_of_a_weights_file(tmp_path: Path) -> None:
-    record = weights_record(**COLOURS, nominal=224)
+    record = weights_record(**COLORS, nominal=224)
     file = write_weights(tmp_path / "w.safetensors", record)
     found = start_record(file)
     assert (found.kind, found.family, found.width, found.classes) == (
@@ -98,12 +98,12 @@ def test_the_record_of_a_point() -> None:
     "record", [{}, {"architecture": {}}, {"kind": "seed", "key": "x"}, {"key": "x", "classes": []}]
 )
 def test_any_other_record_is_refused(record: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="neither that of trained weights nor that of a point"):
+    with pytest.raises(ValueError, match="belongs to neither trained weights nor a point"):
         StartRecord.of(record, "c" * 64)
 
 
 def test_normalization_of_grey_images_is_the_average() -> None:
-    found = of_weights(**COLOURS)
+    found = of_weights(**COLORS)
     assert found.normalization(3) == ((0.2, 0.4, 0.6), (0.1, 0.2, 0.3))
     (mean,), (std,) = found.normalization(1)
     assert mean == pytest.approx(0.4)
@@ -111,9 +111,9 @@ def test_normalization_of_grey_images_is_the_average() -> None:
 
 
 def test_the_full_network_of_weights_has_any_nominal_size_classes_and_channels() -> None:
-    found = of_weights(**COLOURS, nominal=224, classes=None, class_names=None)
+    found = of_weights(**COLORS, nominal=224, classes=None, class_names=None)
     assert found.full(1, 7, 32) == architecture("fd_mobilenet", base_width=0.25, nominal=32, classes=7, channels=1)
-    kept = of_weights(family="mobilenet_v2", width=0.5, keep_last_channels=True, **COLOURS)
+    kept = of_weights(family="mobilenet_v2", width=0.5, keep_last_channels=True, **COLORS)
     full = kept.full(3, 5, 64)
     assert full.blocks[-1].in_channels == 1280
 
@@ -130,34 +130,37 @@ def test_the_full_network_of_a_point_has_its_nominal_size() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "said"),
+    ("target", "message"),
     [
         (architecture("fd_mobilenet", base_width=0.25, nominal=64, classes=5), None),
         (architecture("fd_mobilenet", base_width=0.125, nominal=16, channels=1), None),
-        (architecture("mobilenet_v1", base_width=0.25), "it holds a fd_mobilenet, and the network is a mobilenet_v1"),
+        (
+            architecture("mobilenet_v1", base_width=0.25),
+            "its family is fd_mobilenet, but the network's is mobilenet_v1",
+        ),
         (
             architecture("fd_mobilenet", base_width=0.5),
             r"has \d+ channels in .* smaller width, .* of the start \(0.25\)",
         ),
     ],
 )
-def test_networks_that_can_take_weights(target: Architecture, said: str | None) -> None:
-    found = of_weights(**COLOURS)
-    if said is None:
+def test_networks_that_can_take_weights(target: Architecture, message: str | None) -> None:
+    found = of_weights(**COLORS)
+    if message is None:
         found.check(target)
         return
-    with pytest.raises(ValueError, match=f"^start: .*{said}"):
+    with pytest.raises(ValueError, match=f"^start: .*{message}"):
         found.check(target)
 
 
 def test_networks_of_another_depth_or_other_groups_cannot() -> None:
     shallow = Architecture.from_json(architecture("wrn_10_1").to_json() | {"family": "wrn_16_1"})
-    with pytest.raises(ValueError, match=r"start: its wrn_16_1 has other layers .* depth or groups differ"):
+    with pytest.raises(ValueError, match=r"start: its wrn_16_1 has other layers .* use its depth and groups"):
         of_point(architecture("wrn_16_1")).check(shallow)
-    grouped = of_weights(family="shufflenet_v1", width=1.0, groups=3, **COLOURS)
+    grouped = of_weights(family="shufflenet_v1", width=1.0, groups=3, **COLORS)
     grouped.check(architecture("shufflenet_v1", width=1.0, groups=3, classes=7, channels=1))
     for width, groups in ((0.5, 3), (0.5, 8)):
-        with pytest.raises(ValueError, match=r"^start: .* choose its own width and groups"):
+        with pytest.raises(ValueError, match=r"^start: .* use the start's width and groups"):
             grouped.check(architecture("shufflenet_v1", width=width, groups=groups))
 
 
@@ -167,13 +170,13 @@ def test_a_points_nominal_size_is_needed() -> None:
         found.check(architecture("resnet18", base_width=0.25, nominal=64))
 
 
-def test_what_a_start_chooses_of_a_family_and_its_widths() -> None:
+def test_a_start_determines_family_and_widths() -> None:
     data = profile(3000, 64)
     start = Start(weights="x")
-    weights = of_weights(width=0.6, **COLOURS)
+    weights = of_weights(width=0.6, **COLORS)
     found = FdMobileNetParams(start=start).resolved(data, weights)
     assert (found.families, found.widths, found.nominal) == (("fd_mobilenet",), (0.25, 0.5, 0.6), 64)
-    shared = MutualNetParams(start=start).resolved(data, of_weights(width=0.5, **COLOURS))
+    shared = MutualNetParams(start=start).resolved(data, of_weights(width=0.5, **COLORS))
     assert (shared.family, shared.base_width, shared.sort_channels) == ("fd_mobilenet", 0.5, True)
     assert (shared.full_first, shared.lowering) == (0.25, 0.25)
     assert shared.polish == round(shared.epochs * (3000 // shared.batch_size) / 2)
@@ -183,7 +186,7 @@ def test_what_a_start_chooses_of_a_family_and_its_widths() -> None:
     assert full.architecture(data) == network
     [width] = FdMobileNetParams(start=start).resolved(data, own).widths
     assert architecture("fd_mobilenet", width=width, nominal=32, classes=10) == network
-    groups = of_weights(family="shufflenet_v1", width=0.5, groups=8, **COLOURS)
+    groups = of_weights(family="shufflenet_v1", width=0.5, groups=8, **COLORS)
     grouped = FdMobileNetParams(start=start).resolved(data, groups)
     # Narrower ones have other groups.
     assert (grouped.groups, grouped.widths) == ((8,), (0.5,))
@@ -192,44 +195,44 @@ def test_what_a_start_chooses_of_a_family_and_its_widths() -> None:
 @pytest.mark.parametrize("width", [0.25, 0.3, 0.35, 0.5, 0.6, 0.75, 1.0, 1.25])
 @pytest.mark.parametrize("family", ["fd_mobilenet", "mobilenet_v1", "mobilenet_v2"])
 def test_weights_of_any_width_can_be_started_from(family: str, width: float) -> None:
-    weights = of_weights(family=family, width=width, **COLOURS)
+    weights = of_weights(family=family, width=width, **COLORS)
     found = FdMobileNetParams(start=Start(weights="x")).resolved(profile(3000, 64), weights)
     assert found.widths[-1] == width
 
 
 @pytest.mark.parametrize(
-    ("params", "start", "said"),
+    ("params", "start", "message"),
     [
         (FdMobileNetParams(start=Start(weights="x"), widths=(0.5,)), {}, "channels in .* smaller width"),
-        (FdMobileNetParams(start=Start(weights="x"), families=("mobilenet_v1",)), {}, "it holds a fd_mobilenet"),
+        (FdMobileNetParams(start=Start(weights="x"), families=("mobilenet_v1",)), {}, "its family is fd_mobilenet"),
         (MutualNetParams(start=Start(weights="x"), base_width=0.5), {}, "channels in .* smaller width"),
         (
             MutualNetParams(start=Start(weights="x"), effort="probe"),
             {},
-            "effort: mutualnet trains all layers: use tune",
+            "effort: probe is not available for mutualnet: use tune",
         ),
     ],
 )
-def test_what_a_start_does_not_fit_is_refused(params: Any, start: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        params.resolved(profile(3000, 64), of_weights(**COLOURS, **start))
+def test_parameters_that_do_not_fit_the_start_are_rejected(params: Any, start: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        params.resolved(profile(3000, 64), of_weights(**COLORS, **start))
 
 
 def test_to_probe_takes_trained_weights() -> None:
-    with pytest.raises(ValidationError, match="effort: probe trains the classifier of trained weights: give a start"):
+    with pytest.raises(ValidationError, match="effort: probe needs trained weights: give a start"):
         FdMobileNetParams(effort="probe")
 
 
 def test_a_record_belongs_to_a_method_with_a_start() -> None:
     body = {"name": "x", "dataset_id": "d", "method": {"kind": "fd_mobilenet"}}
     data = profile(3000, 64)
-    with pytest.raises(ValueError, match="start: a record belongs to a method with a start"):
-        SearchSpec.model_validate(body).resolve(data, of_weights(**COLOURS))
+    with pytest.raises(ValueError, match=r"start: its record and method\.start must be given together"):
+        SearchSpec.model_validate(body).resolve(data, of_weights(**COLORS))
     body["method"] = {"kind": "fd_mobilenet", "start": {"weights": "x"}}
-    with pytest.raises(ValueError, match="start: a record belongs to a method with a start"):
+    with pytest.raises(ValueError, match=r"start: its record and method\.start must be given together"):
         SearchSpec.model_validate(body).resolve(data)
-    spec = SearchSpec.model_validate(body).resolve(data, of_weights(**COLOURS))
-    assert (spec.dataset.mean, spec.dataset.std) == (COLOURS["mean"], COLOURS["std"])
+    spec = SearchSpec.model_validate(body).resolve(data, of_weights(**COLORS))
+    assert (spec.dataset.mean, spec.dataset.std) == (COLORS["mean"], COLORS["std"])
 
 
 def test_a_record_is_read_from_the_header_alone(tmp_path: Path) -> None:

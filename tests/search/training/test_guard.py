@@ -54,7 +54,7 @@ def resolved(stripes: Path, **changes: Any) -> ResolvedSpec:
 
 
 def verdict(**changes: Any) -> Verdict:
-    """Of 100 images of 4 classes, one of which has 40 of them: nothing was learned."""
+    """For 100 images of 4 classes, one of which has 40 of them, in a training that learned nothing."""
     given: dict[str, Any] = {"accuracy": 0.4, "majority": 0.4, "loss": 1.3, "prior": 1.3, "information": 0.1}
     return Verdict(**given | changes, images=100, classes=4)
 
@@ -82,7 +82,7 @@ LABELS = torch.arange(200) % 4
 
 
 def judged(answers: Tensor, *, steps: int = 1000, warmup: int = 50, labels: Tensor = LABELS) -> Guard:
-    """Of a network whose logits are the images."""
+    """Guard of a network whose logits are the images."""
     batch = Batch(answers, labels)
     return Guard(lambda images: images, batch, steps, warmup, classes=4)
 
@@ -137,7 +137,7 @@ def test_a_collapsed_training_begins_once_more_at_a_third_of_its_learning_rate(
     assert max(rates) <= KILLS / 3
     [point] = recorder.points
     assert point.metrics["selection_top1"] > 0.6
-    assert f"it begins once more at learning_rate {KILLS / 3:g}" in capfd.readouterr().err
+    assert f"restarting at learning_rate {KILLS / 3:g}" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,9 @@ def test_a_collapsed_training_begins_once_more_at_a_third_of_its_learning_rate(
 )
 def test_a_training_that_never_learns_fails(stripes: Path, tmp_path: Path, changes: dict[str, Any], steps: int) -> None:
     recorder = Recorder(tmp_path)
-    with pytest.raises(NotLearningError, match=rf"learned nothing .* in {steps} steps, at learning_rate .* start from"):
+    with pytest.raises(
+        NotLearningError, match=rf"learned nothing .* in {steps} steps, even at learning_rate .* start from"
+    ):
         run(first_trial(resolved(stripes, **changes), stripes, tmp_path, None), recorder)
     assert not recorder.points
     assert not recorder.artifacts
@@ -161,8 +163,8 @@ def test_a_healthy_training_is_not_disturbed(stripes: Path, tmp_path: Path, monk
     """Bit for bit."""
     spec = resolved(stripes, learning_rate=WORKS)
 
-    def limited(asked: int) -> Stop:
-        return Stop.LIMIT if asked >= FIRST + 10 else Stop.NO
+    def limited(checks: int) -> Stop:
+        return Stop.LIMIT if checks >= FIRST + 10 else Stop.NO
 
     guarded = Recorder(tmp_path, stop=limited)
     outputs = run(first_trial(spec, stripes, tmp_path, None), guarded)
@@ -187,18 +189,18 @@ def test_short_trainings_are_not_judged(stripes: Path, tmp_path: Path) -> None:
 def test_a_restart_survives_a_drain_bit_for_bit(stripes: Path, tmp_path: Path, drained: int) -> None:
     spec = resolved(stripes, learning_rate=KILLS, ema_decay=0.9, pruning={"fractions": [0.05]})
     end = FIRST + 20
-    whole = Recorder(tmp_path / "whole", stop=lambda asked: Stop.LIMIT if asked >= end else Stop.NO)
+    whole = Recorder(tmp_path / "whole", stop=lambda checks: Stop.LIMIT if checks >= end else Stop.NO)
     outputs = run(first_trial(spec, stripes, tmp_path / "whole", None), whole)
     assert (outputs["restarts"], outputs["steps"]) == (1, end - FIRST)
     assert len(outputs["compared"]) == 1
 
-    first = Recorder(tmp_path / "a", stop=lambda asked: Stop.DRAIN if asked == drained else Stop.NO)
+    first = Recorder(tmp_path / "a", stop=lambda checks: Stop.DRAIN if checks == drained else Stop.NO)
     run(first_trial(spec, stripes, tmp_path / "a", None), first)
     [(step, kept)] = first.checkpoints
     assert step == drained % FIRST
     notes = json.loads((kept / "manifest.json").read_text())["notes"]
     assert notes["restarts"] == (drained > FIRST)
-    second = Recorder(tmp_path / "b", stop=lambda asked: Stop.LIMIT if asked >= end - drained else Stop.NO)
+    second = Recorder(tmp_path / "b", stop=lambda checks: Stop.LIMIT if checks >= end - drained else Stop.NO)
     assert run(first_trial(spec, stripes, tmp_path / "b", None, checkpoint=kept), second) == outputs
     expected = weights(whole)
     found = weights(second)
@@ -209,7 +211,7 @@ def test_a_restart_survives_a_drain_bit_for_bit(stripes: Path, tmp_path: Path, d
 def test_after_a_drain_a_second_collapse_still_fails(stripes: Path, tmp_path: Path) -> None:
     spec = resolved(stripes, learning_rate=10.0)
     drained = FIRST + 8
-    first = Recorder(tmp_path / "a", stop=lambda asked: Stop.DRAIN if asked == drained else Stop.NO)
+    first = Recorder(tmp_path / "a", stop=lambda checks: Stop.DRAIN if checks == drained else Stop.NO)
     run(first_trial(spec, stripes, tmp_path / "a", None), first)
     [(_, kept)] = first.checkpoints
     with pytest.raises(NotLearningError):
@@ -224,7 +226,7 @@ def test_a_divergence_begins_once_more_only_where_it_is_guarded(stripes: Path, t
     spec = resolved(stripes, learning_rate=0.3)
 
     def attempted(folder: Path, predict: Any) -> tuple[dict[str, Any], Stop]:
-        recorder = Recorder(folder, stop=lambda asked: Stop.LIMIT if asked >= 12 else Stop.NO)
+        recorder = Recorder(folder, stop=lambda checks: Stop.LIMIT if checks >= 12 else Stop.NO)
         trial = first_trial(spec, stripes, folder, None)
         network = standalone.initial(trial, spec.method.network(spec.dataset, trial.params["config"]))
         begun: list[int] = []
@@ -255,6 +257,6 @@ def test_ranks_restart_and_fail_together(stripes: Path, tmp_path: Path) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=120)
     assert ended.returncode == 1
     assert "no network was found: trial 0 failed: the training learned nothing" in ended.stderr
-    assert ended.stderr.count("it begins once more at learning_rate 3.33333") == 2
+    assert ended.stderr.count("restarting at learning_rate 3.33333") == 2
     [trial] = json.loads((out / "search.json").read_text())["trials"]
     assert (trial["state"], trial["error"]["code"]) == ("failed", "not_learning")

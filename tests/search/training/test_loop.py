@@ -42,7 +42,7 @@ def test_the_host_never_waits(spec: ResolvedSpec, tmp_path: Path, dtype: str) ->
         partial(step, network, method, spec.dataset, 0), parts=2, batch_size=8, scaler=weights.scaler
     )
     batch = Batch(torch.randn(8, 1, 16, 16), torch.arange(8) % 3)
-    recorder = Recorder(tmp_path, stop=lambda asked: Stop.CANCEL if asked == STEPS else Stop.NO)
+    recorder = Recorder(tmp_path, stop=lambda checks: Stop.CANCEL if checks == STEPS else Stop.NO)
     schedule = loop.Schedule(steps=loop.CURVE_POINTS * (STEPS + 1), peak=0.1, warmup=1)
     with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiled:
         done, _ = loop.train(schedule, repeat(batch), update, weights, recorder, lambda step: None)

@@ -9,12 +9,12 @@ from paretofit.search.training.step import Precision, autocast_dtype, grad_scale
 
 
 @pytest.mark.parametrize(
-    ("asked", "dtype"),
+    ("given", "dtype"),
     [("auto", None), ("float32", None), ("bfloat16", torch.bfloat16), ("float16", torch.float16)],
 )
-def test_on_a_cpu(asked: Precision, dtype: torch.dtype | None) -> None:
+def test_on_a_cpu(given: Precision, dtype: torch.dtype | None) -> None:
     cpu = torch.device("cpu")
-    assert autocast_dtype(asked, cpu) is dtype
+    assert autocast_dtype(given, cpu) is dtype
     assert grad_scaler(dtype, cpu).is_enabled() == (dtype is torch.float16)
 
 

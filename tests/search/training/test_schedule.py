@@ -28,7 +28,7 @@ def test_warms_up_along_a_line_then_falls_to_zero() -> None:
 
 
 def test_falls_to_a_tenth_after_each_third() -> None:
-    """Of 90 epochs every 30: Qin et al., FD-MobileNet (arXiv 1802.03750)."""
+    """Every 30 of 90 epochs: Qin et al., FD-MobileNet (arXiv 1802.03750)."""
     rates = [step_decay(0.1, epoch, 90) for epoch in range(90)]
     assert rates == pytest.approx([0.1] * 30 + [0.01] * 30 + [0.001] * 30)
     assert [warmed_up(0.1, step, 95, 5, "thirds") for step in range(5, 95)] == rates

@@ -84,9 +84,9 @@ def trained(
 
 
 def stopped(folder: Path, stop: Stop, steps: int) -> Recorder:
-    """Told to stop once so many steps are done."""
+    """Requests a stop after a number of steps."""
     recorder = Recorder(folder)
-    recorder.stop = lambda asked: stop if ("loss", steps) in recorder.metrics else Stop.NO
+    recorder.stop = lambda checks: stop if ("loss", steps) in recorder.metrics else Stop.NO
     return recorder
 
 
@@ -183,12 +183,12 @@ def test_a_resumed_training_does_not_load_them_again(stripes: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("stop", [Stop.CANCEL, Stop.DRAIN])
-def test_what_is_stopped_before_its_first_step_leaves_nothing(
+def test_trainings_stopped_before_the_first_step_report_nothing(
     stripes: Path, tmp_path: Path, headless: Path, stop: Stop
 ) -> None:
     """It begins anew: weights that are loaded in part are never gone on with."""
     spec = started(stripes, METHOD, headless)
-    recorder = Recorder(tmp_path, stop=lambda asked: stop if asked >= 1 else Stop.NO)
+    recorder = Recorder(tmp_path, stop=lambda checks: stop if checks >= 1 else Stop.NO)
     outputs = run(first_trial(spec, stripes, tmp_path, headless), recorder)
     assert outputs["steps"] == 0
     assert not recorder.checkpoints
@@ -302,9 +302,7 @@ def test_grey_images_start_from_weights_for_colours(stripes: Path, tmp_path: Pat
 
 def test_a_training_that_destroys_the_weights_fails(stripes: Path, tmp_path: Path, headless: Path) -> None:
     ruin = {"learning_rate": 10.0, "backbone_rate": 1.0, "ema_decay": 0.0, "clip_norm": 0.0, "warmup_epochs": 0}
-    with pytest.raises(
-        BelowStartError, match=r"below the .* that its trained weights had before it: train for more epochs"
-    ) as failed:
+    with pytest.raises(BelowStartError, match=r"below the .* of its trained weights: train for more epochs") as failed:
         trained(stripes, tmp_path, headless, **ruin)
     assert code_of(failed.value) == "below_start"
 
@@ -370,7 +368,7 @@ def test_every_method_starts_from_trained_weights(stripes: Path, tmp_path: Path,
 def test_only_networks_that_are_trained_as_they_are_keep_the_statistics_of_the_weights(
     stripes: Path, tmp_path: Path, batch_size: int
 ) -> None:
-    """Masks, shape adaptors and shared weights change what the layers get."""
+    """Masks, shape adaptors and shared weights change the inputs of layers."""
     file = write_weights(tmp_path / "w.safetensors", weights_record(classes=None, class_names=None, **RESNET))
     of_kinds = {
         "fd_mobilenet": METHOD | {"families": ["resnet18"], "widths": [0.125]},

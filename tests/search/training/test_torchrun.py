@@ -91,15 +91,15 @@ def test_a_trial_that_fails_with_a_code_on_every_rank_is_followed_by_the_next(st
 
 
 @pytest.mark.parametrize(
-    ("ranks", "device", "said"),
+    ("ranks", "device", "message"),
     [
-        ("0", "cpu", "--ranks: must be 1 or more, not 0"),
-        ("2", "cuda:1", "--device: 2 ranks have a device each: give cpu or cuda, not cuda:1"),
-        ("64", "cuda", "--ranks: 64 processes for"),
-        ("2", "cpu", "is no dataset directory"),
+        ("0", "cpu", "--ranks: invalid number 0: use 1 or more"),
+        ("2", "cuda:1", "--device: cuda:1 cannot be used with 2 ranks, which need a device each: use cpu or cuda"),
+        ("64", "cuda", "--ranks: 64 processes need 64 GPUs"),
+        ("2", "cpu", "is not a dataset directory"),
     ],
 )
-def test_what_cannot_be_is_said_before_anything_starts(tmp_path: Path, ranks: str, device: str, said: str) -> None:
+def test_invalid_options_are_reported_before_start(tmp_path: Path, ranks: str, device: str, message: str) -> None:
     spec = tmp_path / "spec.yaml"
     spec.write_text(yaml.safe_dump({"dataset": str(tmp_path), "method": {"kind": "mutualnet", "epochs": 0}}))
     command = [sys.executable, "-m", "paretofit.search", "run", str(spec), "--out", str(tmp_path / "out")]
@@ -107,11 +107,11 @@ def test_what_cannot_be_is_said_before_anything_starts(tmp_path: Path, ranks: st
         [*command, "--ranks", ranks, "--device", device], capture_output=True, text=True, check=False
     )
     assert ended.returncode == 1
-    assert said in ended.stderr
+    assert message in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
 def losses(path: Path) -> dict[tuple[int, int], float]:
-    """Of each trial and step."""
+    """By trial and step."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     return {(line["trial"], line["step"]): line["value"] for line in lines if line["name"] == "loss"}

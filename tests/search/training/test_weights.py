@@ -75,7 +75,7 @@ def clipped(norm: float, dtype: torch.dtype | None) -> tuple[nn.Linear, torch.Te
 
 @pytest.mark.parametrize("dtype", [None, torch.float16], ids=["float32", "float16"])
 def test_the_gradient_of_all_parameters_together_is_limited(dtype: torch.dtype | None) -> None:
-    """Of the gradient itself, not of what float16's scale makes of it."""
+    """Norm of the gradient itself, without float16's scale."""
     _, change, norm = clipped(2.0, dtype)
     assert norm > 2
     assert change.norm().item() == pytest.approx(2.0, rel=1e-4)

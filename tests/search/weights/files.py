@@ -24,7 +24,7 @@ Tensors = dict[str, Tensor]
 
 
 def record(**changes: Any) -> WeightsRecord:
-    """Of an FD-MobileNet of a quarter of the width for 32 pixels."""
+    """Tensors of an FD-MobileNet x .25 for 32 pixels."""
     fields: dict[str, Any] = {
         "family": "fd_mobilenet",
         "width": WIDTH,
@@ -90,7 +90,7 @@ def content(values: Tensors, made: WeightsRecord) -> bytes:
 
 
 def hostile() -> dict[str, tuple[bytes, str, str]]:
-    """By name: a file, the code with which it is rejected, and what its detail says."""
+    """By name: a file, the code with which it is rejected, and a part of its detail."""
     made = record()
     good = tensors(made)
     name = "blocks.0.conv.weight"
@@ -122,10 +122,10 @@ def hostile() -> dict[str, tuple[bytes, str, str]]:
         | {key: value for key, value in json.loads(whole[8 : 8 + length]).items() if key != "__metadata__"}
     ).encode()
     return {
-        "truncated header": (whole[:200], "not_usable", "cut short"),
-        "truncated data": (whole[:-100], "not_usable", "cut short or damaged"),
+        "truncated header": (whole[:200], "not_usable", "truncated"),
+        "truncated data": (whole[:-100], "not_usable", "truncated or damaged"),
         "trailing data": (whole + b"x" * 10, "not_usable", "do not fill the file"),
-        "header beyond the file": (struct.pack("<Q", 2**40) + b'{"a": 1}', "not_usable", "cut short"),
+        "header beyond the file": (struct.pack("<Q", 2**40) + b'{"a": 1}', "not_usable", "truncated"),
         "huge header": (struct.pack("<Q", 10**8 + 1) + b"{" + b" " * 10**8, "not_usable", "header"),
         "header of brackets": (struct.pack("<Q", len(deep)) + deep, "not_usable", ""),
         "not JSON": (struct.pack("<Q", 4) + b"{{{{", "not_usable", ""),
@@ -134,7 +134,7 @@ def hostile() -> dict[str, tuple[bytes, str, str]]:
         "another network": (save({"fc.weight": torch.zeros(4, 4)}), "not_usable", "unknown weights"),
         "one missing": (changed(lambda values: values.pop(name)), "not_usable", name),
         "wrong shape": (changed(lambda values: values.update({name: torch.zeros(3, 3)})), "not_usable", name),
-        "integers": (changed(lambda values: values.update({name: values[name].int()})), "not_usable", "floating-point"),
+        "integers": (changed(lambda values: values.update({name: values[name].int()})), "not_usable", "floating point"),
         "NaN": (changed(nan), "not_usable", "not finite"),
         "infinite": (changed(infinite_in_half), "not_usable", "not finite"),
         "negative variance": (changed(negative), "not_usable", "negative variance"),

@@ -1,4 +1,4 @@
-"""The process that converts weights: what it accepts, what it rejects, and what it cannot do."""
+"""The conversion process: accepted and rejected files, and its sandbox."""
 
 from __future__ import annotations
 
@@ -103,12 +103,12 @@ def test_published_names_are_recognized(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(files.hostile()))
 def test_hostile_files_are_rejected(run: Run, tmp_path: Path, name: str) -> None:
-    content, code, said = files.hostile()[name]
+    content, code, message = files.hostile()[name]
     (tmp_path / "file").write_bytes(content)
     answer = run(tmp_path, tmp_path / "file")
     assert answer["state"] == "rejected", answer
     assert answer["error"]["code"] == code
-    assert said in answer["error"]["detail"]
+    assert message in answer["error"]["detail"]
 
 
 def test_a_reason_that_quotes_a_long_name_is_cut_off(run: Run, tmp_path: Path) -> None:

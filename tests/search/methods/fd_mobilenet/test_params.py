@@ -1,4 +1,4 @@
-"""What the parameters span, and what they refuse."""
+"""Search space and validation of the parameters."""
 
 from __future__ import annotations
 
@@ -65,23 +65,23 @@ def test_candidates_are_quick_enough_for_a_request() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"families": ["fd_mobile"]}, "unknown family 'fd_mobile'"),
         ({"families": []}, "at least 1 item"),
         ({"widths": [0.01]}, "greater than or equal to 0.05"),
-        ({"tuning": {"learning_rate": [0.1, 0.01]}}, "the range must grow, not go from 0.1 to 0.01"),
+        ({"tuning": {"learning_rate": [0.1, 0.01]}}, "the range must be ascending, not 0.1 to 0.01"),
         ({"tuning": {"batch_size": [1, 2]}}, "not permitted"),
         ({"pruning": {"fractions": [1.0]}}, "less than 1"),
     ],
 )
-def test_wrong_values_are_refused(given: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+def test_wrong_values_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         FdMobileNetParams.model_validate(given)
 
 
 def test_groups_that_no_family_has_are_refused_with_those_it_has() -> None:
-    with pytest.raises(ValueError, match=r"^groups: shufflenet_v1 takes 1, 2, 3, 4, 8, not 5"):
+    with pytest.raises(ValueError, match=r"^groups: 5 is not available for shufflenet_v1; choose from 1, 2, 3, 4, 8"):
         candidates(FdMobileNetParams(groups=(5,)))
 
 

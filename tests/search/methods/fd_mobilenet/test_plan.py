@@ -71,7 +71,7 @@ def test_it_ends_when_every_network_was_trained(stripes: Path) -> None:
 
 
 @pytest.mark.parametrize("state", ["completed", "pruned", "failed", "cancelled"])
-def test_what_is_infeasible_is_never_trained(stripes: Path, state: TrialState) -> None:
+def test_infeasible_networks_are_never_trained(stripes: Path, state: TrialState) -> None:
     wide = {"widths": [0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0], "trials": 30}
     free = resolved(stripes, method=wide)
     macs = sorted(candidate.cost["macs"] for candidate in free.candidates())[len(free.candidates()) // 3]

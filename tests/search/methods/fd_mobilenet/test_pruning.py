@@ -16,7 +16,7 @@ def rival(hits: int, trial: int = 3) -> dict[str, object]:
     [(9, 0, 2, True), (4, 0, 2, False), (60, 40, 2, False), (61, 39, 2, True), (1, 0, 0, True), (3, 3, 0, False)],
 )
 def test_by_the_paired_difference(gained: int, lost: int, errors: float, worse: bool) -> None:
-    """McNemar: b - c against its standard error, the root of b + c; what both got right or wrong says nothing."""
+    """McNemar: b - c against its standard error sqrt(b + c); images that both got right or wrong do not count."""
     both = ((1 << 200) - 1) << 200
     own = both | ((1 << lost) - 1)
     theirs = both | (((1 << gained) - 1) << 100)

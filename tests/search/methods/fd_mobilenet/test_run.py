@@ -21,7 +21,7 @@ from tests.search.methods.fd_mobilenet.conftest import resolved
 from tests.search.recorder import Recorder
 
 ALL_RIGHT = f"{(1 << 30) - 1:x}"
-"""Of the 30 selection images."""
+"""For the 30 selection images."""
 
 
 def trial(spec: ResolvedSpec, dataset: Path, folder: Path, **changes: Any) -> Trial:
@@ -65,7 +65,7 @@ def test_comparisons_are_the_same_after_a_drain_and_on_the_same_images(
     spec: ResolvedSpec, stripes: Path, tmp_path: Path
 ) -> None:
     whole = run(trial(spec, stripes, tmp_path / "a"), Recorder(tmp_path / "a"))
-    first = Recorder(tmp_path / "b", stop=lambda asked: Stop.DRAIN if asked == 5 else Stop.NO)
+    first = Recorder(tmp_path / "b", stop=lambda checks: Stop.DRAIN if checks == 5 else Stop.NO)
     run(trial(spec, stripes, tmp_path / "b"), first)
     [(step, kept)] = first.checkpoints
     assert step == 5

@@ -1,4 +1,4 @@
-"""The adaptive sweep: what it spends, what it finds, how it stops and goes on."""
+"""The adaptive sweep: its budget, its results, stopping and resuming."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_statistics_of_the_comparison_are_not_kept(dataset: Path, whole: tuple[d
         architecture = spec.params(SlimmableParams).network(spec.dataset, candidate.config)
         assert network.calibrated(architecture, candidate.input_size) == (candidate.key in points)
         if candidate.key not in points:
-            with pytest.raises(UncalibratedError, match="no batch-normalisation statistics"):
+            with pytest.raises(UncalibratedError, match="no batch norm statistics"):
                 network(torch.zeros(1, 1, *candidate.input_size), architecture)
 
 
@@ -128,13 +128,15 @@ def test_drained_it_goes_on_as_if_nothing_had_been(
 ) -> None:
     spec = search(dataset)
     outputs, uninterrupted = whole
-    asked_at = int(share * uninterrupted.asked)
-    _, first = swept(spec, dataset, tmp_path / "first", stop=lambda asked: Stop.DRAIN if asked == asked_at else Stop.NO)
+    stop_at = int(share * uninterrupted.checks)
+    _, first = swept(
+        spec, dataset, tmp_path / "first", stop=lambda checks: Stop.DRAIN if checks == stop_at else Stop.NO
+    )
     [(count, folder)] = first.checkpoints
     then, second = swept(spec, dataset, tmp_path / "second", checkpoint=folder)
     assert then == outputs
     assert latest(first, second) == latest(uninterrupted)
-    assert (second.asked < uninterrupted.asked) == (count > 0)
+    assert (second.checks < uninterrupted.checks) == (count > 0)
 
 
 def test_checkpoints_are_saved_on_the_way(dataset: Path, tmp_path: Path) -> None:
@@ -171,9 +173,9 @@ def test_other_objectives(dataset: Path, tmp_path: Path) -> None:
 def test_at_a_limit_the_best_so_far_are_measured_on_all(
     dataset: Path, tmp_path: Path, whole: tuple[dict[str, Any], Recorder], share: float
 ) -> None:
-    asked_at = int(share * whole[1].asked)
+    stop_at = int(share * whole[1].checks)
     _, recorder = swept(
-        search(dataset), dataset, tmp_path, stop=lambda asked: Stop.LIMIT if asked >= asked_at else Stop.NO
+        search(dataset), dataset, tmp_path, stop=lambda checks: Stop.LIMIT if checks >= stop_at else Stop.NO
     )
     points = latest(recorder)
     assert len(points) == AT_LIMIT
@@ -181,28 +183,28 @@ def test_at_a_limit_the_best_so_far_are_measured_on_all(
 
 
 @pytest.mark.parametrize("last", [Stop.DRAIN, Stop.CANCEL])
-def test_what_follows_a_limit_is_heard(
+def test_stops_after_a_limit_are_obeyed(
     dataset: Path, tmp_path: Path, whole: tuple[dict[str, Any], Recorder], last: Stop
 ) -> None:
     """A limit while networks are compared; while those of the front are measured, the last word."""
-    at = int(0.2 * whole[1].asked)
+    at = int(0.2 * whole[1].checks)
     stops = {Stop.LIMIT: range(at, at + 6), last: range(at + 6, 10**6)}
     _, recorder = swept(
         search(dataset),
         dataset,
         tmp_path,
-        stop=lambda asked: next((stop for stop, when in stops.items() if asked in when), Stop.NO),
+        stop=lambda checks: next((stop for stop, when in stops.items() if checks in when), Stop.NO),
     )
     assert not recorder.artifacts
     assert len(recorder.checkpoints) == (last is Stop.DRAIN)
 
 
-def test_what_was_measured_in_full_at_a_limit_keeps_its_statistics(dataset: Path, tmp_path: Path) -> None:
+def test_full_measurements_at_a_limit_keep_their_statistics(dataset: Path, tmp_path: Path) -> None:
     """Drained at a limit that came before any comparison, and which is then raised: networks that have been measured in
     full are compared."""
     spec = search(dataset)
     first = Recorder(tmp_path / "first")
-    first.stop = lambda asked: Stop.DRAIN if first.points else Stop.LIMIT
+    first.stop = lambda checks: Stop.DRAIN if first.points else Stop.LIMIT
     sweep.run(trial_of(spec, dataset, first.folder), first)
     [(_, folder)] = first.checkpoints
     assert first.points
@@ -214,7 +216,7 @@ def test_what_was_measured_in_full_at_a_limit_keeps_its_statistics(dataset: Path
 
 
 def test_cancel_ends_at_once(dataset: Path, tmp_path: Path) -> None:
-    _, recorder = swept(search(dataset), dataset, tmp_path, stop=lambda asked: Stop.CANCEL)
+    _, recorder = swept(search(dataset), dataset, tmp_path, stop=lambda checks: Stop.CANCEL)
     assert not recorder.points
     assert not recorder.artifacts
 
@@ -254,8 +256,10 @@ def test_proposals_go_on_after_a_drain(dataset: Path, tmp_path: Path) -> None:
     spec = search(dataset, granularity="stage", widths={"step": 0.25}, sweep=sweep_)
     outputs, whole = swept(spec, dataset, tmp_path / "whole")
     assert outputs["compared"] > STARTUP
-    asked_at = 3 * STARTUP + 10  # three times for each network; proposals have begun
-    _, first = swept(spec, dataset, tmp_path / "first", stop=lambda asked: Stop.DRAIN if asked == asked_at else Stop.NO)
+    stop_at = 3 * STARTUP + 10  # three times for each network; proposals have begun
+    _, first = swept(
+        spec, dataset, tmp_path / "first", stop=lambda checks: Stop.DRAIN if checks == stop_at else Stop.NO
+    )
     [(count, folder)] = first.checkpoints
     assert STARTUP < count < outputs["compared"]
     then, second = swept(spec, dataset, tmp_path / "second", checkpoint=folder)
@@ -264,9 +268,7 @@ def test_proposals_go_on_after_a_drain(dataset: Path, tmp_path: Path) -> None:
 
 
 def test_a_grid_of_stages_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match=r"sweep\.mode: a width for each stage gives too many networks for a grid; use"
-    ):
+    with pytest.raises(ValueError, match=r"sweep\.mode: granularity stage has too many networks for a grid; use"):
         MutualNetParams(granularity="stage")
 
 

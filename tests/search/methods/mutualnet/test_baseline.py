@@ -48,15 +48,15 @@ def test_reports_a_baseline_with_its_weights(spec: ResolvedSpec, stripes: Path, 
         assert reevaluate(path, data, split).top1 == point.metrics[metric]
 
 
-@pytest.mark.parametrize("asked_at", [STEPS // 2, STEPS])
-def test_drained_it_goes_on_with_what_it_has(spec: ResolvedSpec, stripes: Path, tmp_path: Path, asked_at: int) -> None:
+@pytest.mark.parametrize("stop_at", [STEPS // 2, STEPS])
+def test_drained_it_goes_on_with_what_it_has(spec: ResolvedSpec, stripes: Path, tmp_path: Path, stop_at: int) -> None:
     whole = Recorder(tmp_path)
     run.run(trial(spec, stripes, tmp_path), whole)
-    first = Recorder(tmp_path / "a", stop=lambda asked: Stop.DRAIN if asked == asked_at else Stop.NO)
+    first = Recorder(tmp_path / "a", stop=lambda checks: Stop.DRAIN if checks == stop_at else Stop.NO)
     run.run(trial(spec, stripes, tmp_path / "a"), first)
     assert not first.points
     kept = first.checkpoints[-1][1] if first.checkpoints else None
-    assert (kept is None) == (asked_at == STEPS)
+    assert (kept is None) == (stop_at == STEPS)
     again = Recorder(tmp_path / "b")
     run.run(trial(spec, stripes, tmp_path / "b", checkpoint=kept), again)
     assert again.points == whole.points
@@ -84,7 +84,7 @@ def test_a_boosted_network_comes_with_its_gain(spec: ResolvedSpec, stripes: Path
     assert (again.top1, again.equal) == (boosted.metrics["top1"], True)
 
 
-def test_what_was_never_trained_is_no_baseline(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, stop=lambda asked: Stop.LIMIT)
+def test_untrained_networks_are_not_baselines(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, stop=lambda checks: Stop.LIMIT)
     outputs = run.run(trial(spec, stripes, tmp_path), recorder)
     assert (outputs["steps"], recorder.points, recorder.artifacts) == (0, [], {})

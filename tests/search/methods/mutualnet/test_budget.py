@@ -31,8 +31,8 @@ def test_a_step_costs_what_is_published(
 ) -> None:
     """Yang et al., arXiv 2105.07085: in units of the full network's pass."""
     data = profile((224, 224))
-    asked = {**PUBLISHED, "family": family, "base_width": 1.0, "widths": {"min": least}}
-    params = kind.model_validate(asked).resolved(data, None)
+    values = {**PUBLISHED, "family": family, "base_width": 1.0, "widths": {"min": least}}
+    params = kind.model_validate(values).resolved(data, None)
     full = cost(params.architecture(data), (224, 224)).macs
     assert budget.step_macs(params, data) / full == pytest.approx(published, rel=0.015)
 
@@ -64,8 +64,8 @@ def test_epochs_are_shared_out(
     spec: ResolvedSpec, kind: str, most: int | None, max_trials: int | None, shared: int, each: int, count: int
 ) -> None:
     limits = {"limits": Limits(max_epochs=most, max_trials=max_trials)}
-    asked = changed(spec, epochs=10, baselines=BASELINES, baseline_budget=kind).model_copy(update=limits)
-    found = budget.epochs(asked)
+    values = changed(spec, epochs=10, baselines=BASELINES, baseline_budget=kind).model_copy(update=limits)
+    found = budget.epochs(values)
     assert found.baselines == BASELINES[:count]
     assert most is None or found.shared + found.each * count <= most
     if kind == "epochs":

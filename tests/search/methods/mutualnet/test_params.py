@@ -1,4 +1,4 @@
-"""What the parameters span, and what they refuse."""
+"""Search space and validation of the parameters."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _seconds(params: MutualNetParams) -> float:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"family": "resnet_9000"}, "unknown family 'resnet_9000'"),
         ({"widths": {"min": 0.8, "max": 0.5}}, "widths.min 0.8 is above widths.max 0.5"),
@@ -94,7 +94,7 @@ def _seconds(params: MutualNetParams) -> float:
         ({"epochs": 0}, "greater than or equal to 1"),
         ({"learning_rate": "fast"}, "valid number"),
         ({"temperature": 2}, "not permitted"),
-        ({"epochs": 2, "warmup_epochs": 2}, "warmup_epochs 2 must be less than the 2 epochs"),
+        ({"epochs": 2, "warmup_epochs": 2}, "warmup_epochs: 2 must be less than epochs, 2"),
         ({"batch_size": 8, "accumulation": 5}, "accumulation: 5 parts of 8 images are too small .* at most 4"),
         ({"label_smoothing": 1.0}, "less than 1"),
         ({"ema_decay": 1.0}, "less than 1"),
@@ -102,22 +102,20 @@ def _seconds(params: MutualNetParams) -> float:
         ({"baselines": [{"width": 0.5}]}, "resolution"),
     ],
 )
-def test_wrong_values_are_refused(given: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+def test_wrong_values_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         MutualNetParams.model_validate(given)
 
 
-def test_what_does_not_fit_the_dataset_names_the_field_and_the_fix() -> None:
-    with pytest.raises(ValueError, match=r"^resolutions: 40 is beyond the dataset's image size 32; use at most 32"):
+def test_dataset_errors_name_the_field_and_the_fix() -> None:
+    with pytest.raises(ValueError, match=r"^resolutions: 40 exceeds the dataset's image size 32; use at most 32"):
         candidates(MutualNetParams(resolutions=(40, 32)))
-    with pytest.raises(ValueError, match=r"^batch_size: 64 is more than the dataset's 50 training images; use at most"):
+    with pytest.raises(ValueError, match=r"^batch_size: 64 exceeds the dataset's 50 training images; use at most"):
         candidates(MutualNetParams(batch_size=64), profile(images=50))
 
 
 def test_baselines_within_the_image_size() -> None:
-    with pytest.raises(
-        ValueError, match=r"^baselines: resolution 40 is beyond the dataset's image size 32; use at most"
-    ):
+    with pytest.raises(ValueError, match=r"^baselines: resolution 40 exceeds the dataset's image size 32; use at most"):
         candidates(MutualNetParams(baselines=(Baseline(resolution=40),)))
 
 

@@ -14,7 +14,7 @@ TRAIN: dict[str, Any] = {"stage": "train", "epochs": 2}
 
 
 def record(number: int, state: TrialState, params: dict[str, Any], trained: float | None = None) -> TrialRecord:
-    """Of a trial that trained so many epochs if it is completed; unset: those that it was to."""
+    """Outputs of a trial that trained for this many epochs if it is completed; unset: the planned ones."""
     done = params.get("epochs", 0) if trained is None else trained
     outputs = {"epochs": float(done)} if state == "completed" else None
     return TrialRecord(number=number, state=state, params=params, outputs=outputs)

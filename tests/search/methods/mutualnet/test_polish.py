@@ -80,7 +80,7 @@ def test_phases_of_other_lengths(given: dict[str, Any], expected: list[float | N
 
 
 def test_phases_that_take_more_than_the_training_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"lowering: 0.6 after full_first 0.5 is more than the whole training"):
+    with pytest.raises(ValueError, match=r"lowering: 0.6 and full_first 0.5 together exceed the whole training"):
         MutualNetParams(full_first=0.5, lowering=0.6)
 
 
@@ -120,7 +120,7 @@ def record(number: int, state: TrialState, params: dict[str, Any]) -> TrialRecor
 
 
 def searched(spec: ResolvedSpec, ends: TrialState = "completed") -> list[TrialRecord]:
-    """A search by the service's rules: of a plan so many trials are made as `max_trials` leaves room for."""
+    """A search by the service's rules: as many trials of a plan are created as `max_trials` allows."""
     history: list[TrialRecord] = []
     while True:
         planned = plan(spec, history)
@@ -306,7 +306,7 @@ def test_a_drained_polish_goes_on_bit_for_bit(
     spec = changed(spec, ema_decay=0.9)
     whole = Recorder(tmp_path)
     outputs = polish.run(of_search(polished, spec, stripes, tmp_path / "whole"), whole)
-    first = Recorder(tmp_path / "a", stop=lambda asked: Stop.DRAIN if asked == 2 else Stop.NO)
+    first = Recorder(tmp_path / "a", stop=lambda checks: Stop.DRAIN if checks == 2 else Stop.NO)
     polish.run(of_search(polished, spec, stripes, tmp_path / "a" / "work"), first)
     assert not first.points
     [(step, kept)] = first.checkpoints
@@ -319,7 +319,7 @@ def test_a_drained_polish_goes_on_bit_for_bit(
 
 @pytest.mark.parametrize("stop", [Stop.CANCEL, Stop.LIMIT])
 def test_a_polish_that_is_ended(polished: Path, spec: ResolvedSpec, stripes: Path, tmp_path: Path, stop: Stop) -> None:
-    recorder = Recorder(tmp_path, stop=lambda asked: stop if asked >= 3 else Stop.NO)
+    recorder = Recorder(tmp_path, stop=lambda checks: stop if checks >= 3 else Stop.NO)
     outputs = polish.run(of_search(polished, spec, stripes, tmp_path / "a"), recorder)
     assert outputs["steps"] == 3
     assert len(recorder.points) == (stop is Stop.LIMIT)

@@ -45,7 +45,7 @@ def measured(candidate: Candidate) -> dict[str, float]:
     return {"selection_top1": top1(candidate), **candidate.cost}
 
 
-def asked(proposals: Proposals, most: int) -> list[Candidate]:
+def proposed(proposals: Proposals, most: int) -> list[Candidate]:
     found: list[Candidate] = []
     while len(found) < most and (candidate := proposals.ask()) is not None:
         proposals.tell(candidate, measured(candidate))
@@ -89,7 +89,7 @@ def test_the_listed_stages_bound_all_costs(family: str) -> None:
 
 def test_all_are_proposed_once() -> None:
     spec = spec_of()
-    found = asked(Proposals(Space(spec), OBJECTIVES, seed=1), most=100)
+    found = proposed(Proposals(Space(spec), OBJECTIVES, seed=1), most=100)
     assert {candidate.key for candidate in found} == {candidate.key for candidate in spec.candidates()}
     assert len(found) == 64
 
@@ -98,7 +98,7 @@ def test_all_are_proposed_once() -> None:
 def test_only_what_is_feasible(granularity: str) -> None:
     bounds = (Constraint(metric="macs", value=600_000), Constraint(metric="params", value=30_000))
     spec = spec_of(*bounds, granularity=granularity)
-    found = asked(Proposals(Space(spec), OBJECTIVES, seed=1), most=40)
+    found = proposed(Proposals(Space(spec), OBJECTIVES, seed=1), most=40)
     assert all(bound.holds(candidate.cost) for candidate in found for bound in bounds)
     if granularity == "network":
         assert {candidate.key for candidate in found} == {candidate.key for candidate in spec.feasible()}
@@ -109,17 +109,17 @@ def test_only_what_is_feasible(granularity: str) -> None:
 def test_a_single_feasible_network() -> None:
     least = spec_of().candidates()[0].cost["macs"]
     spec = spec_of(Constraint(metric="macs", value=least))
-    assert [candidate.cost["macs"] for candidate in asked(Proposals(Space(spec), OBJECTIVES, seed=0), 5)] == [least]
+    assert [candidate.cost["macs"] for candidate in proposed(Proposals(Space(spec), OBJECTIVES, seed=0), 5)] == [least]
 
 
 def test_told_the_same_it_goes_on_the_same() -> None:
     spec = spec_of(granularity="stage")
-    whole = asked(Proposals(Space(spec), OBJECTIVES, seed=5), most=30)
+    whole = proposed(Proposals(Space(spec), OBJECTIVES, seed=5), most=30)
     again = Proposals(Space(spec), OBJECTIVES, seed=5)
     for candidate in whole[:17]:
         again.tell(candidate, measured(candidate))
-    assert asked(again, most=13) == whole[17:]
-    assert asked(Proposals(Space(spec), OBJECTIVES, seed=6), most=30) != whole
+    assert proposed(again, most=13) == whole[17:]
+    assert proposed(Proposals(Space(spec), OBJECTIVES, seed=6), most=30) != whole
 
 
 def test_it_finds_more_than_chance_in_a_space_too_large_to_enumerate() -> None:
@@ -136,4 +136,4 @@ def test_it_finds_more_than_chance_in_a_space_too_large_to_enumerate() -> None:
         proposals.tell(candidate, measured(candidate))
     places = [tuple(random.randrange(len(values)) for values in space.axes.values()) for _ in range(60)]
     chance = volume([*spread, *map(space.candidate, places)])
-    assert volume([*spread, *asked(proposals, most=60)]) > 1.02 * chance
+    assert volume([*spread, *proposed(proposals, most=60)]) > 1.02 * chance

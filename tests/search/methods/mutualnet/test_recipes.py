@@ -10,7 +10,7 @@ from paretofit.search.data.augmentation import Augmentation
 from paretofit.search.methods.mutualnet.params import MutualNetParams, SlimmableParams, UsNetParams
 from tests.search.methods.mutualnet.test_params import profile
 
-COLOURS = {"kind": "resized_crop", "colour_jitter": 0.4, "pca_lighting": 0.1, "flip": True}
+COLORS = {"kind": "resized_crop", "colour_jitter": 0.4, "pca_lighting": 0.1, "flip": True}
 MOBILE = {"epochs": 250, "batch_size": 1024, "learning_rate": 0.5, "weight_decay": 1e-4, "decay": "dense"}
 RESNET = {"epochs": 120, "batch_size": 512, "learning_rate": 0.2, "weight_decay": 1e-4, "decay": "dense"}
 CIFAR = {"epochs": 200, "batch_size": 128, "learning_rate": 0.1, "weight_decay": 5e-4, "decay": "all"}
@@ -41,7 +41,7 @@ def test_mutualnet_on_imagenet(name: str, family: str, recipe: dict[str, Any], l
         "base_width": 1.0,
         "widths": (least, 1.0, 0.05),
         "sides": IMAGENET_SIDES,
-        "augmentation": Augmentation.model_validate(COLOURS | {"minimum_scale": scale}),
+        "augmentation": Augmentation.model_validate(COLORS | {"minimum_scale": scale}),
     }
 
 

@@ -19,7 +19,7 @@ from paretofit.search.training.loop import cosine, set_learning_rate, sgd
 
 LAYERS = 11
 STRIDES = (1, 1, 1, 1, 2, 1, 2, 1, 1, 1, 1, 1)
-"""Of the stem and the blocks at 16 pixels: two of the five downsamplings are left."""
+"""Strides of the stem and the blocks at 16 pixels: two of the five downsamplings remain."""
 SEED, STEPS, PEAK, MOMENTUM, DECAY = 5, 5, 0.05, 0.9, 0.01
 
 

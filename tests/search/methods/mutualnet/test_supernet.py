@@ -34,7 +34,7 @@ def test_statistics_by_channels_and_input_size(tmp_path: Path) -> None:
     assert all(torch.equal(loaded.bank[key], entry) for key, entry in network.bank.items())
 
 
-def test_what_was_not_calibrated_is_not_evaluated(tmp_path: Path) -> None:
+def test_uncalibrated_networks_are_not_evaluated(tmp_path: Path) -> None:
     network = Slimmable(FULL).eval()
     network.calibrate(HALF, [torch.randn(16, 1, 32, 32)])
     path = tmp_path / "supernet.safetensors"
@@ -42,7 +42,7 @@ def test_what_was_not_calibrated_is_not_evaluated(tmp_path: Path) -> None:
     loaded = supernet.load(path)
     assert loaded(torch.zeros(1, 1, 32, 32), HALF).shape == (1, 3)
     for sub, size in ((FULL, (32, 32)), (HALF, (28, 28))):
-        with pytest.raises(UncalibratedError, match=rf"no batch-normalisation statistics .* at {size[0]}x{size[1]}"):
+        with pytest.raises(UncalibratedError, match=rf"no batch norm statistics .* at {size[0]}x{size[1]}"):
             loaded(torch.zeros(1, 1, *size), sub)
         with pytest.raises(UncalibratedError, match="calibrate"):
             loaded.extract(sub, size)
@@ -51,5 +51,5 @@ def test_what_was_not_calibrated_is_not_evaluated(tmp_path: Path) -> None:
 def test_another_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "network.safetensors"
     checkpoint.save(path, build(HALF), {"architecture": HALF.to_json()})
-    with pytest.raises(ValueError, match="no supernet: train one"):
+    with pytest.raises(ValueError, match="is not a supernet: use the artifact"):
         supernet.load(path)

@@ -1,4 +1,4 @@
-"""The sweep: which networks it measures, what it reports of them, how it stops and goes on."""
+"""The sweep: measured networks, reports, stopping and resuming."""
 
 from __future__ import annotations
 
@@ -139,18 +139,18 @@ def test_infeasible_networks_are_never_measured(trial: Trial, tmp_path: Path) ->
 
 def test_cancel_ends_at_once(trial: Trial, tmp_path: Path) -> None:
     # The three networks of an input size are measured together: it asks before them and at each of their batches.
-    recorder = Recorder(tmp_path, stop=lambda asked: Stop.CANCEL if asked == 4 else Stop.NO)
+    recorder = Recorder(tmp_path, stop=lambda checks: Stop.CANCEL if checks == 4 else Stop.NO)
     assert sweep.run(trial, recorder)["evaluated"] == 3
-    assert recorder.asked == 5
+    assert recorder.checks == 5
     assert not recorder.artifacts
 
 
-@pytest.mark.parametrize(("asked_at", "measured"), [(2, 0), (4, 3), (7, 6)])
-def test_drained_it_goes_on_with_what_it_has(trial: Trial, tmp_path: Path, asked_at: int, measured: int) -> None:
+@pytest.mark.parametrize(("stop_at", "measured"), [(2, 0), (4, 3), (7, 6)])
+def test_drained_it_goes_on_with_what_it_has(trial: Trial, tmp_path: Path, stop_at: int, measured: int) -> None:
     whole = Recorder(tmp_path)
     sweep.run(trial, whole)
     (tmp_path / "first").mkdir()
-    first = Recorder(tmp_path / "first", stop=lambda asked: Stop.DRAIN if asked == asked_at else Stop.NO)
+    first = Recorder(tmp_path / "first", stop=lambda checks: Stop.DRAIN if checks == stop_at else Stop.NO)
     sweep.run(_again(trial, tmp_path / "first"), first)
     [(count, folder)] = first.checkpoints
     assert count == measured
@@ -167,7 +167,7 @@ def test_at_a_limit_a_few_networks_over_the_costs_are_measured(trial: Trial, tmp
         update={"widths": trial.spec.params(SlimmableParams).widths.model_copy(update={"min": 0.25, "step": 0.05})}
     )
     spec = trial.spec.model_copy(update={"method": method})
-    recorder = Recorder(tmp_path, stop=lambda asked: Stop.LIMIT)
+    recorder = Recorder(tmp_path, stop=lambda checks: Stop.LIMIT)
     sweep.run(replace(trial, spec=spec), recorder)
     macs = {point.key: point.metrics["macs"] for point in recorder.points}
     every = [candidate.cost["macs"] for candidate in spec.candidates()]
@@ -181,7 +181,7 @@ def test_only_a_supernet_can_be_swept(trial: Trial, tmp_path: Path) -> None:
     sweep.run(trial, recorder)
     weights = recorder.points[-1].weights
     assert weights is not None
-    with pytest.raises(ValueError, match="no supernet"):
+    with pytest.raises(ValueError, match="not a supernet"):
         sweep.run(replace(trial, inputs={"supernet": recorder.artifacts[weights]}), recorder)
 
 

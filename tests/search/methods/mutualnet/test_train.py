@@ -1,4 +1,4 @@
-"""The training stage: what it reports, how it stops, and that it goes on as if it had not stopped."""
+"""The training stage: reports, stopping, and resuming with identical results."""
 
 from __future__ import annotations
 
@@ -67,26 +67,26 @@ def test_a_smaller_batch_takes_more_and_smaller_steps(spec: ResolvedSpec, stripe
 
 
 def test_cancel_ends_at_once(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, stop=lambda asked: Stop.CANCEL if asked == 3 else Stop.NO)
+    recorder = Recorder(tmp_path, stop=lambda checks: Stop.CANCEL if checks == 3 else Stop.NO)
     assert train.run(trial(spec, stripes, tmp_path), recorder)["steps"] == 3
     assert not recorder.artifacts
     assert not recorder.checkpoints
 
 
 def test_a_limit_ends_training_with_what_there_is(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, stop=lambda asked: Stop.LIMIT if asked >= 5 else Stop.NO)
+    recorder = Recorder(tmp_path, stop=lambda checks: Stop.LIMIT if checks >= 5 else Stop.NO)
     assert train.run(trial(spec, stripes, tmp_path), recorder)["steps"] == 5
     assert "supernet" in recorder.artifacts
 
 
-def test_divergence_is_said(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+def test_divergence_is_reported(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
     method = spec.method.model_copy(update={"learning_rate": 1e30, "epochs": 20})
     with pytest.raises(DivergedError, match=r"training diverged: .* lower learning_rate"):
         train.run(trial(spec.model_copy(update={"method": method}), stripes, tmp_path), Recorder(tmp_path))
 
 
 def test_another_trainings_checkpoint_is_refused(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, stop=lambda asked: Stop.DRAIN if asked == 2 else Stop.NO)
+    recorder = Recorder(tmp_path, stop=lambda checks: Stop.DRAIN if checks == 2 else Stop.NO)
     train.run(trial(spec, stripes, tmp_path), recorder)
     [(step, kept)] = recorder.checkpoints
     assert step == 2
@@ -94,10 +94,10 @@ def test_another_trainings_checkpoint_is_refused(spec: ResolvedSpec, stripes: Pa
         train.run(trial(spec, stripes, tmp_path / "b", checkpoint=kept, seed=4), recorder)
     state = kept / "state.safetensors"
     state.write_bytes(state.read_bytes()[:-8])
-    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+    with pytest.raises(CheckpointError, match="is an incomplete checkpoint"):
         train.run(trial(spec, stripes, tmp_path / "cut", checkpoint=kept), recorder)
     (kept / "manifest.json").unlink()
-    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+    with pytest.raises(CheckpointError, match="is an incomplete checkpoint"):
         train.run(trial(spec, stripes, tmp_path / "c", checkpoint=kept), recorder)
 
 
@@ -125,7 +125,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     spec = spec.model_copy(update={"method": type(spec.method)(**spec.method.model_dump() | options)})
     whole = Recorder(tmp_path)
     train.run(trial(spec, stripes, tmp_path), whole)
-    first = Recorder(tmp_path, stop=lambda asked: Stop.DRAIN if asked == DRAINED else Stop.NO)
+    first = Recorder(tmp_path, stop=lambda checks: Stop.DRAIN if checks == DRAINED else Stop.NO)
     train.run(trial(spec, stripes, tmp_path / "first"), first)
     assert not first.artifacts
     [(step, kept)] = first.checkpoints

@@ -35,7 +35,7 @@ ALLOCATIONS: tuple[Allocation, ...] = get_args(Allocation)
 
 
 def sites(family: str, *, ratio: float = 1.0, width: float = 1.0, seed: int = 0) -> list[Site]:
-    """Of a seed network whose channels have scores at random, those of large maps higher ones."""
+    """Sites of a seed network with random scores, higher for channels of large maps."""
     variant = scalenet.VARIANTS[family]
     random = Random(seed)
     found = []
@@ -201,12 +201,12 @@ def test_even_parts_and_the_largest_scale_alone() -> None:
 @pytest.mark.parametrize(
     ("planes", "scores", "width", "message"),
     [
-        (4, ((1.0,), (1.0,)), None, "a site has the scores of 4 scales, not of 2"),
+        (4, ((1.0,), (1.0,)), None, "a site has the scores of 2 scales instead of 4"),
         (4, ((math.nan,), (), (), ()), None, "the importance of a channel is not finite: .*; lower learning_rate"),
-        (4, ((1.0,), (1.0,), (), ()), 4, "4 channels are wanted of a site with 2: raise seed_ratio"),
+        (4, ((1.0,), (1.0,), (), ()), 4, "4 channels are needed, but the seed network has 2: raise seed_ratio"),
     ],
 )
-def test_a_site_that_is_none_is_refused(
+def test_invalid_sites_are_rejected(
     planes: int, scores: tuple[tuple[float, ...], ...], width: int | None, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):

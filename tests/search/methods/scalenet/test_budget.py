@@ -1,4 +1,4 @@
-"""A training that leaves time for those after it."""
+"""Time-limited training, which leaves time for later trainings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.search.recorder import Recorder
 
 
 @pytest.mark.parametrize(
-    ("asked", "seconds", "told"),
+    ("requested", "seconds", "expected"),
     [
         (Stop.NO, math.inf, Stop.NO),
         (Stop.NO, 0.0, Stop.LIMIT),
@@ -22,19 +22,19 @@ from tests.search.recorder import Recorder
     ],
 )
 def test_its_share_is_a_limit_unless_it_is_to_end_at_once(
-    tmp_path: Path, asked: Stop, seconds: float, told: Stop
+    tmp_path: Path, requested: Stop, seconds: float, expected: Stop
 ) -> None:
-    assert TimeLimitedReporter(Recorder(tmp_path, stop=lambda _: asked), seconds).should_stop() is told
+    assert TimeLimitedReporter(Recorder(tmp_path, stop=lambda _: requested), seconds).should_stop() is expected
 
 
 def test_reports_go_on(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path)
-    paced = TimeLimitedReporter(recorder, 0.0)
+    limited = TimeLimitedReporter(recorder, 0.0)
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
-    paced.metric("loss", 3, 0.5)
-    paced.artifact("name", tmp_path / "file")
-    paced.checkpoint(tmp_path / "folder", 7)
+    limited.metric("loss", 3, 0.5)
+    limited.artifact("name", tmp_path / "file")
+    limited.checkpoint(tmp_path / "folder", 7)
     assert recorder.metrics == {("loss", 3): 0.5}
     assert list(recorder.artifacts) == ["name"]
     assert [step for step, _ in recorder.checkpoints] == [7]

@@ -1,4 +1,4 @@
-"""What may be asked of ScaleNet, and what its networks may cost."""
+"""Validation of ScaleNet's parameters, and costs of its networks."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ def test_candidates_are_the_budgets_and_the_least_network(metric: str) -> None:
     [
         ({"family": "scalenet50_light"}, "unknown family 'scalenet50_light': choose one of scalenet18, scalenet34"),
         ({"family": "resnet50"}, "unknown family 'resnet50': choose one of scalenet18"),
-        ({"budgets": [1e7, 0.0]}, "each budget must be above 0"),
+        ({"budgets": [1e7, 0.0]}, "each budget must be greater than 0"),
         ({"baselines": ["best"]}, "Input should be 'even', 'single', 'random' or 'global'"),
         ({"seed_ratio": 0.2}, "greater than or equal to 0.25"),
-        ({"warmup_epochs": 5, "seed_epochs": 5, "epochs": 20}, "warmup_epochs 5 must be less than the 5 seed_epochs"),
-        ({"warmup_epochs": 20, "epochs": 20}, "warmup_epochs 20 must be less than the 20 epochs"),
+        ({"warmup_epochs": 5, "seed_epochs": 5, "epochs": 20}, "warmup_epochs: 5 must be less than seed_epochs, 5"),
+        ({"warmup_epochs": 20, "epochs": 20}, "warmup_epochs: 20 must be less than epochs, 20"),
     ],
 )
-def test_what_is_refused(given: dict[str, Any], message: str) -> None:
+def test_invalid_parameters_are_rejected(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ScaleNetParams.model_validate(given)
 
@@ -93,23 +93,23 @@ def test_what_is_refused(given: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"budgets": [1000.0]}, "budgets: 1000 macs is less than the least network takes; use at least"),
-        ({"budgets": [1e12]}, "budgets: 1e.12 macs is more than all channels of the seed network take; use at most"),
-        ({"batch_size": 501}, "batch_size: 501 is more than the dataset's 500 training images"),
+        ({"budgets": [1000.0]}, "budgets: 1000 macs is less than the smallest network needs; use at least"),
+        ({"budgets": [1e12]}, "budgets: 1e.12 macs is more than all channels of the seed network use; use at most"),
+        ({"batch_size": 501}, "batch_size: 501 exceeds the dataset's 500 training images"),
     ],
 )
-def test_what_does_not_fit_a_dataset_is_refused_with_its_field(given: dict[str, Any], message: str) -> None:
+def test_dataset_errors_name_the_field(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ScaleNetParams.model_validate(given).resolved(DATASET, None).candidates(DATASET)
 
 
 def ceiling(family: str, *baselines: str) -> int:
     """The largest budget that is not refused."""
-    asked = {"family": family, "baselines": baselines, "budgets": [1e15]}
-    with pytest.raises(ValueError, match="more than all channels of the seed network take; use at most") as refused:
-        ScaleNetParams.model_validate(asked).targets(IMAGENET)
+    values = {"family": family, "baselines": baselines, "budgets": [1e15]}
+    with pytest.raises(ValueError, match="more than all channels of the seed network use; use at most") as refused:
+        ScaleNetParams.model_validate(values).targets(IMAGENET)
     most = int(str(refused.value).partition("at most ")[2].partition(",")[0])
-    assert ScaleNetParams.model_validate(asked | {"budgets": [most]}).targets(IMAGENET) == (most,)
+    assert ScaleNetParams.model_validate(values | {"budgets": [most]}).targets(IMAGENET) == (most,)
     return most
 
 
@@ -129,9 +129,7 @@ def test_the_warm_up_that_is_chosen_is_shorter_than_both_trainings() -> None:
 
 
 def test_no_trained_weights_are_started_from() -> None:
-    with pytest.raises(
-        ValueError, match=r"start: a ScaleNet block has channels at several scales.* use another method"
-    ):
+    with pytest.raises(ValueError, match=r"start: not available for scalenet.* use another method"):
         ScaleNetParams.model_validate({"start": {"weights": "resnet18"}})
 
 

@@ -17,8 +17,8 @@ NETWORKS = [{"allocation": "learned", "budget": b, "structure": "1-2-3-4"} for b
 
 
 def spec(method: dict[str, Any] | None = None, **more: Any) -> ResolvedSpec:
-    asked = {"kind": "scalenet", "budgets": [1e7, 2e7, 3e7], "epochs": 10} | (method or {})
-    return SearchSpec.model_validate({"name": "x", "dataset_id": "d", "method": asked, **more}).resolve(DATASET)
+    given = {"kind": "scalenet", "budgets": [1e7, 2e7, 3e7], "epochs": 10} | (method or {})
+    return SearchSpec.model_validate({"name": "x", "dataset_id": "d", "method": given, **more}).resolve(DATASET)
 
 
 def record(number: int, new: NewTrial, state: TrialState = "completed", **outputs: Any) -> TrialRecord:

@@ -1,4 +1,4 @@
-"""A search of two budgets, trial by trial: what is trained, allocated, measured, reported, and gone on with."""
+"""A search of two budgets, trial by trial: training, allocation, measurement, reports and resuming."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_a_drained_training_goes_on_to_the_same_network(searched: Searched, stri
     new = searched.planned[0]
     whole = Recorder(tmp_path)
     run(trial(searched.spec, stripes, tmp_path, new), whole)
-    first = Recorder(tmp_path / "a", stop=lambda asked: Stop.DRAIN if asked == 5 else Stop.NO)
+    first = Recorder(tmp_path / "a", stop=lambda checks: Stop.DRAIN if checks == 5 else Stop.NO)
     run(trial(searched.spec, stripes, tmp_path / "a", new), first)
     assert not first.points
     [(step, kept)] = first.checkpoints
@@ -168,15 +168,15 @@ def test_a_drained_training_goes_on_to_the_same_network(searched: Searched, stri
 
 
 @pytest.mark.parametrize("stop", [Stop.CANCEL, Stop.DRAIN])
-def test_what_is_to_end_at_once_reports_nothing(searched: Searched, stripes: Path, tmp_path: Path, stop: Stop) -> None:
+def test_cancelled_trials_report_nothing(searched: Searched, stripes: Path, tmp_path: Path, stop: Stop) -> None:
     # Asked once for each of 12 steps, then while it is measured.
-    recorder = Recorder(tmp_path, stop=lambda asked: stop if asked >= 12 else Stop.NO)
+    recorder = Recorder(tmp_path, stop=lambda checks: stop if checks >= 12 else Stop.NO)
     train.train_network(trial(searched.spec, stripes, tmp_path, searched.planned[0]), recorder)
     assert not recorder.points
 
 
 def test_at_a_limit_it_reports_what_it_has(searched: Searched, stripes: Path, tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, stop=lambda asked: Stop.LIMIT if asked >= 3 else Stop.NO)
+    recorder = Recorder(tmp_path, stop=lambda checks: Stop.LIMIT if checks >= 3 else Stop.NO)
     outputs = run(trial(searched.spec, stripes, tmp_path, searched.planned[0]), recorder)
     assert (outputs["steps"], len(recorder.points)) == (3, 1)
 
@@ -193,6 +193,6 @@ def test_a_seed_leaves_time_for_the_networks(stripes: Path, tmp_path: Path) -> N
     assert "seed" in recorder.artifacts
 
 
-def test_a_stage_that_is_none_is_refused(searched: Searched, stripes: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="stage 'sweep'; there are seed, network, allocate"):
+def test_unknown_stages_are_rejected(searched: Searched, stripes: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="stage 'sweep'; use one of seed, network, allocate"):
         run(trial(searched.spec, stripes, tmp_path, NewTrial(params={"stage": "sweep"})), Recorder(tmp_path))

@@ -1,4 +1,4 @@
-"""Shapes under a bound in milliseconds: aimed at by what other shapes take, and measured once they are learned."""
+"""Shapes under a latency bound: targets from other shapes' latencies, and measurements after the training."""
 
 from __future__ import annotations
 
@@ -121,8 +121,8 @@ def test_learned_shapes_are_measured_before_they_are_points(stripes: Path, tmp_p
         assert reevaluate(path, Dataset.open(stripes)).equal
 
 
-def test_what_nothing_meets_is_known_before_anything_is_trained(stripes: Path, tmp_path: Path) -> None:
+def test_infeasible_bounds_end_the_search_before_training(stripes: Path, tmp_path: Path) -> None:
     search = LocalSearch(resolved({}, stripes, bound=1e-6), stripes, tmp_path)
-    with pytest.raises(LocalSearchError, match=r"the fastest that was measured is (least|like)-vgg16"):
+    with pytest.raises(LocalSearchError, match=r"the fastest measured one is (least|like)-vgg16"):
         search.run(lambda: Stop.NO, lambda trial, fraction: None)
     assert [trial["state"] for trial in json.loads((tmp_path / "search.json").read_text())["trials"]] == ["infeasible"]

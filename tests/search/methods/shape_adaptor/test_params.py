@@ -1,4 +1,4 @@
-"""What may be asked of Shape Adaptor, and what its networks may cost."""
+"""Validation of Shape Adaptor's parameters, and costs of its networks."""
 
 from __future__ import annotations
 
@@ -116,8 +116,8 @@ def test_a_shape_is_a_network() -> None:
     ["resnet18", "resnext50_32x4d", "mobilenet_v1", "fd_mobilenet", "shufflenet_v1", "fd_shufflenet", "wrn_16_2"],
 )
 def test_every_family_with_places_has_candidates(family: str) -> None:
-    asked = ShapeAdaptorParams(families=(family,), base_width=0.5, targets=(0.0,), modes=("standard", "autosc"))
-    params = asked.resolved(DATASET, None)
+    options = ShapeAdaptorParams(families=(family,), base_width=0.5, targets=(0.0,), modes=("standard", "autosc"))
+    params = options.resolved(DATASET, None)
     assert params.candidates(DATASET)
     assert places(params.designed(DATASET, family), "replace") >= 4
 
@@ -134,29 +134,29 @@ def point(network: Architecture) -> StartRecord:
 
 
 def test_the_networks_it_can_start_from() -> None:
-    asked: dict[str, Any] = {"base_width": 0.25, "modes": ["autotl"], "start": {"point": "x"}, "human": False}
+    options: dict[str, Any] = {"base_width": 0.25, "modes": ["autotl"], "start": {"point": "x"}, "human": False}
     given: dict[str, Any] = {"base_width": 0.25, "nominal": 32, "channels": 1}
-    found = ShapeAdaptorParams.model_validate(asked).resolved(
+    found = ShapeAdaptorParams.model_validate(options).resolved(
         DATASET, point(architecture("resnet18", classes=1000, **given))
     )
     assert (found.families, found.nominal) == (("resnet18",), 32)
     assert found.effort == "tune"
-    for family, other, mine, said in (
-        ("resnet34", {}, {"families": ["resnet18"]}, "start: it holds a resnet34, and the network is a resnet18"),
+    for family, other, mine, message in (
+        ("resnet34", {}, {"families": ["resnet18"]}, "start: its family is resnet34, but the network's is resnet18"),
         ("resnet18", {}, {"base_width": 0.5}, "start: .* choose a smaller width"),
         ("resnet18", {"nominal": 224}, {"nominal": 32}, "nominal: 32 differs .* use 224"),
-        ("resnet18", {}, {"effort": "probe"}, "effort: shape_adaptor trains all layers: use tune"),
+        ("resnet18", {}, {"effort": "probe"}, "effort: probe is not available for shape_adaptor: use tune"),
     ):
-        params = ShapeAdaptorParams.model_validate(asked | mine)
-        with pytest.raises(ValueError, match=said):
+        params = ShapeAdaptorParams.model_validate(options | mine)
+        with pytest.raises(ValueError, match=message):
             params.resolved(DATASET, point(architecture(family, classes=3, **{**given, **other})))
 
 
 def test_the_paper_s_recipe_of_transfer() -> None:
     """Liu et al. (arXiv 2008.00892): the five resizing layers of a pretrained ResNet-50, alphas of -2.19, lr .001,
     batch 8, 80 epochs."""
-    asked = ShapeAdaptorParams.model_validate(ShapeAdaptorParams.presets["transfer"] | {"init_from": "pt_x"})
-    params = asked.resolved(LARGE, point(architecture("resnet50", nominal=224)))
+    options = ShapeAdaptorParams.model_validate(ShapeAdaptorParams.presets["transfer"] | {"init_from": "pt_x"})
+    params = options.resolved(LARGE, point(architecture("resnet50", nominal=224)))
     [config] = params.configs(LARGE)
     assert (config["family"], config["mode"], config["adaptors"], config["target"]) == ("resnet50", "autotl", 5, 0)
     assert params.space(LARGE, config).alpha == -2.19
@@ -173,56 +173,56 @@ def test_init_from_is_a_former_name_of_start(reference: str, start: Start) -> No
     assert params.start == start
     assert ShapeAdaptorParams.model_validate(params.model_dump()) == params
     for other in ({"weights": "resnet18"}, Start(point="pt_y"), {"file": "y.safetensors"}):
-        with pytest.raises(ValueError, match="init_from: it is the former name of start, which names other weights"):
+        with pytest.raises(ValueError, match="init_from: differs from start, which replaces it"):
             ShapeAdaptorParams.model_validate({"init_from": reference, "start": other})
 
 
 def test_the_path_of_init_from_is_relative_to_the_specification() -> None:
     given = {"init_from": "./a/b.safetensors", "start": {"file": "/specs/a/b.safetensors"}}
     assert ShapeAdaptorParams.model_validate(given).start == Start(file="/specs/a/b.safetensors")
-    with pytest.raises(ValueError, match="names other weights"):
+    with pytest.raises(ValueError, match="differs from start"):
         ShapeAdaptorParams.model_validate(given | {"start": {"file": "/specs/c/b.safetensors"}})
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("options", "message"),
     [
         ({"families": ["scalenet50"]}, "families: scalenet50 has no places for shape adaptors"),
         ({"families": ["no_such"]}, "unknown family 'no_such'"),
         ({"modes": ["autotl"], "human": False}, "human: mode autotl starts from the human-designed network's weights"),
         (
             {"init_from": "pt_x", "modes": ["autotl"], "families": ["vgg16", "resnet50"]},
-            "start: it holds one family, not vgg16, resnet50; search for each of them separately",
+            "start: has one family, but families are vgg16, resnet50; search each of them separately",
         ),
         ({"modes": ["fast"]}, "Input should be 'standard', 'memory_bounded', 'autosc' or 'autotl'"),
         ({"last_sides": [1]}, "greater than or equal to 2"),
         ({"targets": [-1]}, "greater than or equal to 0"),
     ],
 )
-def test_what_is_refused(asked: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        ShapeAdaptorParams.model_validate(asked)
+def test_invalid_parameters_are_rejected(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ShapeAdaptorParams.model_validate(options)
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("options", "message"),
     [
         (
             {"adaptors": [2], "targets": [0.5]},
-            r"targets: 0.5 of vgg16 is \S+ macs, less than the least .* use at least 4",
+            r"targets: 0.5 of vgg16 is \S+ macs, less than its smallest shape needs; use at least 4",
         ),
         ({"adaptors": [13]}, "adaptors: vgg16 has places for 1 to 12"),
-        ({"resolutions": [64]}, "resolutions: 64 is beyond"),
-        ({"batch_size": 600}, "batch_size: 600 is more than"),
+        ({"resolutions": [64]}, "resolutions: 64 exceeds"),
+        ({"batch_size": 600}, "batch_size: 600 exceeds"),
     ],
 )
-def test_what_no_dataset_of_this_size_allows(asked: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        ShapeAdaptorParams.model_validate(asked).resolved(DATASET, None).candidates(DATASET)
+def test_dataset_errors_name_the_field(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ShapeAdaptorParams.model_validate(options).resolved(DATASET, None).candidates(DATASET)
 
 
 def test_latencies_are_not_known_before_learning() -> None:
     body = {"name": "x", "dataset_id": "d", "method": {"kind": "shape_adaptor"}}
     spec = SearchSpec.model_validate(body).resolve(DATASET)
-    with pytest.raises(ValueError, match="learns its networks: none can be measured before"):
+    with pytest.raises(ValueError, match="learns its networks, so none can be measured before"):
         spec.method.network(spec.dataset, spec.candidates()[0].config)

@@ -21,8 +21,8 @@ METHOD: dict[str, Any] = {"kind": "shape_adaptor", "base_width": 0.25, "trials":
 
 
 def resolved(method: dict[str, Any] | None = None, **more: Any) -> ResolvedSpec:
-    asked = METHOD | (method or {})
-    return SearchSpec.model_validate({"name": "x", "dataset_id": "d", "method": asked, **more}).resolve(DATASET)
+    values = METHOD | (method or {})
+    return SearchSpec.model_validate({"name": "x", "dataset_id": "d", "method": values, **more}).resolve(DATASET)
 
 
 def searched(spec: ResolvedSpec, ends: TrialState = "completed", *, at_once: int = 1) -> list[TrialRecord]:
@@ -152,7 +152,7 @@ def test_limits_that_leave_nothing_learned_are_refused(method: dict[str, Any], l
         if least > 1:
             assert resolved(method, limits={field: least - 1}).low_limit() == (
                 field,
-                f"shape_adaptor finds nothing with fewer than {least} {what}: use at least {least}, or no limit",
+                f"shape_adaptor needs at least {least} {what} to find a network: use at least {least}, or no limit",
             )
     measured = resolved(method, constraints=[{"metric": "latency_ms", "device": "onnxruntime-cpu-1t", "value": 1}])
     # Each is measured after it was trained, and the first trial of all measures.

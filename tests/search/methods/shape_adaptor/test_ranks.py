@@ -15,7 +15,7 @@ pytestmark = pytest.mark.integration
 
 
 def learned(ranks: int, store: Path) -> list[dict[str, Any]]:
-    """What each of so many ranks ends with."""
+    """The result of each of this many ranks."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
     started = [
         subprocess.Popen(

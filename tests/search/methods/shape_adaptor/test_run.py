@@ -117,7 +117,7 @@ def test_a_learned_network_becomes_a_point_with_weights_and_a_report(stripes: Pa
 @pytest.mark.parametrize("at", [5, 11], ids=["while it learns", "once it is settled"])
 def test_a_drained_training_goes_on_to_the_same_network(stripes: Path, tmp_path: Path, at: int) -> None:
     _, whole = learned(stripes, tmp_path / "whole")
-    _, first = learned(stripes, tmp_path / "a", stop=lambda asked: Stop.DRAIN if asked == at else Stop.NO)
+    _, first = learned(stripes, tmp_path / "a", stop=lambda checks: Stop.DRAIN if checks == at else Stop.NO)
     assert not first.points
     [(step, kept)] = first.checkpoints
     assert step == at
@@ -130,7 +130,7 @@ def test_a_drained_training_goes_on_to_the_same_network(stripes: Path, tmp_path:
 
 
 def test_at_a_limit_the_shape_settles_and_is_reported(stripes: Path, tmp_path: Path) -> None:
-    outputs, recorder = learned(stripes, tmp_path, stop=lambda asked: Stop.LIMIT if asked >= 3 else Stop.NO)
+    outputs, recorder = learned(stripes, tmp_path, stop=lambda checks: Stop.LIMIT if checks >= 3 else Stop.NO)
     [point] = recorder.points
     spec = resolved(stripes)
     assert outputs["steps"] == 3
@@ -138,9 +138,9 @@ def test_at_a_limit_the_shape_settles_and_is_reported(stripes: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("stop", [Stop.CANCEL, Stop.DRAIN])
-def test_what_is_to_end_at_once_reports_nothing(stripes: Path, tmp_path: Path, stop: Stop) -> None:
+def test_cancelled_trials_report_nothing(stripes: Path, tmp_path: Path, stop: Stop) -> None:
     # Asked once for each of 12 steps, then while it is measured.
-    _, recorder = learned(stripes, tmp_path, stop=lambda asked: stop if asked >= 12 else Stop.NO)
+    _, recorder = learned(stripes, tmp_path, stop=lambda checks: stop if checks >= 12 else Stop.NO)
     assert not recorder.points
 
 
@@ -172,7 +172,7 @@ def test_constraints_hold_without_a_target(stripes: Path, tmp_path: Path) -> Non
     spec = resolved(stripes, constraints=impossible)
     assert plan(spec, []).done
     new = plan(resolved(stripes), []).trials[0]
-    with pytest.raises(TooCostlyError, match="the smallest sizes that the shape adaptors make are too costly"):
+    with pytest.raises(TooCostlyError, match="the smallest sizes of the shape adaptors exceed the bounds"):
         run(trial(spec, stripes, tmp_path / "x", new), Recorder(tmp_path))
 
 
@@ -191,7 +191,7 @@ def test_negligible_branches_are_pruned_and_measured_anew(stripes: Path, tmp_pat
     assert learn.without_negligible(nearly).blends == (0.0, 0.002, 0.998, 1.0)
 
 
-def test_what_it_is_compared_with_and_what_it_starts_from(stripes: Path, tmp_path: Path) -> None:
+def test_baselines_and_initial_weights(stripes: Path, tmp_path: Path) -> None:
     spec = resolved(stripes, modes=["autotl"], targets=[0])
     [first] = plan(spec, []).trials
     recorder = Recorder(tmp_path)
@@ -212,7 +212,7 @@ def test_what_it_is_compared_with_and_what_it_starts_from(stripes: Path, tmp_pat
         params_of(resolved(stripes)).space(spec.dataset, {"family": "resnet18", "mode": "random", "adaptors": 2}).rule,
         0,
     )
-    with pytest.raises(ValueError, match="the weights are for vgg16, not for resnet18"):
+    with pytest.raises(ValueError, match="the weights are for vgg16, but the network is resnet18"):
         learn.start_from(source, other, spec.dataset.classes)
 
     spec = resolved(stripes)
@@ -271,7 +271,7 @@ def test_a_classifier_for_other_classes_is_not_transferred(stripes: Path, tmp_pa
 
     front = LocalSearch(spec, stripes, tmp_path / "search").run(lambda: Stop.NO, lambda number, done: None)
     assert [point.key for point in front.points] == ["vgg16-autotl-a5-free"]
-    with pytest.raises(ValueError, match="start: it holds a vgg16, and the network is a resnet18"):
+    with pytest.raises(ValueError, match="start: its family is vgg16, but the network's is resnet18"):
         started(stripes, METHOD | {"modes": ["autotl"], "families": ["resnet18"]}, source)
 
 
@@ -350,6 +350,6 @@ def test_a_step_in_parts_teaches_the_alphas_once(learner: Learner) -> None:
     assert not torch.equal(learner.network.alpha, once)
 
 
-def test_a_stage_that_is_none_is_refused(stripes: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="stage 'sweep'; there are learn, compare"):
+def test_unknown_stages_are_rejected(stripes: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="stage 'sweep'; use one of learn, compare"):
         run(trial(resolved(stripes), stripes, tmp_path, NewTrial(params={"stage": "sweep"})), Recorder(tmp_path))

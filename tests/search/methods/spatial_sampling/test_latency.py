@@ -1,4 +1,4 @@
-"""Masks under a bound in milliseconds: how dense they may be, and what the networks that come of it take."""
+"""Masks under a latency bound: densities, and latencies of the resulting networks."""
 
 from __future__ import annotations
 
@@ -101,8 +101,8 @@ def test_points_have_the_latencies_of_every_device(stripes: Path, tmp_path: Path
         assert reevaluate(path, Dataset.open(stripes)).equal
 
 
-def test_what_nothing_meets_is_known_before_anything_is_trained(stripes: Path, tmp_path: Path) -> None:
+def test_infeasible_bounds_end_the_search_before_training(stripes: Path, tmp_path: Path) -> None:
     search = LocalSearch(resolved(stripes, 1e-6), stripes, tmp_path)
-    with pytest.raises(LocalSearchError, match="met by no network; the fastest that was measured is"):
+    with pytest.raises(LocalSearchError, match="met by no network; the fastest measured one is"):
         search.run(lambda: Stop.NO, lambda trial, fraction: None)
     assert [trial["state"] for trial in json.loads((tmp_path / "search.json").read_text())["trials"]] == ["infeasible"]

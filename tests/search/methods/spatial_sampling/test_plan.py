@@ -1,4 +1,4 @@
-"""Which densities are tried, what follows, and how epochs and constraints are shared out."""
+"""Proposed densities, following trials, and distribution of epochs under constraints."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ DATASET = DatasetProfile(
 
 
 def spec(method: dict[str, Any] | None = None, **more: Any) -> ResolvedSpec:
-    asked = {"kind": "spatial_sampling", "trials": 6, "parallel_trials": 2, "epochs": 10} | (method or {})
-    return SearchSpec.model_validate({"name": "x", "dataset_id": "d", "method": asked, **more}).resolve(DATASET)
+    given = {"kind": "spatial_sampling", "trials": 6, "parallel_trials": 2, "epochs": 10} | (method or {})
+    return SearchSpec.model_validate({"name": "x", "dataset_id": "d", "method": given, **more}).resolve(DATASET)
 
 
 def histories(found: ResolvedSpec, state: TrialState = "completed") -> list[TrialRecord]:
-    """Of a whole search whose trials run in turn: the sparser a network, the worse it is."""
+    """History of a whole search whose trials run in sequence: sparser networks are less accurate."""
     history: list[TrialRecord] = []
     while True:
         planned = plan(found, history)
@@ -148,10 +148,10 @@ def test_a_configuration_is_a_network() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "said"),
+    ("method", "message"),
     [
         ({"family": "mobilenet_v1"}, "family: mobilenet_v1 has no residual blocks"),
-        ({"densities": [0.7, 0.2]}, "the range must grow, not go from 0.7 to 0.2"),
+        ({"densities": [0.7, 0.2]}, "the range must be ascending, not 0.7 to 0.2"),
         ({"densities": [0.2, 1.5]}, "less than or equal to 1"),
         # Below what floats can be counted by the search would look for the next value without end.
         ({"densities": [1e-322, 0.5]}, "greater than or equal to 0.001"),
@@ -161,8 +161,8 @@ def test_a_configuration_is_a_network() -> None:
         ({"shares": [1.0]}, "less than 1"),
     ],
 )
-def test_what_is_refused(method: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_parameters_are_rejected(method: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         spec(method)
 
 

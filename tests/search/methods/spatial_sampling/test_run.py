@@ -1,4 +1,4 @@
-"""A network that is trained with masks, and what becomes of it."""
+"""Training a network with masks, and its results."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_a_drained_training_goes_on_to_the_same_network(stripes: Path, tmp_path:
     spec = resolved(stripes)
     whole = Recorder(tmp_path)
     run(trial(spec, stripes, tmp_path, {"density": 0.4}), whole)
-    first = Recorder(tmp_path / "a", stop=lambda asked: Stop.DRAIN if asked == 5 else Stop.NO)
+    first = Recorder(tmp_path / "a", stop=lambda checks: Stop.DRAIN if checks == 5 else Stop.NO)
     run(trial(spec, stripes, tmp_path / "a", {"density": 0.4}), first)
     assert not first.points
     [(step, kept)] = first.checkpoints
@@ -180,13 +180,13 @@ def test_a_drained_training_goes_on_to_the_same_network(stripes: Path, tmp_path:
 
 
 @pytest.mark.parametrize("stop", [Stop.CANCEL, Stop.DRAIN])
-def test_what_is_to_end_at_once_reports_nothing(stripes: Path, tmp_path: Path, stop: Stop) -> None:
-    recorder = Recorder(tmp_path, stop=lambda asked: stop if asked >= 12 else Stop.NO)
+def test_cancelled_trials_report_nothing(stripes: Path, tmp_path: Path, stop: Stop) -> None:
+    recorder = Recorder(tmp_path, stop=lambda checks: stop if checks >= 12 else Stop.NO)
     run(trial(resolved(stripes), stripes, tmp_path, {"density": 0.4}), recorder)
     assert not recorder.points
 
 
 def test_at_a_limit_it_reports_what_it_has(stripes: Path, tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, stop=lambda asked: Stop.LIMIT if asked >= 3 else Stop.NO)
+    recorder = Recorder(tmp_path, stop=lambda checks: Stop.LIMIT if checks >= 3 else Stop.NO)
     outputs = run(trial(resolved(stripes), stripes, tmp_path, {"density": 0.4}), recorder)
     assert (outputs["steps"], len(recorder.points)) == (3, 1)

@@ -1,4 +1,4 @@
-"""Batched colour augmentation against one operation on one image at a time."""
+"""Batched color augmentation against one operation on one image at a time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from paretofit.search.data import colours
+from paretofit.search.data import colors
 from paretofit.search.data.augmentation import Augmentation
 
 IMAGES = 64
@@ -18,8 +18,8 @@ def pixels(channels: int = 3) -> Tensor:
     return torch.randint(0, 256, (IMAGES, channels, 7, 5), generator=torch.Generator().manual_seed(0)).byte()
 
 
-def drawn(recipe: Augmentation = RECIPE, count: int = IMAGES) -> colours.Floats:
-    found = colours.draw(recipe, np.random.default_rng(0), count)
+def drawn(recipe: Augmentation = RECIPE, count: int = IMAGES) -> colors.Floats:
+    found = colors.draw(recipe, np.random.default_rng(0), count)
     assert found is not None
     return found
 
@@ -29,7 +29,7 @@ def luma(image: Tensor) -> Tensor:
 
 
 def jittered(image: Tensor, row: list[float]) -> Tensor:
-    """By torchvision's definitions, image [channels, height, width]."""
+    """torchvision's definitions, image [channels, height, width]."""
     image = image.double()
     for place in range(3):
         factor, is_saturation, is_contrast = row[3 * place : 3 * place + 3]
@@ -47,7 +47,7 @@ def jittered(image: Tensor, row: list[float]) -> Tensor:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_equals_one_image_after_another(channels: int) -> None:
     batch, rows = pixels(channels), drawn()
-    result = colours.apply(batch, torch.from_numpy(rows))
+    result = colors.apply(batch, torch.from_numpy(rows))
     assert result.dtype == torch.float32
     for image, row, out in zip(batch, rows.tolist(), result, strict=True):
         torch.testing.assert_close(out.double(), jittered(image, row), atol=1e-3, rtol=0)
@@ -64,7 +64,7 @@ def test_factors_orders_and_shifts_are_distributed_as_published() -> None:
     orders, counts = np.unique(operations, axis=0, return_counts=True)
     assert len(orders) == 6
     assert counts / len(rows) == pytest.approx([1 / 6] * 6, abs=0.01)
-    # The covariance of the shifts is that of ImageNet's colours, 0.1 of its eigenvalues as deviations.
+    # The covariance of the shifts is that of ImageNet's colors, 0.1 of its eigenvalues as deviations.
     shifts = rows[:, 9:] / 255
     components = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
     expected = components @ np.diag((0.1 * np.array([0.2175, 0.0188, 0.0045])) ** 2) @ components.T
@@ -72,8 +72,8 @@ def test_factors_orders_and_shifts_are_distributed_as_published() -> None:
 
 
 def test_half_a_recipe_draws_the_other_half_neutral() -> None:
-    light = colours.apply(pixels(), torch.from_numpy(drawn(Augmentation(pca_lighting=0.1)))) - pixels()
+    light = colors.apply(pixels(), torch.from_numpy(drawn(Augmentation(pca_lighting=0.1)))) - pixels()
     torch.testing.assert_close(light, light[:, :, :1, :1].expand_as(light), atol=1e-3, rtol=0)
     assert light.abs().max() > 1
     assert (drawn(Augmentation(colour_jitter=0.4))[:, 9:] == 0).all()
-    assert colours.draw(Augmentation(), np.random.default_rng(0), IMAGES) is None
+    assert colors.draw(Augmentation(), np.random.default_rng(0), IMAGES) is None
