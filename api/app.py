@@ -79,7 +79,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     metrics = Metrics()
     engine = connect(
-        settings.sqlalchemy_url, pool_size=_CONNECTIONS, application="paretofit-api", waited=metrics.waited
+        settings.sqlalchemy_url, pool_size=_CONNECTIONS, application="paretofit-api", on_wait=metrics.waited
     )
     authenticate = Authenticator(settings, engine)
     rates = Rates(settings)

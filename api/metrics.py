@@ -105,7 +105,7 @@ class _Stored:
         up = GaugeMetricFamily("paretofit_database_up", "Whether PostgreSQL answers.")
         try:
             with transaction(self._engine) as session:
-                found = [(figure, service_metrics.read(session, figure)) for figure in service_metrics.FIGURES]
+                found = [(figure, service_metrics.read(session, figure)) for figure in service_metrics.GAUGES]
                 counted = counters.read(session)
         except (OperationalError, PoolTimeoutError):
             up.add_metric([], 0)
@@ -114,7 +114,7 @@ class _Stored:
         up.add_metric([], 1)
         yield up
         for figure, values in found:
-            gauge = GaugeMetricFamily(f"paretofit_{figure.name}", figure.meaning, labels=figure.labels)
+            gauge = GaugeMetricFamily(f"paretofit_{figure.name}", figure.documentation, labels=figure.labels)
             for labels, value in values.items():
                 gauge.add_metric(labels, value)
             yield gauge

@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from paretofit.core.cpus import cores
+from paretofit.core.cpus import available_cpus
 from paretofit.search import registry
 
 RECORD = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -61,7 +61,7 @@ def machine() -> dict[str, Any]:
     torch = sys.modules.get("torch")
     return {
         "processor": model[1] if model else platform.processor() or platform.machine(),
-        "cores": cores(),
+        "cores": available_cpus(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from benchmarks.harness import Claim, Report, interleaved, medians, run
-from paretofit.core.cpus import cores
+from paretofit.core.cpus import available_cpus
 from paretofit.models.build import Network, build
 from paretofit.models.cost import cost, fast_macs
 from paretofit.models.families.registry import architecture
@@ -51,7 +51,7 @@ class Setting(NamedTuple):
 
 
 def settings() -> tuple[Setting, Setting]:
-    return Setting("one_thread", 1, 1, 1.1), Setting("all_threads", cores(), 8, 1.25)
+    return Setting("one_thread", 1, 1, 1.1), Setting("all_threads", available_cpus(), 8, 1.25)
 
 
 def network(family: str) -> Network:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from paretofit.core.cpus import cores
+from paretofit.core.cpus import available_cpus
 from paretofit.core.settings import get_settings
 from paretofit.models.checkpoint import read_record
 from paretofit.models.pretrained.fetch import fetch
@@ -69,7 +69,7 @@ class Searches:
     def run(self, wanted: Mapping[str, Asked], *, threads: int = 1) -> dict[str, Searched]:
         """Run each as far as it was not before: as many at a time as there are cores for, each on so many threads."""
         spawn = multiprocessing.get_context("spawn")
-        processes = max(1, cores() // threads)
+        processes = max(1, available_cpus() // threads)
         with ProcessPoolExecutor(processes, spawn, initializer=_prepare, initargs=(os.getpid(), threads)) as pool:
             return dict(zip(wanted, pool.map(self._run, wanted, wanted.values()), strict=True))
 

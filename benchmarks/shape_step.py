@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from benchmarks.harness import Claim, Report, interleaved, medians, run
-from paretofit.core.cpus import cores
+from paretofit.core.cpus import available_cpus
 from paretofit.models.layers.shape_adaptor import Adaptive
 from paretofit.search.allocator import keep_freed_memory
 from paretofit.search.contracts.dataset import DatasetProfile
@@ -110,7 +110,7 @@ def counted(step: Callable[[], object]) -> int:
 
 
 def main() -> Report:
-    torch.set_num_threads(cores())
+    torch.set_num_threads(available_cpus())
     keep_freed_memory()
     found = {family: measure(family) for family in CASES}
     waits = max(details["host_waits"]["step"] for _, details in found.values())

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from benchmarks.harness import Claim, Report, interleaved, medians, run
-from paretofit.core.cpus import cores
+from paretofit.core.cpus import available_cpus
 from paretofit.models.architecture import Architecture
 from paretofit.models.build import Network, build
 from paretofit.models.cost import cost
@@ -134,7 +134,7 @@ def report(networks: Mapping[str, Size], blocks: Mapping[str, tuple[int, Size]],
     """Of families and of bottlenecks (middle channels, map), on one thread and on all."""
     claims: list[Claim] = []
     details: dict[str, Any] = {}
-    for name, threads in {"one_thread": 1, "all_threads": cores()}.items():
+    for name, threads in {"one_thread": 1, "all_threads": available_cpus()}.items():
         torch.set_num_threads(threads)
         for family, size in networks.items():
             sys.stderr.write(f"{family} at {size[0]}x{size[1]}, {name}\n")

@@ -1,4 +1,4 @@
-"""Numbers within texts as people read them."""
+"""Formatting of numbers in texts."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _WHOLE: Final = 1000
 
 
 def round_decimals(text: str) -> str:
-    """A text whose long decimal fractions have four significant digits, or none if they are large: `25x25@0.4169921875`
-    as `25x25@0.417`."""
-    return _LONG.sub(lambda found: _short(float(found[0])), text)
+    """Round long decimal fractions in a text to four significant digits, or to integers from 1000 on:
+    `25x25@0.4169921875` becomes `25x25@0.417`."""
+    return _LONG.sub(lambda match: _short(float(match[0])), text)
 
 
 def _short(value: float) -> str:

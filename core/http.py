@@ -1,8 +1,8 @@
-"""Requests to addresses that users name, such as a dataset's URL or a webhook.
+"""Requests to URLs from users, such as a dataset's source or a webhook, protected against SSRF.
 
-A host name is resolved once; only if every address that it has may be reached is the connection made, and then to the
-address that was checked, so that a second answer of the name server changes nothing. Redirects are followed by hand and
-checked like the first request.
+A host name is resolved once. The request is refused unless all of its addresses are allowed, and the connection goes to
+an address that was checked, so DNS rebinding has no effect. Redirects are followed explicitly and checked like the
+first request.
 """
 
 from __future__ import annotations
@@ -28,54 +28,52 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 MAX_REDIRECTS = 3
-SLOWEST = 32 * 1024
-"""Bytes per second below which an answer is given up."""
+MIN_BYTES_PER_SECOND = 32 * 1024
+"""Transfer rate below which a response times out."""
 _MAX_URL = 2048
 _MAX_NAME = 253
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(\.(?!-)[a-z0-9_-]{1,63})*", re.IGNORECASE)
-_HTTPS_ONLY = "only https:// is asked"
+_HTTPS_ONLY = "only https:// URLs are allowed: use https, or ask the operator to set PARETOFIT_OUTBOUND_NETWORKS"
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-# Where the addresses of the Internet are; outside of it are some that Python calls global, such as site-local ones.
+# Global unicast. Python calls some addresses outside of it global, such as site-local ones.
 _UNICAST = ipaddress.ip_network("2000::/3")
 
 
 class RefusedError(ValueError):
-    """An address that may not be asked; the message says why."""
+    """A URL or an address that is not allowed; the message has the reason."""
 
 
 class ExchangeError(OSError):
-    """The other side does not speak HTTP as it should: worth another try."""
+    """The response is not valid HTTP, incomplete or too slow: worth a retry."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """A response whose body is still to be read."""
+    """A response whose body has not been read yet."""
 
     status: int
     headers: Mapping[str, str]
     _response: http.client.HTTPResponse = field(repr=False)
 
     def chunks(self, size: int = 64 * 1024) -> Iterator[bytes]:
-        """The body as it arrives, at most `size` bytes at once. Raises ExchangeError if it ends too early or is too
-        slow."""
+        """The body in chunks of at most `size` bytes. Raises ExchangeError if it is truncated or too slow."""
         try:
             while chunk := self._response.read1(size):
                 yield chunk
         except http.client.HTTPException as error:
-            raise ExchangeError(f"the answer broke off: {error!r}") from error
-        # What the standard library takes for the end of a body whose length was announced.
+            raise ExchangeError(f"the response is incomplete: {error!r}") from error
+        # The standard library does not report a body that is shorter than its Content-Length.
         if self._response.length:
-            raise ExchangeError(f"the answer broke off: {self._response.length} bytes of it are missing")
+            raise ExchangeError(f"the response is incomplete: {self._response.length} bytes are missing")
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is one of the public Internet, also if it hides another one (IPv4-mapped, NAT64, 6to4,
-    Teredo)."""
+    """Whether an address is public, including one that it embeds (IPv4-mapped, NAT64, 6to4, Teredo)."""
     if isinstance(address, IPv6Address):
-        stands_for = address.ipv4_mapped or _nat64(address)
-        if stands_for is not None:
-            return is_public(stands_for)
+        embedded = address.ipv4_mapped or _nat64(address)
+        if embedded is not None:
+            return is_public(embedded)
         if address not in _UNICAST or not all(
             is_public(inner) for inner in (address.sixtofour, *(address.teredo or ())) if inner is not None
         ):
@@ -84,27 +82,28 @@ def is_public(address: Address) -> bool:
 
 
 def check_url(url: str, networks: Sequence[Network] = ()) -> SplitResult:
-    """The parts of a URL that may be asked, as far as that can be told without a name server.
+    """Check a URL as far as possible without DNS, and return its parts.
 
-    https only, but for addresses of `networks` and for names that may turn out to have one. Raises RefusedError.
+    Only https is allowed, except for addresses in `networks` and for names that may resolve to one. Raises
+    RefusedError.
     """
     if len(url) > _MAX_URL:
-        raise RefusedError(f"a URL has {_MAX_URL} characters at most")
+        raise RefusedError(f"the URL is too long: use at most {_MAX_URL} characters")
     if any(not 0x21 <= ord(letter) <= 0x7E for letter in url):
-        raise RefusedError("a URL has no spaces, control characters or letters beyond ASCII: encode them")
+        raise RefusedError("the URL contains spaces, control characters or non-ASCII letters: percent-encode them")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise RefusedError(f"this is no URL: {error}") from error
+        raise RefusedError(f"invalid URL: {error}; use https://host/path") from error
     if parts.scheme not in {"https", "http"}:
-        raise RefusedError("a URL begins with https://")
+        raise RefusedError("unsupported URL scheme: use https://")
     literal = None if host is None else _literal(host)
     named = host is not None and _NAME.fullmatch(host) is not None and len(host) <= _MAX_NAME
     if not (named or literal is not None) or parts.netloc.endswith(":") or port == 0 or "\\" in url:
-        raise RefusedError("the URL names no host and port that can be asked")
+        raise RefusedError("the URL has an invalid host or port: use https://host/path")
     if parts.username is not None or parts.password is not None:
-        raise RefusedError("a URL holds no user name and no password")
+        raise RefusedError("the URL contains a user name or password: remove them")
     plain = parts.scheme == "http"
     if literal is not None:
         _check_address(literal, networks, plain=plain)
@@ -114,9 +113,9 @@ def check_url(url: str, networks: Sequence[Network] = ()) -> SplitResult:
 
 
 def system_resolver(host: str, port: int) -> list[Address]:
-    """What the system's resolver says. Raises OSError."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [ipaddress.ip_address(entry[4][0]) for entry in found]
+    """The addresses of a host by the system's resolver. Raises OSError."""
+    entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [ipaddress.ip_address(entry[4][0]) for entry in entries]
 
 
 def _dial(address: Address, port: int, timeout: float) -> socket.socket:
@@ -125,9 +124,11 @@ def _dial(address: Address, port: int, timeout: float) -> socket.socket:
 
 @dataclass(frozen=True, slots=True)
 class Outbound:
-    """How users' addresses are asked; `networks` may be reached besides the public Internet. `timeout` is for each
-    operation of a socket, seconds; `total_timeout` for the whole of an answer, besides what its bytes take at
-    `SLOWEST`: who sends one now and then would hold the process otherwise."""
+    """Client for URLs from users; `networks` are allowed in addition to the public Internet.
+
+    `timeout` applies to each socket operation, in seconds. `total_timeout` applies to a whole response, plus the time
+    that its bytes take at `MIN_BYTES_PER_SECOND`, so a server that trickles bytes cannot block the process.
+    """
 
     networks: Sequence[Network] = ()
     timeout: float = 15.0
@@ -138,32 +139,32 @@ class Outbound:
 
     @classmethod
     def to(cls, networks: Sequence[str], *, timeout: float = 15.0) -> Outbound:
-        """To the public Internet and these networks."""
+        """A client for the public Internet and these networks."""
         return cls([ipaddress.ip_network(network) for network in networks], timeout)
 
     @contextmanager
     def get(self, url: str) -> Iterator[HttpResponse]:
-        """The answer to a GET, after at most three redirects. Raises RefusedError, OSError."""
+        """The response to a GET, after at most three redirects. Raises RefusedError, OSError."""
         for _ in range(MAX_REDIRECTS + 1):
-            with self._ask("GET", url, {}, None) as answer:
-                location = answer.headers.get("location")
-                if answer.status not in _REDIRECTS or location is None:
-                    yield answer
+            with self._request("GET", url, {}, None) as response:
+                location = response.headers.get("location")
+                if response.status not in _REDIRECTS or location is None:
+                    yield response
                     return
             try:
                 url = urljoin(url, location)
             except ValueError as error:
-                raise RefusedError(f"it redirects to what is no URL: {error}") from error
-        raise RefusedError(f"it redirects more than {MAX_REDIRECTS} times")
+                raise RefusedError(f"the server redirects to an invalid URL: {error}; use the final URL") from error
+        raise RefusedError(f"the server redirects more than {MAX_REDIRECTS} times: use the final URL")
 
     @contextmanager
     def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Iterator[HttpResponse]:
-        """The answer to a POST; no redirect is followed. Raises RefusedError, OSError."""
-        with self._ask("POST", url, headers, body) as answer:
-            yield answer
+        """The response to a POST; redirects are not followed. Raises RefusedError, OSError."""
+        with self._request("POST", url, headers, body) as response:
+            yield response
 
     @contextmanager
-    def _ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Iterator[HttpResponse]:
+    def _request(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Iterator[HttpResponse]:
         parts = check_url(url, self.networks)
         assert parts.hostname is not None
         host, port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
@@ -174,14 +175,14 @@ class Outbound:
         try:
             if parts.scheme == "https":
                 sock = self.tls.wrap_socket(sock, server_hostname=host)
-            connection.sock = _Paced(sock, self.timeout, self.total_timeout)
+            connection.sock = _TimeLimitedSocket(sock, self.timeout, self.total_timeout)
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             connection.request(method, path, body, {"User-Agent": "paretofit", "Connection": "close", **headers})
             response = connection.getresponse()
-            answered = {name.lower(): value for name, value in response.getheaders()}
-            yield HttpResponse(response.status, answered, response)
+            received = {name.lower(): value for name, value in response.getheaders()}
+            yield HttpResponse(response.status, received, response)
         except http.client.HTTPException as error:
-            raise ExchangeError(f"{host} does not answer in HTTP: {error!r}") from error
+            raise ExchangeError(f"{host} sent an invalid HTTP response: {error!r}") from error
         finally:
             connection.close()
             sock.close()
@@ -196,8 +197,8 @@ class Outbound:
         return self.dial(addresses[0], port, self.timeout)
 
 
-class _Paced:
-    """A socket as `http.client` uses one. It is closed by whoever made it."""
+class _TimeLimitedSocket:
+    """A socket for `http.client` with a total timeout. Its creator closes it."""
 
     def __init__(self, sock: socket.socket, timeout: float, total_timeout: float) -> None:
         self._sock = sock
@@ -208,42 +209,43 @@ class _Paced:
         self._sock.sendall(content)
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_Arriving(self._sock, self._timeout, time.monotonic() + self._total_timeout))
+        return io.BufferedReader(_DeadlineReader(self._sock, self._timeout, time.monotonic() + self._total_timeout))
 
     def close(self) -> None:
         pass
 
 
-class _Arriving(io.RawIOBase):
-    """What a socket receives, until it is too late: each byte that arrives moves that on by 1 / `SLOWEST` seconds."""
+class _DeadlineReader(io.RawIOBase):
+    """Reads a socket until a deadline, which each byte extends by 1 / `MIN_BYTES_PER_SECOND` seconds."""
 
-    def __init__(self, sock: socket.socket, timeout: float, until: float) -> None:
+    def __init__(self, sock: socket.socket, timeout: float, deadline: float) -> None:
         self._sock = sock
         self._timeout = timeout
-        self._until = until
+        self._deadline = deadline
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Buffer) -> int:
-        left = self._until - time.monotonic()
+        left = self._deadline - time.monotonic()
         if left <= 0:
-            raise ExchangeError("the answer takes too long")
+            raise ExchangeError("the response is too slow")
         self._sock.settimeout(min(self._timeout, left))
         count = self._sock.recv_into(buffer)
-        self._until += count / SLOWEST
+        self._deadline += count / MIN_BYTES_PER_SECOND
         return count
 
 
 def _check_address(address: Address, networks: Sequence[Network], *, plain: bool) -> None:
-    """`plain`: by http. Raises RefusedError."""
+    """Check an address; `plain`: without TLS. Raises RefusedError."""
     if _within(address, networks):
         return
     if plain:
         raise RefusedError(_HTTPS_ONLY)
     if not is_public(address):
         raise RefusedError(
-            f"{address} is no address of the public Internet (PARETOFIT_OUTBOUND_NETWORKS can name others)"
+            f"{address} is not a public Internet address: use a public host, or ask the operator to add its network to "
+            "PARETOFIT_OUTBOUND_NETWORKS"
         )
 
 
@@ -254,8 +256,7 @@ def _within(address: Address, networks: Sequence[Network]) -> bool:
 
 
 def _literal(host: str) -> Address | None:
-    """The address that a host is, in whatever notation a resolver would take it for one (such as 2130706433,
-    0x7f.1)."""
+    """The address that a host literal denotes, in any notation that resolvers accept (such as 2130706433, 0x7f.1)."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:

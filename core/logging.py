@@ -1,4 +1,4 @@
-"""What processes log: JSON lines on standard error, each with the ids that are bound where it was written."""
+"""Logging: JSON lines on standard error, with the ids of the current context and without secrets."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from structlog.processors import ExceptionRenderer
 from structlog.tracebacks import ExceptionDictTransformer
 
 _SECRETS: Final = re.compile(
-    r"(?P<kept>://[^/\s:@\"]*:)[^@/\s\"]+(?=@)"  # the password in a URL
+    r"(?P<prefix>://[^/\s:@\"]*:)[^@/\s\"]+(?=@)"  # the password in a URL
     r"|pf_[0-9A-Za-z]{12}_[0-9A-Za-z]{20,}"
     r"|whsec_[0-9A-Za-z+/=]{8,}"
     r"|(?P<word>(?i:bearer)\s+)[^\s\"\\]+"
 )
 _VARIABLES: Final = ("PARETOFIT_BOOTSTRAP_KEY", "PARETOFIT_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _URLS: Final = ("DATABASE_URL", "PARETOFIT_DATABASE_URL", "REDIS_URL", "PARETOFIT_REDIS_URL")
-_SHORTEST: Final = 8
-"""Of a secret that is looked for by itself: shorter ones would hide half of every line."""
+_MIN_SECRET_LENGTH: Final = 8
+"""Shorter secrets from the environment are not redacted: they would match unrelated text."""
 
 
 def configure_logging(level: str) -> None:
-    """Send everything that this process logs, by libraries too, to standard error as JSON lines.
+    """Log to standard error as JSON lines, including the logs of libraries.
 
-    No line holds a key, a webhook's secret or the password of a URL, whoever wrote it. Ids (request_id, search, trial,
+    API keys, webhook secrets and passwords in URLs are redacted from every line. Ids (request_id, search, trial,
     epoch) are bound by `structlog.contextvars.bound_contextvars`.
     """
     shared: list[Any] = [
@@ -51,7 +51,7 @@ def configure_logging(level: str) -> None:
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                # Local variables may be secret, and are long.
+                # Local variables may contain secrets, and are long.
                 ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
                 _render,
             ],
@@ -65,9 +65,9 @@ _json = structlog.processors.JSONRenderer(default=str)
 
 
 def _render(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
-    """As JSON, without secrets: those with a form of their own, and those of this process's environment."""
+    """Render as JSON without secrets: those of a known format and those in this process's environment."""
     line = str(_json(logger, method, event))
-    line = _SECRETS.sub(lambda found: f"{found['kept'] or found['word'] or ''}[secret]", line)
+    line = _SECRETS.sub(lambda match: f"{match['prefix'] or match['word'] or ''}[secret]", line)
     for secret in _known_secrets():
         line = line.replace(secret, "[secret]")
     return line
@@ -75,6 +75,6 @@ def _render(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
 
 @lru_cache(maxsize=1)
 def _known_secrets() -> tuple[str, ...]:
-    found = [os.environ.get(name) for name in _VARIABLES]
-    found += [urlsplit(os.environ.get(name, "")).password for name in _URLS]
-    return tuple(secret for secret in found if secret is not None and len(secret) >= _SHORTEST)
+    secrets = [os.environ.get(name) for name in _VARIABLES]
+    secrets += [urlsplit(os.environ.get(name, "")).password for name in _URLS]
+    return tuple(secret for secret in secrets if secret is not None and len(secret) >= _MIN_SECRET_LENGTH)

@@ -1,4 +1,4 @@
-"""Every setting of the service, read once from the environment. Nothing else reads `os.environ` for configuration."""
+"""The settings of the service, read once from the environment. Nothing else reads `os.environ` for configuration."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def default_home() -> Path:
 
 
 class Settings(BaseSettings):
-    """Environment variables `PARETOFIT_<NAME>`; the two server URLs also by their customary names."""
+    """Environment variables `PARETOFIT_<NAME>`; the two server URLs also under their customary names."""
 
     model_config = SettingsConfigDict(
         env_prefix="PARETOFIT_",
         frozen=True,
         extra="ignore",
         populate_by_name=True,
-        # Values may be secret: what is wrong with one is said without it.
+        # Values may be secret: validation errors must not contain them.
         hide_input_in_errors=True,
     )
 
@@ -155,10 +155,12 @@ class Settings(BaseSettings):
     checkpoint_seconds: float = Field(
         default=30, gt=0, description="Interval between checkpoints of a training: the most work that a crash can cost."
     )
-    orphan_seconds: float = Field(
+    gc_retention_seconds: float = Field(
         default=24 * 3600,
         gt=0,
-        description="Age at which unreferenced blobs, abandoned uploads and stored responses are deleted.",
+        validation_alias=AliasChoices("PARETOFIT_GC_RETENTION_SECONDS", "PARETOFIT_ORPHAN_SECONDS"),
+        description="Age at which unreferenced blobs, abandoned uploads and stored responses are deleted. The old name "
+        "`PARETOFIT_ORPHAN_SECONDS` still works but is deprecated.",
     )
 
     @field_validator("methods", "allowed_hosts", "outbound_networks", "s3_sources", "weights_sources", mode="before")
@@ -169,7 +171,7 @@ class Settings(BaseSettings):
     @field_validator("methods")
     @classmethod
     def _in_package(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        """Our own methods may have their former names, of when `search` was a top-level package."""
+        """Accept the old names of built-in methods, from when `search` was a top-level package."""
         return tuple(f"paretofit.{name}" if name.startswith("search.methods.") else name for name in value)
 
     @field_validator("outbound_networks")
@@ -180,10 +182,10 @@ class Settings(BaseSettings):
     @field_validator("s3_sources")
     @classmethod
     def _in_s3(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for place in value:
-            if not place.removeprefix("s3://").strip("/") or not place.startswith("s3://"):
-                raise ValueError(f"{place!r} is no place in S3: use s3://bucket or s3://bucket/folder")
-        return tuple(place.rstrip("/") + "/" for place in value)
+        for location in value:
+            if not location.removeprefix("s3://").strip("/") or not location.startswith("s3://"):
+                raise ValueError(f"invalid S3 location {location!r}: use s3://bucket or s3://bucket/folder")
+        return tuple(location.rstrip("/") + "/" for location in value)
 
     @field_validator("home", mode="after")
     @classmethod
@@ -199,43 +201,47 @@ class Settings(BaseSettings):
     def _renewed_in_time(self) -> Self:
         if self.renew_seconds > self.lease_seconds / 2:
             raise ValueError(
-                f"renew_seconds {self.renew_seconds:g} must be at most half of lease_seconds {self.lease_seconds:g}: "
-                "a lease that is renewed once late must not be lost"
+                f"renew_seconds {self.renew_seconds:g} is more than half of lease_seconds {self.lease_seconds:g}, so "
+                "one late renewal would lose the lease: lower PARETOFIT_RENEW_SECONDS or raise PARETOFIT_LEASE_SECONDS"
             )
         return self
 
     @model_validator(mode="after")
-    def _blobs_are_no_source(self) -> Self:
+    def _sources_exclude_blobs(self) -> Self:
         blobs = f"{(self.blob_url or '').rstrip('/')}/"
-        for place in self.s3_sources:
-            opened = place.partition("{")[0]
-            if blobs.startswith(opened) or opened.startswith(blobs):
+        for location in self.s3_sources:
+            readable = location.partition("{")[0]
+            if blobs.startswith(readable) or readable.startswith(blobs):
                 raise ValueError(
-                    f"s3_sources {place} and blob_url {self.blob_url} overlap: everybody's files would be everybody's "
-                    "source"
+                    f"s3_sources {location} and blob_url {self.blob_url} overlap, so every tenant could read the files "
+                    "of all others: use separate buckets or folders"
                 )
         return self
 
     @cached_property
     def sqlalchemy_url(self) -> str:
-        """The database as SQLAlchemy names it (psycopg 3). Raises RuntimeError when no server is known."""
+        """URL of the database for SQLAlchemy (psycopg 3). Raises RuntimeError if no server is configured."""
         if self.database_url is None:
-            raise RuntimeError("DATABASE_URL is not set: start the service by `paretofit up`, or name your server")
+            raise RuntimeError(
+                "DATABASE_URL is not set: start the service with `paretofit up`, or set it to the URL of your server"
+            )
         scheme, _, rest = self.database_url.partition("://")
         if scheme not in {"postgresql", "postgres", "postgresql+psycopg"}:
-            raise RuntimeError(f"DATABASE_URL must be a postgresql:// URL, not {scheme}://")
+            raise RuntimeError(f"DATABASE_URL has the unsupported scheme {scheme}://: use postgresql://")
         return f"postgresql+psycopg://{rest}"
 
     @cached_property
     def broker_url(self) -> str:
-        """Redis for Celery and for event notifications. Raises RuntimeError when no server is known."""
+        """URL of Redis for Celery and event notifications. Raises RuntimeError if no server is configured."""
         if self.redis_url is None:
-            raise RuntimeError("REDIS_URL is not set: start the service by `paretofit up`, or name your server")
+            raise RuntimeError(
+                "REDIS_URL is not set: start the service with `paretofit up`, or set it to the URL of your server"
+            )
         return self.redis_url
 
     @cached_property
     def lock(self) -> Path:
-        """The machine's lock."""
+        """Path of the machine's lock file."""
         return self.machine_lock or self.home / "machine.lock"
 
     def fetches_weights(self, source: str) -> bool:
@@ -244,8 +250,8 @@ class Settings(BaseSettings):
 
     @property
     def jobs_lock(self) -> Path:
-        """That of exports and dataset validations on the machine: they need not wait for trainings, but a measurement
-        has the machine without them too."""
+        """Path of the lock file for exports and dataset validations: a latency measurement excludes them as well, but
+        trainings do not."""
         return self.lock.with_name(self.lock.name + ".jobs")
 
     @cached_property

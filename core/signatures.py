@@ -18,7 +18,7 @@ def new_secret() -> str:
 
 
 def headers(secret: str, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """What goes with a message: its id, when it is sent (seconds since 1970) and its signature."""
+    """The headers of a message: its id, timestamp (Unix time) and signature."""
     signed = f"{message_id}.{timestamp}.".encode() + body
     key = base64.b64decode(secret.removeprefix(_PREFIX))
     signature = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()

@@ -1,7 +1,7 @@
-"""Traces by OpenTelemetry, where the extra `tracing` is installed and PARETOFIT_OTLP_URL is set; otherwise nothing.
+"""OpenTelemetry traces. Does nothing unless PARETOFIT_OTLP_URL is set, which requires the extra `tracing`.
 
-A request's trace goes with the job messages that it writes (`paretofit.db.outbox`, W3C Trace Context), so that an
-attempt on another machine is part of it.
+Job messages carry the trace of the request that wrote them (`paretofit.db.outbox`, W3C Trace Context), so attempts on
+other machines are part of it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ _tracers: list[Tracer] = []
 
 
 def configure(service: str, url: str | None) -> None:
-    """Send this process's spans to the collector at `url`; None: have none. Call it after a fork, not before.
+    """Send this process's spans to the collector at `url`; None: no tracing. Call it after a fork, not before.
 
     Raises RuntimeError if the extra is not installed.
     """
     if url is None or _tracers:
         return
     if find_spec("opentelemetry.sdk") is None:
-        raise RuntimeError("PARETOFIT_OTLP_URL is set, and OpenTelemetry is missing: pip install 'paretofit[tracing]'")
+        raise RuntimeError(
+            "PARETOFIT_OTLP_URL is set, but OpenTelemetry is not installed: run `pip install 'paretofit[tracing]'`"
+        )
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
@@ -39,7 +41,7 @@ def configure(service: str, url: str | None) -> None:
 
 @contextmanager
 def span(name: str, **attributes: Any) -> Iterator[None]:
-    """A span of this name around the block, part of whatever trace the block is in."""
+    """A span around the block, in the current trace."""
     if not _tracers:
         yield
         return
@@ -49,7 +51,7 @@ def span(name: str, **attributes: Any) -> Iterator[None]:
 
 @contextmanager
 def within(traceparent: str | None) -> Iterator[None]:
-    """The block belongs to this trace."""
+    """Run the block in this trace."""
     if not _tracers or traceparent is None:
         yield
         return
@@ -64,7 +66,7 @@ def within(traceparent: str | None) -> Iterator[None]:
 
 
 def traceparent() -> str | None:
-    """What names the trace that this is part of; None outside of any."""
+    """The `traceparent` header of the current trace; None outside of a trace."""
     if not _tracers:
         return None
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator

@@ -1,4 +1,4 @@
-"""Artifacts: the files that trials made."""
+"""Artifacts: the files that trials report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def get(session: Session, tenant: str, artifact_id: str) -> ArtifactRow | None:
 
 
 def initial(session: Session, search_id: str) -> ArtifactRow | None:
-    """The file that a search starts from, which nobody deletes until the transaction ends; None: it has none."""
+    """The file that a search starts from, locked against deletion until the transaction ends; None: it has none."""
     query = select(ArtifactRow).where(
         ArtifactRow.search_id == search_id, ArtifactRow.trial_id.is_(None), ArtifactRow.name == INITIAL
     )
@@ -25,12 +25,12 @@ def initial(session: Session, search_id: str) -> ArtifactRow | None:
 
 
 def of_trial(session: Session, trial_id: str) -> Sequence[ArtifactRow]:
-    """The files of a trial, in the order of their names."""
+    """The files of a trial, ordered by name."""
     return session.scalars(select(ArtifactRow).where(ArtifactRow.trial_id == trial_id).order_by(ArtifactRow.name)).all()
 
 
 def with_suffix(session: Session, search_id: str, suffixes: Sequence[str], *, limit: int) -> Sequence[ArtifactRow]:
-    """The files of a search whose names end in one of these, in the order of their creation, at most `limit`."""
+    """At most `limit` files of a search whose names have one of these suffixes, oldest first."""
     named = or_(*(ArtifactRow.name.endswith(suffix, autoescape=True) for suffix in suffixes))
     query = select(ArtifactRow).where(ArtifactRow.search_id == search_id, named)
     return session.scalars(query.order_by(ArtifactRow.created_at, ArtifactRow.id).limit(limit)).all()

@@ -1,4 +1,4 @@
-"""The audit log: every request that could change something, with who sent it and what was answered."""
+"""The audit log: every request that may change data, with its actor and response status."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ def page(session: Session, tenant: str, *, before: int | None, limit: int) -> Se
 
 
 def purge_expired(session: Session, seconds: float) -> None:
-    """Remove the entries that are older than `seconds`."""
+    """Delete the entries that are older than `seconds`."""
     session.execute(delete(AuditRow).where(AuditRow.at < func.clock_timestamp() - timedelta(seconds=seconds)))

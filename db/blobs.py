@@ -1,7 +1,7 @@
 """Files by the SHA-256 of their content, on local disk (`file:///path`) or S3 (`s3://bucket/prefix`).
 
-On disk a file is published by: temporary file -> SHA-256 -> fsync -> rename -> fsync of its directory, so that a name
-that can be seen always holds the whole content. Every complete read is checked against the name.
+On disk a file is published by: temporary file -> SHA-256 -> fsync -> rename -> fsync of its directory. A visible name
+therefore always has its whole content. Every complete read is verified against the name.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ class BlobMissingError(LookupError):
     """No blob has this digest."""
 
     def __init__(self, sha256: str) -> None:
-        super().__init__(f"no blob {sha256}")
+        super().__init__(f"blob {sha256} does not exist: restore it from a backup, or run its trial again")
         self.sha256 = sha256
 
 
 class BlobUnavailableError(OSError):
-    """The store does not answer, or refuses: worth another try."""
+    """The store is unavailable or refuses the request: worth a retry."""
 
 
 class BlobCorruptError(RuntimeError):
-    """What is stored under a digest does not have it."""
+    """The content stored under a digest does not match it."""
 
-    def __init__(self, sha256: str, found: str) -> None:
-        super().__init__(f"blob {sha256} is damaged: its content hashes to {found}; restore it, or run its trial again")
+    def __init__(self, sha256: str, actual: str) -> None:
+        super().__init__(f"blob {sha256} is damaged: its content hashes to {actual}; restore it or run its trial again")
         self.sha256 = sha256
 
 
@@ -58,7 +58,7 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class StoredBlob(Blob):
-    """A blob as the store has it; `put_at` is when its content was put there last."""
+    """A blob in the store; `put_at` is when its content was last written."""
 
     put_at: datetime
 
@@ -71,10 +71,10 @@ class BlobStore(ABC):
 
     @abstractmethod
     def put(self, path: Path) -> Blob:
-        """Store a copy of the file at `path`; a damaged blob of the same content is healed. Raises OSError."""
+        """Store a copy of the file at `path`; replaces a damaged blob of the same content. Raises OSError."""
 
     def find(self, sha256: str) -> StoredBlob:
-        """What is known of a blob without reading it. Raises BlobMissingError, BlobUnavailableError."""
+        """The metadata of a blob. Raises BlobMissingError, BlobUnavailableError."""
         with _missing(sha256):
             found = obstore.head(self._objects, _name(sha256))
         return StoredBlob(sha256, int(found["size"]), found["last_modified"])
@@ -84,18 +84,17 @@ class BlobStore(ABC):
         return self.find(sha256).size
 
     def list(self) -> Iterator[StoredBlob]:
-        """Every blob, in no order. One that is put or deleted meanwhile may be there or not. Raises
-        BlobUnavailableError."""
-        with _answering():
+        """Every blob, in no particular order; may miss concurrent changes. Raises BlobUnavailableError."""
+        with _translating_errors():
             for page in obstore.list(self._objects):
                 for found in page:
                     if (name := _PUBLISHED.fullmatch(found["path"])) is not None:
                         yield StoredBlob(name[2], int(found["size"]), found["last_modified"])
 
     def discard_partial(self, before: datetime) -> int:
-        """Remove what puts that never ended have left, if nothing was written to it since; returns how many files.
+        """Delete the partial files of interrupted writes that have not changed since `before`; returns their number.
 
-        A bucket has none that could be read: its life cycle rules end uploads that were not completed.
+        A bucket has none: its lifecycle rules abort incomplete uploads.
         """
         del before
         return 0
@@ -103,21 +102,23 @@ class BlobStore(ABC):
     def stream(self, sha256: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The bytes [start, end) of a blob, in order, in chunks of about 1 MiB; `end` None is the end of the blob.
 
-        A stream of the whole blob is verified: its last chunk is withheld until the digest is known to be right, so a
-        damaged blob never arrives complete. A part cannot be verified alone. Raises BlobMissingError,
+        A stream of the whole blob is verified: the last chunk is held back until the digest is checked, so a damaged
+        blob never arrives complete. A part cannot be verified. Raises BlobMissingError,
         BlobCorruptError, and ValueError for a range outside the blob.
         """
         size = self.size(sha256)
         end = size if end is None else end
         if not 0 <= start <= end <= size:
-            raise ValueError(f"bytes {start}-{end} are not within the {size} bytes of blob {sha256}")
+            raise ValueError(
+                f"bytes {start}-{end} are not within the {size} bytes of blob {sha256}: request a range inside it"
+            )
         if (start, end) == (0, size):
             yield from _verified(self._read(sha256, 0, size), sha256)
         else:
             yield from self._read(sha256, start, end)
 
     def fetch(self, sha256: str, destination: Path, check: Callable[[], None] = lambda: None) -> None:
-        """Write a blob to `destination` as a whole, or not at all. `check` is called now and then, and may raise.
+        """Write a blob to `destination` atomically. `check` is called periodically and may raise.
 
         Raises BlobMissingError, BlobCorruptError, OSError.
         """
@@ -128,7 +129,7 @@ class BlobStore(ABC):
                 file.write(chunk)
 
     def delete(self, sha256: str) -> None:
-        """Remove a blob; one that is not there is no error. Raises BlobUnavailableError."""
+        """Delete a blob, if it exists. Raises BlobUnavailableError."""
         with suppress(BlobMissingError), _missing(sha256):
             obstore.delete(self._objects, _name(sha256))
 
@@ -191,7 +192,7 @@ class S3BlobStore(BlobStore):
                 digest.update(chunk)
                 size += len(chunk)
         blob = Blob(digest.hexdigest(), size)
-        with _answering():
+        with _translating_errors():
             obstore.put(self._objects, _name(blob.sha256), path)
         return blob
 
@@ -203,7 +204,7 @@ def open_store(url: str) -> BlobStore:
         return LocalBlobStore(Path(unquote(parts.path)))
     if parts.scheme == "s3" and parts.netloc:
         return S3BlobStore(S3Store.from_url(url))
-    raise ValueError(f"{url!r} is no blob store: use file:///path or s3://bucket/prefix")
+    raise ValueError(f"invalid blob store URL {url!r}: use file:///path or s3://bucket/prefix")
 
 
 def _name(sha256: str) -> str:
@@ -215,20 +216,20 @@ def _name(sha256: str) -> str:
 @contextmanager
 def _missing(sha256: str) -> Iterator[None]:
     try:
-        with _answering():
+        with _translating_errors():
             yield
     except FileNotFoundError as error:
         raise BlobMissingError(sha256) from error
 
 
 @contextmanager
-def _answering() -> Iterator[None]:
+def _translating_errors() -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
         raise
     except BaseError as error:
-        raise BlobUnavailableError(f"the blob store does not answer: {error}") from error
+        raise BlobUnavailableError(f"the blob store is unavailable: {error}") from error
 
 
 def _verified(chunks: Iterable[bytes], sha256: str) -> Iterator[bytes]:
@@ -246,7 +247,7 @@ def _verified(chunks: Iterable[bytes], sha256: str) -> Iterator[bytes]:
 
 @contextmanager
 def _replacing(destination: Path, directory: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `destination` when the block ends without an exception."""
+    """A new file that replaces `destination` if the block ends without an exception."""
     partial = directory / f".{destination.name}.{uuid.uuid4().hex}"
     try:
         with partial.open("xb") as file:

@@ -1,4 +1,4 @@
-"""Cancelling a search: a flag first, then what is queued goes at once, and what runs when its trainer is dead."""
+"""Cancellation of searches: queued trials are cancelled immediately, running trials when their trainer has ended."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from paretofit.db.transitions import lock_search, move_search, move_trial
 
 
 def request_cancel(session: Session, search_id: str) -> bool:
-    """Ask for a search to be cancelled; it is at once, if none of its trials runs. Asking twice changes nothing.
+    """Request the cancellation of a search, which takes effect at once if none of its trials is running. Idempotent.
 
-    Returns False if the search is over already. Raises LookupError for an unknown search.
+    Returns False if the search has ended already. Raises LookupError for an unknown search.
     """
     search = lock_search(session, search_id)
     if search is None:
-        raise LookupError(f"no search {search_id}")
+        raise LookupError(f"unknown search {search_id}")
     if search.state in states.terminal(states.SEARCH):
         return False
     if search.cancel_requested:
@@ -36,13 +36,13 @@ def request_cancel(session: Session, search_id: str) -> bool:
 
 
 def settle(session: Session, search: SearchRow) -> None:
-    """Bring a locked search that is to be cancelled as far as it goes now: its end, if none of its trials runs."""
+    """Cancel the queued trials of a locked search, and the search itself if none of its trials is running."""
     cancel_queued(session, search.id)
     if not running_trials(session, search.id):
         points = session.scalar(
             select(func.count()).where(PointRow.search_id == search.id, PointRow.role == "candidate")
         )
-        warnings = search_warnings.found(session, search)
+        warnings = search_warnings.compute(session, search)
         data = {"points": points, "warnings": warnings}
         move_search(session, search.id, "cancelled", data=data, **search_warnings.values(warnings))
 
@@ -57,6 +57,6 @@ def cancel_queued(session: Session, search_id: str, numbers: Collection[int] | N
 
 
 def running_trials(session: Session, search_id: str) -> int:
-    """How many trials of a search run."""
+    """Number of running trials of a search."""
     running = session.scalar(select(func.count()).where(TrialRow.search_id == search_id, TrialRow.state == "running"))
     return running or 0

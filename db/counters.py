@@ -1,4 +1,4 @@
-"""Counts of what happens rarely, in any process: kept where `/metrics` finds them all."""
+"""Counters of rare events in any process, stored in the database for `/metrics`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UPLOADS_REJECTED: Final = "uploads_rejected"
 
 
 def add(session: Session, name: str, label: str = "", *, amount: int = 1) -> None:
-    """Count something. Call it last in a transaction: others that count the same wait until its end."""
+    """Increment a counter. Call it last in a transaction: others that increment the same counter wait for its end."""
     session.execute(
         insert(CounterRow)
         .values(name=name, label=label, value=amount)
@@ -27,5 +27,5 @@ def add(session: Session, name: str, label: str = "", *, amount: int = 1) -> Non
 
 
 def read(session: Session) -> Sequence[CounterRow]:
-    """All of them."""
+    """All counters."""
     return session.scalars(select(CounterRow).order_by(CounterRow.name, CounterRow.label)).all()

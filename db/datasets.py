@@ -19,7 +19,7 @@ from paretofit.search.contracts.dataset import DatasetSpec
 
 
 def insert(session: Session, tenant: str, *, name: str, source: dict[str, Any], options: dict[str, Any]) -> DatasetRow:
-    """A new dataset in state `pending`. One that needs no upload is sent to ingestion."""
+    """Insert a dataset in state `pending`. Its ingestion is enqueued if it needs no upload."""
     row = DatasetRow(id=new_id("ds"), tenant_id=tenant, name=name, source=source, options=options)
     session.add(row)
     session.flush()
@@ -35,13 +35,13 @@ def get(session: Session, tenant: str, dataset_id: str) -> DatasetRow | None:
 
 
 def names(session: Session, ids: Iterable[str]) -> dict[str, str]:
-    """What datasets are called, by id."""
+    """The names of datasets by id."""
     found = session.execute(select(DatasetRow.id, DatasetRow.name).where(DatasetRow.id.in_(set(ids))))
     return dict(found.tuples().all())
 
 
 def class_counts(session: Session, dataset_id: str) -> dict[str, dict[str, int]] | None:
-    """Images by split and class, as validation counted them; None where it did not."""
+    """Number of images by split and class; None if validation did not count them."""
     return session.scalar(select(DatasetRow.report["class_counts"]).where(DatasetRow.id == dataset_id))
 
 
@@ -56,23 +56,23 @@ def page(session: Session, tenant: str, *, state: str | None, after: Keyset | No
 
 
 def delete(session: Session, tenant: str, dataset_id: str) -> bool:
-    """Remove a dataset that no search uses. False: there is none, or one uses it.
+    """Delete a dataset that no search uses. False: it does not exist, or a search uses it.
 
-    The files go when orphaned blobs are collected. A search that is submitted meanwhile fails on its foreign key.
+    Garbage collection removes the files. A search that is submitted concurrently fails on its foreign key.
     """
     used = exists().where(SearchRow.dataset_id == DatasetRow.id)
-    gone = session.execute(
+    deleted = session.execute(
         sql_delete(DatasetRow)
         .where(DatasetRow.id == dataset_id, DatasetRow.tenant_id == tenant, ~used)
         .returning(DatasetRow.id)
         .execution_options(synchronize_session=False)
     )
-    return gone.one_or_none() is not None
+    return deleted.one_or_none() is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValidationJob(Job):
-    """The right to validate a dataset of a tenant. `spec` is the request; `archive` is the SHA-256 of the upload."""
+    """A lease on the validation of a dataset. `spec` is the request; `archive` is the SHA-256 of the upload."""
 
     tenant: str
     spec: DatasetSpec
@@ -80,7 +80,7 @@ class ValidationJob(Job):
 
 
 def claim(session: Session, dataset_id: str, *, seconds: float) -> ValidationJob | None:
-    """Take a dataset that waits for its validation; None if another worker has it or it does not wait."""
+    """Claim a dataset for validation; None if another worker has it or it is not waiting."""
     row = jobs.claim(session, DATASETS, dataset_id, seconds=seconds)
     if row is None:
         return None
@@ -97,7 +97,7 @@ def claim(session: Session, dataset_id: str, *, seconds: float) -> ValidationJob
     )
 
 
-def ready(
+def mark_ready(
     session: Session,
     job: ValidationJob,
     *,
@@ -105,6 +105,6 @@ def ready(
     profile: dict[str, Any],
     report: dict[str, Any],
 ) -> None:
-    """The dataset can be searched on; its files are in the blob store. Raises StaleLeaseError."""
+    """Mark a dataset as ready; its files are in the blob store. Raises StaleLeaseError."""
     found = {"manifest": manifest, "profile": profile, "report": report, "fingerprint": profile["fingerprint"]}
     jobs.end(session, job, "ready", **found, error=None)

@@ -1,4 +1,4 @@
-"""Sessions with PostgreSQL: synchronous, short, one transaction each; nobody commits in the middle."""
+"""Connections to PostgreSQL: synchronous sessions of one short transaction each."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ def connect(
     application: str = "paretofit",
     idle_seconds: float = 60,
     lock_seconds: float | None = None,
-    waited: Callable[[float], None] = lambda _: None,
+    on_wait: Callable[[float], None] = lambda _: None,
 ) -> Engine:
-    """An engine on `url` (postgresql+psycopg://...). Connections are checked when taken, so a server restart heals.
+    """An engine for `url` (postgresql+psycopg://...). Connections are tested at checkout, so it survives a restart of
+    the server.
 
-    A transaction in which nothing happens for `idle_seconds` is rolled back by the server: a process that is stopped
-    in the middle of one must not keep its locks. A statement waits at most `lock_seconds` for a lock (unset: for ever).
-    `waited` is told how many seconds each wait for a connection took.
+    The server rolls back a transaction that is idle for `idle_seconds`, so that a suspended process does not keep its
+    locks. A statement waits at most `lock_seconds` for a lock (unset: indefinitely). `on_wait` is called with the
+    seconds of each wait for a connection.
     """
 
     class Pool(QueuePool):
@@ -33,7 +34,7 @@ def connect(
             try:
                 return super().connect()
             finally:
-                waited(perf_counter() - began)
+                on_wait(perf_counter() - began)
 
     settings = {"idle_in_transaction_session_timeout": idle_seconds, "lock_timeout": lock_seconds or 0}
     return create_engine(
@@ -54,6 +55,6 @@ def connect(
 
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Session]:
-    """A session whose work is committed as a whole at the end of the block, or rolled back if it raises."""
+    """A session that is committed at the end of the block, or rolled back if the block raises."""
     with Session(engine, expire_on_commit=False) as session, session.begin():
         yield session

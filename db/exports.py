@@ -1,5 +1,4 @@
-"""Exports: a point's network as a file of another format, requested, read, and made by a leased job
-(`paretofit.db.jobs`)."""
+"""Exports of a point's network to other file formats. A leased job writes each file (`paretofit.db.jobs`)."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ from paretofit.db.tables import ArtifactRow, ExportRow, PointRow, SearchRow
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What the file is to be: `size` is the input's height and width, pixels."""
+    """The requested file; `size` is the input's height and width, pixels."""
 
     format: str
     precision: str
@@ -30,7 +29,7 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The blob that a point's weights come from: its own checkpoint, or the supernet that it is cut from."""
+    """The blob of a point's weights: its own checkpoint, or the supernet that it is extracted from."""
 
     sha256: str
     supernet: bool
@@ -48,7 +47,7 @@ _FOUND = select(ExportRow, ArtifactRow).outerjoin(ArtifactRow, ArtifactRow.id ==
 
 
 def source(session: Session, point: FoundPoint) -> Source | None:
-    """Where a point's weights are; None: its trial has not reported them yet."""
+    """The source of a point's weights; None: its trial has not reported them yet."""
     if point.artifact is not None:
         return Source(point.artifact.sha256, supernet=False)
     name = point.row.record.get("supernet")
@@ -59,8 +58,7 @@ def source(session: Session, point: FoundPoint) -> Source | None:
 
 
 def request(session: Session, point: FoundPoint, weights: Source, form: Form) -> FoundExport:
-    """The export of this form: the one that is there already, or a new one, sent to a worker. A failed one is tried
-    again."""
+    """The existing export of this form, or a new one, which is enqueued. A failed export is retried."""
     height, width = form.size
     same: dict[str, Any] = {
         "point_id": point.row.id,
@@ -70,16 +68,16 @@ def request(session: Session, point: FoundPoint, weights: Source, form: Form) ->
         "height": height,
         "width": width,
     }
-    made = session.scalar(
+    inserted = session.scalar(
         insert(ExportRow)
         .values(id=new_id("art"), tenant_id=point.row.tenant_id, from_supernet=weights.supernet, **same)
         .on_conflict_do_nothing()
         .returning(ExportRow.id)
     )
-    export_id = made or session.scalars(select(ExportRow.id).filter_by(**same)).one()
+    export_id = inserted or session.scalars(select(ExportRow.id).filter_by(**same)).one()
     now = func.clock_timestamp()
-    afresh = {"error": None, "crash_count": 0, "run_after": now, "woken_at": now}
-    if made or jobs.move(session, EXPORTS, export_id, "queued", ExportRow.state == "failed", **afresh):
+    reset = {"error": None, "crash_count": 0, "run_after": now, "woken_at": now}
+    if inserted or jobs.move(session, EXPORTS, export_id, "queued", ExportRow.state == "failed", **reset):
         outbox.enqueue(session, outbox.EXPORT, export_id)
     found = session.execute(_FOUND.where(ExportRow.id == export_id).execution_options(populate_existing=True))
     return FoundExport(*found.one())
@@ -99,7 +97,7 @@ def of_point(session: Session, point_id: str) -> Sequence[FoundExport]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportJob(Job):
-    """The right to make an export. `method` is the kind of the point's search, `record` the point's, `size` the input's
+    """A lease on an export. `method` is the kind of the point's search, `record` the point's record, `size` the input's
     height and width, pixels."""
 
     search_id: str
@@ -114,7 +112,7 @@ class ExportJob(Job):
 
 
 def claim(session: Session, export_id: str, *, seconds: float) -> ExportJob | None:
-    """Take an export that waits; None if another worker has it or it does not wait."""
+    """Claim an export; None if another worker has it or it is not waiting."""
     row = jobs.claim(session, EXPORTS, export_id, seconds=seconds)
     if row is None:
         return None
@@ -140,8 +138,10 @@ def claim(session: Session, export_id: str, *, seconds: float) -> ExportJob | No
     )
 
 
-def ready(session: Session, job: ExportJob, *, name: str, blob: Blob, media_type: str, parity: dict[str, Any]) -> None:
-    """The file is in the blob store and computes what PyTorch does. Raises StaleLeaseError."""
+def mark_ready(
+    session: Session, job: ExportJob, *, name: str, blob: Blob, media_type: str, parity: dict[str, Any]
+) -> None:
+    """Mark an export as ready; its file is in the blob store and matches PyTorch. Raises StaleLeaseError."""
     jobs.end(session, job, "ready", parity=parity, error=None)
     session.add(
         ArtifactRow(

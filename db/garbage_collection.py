@@ -1,7 +1,7 @@
-"""Leftovers that are removed after a while: blobs that no row names, files of puts and uploads that never ended,
-answers to Idempotency-Keys.
+"""Garbage collection: deletes old unreferenced blobs, partial files of interrupted writes, abandoned uploads and stored
+responses to Idempotency-Keys.
 
-Blobs are removed as `paretofit.db.references` says.
+`paretofit.db.references` describes how blobs are deleted safely.
 """
 
 from __future__ import annotations
@@ -26,53 +26,53 @@ _BATCH: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """How much was removed: blobs and their bytes, files of puts that never ended, uploads, answers."""
+    """Number of deleted blobs and their bytes, partial files, uploads and stored responses."""
 
     blobs: int
     size: int
     partial: int
     uploads: int
-    answers: int
+    responses: int
 
     def __bool__(self) -> bool:
-        return bool(self.blobs or self.partial or self.uploads or self.answers)
+        return bool(self.blobs or self.partial or self.uploads or self.responses)
 
 
 def collect(engine: Engine, store: BlobStore, *, uploads: Path, seconds: float) -> Collected:
-    """Remove what was left over for `seconds`; `uploads` is the folder of files that still grow, by the id of their
-    dataset or weights.
+    """Delete garbage that is older than `seconds`. `uploads` is the folder of incomplete uploads, named by the id of
+    their dataset or weights.
 
-    Several may run at once. Raises OSError.
+    Several collections may run at once. Raises OSError.
     """
     before = datetime.now(UTC) - timedelta(seconds=seconds)
     sizes = _blobs(engine, store, before)
     with transaction(engine) as session:
-        answers = idempotency.purge_expired(session, seconds)
+        responses = idempotency.purge_expired(session, seconds)
     return Collected(
         blobs=len(sizes),
         size=sum(sizes),
         partial=store.discard_partial(before),
         uploads=_uploads(engine, uploads, before),
-        answers=answers,
+        responses=responses,
     )
 
 
 def _blobs(engine: Engine, store: BlobStore, before: datetime) -> list[int]:
-    """Remove the blobs that nothing names; their sizes."""
+    """Delete unreferenced blobs and return their sizes."""
     sizes: list[int] = []
     old = (blob.sha256 for blob in store.list() if blob.put_at < before)
     while batch := set(islice(old, _BATCH)):
         with transaction(engine) as session:
-            orphans = batch - references.named(session, batch)
-        if orphans:
+            unreferenced = batch - references.referenced(session, batch)
+        if unreferenced:
             with transaction(engine) as session:
                 references.lock_exclusive(session)
-                for sha256 in sorted(orphans - references.named(session, orphans)):
+                for sha256 in sorted(unreferenced - references.referenced(session, unreferenced)):
                     with suppress(BlobMissingError):
                         blob = store.find(sha256)
-                        # Whoever put it again meanwhile is about to name it.
+                        # A blob that was written again meanwhile is about to be referenced.
                         if blob.put_at < before:
-                            # Raises if PostgreSQL ended the session, and with it the lock, while a slow store answered.
+                            # Raises if PostgreSQL ended the session, and so the lock, while the store was slow.
                             session.execute(select(1))
                             store.delete(sha256)
                             sizes.append(blob.size)
@@ -83,7 +83,7 @@ def _uploads(engine: Engine, folder: Path, before: datetime) -> int:
     removed = 0
     for path in _files(folder):
         with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
-            # Whoever writes to it holds this lock (`paretofit.api.uploads`).
+            # A writer holds this lock (`paretofit.api.uploads`).
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if datetime.fromtimestamp(path.stat().st_mtime, UTC) < before:
                 with transaction(engine) as session:

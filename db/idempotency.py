@@ -1,7 +1,7 @@
-"""Answers to POST requests that carry an Idempotency-Key, kept in the transaction of what they did.
+"""Stored responses to POST requests with an Idempotency-Key, committed in the transaction of their effect.
 
-A key in flight is held by an advisory lock of its transaction, so that a crash leaves nothing behind: a row exists only
-with the effect that it answers for.
+A key in flight is held by an advisory lock of its transaction, so a crash leaves nothing behind: a response is stored
+only together with its effect.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from paretofit.db.tables import IdempotencyRow
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A client's name for one request of one tenant to one route; `fingerprint` is the digest of its body."""
+    """A client's key for a request of a tenant to a route; `fingerprint` is the digest of its body."""
 
     tenant: str
     route: str
@@ -28,7 +28,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """An HTTP response as it was sent."""
+    """An HTTP response."""
 
     status: int
     headers: Mapping[str, str]
@@ -36,15 +36,15 @@ class StoredResponse:
 
 
 class InFlightError(RuntimeError):
-    """The first request with this key is not answered yet."""
+    """The first request with this key is still in progress."""
 
 
 class MismatchError(ValueError):
-    """The key was used for another body."""
+    """The key was used with another body."""
 
 
 def claim(session: Session, key: Key) -> StoredResponse | None:
-    """The answer that this key already has; None: this transaction is the one to give it, by `keep`.
+    """The stored response of this key; None: this transaction has to store it by `keep`.
 
     Raises InFlightError, MismatchError.
     """
@@ -66,7 +66,7 @@ def claim(session: Session, key: Key) -> StoredResponse | None:
 
 
 def purge_expired(session: Session, seconds: float) -> int:
-    """Remove the answers that are older than `seconds`; returns how many."""
+    """Delete the responses that are older than `seconds`; returns their number."""
     since = func.clock_timestamp() - timedelta(seconds=seconds)
     return len(
         session.scalars(
@@ -75,16 +75,16 @@ def purge_expired(session: Session, seconds: float) -> int:
     )
 
 
-def keep(session: Session, key: Key, answer: StoredResponse) -> None:
-    """Store the answer of a key that was claimed in this transaction."""
+def keep(session: Session, key: Key, response: StoredResponse) -> None:
+    """Store the response of a key that was claimed in this transaction."""
     session.add(
         IdempotencyRow(
             tenant_id=key.tenant,
             route=key.route,
             key=key.key,
             fingerprint=key.fingerprint,
-            status=answer.status,
-            headers=dict(answer.headers),
-            body=answer.body,
+            status=response.status,
+            headers=dict(response.headers),
+            body=response.body,
         )
     )

@@ -1,4 +1,4 @@
-"""Identifiers: a prefix that names the resource and a UUIDv7, so that ids sort by time of creation."""
+"""Identifiers: a prefix for the kind of resource and a UUIDv7, so that ids sort by creation time."""
 
 from __future__ import annotations
 

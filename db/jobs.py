@@ -1,11 +1,11 @@
-"""Leased jobs: what trials, dataset validations, conversions of weights, exports and webhook deliveries have in common.
+"""Leased jobs: the common part of trials, dataset validations, weight conversions, exports and webhook deliveries.
 
-A worker claims a row that waits, by compare-and-set: the row's epoch goes up and it gets a lease, which the worker
-renews while it works. Every later write is guarded by the epoch: whoever lost the lease finds zero rows
-(`StaleLeaseError`), and its transaction rolls back. A job ends, is released, or crashes; after a crash it waits for its
-next attempt until no attempt is left. An expired lease is a crash too (`paretofit.db.reaping`).
+A worker claims a waiting row by compare-and-set: the row's epoch is incremented, and it gets a lease that the worker
+renews while it works. Every later write is guarded by the epoch: a worker that lost the lease updates zero rows
+(`StaleLeaseError`), and its transaction rolls back. A job ends, is released, or crashes. A crashed job is retried until
+no attempt is left. An expired lease counts as a crash (`paretofit.db.reaping`).
 
-`KINDS` holds what differs. Trials add events, limits and priorities (`paretofit.db.leases`, `paretofit.db.trials`).
+`KINDS` holds the differences. Trials add events, limits and priorities (`paretofit.db.leases`, `paretofit.db.trials`).
 """
 
 from __future__ import annotations
@@ -27,25 +27,24 @@ from paretofit.db.tables import DatasetRow, DeliveryRow, ExportRow, Leased, Tria
 R = TypeVar("R", bound=Leased)
 
 RETRY_DELAYS: Final = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
-"""Seconds before each further delivery attempt, three days in all: the schedule that Standard Webhooks recommends."""
+"""Seconds before each retry of a delivery, three days in total: the schedule that Standard Webhooks recommends."""
 
 
-_LONGEST: Final = 86_400.0
-"""Seconds before a further attempt, where delays double."""
+_MAX_DELAY_SECONDS: Final = 86_400.0
+"""Upper bound of retry delays that double."""
 
 
 class StaleLeaseError(RuntimeError):
-    """The lease was lost: stop the work and write nothing."""
+    """The lease is lost: stop the work and write nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JobKind(Generic[R]):
-    """A table of jobs: `waiting` selects the rows that a worker should claim, `task` is the message that wakes one.
+    """A table of jobs: `waiting` selects the rows that a worker should claim, `task` is the name of their job message.
 
-    `leased`, `queued` and `failed` are the states of a row that is worked on, that waits for its next attempt, and that
-    has no attempt left. `attempts` is the column that counts crashes; `on_crash` are values that each crash sets. The
-    delays before further attempts double, unless `retry_delays` lists them. `failures` is the counter of failed rows by
-    error code.
+    `leased`, `queued` and `failed` are the states of a row that is in progress, that waits for a retry, and that has no
+    attempt left. `attempts` is the column that counts crashes; `on_crash` are values that each crash sets. Retry delays
+    double, unless `retry_delays` lists them. `failures` is the counter of failed rows by error code.
     """
 
     noun: str
@@ -114,8 +113,8 @@ KINDS: Final[tuple[JobKind[Any], ...]] = (TRIALS, DATASETS, WEIGHTS, EXPORTS, DE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """The right to work on a row and to write its results: `subject` is the row's id, `epoch` guards every write, and
-    the lease lasts `seconds` from each renewal."""
+    """A lease on a row: `subject` is the row's id, `epoch` guards every write, and the lease lasts `seconds` from each
+    renewal."""
 
     kind: JobKind[Any] = field(repr=False)
     subject: str
@@ -133,16 +132,20 @@ class Job:
         )
 
     def stale(self) -> StaleLeaseError:
-        """The error of a write that found the guard broken."""
-        return StaleLeaseError(f"lease {self.epoch} of {self.kind.noun} {self.subject} is gone: taken back or deleted")
+        """The error of a write whose guard does not hold."""
+        return StaleLeaseError(
+            f"lease {self.epoch} of {self.kind.noun} {self.subject} is lost: it was reclaimed or deleted"
+        )
 
 
 def move(
     session: Session, kind: JobKind[R], subject: str, target: str, *guards: ColumnElement[bool], **values: Any
 ) -> R | None:
-    """Bring a row into state `target` with these column values, and return it, its JSON to be loaded when it is read;
-    None, with nothing changed, if its state does not allow it (`kind.machine`) or one of `guards` does not hold. A row
-    that is not worked on holds no lease."""
+    """Move a row to state `target` with these column values and return it; its JSON columns are loaded lazily.
+
+    Returns None and changes nothing if its state does not allow the transition (`kind.machine`) or one of `guards`
+    does not hold. A row that is not in progress has no lease.
+    """
     if target != kind.leased:
         values["lease_expires_at"] = None
     allowed = kind.row.state.in_(states.sources(kind.machine, target))
@@ -150,21 +153,23 @@ def move(
 
 
 def claim(session: Session, kind: JobKind[R], subject: str, *, seconds: float) -> R | None:
-    """Take a row that waits and is due; None if another worker has it or it does not wait."""
+    """Claim a waiting row that is due; None if another worker has it or it is not waiting."""
     due = kind.row.run_after <= func.clock_timestamp()
-    taken = lease_values(kind, seconds)
-    mine = kind.row.id == subject
-    return _update(session, kind, mine, kind.waiting, due, returns_json=True, state=kind.leased, **taken)
+    lease = lease_values(kind, seconds)
+    is_subject = kind.row.id == subject
+    return _update(session, kind, is_subject, kind.waiting, due, returns_json=True, state=kind.leased, **lease)
 
 
 def lease_values(kind: JobKind[R], seconds: float) -> dict[str, Any]:
-    """What a claim writes: the next epoch, and when its lease expires."""
+    """Column values of a claim: the next epoch and the expiry of its lease."""
     return {"lease_epoch": kind.row.lease_epoch + 1, "lease_expires_at": seconds_from_now(seconds)}
 
 
 def renew(session: Session, job: Job, *columns: ColumnElement[Any]) -> Row[*tuple[Any, ...]]:
-    """Prolong the lease, and lock the row until the transaction ends; the id and these columns. Raises
-    StaleLeaseError."""
+    """Renew the lease and lock the row until the transaction ends; returns the id and these columns.
+
+    Raises StaleLeaseError.
+    """
     renewed = session.execute(
         sql_update(job.kind.row)
         .where(job.held())
@@ -178,20 +183,20 @@ def renew(session: Session, job: Job, *columns: ColumnElement[Any]) -> Row[*tupl
 
 
 def end(session: Session, job: Job, target: str, *guards: ColumnElement[bool], **values: Any) -> None:
-    """Bring the row into state `target`, which ends the job. Raises StaleLeaseError."""
+    """End the job by moving its row to state `target`. Raises StaleLeaseError."""
     if move(session, job.kind, job.subject, target, job.held(), *guards, **values) is None:
         raise job.stale()
 
 
 def fail(session: Session, job: Job, error: dict[str, Any], *guards: ColumnElement[bool], **values: Any) -> None:
-    """End the job without a result; `error` {code, detail, ...} says why. Raises StaleLeaseError."""
+    """End the job without a result, with the reason `error` {code, detail, ...}. Raises StaleLeaseError."""
     end(session, job, job.kind.failed, *guards, error=error, **values)
     if job.kind.failures is not None:
         counters.add(session, job.kind.failures, error["code"])
 
 
 def release(session: Session, job: Job) -> None:
-    """Hand the job back: another worker starts over. This does not count as a crash. Raises StaleLeaseError."""
+    """Release the job: another worker starts over. This does not count as a crash. Raises StaleLeaseError."""
     _requeue(session, job, run_after=func.clock_timestamp())
 
 
@@ -204,10 +209,10 @@ def crash(
     back_off: float,
     **values: Any,
 ) -> str | None:
-    """The attempt ended without a result: try again later, or fail with `error` if no attempt is left.
+    """Record a crashed attempt: retry later, or fail with `error` if no attempt is left.
 
-    Unless the kind lists its delays, there are `max_crashes` attempts, the second one after `back_off` seconds. Returns
-    the new state; None if the lease is not held any more or one of `guards` does not hold.
+    Unless the kind lists its delays, there are `max_crashes` attempts, the second after `back_off` seconds. Returns the
+    new state; None if the lease is lost or one of `guards` does not hold.
     """
     kind = job.kind
     row = lock(session, kind, job.held(), *guards)
@@ -218,24 +223,28 @@ def crash(
     if crashes >= (len(kind.retry_delays) + 1 if kind.retry_delays else max_crashes):
         fail(session, job, error, *guards, **values)
         return kind.failed
-    delay = kind.retry_delays[crashes - 1] if kind.retry_delays else min(back_off * 2 ** min(crashes - 1, 32), _LONGEST)
+    delay = (
+        kind.retry_delays[crashes - 1]
+        if kind.retry_delays
+        else min(back_off * 2 ** min(crashes - 1, 32), _MAX_DELAY_SECONDS)
+    )
     _requeue(session, job, *guards, run_after=seconds_from_now(delay), error=error, **values)
     return kind.queued
 
 
 def lock(session: Session, kind: JobKind[R], *guards: ColumnElement[bool]) -> R | None:
     """The row for which all of `guards` hold, locked until the transaction ends; None if there is none."""
-    found = select(kind.row).where(*guards).with_for_update(key_share=True).execution_options(populate_existing=True)
-    return session.scalars(found).one_or_none()
+    query = select(kind.row).where(*guards).with_for_update(key_share=True).execution_options(populate_existing=True)
+    return session.scalars(query).one_or_none()
 
 
 def expired(kind: JobKind[R]) -> ColumnElement[bool]:
-    """The guard of whoever takes a lease back."""
+    """The guard for reclaiming a lease: it has expired."""
     return (kind.row.state == kind.leased) & (kind.row.lease_expires_at < func.clock_timestamp())
 
 
 def seconds_from_now(seconds: float) -> ColumnElement[Any]:
-    """A time by the database's clock."""
+    """The time in `seconds`, by the database's clock."""
     return func.clock_timestamp() + timedelta(seconds=seconds)
 
 
@@ -260,7 +269,7 @@ def _update(
     if hasattr(kind.row, "updated_at"):
         values["updated_at"] = func.clock_timestamp()
     columns = inspect(kind.row).column_attrs
-    # Manifests, outputs and tables of latencies are large, and few who change a row read them.
+    # Manifests, outputs and latency tables are large, and most updates do not need them.
     deferred = [each.key for each in columns if isinstance(each.columns[0].type, JSONB) and not returns_json]
     updated = (
         sql_update(kind.row)
@@ -272,6 +281,6 @@ def _update(
     )
     row = session.scalars(updated).one_or_none()
     if row is not None and deferred:
-        # What the session had of them may be out of date.
+        # Their values in the session may be outdated.
         session.expire(row, deferred)
     return row

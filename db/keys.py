@@ -1,7 +1,7 @@
-"""API keys `pf_<id>_<secret><checksum>`: issued once, remembered by the digest of their secret, rotated with overlap.
+"""API keys `pf_<id>_<secret><checksum>`: shown once, stored as the digest of their secret, rotated with overlap.
 
-The checksum (CRC-32) lets everybody, such as scanners of repositories, tell a key from a similar string. The secret has
-256 random bits, so a fast hash of it is as good as a slow one.
+The checksum (CRC-32) lets secret scanners distinguish a key from a similar string. The secret has 256 random bits, so a
+fast hash is sufficient.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ _KEY: Final = re.compile(
     rf"(?P<stem>pf_(?P<id>[0-9A-Za-z]{{{_ID_LENGTH}}})_(?P<secret>[0-9A-Za-z]{{{_SECRET_LENGTH}}}))"
     rf"(?P<checksum>[0-9A-Za-z]{{{_CHECKSUM_LENGTH}}})"
 )
-_SEEN_EVERY: Final = timedelta(minutes=1)
+_USED_AT_PRECISION: Final = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A key that is one by its form."""
+    """A well-formed key."""
 
     id: str
     secret: str = field(repr=False)
 
     @property
     def digest(self) -> bytes:
-        """What is remembered of it."""
+        """The stored digest of the secret."""
         return hashlib.sha256(self.secret.encode()).digest()
 
 
@@ -57,7 +57,7 @@ class Issued:
 
 
 def parse(text: str) -> Parsed | None:
-    """The parts of a key; None for what cannot be one."""
+    """The parts of a key; None if it is malformed."""
     match = _KEY.fullmatch(text)
     if match is None or match["checksum"] != _checksum(match["stem"]):
         return None
@@ -65,7 +65,7 @@ def parse(text: str) -> Parsed | None:
 
 
 def issue(session: Session, tenant: str, *, name: str, scopes: Sequence[str], expires_at: datetime | None) -> Issued:
-    """A new key of a tenant, which is made if it is not there."""
+    """Issue a key of a tenant, which is created if necessary."""
     tenants.ensure(session, tenant)
     stem = f"pf_{_random(_ID_LENGTH)}_{_random(_SECRET_LENGTH)}"
     text = stem + _checksum(stem)
@@ -86,13 +86,13 @@ def issue(session: Session, tenant: str, *, name: str, scopes: Sequence[str], ex
 
 
 def find(session: Session, parsed: Parsed) -> ApiKeyRow | None:
-    """The key that this is, if it may be used now; says when that was, to the minute."""
+    """The row of a key if it is valid and usable; updates its `used_at`, to the minute."""
     row = session.get(ApiKeyRow, parsed.id)
     known = row.digest if row is not None else bytes(32)
     if not hmac.compare_digest(known, parsed.digest) or row is None or not usable(row):
         return None
     now = datetime.now(UTC)
-    if row.used_at is None or now - row.used_at > _SEEN_EVERY:
+    if row.used_at is None or now - row.used_at > _USED_AT_PRECISION:
         session.execute(
             update(ApiKeyRow)
             .where(ApiKeyRow.id == row.id)
@@ -119,23 +119,23 @@ def page(session: Session, tenant: str, *, after: Keyset | None, limit: int) -> 
 
 
 def rotate(session: Session, row: ApiKeyRow, *, overlap: timedelta, expires_at: datetime | None) -> Issued | None:
-    """A successor with the same name and scopes; the old key stays valid for `overlap`. None: it cannot be used any
-    more or has a successor already."""
+    """Issue a successor with the same name and scopes; the old key stays valid for `overlap`. None: the key is not
+    usable any more, or already has a successor."""
     locked = session.scalars(
         select(ApiKeyRow).where(ApiKeyRow.id == row.id).with_for_update().execution_options(populate_existing=True)
     ).one_or_none()
     if locked is None or locked.successor_id is not None or not usable(locked):
         return None
-    made = issue(session, locked.tenant_id, name=locked.name, scopes=locked.scopes, expires_at=expires_at)
+    successor = issue(session, locked.tenant_id, name=locked.name, scopes=locked.scopes, expires_at=expires_at)
     last = datetime.now(UTC) + overlap
     locked.expires_at = last if locked.expires_at is None else min(last, locked.expires_at)
-    locked.successor_id = made.row.id
+    locked.successor_id = successor.row.id
     session.flush()
-    return made
+    return successor
 
 
 def revoke(session: Session, tenant: str, key_id: str) -> bool:
-    """End a key at once, and the sessions that were opened with it. False: there is no such key."""
+    """Revoke a key at once, with the sessions that were opened with it. False: it does not exist."""
     revoked = session.execute(
         update(ApiKeyRow)
         .where(ApiKeyRow.id == key_id, ApiKeyRow.tenant_id == tenant)

@@ -1,5 +1,5 @@
-"""Lists by pages that stay right while rows are added: newest first, each page starts after the last row of the one
-before it."""
+"""Keyset pagination, newest first: each page starts after the last row of the previous one, so pages stay consistent
+while rows are added."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True, slots=True)
 class Keyset:
-    """The place of a row in a list that is ordered by time of creation and id."""
+    """The position of a row in a list ordered by creation time and id."""
 
     created_at: datetime
     id: str
@@ -27,8 +27,8 @@ def newest_first(
     identifier: InstrumentedAttribute[str],
     after: Keyset | None,
 ) -> Select[Row]:
-    """`query` in order, from the row that follows `after`."""
-    place: tuple[Any, Any] = (created_at, identifier)
+    """`query` ordered newest first, from the row that follows `after`."""
+    position: tuple[Any, Any] = (created_at, identifier)
     if after is not None:
-        query = query.where(tuple_(*place) < (after.created_at, after.id))
+        query = query.where(tuple_(*position) < (after.created_at, after.id))
     return query.order_by(created_at.desc(), identifier.desc())

@@ -1,4 +1,4 @@
-"""What networks take on a device: measured once for all searches on machines that are described alike."""
+"""The cache of measured latencies, shared by all searches of a tenant on machines with the same description."""
 
 from __future__ import annotations
 
@@ -23,12 +23,25 @@ def digest(machine: Mapping[str, Any]) -> str:
 
 
 def record(session: Session, tenant: str, measured: Iterable[Measured]) -> None:
-    """Keep measurements; a later one of the same replaces the earlier."""
+    """Store measurements; a later one of the same key replaces the earlier."""
     last = {
-        (each.architecture, each.input_size, each.batch, each.device, digest(each.machine)): each for each in measured
+        (
+            measurement.architecture,
+            measurement.input_size,
+            measurement.batch,
+            measurement.device,
+            digest(measurement.machine),
+        ): measurement
+        for measurement in measured
     }
-    for (architecture, (height, width), batch, device, machine), each in sorted(last.items(), key=lambda item: item[0]):
-        content = {"description": each.machine, **each.latency.model_dump(), "measured_at": func.clock_timestamp()}
+    for (architecture, (height, width), batch, device, machine), measurement in sorted(
+        last.items(), key=lambda item: item[0]
+    ):
+        content = {
+            "description": measurement.machine,
+            **measurement.latency.model_dump(),
+            "measured_at": func.clock_timestamp(),
+        }
         session.execute(
             insert(LatencyRow)
             .values(
@@ -53,7 +66,7 @@ def known(
     *,
     machine: Mapping[str, Any] | None = None,
 ) -> Sequence[Measured]:
-    """What is kept of these architectures (their keys) on a device, the latest first; of one machine, or of any."""
+    """The stored latencies of these architectures (keys) on a device, latest first; of one machine, or of any."""
     query = select(LatencyRow).where(
         LatencyRow.tenant_id == tenant, LatencyRow.device == device, LatencyRow.architecture.in_(architectures)
     )

@@ -1,5 +1,5 @@
-"""The lease of a trial: claimed, renewed, and what a running trial is asked for. `paretofit.db.jobs` says how leases
-guard what workers write."""
+"""The lease of a trial: claim, renewal, and the control flags of a running trial. `paretofit.db.jobs` describes how
+leases guard the writes of workers."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ _IDLE_SECONDS: Final = cast(extract("epoch", func.clock_timestamp() - TrialRow.p
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease(Job):
-    """The right to run a trial and to write its results. `stall_seconds` is how long the trial may go without
-    progress."""
+    """A lease on a trial. `stall_seconds` is the longest time that the trial may run without progress."""
 
     search_id: str
     tenant_id: str
@@ -31,7 +30,7 @@ class Lease(Job):
 
     @classmethod
     def of(cls, row: TrialRow, *, seconds: float, stall_seconds: float = float("inf")) -> Self:
-        """The lease that a trial is under."""
+        """The current lease of a trial."""
         return cls(
             kind=TRIALS,
             subject=row.id,
@@ -45,14 +44,14 @@ class Lease(Job):
 
     @property
     def trial_id(self) -> str:
-        """The trial."""
+        """The trial's id."""
         return self.subject
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A claimed trial: what its trainer needs. `inputs` maps names to SHA-256; `manifest` is the dataset's; `device` is
-    what it measures on."""
+    """The data of a claimed trial for its trainer. `inputs` maps names to SHA-256; `manifest` is the dataset's. It
+    measures on `device`."""
 
     number: int
     spec: dict[str, Any]
@@ -67,10 +66,11 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class ControlFlags:
-    """What is asked of a running trial: to end, to make way and go on later, or to report within the reserve.
+    """Requests to a running trial: cancel it, pause it (save its work and release it), or finish within the reserve of
+    a time limit.
 
-    `stalled`: it has not made progress for too long (`paretofit.db.reports.write`); kill its trainer and let the
-    attempt crash. `overdue`: the limit is spent, reserve and all.
+    `stalled`: it made no progress for too long (`paretofit.db.reports.write`), so its trainer is killed and the attempt
+    crashes. `overdue`: the limit is exceeded, including the reserve.
     """
 
     cancel: bool
@@ -90,8 +90,8 @@ def claim(
     stall_seconds: float = float("inf"),
     offers: Collection[str] = (),
 ) -> Lease | None:
-    """Take a queued trial that is due, if its search goes on; None if somebody else has it or it must not run, or not
-    here: `offers` are the devices that can be measured on.
+    """Claim a queued trial that is due. None: another worker has it, its search is not active, or its device is not in
+    `offers`, the devices that can be measured on.
 
     The first claim of a search's trials starts the search.
     """
@@ -125,7 +125,7 @@ def claim(
 
 
 def assignment(session: Session, lease: Lease) -> Assignment:
-    """What a claimed trial's trainer needs. Raises LookupError if an input artifact is missing."""
+    """The data of a claimed trial for its trainer. Raises LookupError if an input artifact is missing."""
     search = session.get_one(SearchRow, lease.search_id)
     trial = session.get_one(TrialRow, lease.trial_id)
     dataset = session.get_one(DatasetRow, search.dataset_id)
@@ -133,7 +133,7 @@ def assignment(session: Session, lease: Lease) -> Assignment:
         number=trial.number,
         spec=search.spec | {"limits": search.limits},
         params=trial.params,
-        inputs={name: _digest(session, search.id, wanted) for name, wanted in trial.inputs.items()},
+        inputs={name: _digest(session, search.id, artifact) for name, artifact in trial.inputs.items()},
         checkpoint=trial.checkpoint,
         batch_scale=trial.batch_scale,
         device=trial.device,
@@ -143,16 +143,15 @@ def assignment(session: Session, lease: Lease) -> Assignment:
 
 
 def renew(session: Session, lease: Lease) -> ControlFlags:
-    """Begin a write: prolong the lease and lock the trial's row, so that nobody takes it before the commit.
+    """Begin a write: renew the lease and lock the trial's row until the commit.
 
     Raises StaleLeaseError.
     """
-    return _asked(session, lease, jobs.renew(session, lease, _IDLE_SECONDS)[1])
+    return _control_flags(session, lease, jobs.renew(session, lease, _IDLE_SECONDS)[1])
 
 
 def begin_computing(session: Session, lease: Lease) -> None:
-    """Say that the attempt has the machine: from now on it takes device time, and has to get on. Raises
-    StaleLeaseError."""
+    """Record that the attempt has the machine: device time and the stall timer start. Raises StaleLeaseError."""
     renew(session, lease)
     now = func.clock_timestamp()
     session.execute(update(TrialRow).where(TrialRow.id == lease.trial_id).values(progressed_at=now))
@@ -163,15 +162,15 @@ def begin_computing(session: Session, lease: Lease) -> None:
     )
 
 
-def asked(session: Session, lease: Lease) -> ControlFlags:
-    """What is asked of the trial now; writes nothing. Raises StaleLeaseError."""
+def control_flags(session: Session, lease: Lease) -> ControlFlags:
+    """The current control flags of the trial; writes nothing. Raises StaleLeaseError."""
     held = session.execute(select(_IDLE_SECONDS).where(lease.held())).one_or_none()
     if held is None:
         raise lease.stale()
-    return _asked(session, lease, held[0])
+    return _control_flags(session, lease, held[0])
 
 
-def _asked(session: Session, lease: Lease, idle_seconds: float | None) -> ControlFlags:
+def _control_flags(session: Session, lease: Lease, idle_seconds: float | None) -> ControlFlags:
     search = session.get_one(SearchRow, lease.search_id, populate_existing=True)
     limit = limits.reached(session, search, share=1 - RESERVE) is not None
     return ControlFlags(
@@ -183,8 +182,8 @@ def _asked(session: Session, lease: Lease, idle_seconds: float | None) -> Contro
     )
 
 
-def _digest(session: Session, search_id: str, wanted: dict[str, Any]) -> str:
-    number, name = wanted["trial"], wanted["artifact"]
+def _digest(session: Session, search_id: str, artifact: dict[str, Any]) -> str:
+    number, name = artifact["trial"], artifact["artifact"]
     digest = session.scalar(
         select(ArtifactRow.sha256)
         .outerjoin(TrialRow, TrialRow.id == ArtifactRow.trial_id)
@@ -197,5 +196,5 @@ def _digest(session: Session, search_id: str, wanted: dict[str, Any]) -> str:
     )
     if digest is None:
         owner = f"search {search_id}" if number is None else f"trial {number} of search {search_id}"
-        raise LookupError(f"{owner} has no artifact {name!r}")
+        raise LookupError(f"{owner} has no artifact {name!r}: a plan may only refer to reported artifacts")
     return digest

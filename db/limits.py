@@ -1,7 +1,7 @@
-"""What a search has spent, against what it may spend (`paretofit.search.contracts.spec.Limits`).
+"""The usage of a search against its time limits (`paretofit.search.contracts.spec.Limits`).
 
-Time passes for `max_wall_seconds` from the start of the first trial on, while the search is not paused; the draining
-that leads to a pause counts.
+`max_wall_seconds` counts from the start of the first trial, except while the search is paused. Draining before a pause
+counts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from paretofit.search.scheduler import Spent, TimeLimit, time_limit
 
 
 def spent(session: Session, search: SearchRow) -> Spent:
-    """The seconds that count against the search's time limits; 0 where it has no limit."""
+    """The seconds that count against the search's time limits; 0 without a limit."""
     limits = Limits.model_validate(search.limits)
     return Spent(
         wall_seconds=0.0 if limits.max_wall_seconds is None else wall_seconds(session, search),
@@ -25,18 +25,18 @@ def spent(session: Session, search: SearchRow) -> Spent:
 
 
 def reached(session: Session, search: SearchRow, *, share: float = 1.0) -> TimeLimit | None:
-    """The time limit of which at least `share` is spent; None if there is none."""
+    """The time limit of which at least `share` is used; None if there is none."""
     return time_limit(Limits.model_validate(search.limits), spent(session, search), share=share)
 
 
 def enforce(session: Session) -> list[str]:
-    """Have planning look at the searches whose trials only wait while `max_wall_seconds` passed; returns their ids."""
-    most = cast(SearchRow.limits["max_wall_seconds"].astext, Double)
+    """Request planning of searches that exceeded `max_wall_seconds` with queued trials; returns their ids."""
+    max_seconds = cast(SearchRow.limits["max_wall_seconds"].astext, Double)
     passed = cast(extract("epoch", func.clock_timestamp() - SearchRow.started_at), Double) - SearchRow.paused_seconds
     waiting = exists().where(TrialRow.search_id == SearchRow.id, TrialRow.state == "queued")
     found = session.scalars(
         select(SearchRow.id)
-        .where(SearchRow.state == "running", ~SearchRow.advance_wanted, passed >= most, waiting)
+        .where(SearchRow.state == "running", ~SearchRow.advance_wanted, passed >= max_seconds, waiting)
         .order_by(SearchRow.id)
         .with_for_update(key_share=True, skip_locked=True)
     ).all()
@@ -46,7 +46,7 @@ def enforce(session: Session) -> list[str]:
 
 
 def wall_seconds(session: Session, search: SearchRow) -> float:
-    """Seconds since the search's first trial started, until its end if it is over, without its pauses; 0 before."""
+    """Seconds since the search's first trial started, until now or its end, without pauses; 0 before."""
     if search.started_at is None:
         return 0.0
     end = search.finished_at or search.paused_at or session.scalar(select(func.clock_timestamp()))
@@ -55,7 +55,7 @@ def wall_seconds(session: Session, search: SearchRow) -> float:
 
 
 def device_seconds(session: Session, search_id: str) -> float:
-    """Seconds that the search's attempts have computed, those that run and those that failed included."""
+    """Seconds that the search's attempts have computed, including running and failed ones."""
     ended = func.coalesce(AttemptRow.ended_at, func.clock_timestamp())
     spent = session.scalar(
         select(func.sum(extract("epoch", ended - AttemptRow.computing_at)))

@@ -1,4 +1,4 @@
-"""Curves: what trials measured, step by step."""
+"""Metric curves of trials."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from paretofit.db.tables import MetricRow
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A value that was measured; not finite where it was not."""
+    """A measured value, which may be NaN or infinite."""
 
     step: int
     value: float
@@ -22,11 +22,11 @@ class Sample:
 
 
 def names(session: Session, trial_ids: Sequence[str]) -> dict[str, list[str]]:
-    """What each of these trials has measured, in the order of the names; trials without anything are absent.
+    """The sorted metric names of each of these trials; trials without metrics are absent.
 
-    A look into the primary key for each name: trials may have a hundred thousand values.
+    It is a loose index scan, one lookup in the primary key per name: trials may have 100,000 values.
     """
-    trial = func.unnest(literal(list(trial_ids), ARRAY(String))).column_valued("wanted")
+    trial = func.unnest(literal(list(trial_ids), ARRAY(String))).column_valued("trial")
     first = select(func.min(MetricRow.name)).where(MetricRow.trial_id == trial).scalar_subquery()
     found = select(trial.label("trial_id"), first.label("name")).cte("found", recursive=True)
     following = (
@@ -43,20 +43,20 @@ def names(session: Session, trial_ids: Sequence[str]) -> dict[str, list[str]]:
 
 
 def totals(session: Session, trial_id: str, *, since_step: int) -> dict[str, int]:
-    """How many values each metric of a trial has above `since_step`, by name, in the order of the names."""
+    """Number of values of each metric of a trial above `since_step`, sorted by name."""
     rows = session.execute(
         select(MetricRow.name, func.count())
         .where(MetricRow.trial_id == trial_id, MetricRow.step > since_step)
         .group_by(MetricRow.name)
         .order_by(MetricRow.name)
     )
-    return {name: count for name, count in rows}  # noqa: C416 - a Row is no pair to dict()
+    return {name: count for name, count in rows}  # noqa: C416 - mypy does not accept a Row as a pair
 
 
 def curve(session: Session, trial_id: str, name: str, *, since_step: int, max_points: int) -> Sequence[Sample]:
-    """At most `max_points` (>= 4) values above `since_step`, by step; every one was measured.
+    """At most `max_points` (>= 4) measured values above `since_step`, by step.
 
-    If there are more: the first, the last, and of each of equally many steps between them the least and the greatest,
+    If there are more, it keeps the first, the last, and the minimum and maximum of equally sized buckets between them,
     so that no spike is lost.
     """
     values = (
@@ -64,23 +64,23 @@ def curve(session: Session, trial_id: str, name: str, *, since_step: int, max_po
             MetricRow.step,
             MetricRow.value,
             MetricRow.at,
-            func.row_number().over(order_by=MetricRow.step).label("place"),
+            func.row_number().over(order_by=MetricRow.step).label("position"),
             func.count().over().label("total"),
         )
         .where(MetricRow.trial_id == trial_id, MetricRow.name == name, MetricRow.step > since_step)
         .subquery()
     )
-    stretches = (max_points - 2) // 2
-    stretch = (values.c.place - 2) * stretches / func.greatest(values.c.total - 2, 1)
-    least = func.row_number().over(partition_by=func.floor(stretch), order_by=(values.c.value, values.c.place))
+    buckets = (max_points - 2) // 2
+    bucket = (values.c.position - 2) * buckets / func.greatest(values.c.total - 2, 1)
+    least = func.row_number().over(partition_by=func.floor(bucket), order_by=(values.c.value, values.c.position))
     greatest = func.row_number().over(
-        partition_by=func.floor(stretch), order_by=(values.c.value.desc(), values.c.place)
+        partition_by=func.floor(bucket), order_by=(values.c.value.desc(), values.c.position)
     )
     ranked = select(values, least.label("least"), greatest.label("greatest")).subquery()
     kept = or_(
         ranked.c.total <= max_points,
-        ranked.c.place == 1,
-        ranked.c.place == ranked.c.total,
+        ranked.c.position == 1,
+        ranked.c.position == ranked.c.total,
         ranked.c.least == 1,
         ranked.c.greatest == 1,
     )

@@ -1,4 +1,4 @@
-"""The schema's migrations: `python -m paretofit.db.migrate` brings the database of DATABASE_URL to the newest one."""
+"""Migrates the schema: `python -m paretofit.db.migrate` upgrades the database of DATABASE_URL."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _LOCK: Final = 0x5061_7265_746F
 
 
 def upgrade(url: str) -> str:
-    """Bring the database at `url` (postgresql+psycopg://...) to the newest migration and return its name.
+    """Upgrade the database at `url` (postgresql+psycopg://...) to the latest migration and return its name.
 
-    Processes that start together take turns by an advisory lock; the migrations are one transaction. Raises
-    alembic.util.CommandError if the database is at a migration that this version does not know.
+    An advisory lock serializes concurrent upgrades; the migrations run in one transaction. Raises
+    alembic.util.CommandError if the database is at a migration unknown to this version.
     """
     engine = create_engine(url, poolclass=NullPool)
     with engine.begin() as connection:
@@ -34,15 +34,15 @@ def upgrade(url: str) -> str:
 
 
 def head() -> str:
-    """The newest migration that this version knows."""
+    """The latest migration of this version."""
     name = ScriptDirectory.from_config(_config()).get_current_head()
     if name is None:
-        raise RuntimeError("no migration is installed beside db/migrate.py: install Paretofit again")
+        raise RuntimeError("no migrations are installed beside db/migrate.py: reinstall Paretofit")
     return name
 
 
 def current(engine: Engine) -> str | None:
-    """The migration that a database is at; None for an empty one."""
+    """The migration of a database; None if it is empty."""
     with engine.connect() as connection:
         return MigrationContext.configure(connection).get_current_revision()
 

@@ -1,6 +1,7 @@
-"""Job messages to be sent: rows written with the state they announce, published by the relay, then deleted.
+"""The outbox of job messages: rows are written in the transaction of the state change that they announce, published by
+the relay, then deleted.
 
-A job message holds a task's name and one id. It may be lost or doubled without harm: the state in PostgreSQL decides.
+A job message is a task name and one id. It may be lost or duplicated without harm: the state in PostgreSQL decides.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ EXPORT = "export"
 DELIVER = "deliver"
 
 NOTIFICATION: Final = "paretofit_outbox"
-"""The channel of PostgreSQL that tells the relay of new rows when their transaction commits."""
+"""PostgreSQL channel that notifies the relay of new rows when their transaction commits."""
 
 
 def enqueue(
     session: Session, task: str, subject: str, *, priority: int = 0, send_after: datetime | None = None
 ) -> None:
-    """Have the relay send `task(subject)` once this transaction is committed (and not before `send_after`)."""
+    """Have the relay send `task(subject)` after this transaction commits, and not before `send_after`."""
     row = OutboxRow(task=task, subject=subject, priority=priority, traceparent=tracing.traceparent())
     if send_after is not None:
         row.send_after = send_after
@@ -38,23 +39,23 @@ def enqueue(
 
 
 def postpone(session: Session, task: str, subject: str, *, seconds: float, priority: int = 0) -> None:
-    """Have the relay send a job message again after so long, as it could not be acted on here and now. One that is
-    postponed already is enough: copies of a message would never end otherwise."""
-    # Not one that is due: it may be the message itself, whose row the relay has yet to delete.
-    waits = OutboxRow.send_after > func.clock_timestamp()
-    if not session.scalar(select(exists().where(OutboxRow.task == task, OutboxRow.subject == subject, waits))):
+    """Have the relay resend a job message after `seconds`, because it cannot be handled now. Does nothing if it is
+    already postponed, so that copies do not multiply."""
+    # A row that is due does not count: it may be this message itself, which the relay has yet to delete.
+    is_postponed = OutboxRow.send_after > func.clock_timestamp()
+    if not session.scalar(select(exists().where(OutboxRow.task == task, OutboxRow.subject == subject, is_postponed))):
         due = session.scalar(select(func.clock_timestamp() + timedelta(seconds=seconds)))
         enqueue(session, task, subject, priority=priority, send_after=due)
 
 
 def postponed(session: Session, task: str) -> int:
-    """How many job messages of a task are to be sent later."""
-    waits = OutboxRow.send_after > func.clock_timestamp()
-    return session.scalars(select(func.count()).where(OutboxRow.task == task, waits)).one()
+    """Number of postponed job messages of a task."""
+    is_postponed = OutboxRow.send_after > func.clock_timestamp()
+    return session.scalars(select(func.count()).where(OutboxRow.task == task, is_postponed)).one()
 
 
 def request_advance(session: Session, search_id: str) -> None:
-    """Something happened that planning has to see: mark the search and wake the planner."""
+    """Request planning of a search after a change: set its flag and enqueue the planner."""
     priority = session.execute(
         update(SearchRow)
         .where(SearchRow.id == search_id)
@@ -66,10 +67,10 @@ def request_advance(session: Session, search_id: str) -> None:
 
 
 def send_due(session: Session, publish: Callable[[str, str, int], None], limit: int) -> int:
-    """Hand due job messages to `publish(task, subject, priority)`, the most urgent first, and delete them; return how
-    many. Each is published within the trace that it was written in.
+    """Publish due job messages by `publish(task, subject, priority)`, highest priority first, delete them, and return
+    their number. Each is published within the trace in which it was written.
 
-    If `publish` raises, the transaction rolls back and all of them stay: some may be sent twice. Several relays may
+    If `publish` raises, the transaction rolls back and all of them stay, so some may be sent twice. Several relays may
     run at once.
     """
     rows = session.scalars(

@@ -1,6 +1,6 @@
-"""The step between trials: carries out what `paretofit.search.scheduler` decides, in transactions.
+"""Planning between trials: applies the decisions of `paretofit.search.scheduler` in transactions.
 
-The method's plan runs outside of them, and is committed by compare-and-set.
+The method's plan runs outside of transactions and is committed by compare-and-set.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _KEEPALIVES: Final = {"tcp_keepalives_idle": 30, "tcp_keepalives_interval": 10, 
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """What a plan is computed from: a search as it was when `prepare` read it."""
+    """The input of a plan: a search as `prepare` read it."""
 
     search_id: str
     method: str
@@ -40,11 +40,11 @@ class PlanRequest:
     history: Sequence[TrialRecord]
 
     def plan(self) -> Plan:
-        """Ask the method. Raises PlanError if its plan raises."""
+        """Run the method's plan. Raises PlanError if it raises."""
         try:
             spec = ResolvedSpec.model_validate(self.spec | {"limits": self.limits})
             return next_trials(spec, self.history)
-        except Exception as error:  # A method is a plug-in: whatever it raises is this search's problem.
+        except Exception as error:  # A method is a plug-in: its errors fail only this search.
             raise PlanError(self, error) from error
 
 
@@ -52,34 +52,37 @@ class PlanError(RuntimeError):
     """A method's plan raised for this `request`; the search ends by `fail`."""
 
     def __init__(self, request: PlanRequest, error: Exception) -> None:
-        super().__init__(f"the plan of method {request.method!r} failed: {type(error).__name__}: {error}")
+        super().__init__(
+            f"the plan of method {request.method!r} failed: {type(error).__name__}: {error}; "
+            "see the log of the light worker"
+        )
         self.request = request
 
 
 def advance(engine: Engine, search_id: str) -> None:
-    """Plan a search's next trials, or end it. Idempotent: without news since the last time it does nothing.
+    """Plan a search's next trials, or end it. Idempotent: without changes since the last time it does nothing.
 
-    The plan runs outside any transaction, however long it takes. If another process is planning the search, this one
-    leaves it to that. Raises PlanError if the method's plan raises.
+    The plan runs outside of transactions, however long it takes. Returns if another process is planning the search.
+    Raises PlanError if the method's plan raises.
     """
     while _prepared(engine, search_id) is not None:
         with _planning_lock(engine, search_id) as is_held:
             if not is_held:
                 return
-            # Read under the lock, which is held until the commit: another process may have planned since.
+            # Read again under the lock, which is held until the commit: another process may have planned meanwhile.
             request = _prepared(engine, search_id)
             if request is not None:
                 plan = request.plan()
                 with transaction(engine) as session:
                     commit(session, request, plan)
-        # Whoever found the lock held, even after the commit, left its news to this process: look again.
+        # A process that found the lock held left its changes to this one: check again.
 
 
 def prepare(session: Session, search_id: str) -> PlanRequest | None:
-    """What a search's next plan needs; None if there is nothing to plan. What needs no plan is done: a cancel is
-    settled, limits are enforced, and a search that plans nothing more ends with its last trial.
+    """The input of a search's next plan; None if there is nothing to plan. Also does what needs no plan: it settles a
+    cancellation, enforces limits, and ends a search that plans nothing more with its last trial.
 
-    The search keeps `advance_wanted` until `commit`, so a plan whose process is killed is asked for again.
+    The search keeps `advance_wanted` until `commit`, so planning is retried if the process is killed.
     """
     found = _plannable(session, search_id)
     if found is None:
@@ -89,7 +92,7 @@ def prepare(session: Session, search_id: str) -> PlanRequest | None:
 
 
 def commit(session: Session, request: PlanRequest, plan: Plan) -> None:
-    """Queue a plan's trials within the limits, or end the search if nothing follows and no trial is active.
+    """Queue a plan's trials within the limits, or end the search if the plan is complete and no trial is active.
 
     Compare-and-set: if trials were planned or the limits were changed since `prepare`, the plan is dropped and planning
     is requested again. A search that was cancelled, paused or ended meanwhile is left as it is.
@@ -98,14 +101,14 @@ def commit(session: Session, request: PlanRequest, plan: Plan) -> None:
     if found is None:
         return
     search, snapshot = found
-    if not _fits(request, search, snapshot):
+    if not _is_current(request, search, snapshot):
         request_advance(session, search.id)
         return
     decision = scheduler.apply_plan(snapshot, plan)
     for number, new in enumerate(decision.queue, start=len(snapshot.history)):
         trials.create(session, search, number, new)
-    if _ended(snapshot.history) != _ended(request.history):
-        # The plan knew nothing of the trials that ended meanwhile.
+    if _ended_trials(snapshot.history) != _ended_trials(request.history):
+        # The plan did not see the trials that ended meanwhile.
         request_advance(session, search.id)
         return
     _settle_advance(session, search.id)
@@ -113,17 +116,17 @@ def commit(session: Session, request: PlanRequest, plan: Plan) -> None:
 
 
 def fail(session: Session, error: PlanError) -> None:
-    """End a search whose method cannot plan: at once, or when the last of its trials has ended. A cancel, a pause or a
-    limit comes first.
+    """Fail a search whose plan raised: at once, or when the last of its trials has ended. A cancellation, a pause or a
+    limit takes precedence.
 
-    Compare-and-set: if the search has other trials, outcomes or limits since `prepare`, another plan is requested.
+    Compare-and-set: if the trials, their outcomes or the limits changed since `prepare`, planning is requested again.
     """
     request = error.request
     found = _plannable(session, request.search_id)
     if found is None:
         return
     search, snapshot = found
-    if not _fits(request, search, snapshot) or _ended(snapshot.history) != _ended(request.history):
+    if not _is_current(request, search, snapshot) or _ended_trials(snapshot.history) != _ended_trials(request.history):
         request_advance(session, search.id)
         return
     _settle_advance(session, search.id)
@@ -135,8 +138,10 @@ def fail(session: Session, error: PlanError) -> None:
 
 @contextmanager
 def _planning_lock(engine: Engine, search_id: str) -> Iterator[bool]:
-    """Whether this process alone plans the search: a lock of PostgreSQL's session, without a transaction, so it ends
-    with the process. It only saves work, `commit` decides; so it also ends if a process is stopped for long."""
+    """Whether this process got the search's planning lock: a session-level advisory lock that ends with the process.
+
+    It only avoids duplicate work; `commit` ensures correctness. It therefore expires if the process is suspended.
+    """
     key = func.hashtextextended(search_id, 0)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         if not connection.scalar(select(func.pg_try_advisory_lock(key))):
@@ -163,7 +168,7 @@ def _prepared(engine: Engine, search_id: str) -> PlanRequest | None:
 
 
 def _plannable(session: Session, search_id: str) -> tuple[SearchRow, Snapshot] | None:
-    """A locked search and what to plan it from, if it wants a plan; does all that needs none."""
+    """A locked search and the snapshot to plan from, if it needs a plan; does what needs none."""
     search = lock_search(session, search_id)
     if search is None or search.state in states.terminal(states.SEARCH) or not search.advance_wanted:
         return None
@@ -188,8 +193,8 @@ def _plannable(session: Session, search_id: str) -> tuple[SearchRow, Snapshot] |
     return None
 
 
-def _fits(request: PlanRequest, search: SearchRow, snapshot: Snapshot) -> bool:
-    """Whether the search has the trials and the limits that it was planned with."""
+def _is_current(request: PlanRequest, search: SearchRow, snapshot: Snapshot) -> bool:
+    """Whether the search still has the trials and limits of the request."""
     return len(snapshot.history) == len(request.history) and search.limits == request.limits
 
 
@@ -202,7 +207,7 @@ def _settle_advance(session: Session, search_id: str) -> None:
     )
 
 
-def _ended(history: Sequence[TrialRecord]) -> list[tuple[int, str]]:
+def _ended_trials(history: Sequence[TrialRecord]) -> list[tuple[int, str]]:
     return [(record.number, record.state) for record in history if record.state not in ACTIVE]
 
 
@@ -214,7 +219,7 @@ def _end(session: Session, search: SearchRow, snapshot: Snapshot, result: Search
         return
     if search.state == "queued":
         move_search(session, search.id, "running")
-    warnings = search_warnings.found(session, search)
+    warnings = search_warnings.compute(session, search)
     points = sum(len(record.points) for record in snapshot.history)
     data = {"stop_reason": result.stop_reason, "points": points, "warnings": warnings}
     values = {"stop_reason": result.stop_reason, **search_warnings.values(warnings)}

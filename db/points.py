@@ -1,4 +1,4 @@
-"""Points: the networks that a search found."""
+"""Points: the networks found by searches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from paretofit.db.tables import ArtifactRow, PointRow
 
 @dataclass(frozen=True, slots=True)
 class FoundPoint:
-    """A point, what of its record lists show, and its checkpoint if it has weights of its own."""
+    """A point, the parts of its record for lists, and its checkpoint if it has its own weights."""
 
     row: PointRow
     config: dict[str, Any]
@@ -28,7 +28,7 @@ _FOUND = select(PointRow, PointRow.record["config"], PointRow.record["input_size
 
 
 def of_search(session: Session, search_id: str) -> Sequence[FoundPoint]:
-    """Every point of a search, in the order of their creation; their records, which are large, are not loaded."""
+    """Every point of a search, oldest first; their records, which are large, are not loaded."""
     query = _FOUND.options(defer(PointRow.record, raiseload=True)).where(PointRow.search_id == search_id)
     return [FoundPoint(*found) for found in session.execute(query.order_by(PointRow.id))]
 
@@ -41,9 +41,9 @@ def get(session: Session, tenant: str, point_id: str) -> FoundPoint | None:
 
 
 def checkpoint(session: Session, point: FoundPoint) -> ArtifactRow | None:
-    """The file with a point's weights, which nobody removes or replaces until the transaction ends; None: it has none
-    of its own, or they were just removed."""
+    """The file of a point's own weights, locked against changes until the transaction ends; None: it has none, or they
+    were deleted concurrently."""
     if point.artifact is None:
         return None
-    kept = select(ArtifactRow).where(ArtifactRow.id == point.artifact.id)
-    return session.scalar(kept.with_for_update(read=True).execution_options(populate_existing=True))
+    query = select(ArtifactRow).where(ArtifactRow.id == point.artifact.id)
+    return session.scalar(query.with_for_update(read=True).execution_options(populate_existing=True))

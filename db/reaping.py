@@ -1,4 +1,4 @@
-"""What nobody looks after any more: expired leases are taken back, job messages that got lost are sent again."""
+"""The reaper: reclaims expired leases and resends lost job messages."""
 
 from __future__ import annotations
 
@@ -21,40 +21,43 @@ from paretofit.db.tables import Leased, OutboxRow, SearchRow, TrialRow
 
 LOST: Final = {
     "code": "lost",
-    "detail": "the worker stopped renewing its lease: it was killed, or its machine or network failed",
+    "detail": (
+        "the worker stopped renewing its lease because it was killed or its machine or network failed: check the "
+        "worker's log"
+    ),
 }
 
-_GOES_ON = SearchRow.state.in_(("queued", "running")) & ~SearchRow.pause_requested & ~SearchRow.cancel_requested
-_ENDS = SearchRow.state.in_(("queued", "running", "paused")) & SearchRow.cancel_requested
+_IS_ACTIVE = SearchRow.state.in_(("queued", "running")) & ~SearchRow.pause_requested & ~SearchRow.cancel_requested
+_IS_CANCELLING = SearchRow.state.in_(("queued", "running", "paused")) & SearchRow.cancel_requested
 _WAITING: Final[Mapping[str, tuple[type[Leased] | type[SearchRow], Select[str, int]]]] = {
     **{kind.task: (kind.row, select(kind.row.id, literal(0).label("priority")).where(kind.waiting)) for kind in KINDS},
     TRAIN: (
         TrialRow,
         select(TrialRow.id, TrialRow.priority)
         .join(SearchRow, SearchRow.id == TrialRow.search_id)
-        .where(TRIALS.waiting, _GOES_ON),
+        .where(TRIALS.waiting, _IS_ACTIVE),
     ),
     ADVANCE: (
         SearchRow,
-        select(SearchRow.id, SearchRow.priority).where(SearchRow.advance_wanted, _GOES_ON | _ENDS),
+        select(SearchRow.id, SearchRow.priority).where(SearchRow.advance_wanted, _IS_ACTIVE | _IS_CANCELLING),
     ),
 }
 
 
 def reap(engine: Engine, *, lease_seconds: float, max_crashes: int, back_off: float) -> dict[str, str]:
-    """Take back every expired lease, each in a transaction of its own; returns {id of a trial, dataset, weights, export
-    or delivery: new state}.
+    """Reclaim every expired lease, each in its own transaction; returns {id of a trial, dataset, weights, export or
+    delivery: new state}.
 
-    For one lease's length after a start of PostgreSQL nothing is taken: no worker could renew while it was away.
+    Nothing is reclaimed within one lease duration after PostgreSQL started: no worker could renew before.
     """
     with transaction(engine) as session:
-        trusted_from = func.pg_postmaster_start_time() + timedelta(seconds=lease_seconds)
-        if session.scalar(select(trusted_from > func.clock_timestamp())):
+        reclaimable_from = func.pg_postmaster_start_time() + timedelta(seconds=lease_seconds)
+        if session.scalar(select(reclaimable_from > func.clock_timestamp())):
             return {}
-        lost = [lease for kind in KINDS for lease in _expired(session, kind, lease_seconds)]
+        expired = [lease for kind in KINDS for lease in _expired(session, kind, lease_seconds)]
     reaped: dict[str, str] = {}
     limits: dict[str, Any] = {"max_crashes": max_crashes, "back_off": back_off}
-    for lease in lost:
+    for lease in expired:
         guard = jobs.expired(lease.kind)
         with _unless_locked(), transaction(engine) as session:
             if isinstance(lease, Lease):
@@ -75,10 +78,9 @@ def _expired(session: Session, kind: JobKind[Any], seconds: float) -> Iterator[J
 
 
 def resend(session: Session, task: str, *, seconds: float) -> list[str]:
-    """Write a task's job messages again for what has waited unclaimed for `seconds` since the last one; returns the
-    ids.
+    """Enqueue job messages again for rows that were unclaimed for `seconds` since the last one; returns their ids.
 
-    What still has a job message in the outbox is left alone.
+    Rows with a job message in the outbox are skipped.
     """
     table, waiting = _WAITING[task]
     unsent = exists().where(OutboxRow.task == task, OutboxRow.subject == table.id)
@@ -99,13 +101,13 @@ def resend(session: Session, task: str, *, seconds: float) -> list[str]:
 
 
 def unclaimed(session: Session, task: str) -> int:
-    """How much waits for a worker to take it."""
+    """Number of rows that wait for a worker."""
     return session.scalar(select(func.count()).select_from(_WAITING[task][1].subquery())) or 0
 
 
 @contextmanager
 def _unless_locked() -> Iterator[None]:
-    """Passes over what somebody has locked for longer than this connection waits: the next round looks again."""
+    """Skips a row that is locked for longer than this connection's lock timeout; the next run retries."""
     try:
         yield
     except OperationalError as error:

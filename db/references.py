@@ -1,15 +1,18 @@
-"""How a file that is in the blob store comes to be named by a row, and how one that no row names is removed: never
-both.
+"""References from rows to blobs: how rows begin to reference blobs, and how unreferenced blobs are deleted, without a
+race between the two.
 
-A blob is put first and named afterwards, and the same content may have been there for long, unnamed. So
+A blob is written first and referenced afterwards, and the same content may already have been stored, unreferenced, for
+a long time. Therefore
 
-- whoever commits a name holds a lock of PostgreSQL, shared, until the commit, and looks under it whether the blob is
-  there;
-- whoever removes blobs holds the lock alone, looks under it which of them are named, and lets go when they are removed.
+- a transaction that adds a reference holds a shared advisory lock until its commit, and checks under it that the blob
+  exists;
+- the garbage collector holds the lock exclusively, checks under it which blobs are referenced, and releases it after
+  deleting the others.
 
-A name is therefore committed before the collector looks, which sees it, or after the blob was removed, which the namer
-sees: no row ever names a blob that was collected, on however many machines and whatever their clocks say. In practice
-nobody finds a blob gone: a put makes it young, and only old ones are removed (`paretofit.db.garbage_collection`).
+Either the reference is committed before the collector checks, and the collector sees it; or the blob is deleted first,
+and the transaction sees that. So no row ever references a collected blob, on any number of machines and whatever their
+clocks say. In practice a blob is never missing: writing it renews its age, and only old blobs are deleted
+(`paretofit.db.garbage_collection`).
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from sqlalchemy.orm import Session
 from paretofit.db.blobs import BlobMissingError, BlobStore
 
 _LOCK: Final = 0x626C_6F62
-_NAMED: Final = text("""
+_REFERENCED: Final = text("""
     SELECT sha256 FROM artifacts WHERE sha256 = ANY(:digests)
     UNION
     SELECT file.value ->> 'sha256' FROM trials, jsonb_each(trials.checkpoint -> 'files') AS file
@@ -38,25 +41,25 @@ _NAMED: Final = text("""
     UNION
     SELECT source ->> 'sha256' FROM weights WHERE state = 'converting' AND source ->> 'sha256' = ANY(:digests)
 """)
-"""Every place where a row names a blob. An uploaded weights file is named until it is converted."""
+"""All references from rows to blobs. An uploaded weights file is referenced until it is converted."""
 
 
 class BlobCollectedError(OSError):
-    """A blob that is to be named was removed since it was put: put it again."""
+    """A blob to be referenced was deleted since it was written: write it again."""
 
     def __init__(self, sha256: str) -> None:
-        super().__init__(f"blob {sha256} was removed as an orphan before it was named: it must be written again")
+        super().__init__(f"blob {sha256} was garbage-collected before it was referenced: write it again")
         self.sha256 = sha256
 
 
 def pin(session: Session, store: BlobStore, digests: Iterable[str]) -> None:
-    """To be called in the transaction that names these blobs: from here to its end they stay. Raises
+    """Keep these blobs from being collected until the transaction that references them ends. Raises
     BlobCollectedError."""
-    wanted = sorted(set(digests))
-    if not wanted:
+    pinned = sorted(set(digests))
+    if not pinned:
         return
     session.execute(select(func.pg_advisory_xact_lock_shared(_LOCK)))
-    for sha256 in wanted:
+    for sha256 in pinned:
         try:
             store.find(sha256)
         except BlobMissingError as error:
@@ -64,10 +67,10 @@ def pin(session: Session, store: BlobStore, digests: Iterable[str]) -> None:
 
 
 def lock_exclusive(session: Session) -> None:
-    """Keep everybody from naming blobs until the transaction ends."""
+    """Prevent new references to blobs until the transaction ends."""
     session.execute(select(func.pg_advisory_xact_lock(_LOCK)))
 
 
-def named(session: Session, digests: Collection[str]) -> set[str]:
-    """Those of these blobs that a row names."""
-    return set(session.scalars(_NAMED, {"digests": list(digests)}))
+def referenced(session: Session, digests: Collection[str]) -> set[str]:
+    """The subset of these blobs that rows reference."""
+    return set(session.scalars(_REFERENCED, {"digests": list(digests)}))

@@ -1,4 +1,4 @@
-"""What a trainer reported, written under its trial's lease: metrics, logs, artifacts, points, checkpoint, progress."""
+"""Writes a trainer's reports under its trial's lease: metrics, logs, artifacts, points, checkpoint, progress."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from paretofit.search.contracts.latency import Measured
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A curve's value at a step."""
+    """A value of a metric at a step."""
 
     name: str
     step: int
@@ -29,7 +29,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file of the trial that is in the blob store already."""
+    """A file of the trial that is already in the blob store."""
 
     name: str
     sha256: str
@@ -39,7 +39,7 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """A line that the trainer wrote to `stdout` or `stderr`."""
+    """A line of the trainer's `stdout` or `stderr`."""
 
     stream: str
     line: str
@@ -47,7 +47,7 @@ class LogLine:
 
 @dataclass(slots=True)
 class Report:
-    """What came since the last write. `points` are `paretofit.search.contracts.point.Point` as JSON; `checkpoint` is
+    """The reports since the last write. `points` are `paretofit.search.contracts.point.Point` as JSON; `checkpoint` is
     {step, files: {name: {sha256, size}}}."""
 
     metrics: list[Metric] = field(default_factory=list)
@@ -70,22 +70,21 @@ class Report:
         )
 
     def blobs(self) -> list[str]:
-        """The SHA-256 of every blob that it names: to be confirmed in the transaction of `write`
+        """The SHA-256 of every blob that it references, to be pinned in the transaction of `write`
         (`paretofit.db.references`)."""
         checkpoint = {} if self.checkpoint is None else self.checkpoint["files"]
         return [artifact.sha256 for artifact in self.artifacts] + [file["sha256"] for file in checkpoint.values()]
 
 
 def write(session: Session, lease: Lease, report: Report) -> ControlFlags:
-    """Write a report as a whole and renew the lease. What a resumed trial reports again replaces what it reported
-    before.
+    """Write a report and renew the lease. Values that a resumed trial reports again replace the earlier ones.
 
-    Raises StaleLeaseError (and then nothing may be committed), LookupError if a point names an artifact as its weights
-    that the trial has not reported.
+    Raises StaleLeaseError (then nothing may be committed), and LookupError if a point names an artifact that the trial
+    has not reported as its weights.
     """
     if report.points:
         lock_search(session, lease.search_id)
-    asked = renew(session, lease)
+    flags = renew(session, lease)
     _write_metrics(session, lease, report.metrics)
     session.add_all(
         LogRow(trial_id=lease.trial_id, tenant_id=lease.tenant_id, epoch=lease.epoch, stream=log.stream, line=log.line)
@@ -108,7 +107,7 @@ def write(session: Session, lease: Lease, report: Report) -> ControlFlags:
             .values(progressed)
             .execution_options(synchronize_session=False)
         )
-    return asked
+    return flags
 
 
 def _write_metrics(session: Session, lease: Lease, metrics: Iterable[Metric]) -> None:

@@ -1,7 +1,7 @@
-"""Steering a search while it goes on: pause, resume, other limits, another priority.
+"""Control of a running search: pause, resume, change of limits and priority.
 
-A pause begins with a flag: nothing of the search is planned or claimed any more, and what runs saves its work and goes
-back to the queue (`paretofit.db.leases.Asked.pause`). With the last of it the search is `paused`.
+A pause begins with a flag: no trial is planned or claimed any more, and running trials save their work and return to
+the queue (`paretofit.db.leases.ControlFlags.pause`). When none is running, the search is `paused`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from paretofit.db.transitions import lock_search, move_search
 
 
 def request_pause(session: Session, search_id: str) -> bool:
-    """Ask for a search to be paused; it is at once, if none of its trials runs. Asking twice changes nothing.
+    """Request a pause of a search, which takes effect at once if none of its trials is running. Idempotent.
 
-    Returns False if the search is over or being cancelled. Raises LookupError for an unknown search.
+    Returns False if the search has ended or is being cancelled. Raises LookupError for an unknown search.
     """
     search = _locked(session, search_id)
-    if not _goes_on(search):
+    if not _is_active(search):
         return False
     if not search.pause_requested:
         _update(session, search_id, pause_requested=True)
@@ -34,35 +34,35 @@ def request_pause(session: Session, search_id: str) -> bool:
 
 
 def settle_pause(session: Session, search_id: str) -> None:
-    """Bring a locked search that is to be paused into `paused`, if none of its trials runs any more."""
+    """Move a locked search with a requested pause to `paused`, if none of its trials is running."""
     search = session.get_one(SearchRow, search_id, populate_existing=True)
     if search.pause_requested and not search.cancel_requested and not running_trials(session, search_id):
         move_search(session, search_id, "paused")
 
 
 def resume(session: Session, search_id: str) -> bool:
-    """Let a search go on: its queued trials from their checkpoints. One that is not paused simply goes on.
+    """Resume a search; its queued trials continue from their checkpoints. Does nothing if it is not paused.
 
-    Returns False if the search is over or being cancelled. Raises LookupError for an unknown search.
+    Returns False if the search has ended or is being cancelled. Raises LookupError for an unknown search.
     """
     search = _locked(session, search_id)
-    if not _goes_on(search):
+    if not _is_active(search):
         return False
     if search.pause_requested:
         _update(session, search_id, pause_requested=False)
         events.append(session, search_id, "search.resumed", {})
         if search.state == "paused":
             move_search(session, search_id, "queued" if search.started_at is None else "running")
-        _wake_queued(session, search_id)
+        _enqueue_queued_trials(session, search_id)
         request_advance(session, search_id)
     return True
 
 
 def set_limits(session: Session, search_id: str, limits: dict[str, Any]) -> bool:
-    """Give a search other limits (`Limits` as JSON). What runs hears of it within a second.
+    """Change the limits of a search (`Limits` as JSON). Running trials see them at their next poll.
 
-    Trials that wait beyond a lower `max_trials` are cancelled; `max_parallel_trials` holds for what is planned from now
-    on. Returns False if the search is over. Raises LookupError for an unknown search.
+    Queued trials beyond a lower `max_trials` are cancelled; `max_parallel_trials` applies to trials that are planned
+    from now on. Returns False if the search has ended. Raises LookupError for an unknown search.
     """
     search = _locked(session, search_id)
     if search.state in states.terminal(states.SEARCH):
@@ -75,36 +75,35 @@ def set_limits(session: Session, search_id: str, limits: dict[str, Any]) -> bool
 
 
 def set_priority(session: Session, search_id: str, priority: int) -> bool:
-    """Make a search and its trials more or less urgent. A job message that was sent already may still come in its old
-    turn.
+    """Change the priority of a search and its trials. Job messages that were already sent keep their old priority.
 
-    Returns False if the search is over. Raises LookupError for an unknown search.
+    Returns False if the search has ended. Raises LookupError for an unknown search.
     """
     search = _locked(session, search_id)
     if search.state in states.terminal(states.SEARCH):
         return False
     if priority != search.priority:
         _update(session, search_id, priority=priority)
-        mine = select(TrialRow.id).where(TrialRow.search_id == search_id)
+        trial_ids = select(TrialRow.id).where(TrialRow.search_id == search_id)
         for statement in (
-            update(TrialRow).where(TrialRow.id.in_(mine), TrialRow.state.not_in(states.terminal(states.TRIAL))),
-            update(OutboxRow).where(OutboxRow.subject.in_(mine) | (OutboxRow.subject == search_id)),
+            update(TrialRow).where(TrialRow.id.in_(trial_ids), TrialRow.state.not_in(states.terminal(states.TRIAL))),
+            update(OutboxRow).where(OutboxRow.subject.in_(trial_ids) | (OutboxRow.subject == search_id)),
         ):
             session.execute(statement.values(priority=priority).execution_options(synchronize_session=False))
         events.append(session, search_id, "search.changed", {"priority": priority})
         if not search.pause_requested:
-            _wake_queued(session, search_id)
+            _enqueue_queued_trials(session, search_id)
     return True
 
 
 def _locked(session: Session, search_id: str) -> SearchRow:
     search = lock_search(session, search_id)
     if search is None:
-        raise LookupError(f"no search {search_id}")
+        raise LookupError(f"unknown search {search_id}")
     return search
 
 
-def _goes_on(search: SearchRow) -> bool:
+def _is_active(search: SearchRow) -> bool:
     return search.state not in states.terminal(states.SEARCH) and not search.cancel_requested
 
 
@@ -114,7 +113,7 @@ def _update(session: Session, search_id: str, **values: Any) -> None:
     )
 
 
-def _wake_queued(session: Session, search_id: str) -> None:
+def _enqueue_queued_trials(session: Session, search_id: str) -> None:
     waiting = session.execute(
         update(TrialRow)
         .where(TrialRow.search_id == search_id, TrialRow.state == "queued")

@@ -1,4 +1,4 @@
-"""What the readers of a search have to know of its result: determined once, in the transaction that ends it."""
+"""Warnings about the result of a search, computed once in the transaction that ends it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from paretofit.search.contracts.spec import Constraint
 
 
 def values(warnings: list[dict[str, Any]]) -> dict[str, Any]:
-    """Columns of a search that ends with these warnings. The front's sequence grows with them, so that nobody keeps a
-    copy of the front without them."""
+    """Column values of a search that ends with these warnings. They increment the front's sequence, so that cached
+    fronts without them become invalid."""
     return {"warnings": warnings, "front_seq": SearchRow.front_seq + 1} if warnings else {}
 
 
-def found(session: Session, search: SearchRow) -> list[dict[str, Any]]:
-    """The warnings about a search as it is now, {code, detail} each: that its best network does not beat the majority
-    class."""
+def compute(session: Session, search: SearchRow) -> list[dict[str, Any]]:
+    """The warnings about the current result of a search, {code, detail} each: its best network does not beat the
+    majority class."""
     constraints = [Constraint.model_validate(bound) for bound in search.spec.get("constraints", ())]
     rows = session.execute(
         select(PointRow.key, PointRow.metrics).where(

@@ -1,4 +1,4 @@
-"""Searches: rows, lists, how far they came and what they spent."""
+"""Searches: rows, lists, progress and usage."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CREATED = "search.created"
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """A search's trials by state, and the sum of their done fractions."""
+    """The number of a search's trials by state, and the sum of their progress."""
 
     states: dict[str, int] = field(default_factory=dict)
     done: float = 0.0
@@ -30,7 +30,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What the attempts of a search's trials took."""
+    """The usage of a search's attempts."""
 
     device_seconds: float
     attempts: int
@@ -38,7 +38,7 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """A search that succeeded: what it was asked, what was recorded at its creation, what it took."""
+    """A search that succeeded: its specification, the data of its first event, and its device time."""
 
     spec: dict[str, Any]
     created: dict[str, Any]
@@ -54,10 +54,10 @@ def insert(
     created: dict[str, Any],
     initial: Blob | None = None,
 ) -> SearchRow:
-    """A new search in state `queued`, with its first event (`created` is its data) and a job message of its planner.
+    """Insert a search in state `queued`, with its first event (`created` is its data) and its first planning message.
 
-    `spec` is the resolved specification as JSON. `initial` is the file that its trials start from. The search gets an
-    artifact of its own for it, so the point or the weights that it comes from may be deleted.
+    `spec` is the resolved specification as JSON. `initial` is the file that its trials start from. The search gets
+    its own artifact for it, so the point or the weights that it comes from may be deleted.
     """
     row = SearchRow(
         id=new_id("srch"),
@@ -104,7 +104,7 @@ def page(
     if method is not None:
         query = query.where(SearchRow.method == method)
     if label is not None:
-        # Names have colons too.
+        # Label names may contain colons.
         colons = [at for at, letter in enumerate(label) if letter == ":"]
         pairs = [SearchRow.labels.contains({label[:at]: label[at + 1 :]}) for at in colons]
         query = query.where(or_(SearchRow.labels.has_key(label), *pairs))
@@ -112,7 +112,7 @@ def page(
 
 
 def describe(session: Session, search_id: str, *, name: str, labels: dict[str, str]) -> None:
-    """Give a search another name and other labels, in whatever state it is."""
+    """Change the name and the labels of a search, in any state."""
     session.execute(
         update(SearchRow)
         .where(SearchRow.id == search_id)
@@ -122,10 +122,10 @@ def describe(session: Session, search_id: str, *, name: str, labels: dict[str, s
 
 
 def delete(session: Session, tenant: str, search_id: str) -> bool:
-    """Remove a search that is over, with all that hangs on it. False: there is none, or it is not over, and the
-    transaction is to be rolled back."""
-    tenants.keep_spent(session, search_id)
-    gone = session.execute(
+    """Delete a search that has ended, with all of its data. False: it does not exist or has not ended; roll the
+    transaction back."""
+    tenants.preserve_usage(session, search_id)
+    deleted = session.execute(
         sql_delete(SearchRow)
         .where(
             SearchRow.id == search_id,
@@ -135,11 +135,11 @@ def delete(session: Session, tenant: str, search_id: str) -> bool:
         .returning(SearchRow.id)
         .execution_options(synchronize_session=False)
     )
-    return gone.one_or_none() is not None
+    return deleted.one_or_none() is not None
 
 
 def tallies(session: Session, search_ids: Sequence[str]) -> dict[str, Tally]:
-    """The trials of several searches; a search without any is there with an empty tally."""
+    """The tallies of several searches; one without trials has an empty tally."""
     done = case((TrialRow.state.in_(states.terminal(states.TRIAL)), 1.0), else_=TrialRow.progress)
     rows = session.execute(
         select(TrialRow.search_id, TrialRow.state, func.count(), func.sum(done))
@@ -154,7 +154,7 @@ def tallies(session: Session, search_ids: Sequence[str]) -> dict[str, Tally]:
 
 
 def spent(session: Session, search_id: str) -> Spent:
-    """What a search took so far; an attempt that runs counts until now."""
+    """The usage of a search so far; running attempts count until now."""
     attempts, seconds = session.execute(
         select(func.count(), func.coalesce(func.sum(_seconds()), 0.0))
         .select_from(AttemptRow)
@@ -165,7 +165,7 @@ def spent(session: Session, search_id: str) -> Spent:
 
 
 def creation(session: Session, search_id: str) -> dict[str, Any]:
-    """What was recorded when a search was accepted (the data of its first event); empty if nothing was."""
+    """The data of a search's first event; empty if there is none."""
     data = session.scalar(
         select(EventRow.data).where(EventRow.search_id == search_id, EventRow.seq == 1, EventRow.type == CREATED)
     )
@@ -173,7 +173,7 @@ def creation(session: Session, search_id: str) -> dict[str, Any]:
 
 
 def succeeded(session: Session, tenant: str, method: str, *, limit: int) -> list[Past]:
-    """The last searches by this method that ran to their end, newest first."""
+    """The latest searches by this method that completed, newest first."""
     rows = session.execute(
         select(SearchRow.spec, EventRow.data, func.sum(_seconds()))
         .join(EventRow, (EventRow.search_id == SearchRow.id) & (EventRow.seq == 1) & (EventRow.type == CREATED))

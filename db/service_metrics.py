@@ -1,5 +1,4 @@
-"""What the database knows of the service's work, for `/metrics`: each figure is one statement, of all tenants
-together."""
+"""Gauges for `/metrics` that come from the database: each is one statement over all tenants."""
 
 from __future__ import annotations
 
@@ -15,23 +14,32 @@ from paretofit.db.jobs import KINDS
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """A gauge: its name, what it means, its labels, and the query that gives them with the value last."""
+class Gauge:
+    """A gauge: its name, help text, labels, and the query that returns the labels and the value last."""
 
     name: str
-    meaning: str
+    documentation: str
     labels: tuple[str, ...]
     query: TextClause | CompoundSelect[str, int]
 
 
-FIGURES: Final = (
-    Figure("searches", "Searches by state.", ("state",), text("SELECT state, count(*) FROM searches GROUP BY 1")),
-    Figure("trials", "Trials by state.", ("state",), text("SELECT state, count(*) FROM trials GROUP BY 1")),
-    Figure("datasets", "Datasets by state.", ("state",), text("SELECT state, count(*) FROM datasets GROUP BY 1")),
-    Figure("weights", "Trained weights by state.", ("state",), text("SELECT state, count(*) FROM weights GROUP BY 1")),
-    Figure(
+GAUGES: Final = (
+    Gauge(
+        "searches", "Number of searches by state.", ("state",), text("SELECT state, count(*) FROM searches GROUP BY 1")
+    ),
+    Gauge("trials", "Number of trials by state.", ("state",), text("SELECT state, count(*) FROM trials GROUP BY 1")),
+    Gauge(
+        "datasets", "Number of datasets by state.", ("state",), text("SELECT state, count(*) FROM datasets GROUP BY 1")
+    ),
+    Gauge(
+        "weights",
+        "Number of trained weights by state.",
+        ("state",),
+        text("SELECT state, count(*) FROM weights GROUP BY 1"),
+    ),
+    Gauge(
         "queue_age_seconds",
-        "How long the trial that has been due for longest waits.",
+        "Time since the oldest queued trial became due, in seconds.",
         (),
         text("""
             SELECT coalesce(max(extract(epoch FROM clock_timestamp() - trials.run_after)), 0)
@@ -40,30 +48,30 @@ FIGURES: Final = (
               AND searches.state IN ('queued', 'running') AND NOT searches.pause_requested
         """),
     ),
-    Figure(
+    Gauge(
         "outbox_lag_seconds",
-        "How long the job message that has been due for longest waits.",
+        "Time since the oldest unsent job message became due, in seconds.",
         (),
         text("""
             SELECT coalesce(max(extract(epoch FROM clock_timestamp() - send_after)), 0)
             FROM outbox WHERE send_after <= clock_timestamp()
         """),
     ),
-    Figure(
+    Gauge(
         "expired_leases",
-        "Leases that ran out and were not taken back yet.",
+        "Number of expired leases that have not been reclaimed, by kind of job.",
         ("kind",),
         union_all(*(select(literal(kind.noun), func.count()).where(jobs.expired(kind)) for kind in KINDS)),
     ),
-    Figure(
+    Gauge(
         "attempts",
-        "Attempts at trials by outcome.",
+        "Number of trial attempts by outcome.",
         ("outcome",),
         text("SELECT coalesce(outcome, 'running'), count(*) FROM attempts GROUP BY 1"),
     ),
-    Figure(
+    Gauge(
         "device_seconds",
-        "Seconds that attempts have computed on devices.",
+        "Device time of all attempts in seconds, by device.",
         ("device",),
         text("""
             SELECT split_part(coalesce(device, 'unknown'), ':', 1),
@@ -71,9 +79,9 @@ FIGURES: Final = (
             FROM attempts WHERE computing_at IS NOT NULL GROUP BY 1
         """),
     ),
-    Figure(
+    Gauge(
         "cancel_latency_seconds",
-        "From the request to the end of the searches that were cancelled within the last hour, by quantile.",
+        "Seconds from request to completion of cancellations within the last hour, by quantile.",
         ("quantile",),
         text("""
             SELECT quantile, percentile_disc(quantile) WITHIN GROUP (ORDER BY seconds) FROM (
@@ -84,22 +92,22 @@ FIGURES: Final = (
             ) AS cancelled, (VALUES (0.5::float8), (0.99), (1)) AS quantiles (quantile) GROUP BY 1
         """),
     ),
-    Figure(
+    Gauge(
         "deliveries",
-        "Deliveries to webhooks by state.",
+        "Number of webhook deliveries by state.",
         ("state",),
         text("SELECT state, count(*) FROM deliveries GROUP BY 1"),
     ),
-    Figure(
+    Gauge(
         "workers_alive",
-        "Workers heard of within the last minute, by queue.",
+        "Number of workers with a heartbeat within the last minute, by queue.",
         ("queue",),
         text("SELECT queue, count(*) FROM workers WHERE seen_at > clock_timestamp() - interval '1 minute' GROUP BY 1"),
     ),
 )
 
 
-def read(session: Session, figure: Figure) -> Mapping[tuple[str, ...], float]:
-    """A figure's values by their labels."""
-    rows = session.execute(figure.query).all()
+def read(session: Session, gauge: Gauge) -> Mapping[tuple[str, ...], float]:
+    """A gauge's values by labels."""
+    rows = session.execute(gauge.query).all()
     return {tuple(str(label) for label in row[:-1]): float(row[-1]) for row in rows}

@@ -1,4 +1,4 @@
-"""Browsers that signed in with a key: a cookie with 256 random bits, remembered by its digest."""
+"""Dashboard sessions: a cookie with 256 random bits, stored as its digest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from paretofit.db.tables import ApiKeyRow, SessionRow
 def begin(
     session: Session, tenant: str, *, key_id: str | None, bootstrap: bytes | None, seconds: float
 ) -> tuple[str, datetime]:
-    """A new session of an API key or of the bootstrap key with this digest: its cookie, and when it ends."""
+    """Create a session for an API key, or for the bootstrap key with this digest; returns its cookie and expiry."""
     token = secrets.token_urlsafe(32)
     expires_at = datetime.now(UTC) + timedelta(seconds=seconds)
     session.add(
@@ -26,8 +26,8 @@ def begin(
 
 
 def find(session: Session, token: str) -> tuple[SessionRow, ApiKeyRow | None] | None:
-    """The session of a cookie and its key, if both may be used now. One of a bootstrap key has none: whether that is
-    still the same is for the caller to say."""
+    """The session of a cookie and its API key, if both are valid. A session of the bootstrap key has no API key; the
+    caller checks the bootstrap digest."""
     found = session.execute(
         select(SessionRow, ApiKeyRow)
         .outerjoin(ApiKeyRow, ApiKeyRow.id == SessionRow.key_id)
@@ -40,12 +40,12 @@ def find(session: Session, token: str) -> tuple[SessionRow, ApiKeyRow | None] | 
 
 
 def end(session: Session, token: str) -> None:
-    """Forget a session."""
+    """Delete a session."""
     session.execute(delete(SessionRow).where(SessionRow.digest == _digest(token)))
 
 
 def purge_expired(session: Session) -> None:
-    """Remove the sessions that are over."""
+    """Delete expired sessions."""
     session.execute(delete(SessionRow).where(SessionRow.expires_at < func.clock_timestamp()))
 
 

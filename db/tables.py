@@ -1,8 +1,8 @@
-"""What is remembered: one class per table, suffix `Row`. States are text with a CHECK; every row belongs to a tenant.
+"""The schema: one class per table, suffix `Row`. States are text with a CHECK; every row belongs to a tenant.
 
-Queries live in the modules beside this one (`searches`, `trials`, `datasets`, ...), never in endpoints or tasks.
-`woken_at` is when a job message for a row was last put into the outbox; the reconciler sends what stays unclaimed
-again.
+Queries are in the other modules of this package (`searches`, `trials`, `datasets`, ...), never in endpoints or tasks.
+`woken_at` is when a job message for a row was last written to the outbox; the relay resends messages of rows that stay
+unclaimed.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class _Updated:
 
 
 class Leased:
-    """A row that workers claim (`paretofit.db.jobs`): `run_after` is when it may be claimed, `lease_epoch` counts the
+    """A row that workers claim (`paretofit.db.jobs`): it may be claimed from `run_after` on; `lease_epoch` counts the
     claims."""
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -139,8 +139,8 @@ class WeightsRow(_Tenant, _Created, Leased, _Updated, Base):
 class SearchRow(_Tenant, _Created, Base):
     """`spec` is the accepted specification with its dataset profile resolved; it never changes; `name`, `limits`,
     `labels` and `priority` may. `warnings` are {code, detail} each, written when it ends (`paretofit.search.chance`).
-    `advance_wanted`: something happened that planning has not seen yet. `paused_seconds` is how long it was paused
-    since its first trial started, a pause that lasts not counted: that began at `paused_at`."""
+    `advance_wanted`: there are changes that planning has not processed. `paused_seconds` is the length of the finished
+    pauses since its first trial started; the current pause began at `paused_at`."""
 
     __tablename__ = "searches"
 
@@ -179,12 +179,12 @@ class SearchRow(_Tenant, _Created, Base):
 
 
 class TrialRow(_Tenant, _Created, Leased, Base):
-    """`number` counts from 0 in its search; `inputs` {name: {trial, artifact}} name artifacts of earlier trials, or
-    with no trial of the search itself.
+    """`number` counts from 0 in its search; `inputs` {name: {trial, artifact}} are artifacts of earlier trials, or of
+    the search itself if `trial` is null.
 
-    `checkpoint` is {step, files: {name: {sha256, size}}} of the last one; `run_after` is when it may be claimed;
-    `batch_scale` is what its batch sizes are multiplied by, less than 1 after it ran out of memory. `device` is what it
-    measures on: it runs alone on the machine of a worker that offers it.
+    `checkpoint` is {step, files: {name: {sha256, size}}} of the last one. `batch_scale` is a factor on its batch sizes,
+    less than 1 after it ran out of memory. `device` is the one that it measures on, alone on the machine of a worker
+    that offers it.
     """
 
     __tablename__ = "trials"
@@ -217,8 +217,7 @@ class TrialRow(_Tenant, _Created, Leased, Base):
 
 
 class AttemptRow(_Tenant, Base):
-    """One claim of a trial: what became of it. `outcome` is null while it runs, `computing_at` while it waits for the
-    machine."""
+    """One attempt at a trial. `outcome` is null while it is running, `computing_at` while it waits for the machine."""
 
     __tablename__ = "attempts"
 
@@ -234,7 +233,7 @@ class AttemptRow(_Tenant, Base):
 
 
 class SpentRow(_Tenant, Base):
-    """When an attempt computed whose search was deleted: a tenant's device time stays what it was."""
+    """The device time of attempts whose search was deleted; it still counts for the tenant."""
 
     __tablename__ = "spent"
 
@@ -267,8 +266,7 @@ class LogRow(_Tenant, Base):
 
 
 class ArtifactRow(_Tenant, _Created, Base):
-    """A blob by its SHA-256, and what it is to the trial (or dataset upload) that made it, or to the search that starts
-    from it."""
+    """A blob by its SHA-256, with its name in the trial that reported it or in the search that starts from it."""
 
     __tablename__ = "artifacts"
 
@@ -289,8 +287,7 @@ class ArtifactRow(_Tenant, _Created, Base):
 
 
 class PointRow(_Tenant, _Created, _Updated, Base):
-    """One architecture with its measured metrics. `record` is the whole point as JSON; `key` names
-    it."""
+    """One architecture with its measured metrics. `record` is the whole point as JSON; `key` identifies it."""
 
     __tablename__ = "points"
 
@@ -311,9 +308,9 @@ class PointRow(_Tenant, _Created, _Updated, Base):
 
 
 class ExportRow(_Tenant, _Created, Leased, _Updated, Base):
-    """A point's network as a file of another format; `id` is that of the artifact which is there once it is `ready`.
+    """A point's network in another file format; once it is `ready`, its artifact has the same `id`.
 
-    `source_sha256` is the blob that the weights come from, a checkpoint or, if `from_supernet`, a supernet. `height`
+    `source_sha256` is the blob of the weights: a checkpoint or, if `from_supernet`, a supernet. `height`
     and `width` are the input's, pixels. `parity` is {max_abs_diff, tolerance, ...}.
     """
 
@@ -340,7 +337,7 @@ class ExportRow(_Tenant, _Created, Leased, _Updated, Base):
 
 
 class LatencyRow(_Tenant, Base):
-    """What an architecture (its key) takes at an input size, in passes of `batch` images. `machine` is the digest of
+    """The latency of an architecture (key) at an input size, for batches of `batch` images. `machine` is the digest of
     `description`."""
 
     __tablename__ = "latencies"
@@ -360,7 +357,7 @@ class LatencyRow(_Tenant, Base):
 
 
 class EventRow(_Tenant, Base):
-    """What happened in a search, numbered from 1 without gaps (`paretofit.db.events.append`)."""
+    """An event of a search, numbered from 1 without gaps (`paretofit.db.events.append`)."""
 
     __tablename__ = "events"
 
@@ -372,8 +369,8 @@ class EventRow(_Tenant, Base):
 
 
 class OutboxRow(_Created, Base):
-    """A job message to be sent: written in the transaction of the state that it announces
-    (`paretofit.db.outbox.enqueue`). `traceparent` names the trace that it belongs to (W3C Trace Context)."""
+    """A job message to be sent, written in the transaction of the state change that it announces
+    (`paretofit.db.outbox.enqueue`). `traceparent` is its trace (W3C Trace Context)."""
 
     __tablename__ = "outbox"
 
@@ -388,7 +385,7 @@ class OutboxRow(_Created, Base):
 
 
 class IdempotencyRow(_Tenant, _Created, Base):
-    """The answer to a POST with an Idempotency-Key; `status` is null while the first request is in flight."""
+    """The response to a POST with an Idempotency-Key; `status` is null while the first request is in progress."""
 
     __tablename__ = "idempotency_keys"
 
@@ -402,7 +399,7 @@ class IdempotencyRow(_Tenant, _Created, Base):
 
 
 class WorkerRow(_Created, Base):
-    """A worker process that said it is there; `description` holds its machine, devices and queue."""
+    """A registered worker process; `description` holds its machine, devices and queue."""
 
     __tablename__ = "workers"
 
@@ -414,7 +411,7 @@ class WorkerRow(_Created, Base):
 
 
 class TenantRow(_Created, Base):
-    """Whose rows are whose. A quota that is null is that of the settings."""
+    """A tenant. A quota that is null is that of the settings."""
 
     __tablename__ = "tenants"
 
@@ -425,7 +422,7 @@ class TenantRow(_Created, Base):
 
 
 class ApiKeyRow(_Tenant, _Created, Base):
-    """`digest` is the SHA-256 of the key's secret; the key itself is nowhere. `successor_id` is set by a rotation."""
+    """`digest` is the SHA-256 of the key's secret; the key itself is not stored. A rotation sets `successor_id`."""
 
     __tablename__ = "api_keys"
 
@@ -442,8 +439,8 @@ class ApiKeyRow(_Tenant, _Created, Base):
 
 
 class SessionRow(_Tenant, _Created, Base):
-    """A browser that signed in, by the SHA-256 of its cookie. It is worth what its key is worth: one of `key_id`, or
-    the bootstrap key with this digest."""
+    """A dashboard session, by the SHA-256 of its cookie. It has the rights of its key: the API key `key_id`, or the
+    bootstrap key with this digest."""
 
     __tablename__ = "sessions"
 
@@ -459,7 +456,7 @@ class SessionRow(_Tenant, _Created, Base):
 
 
 class AuditRow(_Tenant, Base):
-    """Who asked for what change, and what was answered."""
+    """A request that may change data, with its actor and response status."""
 
     __tablename__ = "audit"
 
@@ -476,8 +473,7 @@ class AuditRow(_Tenant, Base):
 
 
 class WebhookRow(_Tenant, _Created, Base):
-    """Where a tenant wants to hear of its searches: `events` are types of `paretofit.db.events`; messages are signed
-    with `secret`."""
+    """A webhook of a tenant. `events` are types of `paretofit.db.events`; messages are signed with `secret`."""
 
     __tablename__ = "webhooks"
 
@@ -491,8 +487,8 @@ class WebhookRow(_Tenant, _Created, Base):
 
 
 class DeliveryRow(_Tenant, _Created, Leased, _Updated, Base):
-    """An event on its way to a webhook: `body` is what is sent, byte for byte, each time. `attempts` were made;
-    `status` is the last answer's."""
+    """The delivery of an event to a webhook. Every attempt sends the same `body`. `attempts` is their number;
+    `status` is that of the last response."""
 
     __tablename__ = "deliveries"
 
@@ -513,7 +509,7 @@ class DeliveryRow(_Tenant, _Created, Leased, _Updated, Base):
 
 
 class CounterRow(Base):
-    """How often something rare happened, in whatever process (`paretofit.db.counters`)."""
+    """A counter of rare events in any process (`paretofit.db.counters`)."""
 
     __tablename__ = "counters"
 

@@ -1,4 +1,4 @@
-"""Tenants: what they may use, and what they do use. A quota is checked in the transaction of what it could refuse."""
+"""Tenants: their quotas and usage. A quota is checked in the transaction of the operation that it limits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from paretofit.db import states
 from paretofit.db.tables import AttemptRow, SearchRow, SpentRow, TenantRow, TrialRow
 
 PERIOD: Final = timedelta(days=30)
-"""Over how long device time is counted."""
+"""The window over which device time is counted."""
 _STORED: Final = text("""
     SELECT coalesce((SELECT sum(uploaded_bytes + coalesce(made.size, 0)) FROM datasets LEFT JOIN LATERAL (
         SELECT sum((file.value ->> 'size')::bigint) AS size FROM jsonb_each(manifest) AS file
@@ -24,12 +24,12 @@ _STORED: Final = text("""
     + coalesce((SELECT sum(CASE WHEN state IN ('ready', 'rejected') THEN coalesce(size, 0) ELSE uploaded_bytes END)
         FROM weights WHERE tenant_id = :tenant), 0)
 """)
-"""Uploads and what was made of them, files of trials and exports, weights (of which the uploaded file is not kept)."""
+"""Bytes of uploads and validated datasets, files of trials and exports, and weights (without the uploaded file)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What a tenant may use; None: as much as there is."""
+    """The quotas of a tenant; None: unlimited."""
 
     max_searches: int | None
     max_device_seconds: float | None
@@ -38,7 +38,7 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What a tenant uses: searches that are not over, device seconds within `PERIOD`, bytes of its files."""
+    """The usage of a tenant: unfinished searches, device seconds within `PERIOD`, bytes of its files."""
 
     searches: int
     device_seconds: float
@@ -46,17 +46,17 @@ class Used:
 
 
 class QuotaError(RuntimeError):
-    """A tenant has used up what it may use. `name` is the quota's."""
+    """A tenant has reached the quota `name`."""
 
-    def __init__(self, name: str, used: float, most: float) -> None:
-        super().__init__(f"{name} is {most:g}, and {used:g} are in use")
+    def __init__(self, name: str, used: float, limit: float) -> None:
+        super().__init__(f"the quota {name} is exceeded ({used:g} of {limit:g} in use)")
         self.name = name
         self.used = used
-        self.most = most
+        self.most = limit
 
 
 def ensure(session: Session, tenant: str) -> None:
-    """Have a row for a tenant."""
+    """Create a tenant's row if necessary."""
     session.execute(insert(TenantRow).values(id=tenant).on_conflict_do_nothing())
 
 
@@ -66,7 +66,7 @@ def page(session: Session, *, after: str, limit: int) -> Sequence[TenantRow]:
 
 
 def set_quota(session: Session, tenant: str, quota: Quota) -> TenantRow:
-    """Give a tenant, new or not, quotas of its own."""
+    """Set the quotas of a tenant, which is created if necessary."""
     ensure(session, tenant)
     return session.scalars(
         update(TenantRow)
@@ -82,17 +82,17 @@ def set_quota(session: Session, tenant: str, quota: Quota) -> TenantRow:
 
 
 def quota(session: Session, tenant: str, default: Quota) -> Quota:
-    """A tenant's quotas: its own, where it has any, otherwise `default`."""
+    """The effective quotas of a tenant: its own where set, otherwise `default`."""
     return _effective(session.get(TenantRow, tenant), default)
 
 
 def used(session: Session, tenant: str) -> Used:
-    """What a tenant uses now."""
+    """The current usage of a tenant."""
     return Used(_searches(session, tenant), _device_seconds(session, tenant), _stored_bytes(session, tenant))
 
 
 def admit_search(session: Session, tenant: str, default: Quota) -> None:
-    """To be called in the transaction that inserts a search: those of one tenant take turns until their commits.
+    """Check the quotas in the transaction that inserts a search; such transactions of a tenant are serialized.
 
     Raises QuotaError.
     """
@@ -106,14 +106,14 @@ def admit_search(session: Session, tenant: str, default: Quota) -> None:
 
 
 def admit_bytes(session: Session, tenant: str, default: Quota, *, more: int) -> None:
-    """To be called in the transaction that names files of `more` bytes that are not counted yet. Raises QuotaError."""
+    """Check the quota in the transaction that adds files of `more` bytes. Raises QuotaError."""
     quota = _locked(session, tenant, default)
     if quota.max_stored_bytes is not None:
         _check("max_stored_bytes", _stored_bytes(session, tenant), quota.max_stored_bytes, more=more)
 
 
 def lock(session: Session, tenant: str) -> TenantRow:
-    """A tenant's row, made if it is not there: transactions that call this take turns until their commits."""
+    """Lock a tenant's row, created if necessary, until the transaction ends."""
     ensure(session, tenant)
     return session.scalars(
         select(TenantRow)
@@ -123,9 +123,9 @@ def lock(session: Session, tenant: str) -> TenantRow:
     ).one()
 
 
-def keep_spent(session: Session, search_id: str) -> None:
-    """To be called before a search is deleted: what its attempts took goes on to count."""
-    took = (
+def preserve_usage(session: Session, search_id: str) -> None:
+    """Keep the device time of a search in the tenant's usage. Call it before the search is deleted."""
+    usage = (
         select(AttemptRow.tenant_id, AttemptRow.computing_at, AttemptRow.ended_at)
         .join(TrialRow, TrialRow.id == AttemptRow.trial_id)
         .where(
@@ -134,18 +134,18 @@ def keep_spent(session: Session, search_id: str) -> None:
             AttemptRow.ended_at > func.clock_timestamp() - PERIOD,
         )
     )
-    session.execute(insert(SpentRow).from_select(["tenant_id", "computing_at", "ended_at"], took))
+    session.execute(insert(SpentRow).from_select(["tenant_id", "computing_at", "ended_at"], usage))
 
 
 def purge_expired(session: Session) -> None:
-    """Remove what is too long ago to count."""
+    """Delete usage records that are older than `PERIOD`."""
     session.execute(delete(SpentRow).where(SpentRow.ended_at < func.clock_timestamp() - PERIOD))
 
 
-def _check(name: str, used: float, most: float, *, more: float = 0) -> None:
-    # What needs nothing more is refused only where nothing is left.
-    if used + more > most or (more == 0 and used >= most):
-        raise QuotaError(name, used, most)
+def _check(name: str, used: float, limit: float, *, more: float = 0) -> None:
+    # Without `more`, a request is refused only if nothing is left.
+    if used + more > limit or (more == 0 and used >= limit):
+        raise QuotaError(name, used, limit)
 
 
 def _locked(session: Session, tenant: str, default: Quota) -> Quota:

@@ -1,7 +1,7 @@
-"""The changes of state of searches and trials: guarded by `paretofit.db.states`, each with its event.
+"""State transitions of searches and trials: guarded by `paretofit.db.states`, each with its event.
 
-Every transaction that changes states or appends events locks the search's row first (`lock_search`), then trials:
-one order, so no two of them wait for each other.
+Every transaction that changes states or appends events locks the search's row first (`lock_search`), then trials. This
+order prevents deadlocks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from paretofit.db.tables import SearchRow, TrialRow
 
 
 def lock_search(session: Session, search_id: str) -> SearchRow | None:
-    """The search's row as it is now, locked until the transaction ends; None if there is none."""
+    """The current row of a search, locked until the transaction ends; None if it does not exist."""
     return session.scalars(
         select(SearchRow)
         .where(SearchRow.id == search_id)
@@ -29,9 +29,9 @@ def lock_search(session: Session, search_id: str) -> SearchRow | None:
 def move_search(
     session: Session, search_id: str, target: str, data: dict[str, Any] | None = None, **values: Any
 ) -> bool:
-    """Bring a search into state `target` with these column values and the event `search.<target>`.
+    """Move a search to state `target` with these column values and the event `search.<target>`.
 
-    Returns whether it was in a state from which that is allowed; if not, nothing changes.
+    Returns False and changes nothing if its state does not allow the transition.
     """
     if target in states.terminal(states.SEARCH):
         values["finished_at"] = func.clock_timestamp()
@@ -61,10 +61,10 @@ def move_trial(
     data: dict[str, Any] | None = None,
     **values: Any,
 ) -> TrialRow | None:
-    """Bring a trial into state `target` with these column values and the event `trial.<target>`.
+    """Move a trial to state `target` with these column values and the event `trial.<target>`.
 
-    Returns the trial, or None with nothing changed if its state does not allow it or one of `guards` does not hold. A
-    trial that does not run holds no lease.
+    Returns the trial. Returns None and changes nothing if its state does not allow the transition or one of `guards`
+    does not hold. A trial that is not running has no lease.
     """
     if target != "running":
         values["lease_owner"] = None
@@ -72,6 +72,6 @@ def move_trial(
         values["finished_at"] = func.clock_timestamp()
     moved = jobs.move(session, TRIALS, trial_id, target, *guards, **values)
     if moved is not None:
-        about = {"trial": trial_id, "number": moved.number, "epoch": moved.lease_epoch}
-        events.append(session, moved.search_id, f"trial.{target}", about | (data or {}))
+        payload = {"trial": trial_id, "number": moved.number, "epoch": moved.lease_epoch}
+        events.append(session, moved.search_id, f"trial.{target}", payload | (data or {}))
     return moved

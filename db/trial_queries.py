@@ -1,4 +1,4 @@
-"""Trials as their users see them: lists, attempts, log lines. (`paretofit.db.trials` holds the transitions.)"""
+"""Queries on trials: lists, attempts, log lines. `paretofit.db.trials` has the transitions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def get(session: Session, tenant: str, trial_id: str) -> TrialRow | None:
 
 
 def page(session: Session, search_id: str, *, state: str | None, after: int, limit: int) -> Sequence[TrialRow]:
-    """At most `limit` trials of a search with a number above `after`, in the order of their numbers."""
+    """At most `limit` trials of a search with a number above `after`, by number."""
     query = select(TrialRow).where(TrialRow.search_id == search_id, TrialRow.number > after)
     if state is not None:
         query = query.where(TrialRow.state == state)
@@ -24,12 +24,12 @@ def page(session: Session, search_id: str, *, state: str | None, after: int, lim
 
 
 def of_search(session: Session, search_id: str) -> Sequence[TrialRow]:
-    """The trials of a search, in the order of their numbers."""
+    """The trials of a search, by number."""
     return session.scalars(select(TrialRow).where(TrialRow.search_id == search_id).order_by(TrialRow.number)).all()
 
 
 def attempts(session: Session, trial_id: str) -> Sequence[AttemptRow]:
-    """Every claim of a trial, the first one first."""
+    """The attempts of a trial, oldest first."""
     return session.scalars(select(AttemptRow).where(AttemptRow.trial_id == trial_id).order_by(AttemptRow.epoch)).all()
 
 
@@ -41,6 +41,6 @@ def log_lines(session: Session, trial_id: str, *, after: int, limit: int) -> Seq
 
 
 def last_lines(session: Session, trial_id: str, limit: int) -> Sequence[LogRow]:
-    """The last lines, at most `limit`, oldest first."""
+    """The last `limit` lines, oldest first."""
     query = select(LogRow).where(LogRow.trial_id == trial_id).order_by(LogRow.seq.desc()).limit(limit)
     return session.scalars(query).all()[::-1]

@@ -1,5 +1,5 @@
-"""How a trial starts and ends: queued, finished, handed back, crashed. Each in one transaction with its events, its
-attempt's outcome and the planner's job message."""
+"""Transitions of trials: create, finish, release, crash. Each is one transaction with its events, the outcome of the
+attempt and the planner's job message."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from paretofit.search.contracts.plan import NewTrial
 
 Outcome = Literal["completed", "pruned", "infeasible", "failed", "cancelled"]
 OUT_OF_MEMORY: Final = "oom"
-_LONGEST_BACK_OFF: Final = 300.0
-_HALF: Final = 0.5
+_MAX_BACK_OFF_SECONDS: Final = 300.0
+_OOM_BATCH_SCALE: Final = 0.5
 
 
 def create(session: Session, search: SearchRow, number: int, new: NewTrial) -> str:
@@ -53,7 +53,7 @@ def finish(
     outputs: dict[str, Any] | None = None,
     error: dict[str, Any] | None = None,
 ) -> None:
-    """End a trial and wake the planner. Raises StaleLeaseError."""
+    """End a trial and request planning. Raises StaleLeaseError."""
     lock_search(session, lease.search_id)
     values: dict[str, Any] = {"outputs": outputs, "error": error}
     if outcome == "completed":
@@ -66,10 +66,9 @@ def finish(
     settle_pause(session, lease.search_id)
 
 
-def next_due(session: Session, offers: Collection[str], passed: Collection[str]) -> str | None:
-    """The waiting trial that a worker with these devices is to run, but for those that it has `passed`: of the highest
-    priority, then of the oldest search. So the trial that makes networks of a training does not wait behind the
-    trainings of searches that came later."""
+def next_due(session: Session, offers: Collection[str], skipped: Collection[str]) -> str | None:
+    """The queued trial that a worker with these devices runs next, without those in `skipped`: by priority, then by the
+    age of the search. So the follow-up trials of a search do not wait for the trainings of later searches."""
     return session.scalar(
         select(TrialRow.id)
         .join(SearchRow, SearchRow.id == TrialRow.search_id)
@@ -80,7 +79,7 @@ def next_due(session: Session, offers: Collection[str], passed: Collection[str])
             SearchRow.state.in_(("queued", "running")),
             ~SearchRow.cancel_requested,
             ~SearchRow.pause_requested,
-            TrialRow.id.not_in(passed),
+            TrialRow.id.not_in(skipped),
         )
         .order_by(TrialRow.priority.desc(), SearchRow.created_at, SearchRow.id, TrialRow.number)
         .limit(1)
@@ -88,8 +87,8 @@ def next_due(session: Session, offers: Collection[str], passed: Collection[str])
 
 
 def pass_on(session: Session, trial_id: str, offers: Collection[str], *, seconds: float) -> None:
-    """Send a waiting trial's job message again after so long, if it measures on a device that is not offered here:
-    another worker may take it."""
+    """Postpone a queued trial's job message by `seconds` if it measures on a device that this worker does not offer, so
+    that another worker gets it."""
     trial = session.get(TrialRow, trial_id)
     if trial is None or trial.state != "queued" or trial.device is None or trial.device in offers:
         return
@@ -97,8 +96,8 @@ def pass_on(session: Session, trial_id: str, offers: Collection[str], *, seconds
 
 
 def release(session: Session, lease: Lease) -> None:
-    """Hand a trial back, to go on from its checkpoint on any worker; this is no crash. If its search is being cancelled
-    it is cancelled. Raises StaleLeaseError."""
+    """Release a trial, which continues from its checkpoint on any worker. This does not count as a crash. If its search
+    is being cancelled, the trial is cancelled. Raises StaleLeaseError."""
     search = lock_search(session, lease.search_id)
     if search is not None and search.cancel_requested:
         finish(session, lease, "cancelled")
@@ -122,11 +121,11 @@ def crash(
     max_crashes: int,
     back_off: float,
 ) -> str | None:
-    """An attempt ended without a word: queue its trial again after `back_off` seconds, doubled by each crash before.
+    """Record a crashed attempt: queue its trial again after `back_off` seconds, doubled by each earlier crash.
 
-    After `max_crashes` it fails with `error` ({code, detail, ...}); if its search is being cancelled it is cancelled.
-    Whatever the count, one that ran out of memory (code `OUT_OF_MEMORY`) gets one more attempt, from the start at half
-    the batch size, and no second one. Returns the state it came to, or None if the lease is not held any more or one of
+    After `max_crashes` crashes the trial fails with `error` ({code, detail, ...}); if its search is being cancelled, it
+    is cancelled. A trial that ran out of memory (code `OUT_OF_MEMORY`) is retried exactly once, from the start with
+    half the batch size, whatever its number of crashes. Returns the new state, or None if the lease is lost or one of
     `guards` does not hold.
     """
     search = lock_search(session, lease.search_id)
@@ -148,11 +147,11 @@ def crash(
         values["error"] = error
     else:
         target = "queued"
-        due = jobs.seconds_from_now(min(back_off * 2 ** (crashes - 1), _LONGEST_BACK_OFF))
+        due = jobs.seconds_from_now(min(back_off * 2 ** (crashes - 1), _MAX_BACK_OFF_SECONDS))
         values |= {"run_after": due, "woken_at": due}
         if too_large:
-            # Steps of another size: neither the checkpoint nor the curves can be continued.
-            values |= {"batch_scale": _HALF, "checkpoint": None, "progress": 0.0}
+            # The batch size changes, so neither the checkpoint nor the curves can be continued.
+            values |= {"batch_scale": _OOM_BATCH_SCALE, "checkpoint": None, "progress": 0.0}
             session.execute(delete(MetricRow).where(MetricRow.trial_id == lease.trial_id))
     outcome = data["reason"] = "lost" if error["code"] == "lost" else "crashed"
     if move_trial(session, lease.trial_id, target, *held, data=data, **values) is None:
@@ -169,7 +168,7 @@ def crash(
 
 
 def _steps_beyond(session: Session, trial: TrialRow) -> int:
-    """How far the curves of a trial go beyond its checkpoint: what has to be trained again."""
+    """Number of steps beyond a trial's checkpoint, which have to be trained again."""
     saved = (trial.checkpoint or {}).get("step", 0)
     last = session.scalar(select(func.max(MetricRow.step)).where(MetricRow.trial_id == trial.id))
     return max(int(last or 0) - int(saved), 0)

@@ -1,5 +1,5 @@
-"""The upload of a dataset's archive or of a weights' file, as its row knows it: `pending`, `uploading`, then handed to
-the leased job that reads it (`paretofit.db.jobs`). Every write is guarded by the tenant and the state."""
+"""The state of uploads of dataset archives and weights files: `pending`, `uploading`, then enqueued for the leased job
+that reads it (`paretofit.db.jobs`). Every write is guarded by the tenant and the state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from paretofit.db.outbox import enqueue
 from paretofit.db.tables import DatasetRow, WeightsRow
 
 KINDS: Final[tuple[JobKind[Any], ...]] = (DATASETS, WEIGHTS)
-"""Those that take uploads; the functions below take one of them."""
+"""The kinds of rows with uploads; the functions below take one of them."""
 
 
 def get(session: Session, kind: JobKind[Any], tenant: str, subject: str) -> DatasetRow | WeightsRow | None:
@@ -27,7 +27,7 @@ def get(session: Session, kind: JobKind[Any], tenant: str, subject: str) -> Data
 
 
 def start(session: Session, kind: JobKind[Any], tenant: str, subject: str) -> bool:
-    """Enter `uploading`, or stay in it. False: the row's state does not allow it."""
+    """Move a row to `uploading`, if it is not yet. False: its state does not allow it."""
     row = get(session, kind, tenant, subject)
     if row is None or row.state == "uploading":
         return row is not None
@@ -35,29 +35,29 @@ def start(session: Session, kind: JobKind[Any], tenant: str, subject: str) -> bo
 
 
 def keep(session: Session, kind: JobKind[Any], tenant: str, subject: str, uploaded_bytes: int) -> None:
-    """Record how much has arrived; if nothing has, the row is `pending` again."""
+    """Record the number of received bytes; with 0 the row returns to `pending`."""
     row = kind.row
-    mine = (row.tenant_id == tenant, row.state == "uploading")
+    guards = (row.tenant_id == tenant, row.state == "uploading")
     if uploaded_bytes == 0:
-        jobs.move(session, kind, subject, "pending", *mine, uploaded_bytes=0)
+        jobs.move(session, kind, subject, "pending", *guards, uploaded_bytes=0)
         return
     session.execute(
         update(row)
-        .where(row.id == subject, *mine)
+        .where(row.id == subject, *guards)
         .values(uploaded_bytes=uploaded_bytes, updated_at=func.clock_timestamp())
         .execution_options(synchronize_session=False)
     )
 
 
 def abandon(session: Session, subject: str) -> None:
-    """An upload was given up and what has arrived of it is removed: its row, of whichever kind, is `pending` again."""
+    """Return the row of a deleted upload, of either kind, to `pending`."""
     for kind in KINDS:
         jobs.move(session, kind, subject, "pending", kind.row.state == "uploading", uploaded_bytes=0)
 
 
 def finish(session: Session, kind: JobKind[Any], tenant: str, subject: str, *, sha256: str, size: int) -> bool:
-    """Hand the complete content (a blob) to the job that reads it. False: the row was deleted, or is past its
-    upload."""
+    """Enqueue the job that reads the complete upload (a blob). False: the row was deleted, or its state does not allow
+    it."""
     row = kind.row
     moved = jobs.move(
         session,

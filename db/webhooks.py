@@ -1,5 +1,5 @@
-"""Webhooks: rows, lists, and deliveries. A delivery is written with the event that it announces; each attempt to send
-it is a leased job (`paretofit.db.jobs`)."""
+"""Webhooks and their deliveries. A delivery is written in the transaction of its event; each attempt to send it is a
+leased job (`paretofit.db.jobs`)."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ EVENTS: Final = (
     "search.failed",
     "search.cancelled",
 )
-"""The types of events that can be delivered: a search was accepted, or is in another state now."""
+"""The types of events that can be delivered: a search was created or changed its state."""
 
 
 def insert(session: Session, tenant: str, *, url: str, events: Sequence[str], secret: str) -> WebhookRow:
-    """A new webhook."""
+    """Insert a webhook."""
     row = WebhookRow(id=new_id("wh"), tenant_id=tenant, url=url, events=list(events), secret=secret)
     session.add(row)
     session.flush()
@@ -41,7 +41,7 @@ def insert(session: Session, tenant: str, *, url: str, events: Sequence[str], se
 
 
 def count(session: Session, tenant: str) -> int:
-    """How many a tenant has."""
+    """Number of webhooks of a tenant."""
     return session.scalar(select(func.count()).where(WebhookRow.tenant_id == tenant)) or 0
 
 
@@ -57,7 +57,7 @@ def page(session: Session, tenant: str, *, after: Keyset | None, limit: int) -> 
 
 
 def change(session: Session, tenant: str, webhook_id: str, **values: Any) -> WebhookRow | None:
-    """Give a webhook of this tenant other values; None: there is none."""
+    """Update a webhook of this tenant; None: it does not exist."""
     return session.scalars(
         update(WebhookRow)
         .where(WebhookRow.id == webhook_id, WebhookRow.tenant_id == tenant)
@@ -68,14 +68,14 @@ def change(session: Session, tenant: str, webhook_id: str, **values: Any) -> Web
 
 
 def delete(session: Session, tenant: str, webhook_id: str) -> bool:
-    """Remove a webhook with its deliveries. False: there is none."""
-    gone = session.execute(
+    """Delete a webhook with its deliveries. False: it does not exist."""
+    deleted = session.execute(
         sql_delete(WebhookRow)
         .where(WebhookRow.id == webhook_id, WebhookRow.tenant_id == tenant)
         .returning(WebhookRow.id)
         .execution_options(synchronize_session=False)
     )
-    return gone.one_or_none() is not None
+    return deleted.one_or_none() is not None
 
 
 def deliveries(session: Session, webhook_id: str, *, after: Keyset | None, limit: int) -> Sequence[DeliveryRow]:
@@ -84,20 +84,22 @@ def deliveries(session: Session, webhook_id: str, *, after: Keyset | None, limit
     return session.scalars(newest_first(query, DeliveryRow.created_at, DeliveryRow.id, after).limit(limit)).all()
 
 
-def announce(session: Session, tenant: str, search_id: str, seq: int, kind: str, data: dict[str, Any]) -> None:
-    """An event was appended to a search: have it delivered to the tenant's webhooks that want it."""
+def enqueue_deliveries(
+    session: Session, tenant: str, search_id: str, seq: int, kind: str, data: dict[str, Any]
+) -> None:
+    """Enqueue the delivery of an event of a search to the tenant's webhooks that subscribe to its type."""
     if kind not in EVENTS:
         return
-    wanted = session.scalars(
+    subscribers = session.scalars(
         select(WebhookRow.id).where(
             WebhookRow.tenant_id == tenant, WebhookRow.enabled, WebhookRow.events.contains([kind])
         )
     ).all()
-    if not wanted:
+    if not subscribers:
         return
-    about = {"search_id": search_id, "seq": seq, **data}
-    body = json.dumps({"type": kind, "timestamp": datetime.now(UTC).isoformat(), "data": about})
-    for webhook_id in wanted:
+    payload = {"search_id": search_id, "seq": seq, **data}
+    body = json.dumps({"type": kind, "timestamp": datetime.now(UTC).isoformat(), "data": payload})
+    for webhook_id in subscribers:
         row = DeliveryRow(id=new_id("msg"), tenant_id=tenant, webhook_id=webhook_id, type=kind, body=body)
         session.add(row)
         outbox.enqueue(session, outbox.DELIVER, row.id)
@@ -105,7 +107,7 @@ def announce(session: Session, tenant: str, search_id: str, seq: int, kind: str,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryJob(Job):
-    """The right to send a message to a webhook."""
+    """A lease on a delivery."""
 
     webhook_id: str
     url: str
@@ -114,8 +116,8 @@ class DeliveryJob(Job):
 
 
 def claim(session: Session, delivery_id: str, *, seconds: float) -> DeliveryJob | None:
-    """Take a delivery that is due; None if another worker has it or it does not wait. One to a webhook that is switched
-    off fails."""
+    """Claim a delivery that is due; None if another worker has it or it is not waiting. A delivery to a disabled
+    webhook fails."""
     webhook = session.scalars(
         select(WebhookRow)
         .join(DeliveryRow, DeliveryRow.webhook_id == WebhookRow.id)
@@ -124,7 +126,7 @@ def claim(session: Session, delivery_id: str, *, seconds: float) -> DeliveryJob 
     if webhook is None:
         return None
     if not webhook.enabled:
-        error = {"code": "disabled", "detail": "its webhook is switched off"}
+        error = {"code": "disabled", "detail": "the webhook is disabled: enable it to receive further events"}
         jobs.move(session, DELIVERIES, delivery_id, "failed", DELIVERIES.waiting, error=error)
         return None
     row = jobs.claim(session, DELIVERIES, delivery_id, seconds=seconds)
@@ -142,18 +144,18 @@ def claim(session: Session, delivery_id: str, *, seconds: float) -> DeliveryJob 
     )
 
 
-def delivered(session: Session, job: DeliveryJob, status: int) -> None:
-    """The receiver has it. Raises StaleLeaseError."""
+def mark_delivered(session: Session, job: DeliveryJob, status: int) -> None:
+    """End a delivery that the receiver accepted. Raises StaleLeaseError."""
     jobs.end(session, job, "delivered", attempts=DeliveryRow.attempts + 1, status=status, error=None)
 
 
-def give_up(session: Session, job: DeliveryJob, error: dict[str, Any], status: int | None) -> None:
-    """It will not be tried again; `error` {code, detail} says why. Raises StaleLeaseError."""
+def mark_failed(session: Session, job: DeliveryJob, error: dict[str, Any], status: int | None) -> None:
+    """End a delivery that is not retried, with the reason `error` {code, detail}. Raises StaleLeaseError."""
     jobs.fail(session, job, error, attempts=DeliveryRow.attempts + 1, status=status)
 
 
 def disable(session: Session, webhook_id: str) -> None:
-    """The receiver is gone for good: nothing more is sent to this webhook."""
+    """Disable a webhook: nothing more is sent to it."""
     session.execute(
         update(WebhookRow)
         .where(WebhookRow.id == webhook_id)
@@ -163,7 +165,7 @@ def disable(session: Session, webhook_id: str) -> None:
 
 
 def purge_deliveries(session: Session, seconds: float) -> None:
-    """Remove the deliveries that ended more than `seconds` ago."""
+    """Delete the deliveries that ended more than `seconds` ago."""
     session.execute(
         sql_delete(DeliveryRow).where(
             DeliveryRow.state.in_(states.terminal(states.DELIVERY)),

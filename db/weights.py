@@ -1,5 +1,5 @@
-"""Trained weights: rows, uploads, lists, the file that a search starts from, and their conversion, which is a leased
-job (`paretofit.db.jobs`)."""
+"""Trained weights: rows, lists, lookup for searches that start from them, and conversion as a leased job
+(`paretofit.db.jobs`)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from paretofit.search.contracts.weights import WeightsSpec
 
 
 def insert(session: Session, tenant: str, *, name: str, source: dict[str, Any], options: dict[str, Any]) -> WeightsRow:
-    """New weights in state `pending`. Those of a named source are sent to conversion, which fetches them."""
+    """Insert weights in state `pending`. Weights of a named source are enqueued for conversion, which fetches them."""
     row = WeightsRow(id=new_id("wts"), tenant_id=tenant, name=name, source=source, options=options)
     session.add(row)
     session.flush()
@@ -37,8 +37,8 @@ def get(session: Session, tenant: str, weights_id: str) -> WeightsRow | None:
 
 
 def start(session: Session, tenant: str, reference: str) -> WeightsRow | None:
-    """The weights of this tenant with this id or name, which nobody deletes until the transaction ends; of several with
-    one name the newest that are ready, or the newest if none is."""
+    """The weights of this tenant with this id or name, locked against deletion until the transaction ends. Of several
+    with the same name, the newest that are ready, or the newest if none is."""
     named = or_(WeightsRow.id == reference, WeightsRow.name == reference)
     query = (
         select(WeightsRow)
@@ -63,23 +63,23 @@ def page(session: Session, tenant: str, *, state: str | None, after: Keyset | No
 
 
 def delete(session: Session, tenant: str, weights_id: str) -> bool:
-    """Remove weights in any state. False: there are none with this id.
+    """Delete weights in any state. False: they do not exist.
 
-    Searches that start from them keep the file as an artifact of their own; otherwise it goes when orphaned blobs are
-    collected. A conversion that is under way finds its lease gone.
+    Searches that start from them have the file as their own artifact; otherwise garbage collection deletes it. A
+    conversion in progress loses its lease.
     """
-    gone = session.execute(
+    deleted = session.execute(
         sql_delete(WeightsRow)
         .where(WeightsRow.id == weights_id, WeightsRow.tenant_id == tenant)
         .returning(WeightsRow.id)
         .execution_options(synchronize_session=False)
     )
-    return gone.one_or_none() is not None
+    return deleted.one_or_none() is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversionJob(Job):
-    """The right to convert weights of a tenant. `spec` is the request; `file` the SHA-256 of the uploaded file and
+    """A lease on the conversion of weights. `spec` is the request; `file` the SHA-256 of the uploaded file and
     `uploaded` its size, None and 0 for a named source."""
 
     tenant: str
@@ -89,7 +89,7 @@ class ConversionJob(Job):
 
 
 def claim(session: Session, weights_id: str, *, seconds: float) -> ConversionJob | None:
-    """Take weights that wait for their conversion; None if another worker has them or they do not wait."""
+    """Claim weights for conversion; None if another worker has them or they are not waiting."""
     row = jobs.claim(session, WEIGHTS, weights_id, seconds=seconds)
     if row is None:
         return None
@@ -107,6 +107,6 @@ def claim(session: Session, weights_id: str, *, seconds: float) -> ConversionJob
     )
 
 
-def ready(session: Session, job: ConversionJob, *, record: dict[str, Any], blob: Blob) -> None:
-    """Searches can start from the weights; `blob` is the converted file. Raises StaleLeaseError."""
+def mark_ready(session: Session, job: ConversionJob, *, record: dict[str, Any], blob: Blob) -> None:
+    """Mark weights as ready; `blob` is the converted file. Raises StaleLeaseError."""
     jobs.end(session, job, "ready", record=record, sha256=blob.sha256, size=blob.size, error=None)

@@ -1,4 +1,4 @@
-"""The worker processes that said they are there."""
+"""The registered worker processes and their heartbeats."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from paretofit.db.tables import WorkerRow
 
 
 def beat(session: Session, name: str, *, queue: str, device: str | None, description: dict[str, Any]) -> None:
-    """Say that worker `name` is there: the first time and ever after."""
-    about = {"queue": queue, "device": device, "description": description}
+    """Register worker `name`, or update its heartbeat."""
+    values = {"queue": queue, "device": device, "description": description}
     session.execute(
         insert(WorkerRow)
-        .values(name=name, **about)
-        .on_conflict_do_update(index_elements=["name"], set_=about | {"seen_at": func.clock_timestamp()})
+        .values(name=name, **values)
+        .on_conflict_do_update(index_elements=["name"], set_=values | {"seen_at": func.clock_timestamp()})
     )
 
 
-def leave(session: Session, name: str) -> None:
-    """Worker `name` ended in order."""
+def deregister(session: Session, name: str) -> None:
+    """Deregister worker `name` at shutdown."""
     session.execute(delete(WorkerRow).where(WorkerRow.name == name))
 
 
 def seen_within(session: Session, seconds: float) -> Sequence[WorkerRow]:
-    """The workers heard of within the last `seconds`, by name."""
+    """The workers with a heartbeat within the last `seconds`, by name."""
     since = func.clock_timestamp() - timedelta(seconds=seconds)
     return session.scalars(select(WorkerRow).where(WorkerRow.seen_at >= since).order_by(WorkerRow.name)).all()
 
 
 def purge_expired(session: Session, seconds: float) -> None:
-    """Remove the workers that were not heard of for `seconds`."""
+    """Delete workers without a heartbeat for `seconds`."""
     session.execute(delete(WorkerRow).where(WorkerRow.seen_at < func.clock_timestamp() - timedelta(seconds=seconds)))

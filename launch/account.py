@@ -1,5 +1,5 @@
-"""As whom PostgreSQL runs: it refuses root, so root starts it as a system user that owns nothing else of the
-service."""
+"""The user that runs PostgreSQL: it refuses to run as root, so root starts it as a system user that owns nothing else
+of the service."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from pathlib import Path
 from paretofit.launch.process import LaunchError
 
 USERS = ("postgres", "nobody")
-# Numbers of capabilities(7), the weaker one first.
+# Numbers from capabilities(7), the weaker capability first.
 CAPABILITIES = {"dac_read_search": 2, "dac_override": 1}
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The user a server runs as; None stands for this process's own."""
+    """The user that a server runs as; None: this process's own user."""
 
     user: pwd.struct_passwd | None
 
     @classmethod
     def owning(cls, data: Path) -> Account:
-        """The owner of an existing data folder, else the first of `USERS` that the system has; for ordinary users
-        themselves."""
+        """The owner of an existing data folder, else the first of `USERS` that exists. Without root: the current
+        user."""
         if os.geteuid() != 0:
             return cls(None)
         if data.exists() and data.stat().st_uid != 0:
@@ -37,30 +37,30 @@ class Account:
             if name in known:
                 return cls(known[name])
         raise LaunchError(
-            f"PostgreSQL does not run as root, and there is no system user {' or '.join(USERS)}: "
+            f"PostgreSQL cannot run as root, and there is no system user {' or '.join(USERS)}: "
             "run `useradd --system postgres`, start Paretofit as an ordinary user, or set DATABASE_URL"
         )
 
     def own(self, path: Path) -> None:
-        """Give a file or folder to the account."""
+        """Make the account the owner of a file or folder."""
         if self.user is not None:
             os.chown(path, self.user.pw_uid, self.user.pw_gid)
 
     def command(self, arguments: Sequence[str], folders: Sequence[Path]) -> list[str]:
-        """`arguments` as a command that runs as this account and can enter `folders`, even below closed ones."""
+        """A command that runs `arguments` as this account, with access to `folders` even below closed ones."""
         if self.user is None:
             return list(arguments)
         setpriv = shutil.which("setpriv")
         if setpriv is None:
             raise LaunchError(
-                "PostgreSQL does not run as root, and changing the user needs `setpriv`: install util-linux, "
+                "PostgreSQL cannot run as root, and `setpriv` is not installed to change the user: install util-linux, "
                 "start Paretofit as an ordinary user, or set DATABASE_URL"
             )
         change = [setpriv, f"--reuid={self.user.pw_uid}", f"--regid={self.user.pw_gid}", "--clear-groups"]
         closed = next((found for folder in folders if (found := self._closed(folder)) is not None), None)
         if closed is not None:
             capability = _capability(closed, self.user.pw_name)
-            # Without the last option access(2), by which PostgreSQL looks for its own files, would ignore it.
+            # Without the last option, access(2) would ignore it, and PostgreSQL uses that to find its own files.
             change += [
                 f"--inh-caps=+{capability}",
                 f"--ambient-caps=+{capability}",
@@ -69,7 +69,7 @@ class Account:
         return [*change, "--pdeathsig=INT", "--", *arguments]
 
     def _closed(self, folder: Path) -> Path | None:
-        """The first folder on the way that the account may not enter by its permissions."""
+        """The first folder on the path that the account may not enter."""
         assert self.user is not None
         for parent in reversed((folder, *folder.parents)):
             entry = parent.stat()
@@ -85,13 +85,13 @@ class Account:
 
 
 def _capability(closed: Path, user: str) -> str:
-    """A capability of this process that opens closed folders to the user."""
+    """A capability of this process that gives the user access to closed folders."""
     status = Path("/proc/self/status").read_text().splitlines()
     held = int(next(line for line in status if line.startswith("CapEff:")).split()[1], 16)
     for name, number in CAPABILITIES.items():
         if held >> number & 1:
             return name
     raise LaunchError(
-        f"PostgreSQL runs as the user {user!r}, who may not enter {closed}: run `chmod o+x {closed}`, "
+        f"PostgreSQL runs as the user {user!r}, which may not enter {closed}: run `chmod o+x {closed}`, "
         "set PARETOFIT_HOME to another folder, or set DATABASE_URL"
     )

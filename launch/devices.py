@@ -1,4 +1,4 @@
-"""The device slots of this machine: each gets a train worker of its own."""
+"""The device slots of this machine, one train worker each."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from paretofit.core.cpus import cores
+from paretofit.core.cpus import available_cpus
 from paretofit.launch.process import LaunchError
 
 _CPU = re.compile(r"cpu(?::(?P<count>[1-9]\d*))?")
-_OWN_CORES = 1
-"""Left to PostgreSQL, Redis and the API. The threads of an operation wait for each other by spinning: one of them that
-has to share its core slows a training by ten times, more than the core could ever add."""
+_RESERVED_CPUS = 1
+"""CPUs reserved for PostgreSQL, Redis and the API. The threads of an operation synchronize by spinning, so one thread
+that shares its core slows a training tenfold."""
 _CUDA = re.compile(r"cuda:(?P<indices>\d+(?:,\d+)*)")
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A device that one trial has to itself, and its share of the CPU."""
+    """A device for one trial at a time, with its share of the CPU threads."""
 
     name: str
     device: str
@@ -29,33 +29,33 @@ class Slot:
 
 
 def slots(devices: str) -> list[Slot]:
-    """The slots that `auto | cpu | cpu:N | cuda:i,j | none` names: auto is every CUDA device, else one slot. CPU
-    threads are shared out evenly, but for one core that stays with the service.
+    """The slots of `auto | cpu | cpu:N | cuda:i,j | none`; auto: every CUDA device, else one CPU slot. The CPU threads
+    are divided evenly, except for one that is reserved for the service.
 
-    Raises LaunchError for another form or a device that is not there.
+    Raises LaunchError for an invalid value or a missing device.
     """
     if devices == "none":
         return []
     if devices == "auto":
-        found = cuda_devices()
-        names = [f"cuda:{index}" for index in range(found)] or ["cpu"]
+        count = cuda_devices()
+        names = [f"cuda:{index}" for index in range(count)] or ["cpu"]
     elif match := _CPU.fullmatch(devices):
         names = ["cpu"] * int(match["count"] or 1)
     elif match := _CUDA.fullmatch(devices):
         indices = [int(index) for index in match["indices"].split(",")]
-        found = cuda_devices()
-        absent = [index for index in indices if index >= found]
-        if absent or len(set(indices)) < len(indices):
+        count = cuda_devices()
+        missing = [index for index in indices if index >= count]
+        if missing or len(set(indices)) < len(indices):
             raise LaunchError(
-                f"PARETOFIT_DEVICES={devices}: torch sees {found} CUDA devices here, numbered from 0, each to be named "
-                "once; `auto` takes all there are, `cpu` needs none"
+                f"PARETOFIT_DEVICES={devices} is invalid: torch sees {count} CUDA devices, numbered from 0. List each "
+                "at most once, or use `auto` for all of them or `cpu` for none"
             )
         names = [f"cuda:{index}" for index in indices]
     else:
         raise LaunchError(
-            f"PARETOFIT_DEVICES={devices}: must be auto, cpu, cpu:N (N slots), cuda:i,j (device numbers) or none"
+            f"PARETOFIT_DEVICES={devices} is invalid: use auto, cpu, cpu:N (N slots), cuda:i,j (device numbers) or none"
         )
-    threads = max(1, (cores() - _OWN_CORES) // len(names))
+    threads = max(1, (available_cpus() - _RESERVED_CPUS) // len(names))
     return [
         Slot(f"cpu-{number}" if device == "cpu" else device.replace(":", "-"), device, threads)
         for number, device in enumerate(names)
@@ -63,11 +63,13 @@ def slots(devices: str) -> list[Slot]:
 
 
 def cuda_devices() -> int:
-    """How many CUDA devices the installed torch sees. Asked of another process: this one never loads torch."""
+    """Number of CUDA devices that torch sees, determined in another process: this one never imports torch."""
     if shutil.which("nvidia-smi") is None and not Path("/dev/nvidiactl").exists():
         return 0
-    question = "import torch; print(torch.cuda.device_count())"
-    answer = subprocess.run([sys.executable, "-P", "-c", question], capture_output=True, text=True, check=False)
-    if answer.returncode != 0:
-        raise LaunchError(f"torch cannot be asked for its CUDA devices; `--devices cpu` does without:\n{answer.stderr}")
-    return int(answer.stdout)
+    script = "import torch; print(torch.cuda.device_count())"
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise LaunchError(
+            f"torch cannot list its CUDA devices; fix the error below, or start with `--devices cpu`:\n{done.stderr}"
+        )
+    return int(done.stdout)

@@ -1,4 +1,4 @@
-"""Settings for child processes: by environment variables, so that no secret is on a command line."""
+"""Passes settings to child processes in environment variables, so that no secret is on a command line."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ _CUSTOMARY = {"database_url": "DATABASE_URL", "redis_url": "REDIS_URL"}
 
 
 def environment(settings: Settings, **changes: Any) -> dict[str, str]:
-    """This process's environment in which `paretofit.core.settings`, with these changes, are what a child process
-    reads."""
+    """This process's environment, with the variables of these settings and changes for a child process."""
     values = {name: getattr(settings, name) for name in Settings.model_fields} | changes
     result = dict(os.environ)
     for name, value in values.items():
@@ -22,7 +21,7 @@ def environment(settings: Settings, **changes: Any) -> dict[str, str]:
             result.pop(variable, None)
         if value is not None:
             result[_CUSTOMARY.get(name, f"PARETOFIT_{name.upper()}")] = _text(value)
-    # Our packages have short names: a folder `api` or `models` where the user happens to be must not take their place.
+    # Keeps folders such as `api` or `models` in the working directory from shadowing modules.
     return result | {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
 
 

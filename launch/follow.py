@@ -1,4 +1,4 @@
-"""What growing log files get, on a terminal."""
+"""Copies new lines of log files to a terminal."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ PERIOD = 0.2
 
 
 class Follower:
-    """Copies every line that is appended to the files it follows, with the file's label before it."""
+    """Copies every line that is appended to the followed files, prefixed with the file's label."""
 
     def __init__(self, output: TextIO) -> None:
         self._output = output
         self._files: dict[Path, tuple[str, int]] = {}
         self._lock = threading.Lock()
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="log follower", daemon=True)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="log-follower", daemon=True)
         self._thread.start()
 
     def follow(self, label: str, path: Path) -> None:
-        """Copy what is appended to `path` from now on; the file may not be there yet."""
+        """Copy what is appended to `path` from now on; the file need not exist yet."""
         with self._lock:
             self._files.setdefault(path, (label, path.stat().st_size if path.exists() else 0))
 
     def stop(self) -> None:
-        """Copy what is left, and end."""
-        self._ending.set()
+        """Copy the rest and stop."""
+        self._stopping.set()
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._ending.wait(PERIOD):
+        while not self._stopping.wait(PERIOD):
             self._copy()
         self._copy()
 
@@ -41,7 +41,7 @@ class Follower:
                 size = path.stat().st_size if path.exists() else 0
                 if size == position:
                     continue
-                start = position if size > position else 0  # a shorter file is a new one: the old one was put aside
+                start = position if size > position else 0  # a shorter file is a new one: the log was rotated
                 with path.open("rb") as file:
                     file.seek(start)
                     text = file.read()

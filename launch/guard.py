@@ -1,11 +1,11 @@
-"""Runs one command and ends it when the process that asked for it is gone, even if that one was killed by SIGKILL.
+"""Runs a command and ends it when the parent process has exited, even if the parent was killed by SIGKILL.
 
     python -I -S guard.py SIGNAL GRACE REMOVE COMMAND...
 
-Standard input is a pipe of which only the asker holds the other end. The byte `s` asks for an orderly stop: SIGNAL to
-the command, GRACE seconds later SIGKILL to its process group. The pipe's end means that the asker is gone: the same
-within `ORPHAN_GRACE` seconds. At the end the folder REMOVE is removed with the files in it (`-`: none). Exits with the
-command's status, as a shell gives it. Standard library only, and little of it: there is one guard per process.
+Standard input is a pipe whose other end only the parent holds. The byte `s` requests an orderly stop: SIGNAL to the
+command, and SIGKILL to its process group GRACE seconds later. End of file means that the parent has exited: the same
+with at most `ORPHAN_GRACE` seconds. At the end the folder REMOVE is deleted with its files (`-`: none). Exits with the
+command's status, as a shell does. It imports little of the standard library, because there is one guard per process.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ def main(arguments: list[str]) -> int:
             left = None
         ready = select.select(listening, [], [], left)[0]
         signals = os.read(wake_r, 512) if wake_r in ready else b""
-        order = os.read(0, 1) if 0 in ready else None
-        if order == b"":
+        request = os.read(0, 1) if 0 in ready else None
+        if request == b"":
             listening.remove(0)
-        if order is not None or set(signals) & {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}:
-            allowed = ORPHAN_GRACE if order == b"" else float(grace)
+        if request is not None or set(signals) & {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}:
+            allowed = ORPHAN_GRACE if request == b"" else float(grace)
             deadline = min(deadline or float("inf"), time.monotonic() + allowed)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, int(stop_signal))
-    # Still unreaped, so the group's number cannot have been given to anybody else.
+    # Not reaped yet, so the group id cannot have been reused.
     _kill_group(child)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if remove != "-":

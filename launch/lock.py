@@ -1,4 +1,4 @@
-"""One service per folder: a lock that the kernel takes back when its last holder ends."""
+"""A lock that allows one service per folder; the kernel releases it when its last holder ends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from paretofit.launch.process import LaunchError
 class FolderLock:
     """An exclusive lock on a folder, held until `release` and by every process that inherits `descriptor`.
 
-    Waits `timeout` seconds for a former holder to end. Raises LaunchError that names the holder.
+    Waits at most `timeout` seconds for another holder to end. Raises LaunchError, which names the holder.
     """
 
     def __init__(self, folder: Path, *, timeout: float) -> None:
@@ -31,14 +31,14 @@ class FolderLock:
                 holder = os.pread(self.descriptor, 32, 0).decode().strip() or "unknown"
                 os.close(self.descriptor)
                 raise LaunchError(
-                    f"{folder} is in use by another service (process {holder}): stop that one, "
-                    "or set PARETOFIT_HOME to a folder of its own for this one"
+                    f"{folder} is in use by another service (process {holder}): stop that service, "
+                    "or set PARETOFIT_HOME to another folder for this one"
                 ) from None
         os.ftruncate(self.descriptor, 0)
         os.pwrite(self.descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
-        """Let go. Processes that inherited the descriptor keep holding it."""
+        """Release the lock. Processes that inherited the descriptor keep holding it."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1

@@ -1,17 +1,16 @@
-"""Free ports of this machine."""
+"""Finds free ports."""
 
 from __future__ import annotations
 
 import random
 import socket
 
-# Below the range from which Linux and macOS take the ports of outgoing connections, so that a server that restarts
-# finds its port free.
+# Below the ephemeral port range of Linux and macOS, so that a server that restarts finds its port free.
 RANGE = range(18_000, 32_000)
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on. Raises OSError if there is none."""
+    """A free TCP port. Raises OSError if none is found."""
     for port in random.SystemRandom().sample(RANGE, 200):
         with socket.socket() as probe:
             try:
@@ -19,4 +18,4 @@ def free_port(host: str = "127.0.0.1") -> int:
             except OSError:
                 continue
             return port
-    raise OSError(f"no free TCP port from {RANGE.start} to {RANGE.stop} on {host}")
+    raise OSError(f"no free TCP port from {RANGE.start} to {RANGE.stop} on {host}: stop processes that listen there")

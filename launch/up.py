@@ -1,4 +1,4 @@
-"""The whole service in the foreground: PostgreSQL, Redis, migrations, API, relay and workers, as child processes."""
+"""Runs the whole service in the foreground, with all servers, migrations, API, relay and workers as child processes."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ from paretofit.launch.postgres import EmbeddedPostgres
 from paretofit.launch.process import GuardedProcess, LaunchError
 from paretofit.launch.redis import EmbeddedRedis
 
-QUICK_SECONDS = 10.0
-QUICK_DEATHS = 5
+MIN_UPTIME_SECONDS = 10.0
+MAX_QUICK_EXITS = 5
 READY_SECONDS = 60.0
 
 
 class Running(Protocol):
-    """A process that was started: ours, or an embedded server."""
+    """A started process or embedded server."""
 
     def poll(self) -> int | None: ...
     def stop(self) -> object: ...
 
 
-class Part:
-    """A process of the service that is started again when it ends: after a pause that doubles, and not for ever."""
+class SupervisedProcess:
+    """A process of the service that is restarted when it ends, with exponential backoff and a limit."""
 
     def __init__(self, name: str, log: Path, start: Callable[[], Running]) -> None:
         self.name = name
         self.log = log
         self._start = start
-        self._quick_deaths = 0
+        self._quick_exits = 0
         self._start_at = 0.0
         self._started = 0.0
         self.running: Running | None = None
@@ -54,9 +54,8 @@ class Part:
         self.running = self._start()
         self._started = time.monotonic()
 
-    def tend(self) -> str | None:
-        """Start it again if it has ended; what happened, for the log. Raises LaunchError when it ends again and
-        again."""
+    def restart_if_ended(self) -> str | None:
+        """Restart it if it has ended; returns a message for the terminal. Raises LaunchError if it keeps ending."""
         now = time.monotonic()
         if self.running is None:
             if now >= self._start_at:
@@ -66,45 +65,47 @@ class Part:
         if status is None:
             return None
         self.running = None
-        quick = now - self._started < QUICK_SECONDS
-        self._quick_deaths = self._quick_deaths + 1 if quick else 0
-        ended = f"{self.name} ended with status {status}"
-        if self._quick_deaths >= QUICK_DEATHS:
-            raise LaunchError(f"{ended}, {QUICK_DEATHS} times at once; {self.log} ends with:\n{_tail(self.log)}")
-        pause = 0.25 * 2**self._quick_deaths
-        self._start_at = now + pause
-        return f"{ended}; starting it again in {pause:g} s (see {self.log})"
+        quick = now - self._started < MIN_UPTIME_SECONDS
+        self._quick_exits = self._quick_exits + 1 if quick else 0
+        ended = f"{self.name} exited with status {status}"
+        if self._quick_exits >= MAX_QUICK_EXITS:
+            raise LaunchError(
+                f"{ended}, {MAX_QUICK_EXITS} times in a row; fix the error at the end of {self.log}:\n{_tail(self.log)}"
+            )
+        delay = 0.25 * 2**self._quick_exits
+        self._start_at = now + delay
+        return f"{ended}; restarting it in {delay:g} s (see {self.log})"
 
 
 def serve(settings: Settings, *, verbose: bool = False) -> int:
-    """Run the service until SIGINT or SIGTERM; returns an exit status. `verbose` shows what its processes write.
+    """Run the service until SIGINT or SIGTERM; returns an exit status. `verbose` shows the logs of its processes.
 
-    HOME/service.json (url, pid, database_url, redis_url; readable by the owner only) is there while it is ready.
+    HOME/service.json (url, pid, database_url, redis_url; readable only by the owner) exists while it is ready.
     """
     with _stop_signals() as stopping:
         try:
             _Service(settings, verbose=verbose).run(stopping)
         except LaunchError as error:
-            _say(f"error: {error}")
+            _print(f"error: {error}")
             return 1
     return 0
 
 
 class _Service:
-    """The parts by the order of their start; they stop in the opposite order."""
+    """The processes of the service in the order of their start; they stop in reverse order."""
 
     def __init__(self, settings: Settings, *, verbose: bool) -> None:
         self.home = settings.home
         self._settings = settings
         self._follower = Follower(sys.stderr) if verbose else None
-        self._parts: list[Part] = []
-        self._described = self.home / "service.json"
+        self._processes: list[SupervisedProcess] = []
+        self._service_file = self.home / "service.json"
 
     def run(self, stopping: threading.Event) -> None:
         _make_home(self.home)
         lock = FolderLock(self.home, timeout=0)
         try:
-            self._described.unlink(missing_ok=True)
+            self._service_file.unlink(missing_ok=True)
             plan = slots(self._settings.devices)
             port = _port(self._settings)
             variables = self._start_servers(port)
@@ -114,7 +115,7 @@ class _Service:
             self._add("api", self._process("api", "paretofit.api", variables, grace=15.0))
             status = migration.wait()
             if status != 0:
-                raise LaunchError(f"the migration of the database failed:\n{migration.output()}")
+                raise LaunchError(f"the database migration failed; fix the error below:\n{migration.output()}")
             if stopping.is_set():
                 return
             self._start_workers(plan, variables)
@@ -126,14 +127,14 @@ class _Service:
                 sys.stdout.write(f"Paretofit is ready at {url} (devices: {devices}; home: {self.home})\n")
                 sys.stdout.flush()
             while not stopping.wait(0.2):
-                self._tend()
-            _say("stopping: workers save their work first (again to stop at once)")
+                self._restart_ended()
+            _print("stopping: workers save their work first (press Ctrl+C again to stop at once)")
         finally:
             self._stop()
             lock.release()
 
     def _start_servers(self, port: int) -> dict[str, str]:
-        """Start the servers that no URL names; the variables of all other processes."""
+        """Start the embedded servers where no URL is set; returns the environment of all other processes."""
         database_url, redis_url = self._settings.database_url, self._settings.redis_url
         if database_url is None:
             postgres = EmbeddedPostgres(self.home / "postgres", log=self._log("postgres"))
@@ -168,9 +169,9 @@ class _Service:
         )
 
     def _add(self, name: str, start: Callable[[], Running]) -> None:
-        part = Part(name, self._log(name), start)
-        part.start()
-        self._parts.append(part)
+        process = SupervisedProcess(name, self._log(name), start)
+        process.start()
+        self._processes.append(process)
 
     def _log(self, name: str) -> Path:
         path = self.home / "logs" / f"{name}.log"
@@ -178,21 +179,26 @@ class _Service:
             self._follower.follow(name, path)
         return path
 
-    def _tend(self) -> None:
-        for part in self._parts:
-            happened = part.tend()
-            if happened is not None:
-                _say(happened)
+    def _restart_ended(self) -> None:
+        for process in self._processes:
+            message = process.restart_if_ended()
+            if message is not None:
+                _print(message)
 
     def _await_ready(self, url: str, stopping: threading.Event) -> None:
-        """Raises LaunchError if a part ends before the API says that it is ready, or it does not say so in time."""
+        """Wait until the API is ready. Raises LaunchError if a process ends before, or after a timeout."""
         deadline = time.monotonic() + READY_SECONDS
         while not stopping.is_set() and not _is_ready(url):
-            for part in self._parts:
-                if part.running is not None and part.running.poll() is not None:
-                    raise LaunchError(f"{part.name} did not start; {part.log} ends with:\n{_tail(part.log)}")
+            for process in self._processes:
+                if process.running is not None and process.running.poll() is not None:
+                    raise LaunchError(
+                        f"{process.name} did not start; see the end of {process.log}:\n{_tail(process.log)}"
+                    )
             if time.monotonic() > deadline:
-                raise LaunchError(f"the API is not ready; {self._log('api')} ends with:\n{_tail(self._log('api'))}")
+                raise LaunchError(
+                    f"the API was not ready within {READY_SECONDS:g} s; see the end of {self._log('api')}:\n"
+                    f"{_tail(self._log('api'))}"
+                )
             stopping.wait(0.05)
 
     def _describe(self, url: str, variables: Mapping[str, str]) -> None:
@@ -202,21 +208,25 @@ class _Service:
             "database_url": variables["DATABASE_URL"],
             "redis_url": variables["REDIS_URL"],
         }
-        fresh = self._described.with_suffix(".new")
+        fresh = self._service_file.with_suffix(".new")
         fresh.unlink(missing_ok=True)
         fresh.touch(mode=0o600)
         fresh.write_text(json.dumps(description, indent=2) + "\n")
-        fresh.replace(self._described)
+        fresh.replace(self._service_file)
 
     def _stop(self) -> None:
-        """Workers drain side by side while everything they need is there; then the API, then the servers."""
-        self._described.unlink(missing_ok=True)
-        ours = [part.running for part in self._parts if isinstance(part.running, GuardedProcess) and part.name != "api"]
-        for process in ours:
-            process.ask_to_stop()
-        for part in reversed(self._parts):
-            if part.running is not None:
-                part.running.stop()
+        """Drain all workers in parallel, then stop the API, then the servers."""
+        self._service_file.unlink(missing_ok=True)
+        guarded = [
+            process.running
+            for process in self._processes
+            if isinstance(process.running, GuardedProcess) and process.name != "api"
+        ]
+        for running in guarded:
+            running.request_stop()
+        for process in reversed(self._processes):
+            if process.running is not None:
+                process.running.stop()
         if self._follower is not None:
             self._follower.stop()
 
@@ -228,35 +238,35 @@ def _started(server: Running, start: Callable[[], object]) -> Running:
 
 @contextmanager
 def _stop_signals() -> Iterator[threading.Event]:
-    """SIGINT and SIGTERM set the event; a second one ends this process, and its guards end all others."""
+    """SIGINT and SIGTERM set the event; a second one ends this process, and the guards end the others."""
     stopping = threading.Event()
 
-    def ask(number: int, _frame: FrameType | None) -> None:
+    def handle(number: int, _frame: FrameType | None) -> None:
         if stopping.is_set():
             os._exit(128 + number)
         stopping.set()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stopping
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
 def _make_home(home: Path) -> None:
-    """HOME may be passed through, as PostgreSQL's user must as root, but not listed; logs are the owner's."""
+    """Create HOME, which PostgreSQL's user may traverse but not list, and the private folder of logs."""
     try:
         home.mkdir(mode=0o711, parents=True, exist_ok=True)
         (home / "logs").mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise LaunchError(
-            f"{home} cannot be used ({error.strerror}): set PARETOFIT_HOME to a folder of yours"
+            f"{home} cannot be used ({error.strerror}): set PARETOFIT_HOME to a writable folder"
         ) from error
 
 
 def _port(settings: Settings) -> int:
-    """The port to bind. Raises LaunchError if another process has it."""
+    """The port to bind. Raises LaunchError if it is in use."""
     if settings.port == 0:
         return free_port(settings.host)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
@@ -266,14 +276,14 @@ def _port(settings: Settings) -> int:
             probe.bind((settings.host, settings.port))
         except OSError as error:
             raise LaunchError(
-                f"{settings.host}:{settings.port} cannot be bound ({error.strerror}): stop what listens there, or set "
-                "PARETOFIT_PORT to another port (0: any free one)"
+                f"{settings.host}:{settings.port} cannot be bound ({error.strerror}): stop the process that listens "
+                "there, or set PARETOFIT_PORT to another port (0: any free one)"
             ) from error
     return settings.port
 
 
 def _reachable(host: str) -> str:
-    """The address at which this machine reaches a server that binds `host`."""
+    """The address under which this machine reaches a server bound to `host`."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
     return f"[{host}]" if ":" in host else host
 
@@ -293,6 +303,6 @@ def _tail(log: Path) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-20:]) if log.exists() else ""
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from paretofit.core.cpus import cores
+from paretofit.core.cpus import available_cpus
 from paretofit.core.settings import get_settings
 from paretofit.models.pretrained.sources import SOURCES
 from paretofit.search import registry, run_command
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ranks = 1 if "WORLD_SIZE" in os.environ else getattr(options, "ranks", 1)
     # Before torch is imported. Threads of an operation wait for each other by spinning, so one core stays free on a
     # busy machine.
-    threads = cores() // ranks if ranks > 1 else cores() - 1
+    threads = available_cpus() // ranks if ranks > 1 else available_cpus() - 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads)))
     try:
         registry.setup()

@@ -10,7 +10,7 @@ import re
 import secrets
 import sys
 
-from paretofit.core.cpus import cores
+from paretofit.core.cpus import available_cpus
 from paretofit.core.settings import get_settings
 from paretofit.search import registry
 from paretofit.workers import heartbeat, runtime, shutdown_signal
@@ -18,12 +18,12 @@ from paretofit.workers.app import LIGHT, TRAINING, app
 from paretofit.workers.runtime import Slot
 
 CONNECTED = (heartbeat, shutdown_signal)
-"""Modules that act on Celery's signals."""
+"""Modules that handle Celery signals."""
 
 
 def _device(value: str) -> str:
     if not re.fullmatch(r"cpu|cuda(:\d+)?", value):
-        raise argparse.ArgumentTypeError(f"{value!r} is no device: use cpu, cuda or cuda:N")
+        raise argparse.ArgumentTypeError(f"invalid device {value!r}: use cpu, cuda or cuda:N")
     return value
 
 
@@ -31,11 +31,13 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m paretofit.workers", description="Serve one queue until SIGTERM.")
     queues = parser.add_subparsers(dest="queue", required=True)
     light = queues.add_parser(LIGHT, help="planning, dataset validation and exports")
-    light.add_argument("--processes", type=int, default=2, help="jobs at once (default 2)")
-    train = queues.add_parser(TRAINING, help="trials, one at a time on one device")
+    light.add_argument("--processes", type=int, default=2, help="number of processes (default 2)")
+    train = queues.add_parser(TRAINING, help="trials, one at a time, on one device")
     train.add_argument("--device", type=_device, default="cpu", help="cpu or cuda:N (default cpu)")
-    spare = max(1, cores() - 1)  # Threads that have to wait for a core slow a training by ten times.
-    train.add_argument("--threads", type=int, default=spare, help="CPU threads (default: all cores but one)")
+    spare = max(1, available_cpus() - 1)  # Oversubscribed threads slow a training tenfold.
+    train.add_argument(
+        "--threads", type=int, default=spare, help="CPU threads (default: one less than the available cores)"
+    )
     return parser.parse_args(arguments)
 
 

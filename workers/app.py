@@ -1,7 +1,7 @@
-"""The Celery application: it carries job messages from the relay to the workers, and nothing else.
+"""The Celery application, which only carries job messages from the relay to the workers.
 
-A message is a task's name and one id. It is acknowledged when it is taken (the lease in PostgreSQL replaces the
-visibility timeout), holds no result and no schedule, and may be lost or doubled: see `paretofit.db.outbox`.
+A message is a task name and one id. It is acknowledged on receipt: the lease in PostgreSQL replaces the visibility
+timeout. There are no results and no schedules, and messages may be lost or duplicated (`paretofit.db.outbox`).
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from paretofit.db.outbox import ADVANCE, CONVERT, DELIVER, EXPORT, INGEST, TRAIN
 LIGHT: Final = "light"
 TRAINING: Final = "train"
 QUEUES: Final = {ADVANCE: LIGHT, INGEST: LIGHT, CONVERT: LIGHT, EXPORT: LIGHT, DELIVER: LIGHT, TRAIN: TRAINING}
-"""Which queue carries a task. `light` is never behind a training, nor planning behind a longer job
+"""The queue of each task. `light` tasks never wait for a training, and planning never waits for a longer job
 (`paretofit.workers.job_slots`)."""
 
 TRACE: Final = "traceparent"
-"""The header of a message that names its trace."""
+"""The message header that holds the trace context."""
 
 _PRIORITIES: Final = 10
 
 
 def _queue(name: str) -> Queue:
-    # The default exchange needs no binding in Redis, so messages find their queue after a flush too.
+    # The default exchange needs no binding in Redis, so messages are routed even after a flush.
     return Queue(name, Exchange(""), routing_key=name)
 
 
@@ -68,8 +68,10 @@ app.conf.update(
 
 
 def send(task: str, subject: str, priority: int) -> None:
-    """Publish a job message; a higher `priority` (0-9) is taken earlier, and planning before all that shares its queue.
-    Raises kombu.exceptions.OperationalError."""
+    """Publish a job message; a higher `priority` (0-9) is served first, and planning before everything in its queue.
+
+    Raises kombu.exceptions.OperationalError.
+    """
     traceparent = tracing.traceparent()
     # Redis serves the lowest number first.
     app.send_task(
@@ -83,7 +85,7 @@ def send(task: str, subject: str, priority: int) -> None:
 
 def _configure_logging(**_: Any) -> None:
     configure_logging(get_settings().log_level)
-    # Two lines for every message: most are job messages that change nothing, and what is done has lines of its own.
+    # They log two lines per message, most of which change nothing; jobs log their own events.
     for name in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -1,4 +1,4 @@
-"""What the task `convert` does: claim weights, fetch or convert their file in a process of its own, store it."""
+"""The task `convert`: claims weights, fetches or converts their file in a helper process and stores it."""
 
 from __future__ import annotations
 
@@ -25,19 +25,22 @@ from paretofit.workers.messages import storable
 from paretofit.workers.runtime import Runtime
 
 _SECONDS: Final = 1800.0
-"""For a conversion, download included."""
+"""Time limit of a conversion, including the download."""
 
 
 def run(runtime: Runtime, weights_id: str) -> None:
-    """Claim weights and convert them, if no other worker does."""
+    """Claim weights and convert them, unless another worker has them."""
     run_job(runtime, WEIGHTS, weights_id, weights.claim, work=partial(_convert, runtime), end=partial(_end, runtime))
 
 
 def _convert(runtime: Runtime, job: ConversionJob, folder: Path, check: Callable[[], None]) -> JobResult:
-    """The answer of `paretofit.search.weights`, with the `blob` of the file if it is ready."""
+    """The result of `paretofit.search.weights`, with the `blob` of the file if it is ready."""
     settings, source = runtime.settings, job.spec.source
     if isinstance(source, NamedSource) and not settings.fetches_weights(source.name):
-        detail = f"the operator of this service has disabled {source.name!r} (PARETOFIT_WEIGHTS_SOURCES)"
+        detail = (
+            f"the source {source.name!r} is disabled on this service: ask the operator to add it to "
+            "PARETOFIT_WEIGHTS_SOURCES, or upload the file"
+        )
         return _rejected("source_disabled", detail)
     file = None
     if job.file is not None:
@@ -51,7 +54,7 @@ def _convert(runtime: Runtime, job: ConversionJob, folder: Path, check: Callable
     }
     request.write_text(json.dumps(content))
     try:
-        answer = run_helper(
+        result = run_helper(
             "paretofit.search.weights",
             *("--request", str(request), "--out", str(out)),
             directory=folder,
@@ -60,33 +63,33 @@ def _convert(runtime: Runtime, job: ConversionJob, folder: Path, check: Callable
             seconds=_SECONDS,
         )
     except HelperTimeoutError as error:
-        return _rejected("timeout", f"{error}: add the file itself")
-    if answer["state"] == "ready":
-        path = own_file(out, answer["file"])
+        return _rejected("timeout", f"{error}: download the file yourself and upload it")
+    if result["state"] == "ready":
+        path = own_file(out, result["file"])
         try:
-            record = WeightsRecord.model_validate(answer["record"])
+            record = WeightsRecord.model_validate(result["record"])
         except ValidationError as error:
-            raise HelperCrashedError(f"it gave a record that is not valid: {error}") from error
-        # Before it is in the blob store, which would have it for a day.
+            raise HelperCrashedError(f"the helper process returned an invalid record: {error}") from error
+        # Checked before the upload: the blob store would keep the file for a day.
         with transaction(runtime.engine) as session:
             over = _over_quota(session, job, path.stat().st_size, settings)
         if over is not None:
             return _rejected(**over)
         check()
-        answer |= {"record": storable(record.model_dump(mode="json")), "blob": runtime.blobs.put(path)}
-    return answer
+        result |= {"record": storable(record.model_dump(mode="json")), "blob": runtime.blobs.put(path)}
+    return result
 
 
-def _end(runtime: Runtime, session: Session, job: ConversionJob, answer: JobResult) -> None:
+def _end(runtime: Runtime, session: Session, job: ConversionJob, result: JobResult) -> None:
     settings = runtime.settings
-    match answer["state"]:
-        case "ready" if (over := _over_quota(session, job, answer["blob"].size, settings)) is not None:
+    match result["state"]:
+        case "ready" if (over := _over_quota(session, job, result["blob"].size, settings)) is not None:
             jobs.fail(session, job, over)
         case "ready":
-            references.pin(session, runtime.blobs, [answer["blob"].sha256])
-            weights.ready(session, job, record=answer["record"], blob=answer["blob"])
+            references.pin(session, runtime.blobs, [result["blob"].sha256])
+            weights.mark_ready(session, job, record=result["record"], blob=result["blob"])
         case _:
-            jobs.fail(session, job, storable(answer["error"]))
+            jobs.fail(session, job, storable(result["error"]))
 
 
 def _rejected(code: str, detail: str) -> JobResult:
@@ -94,13 +97,15 @@ def _rejected(code: str, detail: str) -> JobResult:
 
 
 def _over_quota(session: Session, job: ConversionJob, size: int, settings: Settings) -> dict[str, Any] | None:
-    """Why the tenant may not keep a file of `size` bytes. It takes the place of the uploaded one, if there is one."""
+    """The error if a file of `size` bytes, which replaces the uploaded one if any, exceeds the tenant's quota."""
     more = size - job.uploaded
     if more <= 0:
         return None
     try:
         tenants.admit_bytes(session, job.tenant, Quota(None, None, settings.max_stored_bytes), more=more)
     except QuotaError as error:
-        detail = f"{error}, {more} more are too many: delete datasets, weights or searches that are not needed"
+        detail = (
+            f"{error}; these weights need {more} more: delete datasets, weights or searches that you no longer need"
+        )
         return {"code": "quota_exceeded", "detail": detail}
     return None

@@ -1,5 +1,5 @@
-"""The archive of a dataset whose source is a URL or in S3: fetched by the worker, so that the process that reads it
-needs no network."""
+"""Downloads the archive of a dataset from a URL or S3 in the worker, so that the process that reads it needs no
+network."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ from paretofit.db.blobs import CHUNK
 from paretofit.search.contracts.dataset import S3Source, UrlSource
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("paretofit.workers.download")
-_BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
-# More are the dataset's, which waits without a worker meanwhile.
+_RETRYABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+# Further retries are those of the job, which do not occupy a worker.
 _RETRIES = 2
 _RETRY_TIMEOUT = timedelta(seconds=20)
 
 
 class UnusableError(ValueError):
-    """What the source gives is no archive of this dataset; another try would give the same."""
+    """The source does not provide the archive, and a retry would not help."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
         self.code = code
 
     def reasons(self) -> list[dict[str, Any]]:
-        """As `paretofit.search.data.ingest` says them."""
+        """The errors in the form of `paretofit.search.data.ingest`."""
         return [{"code": self.code, "detail": str(self)}]
 
 
 def fetch(
     source: UrlSource | S3Source, path: Path, settings: Settings, outbound: Outbound, check: Callable[[], None]
 ) -> None:
-    """Write the archive to `path`. `check` is called now and then, and may raise.
+    """Download the archive to `path`. `check` is called periodically and may raise.
 
-    Raises UnusableError, and OSError for what another try may mend.
+    Raises UnusableError, and OSError if a retry may help.
     """
     opened: AbstractContextManager[Iterable[bytes]]
-    opened = _object(source) if isinstance(source, S3Source) else _answer(source, outbound)
+    opened = _open_s3(source) if isinstance(source, S3Source) else _open_url(source, outbound)
     digest, size = hashlib.sha256(), 0
     with path.open("xb") as file, opened as chunks:
         for chunk in chunks:
@@ -59,48 +59,56 @@ def fetch(
             if size > settings.max_upload_bytes:
                 raise UnusableError(
                     "archive_too_large",
-                    f"archives may have {settings.max_upload_bytes:,} bytes (PARETOFIT_MAX_UPLOAD_BYTES): use a "
-                    "smaller one",
+                    f"the archive is larger than {settings.max_upload_bytes:,} bytes: use a smaller one, or ask the "
+                    "operator to raise PARETOFIT_MAX_UPLOAD_BYTES",
                 )
             if shutil.disk_usage(path.parent).free - len(chunk) < settings.disk_reserve_bytes:
-                raise OSError("the disk is too full for the archive (PARETOFIT_DISK_RESERVE_BYTES)")
+                raise OSError(
+                    "the disk is too full for the archive: free some space, or lower PARETOFIT_DISK_RESERVE_BYTES"
+                )
             digest.update(chunk)
             file.write(chunk)
     if source.sha256 is not None and digest.hexdigest() != source.sha256:
-        raise UnusableError("sha256_mismatch", f"the archive has SHA-256 {digest.hexdigest()}, not the one given")
+        raise UnusableError(
+            "sha256_mismatch",
+            (
+                f"the archive has SHA-256 {digest.hexdigest()}, not the expected {source.sha256}: check the source and "
+                "the digest"
+            ),
+        )
 
 
 @contextmanager
-def _answer(source: UrlSource, outbound: Outbound) -> Iterator[Iterable[bytes]]:
+def _open_url(source: UrlSource, outbound: Outbound) -> Iterator[Iterable[bytes]]:
     try:
-        with outbound.get(source.url) as answer:
-            if answer.status in _BUSY:
-                raise OSError(f"the server of the archive answered {answer.status}")
-            if answer.status != 200:
-                raise UnusableError("url_status", f"the server answered {answer.status}: check the URL")
-            yield answer.chunks()
+        with outbound.get(source.url) as response:
+            if response.status in _RETRYABLE_STATUSES:
+                raise OSError(f"the server of the archive responded with {response.status}")
+            if response.status != 200:
+                raise UnusableError("url_status", f"the server responded with {response.status}: check the URL")
+            yield response.chunks()
     except RefusedError as error:
         raise UnusableError("url_refused", str(error)) from error
     except socket.gaierror as error:
         if error.errno != socket.EAI_NONAME:
             raise
         host = urlsplit(source.url).hostname
-        raise UnusableError("url_unknown_host", f"no host is called {host}: check the URL") from error
+        raise UnusableError("url_unknown_host", f"the host {host} does not exist: check the URL") from error
 
 
 @contextmanager
-def _object(source: S3Source) -> Iterator[Iterable[bytes]]:
-    """Endpoint and credentials are the environment's, as those of the blob store are."""
+def _open_s3(source: S3Source) -> Iterator[Iterable[bytes]]:
+    """Endpoint and credentials come from the environment, as for the blob store."""
     try:
         bucket = S3Store(source.bucket, retry_config={"max_retries": _RETRIES, "retry_timeout": _RETRY_TIMEOUT})
-        found = obstore.get(bucket, source.key)
-        yield (bytes(chunk) for chunk in found.stream(min_chunk_size=CHUNK))
+        result = obstore.get(bucket, source.key)
+        yield (bytes(chunk) for chunk in result.stream(min_chunk_size=CHUNK))
     except FileNotFoundError as error:
-        raise UnusableError("s3_missing", f"there is no {source.url}: check the bucket and the key") from error
+        raise UnusableError("s3_missing", f"{source.url} does not exist: check the bucket and the key") from error
     except (PermissionDeniedError, UnauthenticatedError) as error:
-        detail = f"the service may not read {source.url}, or it is not there: check the key and the bucket's policy"
+        detail = f"access to {source.url} was denied, or it does not exist: check the key and the bucket's policy"
         raise UnusableError("s3_refused", detail) from error
     except BaseError as error:
-        # What it says names the operator's endpoint.
-        _log.warning("s3_failed", url=source.url, error=str(error))
-        raise OSError("the bucket does not answer") from error
+        # The message contains the operator's endpoint: it goes to the log only.
+        _log.warning("s3_download_failed", url=source.url, error=str(error))
+        raise OSError("the bucket is unavailable") from error

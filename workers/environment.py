@@ -14,9 +14,9 @@ _PRIVATE: Final = re.compile(
 
 
 def scrubbed(environment: Mapping[str, str], *, device: str, threads: int) -> dict[str, str]:
-    """`environment` without what only supervisors may know.
+    """`environment` without credentials.
 
-    A `cuda:i` slot sees the i-th device of those visible here, as its only one; a `cpu` slot sees none.
+    A `cuda:i` slot sees only the i-th of the devices that are visible here; a `cpu` slot sees none.
     """
     kept = {name: value for name, value in environment.items() if not _PRIVATE.search(name)}
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -28,7 +28,7 @@ def scrubbed(environment: Mapping[str, str], *, device: str, threads: int) -> di
         kept["CUDA_VISIBLE_DEVICES"] = listed[int(index or 0)].strip() if listed else index or "0"
     else:
         kept["CUDA_VISIBLE_DEVICES"] = ""
-    # To ask whether there is a device must not open one: a process that did cannot fork trainers.
+    # Checking for CUDA must not create a context: a process with one cannot fork trainers.
     kept["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     kept["PYTHONUNBUFFERED"] = "1"
     return kept

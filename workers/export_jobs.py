@@ -1,4 +1,4 @@
-"""What the task `export` does: claim an export, make its file in a process of its own, store it."""
+"""The task `export`: claims an export, writes its file in a helper process and stores it."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from paretofit.workers.messages import storable
 from paretofit.workers.runtime import Runtime
 
 _SECONDS: Final = 900.0
-"""Of an export; what takes longer hangs."""
+"""Time limit of an export; a longer one is considered hung."""
 
 
 def run(runtime: Runtime, export_id: str) -> None:
-    """Claim an export and make it, if nobody else does."""
-    run_job(runtime, EXPORTS, export_id, exports.claim, work=partial(_make, runtime), end=partial(_end, runtime))
+    """Claim an export and run it, unless another worker has it."""
+    run_job(runtime, EXPORTS, export_id, exports.claim, work=partial(_export, runtime), end=partial(_end, runtime))
 
 
-def _make(runtime: Runtime, job: ExportJob, folder: Path, check: Callable[[], None]) -> JobResult:
-    """The answer of `paretofit.search.export`, with the `blob` of the file if it is ready."""
-    # The runtimes look at the suffix.
+def _export(runtime: Runtime, job: ExportJob, folder: Path, check: Callable[[], None]) -> JobResult:
+    """The result of `paretofit.search.export`, with the `blob` of the file if it is ready."""
+    # The runtimes depend on the suffix.
     out = folder / f"export{FORMS[cast('Format', job.format)].suffix}"
     weights, request = folder / "weights", folder / "request.json"
     runtime.blobs.fetch(job.source_sha256, weights, check)
@@ -47,7 +47,7 @@ def _make(runtime: Runtime, job: ExportJob, folder: Path, check: Callable[[], No
     request.write_text(json.dumps(content))
     arguments = ("--request", str(request), "--out", str(out))
     try:
-        answer = run_helper(
+        result = run_helper(
             "paretofit.search.export",
             *arguments,
             directory=folder,
@@ -57,24 +57,24 @@ def _make(runtime: Runtime, job: ExportJob, folder: Path, check: Callable[[], No
         )
     except HelperTimeoutError as error:
         return {"state": "failed", "error": {"code": "conversion", "detail": str(error)}}
-    if answer["state"] == "ready":
+    if result["state"] == "ready":
         check()
-        answer["blob"] = runtime.blobs.put(out)
-    return answer
+        result["blob"] = runtime.blobs.put(out)
+    return result
 
 
-def _end(runtime: Runtime, session: Session, job: ExportJob, answer: JobResult) -> None:
-    match answer["state"]:
+def _end(runtime: Runtime, session: Session, job: ExportJob, result: JobResult) -> None:
+    match result["state"]:
         case "ready":
-            references.pin(session, runtime.blobs, [answer["blob"].sha256])
+            references.pin(session, runtime.blobs, [result["blob"].sha256])
             form = FORMS[cast("Format", job.format)]
-            exports.ready(
+            exports.mark_ready(
                 session,
                 job,
                 name=file_name(job.record["key"], form, job.precision),
-                blob=answer["blob"],
+                blob=result["blob"],
                 media_type=form.media_type,
-                parity=answer["parity"],
+                parity=result["parity"],
             )
         case _:
-            jobs.fail(session, job, storable(answer["error"]))
+            jobs.fail(session, job, storable(result["error"]))

@@ -1,14 +1,16 @@
 """The warm process of a train worker: `python -m paretofit.workers.forkserver FD PARENT` imports the methods once and
 forks trainers.
 
-FD is a Unix socket (SOCK_SEQPACKET) to the supervisor, process PARENT. It says "ready"; then each request is the path
-of an order with the trainer's descriptors (leash, stdout, stderr, report), and each answer the trainer's process id.
+FD is a Unix socket (SOCK_SEQPACKET) to the supervisor, process PARENT. The first message is "ready". Then each request
+is the path of an order file with the trainer's descriptors (stdin, stdout, stderr, report), and each response is the
+trainer's process id.
 
-A trainer is forked twice, so that it loses its parent and becomes the child of the supervisor, which adopts orphans
-(`paretofit.workers.prctl`): whatever becomes of this process, trainers go on and their ends are known.
+A trainer is forked twice, so that it is orphaned and becomes a child of the supervisor, which adopts orphans
+(`paretofit.workers.prctl`). If this process dies, trainers keep running and the supervisor still gets their exit
+status.
 
-Imports only: no tensor operation is run and no device touched here. OpenMP hangs in a process that was forked from one
-with a parallel region behind it, and a CUDA context does not survive a fork.
+This process only imports: it runs no tensor operation and touches no device. OpenMP hangs in a process that was forked
+after a parallel region, and a CUDA context does not survive a fork.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ LONGEST: Final = 1 << 16
 def main() -> int:
     channel = socket.socket(fileno=int(sys.argv[1]))
     prctl.die_with(int(sys.argv[2]))
-    # Not before: until now this process could outlive its supervisor, and the import takes its time.
+    # Imported only now: the import is slow, and until here this process could have outlived its supervisor.
     from paretofit.workers import trainer
 
     _warm()
@@ -42,7 +44,7 @@ def main() -> int:
 
 
 def _warm() -> None:
-    """Import what trainers import. What fails here will fail in the trainer, where somebody is told."""
+    """Import what trainers import. An import that fails here fails in the trainer too, which reports it."""
     from paretofit.search import registry
 
     registry.setup()
@@ -52,15 +54,15 @@ def _warm() -> None:
         except ImportError:
             traceback.print_exc()
     if "torch" in sys.modules:
-        # The first optimizer imports it: more than all the rest takes.
+        # The first optimizer imports it, and that takes longer than everything else.
         import_module("torch._dynamo")
-    # What is there now is never garbage; collections in the trainers need not touch, and so copy, its pages.
+    # Nothing imported so far becomes garbage. Freezing it keeps collections in the trainers from copying its pages.
     gc.collect()
     gc.freeze()
 
 
 def _serve(channel: socket.socket) -> list[str] | None:
-    """Returns a trainer's arguments in each trainer, and None here when the supervisor is gone."""
+    """Returns the arguments in each forked trainer, and None in this process when the supervisor has exited."""
     while True:
         order, descriptors, _, _ = socket.recv_fds(channel, LONGEST, 4, socket.MSG_CMSG_CLOEXEC)
         if not order:
@@ -80,7 +82,7 @@ def _serve(channel: socket.socket) -> list[str] | None:
 
 
 def _fork() -> int | None:
-    """Fork a process that leads a session of its own and is the supervisor's child; its id, None in that process.
+    """Fork a session leader that becomes the supervisor's child; returns its id here and None in that process.
 
     Raises OSError.
     """
@@ -101,7 +103,7 @@ def _fork() -> int | None:
     os.close(send)
     with os.fdopen(receive, "rb") as pipe:
         pid = pipe.read()
-    # Only with its end is the trainer given to the supervisor.
+    # The trainer is reparented to the supervisor only when its parent has ended.
     os.waitpid(between, 0)
     if not pid:
         raise OSError("the second fork failed")
@@ -109,7 +111,7 @@ def _fork() -> int | None:
 
 
 def _become_trainer(order: Path, descriptors: list[int]) -> list[str]:
-    """Take the descriptors and the folder that a trainer has if it is started as a command."""
+    """Set up the descriptors and the working directory as for a trainer that is started as a command."""
     *standard, report = descriptors
     for number, descriptor in enumerate(standard):
         os.dup2(descriptor, number)

@@ -1,4 +1,5 @@
-"""Exit status 0 if this host's worker is heard of, or with `relay` if job messages are sent: for containers.
+"""Health check of containers: exits with 0 if this host's worker sends heartbeats, or with `relay` if the relay sends
+job messages in time.
 
 python -m paretofit.workers.health [relay]
 """
@@ -16,7 +17,7 @@ from paretofit.core.settings import get_settings
 from paretofit.db import liveness, workers
 from paretofit.db.engine import transaction
 
-PATIENCE = 60.0
+MAX_AGE_SECONDS = 60.0
 
 
 def main(arguments: list[str]) -> int:
@@ -24,14 +25,22 @@ def main(arguments: list[str]) -> int:
     try:
         with transaction(engine) as session:
             if arguments == ["relay"]:
-                overdue = liveness.overdue_wake_ups(session, PATIENCE)
-                problem = f"{overdue} job messages wait for more than {PATIENCE:g} s" if overdue else None
+                overdue = liveness.overdue_job_messages(session, MAX_AGE_SECONDS)
+                problem = (
+                    f"overdue job messages: {overdue}, by more than {MAX_AGE_SECONDS:g} s; check the relay's log"
+                    if overdue
+                    else None
+                )
             else:
-                seen = {row.description.get("host") for row in workers.seen_within(session, PATIENCE)}
+                seen = {row.description.get("host") for row in workers.seen_within(session, MAX_AGE_SECONDS)}
                 here = platform.node()
-                problem = None if here in seen else f"no worker of {here} was heard of for {PATIENCE:g} s"
+                problem = (
+                    None
+                    if here in seen
+                    else f"no heartbeat from a worker on {here} within {MAX_AGE_SECONDS:g} s: check the worker's log"
+                )
     except OperationalError as error:
-        problem = str(error)
+        problem = f"the database is unavailable: {str(error).strip()}; check DATABASE_URL and PostgreSQL"
     if problem is not None:
         sys.stderr.write(f"{problem}\n")
     return 0 if problem is None else 1

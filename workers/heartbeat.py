@@ -1,4 +1,4 @@
-"""A worker's main process says in the database that it is there."""
+"""Heartbeats of a worker's main process, written to the database."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ from paretofit.db import workers
 from paretofit.db.engine import transaction
 from paretofit.workers.runtime import Slot, slot
 
-EVERY: Final = 10.0
+INTERVAL_SECONDS: Final = 10.0
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
-_ended = threading.Event()
+_stopping = threading.Event()
 _threads: list[threading.Thread] = []
 
 
 def _start(**_: Any) -> None:
-    # Celery says so again after it has lost the broker.
+    # Celery sends the signal again after it has lost the broker.
     if not _threads:
         _threads.append(threading.Thread(target=_beat, args=(slot(),), name="heartbeat", daemon=True))
         _threads[0].start()
 
 
 def _end(**_: Any) -> None:
-    _ended.set()
+    _stopping.set()
     for thread in _threads:
         thread.join(2)
 
 
 def _beat(slot: Slot) -> None:
-    # No pool: a connection that is open while Celery forks would be the child's too.
+    # No pool: a connection that is open while Celery forks would be shared with the child.
     engine = create_engine(get_settings().sqlalchemy_url, poolclass=NullPool, connect_args={"connect_timeout": 5})
-    ended = False
-    while not ended:
+    stopped = False
+    while not stopped:
         try:
             with transaction(engine) as session:
                 workers.beat(session, slot.name, queue=slot.queue, device=slot.device, description=slot.describe())
         except (OperationalError, InterfaceError) as error:
-            _log.warning("no heartbeat", error=str(error).strip())
-        ended = _ended.wait(EVERY)
+            _log.warning("heartbeat_failed", error=str(error).strip(), retry_seconds=INTERVAL_SECONDS)
+        stopped = _stopping.wait(INTERVAL_SECONDS)
     try:
         with transaction(engine) as session:
-            workers.leave(session, slot.name)
+            workers.deregister(session, slot.name)
     except (OperationalError, InterfaceError) as error:
-        _log.warning("no farewell", error=str(error).strip())
+        _log.warning("worker_deregistration_failed", error=str(error).strip())
 
 
 worker_ready.connect(_start)

@@ -1,4 +1,4 @@
-"""A module that does one job in a process of its own and prints its answer as the last line of its output, in JSON."""
+"""Runs a module for one job in its own process, which prints its result in JSON as the last line of its output."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _LAST_LINES: Final = 20
 
 
 class HelperCrashedError(RuntimeError):
-    """The process came to no answer: worth another try."""
+    """The process ended without a valid result: worth a retry."""
 
 
 class HelperTimeoutError(RuntimeError):
-    """The process was not done in its time."""
+    """The process exceeded its time limit."""
 
 
 def run_helper(
@@ -33,20 +33,20 @@ def run_helper(
     check: Callable[[], None],
     seconds: float = float("inf"),
 ) -> dict[str, Any]:
-    """Run `python -m module arguments...` without credentials and return its answer.
+    """Run `python -m module arguments...` without credentials and return its result.
 
-    `check` is called again and again, and may raise: the process is killed, as it is after so many `seconds`. Raises
+    `check` is called periodically; if it raises, the process is killed, as it is after `seconds`. Raises
     HelperCrashedError, HelperTimeoutError.
     """
-    until = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     lines: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
     with start_module(
         module, *arguments, environment=environment.here(device="cpu", threads=threads), directory=directory
     ) as process:
         while not process.has_ended():
             check()
-            if time.monotonic() > until:
-                raise HelperTimeoutError(f"{module} was not done after {seconds:g} s")
+            if time.monotonic() > deadline:
+                raise HelperTimeoutError(f"{module} did not finish within {seconds:g} s")
             for source, line in process.read(_TICK):
                 lines.setdefault(source, []).append(line)
                 del lines[source][:-_LAST_LINES]
@@ -55,19 +55,22 @@ def run_helper(
             lines.setdefault(source, []).append(line)
     if status != 0 or not lines["stdout"]:
         name = signal.Signals(-status).name if status < 0 else f"status {status}"
-        said = b"\n".join(lines["stderr"][-_LAST_LINES:]).decode(errors="replace")
-        raise HelperCrashedError(f"{module} ended by {name}: {said}")
+        stderr = b"\n".join(lines["stderr"][-_LAST_LINES:]).decode(errors="replace")
+        raise HelperCrashedError(f"{module} exited with {name}: {stderr}")
     try:
-        answer: dict[str, Any] = json.loads(lines["stdout"][-1])
+        result: dict[str, Any] = json.loads(lines["stdout"][-1])
     except ValueError as error:
-        raise HelperCrashedError(f"{module} gave no answer that can be read: {error}") from error
-    return answer
+        raise HelperCrashedError(f"{module} printed an invalid result: {error}") from error
+    return result
 
 
 def own_file(folder: Path, name: str) -> Path:
-    """A file that a process says it made in its folder. One that has read a stranger's images is not trusted: it could
-    name another file, which it cannot read itself. Raises HelperCrashedError."""
+    """The path of a file that a helper process created in its folder.
+
+    A process that has read untrusted images is not trusted itself: it could name a file outside that it cannot read.
+    Raises HelperCrashedError.
+    """
     path = folder / name
     if path.name != name or not stat.S_ISREG(path.lstat().st_mode):
-        raise HelperCrashedError(f"it names {name!r}, which is no file of its own")
+        raise HelperCrashedError(f"the helper process named {name!r}, which is not a file in its folder")
     return path

@@ -1,4 +1,4 @@
-"""What the task `ingest` does: claim a dataset, validate it in a process of its own, store its files."""
+"""The task `ingest`: claims a dataset, validates it in a helper process and stores its files."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from paretofit.workers.runtime import Runtime
 
 
 def run(runtime: Runtime, dataset_id: str) -> None:
-    """Claim a dataset and validate it, if nobody else does."""
+    """Claim a dataset and validate it, unless another worker has it."""
     run_job(runtime, DATASETS, dataset_id, datasets.claim, work=partial(_validate, runtime), end=partial(_end, runtime))
 
 
 def _validate(runtime: Runtime, job: ValidationJob, folder: Path, check: Callable[[], None]) -> JobResult:
-    """The answer of `paretofit.search.data.ingest`, with a manifest if it is ready."""
+    """The result of `paretofit.search.data.ingest`, with a manifest if it is ready."""
     archive, settings = None, runtime.settings
     if job.archive is not None:
         archive = folder / "archive"
@@ -46,45 +46,45 @@ def _validate(runtime: Runtime, job: ValidationJob, folder: Path, check: Callabl
     content = {"spec": job.spec.model_dump(mode="json"), "archive": None if archive is None else str(archive)}
     request.write_text(json.dumps(content))
     arguments = ("--request", str(request), "--out", str(out))
-    answer = run_helper(
+    result = run_helper(
         "paretofit.search.data.ingest", *arguments, directory=folder, threads=runtime.slot.threads, check=check
     )
-    if answer["state"] == "ready":
-        paths = {name: own_file(out, name) for name in answer["files"]}
-        # Before they are in the blob store, which would have them for a day.
+    if result["state"] == "ready":
+        paths = {name: own_file(out, name) for name in result["files"]}
+        # Checked before the upload: the blob store would keep the files for a day.
         with transaction(runtime.engine) as session:
             over = _over_quota(session, job, sum(path.stat().st_size for path in paths.values()), settings)
         if over is not None:
-            return {"state": "rejected", "errors": [over], "report": answer["report"]}
-        answer["manifest"] = {}
+            return {"state": "rejected", "errors": [over], "report": result["report"]}
+        result["manifest"] = {}
         for name, path in paths.items():
             check()
             blob = runtime.blobs.put(path)
-            answer["manifest"][name] = {"sha256": blob.sha256, "size": blob.size}
-    return answer
+            result["manifest"][name] = {"sha256": blob.sha256, "size": blob.size}
+    return result
 
 
-def _end(runtime: Runtime, session: Session, job: ValidationJob, answer: JobResult) -> None:
+def _end(runtime: Runtime, session: Session, job: ValidationJob, result: JobResult) -> None:
     settings = runtime.settings
-    size = sum(file["size"] for file in answer.get("manifest", {}).values())
-    match answer["state"]:
+    size = sum(file["size"] for file in result.get("manifest", {}).values())
+    match result["state"]:
         case "ready" if (over := _over_quota(session, job, size, settings)) is not None:
-            jobs.fail(session, job, over | {"errors": [over]}, report=answer["report"])
+            jobs.fail(session, job, over | {"errors": [over]}, report=result["report"])
         case "ready":
-            references.pin(session, runtime.blobs, (file["sha256"] for file in answer["manifest"].values()))
-            datasets.ready(
-                session, job, manifest=answer["manifest"], profile=answer["profile"], report=answer["report"]
+            references.pin(session, runtime.blobs, (file["sha256"] for file in result["manifest"].values()))
+            datasets.mark_ready(
+                session, job, manifest=result["manifest"], profile=result["profile"], report=result["report"]
             )
         case _:
-            errors = answer["errors"]
-            jobs.fail(session, job, errors[0] | {"errors": errors}, report=answer["report"])
+            errors = result["errors"]
+            jobs.fail(session, job, errors[0] | {"errors": errors}, report=result["report"])
 
 
 def _over_quota(session: Session, job: ValidationJob, size: int, settings: Settings) -> dict[str, Any] | None:
-    """Why the tenant may not keep files of `size` bytes. Of what is fetched nobody knew it before."""
+    """The error if files of `size` bytes exceed the tenant's quota. The size of a fetched source is known only now."""
     try:
         tenants.admit_bytes(session, job.tenant, Quota(None, None, settings.max_stored_bytes), more=size)
     except QuotaError as error:
-        detail = f"{error}, {size} more are too many: delete datasets or searches that are not needed"
+        detail = f"{error}; this dataset needs {size} more: delete datasets or searches that you no longer need"
         return {"code": "quota_exceeded", "detail": detail}
     return None

@@ -1,4 +1,4 @@
-"""A leased job of the light queue (`paretofit.db.jobs`): claimed, renewed while it is worked on, ended once."""
+"""Runs a leased job of the light queue (`paretofit.db.jobs`): claims it, renews its lease and ends it once."""
 
 from __future__ import annotations
 
@@ -28,19 +28,18 @@ from paretofit.workers.shutdown_signal import draining
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 _BUSY_SECONDS: Final = 1.0
-"""Until a job message is sent again, for each that waits like it: however many there are, about one comes each
-second."""
+"""Delay of a postponed job message, per postponed message of its task: about one is resent each second."""
 J = TypeVar("J", bound=Job)
 J_co = TypeVar("J_co", bound=Job, covariant=True)
 JobResult = dict[str, Any]
-"""`state` is a state of the work's own, `drained` (to be started over by another worker), or `crashed`, with an `error`
-and further column `values` if there are any."""
+"""`state` is specific to the kind of job, or `drained` (another worker starts over), or `crashed` with an `error` and
+optionally further column `values`."""
 Work = Callable[[J, Path, Callable[[], None]], JobResult]
 End = Callable[[Session, J, JobResult], None]
 
 
 class Claim(Protocol[J_co]):
-    """Takes the row `subject` for `seconds`, if it waits."""
+    """Claims the row `subject` for `seconds`, if it is waiting."""
 
     def __call__(self, session: Session, subject: str, /, *, seconds: float) -> J_co | None: ...
 
@@ -56,11 +55,12 @@ def run_job(
     is_long: bool = True,
     crash_code: str = "crashed",
 ) -> None:
-    """Claim a job and do it, unless another worker does. A worker that stops claims nothing; one that is busy with
-    other long jobs has the message sent again. Long ones wait while something is measured on this machine.
+    """Claim a job and run it, unless another worker has it.
 
-    `work` gets a scratch folder and a `check` to call often, which raises when the work is to end. `end` writes the
-    answer under the lease, unless the work was drained or crashed; `crash_code` is the code of unexpected errors.
+    A worker that is shutting down claims nothing. One without a free slot for long jobs postpones the message. Long
+    jobs wait while a latency measurement runs on this machine. `work` gets a scratch folder and a `check` to call
+    often, which raises when the work has to stop. `end` writes the result under the lease, unless the job was drained
+    or crashed. `crash_code` is the code of unexpected errors.
     """
     if draining.is_set():
         return
@@ -68,13 +68,13 @@ def run_job(
         _run(runtime, subject, claim, work, end, crash_code)
         return
 
-    def unmeasured(job: J, folder: Path, check: Callable[[], None]) -> JobResult:
+    def without_measurements(job: J, folder: Path, check: Callable[[], None]) -> JobResult:
         with lock.held(runtime.settings.jobs_lock, "shared", check):
             return work(job, folder, check)
 
-    with runtime.places.acquire() as has_place:
-        if has_place:
-            _run(runtime, subject, claim, unmeasured, end, crash_code)
+    with runtime.job_slots.acquire() as has_slot:
+        if has_slot:
+            _run(runtime, subject, claim, without_measurements, end, crash_code)
         else:
             with transaction(runtime.engine) as session:
                 waiting = max(1, outbox.postponed(session, kind.task))
@@ -89,7 +89,7 @@ def _run(runtime: Runtime, subject: str, claim: Claim[J], work: Work[J], end: En
     if job is None:
         return
 
-    def prolong(session: Session) -> ControlFlags:
+    def renew(session: Session) -> ControlFlags:
         jobs.renew(session, job)
         return ControlFlags(cancel=False, pause=False, limit=False)
 
@@ -100,45 +100,45 @@ def _run(runtime: Runtime, subject: str, claim: Claim[J], work: Work[J], end: En
             runtime.engine,
             seconds=job.seconds,
             claimed_at=claimed_at,
-            renew=prolong,
+            renew=renew,
             renew_every=settings.renew_seconds,
-            look=prolong,
-            look_every=settings.renew_seconds,
+            poll=renew,
+            poll_every=settings.renew_seconds,
         ) as renewer,
     ):
 
         def check() -> None:
-            if renewer.is_over or draining.is_set():
+            if renewer.is_lost or draining.is_set():
                 raise StoppedError
 
-        _log.info("claimed")
-        answer: JobResult | None
+        _log.info("job_claimed")
+        result: JobResult | None
         try:
             with scratch(settings.home / "scratch", f"{job.subject}-{job.epoch}") as folder:
-                answer = work(job, folder, check)
+                result = work(job, folder, check)
         except StoppedError:
-            answer = None if renewer.is_over else {"state": "drained"}
+            result = None if renewer.is_lost else {"state": "drained"}
         except (HelperCrashedError, BlobCorruptError, BlobMissingError, OSError) as error:
-            _log.exception("crashed")
+            _log.exception("job_crashed")
             if isinstance(error, BlobCorruptError):
                 renewer.count(counters.DIGEST_MISMATCHES)
-            answer = {"state": "crashed", "error": {"code": crash_code, "detail": str(error)}}
-        if answer is not None and renewer.write(partial(_end, settings=settings, job=job, answer=answer, end=end)):
-            _log.info("ended", state=answer["state"])
+            result = {"state": "crashed", "error": {"code": crash_code, "detail": str(error)}}
+        if result is not None and renewer.write(partial(_end, settings=settings, job=job, result=result, end=end)):
+            _log.info("job_ended", state=result["state"])
 
 
-def _end(session: Session, settings: Settings, job: J, answer: JobResult, end: End[J]) -> None:
-    match answer["state"]:
+def _end(session: Session, settings: Settings, job: J, result: JobResult, end: End[J]) -> None:
+    match result["state"]:
         case "drained":
             jobs.release(session, job)
         case "crashed":
             jobs.crash(
                 session,
                 job,
-                storable(answer["error"]),
+                storable(result["error"]),
                 max_crashes=settings.max_crashes,
                 back_off=settings.retry_seconds,
-                **answer.get("values", {}),
+                **result.get("values", {}),
             )
         case _:
-            end(session, job, answer)
+            end(session, job, result)

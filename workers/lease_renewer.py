@@ -1,4 +1,4 @@
-"""Keeps a lease while the work goes on, knows what is asked of it, and commits what is written under it."""
+"""Renews a lease while a job runs, polls its control flags, and commits writes under the lease."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from paretofit.db.leases import ControlFlags
 
 T = TypeVar("T")
 UNREACHABLE: Final = (OperationalError, InterfaceError, InternalError, PoolTimeoutError)
-"""What it looks like when PostgreSQL is away, or ended this transaction to break a deadlock or because this process was
-stopped in the middle of it (`paretofit.db.engine.connect`): worth another try."""
+"""Errors that are worth a retry: PostgreSQL is unavailable, or it ended the transaction to break a deadlock or because
+this process was suspended in the middle of it (`paretofit.db.engine.connect`)."""
 
-_SHARE: Final = 7 / 8
+_USABLE_FRACTION: Final = 7 / 8
 _RETRY_SECONDS: Final = 0.5
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class StoppedError(Exception):
-    """The work is to end before it is done: it is not this worker's any more, or something asks for its end."""
+    """The work has to stop before it is complete: the lease is lost, or a stop was requested."""
 
 
 class LeaseRenewer:
-    """A thread that renews a lease and looks what is asked, inside a `with` block.
+    """Renews a lease and polls its control flags in a thread, inside a `with` block.
 
-    `claimed_at` is the monotonic time before the claim. Time is counted from before each renewal is sent, so `is_over`
-    comes before anybody else may take the lease.
+    `claimed_at` is the monotonic time before the claim. Time is measured from before each renewal is sent, so `is_lost`
+    becomes True before another worker may claim the job.
     """
 
     def __init__(
@@ -48,55 +48,55 @@ class LeaseRenewer:
         claimed_at: float,
         renew: Callable[[Session], ControlFlags],
         renew_every: float,
-        look: Callable[[Session], ControlFlags],
-        look_every: float,
+        poll: Callable[[Session], ControlFlags],
+        poll_every: float,
     ) -> None:
         self._engine = engine
         self._seconds = seconds
         self._renewed_at = claimed_at
         self._renew = renew
         self._renew_every = renew_every
-        self._look = look
-        self._look_every = min(look_every, renew_every)
-        self._ended = threading.Event()
+        self._poll = poll
+        self._poll_every = min(poll_every, renew_every)
+        self._stopped = threading.Event()
         self._lost = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="keeper", daemon=True)
-        self.asked = ControlFlags(cancel=False, pause=False, limit=False)
+        self._thread = threading.Thread(target=self._renew_loop, name="lease-renewer", daemon=True)
+        self.control_flags = ControlFlags(cancel=False, pause=False, limit=False)
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Not joined: a statement that hangs harms nobody, the epoch guards it.
-        self._ended.set()
+        # Not joined: a statement that hangs is harmless, because the epoch guards it.
+        self._stopped.set()
 
     @property
-    def is_over(self) -> bool:
-        """Whether the lease was taken away, or 7/8 of it passed without a renewal: stop the work, write nothing.
+    def is_lost(self) -> bool:
+        """Whether the lease was reclaimed, or 7/8 of it passed without a renewal: stop the work and write nothing.
 
-        For good: who sees it ends the work and removes its files, so no later renewal may let the rest go on.
+        This is permanent: callers stop the work and remove its files, so a later renewal must not revive the rest.
         """
-        if time.monotonic() >= self._renewed_at + _SHARE * self._seconds:
+        if time.monotonic() >= self._renewed_at + _USABLE_FRACTION * self._seconds:
             self._lost.set()
         return self._lost.is_set()
 
     def write(self, work: Callable[[Session], object]) -> bool:
-        """Commit `work`, which begins with the lease's guard; again and again while PostgreSQL is away.
+        """Commit `work`, which begins with the lease's guard, and retry while PostgreSQL is unavailable.
 
-        False: the lease is over, and nothing was written. What `work` raises otherwise is raised.
+        Returns False if the lease is lost; then nothing was written. Other errors of `work` propagate.
         """
-        while not self.is_over:
+        while not self.is_lost:
             began = time.monotonic()
             try:
                 with transaction(self._engine) as session:
                     work(session)
             except StaleLeaseError as error:
-                _log.warning("lease lost", error=str(error))
+                _log.warning("lease_lost", error=str(error))
                 self._lost.set()
                 self.count(counters.STALE_WRITES)
             except UNREACHABLE as error:
-                _log.warning("not written yet", error=str(error))
+                _log.warning("database_unavailable", operation="write", error=str(error), retry_seconds=_RETRY_SECONDS)
                 time.sleep(_RETRY_SECONDS)
             else:
                 self._renewed_at = max(self._renewed_at, began)
@@ -104,36 +104,36 @@ class LeaseRenewer:
         return False
 
     def count(self, name: str) -> None:
-        """Count something rare (`paretofit.db.counters`), unless PostgreSQL is away."""
+        """Increment a counter (`paretofit.db.counters`), unless PostgreSQL is unavailable."""
         with suppress(*UNREACHABLE), transaction(self._engine) as session:
             counters.add(session, name)
 
     def read(self, work: Callable[[Session], T]) -> T | None:
-        """What `work` gives; again and again while PostgreSQL is away. None: the lease is over."""
-        while not self.is_over:
+        """The result of `work`, retried while PostgreSQL is unavailable. None: the lease is lost."""
+        while not self.is_lost:
             try:
                 with transaction(self._engine) as session:
                     return work(session)
             except UNREACHABLE as error:
-                _log.warning("not read yet", error=str(error))
+                _log.warning("database_unavailable", operation="read", error=str(error), retry_seconds=_RETRY_SECONDS)
                 time.sleep(_RETRY_SECONDS)
         return None
 
-    def _keep(self) -> None:
-        while not (self._ended.wait(self._look_every) or self.is_over):
+    def _renew_loop(self) -> None:
+        while not (self._stopped.wait(self._poll_every) or self.is_lost):
             began = time.monotonic()
             due = began >= self._renewed_at + self._renew_every
             try:
                 with transaction(self._engine) as session:
-                    asked = self._renew(session) if due else self._look(session)
+                    flags = self._renew(session) if due else self._poll(session)
             except StaleLeaseError as error:
-                if not self._ended.is_set():
-                    _log.warning("lease lost", error=str(error))
+                if not self._stopped.is_set():
+                    _log.warning("lease_lost", error=str(error))
                     self._lost.set()
                 return
             except UNREACHABLE as error:
-                _log.warning("lease not renewed", error=str(error))
+                _log.warning("lease_renewal_failed", error=str(error), retry_seconds=self._poll_every)
                 continue
-            self.asked = asked
+            self.control_flags = flags
             if due:
                 self._renewed_at = max(self._renewed_at, began)

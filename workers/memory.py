@@ -1,4 +1,4 @@
-"""Whether the kernel killed something here because memory ran out."""
+"""Detects kills by the kernel's out-of-memory killer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _CGROUPS: Final = Path("/sys/fs/cgroup")
 
 
 def oom_kills() -> int:
-    """How often it did: in this process's control group, or on the whole machine where groups do not count it."""
+    """Number of OOM kills in this process's control group, or on the whole machine if groups do not count them."""
     return next((count for count in map(_read, _counters()) if count is not None), 0)
 
 

@@ -1,8 +1,8 @@
-"""Ends this process when its supervisor is gone; `python -m paretofit.workers.parent_watchdog MODULE ARGUMENTS...` runs
-a module so.
+"""Ends this process when its supervisor exits; `python -m paretofit.workers.parent_watchdog MODULE ARGUMENTS...` runs
+a module under it.
 
-The leash is standard input: a pipe of which only the supervisor holds the other end. Its lines are the supervisor's
-orders. When it ends, the whole process group is killed.
+Standard input is a pipe whose other end only the supervisor holds. Its lines are commands from the supervisor. At end
+of file the whole process group is killed.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from collections.abc import Callable
 from io import FileIO
 
 
-def attach(obey: Callable[[bytes], object]) -> None:
-    """Hand every line of standard input to `obey`, in a thread; for all others standard input is empty from now on."""
-    leash = os.dup(0)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    threading.Thread(target=_watch, args=(FileIO(leash, "r"), obey), name="leash", daemon=True).start()
+def attach(on_line: Callable[[bytes], object]) -> None:
+    """Call `on_line` in a thread with every line of standard input, which is empty for everything else from now on."""
+    stdin = os.dup(0)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    threading.Thread(target=_watch, args=(FileIO(stdin, "r"), on_line), name="parent-watchdog", daemon=True).start()
 
 
-def _watch(leash: FileIO, obey: Callable[[bytes], object]) -> None:
+def _watch(stdin: FileIO, on_line: Callable[[bytes], object]) -> None:
     try:
-        for line in leash:
-            obey(line)
+        for line in stdin:
+            on_line(line)
     finally:
         if os.getpgid(0) == os.getpid():
             os.killpg(0, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Two things that Linux does for trees of processes and Python has no name for (prctl(2))."""
+"""Two Linux features for process trees that Python does not expose (prctl(2))."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ _SET_CHILD_SUBREAPER: Final = 36
 
 
 def adopt_orphans() -> None:
-    """From now on a process below this one whose parent ends becomes a child of this one. Raises OSError."""
+    """Make orphaned descendants children of this process from now on. Raises OSError."""
     _prctl(_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with(parent: int) -> None:
-    """Be killed when the thread of process `parent` that started this process ends, at once if it has. Raises
-    OSError."""
+    """Have this process killed when the thread of process `parent` that started it ends; exit if it already has.
+
+    Raises OSError.
+    """
     _prctl(_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)

@@ -1,4 +1,4 @@
-"""A process that a supervisor holds: started in a session of its own, told to stop, killed, confirmed dead."""
+"""A supervised child process: started in its own session, asked to stop, killed, and confirmed dead."""
 
 from __future__ import annotations
 
@@ -19,46 +19,46 @@ from paretofit.search.contracts.trial import Stop
 from paretofit.workers.messages import Lines, encode
 
 REPORT: Final = "{report}"
-"""In a command: becomes the number of the descriptor for messages, the output "report"."""
+"""Placeholder in a command for the number of the descriptor for messages, the output "report"."""
 
-_LONGEST: Final = {"report": 64 * 1024**2, "stdout": 4 * 1024**2, "stderr": 8_192}
+_MAX_LINE_BYTES: Final = {"report": 64 * 1024**2, "stdout": 4 * 1024**2, "stderr": 8_192}
 _CONFIRM_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """The descriptors that the process gets: it reads `leash` as its standard input and writes the others."""
+    """The child's ends of its pipes: it reads `stdin` and writes the others."""
 
-    leash: int
+    stdin: int
     stdout: int
     stderr: int
     report: int
 
 
 class Child(Protocol):
-    """A child process of this one that leads a session of its own."""
+    """A child process that leads its own session."""
 
     @property
     def pid(self) -> int: ...
 
     def wait(self) -> int:
-        """Its exit status (-n: signal n), once it ended."""
+        """Wait for its end and return its exit status (-n: signal n)."""
 
 
 class Process:
-    """A process on a leash (`paretofit.workers.parent_watchdog`), leading a session of its own so that all it starts is
-    killed with it.
+    """A process under a parent watchdog (`paretofit.workers.parent_watchdog`). It leads its own session, so its
+    descendants are killed with it.
 
-    `start` starts it with the descriptors that it is given. Its outputs are "stdout", "stderr" and "report". At the end
-    of a `with` block nothing of it runs any more.
+    `start` starts it with the given descriptors. Its outputs are "stdout", "stderr" and "report". At the end of a
+    `with` block its whole process group has ended.
     """
 
     def __init__(self, start: Callable[[Ends], Child]) -> None:
         ours: dict[str, int] = {}
         theirs: dict[str, int] = {}
         try:
-            theirs["leash"], ours["leash"] = os.pipe()
-            for name in _LONGEST:
+            theirs["stdin"], ours["stdin"] = os.pipe()
+            for name in _MAX_LINE_BYTES:
                 ours[name], theirs[name] = os.pipe()
             self._child = start(Ends(**theirs))
         except BaseException:
@@ -70,11 +70,11 @@ class Process:
         self._status: int | None = None
         self._ours = ours
         self._open = selectors.DefaultSelector()
-        for name, longest in _LONGEST.items():
+        for name, longest in _MAX_LINE_BYTES.items():
             self._open.register(ours[name], selectors.EVENT_READ, (name, Lines(longest)))
 
     def read(self, seconds: float) -> list[tuple[str, bytes]]:
-        """What it wrote, as (output, line); waits for it at most so long."""
+        """The lines that it wrote, as (output, line); waits at most `seconds` for them."""
         if not self._open.get_map():
             time.sleep(seconds)
             return []
@@ -88,46 +88,51 @@ class Process:
         return found
 
     def read_rest(self, seconds: float) -> list[tuple[str, bytes]]:
-        """All that it wrote before its end; waits at most so long for whoever still holds its outputs."""
+        """The rest of its output; waits at most `seconds` for processes that still hold its pipes."""
         found = []
         deadline = time.monotonic() + seconds
         while self._open.get_map() and time.monotonic() < deadline:
             found += self.read(0.1)
         return found
 
-    def tell(self, stop: Stop) -> None:
-        """Ask for a stop in words. A process that has ended hears nothing."""
+    def request_stop(self, stop: Stop) -> None:
+        """Send a stop message. Does nothing if the process has ended."""
         with contextlib.suppress(BrokenPipeError):
-            os.write(self._ours["leash"], encode("stop", stop.value))
+            os.write(self._ours["stdin"], encode("stop", stop.value))
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the process and all it started that is still in its group."""
+        """Send a signal to the process group."""
         if self._status is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
 
     def has_ended(self) -> bool:
-        """Whether the process itself ended. It stays unreaped, so that its group's number is not given to others."""
+        """Whether the process itself has ended. It is not reaped yet, so that its group id is not reused."""
         if self._status is not None:
             return True
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def end(self) -> int:
-        """Kill what is left of the group, wait until all of it is gone and return the exit status (-n: signal n).
+        """Kill the process group, wait until it has ended and return the exit status (-n: signal n).
 
-        Raises RuntimeError if something of the group is still there after 10 s.
+        Raises RuntimeError if a process of the group is still alive after 10 s.
         """
         if self._status is None:
             self.signal(signal.SIGKILL)
             deadline = time.monotonic() + _CONFIRM_SECONDS
             while not self.has_ended():
                 if time.monotonic() > deadline:
-                    raise RuntimeError(f"process {self.pid} survives SIGKILL: the kernel holds it")
+                    raise RuntimeError(
+                        f"process {self.pid} survived SIGKILL, blocked in the kernel: check its disks and drivers"
+                    )
                 time.sleep(0.01)
             self._status = self._child.wait()
             while _group_exists(self.pid):
                 if time.monotonic() > deadline:
-                    raise RuntimeError(f"processes of group {self.pid} survive SIGKILL: the kernel holds them")
+                    raise RuntimeError(
+                        f"processes of group {self.pid} survived SIGKILL, blocked in the kernel: check the "
+                        "machine's disks and drivers"
+                    )
                 time.sleep(0.01)
         return self._status
 
@@ -145,12 +150,12 @@ class Process:
 
 
 def spawn(command: Sequence[str], *, environment: Mapping[str, str], directory: Path) -> Process:
-    """Start a command. It gets the descriptor "report" if it asks for it by `REPORT`."""
+    """Start a command. It gets the descriptor "report" if `REPORT` is one of its arguments."""
 
     def start(ends: Ends) -> Child:
         return subprocess.Popen(
             [str(ends.report) if part == REPORT else part for part in command],
-            stdin=ends.leash,
+            stdin=ends.stdin,
             stdout=ends.stdout,
             stderr=ends.stderr,
             env=dict(environment),
@@ -163,14 +168,14 @@ def spawn(command: Sequence[str], *, environment: Mapping[str, str], directory: 
 
 
 def start_module(module: str, *arguments: str, environment: Mapping[str, str], directory: Path) -> Process:
-    """Start `python -m module arguments...` on a leash."""
+    """Start `python -m module arguments...` under a parent watchdog."""
     command = [sys.executable, "-m", "paretofit.workers.parent_watchdog", module, *arguments]
     return spawn(command, environment=environment, directory=directory)
 
 
 def _group_exists(group: int) -> bool:
     with contextlib.suppress(ChildProcessError):
-        # Those whose parent ended before them, if this process adopts orphans (`paretofit.workers.prctl`).
+        # Reap adopted orphans (`paretofit.workers.prctl`).
         while os.waitpid(-group, os.WNOHANG) != (0, 0):
             pass
     try:

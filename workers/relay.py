@@ -1,7 +1,7 @@
-"""The process that keeps things going: `python -m paretofit.workers.relay` sends job messages, takes back expired
-leases, sends again what got lost, and tells Redis of new events.
+"""The relay, `python -m paretofit.workers.relay`: sends job messages, reclaims expired leases, resends lost messages
+and publishes notifications of new events to Redis.
 
-Several may run at once. PostgreSQL or Redis may be away for any time: every step is tried again.
+Several relays may run at once. Every task is retried for as long as PostgreSQL or Redis is unavailable.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from paretofit.workers.garbage_collector import Collector
 
 _BATCH: Final = 200
 _LOCK_SECONDS: Final = 2.0
-_LONGEST_PAUSE: Final = 5.0
+_MAX_DELAY_SECONDS: Final = 5.0
 _WORKER_RETENTION_SECONDS: Final = 24 * 3600.0
-_DELIVERED_SECONDS: Final = 30 * 24 * 3600.0
+_DELIVERY_RETENTION_SECONDS: Final = 30 * 24 * 3600.0
 _BUSY_FACTOR: Final = 20
-_AWAY: Final = (
+_UNAVAILABLE: Final = (
     OperationalError,
     InterfaceError,
     InternalError,
@@ -51,7 +51,7 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class _PeriodicTask:
-    """Something to do again and again; after a failure after a pause that doubles."""
+    """A periodic task; after failures the delay until the next run doubles."""
 
     name: str
     every: float
@@ -64,18 +64,18 @@ class _PeriodicTask:
             return
         try:
             self.work()
-        except _AWAY as error:
+        except _UNAVAILABLE as error:
             self.failures += 1
-            pause = min(self.every + 0.1 * 2**self.failures, max(_LONGEST_PAUSE, self.every))
-            _log.warning("postponed", chore=self.name, error=str(error).strip(), seconds=round(pause, 1))
+            delay = min(self.every + 0.1 * 2**self.failures, max(_MAX_DELAY_SECONDS, self.every))
+            _log.warning("task_failed", task=self.name, error=str(error).strip(), retry_seconds=round(delay, 1))
         else:
-            pause = self.every
+            delay = self.every
             self.failures = 0
-        self.due = time.monotonic() + pause
+        self.due = time.monotonic() + delay
 
 
 class Relay:
-    """The chores of one relay, until `stopping` is set."""
+    """Runs the periodic tasks of a relay until `stopping` is set."""
 
     def __init__(self, settings: Settings, stopping: threading.Event) -> None:
         self._settings = settings
@@ -84,32 +84,32 @@ class Relay:
             settings.sqlalchemy_url, pool_size=2, application="relay", lock_seconds=_LOCK_SECONDS
         )
         self._redis = Redis.from_url(settings.broker_url, socket_timeout=5, socket_connect_timeout=5)
-        self._listening: psycopg.Connection | None = None
+        self._listener: psycopg.Connection | None = None
         self._changed: set[str] = set()
         self._collector = Collector(settings)
-        self._chores = [
+        self._tasks = [
             _PeriodicTask("send", 0.0, self.send),
             _PeriodicTask("reap", settings.reap_seconds, self.reap),
-            _PeriodicTask("limits", settings.reap_seconds, self.enforce),
+            _PeriodicTask("enforce_limits", settings.reap_seconds, self.enforce_limits),
             _PeriodicTask("resend", settings.resend_seconds / 2, self.resend),
-            _PeriodicTask("forget", 3600.0, self.purge_expired),
-            _PeriodicTask("collect", 3600.0, self._collector.start),
+            _PeriodicTask("purge_expired", 3600.0, self.purge_expired),
+            _PeriodicTask("collect_garbage", 3600.0, self._collector.start),
         ]
-        self._announcing = _PeriodicTask("announce", 0.0, self.announce)
+        self._notify = _PeriodicTask("notify", 0.0, self.notify)
 
     def run(self) -> None:
-        """Work until it is time to stop."""
+        """Run until `stopping` is set."""
         try:
             while not self._stopping.is_set():
                 now = time.monotonic()
-                for chore in self._chores:
-                    chore.run_if_due(now)
+                for task in self._tasks:
+                    task.run_if_due(now)
                 self._listen(self._settings.relay_seconds)
                 if self._changed:
-                    self._announcing.run_if_due(time.monotonic())
+                    self._notify.run_if_due(time.monotonic())
         finally:
-            if self._listening is not None:
-                self._listening.close()
+            if self._listener is not None:
+                self._listener.close()
             self._redis.close()
             self._engine.dispose()
 
@@ -121,7 +121,7 @@ class Relay:
                 sent = outbox.send_due(session, send, _BATCH)
 
     def reap(self) -> None:
-        """Take back what nobody looks after."""
+        """Reclaim expired leases."""
         settings = self._settings
         reaped = reaping.reap(
             self._engine,
@@ -130,16 +130,16 @@ class Relay:
             back_off=settings.retry_seconds,
         )
         if reaped:
-            _log.warning("leases taken back", reaped=reaped)
+            _log.warning("leases_reclaimed", states=reaped)
 
-    def enforce(self) -> None:
-        """Wake the planner for searches whose time is over while their trials wait."""
+    def enforce_limits(self) -> None:
+        """Request planning of searches whose time limit has passed while their trials are queued."""
         with transaction(self._engine) as session:
             limits.enforce(session)
 
     def resend(self) -> None:
-        """Send again what got lost: at once if its queue is empty, later if it may still be in the queue, and not while
-        the queue holds as many messages as there is to take."""
+        """Resend lost job messages: soon if the queue is empty, later if a message may still be queued, and not at all
+        while the queue holds at least as many messages as there are unclaimed jobs."""
         for task, queue in QUEUES.items():
             with app.connection_for_read() as connection:
                 waiting = connection.default_channel.queue_declare(queue).message_count
@@ -147,12 +147,12 @@ class Relay:
             with transaction(self._engine) as session:
                 if waiting and waiting >= reaping.unclaimed(session, task):
                     continue
-                again = reaping.resend(session, task, seconds=seconds)
-            if again:
-                _log.warning("job messages sent again", task=task, subjects=again)
+                resent = reaping.resend(session, task, seconds=seconds)
+            if resent:
+                _log.warning("job_messages_resent", task=task, subjects=resent)
 
-    def announce(self) -> None:
-        """Tell Redis which searches have new events."""
+    def notify(self) -> None:
+        """Publish the ids of searches with new events to Redis."""
         pipeline = self._redis.pipeline(transaction=False)
         for search_id in sorted(self._changed):
             pipeline.publish(events.CHANNEL, search_id)
@@ -160,30 +160,30 @@ class Relay:
         self._changed.clear()
 
     def purge_expired(self) -> None:
-        """Remove workers that ended without a word, sessions that are over, and what is told long since."""
+        """Delete dead workers, expired sessions, and old audit log entries, deliveries and usage records."""
         with transaction(self._engine) as session:
             workers.purge_expired(session, _WORKER_RETENTION_SECONDS)
             sessions.purge_expired(session)
             audit.purge_expired(session, self._settings.audit_seconds)
-            webhooks.purge_deliveries(session, _DELIVERED_SECONDS)
+            webhooks.purge_deliveries(session, _DELIVERY_RETENTION_SECONDS)
             tenants.purge_expired(session)
 
     def _listen(self, seconds: float) -> None:
-        """Wait until there are new job messages or events, at most so long."""
+        """Wait at most `seconds` for new job messages or events."""
         try:
-            if self._listening is None:
+            if self._listener is None:
                 url = self._settings.sqlalchemy_url.replace("+psycopg", "", 1)
-                self._listening = psycopg.connect(url, autocommit=True, connect_timeout=10)
+                self._listener = psycopg.connect(url, autocommit=True, connect_timeout=10)
                 for channel in (outbox.NOTIFICATION, events.NOTIFICATION):
-                    self._listening.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
-            for notice in self._listening.notifies(timeout=seconds, stop_after=1):
-                if notice.channel == events.NOTIFICATION:
-                    self._changed.add(notice.payload)
+                    self._listener.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+            for notification in self._listener.notifies(timeout=seconds, stop_after=1):
+                if notification.channel == events.NOTIFICATION:
+                    self._changed.add(notification.payload)
         except psycopg.OperationalError:
-            # The chores say that PostgreSQL is away; here it is enough to wait for it.
-            if self._listening is not None:
-                self._listening.close()
-                self._listening = None
+            # The periodic tasks log that PostgreSQL is unavailable; here it is enough to wait.
+            if self._listener is not None:
+                self._listener.close()
+                self._listener = None
             self._stopping.wait(seconds)
 
 

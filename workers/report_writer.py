@@ -1,4 +1,4 @@
-"""Writes what a trainer reports: files to the blob store, then everything else to PostgreSQL under the lease."""
+"""Writes a trainer's reports: files to the blob store, then everything else to PostgreSQL under the lease."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from paretofit.workers import staging
 from paretofit.workers.lease_renewer import LeaseRenewer
 
 BATCH_SECONDS: Final = 0.2
-MOST: Final = 5_000
+MAX_PENDING: Final = 5_000
 
 
 class ReportWriter:
-    """A thread that takes messages in their order and writes them in batches, within a second of their arrival.
+    """Writes messages in order and in batches, in a thread, within a second of their arrival.
 
-    While PostgreSQL is away it keeps them and tries again. It ends at `finish`, when the lease is over, or with
-    `error`: a message that cannot be written.
+    While PostgreSQL is unavailable it buffers them and retries. It ends at `finish`, when the lease is lost, or with
+    `error` if a message cannot be written.
     """
 
     def __init__(self, blobs: BlobStore, lease: Lease, renewer: LeaseRenewer) -> None:
@@ -37,29 +37,29 @@ class ReportWriter:
         self._pending: list[tuple[str, Any]] = []
         self._closed = False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="scribe", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="report-writer", daemon=True)
         self.error: Exception | None = None
 
     def start(self) -> None:
         self._thread.start()
 
     def put(self, kind: str, value: Any) -> None:
-        """Take a message: of `paretofit.workers.messages`, or "log" with [stream, line]."""
+        """Queue a message of `paretofit.workers.messages`, or "log" with [stream, line]."""
         with self._changed:
             self._pending.append((kind, value))
             self._changed.notify()
 
     @property
     def is_full(self) -> bool:
-        """Whether so much waits that the trainer should be made to wait too."""
-        return len(self._pending) >= MOST
+        """Whether so many messages are pending that the trainer should be blocked."""
+        return len(self._pending) >= MAX_PENDING
 
     def finish(self) -> bool:
-        """Write what is left and end. False if it could not be written: see `error` and the keeper."""
+        """Write the pending messages and end. False: not all were written; `error` or the renewer has the reason."""
         with self._changed:
             self._closed = True
             self._changed.notify()
-        while self._thread.is_alive() and not self._renewer.is_over:
+        while self._thread.is_alive() and not self._renewer.is_lost:
             self._thread.join(0.1)
         return not self._thread.is_alive() and not self._pending
 
@@ -80,7 +80,7 @@ class ReportWriter:
             if not closed:
                 time.sleep(BATCH_SECONDS)
             with self._changed:
-                batch = self._pending[:MOST]
+                batch = self._pending[:MAX_PENDING]
             report = self._report(batch)
             if not self._renewer.write(partial(self._write, report=report)):
                 return
@@ -112,7 +112,7 @@ class ReportWriter:
                 case "checkpoint":
                     checkpoints.append((Path(value[0]), value[1]))
                 case _:
-                    raise ValueError(f"no such message: {kind}: {value}")
+                    raise ValueError(f"unknown message {kind!r}: {value}; report through the `Reporter` only")
         if checkpoints:
             folder, step = checkpoints[-1]
             report.checkpoint = {"step": step, "files": staging.store(self._blobs, folder)}

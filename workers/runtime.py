@@ -1,4 +1,4 @@
-"""What a Celery child process works with: one of each, made at the first use after the fork."""
+"""The resources of a Celery child process, created at first use after the fork."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LEAST_IDLE_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """What a worker process serves: one queue, and for `train` one device with its share of the CPU threads."""
+    """What a worker process serves: one queue and, for `train`, one device with its share of the CPU threads."""
 
     queue: str
     device: str
@@ -41,7 +41,7 @@ class Slot:
         return offered(self.device) if self.queue == TRAINING else []
 
     def describe(self) -> dict[str, Any]:
-        """What the workers table shows; `devices` are those that can be measured on, with their machine."""
+        """The description in the workers table; `devices` are those that can be measured on, with their machine."""
         devices = {name: describe(name) for name in self.offers}
         return {
             "host": platform.node(),
@@ -60,15 +60,15 @@ class Runtime:
     engine: Engine
     blobs: BlobStore
     trainers: TrainerPool
-    places: JobSlots
+    job_slots: JobSlots
 
 
 def bind(slot: Slot, processes: int = 1) -> None:
-    """Say what this process and its children, so many, serve, before Celery forks."""
+    """Set what this process and its `processes` children serve. Call it before Celery forks."""
     app.conf["paretofit_slot"] = slot
-    app.conf["paretofit_places"] = JobSlots(max(1, processes - 1))
+    app.conf["paretofit_job_slots"] = JobSlots(max(1, processes - 1))
     if slot.queue == LIGHT:
-        # The children inherit what planning imports.
+        # Imported before the fork, so that the children share it.
         for method in methods().values():
             method.load("plan", "plan")
 
@@ -81,18 +81,17 @@ def slot() -> Slot:
 
 @lru_cache(maxsize=1)
 def runtime() -> Runtime:
-    """This process's own; never called before the fork."""
+    """The runtime of this process. Do not call it before the fork."""
     settings = get_settings()
     tracing.configure(slot().queue, settings.otlp_url)
     idle_seconds = max(settings.lease_seconds / 2, _LEAST_IDLE_SECONDS)
     engine = connect(settings.sqlalchemy_url, pool_size=4, application=slot().name, idle_seconds=idle_seconds)
     trainers = TrainerPool(environment.here(device=slot().device, threads=slot().threads))
-    return Runtime(slot(), settings, engine, open_store(settings.blobs), trainers, app.conf["paretofit_places"])
+    return Runtime(slot(), settings, engine, open_store(settings.blobs), trainers, app.conf["paretofit_job_slots"])
 
 
 def _prepare(**_: Any) -> None:
-    """Have a warm process and a connection before the first task; if there are none yet, the task will wait for
-    them."""
+    """Start the warm process and a connection before the first task, which waits for them if necessary."""
     if slot().queue == TRAINING:
         runtime().trainers.warm_up()
     with suppress(OperationalError):

@@ -1,4 +1,4 @@
-"""Scratch folders that are removed with what used them, also after a kill: a lock says whether somebody still does."""
+"""Scratch folders that are removed after use, even if the user was killed: a lock shows whether one is in use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 @contextmanager
 def scratch(parent: Path, name: str) -> Iterator[Path]:
-    """A new empty folder `parent/name`, removed at the end of the block, as are folders there that nobody uses."""
+    """A new empty folder `parent/name`, removed at the end of the block; removes abandoned folders there first."""
     parent.mkdir(parents=True, exist_ok=True)
     folder = parent / name
     with _locked(parent, wait=True):
@@ -32,7 +32,7 @@ def scratch(parent: Path, name: str) -> Iterator[Path]:
 
 @contextmanager
 def _locked(folder: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold the folder's lock; False if somebody else does and we do not wait, or if it is gone by now or no folder."""
+    """Hold the folder's lock. False if another process holds it and `wait` is False, or if it is not a folder now."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,8 +1,8 @@
-"""How a Celery child learns that its worker stops: a pipe whose writing end only the main process holds.
+"""Tells a Celery child that its worker is shutting down, by a pipe whose write end only the main process holds.
 
-At a warm shutdown the main process closes it; if the main process is killed the kernel does. Either way the child reads
-the end of the pipe and drains what it runs. If the parent is gone, the child ends itself: what it ran is taken back
-when its lease expires.
+The main process closes it at a warm shutdown; if the main process is killed, the kernel does. Either way the child
+reads end of file and drains its work. If the parent has exited, the child exits too, and its job is reclaimed when the
+lease expires.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final
 from celery.signals import worker_init, worker_process_init, worker_shutting_down
 
 draining: Final = threading.Event()
-"""Set in a child process when its worker stops."""
+"""Set in a child process when its worker is shutting down."""
 
 _pipe: list[int] = []
 

@@ -1,4 +1,4 @@
-"""From blobs to files on this machine: datasets in a cache that attempts share, inputs and checkpoints in scratch."""
+"""Stages blobs as local files: datasets in a cache shared by attempts, inputs and checkpoints in scratch."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def dataset(
     partial: Path,
     check: Callable[[], None] = lambda: None,
 ) -> Path:
-    """The dataset's folder under `cache`; its manifest, written last, says that it is complete.
+    """The dataset's folder under `cache`, downloaded if necessary. Its manifest, written last, marks it as complete.
 
-    It is put together as `partial`, a new folder of the same file system that is removed with the attempt. `check` is
-    called now and then, and may raise. Raises BlobMissingError, BlobCorruptError, OSError.
+    The download goes to `partial`, a new folder on the same file system that is removed with the attempt. `check` is
+    called periodically and may raise. Raises BlobMissingError, BlobCorruptError, OSError.
     """
     folder = cache / dataset_id
     if _is_complete(folder, manifest):
@@ -43,7 +43,7 @@ def dataset(
             try:
                 partial.rename(folder)
             except OSError:
-                # Another worker of this machine was quicker.
+                # Another worker on this machine may have staged it meanwhile.
                 if not _is_complete(folder, manifest):
                     raise
     finally:
@@ -57,18 +57,18 @@ def files(
     manifest: Mapping[str, Mapping[str, Any]],
     check: Callable[[], None] = lambda: None,
 ) -> Path:
-    """Write every file of {name: {sha256, size}} into a new folder, verified."""
+    """Write every file of a manifest {name: {sha256, size}} into a new folder, verified."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, blob in manifest.items():
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts:
-            raise ValueError(f"manifest names a file outside its folder: {name!r}")
+            raise ValueError(f"the manifest names a file outside its folder: {name!r}")
         blobs.fetch(blob["sha256"], folder / path, check)
     return folder
 
 
 def store(blobs: BlobStore, folder: Path) -> dict[str, dict[str, Any]]:
-    """Put every file under `folder` into the store; the manifest to get them back by `files`. Raises OSError."""
+    """Store every file under `folder`; returns the manifest from which `files` restores them. Raises OSError."""
     manifest: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():

@@ -1,7 +1,7 @@
-"""What the task `train` does: claim a trial, run its trainer, write what it reports, end it.
+"""The task `train`: claims a trial, runs its trainer, writes its reports and ends it.
 
-The supervisor alone speaks with PostgreSQL and the blob store; it never imports torch. Whatever kills it closes the
-trainer's pipe, and the trainer ends.
+Only the supervisor accesses PostgreSQL and the blob store; it never imports torch. If it is killed, the trainer's pipe
+closes and the trainer exits.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 def run(runtime: Runtime, trial_id: str) -> None:
-    """Claim the most urgent trial, which need not be the one that woke this worker, and run it to its end. A worker
-    that stops claims nothing."""
+    """Claim the trial of the highest priority, not necessarily `trial_id`, and run it. A worker that is shutting down
+    claims nothing."""
     if draining.is_set():
         return
     settings = runtime.settings
@@ -64,33 +64,33 @@ def run(runtime: Runtime, trial_id: str) -> None:
             claimed_at=claimed_at,
             renew=partial(leases.renew, lease=lease),
             renew_every=settings.renew_seconds,
-            look=partial(leases.asked, lease=lease),
-            look_every=settings.poll_seconds,
+            poll=partial(leases.control_flags, lease=lease),
+            poll_every=settings.poll_seconds,
         ) as renewer,
     ):
-        _log.info("claimed")
+        _log.info("trial_claimed")
         try:
             with scratch(settings.home / "scratch", f"{lease.trial_id}-{lease.epoch}") as folder:
                 result = _attempt(runtime, lease, renewer, folder)
         except OSError as error:
-            _log.exception("attempt crashed")
+            _log.exception("attempt_crashed")
             result = AttemptResult("crashed", error={"code": "system", "detail": str(error)})
         if result is not None and renewer.write(partial(_end, lease=lease, result=result, settings=settings)):
-            _log.info("ended", outcome=result.kind, error=result.error)
+            _log.info("attempt_ended", outcome=result.kind, error=result.error)
 
 
-def _claim(runtime: Runtime, woken_by: str) -> Lease | None:
+def _claim(runtime: Runtime, trial_id: str) -> Lease | None:
     settings, slot = runtime.settings, runtime.slot
-    passed: set[str] = set()
+    skipped: set[str] = set()
     while True:
         with transaction(runtime.engine) as session:
-            trial_id = trials.next_due(session, slot.offers, passed)
-            if trial_id is None:
-                trials.pass_on(session, woken_by, slot.offers, seconds=_ELSEWHERE_SECONDS)
+            due = trials.next_due(session, slot.offers, skipped)
+            if due is None:
+                trials.pass_on(session, trial_id, slot.offers, seconds=_ELSEWHERE_SECONDS)
                 return None
             lease = leases.claim(
                 session,
-                trial_id,
+                due,
                 owner=slot.name,
                 device=slot.device,
                 seconds=settings.lease_seconds,
@@ -100,14 +100,14 @@ def _claim(runtime: Runtime, woken_by: str) -> Lease | None:
         if lease is not None:
             return lease
         # Another worker was faster.
-        passed.add(trial_id)
+        skipped.add(due)
 
 
 def _attempt(runtime: Runtime, lease: Lease, renewer: LeaseRenewer, folder: Path) -> AttemptResult | None:
-    """Lay the trial out, train, write what comes. None: the lease is over."""
+    """Stage the inputs, train and write the reports. None: the lease is lost."""
 
     def check() -> None:
-        if renewer.is_over or requested_stop(renewer) in {Stop.CANCEL, Stop.DRAIN}:
+        if renewer.is_lost or requested_stop(renewer) in {Stop.CANCEL, Stop.DRAIN}:
             raise StoppedError
 
     def wait() -> None:
@@ -125,18 +125,17 @@ def _attempt(runtime: Runtime, lease: Lease, renewer: LeaseRenewer, folder: Path
             trial = _with_known(trial, known or [])
         check()
     except StoppedError:
-        if renewer.is_over:
+        if renewer.is_lost:
             return None
         return AttemptResult("cancelled" if requested_stop(renewer) is Stop.CANCEL else "queued")
     except LookupError as error:
         return AttemptResult("failed", error={"code": "missing_input", "detail": str(error)})
     except ValueError as error:
-        _log.exception("trial not understood")
-        return AttemptResult(
-            "failed", error={"code": "not_understood", "detail": f"this worker cannot run the trial: {error}"}
-        )
+        _log.exception("trial_rejected")
+        detail = f"this worker does not support the trial's specification: {error}; update the worker"
+        return AttemptResult("failed", error={"code": "not_understood", "detail": detail})
     except (BlobCorruptError, OSError) as error:
-        _log.exception("trial not laid out")
+        _log.exception("staging_failed")
         if isinstance(error, BlobCorruptError):
             renewer.count(counters.DIGEST_MISMATCHES)
         return AttemptResult("crashed", error={"code": "storage", "detail": str(error)})
@@ -151,26 +150,26 @@ def _attempt(runtime: Runtime, lease: Lease, renewer: LeaseRenewer, folder: Path
                 return None
             return _train(runtime, lease, renewer, folder, trial)
     except StoppedError:
-        # At a limit there is no time left to do anything.
-        none_left = requested_stop(renewer) in {Stop.CANCEL, Stop.LIMIT}
-        return None if renewer.is_over else AttemptResult("cancelled" if none_left else "queued")
+        # A limit is reached before the training has started: nothing can be reported any more.
+        is_final = requested_stop(renewer) in {Stop.CANCEL, Stop.LIMIT}
+        return None if renewer.is_lost else AttemptResult("cancelled" if is_final else "queued")
 
 
 def _train(runtime: Runtime, lease: Lease, renewer: LeaseRenewer, folder: Path, trial: Trial) -> AttemptResult | None:
-    """Run the trainer to its end."""
+    """Run the trainer until it ends."""
     order = folder / "order.json"
     write_order(order, trial)
     report_writer = ReportWriter(runtime.blobs, lease, renewer)
     report_writer.start()
     try:
         with runtime.trainers.start(
-            order, cancelled=lambda: renewer.is_over or requested_stop(renewer) is not Stop.NO
+            order, cancelled=lambda: renewer.is_lost or requested_stop(renewer) is not Stop.NO
         ) as process:
             result = TrainerWatch(process, renewer, report_writer, runtime.settings).wait()
     finally:
         written = report_writer.finish()
     if written:
-        return _advised(result, trial)
+        return _with_advice(result, trial)
     if isinstance(report_writer.error, OSError):
         return AttemptResult("crashed", error={"code": "storage", "detail": str(report_writer.error)})
     if report_writer.error is not None:
@@ -179,10 +178,10 @@ def _train(runtime: Runtime, lease: Lease, renewer: LeaseRenewer, folder: Path, 
 
 
 def _stage_inputs(runtime: Runtime, assignment: Assignment, folder: Path, check: Callable[[], None]) -> Trial:
-    """Bring the dataset, the inputs and the last checkpoint to this machine.
+    """Download the dataset, the inputs and the last checkpoint.
 
-    Raises what `check` does, BlobMissingError, BlobCorruptError, OSError, and ValueError for a specification that this
-    worker does not know.
+    Raises what `check` raises, BlobMissingError, BlobCorruptError, OSError, and ValueError for a specification that
+    this worker does not support.
     """
     cache = runtime.settings.home / "cache" / "datasets"
     dataset = staging.dataset(
@@ -214,7 +213,7 @@ def _stage_inputs(runtime: Runtime, assignment: Assignment, folder: Path, check:
 
 
 def _known(session: Session, lease: Lease, trial: Trial, device: str) -> Sequence[Measured]:
-    """What the cache has of the trial's candidates on this machine."""
+    """The cached latencies of the trial's candidates on this machine."""
     spec = trial.spec
     architectures = {spec.method.network(spec.dataset, candidate.config).key for candidate in spec.feasible()}
     return latencies.known(session, lease.tenant_id, device, architectures, machine=describe(device))
@@ -226,14 +225,14 @@ def _with_known(trial: Trial, known: Sequence[Measured]) -> Trial:
     return replace(trial, inputs={**trial.inputs, KNOWN: path})
 
 
-def _advised(result: AttemptResult | None, trial: Trial) -> AttemptResult | None:
-    """An ending that says what to do if memory ran out."""
+def _with_advice(result: AttemptResult | None, trial: Trial) -> AttemptResult | None:
+    """The result, with advice in its error if the trainer ran out of memory."""
     if result is None or result.error is None or result.error["code"] != OUT_OF_MEMORY:
         return result
     size = getattr(trial.spec.method, "batch_size", None)
     batch = "its batch size" if size is None else f"batch_size {size}"
     if trial.batch_scale == 1:
-        advice = f"out of memory with {batch}; it is tried once more, with half of it"
+        advice = f"out of memory with {batch}; the trial is retried once with half of it"
     else:
         advice = (
             f"out of memory even with half of {batch}: use a smaller batch_size, smaller images, a smaller network or "

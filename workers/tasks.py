@@ -1,4 +1,4 @@
-"""The tasks: thin, because whatever they do is decided by what PostgreSQL says when they run."""
+"""The Celery tasks. They are thin: the state in PostgreSQL at the time they run decides what happens."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def advance(search_id: str) -> None:
         try:
             planning.advance(engine, search_id)
         except planning.PlanError as error:
-            _log.exception("plan failed")
+            _log.exception("plan_failed")
             with transaction(engine) as session:
                 planning.fail(session, error)
 
 
 def train(trial_id: str) -> None:
-    """Claim a trial and run it to its end, or until it must be handed back."""
+    """Claim a trial and run it until it ends or has to be released."""
     supervisor.run(runtime(), trial_id)
 
 
@@ -51,12 +51,12 @@ def export(export_id: str) -> None:
 
 
 def deliver(delivery_id: str) -> None:
-    """Claim a delivery to a webhook and make an attempt."""
+    """Claim a webhook delivery and attempt it."""
     webhook_jobs.run(runtime(), delivery_id)
 
 
 def _traced(task: Callable[[str], None]) -> Callable[[str], None]:
-    """The task within the trace that its job message names."""
+    """Run the task within the trace of its job message."""
 
     @wraps(task)
     def traced(subject: str) -> None:

@@ -1,8 +1,8 @@
-"""The trainer: one trial in a process of its own, `python -m paretofit.workers.trainer ORDER --report FD` or forked as
-such.
+"""The trainer: runs one trial in its own process, `python -m paretofit.workers.trainer ORDER --report FD`, or forked
+with these arguments.
 
-ORDER is a JSON file: the trial. Results go to the descriptor FD, orders come on standard input
-(`paretofit.workers.messages`), what it prints is the trial's log. It holds no credentials. It ends with its supervisor
+ORDER is a JSON file with the trial. Results go to the descriptor FD, stop requests arrive on standard input
+(`paretofit.workers.messages`), and its output is the trial's log. It has no credentials and ends with its supervisor
 (`paretofit.workers.parent_watchdog`).
 """
 
@@ -37,13 +37,13 @@ _OUT_OF_MEMORY: Final = re.compile(
 
 
 class PipeReporter:
-    """The `Reporter` that writes to the supervisor's pipe. Calls may come from several threads."""
+    """The `Reporter` that writes to the supervisor's pipe. It is thread-safe."""
 
     def __init__(self, pipe: FileIO) -> None:
         self._pipe = pipe
         self._lock = threading.Lock()
-        self._asked = Stop.NO
-        self.told = Stop.NO
+        self._requested_stop = Stop.NO
+        self.stop_seen = Stop.NO
 
     def metric(self, name: str, step: int, value: float) -> None:
         self.send("metric", [name, int(step), float(value)])
@@ -53,7 +53,7 @@ class PipeReporter:
 
     def artifact(self, name: str, path: Path) -> None:
         if not path.is_file():
-            raise FileNotFoundError(f"artifact {name!r}: there is no file {path}")
+            raise FileNotFoundError(f"artifact {name!r} is missing: write {path} before reporting it")
         self.send("artifact", [name, str(path.resolve())])
 
     def latency(self, measured: Measured) -> None:
@@ -61,19 +61,21 @@ class PipeReporter:
 
     def checkpoint(self, path: Path, step: int) -> None:
         if not path.is_dir():
-            raise NotADirectoryError(f"checkpoint at step {step}: there is no folder {path}")
+            raise NotADirectoryError(
+                f"the checkpoint at step {step} is missing: create the folder {path} before reporting it"
+            )
         self.send("checkpoint", [str(path.resolve()), int(step)])
 
     def should_stop(self) -> Stop:
-        self.told = self._asked
-        return self._asked
+        self.stop_seen = self._requested_stop
+        return self._requested_stop
 
-    def ask(self, stop: Stop) -> None:
-        """Hand on what the supervisor asks for."""
-        self._asked = stop
+    def request_stop(self, stop: Stop) -> None:
+        """Set the stop that the supervisor requests; `should_stop` returns it."""
+        self._requested_stop = stop
 
     def send(self, kind: str, value: Any) -> None:
-        """Write one message. Raises ValueError for a point or output that is not finite."""
+        """Write one message. Raises ValueError for a point or output that contains NaN or infinity."""
         line = encode(kind, value)
         with self._lock:
             view = memoryview(line)
@@ -82,7 +84,7 @@ class PipeReporter:
 
 
 def read_order(path: Path) -> Trial:
-    """The trial that a supervisor wrote down (`write_order`)."""
+    """Read the trial from an order file (`write_order`)."""
     order = json.loads(path.read_text())
     return Trial(
         number=order["number"],
@@ -100,7 +102,7 @@ def read_order(path: Path) -> Trial:
 
 
 def write_order(path: Path, trial: Trial) -> None:
-    """Write a trial down for `read_order`."""
+    """Write a trial to an order file for `read_order`."""
     order = {
         "number": trial.number,
         "spec": trial.spec.model_dump(mode="json"),
@@ -118,8 +120,8 @@ def write_order(path: Path, trial: Trial) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: Python's, torch's on a device or on the CPU, or that of a library below torch."""
-    # torch.OutOfMemoryError by its name: this module must not import torch for methods that do without.
+    """Whether an error is an out-of-memory error: of Python, of torch on a device or the CPU, or of a library below."""
+    # torch.OutOfMemoryError is matched by name: this module must not import torch for methods that do not use it.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     if isinstance(error, OSError):
@@ -128,32 +130,33 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def failure(error: Exception) -> dict[str, Any]:
-    """The error of a trial whose method raised: {code, detail, exception, traceback}. Only code `oom` is tried
-    again."""
+    """The error of a trial whose method raised: {code, detail, exception, traceback}. Only code `oom` is retried."""
     return failures.describe(error) | ({"code": "oom"} if is_out_of_memory(error) else {})
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m paretofit.workers.trainer")
     parser.add_argument("order", type=Path)
-    parser.add_argument("--report", type=int, required=True, help="descriptor that results are written to")
-    arguments = parser.parse_args(words)
-    # What a segmentation fault or the supervisor's SIGABRT interrupts is seen in the log.
+    parser.add_argument("--report", type=int, required=True, help="file descriptor for results")
+    arguments = parser.parse_args(argv)
+    # Write the stacks to the log at a segmentation fault or the supervisor's SIGABRT.
     faulthandler.enable()
     keep_freed_memory()
-    # The duplicate is not inherited by what the method starts.
+    # The duplicate is not inherited by processes that the method starts.
     report = os.dup(arguments.report)
     os.close(arguments.report)
     reporter = PipeReporter(FileIO(report, "w"))
-    parent_watchdog.attach(lambda line: reporter.ask(Stop(decode(line)[1])))
+    parent_watchdog.attach(lambda line: reporter.request_stop(Stop(decode(line)[1])))
     try:
         registry.setup()
         trial = read_order(arguments.order)
         outputs = trials.run(trial, reporter)
-        reporter.send("ended", {"state": "completed", "outputs": outputs, "error": None, "told": reporter.told})
+        reporter.send(
+            "ended", {"state": "completed", "outputs": outputs, "error": None, "stop_seen": reporter.stop_seen}
+        )
     except TrialEndedError as ended:
         about = {"state": ended.state, "outputs": ended.outputs, "error": ended.error}
-        reporter.send("ended", about | {"told": reporter.told})
+        reporter.send("ended", about | {"stop_seen": reporter.stop_seen})
     except Exception as error:
         reporter.send("failed", failure(error))
         raise

@@ -25,9 +25,10 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class TrainerPool:
-    """Starts the trainers of a process that runs one after another, all with one environment.
+    """Starts the trainers of a process that runs one at a time, all with the same environment.
 
-    Without a warm process - it died, it does not come to be ready - a trainer is a new interpreter, seconds later.
+    If no warm process is available (it died or did not become ready), the trainer starts as a new interpreter, which
+    takes seconds longer.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -35,32 +36,32 @@ class TrainerPool:
         self._server: _Server | None = None
 
     def warm_up(self) -> None:
-        """Have a warm process, ready a few seconds from now. It ends with the thread that calls this."""
+        """Start the warm process, which is ready a few seconds later and ends with the thread that calls this."""
         if self._server is not None and not self._server.has_ended():
             return
         self.cool_down()
         try:
             self._server = _Server(self._environment)
         except OSError as error:
-            _log.warning("no warm process for trainers", error=str(error))
+            _log.warning("forkserver_start_failed", error=str(error))
 
     def cool_down(self) -> None:
-        """End the warm process; trainers that it forked go on."""
+        """Kill the warm process; trainers that it forked keep running."""
         if self._server is not None:
             self._server.end()
             self._server = None
 
     def start(self, order: Path, *, cancelled: Callable[[], bool] = lambda: False) -> Process:
-        """Start the trainer of the trial written down in `order` (`paretofit.workers.trainer.write_order`).
+        """Start the trainer of the trial in the file `order` (`paretofit.workers.trainer.write_order`).
 
-        A warm process that is not ready yet is waited for, but not if one has to `cancelled`.
+        Waits until the warm process is ready, unless `cancelled` returns True first.
         """
         self.warm_up()
         if self._server is not None and self._server.is_ready(cancelled):
             try:
                 return Process(partial(self._server.fork, order))
             except OSError as error:
-                _log.warning("trainer not forked", error=str(error))
+                _log.warning("trainer_fork_failed", fallback="new interpreter", error=str(error))
                 self.cool_down()
         command = [sys.executable, "-P", "-m", "paretofit.workers.trainer", str(order), "--report", REPORT]
         return spawn(command, environment=self._environment, directory=order.parent)
@@ -68,7 +69,7 @@ class TrainerPool:
 
 @dataclass(frozen=True, slots=True)
 class _Forked:
-    """A trainer that this process adopted."""
+    """A trainer that this process has adopted."""
 
     pid: int
 
@@ -77,7 +78,7 @@ class _Forked:
 
 
 class _Server:
-    """A warm process and the socket to it. Raises OSError if it cannot be started."""
+    """The warm process and the socket to it. Raises OSError if it cannot be started."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         prctl.adopt_orphans()
@@ -102,28 +103,28 @@ class _Server:
         return self._popen.poll() is not None
 
     def is_ready(self, cancelled: Callable[[], bool]) -> bool:
-        """Whether it can fork. Waits for that while there is hope and no `cancelled`."""
+        """Whether it can fork. Waits until it is ready, has ended or timed out, or `cancelled` returns True."""
         deadline = time.monotonic() + _WARM_SECONDS
         while not self._ready and not self.has_ended() and not cancelled() and time.monotonic() < deadline:
-            self._ready = self._hears(0.05) and self._channel.recv(forkserver.LONGEST) == forkserver.READY
+            self._ready = self._has_message(0.05) and self._channel.recv(forkserver.LONGEST) == forkserver.READY
         return self._ready
 
     def fork(self, order: Path, ends: Ends) -> Child:
-        """Have a trainer forked. Raises OSError."""
-        socket.send_fds(self._channel, [os.fsencode(order)], [ends.leash, ends.stdout, ends.stderr, ends.report])
-        if not self._hears(_FORK_SECONDS):
-            raise TimeoutError("the warm process does not answer")
-        answer = self._channel.recv(forkserver.LONGEST)
-        if not answer.isdigit():
-            raise ConnectionError(f"the warm process answers {answer!r}")
-        # Raises ChildProcessError where the kernel does not give orphans to this process.
-        os.waitid(os.P_PID, int(answer), os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        return _Forked(int(answer))
+        """Fork a trainer. Raises OSError."""
+        socket.send_fds(self._channel, [os.fsencode(order)], [ends.stdin, ends.stdout, ends.stderr, ends.report])
+        if not self._has_message(_FORK_SECONDS):
+            raise TimeoutError("the warm process did not respond")
+        response = self._channel.recv(forkserver.LONGEST)
+        if not response.isdigit():
+            raise ConnectionError(f"unexpected response of the warm process: {response!r}")
+        # Raises ChildProcessError if the kernel did not reparent the trainer to this process.
+        os.waitid(os.P_PID, int(response), os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return _Forked(int(response))
 
     def end(self) -> None:
         self._channel.close()
         self._popen.kill()
         self._popen.wait()
 
-    def _hears(self, seconds: float) -> bool:
+    def _has_message(self, seconds: float) -> bool:
         return bool(select.select([self._channel], [], [], seconds)[0])

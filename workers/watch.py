@@ -1,4 +1,4 @@
-"""One trainer process until it ends: passes its messages on, and stops it when that is requested."""
+"""Watches a trainer process until it ends: forwards its messages, and stops it on request."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _LONGEST_LOG_LINE: Final = 8_192
 _LAST_LINES: Final = 20
 _TICK: Final = 0.05
 _EXIT_SECONDS: Final = 10.0
-_LAST_SECONDS: Final = 3.0
+_KILL_DELAY_SECONDS: Final = 3.0
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptResult:
-    """What became of an attempt: a state to finish in, "queued" to hand the trial back, or "crashed"."""
+    """The result of an attempt: the trial's final state, "queued" to release the trial, or "crashed"."""
 
     kind: Outcome | Literal["queued", "crashed"]
     outputs: dict[str, Any] | None = None
@@ -39,24 +39,24 @@ class AttemptResult:
 
 
 def requested_stop(renewer: LeaseRenewer) -> Stop:
-    """How the trial is to stop now: because its search asks for it, or because this worker stops."""
-    asked = renewer.asked
-    if asked.cancel:
+    """The stop that the search requests, or DRAIN if this worker is shutting down."""
+    flags = renewer.control_flags
+    if flags.cancel:
         return Stop.CANCEL
-    if asked.pause or draining.is_set():
+    if flags.pause or draining.is_set():
         return Stop.DRAIN
-    return Stop.LIMIT if asked.limit else Stop.NO
+    return Stop.LIMIT if flags.limit else Stop.NO
 
 
 class TrainerWatch:
-    """One trainer from its start to its end: hands on what it says, and stops it when that is asked.
+    """Forwards a trainer's messages until it ends, and stops it on request.
 
-    Stopping begins with a word. A cancelled trainer gets SIGTERM half a second later and SIGKILL after the grace; one
-    that drains has 20 s to save its work; one that is told of a limit has until the limit and the grace. One that
-    stalls writes its stacks to the log and is killed.
+    A stop begins with a message to the trainer. On cancel, SIGTERM follows after 0.5 s and SIGKILL after the grace
+    period. On drain, the trainer has 20 s to save its work. At a limit, it has until the limit plus the grace period.
+    A stalled trainer gets SIGABRT, which writes its stacks to the log, and is then killed.
     """
 
-    _RANK: Final = (Stop.NO, Stop.LIMIT, Stop.DRAIN, Stop.CANCEL)
+    _SEVERITY: Final = (Stop.NO, Stop.LIMIT, Stop.DRAIN, Stop.CANCEL)
 
     def __init__(
         self, process: Process, renewer: LeaseRenewer, report_writer: ReportWriter, settings: Settings
@@ -69,36 +69,36 @@ class TrainerWatch:
         self._began = time.monotonic()
         self._oom_kills = oom_kills()
         self._stop_sent = Stop.NO
-        self._broke: Literal["limit", "stalled"] | None = None
-        self._due: list[tuple[float, signal.Signals]] = []
-        self._sent: set[signal.Signals] = set()
+        self._violation: Literal["limit", "stalled"] | None = None
+        self._scheduled: list[tuple[float, signal.Signals]] = []
+        self._signals_sent: set[signal.Signals] = set()
         self._final_message: tuple[str, Any] | None = None
-        self._last: deque[str] = deque(maxlen=_LAST_LINES)
+        self._stderr_tail: deque[str] = deque(maxlen=_LAST_LINES)
 
     def wait(self) -> AttemptResult | None:
-        """Returns when nothing of the trainer runs any more; None if it was killed because nothing can be written."""
+        """Wait until the trainer's process group has ended. None: killed because its reports cannot be written."""
         while not self._process.has_ended():
-            if self._renewer.is_over or self._report_writer.error is not None:
-                _log.warning("trainer killed: its reports cannot be written")
+            if self._renewer.is_lost or self._report_writer.error is not None:
+                _log.warning("trainer_killed", reason="reports cannot be written")
                 self._process.end()
                 return None
             if self._report_writer.is_full:
                 time.sleep(_TICK)
             else:
-                self._take(self._process.read(_TICK))
-            self._stop()
+                self._forward(self._process.read(_TICK))
+            self._enforce_stops()
         status = self._process.end()
-        self._take(self._process.read_rest(_EXIT_SECONDS))
+        self._forward(self._process.read_rest(_EXIT_SECONDS))
         return self._result(status)
 
-    def _take(self, lines: list[tuple[str, bytes]]) -> None:
+    def _forward(self, lines: list[tuple[str, bytes]]) -> None:
         for source, line in lines:
             if source != "report":
                 # PostgreSQL's text holds no NUL.
                 text = line[:_LONGEST_LOG_LINE].decode(errors="replace").replace("\0", "\ufffd")
                 self._report_writer.put("log", [source, text])
                 if source == "stderr":
-                    self._last.append(text)
+                    self._stderr_tail.append(text)
                 continue
             try:
                 kind, value = decode(line)
@@ -106,41 +106,41 @@ class TrainerWatch:
                 kind, value = "malformed", str(error)
             if kind in {"ended", "failed"}:
                 self._final_message = (kind, storable(value))
-                self._later((_EXIT_SECONDS, signal.SIGKILL))
+                self._schedule((_EXIT_SECONDS, signal.SIGKILL))
             else:
                 self._report_writer.put(kind, value)
 
-    def _stop(self) -> None:
+    def _enforce_stops(self) -> None:
         now = time.monotonic()
-        wanted, asked = requested_stop(self._renewer), self._renewer.asked
-        if self._RANK.index(wanted) > self._RANK.index(self._stop_sent):
-            self._stop_sent = wanted
-            _log.info("trainer asked to stop", stop=wanted.value)
-            self._process.tell(wanted)
-            if wanted is Stop.CANCEL:
-                self._later((0.5, signal.SIGTERM), (0.5 + self._grace, signal.SIGKILL))
-            elif wanted is Stop.DRAIN:
-                self._later((DRAIN_SECONDS, signal.SIGTERM), (DRAIN_SECONDS + _LAST_SECONDS, signal.SIGKILL))
-        # Progress is counted from the claim on, but laying a large dataset out is not the trainer's fault.
-        if self._broke is None and asked.stalled and now > self._began + self._stall_seconds:
-            self._broke = "stalled"
-            _log.warning("trainer stalled")
-            self._later((0, signal.SIGABRT), (_LAST_SECONDS, signal.SIGKILL))
-        elif self._broke is None and asked.overdue:
-            self._broke = "limit"
-            self._later((self._grace, signal.SIGTERM), (self._grace + _LAST_SECONDS, signal.SIGKILL))
-        for at, number in self._due:
-            if now >= at and number not in self._sent:
-                self._sent.add(number)
+        requested, flags = requested_stop(self._renewer), self._renewer.control_flags
+        if self._SEVERITY.index(requested) > self._SEVERITY.index(self._stop_sent):
+            self._stop_sent = requested
+            _log.info("trainer_stop_requested", stop=requested.value)
+            self._process.request_stop(requested)
+            if requested is Stop.CANCEL:
+                self._schedule((0.5, signal.SIGTERM), (0.5 + self._grace, signal.SIGKILL))
+            elif requested is Stop.DRAIN:
+                self._schedule((DRAIN_SECONDS, signal.SIGTERM), (DRAIN_SECONDS + _KILL_DELAY_SECONDS, signal.SIGKILL))
+        # The stall timer starts at the claim, but the time to stage a large dataset does not count.
+        if self._violation is None and flags.stalled and now > self._began + self._stall_seconds:
+            self._violation = "stalled"
+            _log.warning("trainer_stalled", stall_seconds=self._stall_seconds)
+            self._schedule((0, signal.SIGABRT), (_KILL_DELAY_SECONDS, signal.SIGKILL))
+        elif self._violation is None and flags.overdue:
+            self._violation = "limit"
+            self._schedule((self._grace, signal.SIGTERM), (self._grace + _KILL_DELAY_SECONDS, signal.SIGKILL))
+        for at, number in self._scheduled:
+            if now >= at and number not in self._signals_sent:
+                self._signals_sent.add(number)
                 self._process.signal(number)
 
-    def _later(self, *signals: tuple[float, signal.Signals]) -> None:
+    def _schedule(self, *signals: tuple[float, signal.Signals]) -> None:
         now = time.monotonic()
-        self._due += [(now + seconds, number) for seconds, number in signals]
+        self._scheduled += [(now + seconds, number) for seconds, number in signals]
 
     def _result(self, status: int) -> AttemptResult:
         match self._final_message:
-            case ("ended", {"told": Stop.NO | Stop.LIMIT, "state": state, "outputs": outputs, "error": error}):
+            case ("ended", {"stop_seen": Stop.NO | Stop.LIMIT, "state": state, "outputs": outputs, "error": error}):
                 return AttemptResult(state, outputs=outputs, error=error)
             case ("failed", error) if self._stop_sent in {Stop.NO, Stop.LIMIT}:
                 return AttemptResult("crashed" if error["code"] == OUT_OF_MEMORY else "failed", error=error)
@@ -148,17 +148,22 @@ class TrainerWatch:
             return AttemptResult("cancelled")
         if self._stop_sent == Stop.DRAIN:
             return AttemptResult("queued")
-        last = list(self._last)
-        if self._broke == "limit" and self._sent:
-            detail = f"it did not end within {self._grace:g} s of the search's time limit; its reports are kept"
+        tail = list(self._stderr_tail)
+        if self._violation == "limit" and self._signals_sent:
+            detail = (
+                f"the trainer did not stop within {self._grace:g} s of the search's time limit; its reports are kept: "
+                "raise the limit to train for longer"
+            )
             return AttemptResult("cancelled", error={"code": "limit", "detail": detail})
-        if self._broke == "stalled":
-            detail = f"the trainer reported nothing for {self._stall_seconds:g} s; the log ends with where it was"
-            return AttemptResult("crashed", error={"code": "stalled", "detail": detail, "log": last})
-        if status == -signal.SIGKILL and signal.SIGKILL not in self._sent and oom_kills() > self._oom_kills:
-            detail = "the system ran out of memory and killed the trainer"
-            return AttemptResult("crashed", error={"code": OUT_OF_MEMORY, "detail": detail, "log": last})
+        if self._violation == "stalled":
+            detail = (
+                f"the trainer made no progress for {self._stall_seconds:g} s (PARETOFIT_STALL_SECONDS): see the stack "
+                "traces at the end of the log"
+            )
+            return AttemptResult("crashed", error={"code": "stalled", "detail": detail, "log": tail})
+        if status == -signal.SIGKILL and signal.SIGKILL not in self._signals_sent and oom_kills() > self._oom_kills:
+            detail = "the kernel killed the trainer because the machine ran out of memory"
+            return AttemptResult("crashed", error={"code": OUT_OF_MEMORY, "detail": detail, "log": tail})
         name = signal.Signals(-status).name if status < 0 else f"status {status}"
-        return AttemptResult(
-            "crashed", error={"code": "crashed", "detail": f"the trainer ended by {name}", "log": last}
-        )
+        detail = f"the trainer exited with {name}: see the end of the log"
+        return AttemptResult("crashed", error={"code": "crashed", "detail": detail, "log": tail})

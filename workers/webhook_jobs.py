@@ -1,4 +1,4 @@
-"""What the task `deliver` does: send an event to a webhook, once for each attempt, and see what is answered."""
+"""The task `deliver`: one attempt to send an event to a webhook."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _GONE: Final = 410
 
 
 def run(runtime: Runtime, delivery_id: str) -> None:
-    """Claim a delivery and make an attempt, unless another worker does."""
+    """Claim a delivery and attempt it, unless another worker has it."""
     work = partial(_send, Outbound.to(runtime.settings.outbound_networks))
     run_job(runtime, DELIVERIES, delivery_id, webhooks.claim, work, _end, is_long=False, crash_code="unreachable")
 
@@ -32,22 +32,26 @@ def _send(outbound: Outbound, job: DeliveryJob, _folder: Path, check: Callable[[
     body = job.body.encode()
     headers = signatures.headers(job.secret, job.subject, int(time.time()), body)
     try:
-        with outbound.post(job.url, headers, body) as answer:
-            status = answer.status
+        with outbound.post(job.url, headers, body) as response:
+            status = response.status
     except RefusedError as error:
         return {"state": "refused", "error": {"code": "address", "detail": str(error)}, "status": None}
     if 200 <= status < 300:
         return {"state": "delivered", "status": status}
     if status == _GONE:
-        return {"state": "gone", "error": {"code": "gone", "detail": "the receiver answered 410"}, "status": status}
-    detail = f"the receiver answered {status}"
+        return {
+            "state": "gone",
+            "error": {"code": "gone", "detail": "the receiver responded with 410 (gone); the webhook was disabled"},
+            "status": status,
+        }
+    detail = f"the receiver responded with {status}"
     return {"state": "crashed", "error": {"code": "refused", "detail": detail}, "values": {"status": status}}
 
 
-def _end(session: Session, job: DeliveryJob, answer: JobResult) -> None:
-    if answer["state"] == "delivered":
-        webhooks.delivered(session, job, answer["status"])
+def _end(session: Session, job: DeliveryJob, result: JobResult) -> None:
+    if result["state"] == "delivered":
+        webhooks.mark_delivered(session, job, result["status"])
         return
-    webhooks.give_up(session, job, answer["error"], answer["status"])
-    if answer["state"] == "gone":
+    webhooks.mark_failed(session, job, result["error"], result["status"])
+    if result["state"] == "gone":
         webhooks.disable(session, job.webhook_id)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from paretofit.core.cpus import cores
+from paretofit.core.cpus import available_cpus
 from paretofit.search.contracts.dataset import DatasetProfile, DatasetSpec, Splits
 from paretofit.search.data import images, splits
 from paretofit.search.data.archive import Member, Progress, extract
@@ -180,7 +180,7 @@ def _in_threads(
     load: Callable[[Item], tuple[Prepared, tuple[int, int]] | BadImageError], items: Sequence[Item]
 ) -> Iterator[tuple[Item, tuple[Prepared, tuple[int, int]] | BadImageError]]:
     """Results in the items' order, with a bounded number in progress."""
-    threads = min(4, cores())  # each can hold a large image
+    threads = min(4, available_cpus())  # each can hold a large image
     step = threads * _PER_THREAD
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(items), step):

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from paretofit.core.cpus import cores
+from paretofit.core.cpus import available_cpus
 from paretofit.search.contracts.point import Preprocessing
 from paretofit.search.data import boxes, colors, sampling
 from paretofit.search.data.augmentation import Augmentation
@@ -61,7 +61,7 @@ class _Feed:
     def __init__(self, split: Split, device: torch.device, *, resident_bytes: int) -> None:
         self._split = split
         self._device = device
-        self._threads = cores()
+        self._threads = available_cpus()
         self._resident: Tensor | None = None
         if split.decoded_bytes <= resident_bytes:
             with ThreadPoolExecutor(self._threads) as decoders:

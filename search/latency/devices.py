@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from paretofit.core.cpus import cores
+from paretofit.core.cpus import available_cpus
 from paretofit.search.contracts.latency import DEVICES, Device
 
 _NEEDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -36,7 +36,7 @@ def describe(name: str) -> dict[str, Any]:
         )
     described: dict[str, Any] = {
         "processor": _processor(),
-        "cores": cores(),
+        "cores": available_cpus(),
         device.runtime: version(device.runtime),
     }
     return described | ({"gpus": _gpus()} if device.kind == "cuda" else {})

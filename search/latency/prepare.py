@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from paretofit.core.cpus import cores
+from paretofit.core.cpus import available_cpus
 from paretofit.models.architecture import Architecture
 from paretofit.models.build import Network, build
 from paretofit.models.kinds.aggregation import aggregations
@@ -62,7 +62,7 @@ def prepare(
     source = exportable(build(architecture).eval(), size, batch=batch)
     path = folder / "network"
     write(source, _FORMATS[device.runtime], path)
-    session = open_session(path, _FORMATS[device.runtime], device.threads or cores())
+    session = open_session(path, _FORMATS[device.runtime], device.threads or available_cpus())
     given = source.example(batch).numpy()
     return lambda: session(given)
 

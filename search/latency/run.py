@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import distributed
 
-from paretofit.core.cpus import cores
+from paretofit.core.cpus import available_cpus
 from paretofit.models import checkpoint
 from paretofit.models.architecture import Architecture
 from paretofit.models.kinds.sampling import sampled_blocks
@@ -198,7 +198,7 @@ def _infeasible(spec: ResolvedSpec, device: str) -> dict[str, Any]:
 def _threads(device: Device) -> Iterator[None]:
     """torch with the device's threads: the number is global in the process."""
     before = torch.get_num_threads()
-    torch.set_num_threads(device.threads or cores())
+    torch.set_num_threads(device.threads or available_cpus())
     try:
         yield
     finally:

@@ -86,7 +86,7 @@ def test_asked_for_made_and_downloaded(http: httpx.Client, stored: Engine, point
         job = exports.claim(session, export["id"], seconds=60)
         assert job is not None
         blob = Blob("d" * 64, 9)
-        exports.ready(session, job, name="w0.5-r32.onnx", blob=blob, media_type="x/onnx", parity=parity)
+        exports.mark_ready(session, job, name="w0.5-r32.onnx", blob=blob, media_type="x/onnx", parity=parity)
     ready = http.get(f"/v1/exports/{export['id']}").json()
     assert (ready["state"], ready["parity"]) == ("ready", parity)
     assert ready["artifact"] == http.get(f"/v1/artifacts/{export['id']}").json()

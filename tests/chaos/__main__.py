@@ -88,17 +88,17 @@ def run(folder: Path, *, seconds: float, seed: int, without: Guard | None) -> di
         cluster.stop_parts()
         violations = {name: list(check(evidence)) for name, check in INVARIANTS.items()}
         violations["living_trainers"] = alive
-        told = summary.summarize(evidence, faults.done, violations)
+        numbers = summary.summarize(evidence, faults.done, violations)
         engine.dispose()
-    too_few = summary.too_few(told) if seconds >= FULL_SECONDS else []
+    too_few = summary.too_few(numbers) if seconds >= FULL_SECONDS else []
     for line in [*(f"{name}: {line}" for name, found in violations.items() for line in found[:_SHOWN]), *too_few]:
         say(f"VIOLATION {line}")
     ok = not too_few and not any(violations.values())
-    return {"seed": seed, "seconds": seconds, "without": without, **told, "ok": ok}
+    return {"seed": seed, "seconds": seconds, "without": without, **numbers, "ok": ok}
 
 
 def _hurt(cluster: Cluster, faults: Faults, load: Load, moments: list[Moment], seconds: float) -> None:
-    """Let everything happen at its time. What finds nothing to hit is tried again for a while."""
+    """Run the schedule. A fault without a target is retried for a while."""
     watch = Stopwatch()
     acts: dict[str, Callable[[], bool]] = {
         **{kind: partial(faults.inject, kind) for kind in FAULTS},

@@ -1,4 +1,4 @@
-"""The whole service as separate processes that can be hurt one by one; the run itself starts again what ends.
+"""The whole service as separate processes, each of which faults can hit; the run restarts those that end.
 
 Not `paretofit up`: it ends all of its parts when one of them cannot be kept, and a guard process kills a worker's group
 with the worker. Here whatever is killed dies alone.
@@ -71,7 +71,7 @@ class Part:
 
 @dataclass(slots=True)
 class Failures:
-    """What parts did that they must not do, a line each."""
+    """Misbehavior of parts, one line each."""
 
     ended: list[str] = field(default_factory=list)
     slow_drains: list[str] = field(default_factory=list)
@@ -154,7 +154,7 @@ class Cluster:
         part.process.send_signal(signal.SIGTERM)
 
     def tend(self) -> None:
-        """Start again what has ended, a moment later; note who ended without a reason or did not end in time."""
+        """Restart ended parts after a moment; record parts that ended for no reason or not in time."""
         now = time.monotonic()
         for part in self._parts.values():
             if part.start_at is not None:
@@ -172,7 +172,7 @@ class Cluster:
                 self.kill(part, tree=True)
 
     def stop_parts(self) -> None:
-        """SIGTERM to all parts while the servers run; notes who does not end in time, and what is left then."""
+        """Send SIGTERM to all parts while the servers run; record parts that do not end in time, and leftovers."""
         running = [part for part in self._parts.values() if part.process.poll() is None]
         for part in running:
             part.process.send_signal(signal.SIGTERM)

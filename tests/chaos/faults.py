@@ -1,4 +1,4 @@
-"""What is done to the running service, one function for each kind of fault."""
+"""Faults that are injected into the running service, one function for each kind."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TAKEN_WITHIN: Final = 8.0
 
 
 class _NothingToHitError(LookupError):
-    """What the fault is for does not run at the moment."""
+    """The target of the fault is not running."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +83,13 @@ class Faults:
             "redis_flush": self._flush_redis,
             "postgres_restart": self._crash_postgres,
             "api_kill": lambda: self._kill(self._one(self._cluster.parts("api"))),
-            "wake_ups": self._double_wake_ups,
+            "duplicate_messages": self._duplicate_messages,
         }
         self.done: Counter[Fault] = Counter()
         self.stopped: set[str] = set()
 
     def inject(self, kind: Fault) -> bool:
-        """Inject a fault; False if there is nothing to hit at the moment."""
+        """Inject a fault; False if it has no target at the moment."""
         try:
             self._how[kind]()
         except (_NothingToHitError, psutil.NoSuchProcess, OperationalError, RedisError):
@@ -169,7 +169,7 @@ class Faults:
             return False
 
     def _doze_supervisor(self) -> None:
-        """Stop a supervisor until about the end of its lease: it gives its trial up, but nobody has taken it yet."""
+        """Suspend a supervisor until about the end of its lease: it gives up its trial before it is reclaimed."""
         busy = self._busy()
         self.stopped.add(busy.attempt)
         self._stop([busy.supervisor], LEASE_SECONDS * self._rng.uniform(0.85, 1.1))
@@ -194,7 +194,7 @@ class Faults:
         self._cluster.postgres.stop("immediate")
         self._later(self._rng.uniform(0, 1.5), self._cluster.postgres.start)
 
-    def _double_wake_ups(self) -> None:
+    def _duplicate_messages(self) -> None:
         with transaction(self._engine) as session:
             running = session.execute(
                 select(TrialRow.id, TrialRow.search_id).where(TrialRow.state == "running").order_by(TrialRow.id)

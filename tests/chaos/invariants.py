@@ -1,4 +1,4 @@
-"""What must hold after a run, one function each: it returns its violations, a line each."""
+"""Invariants of a run, one function each, which returns one line per violation."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def claims_of_held_trials(evidence: Evidence) -> Iterator[str]:
 
 
 def illegal_transitions(evidence: Evidence) -> Iterator[str]:
-    """States follow each other as `paretofit.db.states` says."""
+    """All transitions are allowed by `paretofit.db.states`."""
     yield from triggers.findings(evidence.engine)["illegal_transition"]
 
 
@@ -160,7 +160,7 @@ def replays(evidence: Evidence) -> Iterator[str]:
 
 
 def skipped_steps(evidence: Evidence) -> Iterator[str]:
-    """A completed trial did every step, and nothing of what it reported is missing or of another trial."""
+    """A completed trial did every step, and none of its reports are missing or of another trial."""
     with evidence.session() as session:
         specs = _pairs(session, select(SearchRow.id, SearchRow.spec))
         completed = session.scalars(select(TrialRow).where(TrialRow.state == "completed")).all()
@@ -198,7 +198,7 @@ def overlaps(evidence: Evidence) -> Iterator[str]:
 
 
 def undone_cancels(evidence: Evidence) -> Iterator[str]:
-    """What was acknowledged as cancelled ends as cancelled, and nothing of it runs afterwards."""
+    """An acknowledged cancellation ends the search as cancelled, and nothing of it runs afterwards."""
     with evidence.session() as session:
         found = _pairs(session, select(SearchRow.id, SearchRow.state))
         trials = _pairs(session, select(TrialRow.id, TrialRow.search_id))

@@ -1,4 +1,4 @@
-"""The users of a run: they submit, upload, cancel and pause over HTTP, and remember what was answered."""
+"""The users of a run: they submit, upload, cancel and pause over HTTP, and record the responses."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Load:
         self._can_pause = "/v1/searches/{search_id}/pause" in paths
 
     def request(self, kind: Request) -> bool:
-        """Let a user do something; False if there is nothing that it could be done to."""
+        """Let a user act; False if the action has no target."""
         return self._how[kind]()
 
     def is_idle(self) -> bool:
@@ -160,7 +160,7 @@ class Load:
         self._client.datasets.upload(dataset.id, archive)
 
     def _choose(self) -> str | None:
-        """One of the newest searches that nobody has cancelled or paused yet."""
+        """One of the newest searches that no user has cancelled or paused yet."""
         fresh = [search_id for search_id in self.accepted[-_LATEST:] if search_id not in self._chosen]
         if not fresh:
             return None

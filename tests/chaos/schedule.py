@@ -1,4 +1,4 @@
-"""What happens when: drawn from the seed before anything runs."""
+"""The schedule of a run, drawn from the seed before it starts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Fault = Literal[
     "redis_flush",
     "postgres_restart",
     "api_kill",
-    "wake_ups",
+    "duplicate_messages",
 ]
 Request = Literal["search", "mutualnet", "dataset", "cancel", "pause"]
 Guard = Literal["epoch_guard", "outbox", "claim_guard", "rename"]
@@ -47,7 +47,7 @@ _PER_FULL_RUN: Final[Mapping[Fault | Request, int]] = {
     "redis_flush": 5,
     "postgres_restart": 11,
     "api_kill": 8,
-    "wake_ups": 8,
+    "duplicate_messages": 8,
     "search": 130,
     "mutualnet": 5,
     "dataset": 6,
@@ -57,10 +57,10 @@ _PER_FULL_RUN: Final[Mapping[Fault | Request, int]] = {
 _PROVOKES: Final[Mapping[Guard, Fault]] = {
     "epoch_guard": "supervisor_stop",
     "outbox": "redis_flush",
-    "claim_guard": "wake_ups",
+    "claim_guard": "duplicate_messages",
     "rename": "supervisor_kill",
 }
-"""The fault that each guard is there for: a run without the guard has one every few seconds."""
+"""The fault that each guard protects against; a run without the guard has one every few seconds."""
 _EVERY: Final = 4.0
 _WHEN: Final[Mapping[Fault | Request, tuple[float, float]]] = {"search": (0.0, 0.9), "mutualnet": (0.0, 0.6)}
 _CALM: Final = 0.04

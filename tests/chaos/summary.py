@@ -1,4 +1,4 @@
-"""A run in figures: what was done to the service, what came of it, and whether it was enough."""
+"""Statistics of a run: its faults, their effects, and whether there were enough."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROMISED: Final[Mapping[str, int]] = {
     "api_restarts": 5,
     "cancels_acknowledged": 10,
 }
-"""What a full run does at least."""
+"""The minimum numbers of a full run."""
 _TRAINING: Final = ("worker", "supervisor", "trainer")
 
 
@@ -45,6 +45,6 @@ def summarize(evidence: Evidence, done: Counter[Fault], violations: Mapping[str,
     }
 
 
-def too_few(told: Mapping[str, Any]) -> list[str]:
-    """What a full run promises and this one did not do, a line each."""
-    return [f"{what}: {told[what]} of {least}" for what, least in PROMISED.items() if told[what] < least]
+def too_few(numbers: Mapping[str, Any]) -> list[str]:
+    """The minimum numbers that this run missed, one line each."""
+    return [f"{what}: {numbers[what]} of {least}" for what, least in PROMISED.items() if numbers[what] < least]

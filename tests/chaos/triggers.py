@@ -96,7 +96,7 @@ def install(engine: Engine) -> None:
 
 
 def findings(engine: Engine) -> dict[str, list[str]]:
-    """What was found, by kind: stale_write, claimed_twice, illegal_transition."""
+    """The findings by kind: stale_write, claimed_twice, illegal_transition."""
     found = defaultdict(list)
     with engine.connect() as connection:
         for row in connection.execute(text("SELECT kind, about, detail FROM chaos.findings ORDER BY at")):

@@ -26,10 +26,10 @@ _PAUSE: Final = 0.06
 
 
 def _epoch_guard() -> None:
-    """Writes look whether the trial runs, not whether it runs under the writer's epoch.
+    """Writes check whether the trial is running, not whether it runs under the writer's epoch.
 
-    The supervisor's clock goes too: it ends most attempts before they write, but a process may be stopped between its
-    look at the clock and its write, and then the epoch is all there is.
+    The supervisor's clock is disabled too: it ends most attempts before they write. But a process may be suspended
+    between its check of the clock and its write, and then only the epoch protects.
     """
     from paretofit.db.leases import Lease
     from paretofit.db.tables import TrialRow
@@ -38,12 +38,12 @@ def _epoch_guard() -> None:
     def held(lease: Lease) -> ColumnElement[bool]:
         return (TrialRow.id == lease.trial_id) & (TrialRow.state == "running")
 
-    lease_renewer._SHARE = float("inf")  # type: ignore[misc]  # as below
+    lease_renewer._USABLE_FRACTION = float("inf")  # type: ignore[misc]  # as below
     Lease.held = held  # type: ignore[assignment, method-assign]  # that is what this module is for
 
 
 def _outbox() -> None:
-    """Job messages are sent at once, not written down; nobody sends again what got lost."""
+    """Job messages are sent at once instead of written to the outbox, and lost ones are not resent."""
     from paretofit.db import outbox
 
     def publish(
@@ -67,7 +67,7 @@ def _outbox() -> None:
 
 
 def _claim_guard() -> None:
-    """A claim takes a trial in whatever state it is."""
+    """A claim takes a trial in any state."""
     from paretofit.db import states
 
     def sources(machine: states.Machine, target: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What really happened, told by others than the service: the trainers' diaries and triggers in the database.
+"""Evidence from outside the service: the trainers' diaries and triggers in the database.
 
 Only the standard library: trainers import it.
 """
@@ -42,7 +42,7 @@ def _stat(pid: int) -> list[str]:
 
 
 class Diary:
-    """An attempt writes down who it is and every step that it did, with the time. What is written stays."""
+    """The diary of an attempt: its identity and every step with its time, append-only."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from paretofit.core.cpus import cores
+from paretofit.core.cpus import available_cpus
 
 ALLOWED = len(os.sched_getaffinity(0))
 
@@ -37,8 +37,8 @@ def _groups(folder: Path, membership: str, files: dict[str, str]) -> tuple[Path,
 def test_the_strictest_quota_of_the_group_and_those_above_it(
     tmp_path: Path, membership: str, files: dict[str, str], expected: int
 ) -> None:
-    assert cores(*_groups(tmp_path, membership, files)) == expected
+    assert available_cpus(*_groups(tmp_path, membership, files)) == expected
 
 
 def test_a_system_without_control_groups(tmp_path: Path) -> None:
-    assert cores(tmp_path / "none", tmp_path) == ALLOWED
+    assert available_cpus(tmp_path / "none", tmp_path) == ALLOWED

@@ -6,7 +6,7 @@ from paretofit.core.formatting import round_decimals
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "expected"),
     [
         ("25x25@0.4169921875 19x19@0.5", "25x25@0.417 19x19@0.5"),
         ("[0.30000000000000004, 1.2345678e-05, -2.000001]", "[0.3, 1.235e-05, -2]"),
@@ -14,5 +14,5 @@ from paretofit.core.formatting import round_decimals
         ("torch 2.13.0, run 1.123456.1, d0.1234567", "torch 2.13.0, run 1.123456.1, d0.1234567"),
     ],
 )
-def test_long_fractions_are_short(text: str, wanted: str) -> None:
-    assert round_decimals(text) == wanted
+def test_long_fractions_are_rounded(text: str, expected: str) -> None:
+    assert round_decimals(text) == expected

@@ -1,4 +1,4 @@
-"""Addresses that users name: which are asked, and that the one that was checked is the one that is asked."""
+"""URLs from users: which are allowed, and that the connection goes to the checked address."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 import trustme
 
 from paretofit.core.http import (
-    SLOWEST,
+    MIN_BYTES_PER_SECOND,
     Address,
     ExchangeError,
     Outbound,
@@ -32,7 +32,7 @@ NAMES = ("data.example", "other.example", "inside.example", "turning.example")
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """`/to?URL` redirects there; anything else is answered with what was asked for."""
+    """`/to?URL` redirects there; any other request is answered with its host and path."""
 
     def do_GET(self) -> None:
         kind, _, target = self.path.partition("?")
@@ -54,12 +54,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 @dataclass
 class World:
-    """A name server and the Internet, both on loopback: whatever address is dialled, the same server answers."""
+    """A name server and the Internet, both on loopback: the same server answers on every address."""
 
     port: int
     tls: ssl.SSLContext
     answers: Mapping[str, Sequence[Sequence[Address]]] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
+    lookups: list[str] = field(default_factory=list)
     dialled: list[Address] = field(default_factory=list)
 
     def resolve(self, host: str, port: int) -> Sequence[Address]:
@@ -67,8 +67,8 @@ class World:
             # No name: the system says what its notation means, without a name server.
             return system_resolver(host, port)
         answers = self.answers[host]
-        self.asked.append(host)
-        return answers[min(self.asked.count(host), len(answers)) - 1]
+        self.lookups.append(host)
+        return answers[min(self.lookups.count(host), len(answers)) - 1]
 
     def dial(self, address: Address, port: int, timeout: float) -> socket.socket:
         self.dialled.append(address)
@@ -158,7 +158,7 @@ NOT_PUBLIC = (
 
 
 @pytest.mark.parametrize("address", NOT_PUBLIC)
-def test_no_address_of_a_network_of_ones_own_is_public(address: str, world: World) -> None:
+def test_private_addresses_are_not_public(address: str, world: World) -> None:
     assert not is_public(ipaddress.ip_address(address))
     with pytest.raises(RefusedError):
         world.read(f"https://{f'[{address}]' if ':' in address else address}/")
@@ -168,7 +168,7 @@ def test_no_address_of_a_network_of_ones_own_is_public(address: str, world: Worl
 @pytest.mark.parametrize(
     "address", ["93.184.215.14", "1.1.1.1", "2606:4700:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101"]
 )
-def test_addresses_of_the_internet_are_public(address: str) -> None:
+def test_internet_addresses_are_public(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))
 
 
@@ -187,24 +187,24 @@ def test_addresses_of_the_internet_are_public(address: str) -> None:
         "localhost",
     ],
 )
-def test_other_notations_of_such_addresses(host: str, world: World) -> None:
-    with pytest.raises(RefusedError, match="no address of the public Internet"):
+def test_other_notations_of_private_addresses_are_refused(host: str, world: World) -> None:
+    with pytest.raises(RefusedError, match="not a public Internet address"):
         world.read(f"https://{host}/archive.zip")
     assert world.dialled == []
 
 
 @pytest.mark.parametrize("host", ["inside.example", "both.example", "link-local.example", "mapped.example"])
-def test_names_of_such_addresses(host: str, world: World) -> None:
-    with pytest.raises(RefusedError, match="no address of the public Internet"):
+def test_names_of_private_addresses_are_refused(host: str, world: World) -> None:
+    with pytest.raises(RefusedError, match="not a public Internet address"):
         world.read(f"https://{host}/archive.zip")
     assert world.dialled == []
 
 
-def test_the_address_that_was_checked_is_the_one_that_is_asked(world: World) -> None:
+def test_connection_goes_to_the_checked_address(world: World) -> None:
     assert world.read("https://turning.example/a?b=c") == b"turning.example /a?b=c"
-    assert world.asked == ["turning.example"]
+    assert world.lookups == ["turning.example"]
     assert world.dialled == [PUBLIC]
-    # Its second answer is another address; whoever asks again, asks again.
+    # The second lookup returns another address, which is checked again.
     with pytest.raises(RefusedError):
         world.read("https://turning.example/a?b=c")
     assert world.dialled == [PUBLIC]
@@ -233,13 +233,13 @@ def test_redirects_are_followed_and_each_is_checked(world: World) -> None:
         "https://data.example/to?https://inside.example/",
     ],
 )
-def test_redirects_to_such_addresses(target: str, world: World) -> None:
+def test_redirects_to_private_addresses_are_refused(target: str, world: World) -> None:
     with pytest.raises(RefusedError):
         world.read(f"https://data.example/to?{target}")
     assert set(world.dialled) == {PUBLIC}
 
 
-def test_three_redirects_and_no_more(world: World) -> None:
+def test_at_most_three_redirects(world: World) -> None:
     def url(redirects: int) -> str:
         return "https://data.example/to?" * redirects + "https://data.example/x"
 
@@ -280,7 +280,7 @@ def test_three_redirects_and_no_more(world: World) -> None:
         "https://data.example/" + "x" * 3000,
     ],
 )
-def test_what_is_no_url_to_be_asked(url: str, world: World) -> None:
+def test_invalid_urls_are_refused(url: str, world: World) -> None:
     with pytest.raises(RefusedError):
         check_url(url)
     with pytest.raises(RefusedError):
@@ -288,7 +288,7 @@ def test_what_is_no_url_to_be_asked(url: str, world: World) -> None:
     assert world.dialled == []
 
 
-def test_a_certificate_of_another_name_is_not_accepted(world: World) -> None:
+def test_certificate_of_another_name_is_rejected(world: World) -> None:
     with pytest.raises(ssl.SSLCertVerificationError):
         Outbound(resolve=lambda *_: [PUBLIC], dial=world.dial, tls=world.tls).get("https://bank.example/").__enter__()
 
@@ -298,14 +298,14 @@ def test_a_name_without_an_address(world: World) -> None:
         world.read("https://nowhere.example/")
 
 
-def test_networks_that_the_operator_names(world: World) -> None:
+def test_networks_of_the_operator_are_allowed(world: World) -> None:
     networks = [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("fd00::/8")]
     for url in ("http://127.0.0.1:80/", "https://127.0.0.1/", "http://[fd00::1]/", "http://[::ffff:127.0.0.1]/"):
         check_url(url, networks)
     for url in ("http://10.0.0.1/", "https://10.0.0.1/", "http://93.184.215.14/", "http://[fe80::1]/"):
         with pytest.raises(RefusedError):
             check_url(url, networks)
-    # By a name plain http is asked within these networks only.
+    # For host names, plain http is allowed only within these networks.
     guarded = Outbound(networks, resolve=world.resolve, dial=world.dial, timeout=5)
     with pytest.raises(RefusedError, match="only https"):
         guarded.get("http://data.example/").__enter__()
@@ -317,7 +317,7 @@ def test_networks_that_the_operator_names(world: World) -> None:
 
 @contextmanager
 def _answering(parts: Iterable[bytes]) -> Iterator[str]:
-    """A server at loopback that sends these parts to whoever asks first; its URL."""
+    """A loopback server that sends these parts to its first client; its URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
@@ -339,7 +339,7 @@ def _body(url: str, total_timeout: float = 60.0) -> bytes:
         return b"".join(answer.chunks())
 
 
-def test_an_answer_that_is_no_http() -> None:
+def test_invalid_http_response() -> None:
     with _answering([b"what?\r\n\r\n"]) as url, pytest.raises(ExchangeError):
         _body(url)
 
@@ -356,7 +356,7 @@ HEAD = b"HTTP/1.1 200 OK\r\n"
         ([HEAD, b"Transfer-Encoding: chunked\r\n\r\n", b"3\r\nabc\r\n", b"0\r\n\r\n"], b"abc"),
     ],
 )
-def test_a_body_arrives_as_it_was_announced(parts: list[bytes], body: bytes) -> None:
+def test_body_matches_its_announced_length(parts: list[bytes], body: bytes) -> None:
     with _answering(parts) as url:
         assert _body(url) == body
 
@@ -370,13 +370,13 @@ def test_a_body_arrives_as_it_was_announced(parts: list[bytes], body: bytes) -> 
         [HEAD[:5]],
     ],
 )
-def test_an_answer_that_breaks_off_is_no_whole_one(parts: list[bytes]) -> None:
+def test_incomplete_response_raises(parts: list[bytes]) -> None:
     with _answering(parts) as url, pytest.raises(ExchangeError):
         _body(url)
 
 
 @pytest.mark.parametrize("head", [HEAD + b"X-Slow: ", HEAD + b"\r\n"], ids=["head", "body"])
-def test_who_sends_a_byte_now_and_then_is_given_up(head: bytes) -> None:
+def test_trickling_server_times_out(head: bytes) -> None:
     def drip() -> Iterator[bytes]:
         yield head
         while True:
@@ -390,12 +390,12 @@ def test_who_sends_a_byte_now_and_then_is_given_up(head: bytes) -> None:
         assert 0.4 < time.monotonic() - began < 3
 
 
-def test_who_is_slow_but_goes_on_is_waited_for() -> None:
+def test_slow_but_steady_server_is_accepted() -> None:
     def steady() -> Iterator[bytes]:
         yield HEAD + b"\r\n"
         for _ in range(10):
             time.sleep(0.1)
-            yield bytes(SLOWEST // 5)
+            yield bytes(MIN_BYTES_PER_SECOND // 5)
 
     with _answering(steady()) as url:
-        assert len(_body(url, total_timeout=0.5)) == SLOWEST // 5 * 10
+        assert len(_body(url, total_timeout=0.5)) == MIN_BYTES_PER_SECOND // 5 * 10

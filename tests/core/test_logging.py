@@ -1,4 +1,4 @@
-"""What is cut out of every line that a process logs."""
+"""Secrets are redacted from logs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CANARY = "canary0123456789"
 
 
 @pytest.mark.parametrize("variable", ["DATABASE_URL", "PARETOFIT_DATABASE_URL", "REDIS_URL", "PARETOFIT_REDIS_URL"])
-def test_the_password_of_a_server_is_cut_out_wherever_it_stands(variable: str) -> None:
+def test_server_password_is_redacted(variable: str) -> None:
     program = "import logging; from paretofit.core.logging import configure_logging; configure_logging('INFO'); "
     program += f"logging.warning('it said {CANARY}')"
     environment = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}

@@ -5,8 +5,8 @@ import base64
 from paretofit.core import signatures
 
 
-def test_the_published_example() -> None:
-    """Of the reference libraries of Standard Webhooks."""
+def test_example_of_the_standard() -> None:
+    """The example of the reference libraries of Standard Webhooks."""
     headers = signatures.headers(
         "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
         "msg_p5jXN8AQM9LWM0D4loKWxJek",
@@ -18,7 +18,7 @@ def test_the_published_example() -> None:
     assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-def test_secrets_are_of_their_own() -> None:
+def test_secrets_are_unique() -> None:
     secrets = {signatures.new_secret() for _ in range(20)}
     assert len(secrets) == 20
     assert all(len(base64.b64decode(secret.removeprefix("whsec_"))) == 32 for secret in secrets)

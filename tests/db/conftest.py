@@ -9,6 +9,6 @@ from paretofit.search.registry import methods
 
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Searches by `mutualnet` are planned by `tests.methods.scripted`, as their labels say."""
+    """Searches by `mutualnet` are planned by `tests.methods.scripted` according to their labels."""
     scripted = dataclasses.replace(methods()["mutualnet"], package="tests.methods.scripted")
     monkeypatch.setitem(methods(), "mutualnet", scripted)

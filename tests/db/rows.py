@@ -1,4 +1,4 @@
-"""Rows for the tests of what workers do with them: datasets, searches, trials and their leases."""
+"""Rows for tests: datasets, searches, trials and their leases."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PROFILE: dict[str, Any] = {
 
 
 def add_dataset(engine: Engine, **values: Any) -> str:
-    """A dataset: unless `values` say otherwise ready, without files."""
+    """A dataset, by default ready and without files."""
     fields: dict[str, Any] = {
         "name": "data",
         "state": "ready",
@@ -61,7 +61,7 @@ RECORD: dict[str, Any] = {
 
 
 def add_weights(engine: Engine, **values: Any) -> str:
-    """Weights: unless `values` say otherwise ready, of a file that is not in any store."""
+    """Weights, by default ready, of a file that is not in any store."""
     fields: dict[str, Any] = {"name": "mine", "state": "ready", "source": {"kind": "upload"}}
     if values.get("state", "ready") == "ready":
         fields |= {"record": RECORD, "sha256": "d" * 64, "size": 9}
@@ -118,25 +118,25 @@ def trials(engine: Engine, search_id: str) -> list[TrialRow]:
 
 
 def trial(engine: Engine, trial_id: str) -> TrialRow:
-    """A trial as it is now."""
+    """The current row of a trial."""
     with transaction(engine) as session:
         return session.get_one(TrialRow, trial_id)
 
 
 def search(engine: Engine, search_id: str) -> SearchRow:
-    """A search as it is now."""
+    """The current row of a search."""
     with transaction(engine) as session:
         return session.get_one(SearchRow, search_id)
 
 
 def dataset(engine: Engine, dataset_id: str) -> DatasetRow:
-    """A dataset as it is now."""
+    """The current row of a dataset."""
     with transaction(engine) as session:
         return session.get_one(DatasetRow, dataset_id)
 
 
 def weights(engine: Engine, weights_id: str) -> WeightsRow:
-    """Weights as they are now."""
+    """The current row of weights."""
     with transaction(engine) as session:
         return session.get_one(WeightsRow, weights_id)
 
@@ -153,8 +153,8 @@ def event_types(engine: Engine, search_id: str) -> list[str]:
     return [event.type for event in events(engine, search_id)]
 
 
-def wake_ups(engine: Engine) -> list[tuple[str, str]]:
-    """The outbox: (task, subject), emptied."""
+def pop_messages(engine: Engine) -> list[tuple[str, str]]:
+    """Empty the outbox; returns its messages as (task, subject)."""
     with transaction(engine) as session:
         rows = session.scalars(select(OutboxRow).order_by(OutboxRow.id)).all()
         for row in rows:

@@ -27,7 +27,7 @@ def store(root: Path) -> BlobStore:
 
 @pytest.fixture(params=["disk", "bucket"])
 def either(request: pytest.FixtureRequest, store: BlobStore) -> BlobStore:
-    """A store on disk, or what a bucket does, in memory."""
+    """A store on disk, or a bucket in memory."""
     return store if request.param == "disk" else S3BlobStore(MemoryStore())
 
 
@@ -42,7 +42,7 @@ def files(root: Path) -> list[str]:
     return [path.name for path in root.rglob("*") if path.is_file()]
 
 
-def test_what_is_put_comes_back(either: BlobStore, file: Path, tmp_path: Path) -> None:
+def test_stored_content_is_read_back(either: BlobStore, file: Path, tmp_path: Path) -> None:
     assert either.put(file) == Blob(DIGEST, len(CONTENT))
     file.unlink()
     assert either.size(DIGEST) == len(CONTENT)
@@ -66,7 +66,7 @@ def test_a_range_outside_is_refused(either: BlobStore, file: Path, start: int, e
         list(either.stream(DIGEST, start, end))
 
 
-def test_nothing_is_content_too(either: BlobStore, file: Path, tmp_path: Path) -> None:
+def test_empty_file_is_stored(either: BlobStore, file: Path, tmp_path: Path) -> None:
     file.write_bytes(b"")
     blob = either.put(file)
     assert blob == Blob(hashlib.sha256(b"").hexdigest(), 0)
@@ -74,7 +74,9 @@ def test_nothing_is_content_too(either: BlobStore, file: Path, tmp_path: Path) -
     assert (tmp_path / "copy").read_bytes() == b""
 
 
-def test_the_same_content_put_at_once_is_one_blob(store: BlobStore, file: Path, root: Path, tmp_path: Path) -> None:
+def test_concurrent_puts_of_the_same_content_store_one_blob(
+    store: BlobStore, file: Path, root: Path, tmp_path: Path
+) -> None:
     with ThreadPoolExecutor(16) as pool:
         blobs = set(pool.map(store.put, [file] * 32))
     assert blobs == {Blob(DIGEST, len(CONTENT))}
@@ -91,7 +93,7 @@ def test_a_file_that_cannot_be_read_leaves_nothing(store: BlobStore, root: Path,
 
 
 @pytest.mark.parametrize("damage", [b"x" + CONTENT[1:], CONTENT[:-1], b""], ids=["changed", "cut", "empty"])
-def test_damage_is_found_when_read_and_healed_when_put_again(
+def test_damage_is_detected_on_read_and_repaired_by_put(
     store: BlobStore, file: Path, root: Path, tmp_path: Path, damage: bytes
 ) -> None:
     store.put(file)
@@ -107,7 +109,7 @@ def test_damage_is_found_when_read_and_healed_when_put_again(
     store.fetch(DIGEST, tmp_path / "out" / "copy")
 
 
-def test_fetching_replaces_a_file_only_with_the_whole(either: BlobStore, file: Path, tmp_path: Path) -> None:
+def test_fetch_is_atomic(either: BlobStore, file: Path, tmp_path: Path) -> None:
     either.put(file)
     destination = tmp_path / "copy"
     destination.write_text("old")
@@ -118,7 +120,7 @@ def test_fetching_replaces_a_file_only_with_the_whole(either: BlobStore, file: P
     assert destination.read_bytes() == CONTENT
 
 
-def test_deleting_twice_is_no_error(either: BlobStore, file: Path) -> None:
+def test_delete_is_idempotent(either: BlobStore, file: Path) -> None:
     either.put(file)
     either.delete(DIGEST)
     either.delete(DIGEST)

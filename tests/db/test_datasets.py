@@ -56,7 +56,7 @@ def test_valid_dataset_is_ready(engine: Engine, dataset_id: str) -> None:
     assert job is not None
     manifest = {"images": {"sha256": "a" * 64, "size": 1}}
     with transaction(engine) as session:
-        datasets.ready(session, job, manifest=manifest, profile=PROFILE, report={"images": 10})
+        datasets.mark_ready(session, job, manifest=manifest, profile=PROFILE, report={"images": 10})
     row = rows.dataset(engine, dataset_id)
     assert (row.state, row.manifest, row.fingerprint, row.lease_expires_at) == ("ready", manifest, "f", None)
 
@@ -83,7 +83,7 @@ def test_stale_epoch_writes_nothing(engine: Engine, dataset_id: str) -> None:
         lambda session: jobs.renew(session, stale),
         lambda session: jobs.release(session, stale),
         lambda session: jobs.fail(session, stale, CRASHED, report=None),
-        lambda session: datasets.ready(session, stale, manifest={}, profile=PROFILE, report={}),
+        lambda session: datasets.mark_ready(session, stale, manifest={}, profile=PROFILE, report={}),
     )
     for write in writes:
         with pytest.raises(StaleLeaseError), transaction(engine) as session:

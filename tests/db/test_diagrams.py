@@ -10,11 +10,11 @@ PAGE = Path(__file__).parents[2] / "docs" / "states.md"
 MACHINES = (states.SEARCH, states.TRIAL, states.DATASET, states.WEIGHTS, states.EXPORT, states.DELIVERY)
 
 
-def test_page_is_what_the_code_draws() -> None:
+def test_page_is_up_to_date() -> None:
     assert PAGE.read_text() == diagrams.render(), f"refresh it: {diagrams.COMMAND}"
 
 
-def test_page_shows_every_move_and_no_other() -> None:
+def test_page_shows_every_transition_and_no_other() -> None:
     sections = re.split(r"^## ", diagrams.render(), flags=re.MULTILINE)[1:]
     for section, machine in zip(sections, MACHINES, strict=True):
         moves = {(before, after) for before, targets in machine.items() for after in targets}
@@ -24,7 +24,7 @@ def test_page_shows_every_move_and_no_other() -> None:
         assert set(re.findall(r"^\| (\w+) \| (\w+) \| .+ \|$", section, re.MULTILINE)) == moves | {("From", "To")}
 
 
-def test_every_machine_ends() -> None:
+def test_every_state_machine_has_a_final_state() -> None:
     for machine in MACHINES:
         reached = {next(iter(machine))}
         while grown := {after for before in reached for after in machine[before]} - reached:

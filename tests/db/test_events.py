@@ -10,7 +10,7 @@ from paretofit.db.engine import transaction
 from tests.db import rows
 
 
-def test_numbers_have_no_gaps_whoever_writes_and_fails(engine: Engine) -> None:
+def test_event_numbers_have_no_gaps(engine: Engine) -> None:
     search_id = rows.add_search(engine)
 
     def write(number: int) -> None:
@@ -37,7 +37,7 @@ def test_numbers_have_no_gaps_whoever_writes_and_fails(engine: Engine) -> None:
 
 def test_unknown_type_or_search_is_refused(engine: Engine) -> None:
     with transaction(engine) as session:
-        with pytest.raises(ValueError, match="no event type"):
+        with pytest.raises(ValueError, match="unknown event type"):
             events.append(session, "srch_none", "search.gone", {})
-        with pytest.raises(LookupError, match="no search srch_none"):
+        with pytest.raises(LookupError, match="unknown search srch_none"):
             events.append(session, "srch_none", "search.running", {})

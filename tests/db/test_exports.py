@@ -1,4 +1,4 @@
-"""Exports as rows: asked for, claimed, ended, taken back."""
+"""Exports as rows: requested, claimed, ended, reclaimed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def point_id(engine: Engine) -> str:
                     id=new_id("art"), search_id=search_id, trial_id=trial_id, name=name, sha256=letter * 64, size=1
                 )
             )
-    rows.wake_ups(engine)
+    rows.pop_messages(engine)
     return row.id
 
 
@@ -71,21 +71,21 @@ def row(engine: Engine, export_id: str) -> ExportRow:
 def ready(engine: Engine, job: ExportJob) -> None:
     with transaction(engine) as session:
         blob = Blob("c" * 64, 3)
-        exports.ready(session, job, name="net.onnx", blob=blob, media_type="x/y", parity={"max_abs_diff": 0.0})
+        exports.mark_ready(session, job, name="net.onnx", blob=blob, media_type="x/y", parity={"max_abs_diff": 0.0})
 
 
-def test_the_same_form_is_the_same_export(engine: Engine, point_id: str) -> None:
+def test_repeated_request_returns_the_same_export(engine: Engine, point_id: str) -> None:
     first = request(engine, point_id)
     assert first.row.state == "queued"
     assert first.artifact is None
-    assert rows.wake_ups(engine) == [("export", first.row.id)]
+    assert rows.pop_messages(engine) == [("export", first.row.id)]
     assert request(engine, point_id).row.id == first.row.id
-    assert rows.wake_ups(engine) == []
+    assert rows.pop_messages(engine) == []
     others = [replace(FORM, format="ncnn"), replace(FORM, precision="float16"), replace(FORM, size=(32, 24))]
     assert len({request(engine, point_id, form).row.id for form in others} | {first.row.id}) == 4
 
 
-def test_weights_of_its_own_come_before_the_supernet(engine: Engine, point_id: str) -> None:
+def test_own_weights_are_preferred_over_the_supernet(engine: Engine, point_id: str) -> None:
     export_id = request(engine, point_id).row.id
     job = claim(engine, export_id)
     assert (job.source_sha256, job.from_supernet) == ("a" * 64, True)
@@ -97,7 +97,7 @@ def test_weights_of_its_own_come_before_the_supernet(engine: Engine, point_id: s
     assert (again.row.source_sha256, again.row.from_supernet) == ("b" * 64, False)
 
 
-def test_ready_makes_the_artifact_of_the_same_id(engine: Engine, point_id: str) -> None:
+def test_ready_export_has_an_artifact_with_its_id(engine: Engine, point_id: str) -> None:
     export_id = request(engine, point_id).row.id
     job = claim(engine, export_id)
     assert (job.epoch, job.record["key"], job.size) == (1, "net", (32, 32))
@@ -111,26 +111,26 @@ def test_ready_makes_the_artifact_of_the_same_id(engine: Engine, point_id: str) 
     assert (found.artifact.id, found.artifact.sha256, found.artifact.trial_id) == (export_id, "c" * 64, None)
 
 
-def test_a_failed_one_is_tried_again_when_it_is_asked_for(engine: Engine, point_id: str) -> None:
+def test_failed_export_is_retried_on_request(engine: Engine, point_id: str) -> None:
     export_id = request(engine, point_id).row.id
     with transaction(engine) as session:
         jobs.fail(session, claim(engine, export_id), ERROR)
     assert row(engine, export_id).error == ERROR
-    rows.wake_ups(engine)
+    rows.pop_messages(engine)
     assert request(engine, point_id).row.state == "queued"
-    assert rows.wake_ups(engine) == [("export", export_id)]
+    assert rows.pop_messages(engine) == [("export", export_id)]
     assert claim(engine, export_id).epoch == 2
 
 
 def test_a_lost_worker_writes_nothing(engine: Engine, point_id: str) -> None:
     export_id = request(engine, point_id).row.id
     lost = claim(engine, export_id)
-    rows.wake_ups(engine)
+    rows.pop_messages(engine)
     with transaction(engine) as session:
         session.execute(text("UPDATE exports SET lease_expires_at = clock_timestamp() - interval '1 minute'"))
     reaped = reaping.reap(engine, lease_seconds=0.0, max_crashes=3, back_off=0)
     assert reaped == {export_id: "queued"}
-    assert rows.wake_ups(engine) == [("export", export_id)]
+    assert rows.pop_messages(engine) == [("export", export_id)]
     ready(engine, claim(engine, export_id))
     with pytest.raises(StaleLeaseError):
         ready(engine, lost)
@@ -141,7 +141,7 @@ def test_a_lost_worker_writes_nothing(engine: Engine, point_id: str) -> None:
         assert session.scalar(select(func.count()).where(ArtifactRow.id == export_id)) == 1
 
 
-def test_one_that_keeps_crashing_fails_with_a_reason(engine: Engine, point_id: str) -> None:
+def test_export_that_keeps_crashing_fails_with_a_reason(engine: Engine, point_id: str) -> None:
     export_id = request(engine, point_id).row.id
     for state in ("queued", "failed"):
         job = claim(engine, export_id)
@@ -152,19 +152,19 @@ def test_one_that_keeps_crashing_fails_with_a_reason(engine: Engine, point_id: s
     assert row(engine, export_id).error == {"code": "crashed", "detail": "killed"}
 
 
-def test_a_drained_one_waits_again(engine: Engine, point_id: str) -> None:
+def test_drained_export_is_queued_again(engine: Engine, point_id: str) -> None:
     export_id = request(engine, point_id).row.id
-    rows.wake_ups(engine)
+    rows.pop_messages(engine)
     with transaction(engine) as session:
         jobs.release(session, claim(engine, export_id))
-    assert rows.wake_ups(engine) == [("export", export_id)]
+    assert rows.pop_messages(engine) == [("export", export_id)]
     assert (row(engine, export_id).state, row(engine, export_id).crash_count) == ("queued", 0)
 
 
-def test_a_lost_wake_up_is_sent_again(engine: Engine, point_id: str) -> None:
+def test_lost_message_is_resent(engine: Engine, point_id: str) -> None:
     export_id = request(engine, point_id).row.id
-    rows.wake_ups(engine)
+    rows.pop_messages(engine)
     with transaction(engine) as session:
         assert reaping.unclaimed(session, "export") == 1
         assert reaping.resend(session, "export", seconds=0) == [export_id]
-    assert rows.wake_ups(engine) == [("export", export_id)]
+    assert rows.pop_messages(engine) == [("export", export_id)]

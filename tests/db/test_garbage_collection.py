@@ -1,4 +1,4 @@
-"""What nothing names goes, what is named stays, whoever publishes meanwhile."""
+"""Unreferenced blobs are deleted, referenced ones are kept, also with concurrent writers."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def name(engine: Engine, store: BlobStore, blob: Blob, trial_id: str) -> str:
     return row.id
 
 
-def test_what_a_row_names_stays(engine: Engine, store: LocalBlobStore, trial_id: str, tmp_path: Path) -> None:
+def test_referenced_blobs_are_kept(engine: Engine, store: LocalBlobStore, trial_id: str, tmp_path: Path) -> None:
     artifact, checkpoint, file, archive, orphan = (put(store, tmp_path, content) for content in "abcde")
     name(engine, store, artifact, trial_id)
     entry: dict[str, Any] = {"sha256": file.sha256, "size": 1}
@@ -87,15 +87,13 @@ def test_what_a_row_names_stays(engine: Engine, store: LocalBlobStore, trial_id:
     assert not clean(engine, store, tmp_path)
     age(tmp_path / "blobs")
     young = put(store, tmp_path, "young")
-    assert clean(engine, store, tmp_path) == Collected(blobs=1, size=1, partial=0, uploads=0, answers=0)
+    assert clean(engine, store, tmp_path) == Collected(blobs=1, size=1, partial=0, uploads=0, responses=0)
     assert stored(store) == {blob.sha256 for blob in (artifact, checkpoint, file, archive, young)}
     with pytest.raises(BlobMissingError):
         store.find(orphan.sha256)
 
 
-def test_files_of_weights_stay_as_long_as_they_are_needed(
-    engine: Engine, store: LocalBlobStore, tmp_path: Path
-) -> None:
+def test_uploaded_weights_file_is_kept_until_converted(engine: Engine, store: LocalBlobStore, tmp_path: Path) -> None:
     waiting, ready, original, rejected = (put(store, tmp_path, content) for content in "abcd")
 
     def uploaded(blob: Blob) -> dict[str, Any]:
@@ -125,7 +123,7 @@ def test_abandoned_uploads_of_weights_are_removed(engine: Engine, store: LocalBl
     assert (row.state, row.uploaded_bytes) == ("pending", 0)
 
 
-def test_content_that_is_put_again_is_young(engine: Engine, store: LocalBlobStore, tmp_path: Path) -> None:
+def test_rewritten_blob_is_not_collected(engine: Engine, store: LocalBlobStore, tmp_path: Path) -> None:
     put(store, tmp_path, "a")
     age(tmp_path / "blobs")
     blob = put(store, tmp_path, "a")
@@ -146,7 +144,7 @@ def test_more_than_one_batch(engine: Engine, store: LocalBlobStore, trial_id: st
     assert stored(store) == {blob.sha256 for blob in kept}
 
 
-def test_bucket_is_collected_too(engine: Engine, trial_id: str, tmp_path: Path) -> None:
+def test_bucket_is_collected(engine: Engine, trial_id: str, tmp_path: Path) -> None:
     bucket = S3BlobStore(MemoryStore())
     kept, orphan = put(bucket, tmp_path, "a"), put(bucket, tmp_path, "b")
     name(engine, bucket, kept, trial_id)
@@ -156,16 +154,16 @@ def test_bucket_is_collected_too(engine: Engine, trial_id: str, tmp_path: Path) 
     assert stored(bucket) == {kept.sha256}
 
 
-def test_files_of_puts_that_never_ended_go(engine: Engine, store: LocalBlobStore, tmp_path: Path) -> None:
+def test_partial_files_are_deleted(engine: Engine, store: LocalBlobStore, tmp_path: Path) -> None:
     incoming = tmp_path / "blobs" / "incoming"
     (incoming / "dead").write_text("half of it")
     age(incoming)
     (incoming / "alive").write_text("half of it")
-    assert clean(engine, store, tmp_path) == Collected(blobs=0, size=0, partial=1, uploads=0, answers=0)
+    assert clean(engine, store, tmp_path) == Collected(blobs=0, size=0, partial=1, uploads=0, responses=0)
     assert [path.name for path in incoming.iterdir()] == ["alive"]
 
 
-def test_uploads_that_nobody_goes_on_with_go(engine: Engine, store: LocalBlobStore, tmp_path: Path) -> None:
+def test_abandoned_uploads_are_deleted(engine: Engine, store: LocalBlobStore, tmp_path: Path) -> None:
     uploading = {"state": "uploading", "manifest": None, "source": {"kind": "upload"}, "uploaded_bytes": 4}
     abandoned, growing, held = (rows.add_dataset(engine, **uploading) for _ in range(3))
     folder = tmp_path / "uploads"
@@ -183,21 +181,19 @@ def test_uploads_that_nobody_goes_on_with_go(engine: Engine, store: LocalBlobSto
     assert rows.dataset(engine, abandoned).uploaded_bytes == 0
 
 
-def test_answers_are_kept_for_their_time(engine: Engine, store: LocalBlobStore, tmp_path: Path) -> None:
+def test_stored_responses_expire(engine: Engine, store: LocalBlobStore, tmp_path: Path) -> None:
     for key in ("old", "new"):
         with transaction(engine) as session:
             claimed = idempotency.Key("default", "POST /v1/searches", key, "f")
             idempotency.keep(session, claimed, idempotency.StoredResponse(202, {}, b"{}"))
     with transaction(engine) as session:
         session.execute(text("UPDATE idempotency_keys SET created_at = now() - interval '25 hours' WHERE key = 'old'"))
-    assert clean(engine, store, tmp_path).answers == 1
+    assert clean(engine, store, tmp_path).responses == 1
     with transaction(engine) as session:
         assert session.scalars(select(IdempotencyRow.key)).all() == ["new"]
 
 
-def test_blob_that_was_collected_before_it_was_named_is_not_named(
-    engine: Engine, store: LocalBlobStore, trial_id: str, tmp_path: Path
-) -> None:
+def test_pin_rejects_a_collected_blob(engine: Engine, store: LocalBlobStore, trial_id: str, tmp_path: Path) -> None:
     blob = put(store, tmp_path, "a")
     assert clean(engine, store, tmp_path, seconds=1e-6).blobs == 1
     with pytest.raises(BlobCollectedError, match=blob.sha256):
@@ -205,7 +201,7 @@ def test_blob_that_was_collected_before_it_was_named_is_not_named(
     name(engine, store, put(store, tmp_path, "a"), trial_id)
 
 
-def test_collector_waits_for_names_that_are_being_committed(
+def test_collector_waits_for_uncommitted_references(
     engine: Engine, store: LocalBlobStore, trial_id: str, tmp_path: Path
 ) -> None:
     blob = put(store, tmp_path, "a")
@@ -220,7 +216,7 @@ def test_collector_waits_for_names_that_are_being_committed(
     assert stored(store) == {blob.sha256}
 
 
-def test_no_row_names_a_blob_that_is_gone_while_all_publish_and_collect(
+def test_concurrent_writers_and_collectors_leave_no_dangling_reference(
     engine: Engine, store: LocalBlobStore, trial_id: str, tmp_path: Path
 ) -> None:
     """Six writers name and forget the same few contents while two collectors take whatever is unnamed at all."""

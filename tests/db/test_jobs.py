@@ -1,4 +1,4 @@
-"""What holds for every kind of leased job; each kind has tests of its own besides."""
+"""Properties of every kind of leased job; each kind also has its own tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.db import rows
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.noun)
-def test_every_move_of_a_job_is_drawn(kind: JobKind[Any]) -> None:
+def test_every_job_transition_is_in_the_state_machine(kind: JobKind[Any]) -> None:
     first = next(iter(kind.machine))
     assert kind.leased in kind.machine[first]
     assert kind.failed in kind.machine[kind.leased]
@@ -26,14 +26,14 @@ def test_no_two_kinds_share_a_table_or_a_message() -> None:
     assert len({kind.row for kind in KINDS}) == len({kind.task for kind in KINDS}) == len(KINDS)
 
 
-def test_a_move_returns_no_json_but_what_is_read_of_it_is_the_new_one(engine: Engine) -> None:
+def test_move_loads_json_lazily_and_up_to_date(engine: Engine) -> None:
     dataset_id = rows.add_dataset(engine, state="validating", manifest=None, report={"images": 1})
-    said: list[str] = []
-    event.listen(engine, "before_cursor_execute", lambda *call: said.append(call[2]))
+    statements: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *call: statements.append(call[2]))
     with transaction(engine) as session:
         before = session.get_one(DatasetRow, dataset_id)
         row = jobs.move(session, DATASETS, dataset_id, "ready", manifest={"a": 1})
-        returned = next(sql for sql in said if sql.startswith("UPDATE")).partition("RETURNING")[2]
+        returned = next(sql for sql in statements if sql.startswith("UPDATE")).partition("RETURNING")[2]
         assert "lease_epoch" in returned
         assert not {name for name in ("manifest", "profile", "report", "source") if f".{name}" in returned}
         assert row is before

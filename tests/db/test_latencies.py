@@ -1,4 +1,4 @@
-"""Measured latencies: kept, found again, and who may measure."""
+"""Measured latencies: storage, lookup, and which workers may measure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def known(engine: Engine, *architectures: str, tenant: str = "default", **machin
         return list(latencies.known(session, tenant, DEVICE, architectures, machine=machine or None))
 
 
-def test_the_last_of_the_same_is_kept(engine: Engine) -> None:
+def test_latest_measurement_is_kept(engine: Engine) -> None:
     for found in ([measured(1), measured(2)], [measured(3, machine={"cores": 8}), measured(4, architecture="b")]):
         with transaction(engine) as session:
             latencies.record(session, "default", found)
@@ -41,7 +41,7 @@ def test_the_last_of_the_same_is_kept(engine: Engine) -> None:
 
 
 @pytest.mark.usefixtures("scripted")
-def test_they_are_written_under_the_lease(engine: Engine) -> None:
+def test_latencies_are_written_under_the_lease(engine: Engine) -> None:
     lease = rows.take(engine, rows.plan(engine, rows.add_search(engine))[0])
     before = rows.trial(engine, lease.trial_id).progressed_at
     with transaction(engine) as session:
@@ -58,7 +58,7 @@ def test_only_a_worker_that_offers_its_device_takes_a_measuring_trial(engine: En
     [trial_id] = rows.plan(engine, rows.add_search(engine))
     with transaction(engine) as session:
         session.execute(update(TrialRow).values(device=DEVICE))
-    rows.wake_ups(engine)
+    rows.pop_messages(engine)
     with transaction(engine) as session:
         assert claim(session, trial_id, owner="w", device="cpu", seconds=9, offers=["ncnn-cpu-1t"]) is None
         trials.pass_on(session, trial_id, ["ncnn-cpu-1t"], seconds=60)

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, select, text, update
 from paretofit.db.cancellation import request_cancel
 from paretofit.db.engine import transaction
 from paretofit.db.jobs import StaleLeaseError
-from paretofit.db.leases import Lease, asked, assignment, claim, renew
+from paretofit.db.leases import Lease, assignment, claim, control_flags, renew
 from paretofit.db.reports import Metric, Report, write
 from paretofit.db.tables import AttemptRow, MetricRow, SearchRow, TrialRow
 from paretofit.db.trials import finish, release
@@ -63,7 +63,7 @@ def test_first_claim_starts_the_search(engine: Engine, trial_id: str) -> None:
         "UPDATE searches SET state = 'paused', paused_at = now()",
     ],
 )
-def test_what_must_not_run_is_not_claimed(engine: Engine, trial_id: str, hindrance: str) -> None:
+def test_inactive_trial_is_not_claimed(engine: Engine, trial_id: str, hindrance: str) -> None:
     with transaction(engine) as session:
         session.execute(text(hindrance))
         assert claim(session, trial_id, owner="w", device="cpu", seconds=60) is None
@@ -75,7 +75,7 @@ def test_unknown_trial_is_not_claimed(engine: Engine) -> None:
         assert claim(session, "trl_none", owner="w", device="cpu", seconds=60) is None
 
 
-def test_renewal_prolongs_the_lease(engine: Engine, trial_id: str) -> None:
+def test_renewal_extends_the_lease(engine: Engine, trial_id: str) -> None:
     lease = rows.take(engine, trial_id, seconds=0.5)
     before = rows.trial(engine, trial_id).lease_expires_at
     time.sleep(0.05)
@@ -97,7 +97,7 @@ def test_stale_epoch_writes_nothing(engine: Engine, trial_id: str) -> None:
     for attempt in (
         lambda session: write(session, stale, Report(metrics=[Metric("loss", 1, 1.0)])),
         lambda session: renew(session, stale),
-        lambda session: asked(session, stale),
+        lambda session: control_flags(session, stale),
         lambda session: finish(session, stale, "completed", outputs={}),
         lambda session: release(session, stale),
     ):
@@ -132,22 +132,22 @@ def test_lease_cannot_be_taken_between_the_guard_and_the_commit(engine: Engine, 
 def test_flags_are_read(engine: Engine, trial_id: str) -> None:
     lease = rows.take(engine, trial_id)
     with transaction(engine) as session:
-        now = asked(session, lease)
+        now = control_flags(session, lease)
         assert (now.cancel, now.pause, now.limit) == (False, False, False)
         request_cancel(session, lease.search_id)
-        assert asked(session, lease).cancel
+        assert control_flags(session, lease).cancel
 
 
-def test_time_limit_is_told_before_it_is_met(engine: Engine) -> None:
+def test_time_limit_is_signaled_before_it_is_reached(engine: Engine) -> None:
     trial_id = rows.plan(engine, rows.add_search(engine, limits={"max_wall_seconds": 100}))[0]
     lease = rows.take(engine, trial_id)
     for seconds, limit in ((80, False), (90, True)):
         with transaction(engine) as session:
             session.execute(text(f"UPDATE searches SET started_at = clock_timestamp() - interval '{seconds} s'"))
-            assert asked(session, lease).limit is limit
+            assert control_flags(session, lease).limit is limit
 
 
-def test_missing_input_is_named(engine: Engine, trial_id: str) -> None:
+def test_missing_input_is_reported(engine: Engine, trial_id: str) -> None:
     lease = rows.take(engine, trial_id)
     with transaction(engine) as session:
         session.execute(update(TrialRow).values(inputs={"net": {"trial": 7, "artifact": "supernet"}}))
@@ -158,7 +158,7 @@ def test_missing_input_is_named(engine: Engine, trial_id: str) -> None:
             assignment(session, lease)
 
 
-def test_assignment_has_the_limits_of_now(engine: Engine, trial_id: str) -> None:
+def test_assignment_has_the_current_limits(engine: Engine, trial_id: str) -> None:
     lease = rows.take(engine, trial_id)
     with transaction(engine) as session:
         session.execute(update(SearchRow).values(limits={"max_trials": 5}))

@@ -9,7 +9,7 @@ from paretofit.db import limits
 from paretofit.db.cancellation import request_cancel
 from paretofit.db.engine import transaction
 from paretofit.db.jobs import StaleLeaseError
-from paretofit.db.leases import Lease, asked, assignment, begin_computing
+from paretofit.db.leases import Lease, assignment, begin_computing, control_flags
 from paretofit.db.tables import MetricRow, SearchRow, TrialRow
 from paretofit.db.trials import OUT_OF_MEMORY, crash, finish
 from tests.db import rows
@@ -37,7 +37,7 @@ def search_id(engine: Engine) -> str:
     with transaction(engine) as session:
         finish(session, lease, "completed", outputs={})
     rows.plan(engine, search_id)
-    rows.wake_ups(engine)
+    rows.pop_messages(engine)
     return search_id
 
 
@@ -47,14 +47,14 @@ def test_wall_limit_ends_a_search_whose_trials_wait(engine: Engine, search_id: s
     started_ago(engine, 101)
     assert enforce(engine) == [search_id]
     assert enforce(engine) == []
-    assert rows.wake_ups(engine) == [("advance", search_id)]
+    assert rows.pop_messages(engine) == [("advance", search_id)]
     rows.plan(engine, search_id)
     search = rows.search(engine, search_id)
     assert (search.state, search.stop_reason) == ("succeeded", "max_wall_seconds")
     assert [trial.state for trial in rows.trials(engine, search_id)] == ["completed", "cancelled", "cancelled"]
 
 
-def test_waiting_for_the_machine_takes_no_device_time_and_is_no_stall(engine: Engine) -> None:
+def test_waiting_for_the_machine_is_neither_device_time_nor_a_stall(engine: Engine) -> None:
     search_id = rows.add_search(engine, labels={"trials": "1"}, limits={"max_device_seconds": 100})
     lease = replace(rows.take(engine, rows.plan(engine, search_id)[0]), stall_seconds=100)
 
@@ -73,11 +73,11 @@ def test_waiting_for_the_machine_takes_no_device_time_and_is_no_stall(engine: En
     with transaction(engine) as session:
         begin_computing(session, lease)
         assert limits.device_seconds(session, search_id) < 50
-        assert not asked(session, lease).stalled
+        assert not control_flags(session, lease).stalled
     passed(101)
     with transaction(engine) as session:
         assert limits.device_seconds(session, search_id) > 100
-        assert asked(session, lease).stalled
+        assert control_flags(session, lease).stalled
         session.execute(
             update(TrialRow).where(TrialRow.id == lease.trial_id).values(lease_epoch=TrialRow.lease_epoch + 1)
         )
@@ -92,12 +92,12 @@ def test_pauses_are_not_counted(engine: Engine, search_id: str) -> None:
     assert enforce(engine) == []
 
 
-def test_running_trials_hear_of_the_limit_and_then_of_its_end(engine: Engine, search_id: str) -> None:
+def test_running_trials_see_the_limit_and_then_its_excess(engine: Engine, search_id: str) -> None:
     lease = rows.take(engine, rows.trials(engine, search_id)[1].id)
     for seconds, limit, overdue in ((80, False, False), (90, True, False), (101, True, True)):
         started_ago(engine, seconds)
         with transaction(engine) as session:
-            now = asked(session, lease)
+            now = control_flags(session, lease)
         assert (now.limit, now.overdue) == (limit, overdue)
 
 
@@ -106,7 +106,7 @@ def out_of_memory(engine: Engine, lease: Lease) -> str | None:
         return crash(session, lease, NO_MEMORY, max_crashes=1, back_off=0)
 
 
-def test_out_of_memory_is_tried_once_more_from_the_start_with_half_the_batch(engine: Engine, search_id: str) -> None:
+def test_out_of_memory_is_retried_once_with_half_the_batch(engine: Engine, search_id: str) -> None:
     lease = rows.take(engine, rows.trials(engine, search_id)[1].id)
     with transaction(engine) as session:
         session.execute(

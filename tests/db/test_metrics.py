@@ -1,4 +1,4 @@
-"""Which trial has measured what."""
+"""Metrics of trials."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.db import rows
 pytestmark = pytest.mark.usefixtures("scripted")
 
 
-def test_trials_have_names_of_metrics(engine: Engine) -> None:
+def test_metric_names_by_trial(engine: Engine) -> None:
     [first, second, third] = [rows.plan(engine, rows.add_search(engine))[0] for _ in range(3)]
     with transaction(engine) as session:
         for trial, names in ((first, ("top1", "loss", "Loss")), (second, ("loss",))):

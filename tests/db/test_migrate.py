@@ -48,7 +48,7 @@ def test_migrations_make_the_checks_and_indexes_of_the_code(engine: Engine) -> N
         assert connection.execute(text(CONSTRAINTS)).all() == migrated
 
 
-def test_processes_that_start_together_take_turns(empty_url: str) -> None:
+def test_concurrent_upgrades_are_serialized(empty_url: str) -> None:
     reached: list[str] = []
     threads = [threading.Thread(target=lambda: reached.append(migrate.upgrade(empty_url))) for _ in range(4)]
     for thread in threads:
@@ -73,7 +73,7 @@ def test_command_migrates_from_any_directory(empty_url: str, tmp_path: Path) -> 
     engine.dispose()
 
 
-def test_empty_database_is_at_no_migration(empty_url: str) -> None:
+def test_empty_database_has_no_revision(empty_url: str) -> None:
     engine = create_engine(empty_url)
     assert migrate.current(engine) is None
     engine.dispose()

@@ -11,7 +11,7 @@ from paretofit.db.engine import transaction
 from paretofit.db.tables import OutboxRow
 
 
-def test_a_wake_up_is_postponed_once(engine: Engine) -> None:
+def test_message_is_postponed_once(engine: Engine) -> None:
     with transaction(engine) as session:
         outbox.enqueue(session, outbox.EXPORT, "art_1")
         for _ in range(3):

@@ -37,16 +37,16 @@ def run(engine: Engine, search_id: str, outcome: Outcome = "completed", *, point
         done |= set(new)
 
 
-def test_trials_are_numbered_and_woken(engine: Engine) -> None:
+def test_planned_trials_are_numbered_and_enqueued(engine: Engine) -> None:
     search_id = rows.add_search(engine, labels={"trials": "3"})
-    rows.wake_ups(engine)
+    rows.pop_messages(engine)
     planned = rows.plan(engine, search_id)
     assert [trial.number for trial in rows.trials(engine, search_id)] == [0, 1, 2]
-    assert rows.wake_ups(engine) == [("train", trial_id) for trial_id in planned]
+    assert rows.pop_messages(engine) == [("train", trial_id) for trial_id in planned]
     assert rows.search(engine, search_id).state == "queued"
 
 
-def test_doubled_wake_up_plans_nothing_more(engine: Engine) -> None:
+def test_duplicate_message_plans_once(engine: Engine) -> None:
     search_id = rows.add_search(engine, labels={"trials": "10", "at_once": "2"})
     threads = [threading.Thread(target=rows.plan, args=(engine, search_id)) for _ in range(6)]
     for thread in threads:
@@ -56,7 +56,7 @@ def test_doubled_wake_up_plans_nothing_more(engine: Engine) -> None:
     assert len(rows.trials(engine, search_id)) == 2
 
 
-def test_search_that_found_something_succeeds(engine: Engine) -> None:
+def test_search_with_a_point_succeeds(engine: Engine) -> None:
     search_id = rows.add_search(engine, labels={"trials": "3", "at_once": "2"})
     run(engine, search_id, point=True)
     search = rows.search(engine, search_id)
@@ -69,7 +69,7 @@ def test_search_that_found_something_succeeds(engine: Engine) -> None:
     )
 
 
-def test_search_does_not_end_while_a_trial_is_under_way(engine: Engine) -> None:
+def test_search_does_not_end_while_a_trial_is_running(engine: Engine) -> None:
     search_id = rows.add_search(engine, labels={"trials": "2"})
     first, second = (rows.take(engine, trial_id) for trial_id in rows.plan(engine, search_id))
     end(engine, first, point=True)
@@ -87,7 +87,7 @@ def test_failed_trial_without_any_point_fails_the_search(engine: Engine) -> None
     assert (search.state, search.error) == ("failed", {**ERROR, "trial": 0})
 
 
-def test_points_are_kept_although_a_trial_failed(engine: Engine) -> None:
+def test_points_are_kept_after_a_failed_trial(engine: Engine) -> None:
     search_id = rows.add_search(engine, labels={"trials": "2", "at_once": "1"})
     end(engine, rows.take(engine, rows.plan(engine, search_id)[0]), point=True)
     end(engine, rows.take(engine, rows.plan(engine, search_id)[1]), "failed")
@@ -96,7 +96,7 @@ def test_points_are_kept_although_a_trial_failed(engine: Engine) -> None:
     assert (search.state, search.stop_reason) == ("succeeded", "trials_failed")
 
 
-def test_infeasible_search_says_so(engine: Engine) -> None:
+def test_infeasible_search_reports_its_error(engine: Engine) -> None:
     search_id = rows.add_search(engine)
     run(engine, search_id, "infeasible")
     error = rows.search(engine, search_id).error
@@ -112,14 +112,14 @@ def test_search_that_plans_nothing_fails(engine: Engine) -> None:
     assert error["code"] == "no_points"
 
 
-def test_method_that_keeps_failing_is_stopped(engine: Engine) -> None:
+def test_planning_stops_after_repeated_failures(engine: Engine) -> None:
     search_id = rows.add_search(engine, labels={"trials": "1", "retry": "yes"})
     run(engine, search_id, "failed")
     assert len(rows.trials(engine, search_id)) == scheduler.MAX_FAILURES
     assert rows.search(engine, search_id).state == "failed"
 
 
-def test_max_trials_ends_the_search_with_what_it_has(engine: Engine) -> None:
+def test_max_trials_ends_the_search_with_its_results(engine: Engine) -> None:
     search_id = rows.add_search(engine, labels={"trials": "10"}, limits={"max_trials": 3})
     run(engine, search_id, point=True)
     assert len(rows.trials(engine, search_id)) == 3
@@ -127,7 +127,7 @@ def test_max_trials_ends_the_search_with_what_it_has(engine: Engine) -> None:
     assert (search.state, search.stop_reason) == ("succeeded", "max_trials")
 
 
-def test_max_trials_that_is_enough_is_no_reason(engine: Engine) -> None:
+def test_sufficient_max_trials_is_not_a_stop_reason(engine: Engine) -> None:
     search_id = rows.add_search(engine, labels={"trials": "3"}, limits={"max_trials": 3})
     run(engine, search_id, point=True)
     assert rows.search(engine, search_id).stop_reason == "completed"

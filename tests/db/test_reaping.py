@@ -21,7 +21,7 @@ PAST = "clock_timestamp() - interval '1 minute'"
 @pytest.fixture
 def lease(engine: Engine) -> Lease:
     trial_id = rows.plan(engine, rows.add_search(engine))[0]
-    rows.wake_ups(engine)
+    rows.pop_messages(engine)
     return rows.take(engine, trial_id)
 
 
@@ -39,14 +39,14 @@ def resend(engine: Engine, task: str, seconds: float = 30) -> list[str]:
         return reaping.resend(session, task, seconds=seconds)
 
 
-def test_expired_lease_is_taken_back(engine: Engine, lease: Lease) -> None:
+def test_expired_lease_is_reclaimed(engine: Engine, lease: Lease) -> None:
     assert reap(engine) == {}
     execute(engine, f"UPDATE trials SET lease_expires_at = {PAST}")
     assert reap(engine) == {lease.trial_id: "queued"}
     trial = rows.trial(engine, lease.trial_id)
     assert (trial.state, trial.crash_count) == ("queued", 1)
     assert rows.events(engine, lease.search_id)[-1].data["reason"] == "lost"
-    assert rows.wake_ups(engine) == [("train", lease.trial_id)]
+    assert rows.pop_messages(engine) == [("train", lease.trial_id)]
     assert reap(engine) == {}
 
 
@@ -58,7 +58,7 @@ def test_trial_that_keeps_getting_lost_fails_with_a_reason(engine: Engine, lease
     assert error["code"] == "lost"
 
 
-def test_what_is_locked_is_passed_over(engine: Engine, database_url: str, lease: Lease) -> None:
+def test_locked_rows_are_skipped(engine: Engine, database_url: str, lease: Lease) -> None:
     other = rows.take(engine, rows.plan(engine, rows.add_search(engine))[0])
     execute(engine, f"UPDATE trials SET lease_expires_at = {PAST}")
     impatient = connect(database_url, lock_seconds=0.2)
@@ -69,7 +69,7 @@ def test_what_is_locked_is_passed_over(engine: Engine, database_url: str, lease:
     impatient.dispose()
 
 
-def test_transaction_that_hangs_loses_its_locks(database_url: str, engine: Engine, lease: Lease) -> None:
+def test_hung_transaction_loses_its_locks(database_url: str, engine: Engine, lease: Lease) -> None:
     stopped = connect(database_url, idle_seconds=0.2)
     with stopped.connect() as connection, Session(connection) as session:
         renew(session, lease)
@@ -81,19 +81,19 @@ def test_transaction_that_hangs_loses_its_locks(database_url: str, engine: Engin
     assert reap(engine) == {lease.trial_id: "queued"}
 
 
-def test_after_a_start_of_postgres_leases_have_their_time(engine: Engine, lease: Lease) -> None:
+def test_leases_have_a_grace_period_after_a_start_of_postgres(engine: Engine, lease: Lease) -> None:
     execute(engine, f"UPDATE trials SET lease_expires_at = {PAST}")
     assert reap(engine, lease_seconds=1e6) == {}
     assert rows.trial(engine, lease.trial_id).state == "running"
 
 
-def test_dataset_whose_validation_was_lost_is_tried_again_but_not_for_ever(engine: Engine) -> None:
+def test_lost_validation_is_retried_with_a_limit(engine: Engine) -> None:
     leased = {"state": "validating", "manifest": None, "profile": None, "lease_epoch": 1}
     dataset_id = rows.add_dataset(engine, **leased)
     execute(engine, f"UPDATE datasets SET lease_expires_at = {PAST}")
     assert reap(engine) == {dataset_id: "validating"}
     assert rows.dataset(engine, dataset_id).lease_expires_at is None
-    assert rows.wake_ups(engine) == [("ingest", dataset_id)]
+    assert rows.pop_messages(engine) == [("ingest", dataset_id)]
     execute(engine, f"UPDATE datasets SET lease_expires_at = {PAST}, crash_count = 2")
     assert reap(engine) == {dataset_id: "rejected"}
     error = rows.dataset(engine, dataset_id).error
@@ -101,12 +101,12 @@ def test_dataset_whose_validation_was_lost_is_tried_again_but_not_for_ever(engin
     assert error["code"] == "lost"
 
 
-def test_lost_conversion_is_tried_again_but_not_forever(engine: Engine) -> None:
+def test_lost_conversion_is_retried_with_a_limit(engine: Engine) -> None:
     weights_id = rows.add_weights(engine, state="converting", lease_epoch=1)
     execute(engine, f"UPDATE weights SET lease_expires_at = {PAST}")
     assert reap(engine) == {weights_id: "converting"}
     assert rows.weights(engine, weights_id).lease_expires_at is None
-    assert rows.wake_ups(engine) == [("convert", weights_id)]
+    assert rows.pop_messages(engine) == [("convert", weights_id)]
     execute(engine, f"UPDATE weights SET lease_expires_at = {PAST}, crash_count = 2")
     assert reap(engine) == {weights_id: "rejected"}
     error = rows.weights(engine, weights_id).error
@@ -115,7 +115,7 @@ def test_lost_conversion_is_tried_again_but_not_forever(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "woken"),
+    ("values", "resent"),
     [
         ({"state": "pending"}, False),
         ({"state": "pending", "source": {"kind": "named", "name": "mobilenet_v2"}}, True),
@@ -124,34 +124,34 @@ def test_lost_conversion_is_tried_again_but_not_forever(engine: Engine) -> None:
         ({"state": "rejected"}, False),
     ],
 )
-def test_lost_wake_up_of_a_conversion_is_sent_again(engine: Engine, values: dict[str, Any], woken: bool) -> None:
+def test_lost_message_of_a_conversion_is_resent(engine: Engine, values: dict[str, Any], resent: bool) -> None:
     weights_id = rows.add_weights(engine, **values)
     execute(engine, f"UPDATE weights SET woken_at = {PAST}")
-    assert resend(engine, outbox.CONVERT) == ([weights_id] if woken else [])
+    assert resend(engine, outbox.CONVERT) == ([weights_id] if resent else [])
 
 
-def test_lost_wake_up_of_a_trial_is_sent_again(engine: Engine) -> None:
+def test_lost_message_of_a_trial_is_resent(engine: Engine) -> None:
     search_id = rows.add_search(engine)
     (trial_id,) = rows.plan(engine, search_id)
     execute(engine, f"UPDATE trials SET woken_at = {PAST}")
     assert resend(engine, outbox.TRAIN) == []  # Its first one is still in the outbox.
-    rows.wake_ups(engine)
+    rows.pop_messages(engine)
     assert resend(engine, outbox.TRAIN, seconds=90) == []
     assert resend(engine, outbox.TRAIN) == [trial_id]
-    assert rows.wake_ups(engine) == [("train", trial_id)]
+    assert rows.pop_messages(engine) == [("train", trial_id)]
     assert resend(engine, outbox.TRAIN) == []
 
 
 @pytest.mark.parametrize("flag", ["pause_requested", "cancel_requested"])
-def test_trial_that_must_not_run_is_not_woken(engine: Engine, flag: str) -> None:
+def test_message_of_an_inactive_trial_is_not_resent(engine: Engine, flag: str) -> None:
     rows.plan(engine, rows.add_search(engine))
-    rows.wake_ups(engine)
+    rows.pop_messages(engine)
     execute(engine, f"UPDATE trials SET woken_at = {PAST}")
     execute(engine, f"UPDATE searches SET {flag} = true")
     assert resend(engine, outbox.TRAIN) == []
 
 
-def test_what_waits_is_counted_until_it_is_taken(engine: Engine) -> None:
+def test_unclaimed_rows_are_counted(engine: Engine) -> None:
     search_id = rows.add_search(engine)
     [trial_id] = rows.plan(engine, search_id)
 
@@ -164,19 +164,19 @@ def test_what_waits_is_counted_until_it_is_taken(engine: Engine) -> None:
     assert unclaimed() == 0
 
 
-def test_lost_wake_up_of_the_planner_is_sent_again(engine: Engine) -> None:
+def test_lost_message_of_the_planner_is_resent(engine: Engine) -> None:
     search_id = rows.add_search(engine)
-    rows.wake_ups(engine)
+    rows.pop_messages(engine)
     execute(engine, f"UPDATE searches SET woken_at = {PAST}")
     assert resend(engine, outbox.ADVANCE) == [search_id]
     rows.plan(engine, search_id)
-    rows.wake_ups(engine)
+    rows.pop_messages(engine)
     execute(engine, f"UPDATE searches SET woken_at = {PAST}")
     assert resend(engine, outbox.ADVANCE) == []
 
 
 @pytest.mark.parametrize(
-    ("values", "woken"),
+    ("values", "resent"),
     [
         ({"state": "pending"}, True),
         ({"state": "validating"}, True),
@@ -185,13 +185,13 @@ def test_lost_wake_up_of_the_planner_is_sent_again(engine: Engine) -> None:
         ({"state": "rejected"}, False),
     ],
 )
-def test_lost_wake_up_of_a_validation_is_sent_again(engine: Engine, values: dict[str, str], woken: bool) -> None:
+def test_lost_message_of_a_validation_is_resent(engine: Engine, values: dict[str, str], resent: bool) -> None:
     dataset_id = rows.add_dataset(engine, manifest=None, profile=None, **values)
     execute(engine, f"UPDATE datasets SET woken_at = {PAST}")
-    assert resend(engine, outbox.INGEST) == ([dataset_id] if woken else [])
+    assert resend(engine, outbox.INGEST) == ([dataset_id] if resent else [])
 
 
-def test_wake_up_that_cannot_be_published_stays(engine: Engine) -> None:
+def test_message_that_cannot_be_published_stays(engine: Engine) -> None:
     search_id = rows.add_search(engine)
     other_id = rows.add_search(engine)
     sent: list[tuple[str, str, int]] = []
@@ -203,10 +203,10 @@ def test_wake_up_that_cannot_be_published_stays(engine: Engine) -> None:
 
     with pytest.raises(ConnectionError), transaction(engine) as session:
         outbox.send_due(session, publish, 10)
-    assert rows.wake_ups(engine) == [("advance", search_id), ("advance", other_id)]
+    assert rows.pop_messages(engine) == [("advance", search_id), ("advance", other_id)]
 
 
-def test_urgent_wake_ups_go_first_and_later_ones_wait(engine: Engine) -> None:
+def test_messages_are_sent_by_priority_when_due(engine: Engine) -> None:
     sent: list[tuple[str, str, int]] = []
     with transaction(engine) as session:
         outbox.enqueue(session, outbox.TRAIN, "usual")
@@ -215,7 +215,7 @@ def test_urgent_wake_ups_go_first_and_later_ones_wait(engine: Engine) -> None:
         session.flush()
         session.execute(text("UPDATE outbox SET send_after = 'infinity' WHERE subject = 'later'"))
     with transaction(engine) as session:
-        assert outbox.send_due(session, lambda *wake_up: sent.append(wake_up), 10) == 2
+        assert outbox.send_due(session, lambda *message: sent.append(message), 10) == 2
     assert sent == [("train", "urgent", 9), ("train", "usual", 0)]
     with transaction(engine) as session:
         assert session.scalars(text("SELECT subject FROM outbox")).all() == ["later"]

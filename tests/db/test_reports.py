@@ -49,7 +49,7 @@ def test_report_is_written_as_a_whole(engine: Engine, lease: Lease) -> None:
     assert (found.artifact_id, found.record["key"]) == (artifact.id, "k")
 
 
-def test_what_a_resumed_trial_reports_again_replaces(engine: Engine, lease: Lease) -> None:
+def test_repeated_reports_of_a_resumed_trial_replace_earlier_ones(engine: Engine, lease: Lease) -> None:
     first = Report(metrics=[Metric("loss", 1, 0.5)], artifacts=[Artifact("net", SHA, 3)], points=[point("k", 0.5)])
     again = Report(
         metrics=[Metric("loss", 1, 0.9), Metric("loss", 1, 0.4)],
@@ -66,7 +66,7 @@ def test_what_a_resumed_trial_reports_again_replaces(engine: Engine, lease: Leas
     assert [(key, metrics["selection_top1"]) for key, metrics in found] == [("k", 0.6), ("l", 0.7)]
 
 
-def test_points_move_the_front_and_say_so(engine: Engine, lease: Lease) -> None:
+def test_points_update_the_front_and_append_an_event(engine: Engine, lease: Lease) -> None:
     for report in (Report(metrics=[Metric("loss", 1, 1.0)]), Report(points=[point("k", 0.5)])):
         with transaction(engine) as session:
             write(session, lease, report)

@@ -50,9 +50,9 @@ def search_id(engine: Engine) -> str:
     return rows.add_search(engine, labels={"trials": "2"})
 
 
-def test_search_of_which_nothing_runs_is_paused_at_once(engine: Engine, search_id: str) -> None:
+def test_search_without_running_trials_is_paused_at_once(engine: Engine, search_id: str) -> None:
     first, second = rows.plan(engine, search_id)
-    rows.wake_ups(engine)
+    rows.pop_messages(engine)
     assert pause(engine, search_id)
     assert pause(engine, search_id)
     assert rows.search(engine, search_id).state == "paused"
@@ -63,12 +63,12 @@ def test_search_of_which_nothing_runs_is_paused_at_once(engine: Engine, search_i
     assert resume(engine, search_id)
     assert rows.search(engine, search_id).state == "queued"
     assert rows.event_types(engine, search_id)[-2:] == ["search.resumed", "search.queued"]
-    assert rows.wake_ups(engine) == [("train", first), ("train", second), ("advance", search_id)]
+    assert rows.pop_messages(engine) == [("train", first), ("train", second), ("advance", search_id)]
     assert can_be_claimed(engine, first)
 
 
 @pytest.mark.parametrize("how", ["released", "crashed", "completed", "failed"])
-def test_search_is_paused_with_the_last_of_its_trials(engine: Engine, search_id: str, how: str) -> None:
+def test_search_is_paused_when_its_last_trial_stops(engine: Engine, search_id: str, how: str) -> None:
     leases = [rows.take(engine, trial_id) for trial_id in rows.plan(engine, search_id)]
     assert pause(engine, search_id)
     for lease in leases:
@@ -86,24 +86,24 @@ def test_search_is_paused_with_the_last_of_its_trials(engine: Engine, search_id:
     assert rows.search(engine, search_id).advance_wanted or how in {"released", "crashed"}
     rows.plan(engine, search_id)
     assert rows.search(engine, search_id).state == "paused"
-    rows.wake_ups(engine)
+    rows.pop_messages(engine)
     resume(engine, search_id)
     waiting = [] if how in {"completed", "failed"} else [("train", lease.trial_id) for lease in leases]
-    assert rows.wake_ups(engine) == [*waiting, ("advance", search_id)]
+    assert rows.pop_messages(engine) == [*waiting, ("advance", search_id)]
     rows.plan(engine, search_id)
     ended = {"completed": "succeeded", "failed": "failed"}
     assert rows.search(engine, search_id).state == ended.get(how, "running")
 
 
-def test_request_to_pause_can_be_taken_back_while_a_trial_drains(engine: Engine, search_id: str) -> None:
+def test_pause_request_can_be_revoked_while_a_trial_drains(engine: Engine, search_id: str) -> None:
     first, second = rows.plan(engine, search_id)
     lease = rows.take(engine, first)
     pause(engine, search_id)
-    rows.wake_ups(engine)
+    rows.pop_messages(engine)
     resume(engine, search_id)
     assert rows.search(engine, search_id).state == "running"
     assert rows.event_types(engine, search_id)[-2:] == ["search.pause_requested", "search.resumed"]
-    assert rows.wake_ups(engine) == [("train", second), ("advance", search_id)]
+    assert rows.pop_messages(engine) == [("train", second), ("advance", search_id)]
     with transaction(engine) as session:
         release(session, lease)
     assert rows.search(engine, search_id).state == "running"
@@ -115,7 +115,7 @@ def test_back_off_of_a_crash_outlasts_a_pause(engine: Engine, search_id: str) ->
     pause(engine, search_id)
     with transaction(engine) as session:
         assert crash(session, lease, CRASHED, max_crashes=3, back_off=60) == "queued"
-    rows.wake_ups(engine)
+    rows.pop_messages(engine)
     resume(engine, search_id)
     assert not can_be_claimed(engine, lease.trial_id)
     sent: list[str] = []
@@ -137,7 +137,7 @@ def test_paused_search_can_be_cancelled(engine: Engine, search_id: str) -> None:
     assert not resume(engine, search_id)
 
 
-def test_cancel_comes_before_a_pause(engine: Engine, search_id: str) -> None:
+def test_cancel_takes_precedence_over_pause(engine: Engine, search_id: str) -> None:
     lease = rows.take(engine, rows.plan(engine, search_id)[0])
     pause(engine, search_id)
     with transaction(engine) as session:
@@ -147,7 +147,7 @@ def test_cancel_comes_before_a_pause(engine: Engine, search_id: str) -> None:
     with transaction(engine) as session:
         release(session, lease)
     assert rows.trial(engine, lease.trial_id).state == "cancelled"
-    assert ("advance", search_id) in rows.wake_ups(engine)
+    assert ("advance", search_id) in rows.pop_messages(engine)
     rows.plan(engine, search_id)
     assert rows.search(engine, search_id).state == "cancelled"
 
@@ -167,7 +167,7 @@ def test_method_that_cannot_plan_fails_its_search_after_the_pause(engine: Engine
     assert rows.search(engine, search_id).state == "failed"
 
 
-def test_acknowledged_cancel_comes_before_the_failure_of_a_method(engine: Engine) -> None:
+def test_cancel_takes_precedence_over_a_plan_error(engine: Engine) -> None:
     search_id = rows.add_search(engine, labels={"fail": "yes"})
     with pytest.raises(planning.PlanError) as raised:
         rows.plan(engine, search_id)
@@ -178,7 +178,7 @@ def test_acknowledged_cancel_comes_before_the_failure_of_a_method(engine: Engine
     assert rows.search(engine, search_id).state == "cancelled"
 
 
-def test_unknown_search_cannot_be_steered(engine: Engine) -> None:
+def test_unknown_search_raises(engine: Engine) -> None:
     with transaction(engine) as session:
         for work in (search_control.request_pause, search_control.resume):
             with pytest.raises(LookupError):
@@ -197,7 +197,7 @@ def earlier(engine: Engine, seconds: float) -> None:
             session.execute(text(f"UPDATE searches SET {column} = {column} - make_interval(secs => {seconds})"))
 
 
-def test_time_at_rest_is_not_counted(engine: Engine, search_id: str) -> None:
+def test_paused_time_is_not_counted(engine: Engine, search_id: str) -> None:
     pause(engine, search_id)
     earlier(engine, 1000)
     resume(engine, search_id)
@@ -227,12 +227,12 @@ def set_limits(engine: Engine, search_id: str, **changed: float) -> bool:
         return search_control.set_limits(session, search_id, changed)
 
 
-def test_other_limits_hold_at_once(engine: Engine, search_id: str) -> None:
+def test_changed_limits_apply_at_once(engine: Engine, search_id: str) -> None:
     lease = rows.take(engine, rows.plan(engine, search_id)[0])
     earlier(engine, 100)
-    rows.wake_ups(engine)
+    rows.pop_messages(engine)
     assert set_limits(engine, search_id, max_wall_seconds=60)
-    assert rows.wake_ups(engine) == [("advance", search_id)]
+    assert rows.pop_messages(engine) == [("advance", search_id)]
     assert rows.events(engine, search_id)[-1].data == {"limits": {"max_wall_seconds": 60}}
     with transaction(engine) as session:
         assert write(session, lease, Report()).limit
@@ -244,7 +244,7 @@ def test_other_limits_hold_at_once(engine: Engine, search_id: str) -> None:
     assert not set_limits(engine, search_id, max_wall_seconds=6000)
 
 
-def test_fewer_trials_are_those_that_run(engine: Engine) -> None:
+def test_lower_max_trials_cancels_queued_trials(engine: Engine) -> None:
     search_id = rows.add_search(engine, labels={"trials": "4"}, limits={"max_trials": 10})
     leases = [rows.take(engine, trial_id) for trial_id in rows.plan(engine, search_id)[:2]]
     assert set_limits(engine, search_id, max_trials=1)
@@ -257,14 +257,14 @@ def test_fewer_trials_are_those_that_run(engine: Engine) -> None:
     assert (search.state, search.stop_reason) == ("succeeded", "max_trials")
 
 
-def test_more_trials_are_planned_at_once(engine: Engine) -> None:
+def test_higher_max_trials_plans_more_at_once(engine: Engine) -> None:
     search_id = rows.add_search(engine, labels={"trials": "3", "at_once": "3"}, limits={"max_trials": 1})
     assert len(rows.plan(engine, search_id)) == 1
     set_limits(engine, search_id, max_trials=3)
     assert len(rows.plan(engine, search_id)) == 3
 
 
-def test_limit_that_trials_were_told_of_is_the_reason(engine: Engine) -> None:
+def test_signaled_limit_is_the_stop_reason(engine: Engine) -> None:
     search_id = rows.add_search(engine, limits={"max_wall_seconds": 100})
     lease = rows.take(engine, rows.plan(engine, search_id)[0])
     earlier(engine, 90)
@@ -296,7 +296,7 @@ def test_training_that_epochs_shortened_says_so(
     assert rows.search(engine, search_id).stop_reason == reason
 
 
-def test_priority_is_that_of_what_waits(engine: Engine, search_id: str) -> None:
+def test_priority_applies_to_queued_work(engine: Engine, search_id: str) -> None:
     first, second = rows.plan(engine, search_id)
     lease = rows.take(engine, first)
     with transaction(engine) as session:

@@ -67,7 +67,7 @@ def planned(engine: Engine, search_id: str, calls: Path) -> Iterator[None]:
 def started(engine: Engine, search_id: str) -> Lease:
     """The search's first trial, running."""
     lease = rows.take(engine, rows.plan(engine, search_id)[0])
-    rows.wake_ups(engine)
+    rows.pop_messages(engine)
     return lease
 
 
@@ -100,7 +100,7 @@ def test_concurrent_advances_plan_once(impatient: Engine, tmp_path: Path) -> Non
     assert (tmp_path / "calls").read_bytes() == b"."
 
 
-def test_of_two_plans_the_second_one_is_dropped(engine: Engine) -> None:
+def test_second_of_two_plans_is_dropped(engine: Engine) -> None:
     search_id = rows.add_search(engine, labels={"trials": "4", "at_once": "2"})
     with transaction(engine) as session:
         first = planning.prepare(session, search_id)
@@ -112,12 +112,12 @@ def test_of_two_plans_the_second_one_is_dropped(engine: Engine) -> None:
         planning.commit(session, first, first.plan())
     with transaction(engine) as session:
         outbox.request_advance(session, search_id)
-    rows.wake_ups(engine)
+    rows.pop_messages(engine)
     with transaction(engine) as session:
         planning.commit(session, second, second.plan())
     assert [trial.number for trial in rows.trials(engine, search_id)] == [0, 1]
     assert rows.search(engine, search_id).advance_wanted
-    assert rows.wake_ups(engine) == [("advance", search_id)]
+    assert rows.pop_messages(engine) == [("advance", search_id)]
 
 
 def test_a_cancel_during_a_plan_wins(impatient: Engine, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_trial_that_ends_during_a_plan_is_planned_for_again(impatient: Engine,
     assert [trial.state for trial in rows.trials(impatient, search_id)] == ["failed", "queued"]
 
 
-def test_news_during_a_commit_is_not_planned_in_vain_nor_lost(
+def test_change_during_a_commit_is_planned_once(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second planner leaves the search to the first one, whether it comes just before the commit or just after."""
@@ -187,7 +187,7 @@ def test_news_during_a_commit_is_not_planned_in_vain_nor_lost(
 
 
 @pytest.mark.parametrize("change", ["limits", "outcome"])
-def test_a_plan_that_raised_for_a_former_history_ends_nothing(engine: Engine, change: str) -> None:
+def test_plan_error_for_an_outdated_history_is_ignored(engine: Engine, change: str) -> None:
     search_id = rows.add_search(engine, labels={"trials": "3", "at_once": "2"})
     lease = started(engine, search_id)
     with transaction(engine) as session:
@@ -200,19 +200,19 @@ def test_a_plan_that_raised_for_a_former_history_ends_nothing(engine: Engine, ch
             search_control.set_limits(session, search_id, {"max_trials": 9})
         else:
             finish(session, lease, "completed", outputs={})
-    rows.wake_ups(engine)
+    rows.pop_messages(engine)
     with transaction(engine) as session:
         planning.fail(session, planning.PlanError(request, ValueError("bad")))
     assert "cancelled" not in {trial.state for trial in rows.trials(engine, search_id)}
     assert rows.search(engine, search_id).state == "running"
-    assert rows.wake_ups(engine) == [("advance", search_id)]
+    assert rows.pop_messages(engine) == [("advance", search_id)]
     rows.plan(engine, search_id)
     with transaction(engine) as session:
         planning.fail(session, planning.PlanError(request, ValueError("bad")))
     assert "cancelled" not in {trial.state for trial in rows.trials(engine, search_id)}
 
 
-def test_a_planner_that_is_killed_leaves_the_search_to_another(engine: Engine) -> None:
+def test_search_of_a_killed_planner_is_planned_by_another(engine: Engine) -> None:
     search_id = rows.add_search(engine)
     with transaction(engine) as session:
         assert planning.prepare(session, search_id) is not None

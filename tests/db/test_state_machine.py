@@ -51,7 +51,7 @@ FAILED = {"code": "error", "detail": "bad"}
 
 @dataclass
 class Trial:
-    """What the model knows of a trial."""
+    """The model of a trial."""
 
     state: str = "queued"
     is_due: bool = True
@@ -279,7 +279,7 @@ class SearchMachine(RuleBasedStateMachine):
         return trial.state == "running" and trial.epoch == lease.epoch
 
     def write(self, back: int, work: Callable[[Session, Lease], object], *, late: bool = False) -> Trial | None:
-        """Let a worker write; its trial, or None if its lease was stale. What is stale must be refused."""
+        """Let a worker write; its trial, or None if its lease was stale. Stale writes must be rejected."""
         trial, lease = self.lease(back, late=late)
         held = self.is_held(trial, lease)
         try:
@@ -354,7 +354,7 @@ def test_states_are_as_a_model_predicts(engine: Engine) -> None:
     run_state_machine_as_test(Bound, settings=PROFILE)
 
 
-def test_dataset_moves_only_as_drawn(engine: Engine) -> None:
+def test_dataset_transitions_match_the_state_machine(engine: Engine) -> None:
     for before, after in itertools.product(states.DATASET, repeat=2):
         manifest: dict[str, str] | None = {} if before == "ready" else None
         dataset_id = rows.add_dataset(engine, state=before, manifest=manifest)
@@ -364,7 +364,7 @@ def test_dataset_moves_only_as_drawn(engine: Engine) -> None:
         assert rows.dataset(engine, dataset_id).state == (after if moved else before)
 
 
-def test_weights_move_only_as_drawn(engine: Engine) -> None:
+def test_weights_transitions_match_the_state_machine(engine: Engine) -> None:
     file = {"sha256": "a" * 64, "size": 1, "record": rows.RECORD}
     for before, after in itertools.product(states.WEIGHTS, repeat=2):
         weights_id = rows.add_weights(engine, state=before)

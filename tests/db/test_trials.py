@@ -24,7 +24,7 @@ CRASHED = {"code": "crashed", "detail": "the trainer ended by SIGKILL"}
 @pytest.fixture
 def lease(engine: Engine) -> Lease:
     trial_id = rows.plan(engine, rows.add_search(engine))[0]
-    rows.wake_ups(engine)
+    rows.pop_messages(engine)
     return rows.take(engine, trial_id)
 
 
@@ -35,7 +35,7 @@ def attempts(engine: Engine, trial_id: str) -> list[str | None]:
 
 
 @pytest.mark.parametrize("outcome", ["completed", "failed", "infeasible", "cancelled"])
-def test_end_of_a_trial_is_told_to_planner_and_users(engine: Engine, lease: Lease, outcome: Outcome) -> None:
+def test_end_of_a_trial_notifies_planner_and_users(engine: Engine, lease: Lease, outcome: Outcome) -> None:
     error = {"code": "error", "detail": "bad"} if outcome == "failed" else None
     with transaction(engine) as session:
         finish(session, lease, outcome, outputs={"x": 1}, error=error)
@@ -43,7 +43,7 @@ def test_end_of_a_trial_is_told_to_planner_and_users(engine: Engine, lease: Leas
     assert (trial.state, trial.outputs, trial.error, trial.lease_owner) == (outcome, {"x": 1}, error, None)
     assert trial.finished_at is not None
     assert attempts(engine, lease.trial_id) == [outcome]
-    assert rows.wake_ups(engine) == [("advance", lease.search_id)]
+    assert rows.pop_messages(engine) == [("advance", lease.search_id)]
     assert rows.search(engine, lease.search_id).advance_wanted
     assert rows.event_types(engine, lease.search_id)[-1] == f"trial.{outcome}"
 
@@ -62,7 +62,7 @@ def test_released_trial_waits_without_a_crash(engine: Engine, lease: Lease) -> N
     trial = rows.trial(engine, lease.trial_id)
     assert (trial.state, trial.crash_count, trial.lease_epoch) == ("queued", 0, 1)
     assert attempts(engine, lease.trial_id) == ["drained"]
-    assert rows.wake_ups(engine) == [("train", lease.trial_id)]
+    assert rows.pop_messages(engine) == [("train", lease.trial_id)]
     assert rows.events(engine, lease.search_id)[-1].data["reason"] == "drained"
     assert rows.take(engine, lease.trial_id).epoch == 2
 
@@ -86,17 +86,17 @@ def test_crashes_back_off_and_then_fail(engine: Engine, lease: Lease) -> None:
     trial = rows.trial(engine, lease.trial_id)
     assert (trial.state, trial.crash_count, trial.error) == ("failed", 3, CRASHED)
     assert attempts(engine, lease.trial_id) == ["crashed"] * 3
-    assert rows.wake_ups(engine) == [("advance", lease.search_id)]
+    assert rows.pop_messages(engine) == [("advance", lease.search_id)]
 
 
-def test_crash_of_a_trial_to_be_cancelled_cancels_it(engine: Engine, lease: Lease) -> None:
+def test_crash_during_cancellation_cancels_the_trial(engine: Engine, lease: Lease) -> None:
     with transaction(engine) as session:
         request_cancel(session, lease.search_id)
     with transaction(engine) as session:
         assert crash(session, lease, CRASHED, max_crashes=3, back_off=1) == "cancelled"
 
 
-def test_crash_of_a_lease_that_is_gone_changes_nothing(engine: Engine, lease: Lease) -> None:
+def test_crash_with_a_lost_lease_changes_nothing(engine: Engine, lease: Lease) -> None:
     with transaction(engine) as session:
         release(session, lease)
     current = rows.take(engine, lease.trial_id)
@@ -108,7 +108,7 @@ def test_crash_of_a_lease_that_is_gone_changes_nothing(engine: Engine, lease: Le
 LEASED: dict[str, Any] = {"lease_owner": "w", "lease_expires_at": "2100-01-01"}
 
 
-def test_trial_moves_only_as_drawn(engine: Engine) -> None:
+def test_trial_transitions_match_the_state_machine(engine: Engine) -> None:
     search_id = rows.add_search(engine)
     moves = [(before, after) for before in states.TRIAL for after in states.TRIAL]
     for number, (before, after) in enumerate(moves):
@@ -125,7 +125,7 @@ def test_trial_moves_only_as_drawn(engine: Engine) -> None:
         assert rows.event_types(engine, search_id) == events + [f"trial.{after}"] * allowed
 
 
-def test_search_moves_only_as_drawn(engine: Engine) -> None:
+def test_search_transitions_match_the_state_machine(engine: Engine) -> None:
     for before in states.SEARCH:
         for after in states.SEARCH:
             search_id = rows.add_search(engine)
@@ -143,7 +143,7 @@ def test_search_moves_only_as_drawn(engine: Engine) -> None:
             assert rows.event_types(engine, search_id) == ([f"search.{after}"] if allowed else [])
 
 
-def test_what_continues_a_search_goes_before_searches_that_came_later(engine: Engine) -> None:
+def test_older_search_runs_first(engine: Engine) -> None:
     first, second = (rows.add_search(engine) for _ in range(2))
     early, late = (rows.plan(engine, search_id)[0] for search_id in (first, second))
     rows.take(engine, early)

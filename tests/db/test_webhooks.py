@@ -21,11 +21,11 @@ def delivery_id(engine: Engine) -> str:
     with transaction(engine) as session:
         webhooks.insert(session, "default", url="https://a.example/", events=["search.failed"], secret="whsec_AA")
         webhooks.insert(session, "default", url="https://b.example/", events=["search.succeeded"], secret="whsec_AA")
-    rows.wake_ups(engine)
+    rows.pop_messages(engine)
     with transaction(engine) as session:
         events.append(session, search, "search.failed", {"error": {"code": "x"}})
         events.append(session, search, "trial.failed", {})
-    [(task, subject)] = rows.wake_ups(engine)
+    [(task, subject)] = rows.pop_messages(engine)
     assert task == "deliver"
     return subject
 
@@ -35,7 +35,7 @@ def read(engine: Engine, delivery_id: str) -> DeliveryRow:
         return session.get_one(DeliveryRow, delivery_id)
 
 
-def test_one_worker_has_it(engine: Engine, delivery_id: str) -> None:
+def test_delivery_is_claimed_once(engine: Engine, delivery_id: str) -> None:
     with transaction(engine) as session:
         job = webhooks.claim(session, delivery_id, seconds=60)
         assert job is not None
@@ -44,13 +44,13 @@ def test_one_worker_has_it(engine: Engine, delivery_id: str) -> None:
         assert webhooks.claim(session, delivery_id, seconds=60) is None
         jobs.renew(session, job)
     with transaction(engine) as session:
-        webhooks.delivered(session, job, 200)
+        webhooks.mark_delivered(session, job, 200)
     assert read(engine, delivery_id).state == "delivered"
     with pytest.raises(StaleLeaseError), transaction(engine) as session:
-        webhooks.delivered(session, job, 200)
+        webhooks.mark_delivered(session, job, 200)
 
 
-def test_a_lost_attempt_is_made_again(engine: Engine, delivery_id: str) -> None:
+def test_lost_delivery_attempt_is_retried(engine: Engine, delivery_id: str) -> None:
     with transaction(engine) as session:
         job = webhooks.claim(session, delivery_id, seconds=60)
         session.execute(update(DeliveryRow).values(lease_expires_at=datetime.now(UTC) - timedelta(seconds=1)))
@@ -60,10 +60,10 @@ def test_a_lost_attempt_is_made_again(engine: Engine, delivery_id: str) -> None:
         jobs.renew(session, job)
     row = read(engine, delivery_id)
     assert (row.attempts, row.error) == (1, reaping.LOST)
-    assert rows.wake_ups(engine) == [("deliver", delivery_id)]
+    assert rows.pop_messages(engine) == [("deliver", delivery_id)]
 
 
-def test_after_three_days_it_fails(engine: Engine, delivery_id: str) -> None:
+def test_delivery_fails_after_three_days(engine: Engine, delivery_id: str) -> None:
     assert sum(jobs.RETRY_DELAYS) >= 3 * 86400
     pauses = []
     while True:
@@ -83,7 +83,7 @@ def test_after_three_days_it_fails(engine: Engine, delivery_id: str) -> None:
     assert (row.attempts, row.status) == (len(jobs.RETRY_DELAYS) + 1, 500)
 
 
-def test_what_waits_for_a_webhook_that_is_off_fails(engine: Engine, delivery_id: str) -> None:
+def test_delivery_to_a_disabled_webhook_fails(engine: Engine, delivery_id: str) -> None:
     with transaction(engine) as session:
         webhook = read(engine, delivery_id).webhook_id
         assert webhooks.change(session, "other", webhook, enabled=False) is None

@@ -70,7 +70,7 @@ def test_an_upload_is_claimed_when_it_is_complete(engine: Engine) -> None:
     with transaction(engine) as session:
         assert uploads.finish(session, WEIGHTS, "default", row.id, sha256="a" * 64, size=7)
         assert not uploads.finish(session, WEIGHTS, "default", row.id, sha256="a" * 64, size=7)
-    assert rows.wake_ups(engine) == [("convert", row.id)]
+    assert rows.pop_messages(engine) == [("convert", row.id)]
     job = taken(engine, row.id)
     assert (job.file, job.uploaded, job.spec.mean, job.spec.licence) == ("a" * 64, 7, (0.5,), "MIT")
 
@@ -81,14 +81,14 @@ def test_converted_weights_are_ready_and_count_once(engine: Engine) -> None:
     job = taken(engine, weights_id)
     with transaction(engine) as session:
         assert tenants.used(session, "default").stored_bytes == 1000
-        weights.ready(session, job, record=RECORD, blob=blob(70))
+        weights.mark_ready(session, job, record=RECORD, blob=blob(70))
     row = rows.weights(engine, weights_id)
     assert (row.state, row.record, row.sha256, row.size, row.lease_expires_at) == ("ready", RECORD, "b" * 64, 70, None)
     with transaction(engine) as session:
         assert tenants.used(session, "default").stored_bytes == 70
 
 
-def test_rejected_weights_say_why_and_are_counted(engine: Engine, weights_id: str) -> None:
+def test_rejected_weights_have_a_reason_and_are_counted(engine: Engine, weights_id: str) -> None:
     error = {"code": "non_finite", "detail": "blocks.0.conv.weight has 1 values that are NaN or infinite"}
     job = taken(engine, weights_id)
     with transaction(engine) as session:
@@ -107,7 +107,7 @@ def test_a_stale_epoch_writes_nothing(engine: Engine, weights_id: str) -> None:
         lambda session: jobs.renew(session, stale),
         lambda session: jobs.release(session, stale),
         lambda session: jobs.fail(session, stale, CRASHED),
-        lambda session: weights.ready(session, stale, record=RECORD, blob=blob()),
+        lambda session: weights.mark_ready(session, stale, record=RECORD, blob=blob()),
     )
     for write in writes:
         with pytest.raises(StaleLeaseError), transaction(engine) as session:
@@ -129,16 +129,16 @@ def test_crashes_back_off_and_then_reject(engine: Engine, weights_id: str) -> No
     assert rows.weights(engine, weights_id).error == CRASHED
 
 
-def test_weights_are_deleted_while_they_are_converted(engine: Engine, weights_id: str) -> None:
+def test_weights_can_be_deleted_during_conversion(engine: Engine, weights_id: str) -> None:
     job = taken(engine, weights_id)
     with transaction(engine) as session:
         assert not weights.delete(session, "other", weights_id)
         assert weights.delete(session, "default", weights_id)
     with pytest.raises(StaleLeaseError), transaction(engine) as session:
-        weights.ready(session, job, record=RECORD, blob=blob())
+        weights.mark_ready(session, job, record=RECORD, blob=blob())
 
 
-def test_a_search_starts_from_the_newest_that_is_ready(engine: Engine) -> None:
+def test_a_search_starts_from_the_newest_ready_weights(engine: Engine) -> None:
     old, new = (rows.add_weights(engine) for _ in range(2))
     converting = rows.add_weights(engine, state="converting")
     rows.add_weights(engine, tenant_id="other", name="theirs")

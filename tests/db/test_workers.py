@@ -11,17 +11,17 @@ def names(engine: Engine) -> list[str]:
         return [worker.name for worker in workers.seen_within(session, 60)]
 
 
-def test_workers_are_there_while_they_say_so(engine: Engine) -> None:
+def test_workers_are_listed_until_they_deregister(engine: Engine) -> None:
     for name in ("a", "b", "a"):
         with transaction(engine) as session:
             workers.beat(session, name, queue="train", device="cpu", description={"threads": 1})
     assert names(engine) == ["a", "b"]
     with transaction(engine) as session:
-        workers.leave(session, "b")
+        workers.deregister(session, "b")
     assert names(engine) == ["a"]
 
 
-def test_silent_workers_are_left_out_and_then_forgotten(engine: Engine) -> None:
+def test_silent_workers_are_hidden_and_then_deleted(engine: Engine) -> None:
     with transaction(engine) as session:
         workers.beat(session, "a", queue="light", device=None, description={})
         session.execute(text("UPDATE workers SET seen_at = clock_timestamp() - interval '1 hour'"))

@@ -33,7 +33,7 @@ def gone(pid: int) -> bool:
 
 
 class Script:
-    """A Python script in a process of its own, which says a line when it is ready and then waits to be killed."""
+    """A Python script in its own process that prints a line when it is ready and then waits to be killed."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Script:
         )
 
     def line(self) -> str:
-        """The next line it says. Raises AssertionError with its errors if it ends instead."""
+        """The next line that it prints. Raises AssertionError with its errors if it ends instead."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline().strip()
         if not line:

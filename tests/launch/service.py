@@ -1,4 +1,4 @@
-"""A whole service as its users start it: `paretofit up` in a process of its own, in a home of its own."""
+"""A whole service as users start it: `paretofit up` in its own process and home."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Service:
 
     @classmethod
     def start(cls, home: Path, *, environment: Mapping[str, str] | None = None, timeout: float = 60.0) -> Self:
-        """Start the service and wait until it says that it is ready. Raises AssertionError with its output."""
+        """Start the service and wait until it is ready. Raises AssertionError with its output."""
         home.mkdir(parents=True, exist_ok=True)
         output = home / "up.txt"
         with output.open("wb") as file:
@@ -80,6 +80,6 @@ class Service:
 
 
 def logs(home: Path) -> str:
-    """What the service and its processes wrote last."""
+    """The last output of the service and its processes."""
     files = [home / "up.txt", *sorted((home / "logs").glob("*.log"))]
     return "\n".join(f"== {file.name}\n{file.read_text(errors='replace')[-4000:]}" for file in files if file.exists())

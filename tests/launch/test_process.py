@@ -1,4 +1,4 @@
-"""No process outlives the one that started it."""
+"""No process outlives its parent."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _descendants(pid: int) -> list[int]:
     return [child.pid for child in psutil.Process(pid).children(recursive=True)]
 
 
-def test_status_is_the_commands(tmp_path: Path) -> None:
+def test_exit_status_is_that_of_the_command(tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert GuardedProcess([sys.executable, "-c", "print('said'); raise SystemExit(7)"], log=log).wait(30) == 7
     assert GuardedProcess(["sh", "-c", "kill -9 $$"], log=log).wait(30) == 128 + signal.SIGKILL
@@ -55,7 +55,7 @@ def test_stop_is_orderly_and_leaves_the_log_to_its_owner(tmp_path: Path) -> None
     assert "saved" in process.output()
 
 
-def test_what_ignores_the_signal_is_killed_with_its_children(tmp_path: Path) -> None:
+def test_command_that_ignores_the_signal_is_killed_with_its_children(tmp_path: Path) -> None:
     process = GuardedProcess([sys.executable, "-c", STUBBORN], log=tmp_path / "log", grace=0.3)
     assert eventually(lambda: "up" in process.output(), within=10)
     below = _descendants(process.pid)
@@ -64,7 +64,7 @@ def test_what_ignores_the_signal_is_killed_with_its_children(tmp_path: Path) -> 
     assert all(gone(pid) for pid in below)
 
 
-def test_killed_parent_takes_the_command_along(tmp_path: Path) -> None:
+def test_command_ends_with_a_killed_parent(tmp_path: Path) -> None:
     script = Script(STARTS_A_SLEEP, str(tmp_path / "log"))
     guard = int(script.line())
     assert eventually(lambda: len(_descendants(guard)) == 1, within=10)
@@ -76,7 +76,7 @@ def test_killed_parent_takes_the_command_along(tmp_path: Path) -> None:
 @pytest.mark.skipif(
     shutil.which("setpriv") is None, reason="without setpriv the kernel is not asked to watch the guard"
 )
-def test_killed_guard_takes_the_command_along(tmp_path: Path) -> None:
+def test_command_ends_with_a_killed_guard(tmp_path: Path) -> None:
     process = GuardedProcess(["sleep", "60"], log=tmp_path / "log")
     assert eventually(
         lambda: [child.name() for child in psutil.Process(process.pid).children()] == ["sleep"], within=10
@@ -87,7 +87,7 @@ def test_killed_guard_takes_the_command_along(tmp_path: Path) -> None:
     assert eventually(lambda: gone(command), within=5)
 
 
-def test_long_log_is_put_aside(tmp_path: Path) -> None:
+def test_long_log_is_rotated(tmp_path: Path) -> None:
     log = tmp_path / "part.log"
     with log.open("wb") as file:
         file.truncate(32 * 1024**2)

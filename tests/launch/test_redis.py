@@ -1,4 +1,4 @@
-"""The embedded Redis: loses nothing, is nobody else's, and is found or named."""
+"""The embedded Redis: durability, access and installation."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def server(tmp_path: Path) -> Iterator[EmbeddedRedis]:
     embedded.stop()
 
 
-def test_keeps_what_it_was_given_over_a_restart(server: EmbeddedRedis) -> None:
+def test_data_survives_a_restart(server: EmbeddedRedis) -> None:
     url = server.url
     with Redis.from_url(url) as client:
         client.rpush("queue", "notification")
@@ -45,7 +45,7 @@ def test_keeps_what_it_was_given_over_a_restart(server: EmbeddedRedis) -> None:
         assert client.lrange("queue", 0, -1) == [b"notification"]
 
 
-def test_wants_its_password_and_shows_it_to_nobody(server: EmbeddedRedis) -> None:
+def test_password_is_required_and_not_exposed(server: EmbeddedRedis) -> None:
     password = server.url.partition("//:")[2].partition("@")[0]
     assert len(password) >= 32
     with Redis.from_url(server.url.replace(password, "wrong")) as client, pytest.raises(AuthenticationError):
@@ -56,7 +56,7 @@ def test_wants_its_password_and_shows_it_to_nobody(server: EmbeddedRedis) -> Non
     assert {c.laddr.ip for c in process.net_connections()} == {"127.0.0.1"}
 
 
-def test_killed_parent_takes_the_server_along(tmp_path: Path) -> None:
+def test_server_ends_with_a_killed_parent(tmp_path: Path) -> None:
     script = Script(STARTS_A_SERVER, str(tmp_path / "redis"))
     _, pid = script.line(), int(script.line())
     script.kill()
@@ -68,7 +68,7 @@ def test_second_server_on_the_folder_is_refused(server: EmbeddedRedis) -> None:
         EmbeddedRedis(server.folder, stop_timeout=0.2).start()
 
 
-def test_server_that_does_not_come_up_says_why(tmp_path: Path) -> None:
+def test_start_failure_has_a_reason(tmp_path: Path) -> None:
     (tmp_path / "appendonly.aof").write_text("not an append-only file\n" * 10)
     with pytest.raises(LaunchError, match="Bad file format"):
         EmbeddedRedis(tmp_path).start()

@@ -80,7 +80,7 @@ def test_processes_are_replaced_and_die_with_a_killed_service(tmp_path: Path) ->
             lambda: (found := _find(service.process.pid, "paretofit.workers.relay")) is not None and found != relay,
             within=30,
         )
-        assert "relay ended with status 137" in (home / "up.txt").read_text()
+        assert "relay exited with status 137" in (home / "up.txt").read_text()
     finally:
         below = _below(service.process.pid)
         service.process.kill()

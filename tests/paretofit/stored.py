@@ -124,7 +124,7 @@ def store(
         session.flush()
         point_ids = [_add_point(session, search_id, trial_id, artifact.id, *p) for p in (*FRONT, *DOMINATED)]
         if state == "succeeded":
-            search.warnings = search_warnings.found(session, search)
+            search.warnings = search_warnings.compute(session, search)
         events.append(session, search_id, f"search.{state}", {"points": 5, "warnings": search.warnings})
     engine.dispose()
     return Stored(dataset_id, search_id, trial_id, tuple(point_ids), artifact.id, content)

@@ -32,7 +32,7 @@ def servers_urls(servers: Servers, template: str, worker_id: str) -> Iterator[tu
 
 @pytest.fixture
 def empty_fleet(servers_urls: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """No process yet."""
+    """A fleet without processes."""
     engine = connect(servers_urls[0])
     with Fleet(engine, *servers_urls, tmp_path_factory.mktemp("fleet")) as fleet:
         yield fleet
@@ -52,14 +52,14 @@ def shared_fleet(servers_urls: tuple[str, str], tmp_path_factory: pytest.TempPat
 
 @pytest.fixture(scope="module")
 def fleet(shared_fleet: Fleet) -> Fleet:
-    """Relay, light worker and one train worker: for tests that leave them alive."""
+    """Relay, light worker and one train worker, for tests that do not kill them."""
     shared_fleet.start_trainer()
     return shared_fleet
 
 
 @pytest.fixture
-def mortal_fleet(shared_fleet: Fleet) -> Iterator[Fleet]:
-    """Relay, light worker and one train worker of the test's own, which it may kill."""
+def disposable_fleet(shared_fleet: Fleet) -> Iterator[Fleet]:
+    """Relay, light worker and a train worker that the test may kill."""
     shared_fleet.start_trainer()
     yield shared_fleet
     shared_fleet.kill_trainers()

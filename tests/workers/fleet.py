@@ -87,7 +87,7 @@ class Fleet:
         self.wait(ended, f"search in state {state}", timeout)
 
     def await_running(self, search_id: str) -> TrialRow:
-        """Wait until a trainer of the search has said something; the trial."""
+        """Wait until a trainer of the search has written a log line; returns the trial."""
 
         def running() -> TrialRow | None:
             for trial in rows.trials(self.engine, search_id):
@@ -118,7 +118,7 @@ class Fleet:
         return child.pid
 
     def warm(self, worker: subprocess.Popen[bytes]) -> int:
-        """The process id of what a train worker forks trainers from."""
+        """The process id of a train worker's forkserver."""
         children = psutil.Process(self.supervisor(worker)).children()
         (found,) = [child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE and _is_warm(child)]
         return found
@@ -132,7 +132,7 @@ class Fleet:
         return found
 
     def logs(self) -> str:
-        """What the processes wrote."""
+        """The output of the processes."""
         return "\n".join(f"--- {path.name}\n{path.read_text()[-6000:]}" for path in sorted(self.home.glob("*.log")))
 
     def __enter__(self) -> Self:

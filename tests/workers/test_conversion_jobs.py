@@ -23,7 +23,7 @@ from tests.workers.fleet import Fleet
 
 
 def upload(fleet: Fleet, path: Path, **options: object) -> str:
-    """What the API does with an upload that is complete."""
+    """Complete an upload, as the API does."""
     blob = open_store((fleet.home / "blobs").as_uri()).put(path)
     with transaction(fleet.engine) as session:
         row = weights.insert(session, "default", name="mine", source={"kind": "upload"}, options=options)
@@ -41,7 +41,7 @@ def ended(fleet: Fleet, weights_id: str) -> WeightsRow:
 
 
 def helper(weights_id: str) -> psutil.Process | None:
-    """The process that converts."""
+    """The helper process of a conversion."""
     for process in psutil.process_iter(["cmdline"]):
         command = process.info["cmdline"] or []
         if "paretofit.search.weights" in command and any(weights_id in word for word in command):
@@ -94,7 +94,7 @@ def test_details_are_storable(shared_fleet: Fleet, tmp_path: Path) -> None:
     assert (row.state, row.crash_count) == ("rejected", 0)
 
 
-def test_what_does_not_fit_the_quota_is_rejected(shared_fleet: Fleet, tmp_path: Path) -> None:
+def test_weights_over_quota_are_rejected(shared_fleet: Fleet, tmp_path: Path) -> None:
     files.write(tmp_path / "file")
     with transaction(shared_fleet.engine) as session:
         used = tenants.used(session, "default").stored_bytes
@@ -109,7 +109,7 @@ def test_what_does_not_fit_the_quota_is_rejected(shared_fleet: Fleet, tmp_path: 
     assert row.error["code"] == "quota_exceeded"
 
 
-def test_a_file_that_is_lost_is_given_up(shared_fleet: Fleet, tmp_path: Path) -> None:
+def test_lost_file_is_rejected(shared_fleet: Fleet, tmp_path: Path) -> None:
     files.write(tmp_path / "file")
     blob = open_store((shared_fleet.home / "blobs").as_uri()).put(tmp_path / "file")
     with transaction(shared_fleet.engine) as session:
@@ -122,7 +122,7 @@ def test_a_file_that_is_lost_is_given_up(shared_fleet: Fleet, tmp_path: Path) ->
     assert lost.error["code"] == "crashed"
 
 
-def test_weights_that_are_deleted_meanwhile_leave_nothing(shared_fleet: Fleet, tmp_path: Path) -> None:
+def test_deleted_weights_leave_nothing(shared_fleet: Fleet, tmp_path: Path) -> None:
     files.write(tmp_path / "file")
     weights_id = upload(shared_fleet, tmp_path / "file")
     shared_fleet.wait(lambda: helper(weights_id), "helper process")

@@ -1,4 +1,4 @@
-"""Conversions whose workers are killed or told to stop, and sources that cannot be fetched."""
+"""Conversions whose workers are killed or shut down, and sources that cannot be fetched."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SOURCE = "mobilenet_v2"
 
 
 def fetch(fleet: Fleet, name: str) -> str:
-    """What the API does with the name of a source."""
+    """Insert weights of a named source, as the API does."""
     with transaction(fleet.engine) as session:
         return weights.insert(session, "default", name=name, source={"kind": "named", "name": name}, options={}).id
 

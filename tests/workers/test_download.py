@@ -26,7 +26,7 @@ from tests.workers.test_ingestion_jobs import archive, ended
 
 @contextmanager
 def serving(files: dict[str, bytes], *, signed_by: str = "") -> Iterator[str]:
-    """A server of these paths, for requests that S3's signature says are of `signed_by`, if that is given."""
+    """A server of these paths; `signed_by`: only for requests with an S3 signature of this key."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -58,7 +58,7 @@ def add(fleet: Fleet, url: str, tenant: str = "default", **source: Any) -> str:
         return datasets.insert(session, tenant, name="fetched", source=described, options={}).id
 
 
-def test_what_a_url_gives_becomes_a_dataset_or_is_refused_with_the_reason(empty_fleet: Fleet, tmp_path: Path) -> None:
+def test_dataset_from_a_url_is_ready_or_rejected_with_a_reason(empty_fleet: Fleet, tmp_path: Path) -> None:
     empty_fleet.environment |= {"PARETOFIT_OUTBOUND_NETWORKS": "127.0.0.0/8", "PARETOFIT_MAX_UPLOAD_BYTES": "200000"}
     empty_fleet.start("paretofit.workers.relay")
     empty_fleet.start("paretofit.workers", "light", "--processes", "1")
@@ -87,25 +87,23 @@ def test_what_a_url_gives_becomes_a_dataset_or_is_refused_with_the_reason(empty_
 
 
 @pytest.mark.parametrize(
-    ("number", "raised", "said"),
+    ("number", "raised", "message"),
     [
-        (socket.EAI_NONAME, UnusableError, "no host is called images.example: check the URL"),
+        (socket.EAI_NONAME, UnusableError, "the host images.example does not exist: check the URL"),
         # Its server may answer the next time.
         (socket.EAI_AGAIN, socket.gaierror, "not now"),
     ],
 )
-def test_a_host_without_an_address(tmp_path: Path, number: int, raised: type[Exception], said: str) -> None:
+def test_a_host_without_an_address(tmp_path: Path, number: int, raised: type[Exception], message: str) -> None:
     def resolve(host: str, port: int) -> NoReturn:
         raise socket.gaierror(number, "not now")
 
     source = UrlSource(url="https://images.example/a.zip")
-    with pytest.raises(raised, match=said):
+    with pytest.raises(raised, match=message):
         fetch(source, tmp_path / "archive", Settings(), Outbound(resolve=resolve), lambda: None)
 
 
-def test_what_is_in_a_bucket_becomes_a_dataset_or_is_refused_with_the_reason(
-    empty_fleet: Fleet, tmp_path: Path
-) -> None:
+def test_dataset_from_s3_is_ready_or_rejected_with_a_reason(empty_fleet: Fleet, tmp_path: Path) -> None:
     content = archive(tmp_path / "images.zip").read_bytes()
     files = {
         "/imports/acme/images%20of%20%2523.zip": content,

@@ -1,4 +1,4 @@
-"""Exports through the light queue, with messages that come twice or never."""
+"""Exports through the light queue, with duplicate and lost messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.workers.fleet import Fleet
 
 
 @pytest.mark.integration
-def test_a_wake_up_that_comes_twice_or_never(shared_fleet: Fleet, tmp_path: Path) -> None:
+def test_message_that_is_duplicated_or_lost(shared_fleet: Fleet, tmp_path: Path) -> None:
     twice, never = (ask(shared_fleet, add_point(shared_fleet, tmp_path)) for _ in range(2))
     with transaction(shared_fleet.engine) as session:
         session.execute(delete(OutboxRow).where(OutboxRow.subject == never))
@@ -36,7 +36,7 @@ def test_a_wake_up_that_comes_twice_or_never(shared_fleet: Fleet, tmp_path: Path
     assert list((shared_fleet.home / "scratch").iterdir()) == []
 
 
-def test_weights_that_are_no_network_fail_with_a_reason(shared_fleet: Fleet, tmp_path: Path) -> None:
+def test_invalid_weights_fail_with_a_reason(shared_fleet: Fleet, tmp_path: Path) -> None:
     failed = ended(shared_fleet, ask(shared_fleet, add_point(shared_fleet, tmp_path, b"nothing of the kind")))
     assert (failed.state, failed.crash_count) == ("failed", 0)
     assert failed.error is not None
@@ -44,7 +44,7 @@ def test_weights_that_are_no_network_fail_with_a_reason(shared_fleet: Fleet, tmp
 
 
 @pytest.mark.integration
-def test_logits_that_are_no_numbers_fail_with_their_figures(shared_fleet: Fleet, tmp_path: Path) -> None:
+def test_nonfinite_logits_fail_with_their_parity(shared_fleet: Fleet, tmp_path: Path) -> None:
     # Finite weights, as others are not stored, whose products overflow.
     failed = ended(shared_fleet, ask(shared_fleet, add_point(shared_fleet, tmp_path, scale=3.4e38)))
     assert (failed.state, failed.crash_count) == ("failed", 0)

@@ -1,4 +1,4 @@
-"""Exports whose workers are killed or told to stop."""
+"""Exports whose workers are killed or shut down."""
 
 from __future__ import annotations
 

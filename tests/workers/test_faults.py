@@ -1,4 +1,4 @@
-"""Workers, supervisors and brokers that go away while a trial runs."""
+"""Workers, supervisors and brokers that fail while a trial is running."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ LONG = {"steps": 120, "seconds": 0.02, "checkpoint_every": 5}
 
 
 @pytest.fixture
-def fleet(mortal_fleet: Fleet) -> Fleet:
-    return mortal_fleet
+def fleet(disposable_fleet: Fleet) -> Fleet:
+    return disposable_fleet
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def search_id(fleet: Fleet) -> str:
 
 @pytest.fixture
 def trial(fleet: Fleet, search_id: str) -> TrialRow:
-    """A trial that runs and has a checkpoint."""
+    """A running trial with a checkpoint."""
     found = fleet.await_running(search_id)
     fleet.wait(lambda: rows.trial(fleet.engine, found.id).checkpoint, "checkpoint")
     return found
@@ -59,7 +59,7 @@ def finished(fleet: Fleet, search_id: str) -> TrialRow:
     return trial
 
 
-def test_drained_worker_hands_its_trial_on(fleet: Fleet, search_id: str, trial: TrialRow) -> None:
+def test_drained_worker_releases_its_trial(fleet: Fleet, search_id: str, trial: TrialRow) -> None:
     (worker,) = fleet.trainers
     trainer = fleet.trainer(trial.id, 1)
     assert trainer is not None
@@ -73,7 +73,7 @@ def test_drained_worker_hands_its_trial_on(fleet: Fleet, search_id: str, trial: 
     assert outcomes(fleet, trial.id) == ["drained", "completed"]
 
 
-def test_killed_supervisor_takes_its_trainer_with_it(fleet: Fleet, search_id: str, trial: TrialRow) -> None:
+def test_trainer_ends_with_a_killed_supervisor(fleet: Fleet, search_id: str, trial: TrialRow) -> None:
     (worker,) = fleet.trainers
     trainer, warm = fleet.trainer(trial.id, 1), fleet.warm(worker)
     assert trainer is not None
@@ -83,7 +83,7 @@ def test_killed_supervisor_takes_its_trainer_with_it(fleet: Fleet, search_id: st
     assert outcomes(fleet, trial.id) == ["lost", "completed"]
 
 
-def test_killed_worker_is_survived_by_nothing_but_its_trial(fleet: Fleet, search_id: str, trial: TrialRow) -> None:
+def test_killed_worker_leaves_only_its_trial(fleet: Fleet, search_id: str, trial: TrialRow) -> None:
     (worker,) = fleet.trainers
     trainer, supervisor = fleet.trainer(trial.id, 1), fleet.supervisor(worker)
     assert trainer is not None
@@ -93,13 +93,13 @@ def test_killed_worker_is_survived_by_nothing_but_its_trial(fleet: Fleet, search
     assert finished(fleet, search_id).lease_epoch == 2
 
 
-def test_stopped_supervisor_writes_nothing_once_its_lease_is_taken(
+def test_suspended_supervisor_writes_nothing_after_its_lease_is_reclaimed(
     fleet: Fleet, search_id: str, trial: TrialRow
 ) -> None:
     (worker,) = fleet.trainers
     supervisor = fleet.supervisor(worker)
     os.kill(supervisor, signal.SIGSTOP)
-    fleet.wait(lambda: rows.trial(fleet.engine, trial.id).state == "queued", "trial taken back", 10)
+    fleet.wait(lambda: rows.trial(fleet.engine, trial.id).state == "queued", "reclaimed trial", 10)
     fleet.start_trainer()
     fleet.wait(lambda: fleet.trainer(trial.id, 2), "second attempt")
     os.kill(supervisor, signal.SIGCONT)
@@ -110,7 +110,7 @@ def test_stopped_supervisor_writes_nothing_once_its_lease_is_taken(
     assert outcomes(fleet, trial.id) == ["lost", "completed"]
 
 
-def test_trainer_outlives_the_process_that_it_was_forked_from(fleet: Fleet, search_id: str, trial: TrialRow) -> None:
+def test_trainer_outlives_the_forkserver(fleet: Fleet, search_id: str, trial: TrialRow) -> None:
     (worker,) = fleet.trainers
     pid, warm = fleet.trainer(trial.id, 1), fleet.warm(worker)
     assert pid is not None
@@ -127,7 +127,7 @@ def test_trainer_outlives_the_process_that_it_was_forked_from(fleet: Fleet, sear
     assert fleet.warm(worker) != warm
 
 
-def test_stalled_trainer_is_killed_and_tells_where_it_was(empty_fleet: Fleet) -> None:
+def test_stalled_trainer_is_killed_and_logs_its_stacks(empty_fleet: Fleet) -> None:
     empty_fleet.environment["PARETOFIT_STALL_SECONDS"] = "2"
     empty_fleet.start("paretofit.workers.relay")
     empty_fleet.start("paretofit.workers", "light", "--processes", "1")
@@ -143,7 +143,7 @@ def test_stalled_trainer_is_killed_and_tells_where_it_was(empty_fleet: Fleet) ->
         assert any("in _fail" in line for line in attempt.error["log"])
 
 
-def test_wake_up_sent_twenty_times_to_four_workers_makes_one_attempt_an_epoch(fleet: Fleet) -> None:
+def test_duplicate_messages_make_one_attempt_per_epoch(fleet: Fleet) -> None:
     for _ in range(3):
         fleet.start_trainer()
     search_id = fleet.add_search(fault="exit", steps=20, seconds=0.02)

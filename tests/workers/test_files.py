@@ -33,7 +33,7 @@ def test_folder_survives_the_store(blobs: BlobStore, folder: Path, tmp_path: Pat
     assert (again / "deep" / "labels.bin").read_bytes() == b"labels"
 
 
-def test_dataset_is_laid_out_once_by_many(blobs: BlobStore, folder: Path, tmp_path: Path) -> None:
+def test_concurrent_staging_of_a_dataset(blobs: BlobStore, folder: Path, tmp_path: Path) -> None:
     manifest = staging.store(blobs, folder)
     cache = tmp_path / "cache"
     found: list[Path] = []
@@ -53,7 +53,7 @@ def test_dataset_is_laid_out_once_by_many(blobs: BlobStore, folder: Path, tmp_pa
 
 
 @pytest.mark.parametrize("torn", [None, "", '{"images.bin": {'])
-def test_half_a_dataset_is_laid_out_again(blobs: BlobStore, folder: Path, tmp_path: Path, torn: str | None) -> None:
+def test_incomplete_dataset_is_staged_again(blobs: BlobStore, folder: Path, tmp_path: Path, torn: str | None) -> None:
     (tmp_path / "cache" / "ds_1").mkdir(parents=True)
     if torn is not None:
         (tmp_path / "cache" / "ds_1" / staging.MANIFEST).write_text(torn)
@@ -82,7 +82,7 @@ def test_manifest_stays_in_its_folder(blobs: BlobStore, tmp_path: Path, name: st
         staging.files(blobs, tmp_path / "x", {name: {"sha256": "a" * 64, "size": 1}})
 
 
-def test_scratch_of_many_at_once(tmp_path: Path) -> None:
+def test_concurrent_scratch_folders(tmp_path: Path) -> None:
     (tmp_path / "stray").write_text("no folder")
     failures: list[OSError] = []
 
@@ -103,7 +103,7 @@ def test_scratch_of_many_at_once(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["stray"]
 
 
-def test_scratch_goes_with_its_user_and_takes_what_was_left(tmp_path: Path) -> None:
+def test_scratch_is_removed_with_abandoned_folders(tmp_path: Path) -> None:
     (tmp_path / "left").mkdir()
     (tmp_path / "left" / "file").write_text("from a killed attempt")
     with scratch(tmp_path, "a") as first, scratch(tmp_path, "b") as second:

@@ -70,7 +70,7 @@ def test_search_runs_to_its_end(fleet: Fleet) -> None:
     assert list((fleet.home / "scratch").iterdir()) == []
 
 
-def test_a_trial_that_others_dominate_ends_as_pruned(fleet: Fleet) -> None:
+def test_dominated_trial_is_pruned(fleet: Fleet) -> None:
     search_id = fleet.add_search(fault="prune")
     fleet.await_state(search_id, "failed")
     (trial,) = rows.trials(fleet.engine, search_id)
@@ -78,7 +78,7 @@ def test_a_trial_that_others_dominate_ends_as_pruned(fleet: Fleet) -> None:
     assert (rows.search(fleet.engine, search_id).error or {})["code"] == "no_points"
 
 
-def test_a_search_of_which_nothing_meets_the_constraints_says_what_came_nearest(fleet: Fleet) -> None:
+def test_infeasible_search_reports_the_nearest_candidate(fleet: Fleet) -> None:
     search_id = fleet.add_search(fault="infeasible")
     fleet.await_state(search_id, "failed")
     (trial,) = rows.trials(fleet.engine, search_id)
@@ -87,7 +87,7 @@ def test_a_search_of_which_nothing_meets_the_constraints_says_what_came_nearest(
     assert rows.search(fleet.engine, search_id).error == expected
 
 
-def test_error_of_a_method_fails_at_once_and_says_what_happened(fleet: Fleet) -> None:
+def test_method_error_fails_the_trial_with_its_message(fleet: Fleet) -> None:
     search_id = fleet.add_search(fault="raise")
     fleet.await_state(search_id, "failed")
     (trial,) = rows.trials(fleet.engine, search_id)
@@ -101,7 +101,7 @@ def test_error_of_a_method_fails_at_once_and_says_what_happened(fleet: Fleet) ->
     assert error == {**trial.error, "trial": 0}
 
 
-def test_a_training_that_learns_nothing_fails_with_its_code_and_is_not_tried_again(fleet: Fleet) -> None:
+def test_training_that_does_not_learn_fails_without_retry(fleet: Fleet) -> None:
     search_id = fleet.add_search(fault="not_learning")
     fleet.await_state(search_id, "failed")
     (trial,) = rows.trials(fleet.engine, search_id)
@@ -112,14 +112,14 @@ def test_a_training_that_learns_nothing_fails_with_its_code_and_is_not_tried_aga
     assert rows.search(fleet.engine, search_id).error == {**trial.error, "trial": 0}
 
 
-def test_the_other_trials_of_a_search_go_on(fleet: Fleet) -> None:
+def test_other_trials_of_a_search_continue(fleet: Fleet) -> None:
     search_id = fleet.add_search(fault="not_learning_first", trials=2)
     fleet.await_state(search_id, "succeeded")
     assert [trial.state for trial in rows.trials(fleet.engine, search_id)] == ["failed", "completed"]
     assert rows.search(fleet.engine, search_id).stop_reason == "trials_failed"
 
 
-def test_trial_that_diverges_fails_with_a_code_of_its_own(fleet: Fleet) -> None:
+def test_diverged_trial_fails_with_its_code(fleet: Fleet) -> None:
     search_id = fleet.add_search(fault="diverge")
     fleet.await_state(search_id, "failed")
     (trial,) = rows.trials(fleet.engine, search_id)
@@ -132,7 +132,7 @@ def test_trial_that_diverges_fails_with_a_code_of_its_own(fleet: Fleet) -> None:
     assert error["code"] == "diverged"
 
 
-def test_trainer_that_dies_without_a_word_is_tried_again_but_not_for_ever(fleet: Fleet) -> None:
+def test_crashed_trainer_is_retried_with_a_limit(fleet: Fleet) -> None:
     search_id = fleet.add_search(fault="exit", steps=4)
     fleet.await_state(search_id, "failed")
     (trial,) = rows.trials(fleet.engine, search_id)
@@ -142,7 +142,7 @@ def test_trainer_that_dies_without_a_word_is_tried_again_but_not_for_ever(fleet:
     assert "status 3" in trial.error["detail"]
 
 
-def test_trial_out_of_memory_is_tried_once_more_with_half_the_batch(fleet: Fleet) -> None:
+def test_out_of_memory_is_retried_once_with_half_the_batch(fleet: Fleet) -> None:
     search_id = fleet.add_search(fault="memory", steps=40, checkpoint_every=5)
     fleet.await_state(search_id, "succeeded")
     (trial,) = rows.trials(fleet.engine, search_id)
@@ -155,11 +155,11 @@ def test_trial_out_of_memory_is_tried_once_more_with_half_the_batch(fleet: Fleet
         )
         assert first.error is not None
         assert (first.outcome, first.error["code"], second.outcome) == ("crashed", "oom", "completed")
-        assert "tried once more, with half" in first.error["detail"]
+        assert "retried once with half" in first.error["detail"]
     assert rows.search(fleet.engine, search_id).stop_reason == "completed"
 
 
-def test_trial_out_of_memory_twice_fails_and_says_what_to_do(fleet: Fleet) -> None:
+def test_second_out_of_memory_fails_with_advice(fleet: Fleet) -> None:
     search_id = fleet.add_search(fault="memory_always", steps=4)
     fleet.await_state(search_id, "failed")
     (trial,) = rows.trials(fleet.engine, search_id)
@@ -202,7 +202,7 @@ def test_cancel_ends_the_trainer(fleet: Fleet, fault: str, within: float) -> Non
     assert rows.event_types(fleet.engine, search_id)[-2:] == ["trial.cancelled", "search.cancelled"]
 
 
-def test_killed_trainer_goes_on_from_its_checkpoint(fleet: Fleet) -> None:
+def test_killed_trainer_resumes_from_its_checkpoint(fleet: Fleet) -> None:
     search_id = fleet.add_search(steps=60, seconds=0.02, checkpoint_every=5)
     trial = fleet.await_running(search_id)
     fleet.wait(lambda: rows.trial(fleet.engine, trial.id).checkpoint, "checkpoint")
@@ -217,7 +217,7 @@ def test_killed_trainer_goes_on_from_its_checkpoint(fleet: Fleet) -> None:
     assert trial.outputs["step"] == 60
 
 
-def test_wall_limit_ends_the_search_with_what_it_has(fleet: Fleet) -> None:
+def test_wall_limit_ends_the_search_with_its_results(fleet: Fleet) -> None:
     search_id = fleet.add_search(steps=100_000, seconds=0.01, limits={"max_wall_seconds": 3})
     fleet.await_state(search_id, "succeeded")
     (trial,) = rows.trials(fleet.engine, search_id)
@@ -226,7 +226,7 @@ def test_wall_limit_ends_the_search_with_what_it_has(fleet: Fleet) -> None:
         assert session.scalar(select(func.count()).where(PointRow.search_id == search_id)) == 2
 
 
-def test_trial_deaf_to_its_limit_is_ended_and_keeps_its_reports(fleet: Fleet) -> None:
+def test_trial_that_ignores_its_limit_is_killed_and_keeps_its_reports(fleet: Fleet) -> None:
     search_id = fleet.add_search(fault="deaf", steps=100_000, seconds=0.01, limits={"max_wall_seconds": 2})
     fleet.await_state(search_id, "succeeded")
     search = rows.search(fleet.engine, search_id)
@@ -238,7 +238,7 @@ def test_trial_deaf_to_its_limit_is_ended_and_keeps_its_reports(fleet: Fleet) ->
         assert session.scalar(select(func.count()).where(MetricRow.trial_id == trial.id))
 
 
-def test_celery_processes_hold_no_torch_and_say_that_they_are_there(fleet: Fleet) -> None:
+def test_celery_processes_import_no_torch_and_send_heartbeats(fleet: Fleet) -> None:
     fleet.await_state(fleet.add_search(), "succeeded")
     celery = [
         process

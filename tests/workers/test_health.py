@@ -1,4 +1,4 @@
-"""What a container's health check says."""
+"""The health check of containers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_worker_of_this_host(engine: Engine, database_url: str) -> None:
     assert _check(database_url).returncode == 0
 
 
-def test_relay_that_lags(engine: Engine, database_url: str) -> None:
+def test_relay_that_is_behind(engine: Engine, database_url: str) -> None:
     with transaction(engine) as session:
         outbox.enqueue(session, outbox.INGEST, "ds_1")
     assert _check(database_url, "relay").returncode == 0
@@ -40,10 +40,10 @@ def test_relay_that_lags(engine: Engine, database_url: str) -> None:
         session.execute(text("UPDATE outbox SET send_after = send_after - interval '2 minutes'"))
     lagging = _check(database_url, "relay")
     assert lagging.returncode == 1
-    assert "1 job messages wait" in lagging.stderr
+    assert "overdue job messages: 1" in lagging.stderr
 
 
-def test_database_that_is_away() -> None:
+def test_unavailable_database() -> None:
     away = _check("postgresql://nobody@127.0.0.1:1/none")
     assert away.returncode == 1
     assert "Connection refused" in away.stderr

@@ -35,7 +35,7 @@ def archive(path: Path, *, classes: int = 2, images: int = 12, prefix: str = "cl
 
 
 def upload(fleet: Fleet, path: Path) -> str:
-    """What the API does with an upload that is complete."""
+    """Complete an upload, as the API does."""
     blob = open_store((fleet.home / "blobs").as_uri()).put(path)
     with transaction(fleet.engine) as session:
         row = datasets.insert(session, "default", name="uploaded", source={"kind": "upload"}, options={})
@@ -52,7 +52,7 @@ def ended(fleet: Fleet, dataset_id: str) -> DatasetRow:
     return fleet.wait(row, "end of the validation")
 
 
-def test_a_process_that_reads_archives_names_no_other_files(tmp_path: Path) -> None:
+def test_helper_cannot_name_files_outside_its_folder(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
     (tmp_path / "secret").write_text("x")
@@ -61,7 +61,7 @@ def test_a_process_that_reads_archives_names_no_other_files(tmp_path: Path) -> N
     (folder / "inner").mkdir()
     assert own_file(folder, "own") == folder / "own"
     for name in ("../secret", str(tmp_path / "secret"), "link", "inner", "..", "", "inner/../own"):
-        with pytest.raises(HelperCrashedError, match="no file of its own"):
+        with pytest.raises(HelperCrashedError, match="not a file in its folder"):
             own_file(folder, name)
 
 

@@ -1,4 +1,4 @@
-"""A worker's processes share its places for long jobs."""
+"""A worker's processes share its slots for long jobs."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import signal
 from paretofit.workers.job_slots import JobSlots
 
 
-def _holder(places: JobSlots) -> tuple[int, int]:
-    """The pid of a process that holds a place, and a pipe that says whether it has one."""
-    told, tell = os.pipe()
+def _holder(slots: JobSlots) -> tuple[int, int]:
+    """The pid of a process that takes a slot, and a pipe that shows whether it got one."""
+    receive, send = os.pipe()
     pid = os.fork()
     if pid == 0:
-        with places.acquire() as has_place:
-            os.write(tell, b"1" if has_place else b"0")
+        with slots.acquire() as has_slot:
+            os.write(send, b"1" if has_slot else b"0")
             signal.pause()
         os._exit(0)
-    os.close(tell)
-    return pid, told
+    os.close(send)
+    return pid, receive
 
 
 def _end(pid: int) -> None:
@@ -26,16 +26,16 @@ def _end(pid: int) -> None:
     os.waitpid(pid, 0)
 
 
-def test_a_place_is_free_again_however_its_process_ends() -> None:
-    places = JobSlots(1)
-    pid, told = _holder(places)
+def test_slot_is_freed_however_its_holder_ends() -> None:
+    slots = JobSlots(1)
+    pid, receive = _holder(slots)
     try:
-        assert os.read(told, 1) == b"1"
-        with places.acquire() as has_place:
-            assert not has_place
+        assert os.read(receive, 1) == b"1"
+        with slots.acquire() as has_slot:
+            assert not has_slot
     finally:
         _end(pid)
-        os.close(told)
+        os.close(receive)
     for _ in range(2):
-        with places.acquire() as has_place:
-            assert has_place
+        with slots.acquire() as has_slot:
+            assert has_slot

@@ -5,6 +5,6 @@ from pathlib import Path
 from paretofit.workers.memory import oom_kills
 
 
-def test_kills_are_counted_where_the_kernel_counts_them() -> None:
+def test_oom_kills_are_read_from_the_kernel() -> None:
     assert Path("/proc/vmstat").exists()
     assert oom_kills() >= 0

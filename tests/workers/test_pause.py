@@ -1,4 +1,4 @@
-"""A search that rests while real workers are there."""
+"""Paused searches with real workers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.db import rows
 from tests.workers.fleet import Fleet, is_gone
 
 
-def test_paused_search_goes_on_from_its_checkpoint(fleet: Fleet) -> None:
+def test_paused_search_resumes_from_its_checkpoint(fleet: Fleet) -> None:
     search_id = fleet.add_search(steps=100, seconds=0.02, checkpoint_every=1000)
     trial = fleet.await_running(search_id)
     trainer = fleet.trainer(trial.id, 1)
@@ -38,7 +38,7 @@ def test_paused_search_goes_on_from_its_checkpoint(fleet: Fleet) -> None:
     assert ended.outputs["step"] == 100
 
 
-def test_paused_search_of_which_nothing_runs_is_cancelled_at_once(fleet: Fleet) -> None:
+def test_paused_search_is_cancelled_at_once(fleet: Fleet) -> None:
     busy = fleet.add_search(steps=100_000, seconds=0.01)
     fleet.await_running(busy)
     with transaction(fleet.engine) as session:

@@ -38,7 +38,7 @@ def read_until(process: Process, start: str) -> str:
     raise AssertionError(f"no line {start}")
 
 
-def test_outputs_are_read_to_their_end(tmp_path: Path) -> None:
+def test_outputs_are_read_completely(tmp_path: Path) -> None:
     code = """
 import os, sys
 os.write(int(sys.argv[1]), b'{"metric": ["a", 1, 2.0]}\\n')
@@ -56,17 +56,17 @@ sys.stderr.write("no line end")
         ]
 
 
-def test_words_are_heard_and_the_end_takes_the_whole_group(tmp_path: Path) -> None:
+def test_stop_requests_arrive_and_end_kills_the_group(tmp_path: Path) -> None:
     with start(GUARDED, tmp_path) as process:
         child = int(read_until(process, "child").split()[1])
-        process.tell(Stop.DRAIN)
+        process.request_stop(Stop.DRAIN)
         assert read_until(process, "heard") == 'heard {"stop": "drain"}'
         assert not process.has_ended()
     assert is_gone(process.pid)
     assert is_gone(child)
 
 
-def test_group_ends_when_its_leash_does(tmp_path: Path) -> None:
+def test_group_ends_when_its_stdin_closes(tmp_path: Path) -> None:
     # The process that holds the other end of the pipe is killed without a chance to do anything about it.
     code = f"""
 import pathlib, sys
@@ -86,15 +86,15 @@ time.sleep(100)
             time.sleep(0.02)
 
 
-def test_killed_process_tells_its_signal(tmp_path: Path) -> None:
+def test_exit_status_of_a_killed_process_is_its_signal(tmp_path: Path) -> None:
     with start("import time; time.sleep(100)", tmp_path) as process:
         process.signal(signal.SIGKILL)
         assert process.end() == -signal.SIGKILL
-        process.tell(Stop.CANCEL)
+        process.request_stop(Stop.CANCEL)
         process.signal(signal.SIGTERM)
 
 
-def test_lines_come_whole_and_bounded() -> None:
+def test_lines_are_complete_and_bounded() -> None:
     lines = Lines(longest=5)
     assert list(lines.feed(b"ab")) == []
     assert list(lines.feed(b"c\nlonger than that\n\nrest")) == [b"abc", b"longe", b""]
@@ -115,12 +115,12 @@ def test_only_metrics_may_be_infinite(value: float) -> None:
 
 
 @pytest.mark.parametrize("line", [b"", b"[]", b"{}", b'{"a": 1, "b": 2}', b"\xff"])
-def test_what_is_no_message_is_refused(line: bytes) -> None:
+def test_invalid_messages_are_rejected(line: bytes) -> None:
     with pytest.raises(ValueError, match=r".*"):
         decode(line)
 
 
-def test_trainers_see_no_credentials_and_their_device_only() -> None:
+def test_trainers_see_no_credentials_and_only_their_device() -> None:
     secret = {
         "DATABASE_URL": "postgresql://u:secret@h/d",
         "PARETOFIT_DATABASE_URL": "secret",

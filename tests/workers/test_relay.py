@@ -14,7 +14,7 @@ from tests.workers.fleet import Fleet
 
 
 @pytest.mark.integration
-def test_relay_waits_for_a_broker_that_is_away(empty_fleet: Fleet, tmp_path: Path) -> None:
+def test_relay_retries_until_the_broker_is_available(empty_fleet: Fleet, tmp_path: Path) -> None:
     redis = EmbeddedRedis(tmp_path / "redis")
     url = redis.start()
     empty_fleet.environment["REDIS_URL"] = url
@@ -23,7 +23,7 @@ def test_relay_waits_for_a_broker_that_is_away(empty_fleet: Fleet, tmp_path: Pat
         empty_fleet.start("paretofit.workers.relay")
         with transaction(empty_fleet.engine) as session:
             outbox.enqueue(session, outbox.TRAIN, "trl_1")
-        empty_fleet.wait(lambda: "postponed" in empty_fleet.logs(), "complaint")
+        empty_fleet.wait(lambda: "task_failed" in empty_fleet.logs(), "log event")
         with transaction(empty_fleet.engine) as session:
             assert session.scalars(select(OutboxRow)).one().subject == "trl_1"
         assert redis.start() == url

@@ -1,4 +1,4 @@
-"""Whatever a search of a tenant leads to belongs to that tenant."""
+"""All rows of a search belong to its tenant."""
 
 from __future__ import annotations
 

@@ -28,14 +28,14 @@ class OutOfMemoryError(RuntimeError):
         OSError(errno.ENOMEM, "Cannot allocate memory"),
     ],
 )
-def test_memory_that_ran_out_is_recognised(error: Exception) -> None:
+def test_out_of_memory_errors_are_recognized(error: Exception) -> None:
     assert is_out_of_memory(error)
 
 
 @pytest.mark.parametrize(
     "error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ValueError("out of memory"), OSError(2, "no")]
 )
-def test_other_errors_are_not_about_memory(error: Exception) -> None:
+def test_other_errors_are_not_out_of_memory(error: Exception) -> None:
     assert not is_out_of_memory(error)
 
 
@@ -57,7 +57,7 @@ def test_a_failure_has_the_code_of_its_error(error: Exception, code: str) -> Non
     assert failure(error)["detail"] == (str(error) or type(error).__name__)
 
 
-def test_torch_says_that_memory_ran_out() -> None:
+def test_out_of_memory_error_of_torch() -> None:
     torch = pytest.importorskip("torch")
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)

@@ -39,7 +39,7 @@ def trainers() -> Iterator[TrainerPool]:
 
 @pytest.fixture
 def order(tmp_path: Path) -> Path:
-    """Of a MutualNet training of 6 steps an epoch, for as long as nobody stops it."""
+    """The order file of an endless MutualNet training with 6 steps per epoch."""
     dataset = write_stripes(tmp_path / "dataset", 16)
     method = {"kind": "mutualnet", "family": "wrn_10_1", "base_width": 1.0, "batch_size": 16, "epochs": 10_000}
     submitted = SearchSpec.model_validate({"name": "stripes", "dataset_id": "local", "method": method})
@@ -77,15 +77,15 @@ def test_forked_trainer_trains_on_several_threads(trainers: TrainerPool, order: 
             assert os.getsid(process.pid) == process.pid
             read_until(process, "report", '{"metric": ["progress"')
             assert psutil.Process(process.pid).cwd() == str(order.parent)
-            process.tell(Stop.LIMIT)
+            process.request_stop(Stop.LIMIT)
             ended = json.loads(read_until(process, "report", '{"ended"'))["ended"]
-            assert (ended["told"], ended["outputs"]["batch_size"]) == ("limit", 16)
+            assert (ended["stop_seen"], ended["outputs"]["batch_size"]) == ("limit", 16)
             await_end(process)
             assert process.end() == 0
             (order.parent / "work" / "supernet.safetensors").unlink()
 
 
-def test_trainer_is_found_dead_however_it_ends(trainers: TrainerPool, order: Path) -> None:
+def test_end_of_a_trainer_is_always_detected(trainers: TrainerPool, order: Path) -> None:
     with trainers.start(order) as process:
         read_until(process, "report", '{"metric"')
         process.signal(signal.SIGABRT)

@@ -1,4 +1,4 @@
-"""Webhooks through the light queue: what is sent, how it is signed, what is tried again."""
+"""Webhooks through the light queue: messages, signatures and retries."""
 
 from __future__ import annotations
 
@@ -106,13 +106,13 @@ def verified(secret: str, headers: dict[str, str], body: bytes) -> dict[str, obj
     return document
 
 
-def test_an_end_is_told_until_it_is_heard_and_signed(posting: Fleet) -> None:
+def test_delivery_is_signed_and_retried(posting: Fleet) -> None:
     with receiving(500, 204) as receiver, receiving(200) as other, receiving(200) as elsewhere:
         mine, twin = hook(posting, receiver.url), hook(posting, other.url)
         hook(posting, elsewhere.url, tenant="acme")
         search = cancelled(posting)
         failed = await_state(posting, mine, "queued", attempts=1)
-        assert failed.error == {"code": "refused", "detail": "the receiver answered 500"}
+        assert failed.error == {"code": "refused", "detail": "the receiver responded with 500"}
         assert failed.run_after > failed.updated_at
         with transaction(posting.engine) as session:
             session.execute(
@@ -134,7 +134,7 @@ def test_an_end_is_told_until_it_is_heard_and_signed(posting: Fleet) -> None:
         assert elsewhere.got == []
 
 
-def test_a_receiver_that_is_gone_is_asked_no_more(posting: Fleet) -> None:
+def test_webhook_of_a_gone_receiver_is_disabled(posting: Fleet) -> None:
     with receiving(410) as receiver:
         webhook = hook(posting, receiver.url)
         cancelled(posting)
@@ -146,7 +146,7 @@ def test_a_receiver_that_is_gone_is_asked_no_more(posting: Fleet) -> None:
         assert len(receiver.got) == 1
 
 
-def test_nobody_answers_and_what_is_not_asked(posting: Fleet) -> None:
+def test_unreachable_and_refused_receivers(posting: Fleet) -> None:
     with receiving(200) as receiver:
         closed = receiver.url
     own = ("https://10.0.0.1/x", "http://192.168.0.1/x", "https://[fd00::1]/", "https://169.254.169.254/")

@@ -24,7 +24,7 @@ def link(chain: str, step: int) -> str:
 
 
 def chain_of(start: str, steps: int) -> str:
-    """What a trial of so many steps ends with, whatever happened to it on the way."""
+    """The expected outputs of a trial with so many steps, whatever faults it had."""
     for step in range(1, steps + 1):
         start = link(start, step)
     return start
