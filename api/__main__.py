@@ -23,7 +23,7 @@ _GRACE_SECONDS = 10
 
 
 class _Server(uvicorn.Server):
-    """Lets the event streams go as soon as it is told to stop; otherwise their clients would hold it up."""
+    """Ends the event streams on shutdown; otherwise their clients would delay it."""
 
     def __init__(self, config: uvicorn.Config, release: Callable[[], None]) -> None:
         super().__init__(config)
@@ -35,8 +35,8 @@ class _Server(uvicorn.Server):
 
 
 def _create_app(settings: Settings) -> FastAPI:
-    """The application, imported when the address is known to be good: that is most of the work of the start."""
-    # Nothing that an import makes is garbage; to look for some would be a tenth of that work.
+    """The application, imported after the address was checked, as the import takes most of the startup."""
+    # Imports create no garbage; collecting would take a tenth of the time.
     gc.disable()
     from paretofit.api.app import create_app
 
@@ -47,8 +47,8 @@ def _create_app(settings: Settings) -> FastAPI:
 
 
 def main() -> int:
-    """Exit status: 0 after a signal, 1 if it cannot serve, 2 for settings that it must not serve with."""
-    # Uvicorn ends in order at a signal and then raises it again, for whoever handled it before.
+    """Exit status: 0 after a signal, 1 if it cannot serve, 2 for invalid settings."""
+    # After a graceful shutdown, Uvicorn raises the signal again for earlier handlers.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     try:

@@ -14,21 +14,21 @@ from paretofit.api.problems import ForbiddenError
 from paretofit.api.schemas.access import Scope
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-"""Methods that change nothing."""
+"""Safe methods (RFC 9110)."""
 
 
 def requires(*scopes: Scope) -> Any:
-    """A route's dependency: its caller needs these scopes; without any, every caller with a valid key may call it."""
+    """A dependency of a route: the caller must have these scopes. Without scopes, any valid key may call the route."""
     return Security(_authorize, scopes=scopes)
 
 
 def requires_auth(path: str) -> bool:
-    """Whether a request needs a key, where keys are needed at all."""
+    """Whether a path requires a key if authentication is enabled."""
     return path == "/v1" or path.startswith("/v1/") or path == "/metrics"
 
 
 def required_scopes(route: RouteContext) -> list[str]:
-    """What a route declares by `requires`. Raises LookupError if it declares nothing."""
+    """The scopes that a route declares with `requires`. Raises LookupError if it declares none."""
     for dependency in route.dependencies:
         if dependency.dependency is _authorize:
             return list(dependency.scopes)
@@ -36,8 +36,8 @@ def required_scopes(route: RouteContext) -> list[str]:
 
 
 def forbidden(request: Request) -> ForbiddenError | None:
-    """Why the caller may not call the route that matched; None if it may. For a request whose body cannot be parsed:
-    FastAPI finds that before it runs the route's dependencies."""
+    """The problem if the caller lacks a scope of the matched route, else None. For requests with an invalid body, which
+    FastAPI rejects before it runs the dependencies of the route."""
     route = request.scope.get("route")
     if not isinstance(route, APIRoute) or not requires_auth(request.url.path):
         return None
@@ -55,6 +55,8 @@ def _forbidden(request: Request, scopes: Iterable[str]) -> ForbiddenError | None
     for scope in scopes:
         if scope not in principal.scopes:
             return ForbiddenError(
-                f"this needs a key with the scope {scope!r}", needed=scope, scopes=sorted(principal.scopes)
+                f"the key lacks the scope {scope!r}: use a key that has it",
+                needed=scope,
+                scopes=sorted(principal.scopes),
             )
     return None

@@ -59,21 +59,21 @@ _CONNECTIONS = 10
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The application on these settings, by default the process's own.
+    """Create the application, by default with the settings of the process.
 
-    Raises ValueError for an address that needs an API key, RuntimeError without a database, LookupError for a route
+    Raises ValueError for an address that requires an API key, RuntimeError without a database, LookupError for a route
     without a scope.
     """
     settings = settings or get_settings()
     require_key_beyond_loopback(settings)
-    # Before the routes are built: the body of one is a specification.
+    # Before the routes are built, as a request body is a specification.
     registry.setup()
     app = FastAPI(
         title="Paretofit",
         version="1",
         description="Searches for efficient vision networks: a dataset and a budget in, a Pareto front out.",
         lifespan=_lifespan,
-        # Their pages load scripts from a foreign host.
+        # FastAPI's pages load scripts from another host.
         docs_url=None,
         redoc_url=None,
     )
@@ -160,20 +160,31 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             "key": {
                 "type": "http",
                 "scheme": "bearer",
-                "description": "An API key; the list names the scope it needs.",
+                "description": "An API key; the list names the required scope.",
             },
-            "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "A browser that signed in."},
+            "session": {
+                "type": "apiKey",
+                "in": "cookie",
+                "name": COOKIE,
+                "description": "The session of a signed-in browser.",
+            },
         }
         for route in iter_route_contexts(app.routes):
             for method in route.methods or ():
                 if (operation := document["paths"].get(route.path, {}).get(method.lower())) is not None:
                     operation["security"] = _security(route)
+                    operation["summary"] = _summary(operation["operationId"])
         app.openapi_schema = document
     return app.openapi_schema
 
 
+def _summary(operation_id: str) -> str:
+    """`list_api_keys` as List API keys."""
+    return operation_id.replace("_", " ").capitalize().replace(" api ", " API ")
+
+
 def _security(route: RouteContext) -> list[dict[str, list[str]]]:
-    """What an operation needs, as OpenAPI says it. Where no bootstrap key is set nothing is needed."""
+    """The OpenAPI security requirement of an operation; it applies if a bootstrap key is set."""
     if not access.requires_auth(route.path or ""):
         return [{}]
     scopes = access.required_scopes(route)

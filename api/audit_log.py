@@ -1,4 +1,4 @@
-"""Every request that could change something is in the audit log before its answer is sent."""
+"""The audit log: every mutating request is recorded before its response is sent."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger("paretofit.api.audit")
 
 
 class AuditLog:
-    """Writes who asked for what and what was answered, of callers that are known. While the database is away the
-    process's log has it."""
+    """Records the requests of authenticated callers and their status. While the database is unavailable, entries go to
+    the process log."""
 
     def __init__(self, app: ASGIApp, engine: Engine) -> None:
         self._app = app
@@ -59,7 +59,7 @@ class AuditLog:
         try:
             await run_in_threadpool(self._insert, entry)
         except SQLAlchemyError:
-            _log.error("not in the audit log", **entry)
+            _log.error("audit_entry_not_stored", **entry)
 
     def _insert(self, entry: dict[str, object]) -> None:
         with transaction(self._engine) as session:

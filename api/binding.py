@@ -1,4 +1,4 @@
-"""Where the service listens. Without a key it is for this machine only."""
+"""The listening socket. Without a key the service binds to loopback only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BACKLOG = 1024
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address reaches this machine only."""
+    """Whether an address is a loopback address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -19,7 +19,7 @@ def is_loopback(host: str) -> bool:
 
 
 def require_key_beyond_loopback(settings: Settings) -> None:
-    """Raises ValueError if anybody on the network could use the service."""
+    """Raises ValueError if the service is reachable over the network without a key."""
     if settings.bootstrap_key is None and not is_loopback(settings.host):
         raise ValueError(
             f"PARETOFIT_HOST={settings.host} can be reached from other machines, and no API key is set: "
@@ -28,7 +28,7 @@ def require_key_beyond_loopback(settings: Settings) -> None:
 
 
 def listen(settings: Settings) -> socket.socket:
-    """A socket that takes connections from now on. Raises ValueError if that needs a key, OSError if it cannot be."""
+    """A listening socket. Raises ValueError if the address requires a key, OSError if it cannot be bound."""
     require_key_beyond_loopback(settings)
     listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -45,6 +45,6 @@ def listen(settings: Settings) -> socket.socket:
 
 
 def url(listener: socket.socket) -> str:
-    """Where clients find a listening socket."""
+    """The URL of a listening socket."""
     address, port = listener.getsockname()[:2]
     return f"http://{f'[{address}]' if ':' in address else address}:{port}"

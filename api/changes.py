@@ -1,4 +1,4 @@
-"""What may be changed of a search, or of its copy. What is absent stays as it is."""
+"""Changes to a search or to its clone. Absent fields stay as they are."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Changes(BaseModel):
         merged = {**row.labels, **(self.labels or {})}
         kept = {name: value for name, value in merged.items() if value is not None}
         if len(kept) > _LABELS:
-            detail = f"a search has {_LABELS} labels at most, these would be {len(kept)}: remove some with null"
+            detail = f"too many labels: {len(kept)} of at most {_LABELS}; remove some with null"
             raise InvalidError(detail, errors=[FieldProblem(pointer="/labels", detail=detail)])
         return kept
 
@@ -39,18 +39,18 @@ class _Changes(BaseModel):
 
 
 class SearchChanges(_Changes):
-    """Other values for a search. One that is over has only its name and labels left to change."""
+    """Changes to a search. Only the name and labels of a finished search can change."""
 
     priority: int | None = Field(default=None, ge=0, le=9, description="Higher runs earlier.")
 
 
 class CloneChanges(_Changes):
-    """In what a copy differs from its search."""
+    """Differences of a clone from its search."""
 
     seed: int | None = Field(default=None, ge=0, lt=2**31)
 
     def spec_of(self, row: SearchRow) -> SearchSpec:
-        """The specification of the copy. Raises InvalidError if this service does not know it any more."""
+        """The specification of the clone. Raises InvalidError if this release no longer supports it."""
         fields: dict[str, Any] = {name: row.spec[name] for name in SearchSpec.model_fields if name in row.spec}
         fields |= {
             "name": self.name or row.name,
@@ -63,4 +63,4 @@ class CloneChanges(_Changes):
         try:
             return SearchSpec.model_validate(fields)
         except ValidationError as error:
-            raise InvalidError(f"this service cannot run its specification any more: {error}") from error
+            raise InvalidError(f"this release no longer supports the specification of the search: {error}") from error

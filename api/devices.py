@@ -17,11 +17,11 @@ from paretofit.search.contracts.latency import DEVICES
 from paretofit.search.contracts.spec import SearchSpec
 
 ALIVE: Final = timedelta(minutes=1)
-"""Since it was heard of, a worker counts as live."""
+"""A worker with a heartbeat this recent counts as live."""
 
 
 def offered(session: Session) -> list[Device]:
-    """In the order of `paretofit.search.latency.devices`, those that no live worker has left out."""
+    """The devices that live workers offer, in the order of `paretofit.search.latency.devices`."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for row in workers.seen_within(session, ALIVE.total_seconds()):
         for name, machine in row.description.get("devices", {}).items():
@@ -41,8 +41,7 @@ def offered(session: Session) -> list[Device]:
 
 
 def require(session: Session, spec: SearchSpec) -> None:
-    """Raises InvalidError for a device that no live worker offers; while there is none, nothing is known of those to
-    come."""
+    """Raises InvalidError for a device that no live worker offers. Without live workers every device is accepted."""
     live = [row for row in workers.seen_within(session, ALIVE.total_seconds()) if row.queue == "train"]
     if not spec.devices or not live:
         return
@@ -50,7 +49,7 @@ def require(session: Session, spec: SearchSpec) -> None:
     errors = [
         FieldProblem(
             pointer=pointer([place, index, "device"]),
-            detail=f"no live worker offers {each.device}; there are {', '.join(names) or 'none'} (GET /v1/devices)",
+            detail=f"no live worker offers {each.device}: use one of {', '.join(names) or 'none'} (GET /v1/devices)",
         )
         for place, listed in (("constraints", spec.constraints), ("objectives", spec.objectives))
         for index, each in enumerate(listed)

@@ -1,4 +1,4 @@
-"""Stored files as answers: whole, one range of them, or not at all if the client has them."""
+"""Stored files as responses: in full, as one range, or 304 if the client has them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from paretofit.db.blobs import BlobStore
 
 RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
-    206: {"description": "The range that was asked for."},
-    304: {"description": "The client has it."},
+    206: {"description": "The requested range."},
+    304: {"description": "Not modified."},
 }
 
 
 def content(request: Request, blobs: BlobStore, sha256: str, *, name: str, media_type: str) -> Response:
-    """The blob `sha256` as an attachment called `name`. A whole download is verified: one that is damaged never arrives
+    """The blob `sha256` as an attachment called `name`. A full download is verified: a corrupt file never arrives
     complete.
 
     Raises UnsatisfiableRangeError, BlobMissingError, BlobCorruptError.
@@ -36,7 +36,7 @@ def content(request: Request, blobs: BlobStore, sha256: str, *, name: str, media
     }
     if ranges.not_modified(request.headers, etag):
         return Response(status_code=304, headers=headers)
-    # Without this, a lost file would show only after the headers are sent.
+    # Otherwise a missing file would be noticed only after the headers are sent.
     size = blobs.size(sha256)
     span = ranges.requested(request.headers, etag, size)
     headers |= span.headers
@@ -44,11 +44,11 @@ def content(request: Request, blobs: BlobStore, sha256: str, *, name: str, media
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=media_type)
     chunks = blobs.stream(sha256, span.start, span.end)
-    return StreamingResponse(_begun(chunks), status, headers, media_type=media_type)
+    return StreamingResponse(_with_first_chunk(chunks), status, headers, media_type=media_type)
 
 
-def _begun(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The same chunks, the first one read now, so that damage in a small file is an error and no broken download."""
+def _with_first_chunk(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same chunks, with the first one read now, so that a corrupt small file is an error, not a broken download."""
     first = next(chunks, b"")
 
     def resumed() -> Iterator[bytes]:
@@ -59,6 +59,6 @@ def _begun(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _disposition(name: str) -> str:
-    """As an attachment with the file's name (RFC 6266)."""
+    """The Content-Disposition of an attachment with this file name (RFC 6266)."""
     plain = re.sub(r"[^A-Za-z0-9._ -]", "_", name)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"

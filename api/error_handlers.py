@@ -1,4 +1,4 @@
-"""Which problem answers an exception."""
+"""Exception handlers: each exception as a problem document."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger("paretofit.api.problem
 
 
 def install(app: FastAPI) -> None:
-    """Have `app` answer every error with a problem document."""
+    """Make `app` return every error as a problem document."""
     app.add_exception_handler(ProblemError, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)
@@ -58,7 +58,9 @@ async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     errors = field_problems(error.errors(), error.body)
     places = ", ".join(dict.fromkeys(found.pointer or "the body" for found in errors))
-    problem = access.forbidden(request) or InvalidError(f"correct {places} and send the request again", errors=errors)
+    problem = access.forbidden(request) or InvalidError(
+        f"invalid {places}: correct the request and send it again", errors=errors
+    )
     return problem.response(request.scope)
 
 
@@ -67,19 +69,23 @@ async def _refused(request: Request, error: Exception) -> Response:
     path, headers = request.url.path, dict(error.headers or {})
     match error.status_code:
         case 404:
-            problem: ProblemError = NotFoundError(f"there is nothing at {path}; /openapi.json lists every route")
+            problem: ProblemError = NotFoundError(f"no route {path}: /openapi.json lists every route")
         case 405:
             allowed = ", ".join(_allowed(request))
-            problem = MethodNotAllowedError(f"{path} allows {allowed}", headers={"Allow": allowed})
+            problem = MethodNotAllowedError(
+                f"{path} does not support this method: use {allowed}", headers={"Allow": allowed}
+            )
         case 413:
-            problem = TooLargeError(f"{path} takes a body of {MAX_BYTES} bytes at most", headers=headers)
+            problem = TooLargeError(
+                f"the body exceeds the limit of {MAX_BYTES} bytes: send a smaller one", headers=headers
+            )
         case _:
             problem = access.forbidden(request) or BadRequestError(str(error.detail), headers=headers)
     return problem.response(request.scope)
 
 
 def _allowed(request: Request) -> list[str]:
-    """The methods of a path. (The framework's own `Allow` names those of the first route that matches.)"""
+    """The methods of a path. (The framework's own `Allow` covers only the first route that matches.)"""
     routes = request.app.router.routes
     return [
         method
@@ -91,13 +97,13 @@ def _allowed(request: Request) -> list[str]:
 async def _not_storable(request: Request, error: Exception) -> Response:
     assert isinstance(error, DataError)
     places = [f"?{name}" for name, value in request.query_params.multi_items() if _NUL in value]
-    # Elsewhere it could not be in a body: JSON writes it so.
+    # JSON escapes it; other bodies cannot contain it.
     if "json" in request.headers.get("content-type", "") and b"\\u0000" in (body := await request.body()):
         places += map(pointer, paths_to(_NUL, json.loads(body)))
-    _log.warning("not storable", error=type(error.orig).__name__, places=places)
-    errors = [FieldProblem(pointer=place, detail="no text here has a NUL character: remove it") for place in places]
-    what = ", ".join(places) or "a value that is out of its range"
-    return InvalidError(f"correct {what} and send the request again", errors=errors).response(request.scope)
+    _log.warning("value_not_storable", error=type(error.orig).__name__, places=places)
+    errors = [FieldProblem(pointer=place, detail="the text contains a NUL character: remove it") for place in places]
+    what = ", ".join(places) or "a value (out of range)"
+    return InvalidError(f"invalid {what}: correct the request and send it again", errors=errors).response(request.scope)
 
 
 async def _unavailable(request: Request, _: Exception) -> Response:
@@ -111,8 +117,8 @@ async def _damaged(request: Request, error: Exception) -> Response:
 async def _failed(request: Request, _: Exception) -> Response:
     # The server logs the exception and then closes the connection.
     problem = InternalError(
-        "this is a fault of the service; its log has it under the request's id",
-        # Sent from outside of the middleware that adds them to all others.
+        "the service failed to process the request: its log has the error under this request id",
+        # Sent outside the middleware that adds them to all other responses.
         headers={**HEADERS, "Connection": "close"},
     )
     return problem.response(request.scope)

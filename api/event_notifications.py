@@ -1,5 +1,4 @@
-"""Who waits for a search's events is woken by one subscription of the process with Redis, and looks by itself
-besides."""
+"""Notifications of search events: one Redis subscription per process wakes the streams, which also poll."""
 
 from __future__ import annotations
 
@@ -15,15 +14,14 @@ from paretofit.db.events import CHANNEL
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("paretofit.api.event_notifications")
 
-# How long a stream waits before it looks into the database: notifications may be lost, and without Redis there are
-# none.
+# Polling interval of a stream: notifications may be lost, and without Redis there are none.
 _SUBSCRIBED_SECONDS = 2.0
 _ALONE_SECONDS = 0.5
 _RECONNECT_SECONDS = 1.0
 
 
 class EventNotifications:
-    """Lives in one event loop. After `close` nobody waits any more."""
+    """Bound to one event loop. After `close`, no stream waits."""
 
     def __init__(self, redis_url: str | None) -> None:
         self._redis_url = redis_url
@@ -33,7 +31,7 @@ class EventNotifications:
 
     @contextmanager
     def following(self, search_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set when something may have happened in a search, from now until the end of the block."""
+        """An event that is set when a search may have new events, until the end of the block."""
         news = asyncio.Event()
         self._waiting[search_id].add(news)
         try:
@@ -44,7 +42,7 @@ class EventNotifications:
                 del self._waiting[search_id]
 
     async def wait(self, news: asyncio.Event) -> None:
-        """Until there may be news, or it is time to look for some."""
+        """Wait until there may be new events, or until the polling interval has passed."""
         seconds = _SUBSCRIBED_SECONDS if self._subscribed else _ALONE_SECONDS
         try:
             async with asyncio.timeout(0 if self.closing else seconds):
@@ -54,10 +52,10 @@ class EventNotifications:
         news.clear()
 
     async def listen(self) -> None:
-        """Pass on what Redis says, for as long as the process lives; wait for Redis while it is away."""
+        """Forward messages from Redis for the lifetime of the process; reconnect while Redis is unavailable."""
         if self._redis_url is None:
             return
-        # Beside the first requests: it would delay the start by a tenth of a second.
+        # Imported in the background: it would delay startup by 0.1 s.
         await asyncio.to_thread(import_module, "redis.asyncio")
         from redis.exceptions import RedisError
 
@@ -71,7 +69,7 @@ class EventNotifications:
                 await asyncio.sleep(_RECONNECT_SECONDS)
 
     def close(self) -> None:
-        """Let everybody who waits go."""
+        """Wake every waiting stream."""
         self.closing = True
         self._wake(list(self._waiting))
 
@@ -84,7 +82,7 @@ class EventNotifications:
         ):
             await channel.subscribe(CHANNEL)
             self._subscribed = True
-            # What was said before is lost: everybody looks once.
+            # Messages sent before the subscription are lost: every stream polls once.
             self._wake(list(self._waiting))
             async for message in channel.listen():
                 if message["type"] == "message":

@@ -26,17 +26,17 @@ class Survey:
 
     @property
     def macs(self) -> tuple[int, int]:
-        """The least and the most among all candidates."""
+        """The lowest and highest MACs of all candidates."""
         every = [int(candidate.cost["macs"]) for candidate in self.candidates]
         return min(every), max(every)
 
     def as_json(self) -> dict[str, Any]:
-        """What is recorded of it with the search."""
+        """What is recorded with the search."""
         return {"configurations": len(self.candidates), "feasible": len(self.feasible), "macs": list(self.macs)}
 
 
 def check_limits(spec: ResolvedSpec) -> None:
-    """Raises InvalidError for limits with which nothing can be found."""
+    """Raises InvalidError for limits that are too low to find anything."""
     if (low := spec.low_limit()) is not None:
         field, detail = low
         raise InvalidError(detail, errors=[FieldProblem(pointer=pointer(["limits", field]), detail=detail)])
@@ -54,7 +54,7 @@ def survey(spec: ResolvedSpec) -> Survey:
     except ValueError as error:
         raise refused_parameters(spec, str(error)) from error
     if not candidates:
-        raise refused_parameters(spec, "these parameters give no network at all")
+        raise refused_parameters(spec, "the search space is empty: widen these parameters")
     feasible = spec.feasible()
     if not feasible:
         raise _infeasible(spec.constraints, candidates)
@@ -62,10 +62,10 @@ def survey(spec: ResolvedSpec) -> Survey:
 
 
 def expected_seconds(spec: ResolvedSpec, macs: int, past: Sequence[Past]) -> float | None:
-    """Device time, in proportion to what earlier searches by the method took for their work; None without any.
+    """Expected device time, in proportion to earlier searches with the method; None without any.
 
     Work is epochs (of every trial that trains) x training images x MACs of the largest candidate: what a method trains
-    for most of its time. Searches whose specification this release does not understand are left out.
+    for most of its time. Searches whose specification this release does not support are skipped.
     """
     done = seconds = 0.0
     for search in past:
@@ -83,8 +83,7 @@ def _work(spec: ResolvedSpec, macs: int) -> float:
 
 
 def refused_parameters(spec: SearchSpec, detail: str) -> InvalidError:
-    """The problem of a method whose parameters are not valid: methods begin the message with the field, if one is to
-    blame."""
+    """The problem of invalid method parameters: a message of a method begins with the field, if one is the cause."""
     field, separator, _ = detail.partition(":")
     known = separator and field in type(spec.method).model_fields
     path = ["method", field] if known else ["method"]
@@ -99,7 +98,9 @@ def _infeasible(constraints: Sequence[Constraint], candidates: Sequence[Candidat
         bound = constraints[index]
         least = candidate.cost[bound.metric]
         place = pointer(["constraints", index])
-        detail = f"{bound.metric} <= {bound.value:g} is met by no network; the nearest is {least} ({candidate.key})"
+        detail = (
+            f"{bound.metric} <= {bound.value:g} is not met by any network; the nearest has {least} ({candidate.key})"
+        )
         errors.append(FieldProblem(pointer=place, detail=detail))
         hints.append({"pointer": place, "metric": bound.metric, "value": least, "config": candidate.config})
     message = "; ".join(error.detail for error in errors)
@@ -109,10 +110,10 @@ def _infeasible(constraints: Sequence[Constraint], candidates: Sequence[Candidat
 def _blamed(
     constraints: Sequence[Constraint], candidates: Sequence[Candidate], *, joint: bool
 ) -> list[tuple[int, Candidate]]:
-    """The constraints that nothing meets, each with the candidate that comes nearest; jointly: nothing that meets all
-    the others."""
+    """The constraints that no candidate meets, each with the nearest candidate; `joint`: among those that meet all
+    others."""
     blamed = []
-    # Latencies are not known yet.
+    # Latencies are unknown before the search.
     counted = {index: bound for index, bound in enumerate(constraints) if bound.device is None}
     for index, bound in counted.items():
         others = [other for place, other in counted.items() if place != index] if joint else []

@@ -1,5 +1,4 @@
-"""From the points of a search to its front. Costs are minimised, `selection_top1` is maximised; baselines stay
-outside."""
+"""The front of a search. Costs are minimized, `selection_top1` is maximized; baselines are excluded."""
 
 from __future__ import annotations
 
@@ -19,14 +18,14 @@ LATENCY = "latency_ms"
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """What the hypervolume of a search is measured in: the least and the most MACs of its candidates, its classes."""
+    """The box of a search's hypervolume: the lowest and highest MACs of its candidates, and the number of classes."""
 
     macs: tuple[float, float]
     classes: int
 
     @classmethod
     def of(cls, spec: Mapping[str, Any], created: Mapping[str, Any]) -> Box | None:
-        """From a search's specification and what was recorded at its creation; None if its candidates were not."""
+        """From the specification of a search and the data of its creation; None if its candidates were not recorded."""
         macs = created.get("candidates", {}).get("macs")
         return None if macs is None else cls((macs[0], macs[1]), len(spec["dataset"]["classes"]))
 
@@ -39,7 +38,7 @@ class Box:
         return Corner(macs=self.macs[0], selection_top1=1)
 
     def hypervolume(self, points: Sequence[FoundPoint]) -> float:
-        """Of a front, in [0, 1]."""
+        """The hypervolume of a front, in [0, 1]."""
         return pareto.hypervolume([point.row.metrics for point in points], macs=self.macs, classes=self.classes)
 
 
@@ -59,41 +58,41 @@ class Found:
         self._fronts: dict[tuple[str, ...], list[FoundPoint]] = {}
 
     def key(self, metric: str, device: str | None) -> str:
-        """What points call a metric; without a device latency_ms is that of the search's, if it has one only.
+        """The key of a metric in points; latency_ms without a device is that of the search's only device.
 
-        Raises ValueError for another device, or none.
+        Raises ValueError for an unknown or missing device.
         """
         if metric != LATENCY:
             if device is not None:
-                raise ValueError(f"{metric} is the same on every device: leave it out")
+                raise ValueError(f"{metric} does not depend on the device: remove `device`")
             return metric
         if device is None and len(self.devices) == 1:
             [device] = self.devices
         if device not in self.devices:
-            there = f"name one of {', '.join(self.devices)}" if self.devices else "it has measured none"
-            raise ValueError(f"latency_ms is of a device of the search: {there}")
+            remedy = f"use one of {', '.join(self.devices)}" if self.devices else "this search measured none"
+            raise ValueError(f"latency_ms requires a device of the search: {remedy}")
         return metric_key(metric, device)
 
     @property
     def costs(self) -> list[str]:
-        """Every cost that points have, as they call it."""
+        """The keys of every cost in points."""
         counted = [cost for cost in get_args(Cost) if cost != LATENCY]
         return [*counted, *(metric_key(LATENCY, device) for device in self.devices)]
 
     def feasible(self, point: FoundPoint) -> bool:
-        """Whether a point is known to meet the search's constraints."""
+        """Whether a point is known to meet the constraints of the search."""
         metrics = point.row.metrics
         return all(metrics.get(bound.key) is not None and bound.holds(metrics) for bound in self._constraints)
 
     def measured(self) -> list[FoundPoint]:
-        """The feasible candidates whose accuracy is known, dominated or not: a bound may be on a cost that is no
+        """The feasible candidates with a known accuracy, dominated or not, as a bound may be on a cost that is not an
         objective."""
         return [
             point for point in self.candidates if self.feasible(point) and point.row.metrics.get(ACCURACY) is not None
         ]
 
     def unmet(self) -> list[UnmetBound]:
-        """What keeps every candidate from the front."""
+        """The constraints that no candidate meets."""
         if self.measured():
             return []
         bounds = [KeyedBound(bound.key, bound.op, bound.value) for bound in self._constraints]
@@ -105,14 +104,13 @@ class Found:
         ]
 
     def excesses(self, point: FoundPoint) -> list[float]:
-        """By how much a point misses each constraint, at most 0 where it meets it; none before all are measured."""
+        """The violation of each constraint by a point, at most 0 where it is met; empty before all are measured."""
         values = [point.row.metrics.get(bound.key) for bound in self._constraints]
         pairs = zip(values, self._constraints, strict=True)
         return [] if None in values else [value - bound.value for value, bound in pairs if value is not None]
 
     def front(self, costs: Sequence[str] = ()) -> list[FoundPoint]:
-        """The feasible candidates that no other one dominates, by growing first cost; over the search's own objectives
-        if no costs are named."""
+        """The non-dominated feasible candidates, by ascending first cost; by default over the search's objectives."""
         costs = tuple(costs or self._costs)
         if costs not in self._fronts:
             self._fronts[costs] = self._front(costs)
@@ -132,7 +130,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class KeyedBound:
-    """A bound with what points call its metric."""
+    """A bound with the key of its metric in points."""
 
     key: str
     op: str
@@ -140,7 +138,7 @@ class KeyedBound:
 
 
 def meets(point: FoundPoint, bound: KeyedBound) -> bool:
-    """Whether a point is known to keep within a bound."""
+    """Whether a point is known to satisfy a bound."""
     value = point.row.metrics.get(bound.key)
     if value is None:
         return False
@@ -148,13 +146,13 @@ def meets(point: FoundPoint, bound: KeyedBound) -> bool:
 
 
 def best(points: Sequence[FoundPoint], bounds: Sequence[KeyedBound]) -> FoundPoint | None:
-    """The most accurate point within all bounds; of equals the one with the fewest MACs."""
+    """The most accurate point within all bounds; ties are broken by fewer MACs."""
     fitting = [point for point in points if all(meets(point, bound) for bound in bounds)]
     return min(fitting, key=lambda point: pareto.preference(point.row.metrics, point.row.key), default=None)
 
 
 def table(points: Sequence[FoundPoint], cost: str) -> list[BestUnder]:
-    """What `best` gives for every bound on a cost."""
+    """The result of `best` for every bound on a cost."""
     known = [point for point in points if point.row.metrics.get(cost) is not None]
     return [
         BestUnder(bound=bound, point_id=known[at].row.id, selection_top1=known[at].row.metrics[ACCURACY])
@@ -163,8 +161,8 @@ def table(points: Sequence[FoundPoint], cost: str) -> list[BestUnder]:
 
 
 def nearest(front: Sequence[FoundPoint], bounds: Sequence[KeyedBound]) -> list[tuple[int, float, FoundPoint]]:
-    """What keeps `best` from finding a point: of each bound that stands in the way while all others hold, its index and
-    the nearest value that would do, with its point. If no bound does so alone: each by itself."""
+    """Why `best` finds no point: the index of each bound that is violated while all others hold, with the nearest value
+    and its point. If there is none, each bound is taken by itself."""
     return _nearest(front, bounds, joint=True) or _nearest(front, bounds, joint=False)
 
 

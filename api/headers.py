@@ -1,4 +1,4 @@
-"""What every answer tells browsers: run nothing, embed it nowhere, guess no type."""
+"""Security headers of every response: no scripts, no embedding, no content sniffing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PAGE_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src "
     "'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""The Content-Security-Policy of the service's own pages: scripts and styles are files of its own, never inline."""
+"""The Content-Security-Policy of the dashboard: only the service's own script and style files, never inline."""
 
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -22,11 +22,11 @@ HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
-"""Those of every answer that has none of its own."""
+"""Defaults for responses that do not set their own."""
 
 
 class SecurityHeaders:
-    """Adds `HEADERS`. Answers are not cached unless they say so."""
+    """Adds `HEADERS`. Responses are not cached unless they say so."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

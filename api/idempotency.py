@@ -1,4 +1,4 @@
-"""A POST is done at most once for each Idempotency-Key; its answer is stored in the transaction of its effect."""
+"""A POST runs at most once per Idempotency-Key; its response is stored in the transaction of its effect."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from paretofit.db.idempotency import Key, StoredResponse
 
 
 def answer(status: int, body: BaseModel, headers: Mapping[str, str] | None = None) -> StoredResponse:
-    """An answer with a JSON body."""
+    """A response with a JSON body."""
     return StoredResponse(
         status, {**(headers or {}), "Content-Type": "application/json"}, body.model_dump_json().encode()
     )
 
 
 class Once:
-    """Runs what a POST does as one transaction; with a key, the same request again gets the first one's answer."""
+    """Runs the effect of a POST in one transaction; with a key, a retry gets the response of the first request."""
 
     def __init__(self, engine: Engine, key: Key | None) -> None:
         self._engine = engine
         self._key = key
 
     def __call__(self, effect: Callable[[Session], StoredResponse]) -> Response:
-        """The answer of `effect`, or the stored one. Raises KeyInFlightError, KeyReusedError, and what `effect`
+        """The response of `effect`, or the stored one. Raises KeyInFlightError, KeyReusedError, and what `effect`
         raises."""
         given, _ = self._done(effect, lambda answer: answer)
         return _response(given)
 
     def with_secret(self, effect: Callable[[Session], StoredResponse]) -> Response:
-        """The answer of `effect`, which shows a secret and is not stored: of the same request again is told what the
-        first one made, which its `Location` names. Raises ShownOnceError, and what a call raises."""
+        """The response of `effect`, which contains a secret and is not stored: a retry names the resource of the first
+        request by its `Location`. Raises ShownOnceError, and what a call raises."""
         given, is_stored = self._done(effect, lambda answer: StoredResponse(answer.status, answer.headers, b""))
         if is_stored:
             made = given.headers["Location"]
             raise ShownOnceError(
-                f"it made {made}, whose secret was in its answer alone: if that is lost, delete what it made and use a "
-                "new Idempotency-Key for another one",
+                f"{made} was created, and only the first response has its secret: if that is lost, delete the "
+                "resource and create another with a new Idempotency-Key",
                 location=made,
             )
         return _response(given)
@@ -56,8 +56,7 @@ class Once:
     def _done(
         self, effect: Callable[[Session], StoredResponse], kept: Callable[[StoredResponse], StoredResponse]
     ) -> tuple[StoredResponse, bool]:
-        """What is stored for the key, and True; otherwise the answer of `effect`, of which `kept` is stored from now
-        on."""
+        """The response stored for the key, and True; otherwise the response of `effect`, of which `kept` is stored."""
         with transaction(self._engine) as session:
             if self._key is None:
                 return effect(session), False
@@ -65,10 +64,12 @@ class Once:
                 known = idempotency.claim(session, self._key)
             except idempotency.InFlightError as error:
                 raise KeyInFlightError(
-                    "wait for its answer, then send it again", headers={"Retry-After": "1"}
+                    "the first request with this key has not finished: wait, then retry", headers={"Retry-After": "1"}
                 ) from error
             except idempotency.MismatchError as error:
-                raise KeyReusedError("use a new Idempotency-Key for a new request") from error
+                raise KeyReusedError(
+                    "the key was used with a different body: use a new Idempotency-Key for a new request"
+                ) from error
             if known is not None:
                 return known, True
             given = effect(session)
@@ -82,7 +83,11 @@ async def _once(
     tenant: Tenant,
     idempotency_key: Annotated[
         str | None,
-        Header(min_length=1, max_length=255, description="A name for this request: sent again, it is not done again."),
+        Header(
+            min_length=1,
+            max_length=255,
+            description="A unique key of this request: a retry with the same key does not run it again.",
+        ),
     ] = None,
 ) -> Once:
     if idempotency_key is None:
@@ -96,10 +101,10 @@ IdempotentOnce = Annotated[Once, Depends(_once)]
 
 
 def _canonical(body: bytes) -> bytes:
-    """The same bytes for the same JSON."""
+    """Canonical bytes of a JSON document."""
     try:
         return json.dumps(json.loads(body), sort_keys=True).encode()
-    # The latter for brackets within brackets without end.
+    # RecursionError: for deeply nested brackets.
     except (ValueError, RecursionError):
         return body
 

@@ -40,15 +40,15 @@ def found(session: Session, tenant: str, spec: SearchSpec) -> FoundStart | None:
     if start.point is not None:
         return _point(session, tenant, start.point, _field(spec.method, "point"))
     raise _refused(
-        "the service reads no files of its machine: add the file by `paretofit weights add FILE`, and give the name "
-        "of the weights as start.weights",
+        "the service does not read local files: add the file with `paretofit weights add FILE`, and set start.weights "
+        "to its name",
         _field(spec.method, "file"),
     )
 
 
 def of_search(session: Session, row: SearchRow) -> FoundStart | None:
-    """The start of an accepted search, from the copy that it keeps; None: it has none, or was accepted by a version
-    that recorded none."""
+    """The start of an accepted search, from its own copy; None: it has none, or a version accepted it that recorded
+    none."""
     artifact = artifacts.initial(session, row.id)
     if artifact is None or row.spec.get("start") is None:
         return None
@@ -58,7 +58,7 @@ def of_search(session: Session, row: SearchRow) -> FoundStart | None:
 
 
 def takes_start(params: type[MethodParams]) -> bool:
-    """Whether a method can start from trained weights at all."""
+    """Whether a method can start from trained weights."""
     try:
         params.model_validate({"kind": params.model_fields["kind"].default, "start": {"weights": "any"}})
     except ValidationError:
@@ -97,8 +97,8 @@ def _point(session: Session, tenant: str, point_id: str, path: Sequence[str]) ->
     point = points.get(session, tenant, point_id)
     artifact = None if point is None else points.checkpoint(session, point)
     if point is None or artifact is None:
-        missing = "no such point of yours" if point is None else "the point has no weights of its own"
-        raise _refused(f"{point_id}: {missing}; GET /v1/searches/{{id}}/front?include=dominated lists a search's", path)
+        missing = "no such point" if point is None else "the point has no weights of its own"
+        raise _refused(f"{point_id}: {missing}; GET /v1/searches/{{id}}/front?include=dominated lists points", path)
     try:
         record = StartRecord.of(point.row.record, artifact.sha256)
     except ValueError as error:

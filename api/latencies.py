@@ -1,4 +1,4 @@
-"""What is known of the latencies of a search's networks, before it measures any."""
+"""Known latencies of the networks of a search, before it measures any."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from paretofit.search.contracts.spec import ResolvedSpec
 def known(
     session: Session, tenant: str, spec: ResolvedSpec, candidates: Sequence[Candidate]
 ) -> dict[str, KnownLatency]:
-    """By device of the specification: from the cache, of any machine the latest."""
+    """By device of the specification: the latest in the cache, of any machine."""
     if not spec.devices:
         return {}
     keys = [(spec.method.network(spec.dataset, each.config).key, each.input_size) for each in candidates]

@@ -1,4 +1,4 @@
-"""How much a request may send."""
+"""Limits on request bodies."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 MAX_BYTES = 1024**2
 _UPLOAD = re.compile(r"/v1/(datasets|weights)/[^/]+/content")
 _WORTH_READING = 64 * 1024
-# To close a connection with unread bytes resets it, and drops what of the answer is not at the client yet.
+# Closing a connection with unread bytes resets it, which drops the part of the response that is in flight.
 _ARRIVAL_SECONDS = 0.5
 
 
 class BodyLimit:
-    """Refuses bodies above `MAX_BYTES` with 413, whether their length is announced or not. An upload's is streamed and
-    has a cap of its own."""
+    """Rejects bodies above `MAX_BYTES` with 413, with or without Content-Length. Uploads have a limit of their own."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -42,8 +41,8 @@ class BodyLimit:
 
 
 class EarlyAnswer:
-    """Closes the connection after an answer that does not wait for the rest of a large body. The server would read that
-    rest otherwise, however much it is, and many clients look for the answer only when they have sent everything."""
+    """Closes the connection after a response that is sent before a large body has arrived. Otherwise the server would
+    read the rest, however large, and many clients read the response only after sending everything."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

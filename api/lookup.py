@@ -1,4 +1,4 @@
-"""The rows that a path names, or the 404 that says so. Another tenant's row is not there."""
+"""Rows by the ids in a path, or 404. Rows of other tenants do not exist."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def found_point(session: Session, tenant: str, point_id: str) -> FoundPoint:
 
 
 def found_artifact(session: Session, tenant: str, artifact_id: str) -> ArtifactRow:
-    """Raises NotFoundError, ArtifactNotReadyError for an export that is not there yet."""
+    """Raises NotFoundError, ArtifactNotReadyError for an export that is not ready."""
     row = artifacts.get(session, tenant, artifact_id)
     if row is None and (export := exports.get(session, tenant, artifact_id)) is not None:
         raise ArtifactNotReadyError(
-            f"the export is {export.row.state}: GET /v1/exports/{artifact_id} says what becomes of it",
+            f"the export is {export.row.state}: GET /v1/exports/{artifact_id} shows its progress",
             headers={} if export.row.state == "failed" else {"Retry-After": "2"},
         )
     if row is None:
-        raise NotFoundError(f"no artifact {artifact_id!r}; trials and points name theirs")
+        raise NotFoundError(f"no artifact {artifact_id!r}; trials and points list theirs")
     return row
 
 

@@ -1,4 +1,4 @@
-"""What Prometheus reads at `/metrics`: this process's own figures, and those that the database has of all processes."""
+"""Prometheus metrics at `/metrics`: those of this process, and those of all processes, from the database."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
 _COUNTED = {
-    counters.STALE_WRITES: ("Writes of workers that were refused because their lease was gone.", None),
-    counters.LOST_STEPS: ("Training steps beyond the last checkpoint when an attempt crashed.", None),
-    counters.DIGEST_MISMATCHES: ("Files that were not what their SHA-256 says.", None),
-    counters.UPLOADS_REJECTED: ("Datasets and weights rejected by their validation.", "reason"),
+    counters.STALE_WRITES: ("Worker writes rejected because the lease was lost.", None),
+    counters.LOST_STEPS: ("Training steps lost after the last checkpoint in crashed attempts.", None),
+    counters.DIGEST_MISMATCHES: ("Files that did not match their SHA-256.", None),
+    counters.UPLOADS_REJECTED: ("Datasets and weights rejected by validation, by reason.", "reason"),
 }
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class Metrics:
-    """Counts from the start of the process on. No label holds an id, so their number stays small."""
+    """Counts since the start of the process. Labels hold no ids, so their cardinality stays low."""
 
     def __init__(self) -> None:
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -35,36 +35,38 @@ class Metrics:
         self._registry = registry
         self._requests = Histogram(
             "paretofit_http_request_seconds",
-            "Requests by route and status.",
+            "Duration of requests, by method, route and status.",
             ("method", "route", "status"),
             buckets=_BUCKETS,
             registry=registry,
         )
         self._waits = Histogram(
             "paretofit_pool_wait_seconds",
-            "Waits for a connection with PostgreSQL.",
+            "Time spent waiting for a PostgreSQL connection.",
             buckets=_BUCKETS,
             registry=registry,
         )
         self._refusals = Counter(
-            "paretofit_uploads_refused", "Uploads refused on their way in, by reason.", ("reason",), registry=registry
+            "paretofit_uploads_refused", "Uploads rejected while receiving, by reason.", ("reason",), registry=registry
         )
         self._dropped = Counter(
-            "paretofit_sse_dropped", "Event streams whose client left before the search's end.", registry=registry
+            "paretofit_sse_dropped",
+            "Event streams whose client disconnected before the search ended.",
+            registry=registry,
         )
-        self._streams = Gauge("paretofit_sse_open", "Event streams that are open.", registry=registry)
+        self._streams = Gauge("paretofit_sse_open", "Open event streams.", registry=registry)
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A request was answered; `route` is a path with its parameters' names."""
+        """Record a request; `route` is its path template."""
         self._requests.labels(method, route, str(status)).observe(seconds)
 
     def upload_refused(self, reason: str) -> None:
-        """An upload was refused with this code."""
+        """Record an upload rejected with this code."""
         self._refusals.labels(reason).inc()
 
     @contextmanager
     def stream(self) -> Iterator[None]:
-        """An event stream is open during the block. One that does not come to the block's end was dropped."""
+        """Count an event stream as open during the block. A block that does not complete counts as dropped."""
         with self._streams.track_inprogress():
             ended = False
             try:
@@ -75,11 +77,11 @@ class Metrics:
                     self._dropped.inc()
 
     def waited(self, seconds: float) -> None:
-        """Somebody waited so long for a connection with PostgreSQL."""
+        """Record the wait for a PostgreSQL connection."""
         self._waits.observe(seconds)
 
     def render(self, engine: Engine) -> tuple[bytes, str]:
-        """All of it in Prometheus' text format, and that format's media type."""
+        """All metrics in the Prometheus text format, and its media type."""
         from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
 
         everything = CollectorRegistry(auto_describe=False)
@@ -89,20 +91,20 @@ class Metrics:
 
 
 class _Stored:
-    """The database's figures at the moment they are asked for."""
+    """Metrics that are read from the database on each scrape."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def describe(self) -> list[Metric]:
-        """Nothing is told before it is asked for."""
+        """Empty, so that registration does not query the database."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Without a database only that it is away."""
+        """Without the database, only `paretofit_database_up`."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-        up = GaugeMetricFamily("paretofit_database_up", "Whether PostgreSQL answers.")
+        up = GaugeMetricFamily("paretofit_database_up", "1 if PostgreSQL responds, else 0.")
         try:
             with transaction(self._engine) as session:
                 found = [(figure, service_metrics.read(session, figure)) for figure in service_metrics.GAUGES]

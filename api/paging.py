@@ -1,4 +1,4 @@
-"""Cursors and the parameters of lists."""
+"""Pagination: cursors and list parameters."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ Created = TypeVar("Created", bound=_Listed)
 Item = TypeVar("Item")
 
 Limit = Annotated[int, Query(ge=1, le=200, description="Items per page.")]
-Cursor = Annotated[str | None, Query(max_length=500, description="The `next_cursor` of the page before.")]
+Cursor = Annotated[str | None, Query(max_length=500, description="The `next_cursor` of the previous page.")]
 
 
 def keyset(cursor: str | None) -> Keyset | None:
-    """The place that a cursor of a newest-first list names. Raises InvalidError."""
+    """The position of a cursor in a newest-first list. Raises InvalidError."""
     if cursor is None:
         return None
     try:
@@ -41,14 +41,14 @@ def keyset(cursor: str | None) -> Keyset | None:
         place = Keyset(datetime.fromisoformat(created_at), str(identifier))
     except (binascii.Error, ValueError, TypeError) as error:
         raise _bad_cursor() from error
-    # No id has other characters, and not every one can be sent to the database.
+    # Ids have no other characters, and the database rejects some of them.
     if not (place.id.isascii() and place.id.isprintable()):
         raise _bad_cursor()
     return place
 
 
 def position(cursor: str | None, *, start: int) -> int:
-    """The number that a cursor of a numbered list names. Raises InvalidError."""
+    """The position of a cursor in a numbered list. Raises InvalidError."""
     if cursor is None:
         return start
     if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
@@ -76,7 +76,7 @@ def numbered(
 ) -> Page[Item]:
     """A page of a numbered list, from up to `limit` + 1 rows; its cursor is the number of its last row.
 
-    `follow_from` is the cursor of this page in a list that grows at its end: then a last page has a cursor too.
+    `follow_from` is the cursor of this page in an append-only list: then the last page has a cursor too.
     """
     shown, more = rows[:limit], len(rows) > limit
     last = number(shown[-1]) if shown else follow_from
@@ -85,5 +85,5 @@ def numbered(
 
 
 def _bad_cursor() -> InvalidError:
-    detail = "not a cursor of this list: use the `next_cursor` of a page with the same filters"
+    detail = "invalid cursor: use the `next_cursor` of a page with the same filters"
     return InvalidError(detail, errors=[FieldProblem(pointer="?cursor", detail=detail)])

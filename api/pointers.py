@@ -1,4 +1,4 @@
-"""From what pydantic says is wrong to JSON pointers (RFC 6901) into what the client sent."""
+"""From pydantic's errors to JSON pointers (RFC 6901) into the request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from paretofit.core.formatting import round_decimals
 
 
 def field_problems(errors: Sequence[Mapping[str, Any]], body: object) -> list[FieldProblem]:
-    """One entry for each of pydantic's errors: `/field/0` within the body, `?name` or the header's name elsewhere."""
+    """One entry per error of pydantic: `/field/0` in the body, `?name` in the query, or the name of a header."""
     return [_field_problem(error, body) for error in errors if not _follows(error, errors)]
 
 
@@ -20,7 +20,7 @@ def pointer(path: Sequence[str | int]) -> str:
 
 
 def paths_to(text: str, document: object) -> Iterator[list[str | int]]:
-    """Where in a document there are strings that contain `text`, names of fields too."""
+    """Paths of the strings in a document that contain `text`, including names of fields."""
     parts: Iterable[tuple[str | int, object]] = ()
     match document:
         case str() if text in document:
@@ -35,7 +35,7 @@ def paths_to(text: str, document: object) -> Iterator[list[str | int]]:
 
 
 def _follows(error: Mapping[str, Any], errors: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a list is only too short because items with errors of their own were not counted."""
+    """Whether a list is too short only because its invalid items were not counted."""
     place = tuple(error["loc"])
     within = (tuple(each["loc"]) for each in errors if each is not error)
     return error["type"] == "too_short" and any(each[: len(place)] == place for each in within)
@@ -48,7 +48,7 @@ def _field_problem(error: Mapping[str, Any], body: object) -> FieldProblem:
     if place != "body":
         return FieldProblem(pointer=str(path[0]) if path else "", detail=_detail(error))
     if error["type"] == "json_invalid":
-        return FieldProblem(pointer="", detail=f"not JSON: {error['ctx']['error']} at character {path[0]}")
+        return FieldProblem(pointer="", detail=f"invalid JSON: {error['ctx']['error']} at character {path[0]}")
     kept = _in_document(path, body, error["type"])
     if error["type"].startswith("union_tag"):
         kept.append(error["ctx"]["discriminator"].strip("'"))
@@ -56,7 +56,7 @@ def _field_problem(error: Mapping[str, Any], body: object) -> FieldProblem:
 
 
 def _in_document(path: Sequence[str | int], body: object, kind: str) -> list[str | int]:
-    """`path` without what pydantic adds to it: the tags of discriminated unions and its notes on keys."""
+    """`path` without pydantic's additions: the tags of discriminated unions and its notes on keys."""
     kept: list[str | int] = []
     at: Any = body
     for index, part in enumerate(path):
@@ -75,13 +75,11 @@ def _detail(error: Mapping[str, Any]) -> str:
     context = error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
-            return (
-                "there is no such field: check its name, or remove it (/openapi.json and /v1/methods list the fields)"
-            )
+            return "unknown field: check its name, or remove it (/openapi.json and /v1/methods list the fields)"
         case "union_tag_invalid":
             return f"{context['tag']!r} is not one of {context['expected_tags']}"
         case "union_tag_not_found":
-            return "missing: it says which of the alternatives is meant"
+            return "missing: it selects one of the alternatives"
         case "missing":
             return "missing"
         case "model_type" | "model_attributes_type" | "dict_type":

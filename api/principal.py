@@ -1,4 +1,4 @@
-"""Whom a request comes from: told by its key or its session, by nothing else."""
+"""Authentication: the caller of a request, from its key or session."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ALL: Final[frozenset[Scope]] = frozenset(SCOPES)
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Somebody who may use the service as `tenant`. `actor` is `key:ID`, `bootstrap` or `local`."""
+    """An authenticated caller of `tenant`. `actor` is `key:ID`, `bootstrap` or `local`."""
 
     tenant: str
     actor: str
@@ -37,12 +37,12 @@ class Principal:
 
 
 LOCAL: Final = Principal(DEFAULT_TENANT, "local", ALL)
-"""Whoever can reach a service that is bound to loopback and wants no key."""
+"""The caller of a service that is bound to loopback and requires no key."""
 
 
 class Authenticator:
-    """Tells who sent a request. Where a bootstrap key is set nobody is let in without a key or a session; a key that is
-    sent must be a good one in any case."""
+    """Authenticates requests. With a bootstrap key set, every request needs a key or a session; a key that is sent must
+    be valid in any case."""
 
     def __init__(self, settings: Settings, engine: Engine) -> None:
         self._engine = engine
@@ -50,25 +50,25 @@ class Authenticator:
         self.bootstrap = None if key is None else _digest(key)
 
     def __call__(self, headers: Headers) -> Principal:
-        """Raises UnauthorizedError, and OperationalError while the database is away."""
+        """Raises UnauthorizedError, and OperationalError while the database is unavailable."""
         authorization = headers.get("authorization")
         return self.by_cookie(headers) if authorization is None else self._by_key(authorization)
 
     def by_cookie(self, headers: Headers) -> Principal:
-        """Who sent it as a browser does, which sends no key. Raises what a call raises."""
+        """The caller of a browser request, which carries no key. Raises what a call raises."""
         token = cookie_parser(headers.get("cookie", "")).get(COOKIE)
         found = None if token is None else self._by_session(token)
         if found is not None:
             return found
         if self.bootstrap is None:
             return LOCAL
-        raise _refused("send the key as `Authorization: Bearer KEY`")
+        raise _refused("no API key in the request: send it as `Authorization: Bearer KEY`")
 
     def _by_key(self, authorization: str) -> Principal:
         scheme, _, text = authorization.partition(" ")
         text = text.strip()
         if scheme.lower() != "bearer" or not text:
-            raise _refused("send the key as `Authorization: Bearer KEY`")
+            raise _refused("no API key in the request: send it as `Authorization: Bearer KEY`")
         if self.bootstrap is not None and hmac.compare_digest(_digest(SecretStr(text)), self.bootstrap):
             return Principal(DEFAULT_TENANT, "bootstrap", ALL)
         parsed = keys.parse(text)
@@ -83,7 +83,7 @@ class Authenticator:
                         key_id=row.id,
                         expires_at=row.expires_at,
                     )
-        raise _refused("this key is unknown, revoked or expired: ask for another one")
+        raise _refused("the API key is unknown, revoked or expired: use another one")
 
     def _by_session(self, token: str) -> Principal | None:
         with transaction(self._engine) as session:
@@ -100,7 +100,7 @@ class Authenticator:
                 key_id=key.id,
                 expires_at=row.expires_at,
             )
-        # Another bootstrap key since then ends the session.
+        # A changed bootstrap key ends the session.
         if self.bootstrap is None or row.bootstrap is None or not hmac.compare_digest(row.bootstrap, self.bootstrap):
             return None
         return Principal(row.tenant_id, "bootstrap", ALL, by_cookie=True, expires_at=row.expires_at)

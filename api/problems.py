@@ -1,4 +1,4 @@
-"""Every error of the API: one class each, which is both the document that is sent (RFC 9457) and its OpenAPI schema."""
+"""The errors of the API: one class each, for the document that is sent (RFC 9457) and its OpenAPI schema."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TYPE = "urn:paretofit:problem:"
 
 
 class ProblemError(Exception):
-    """A request that is not served as asked. `extensions` are fields that this kind of problem adds."""
+    """A request that fails. `extensions` are fields that this kind of problem adds."""
 
     status: int
     code: ClassVar[str]
@@ -37,7 +37,7 @@ class ProblemError(Exception):
         self.extensions = extensions
 
     def response(self, scope: Scope) -> Response:
-        """The document, with the id of the request that it answers."""
+        """The document, with the id of the request."""
         document = Problem(
             type=_TYPE + self.code,
             title=self.title,
@@ -57,23 +57,23 @@ class BadRequestError(ProblemError):
 
 
 class UnauthorizedError(ProblemError):
-    status, code, title = 401, "unauthorized", "A valid API key is needed"
+    status, code, title = 401, "unauthorized", "A valid API key is required"
 
 
 class ForbiddenError(ProblemError):
-    status, code, title = 403, "forbidden", "The API key does not allow this"
+    status, code, title = 403, "forbidden", "The API key lacks a scope"
 
 
 class CrossOriginError(ProblemError):
-    status, code, title = 403, "cross_origin", "The request comes from a page of another origin"
+    status, code, title = 403, "cross_origin", "Cross-origin request rejected"
 
 
 class NotFoundError(ProblemError):
-    status, code, title = 404, "not_found", "There is no such resource"
+    status, code, title = 404, "not_found", "Resource not found"
 
 
 class MethodNotAllowedError(ProblemError):
-    status, code, title = 405, "method_not_allowed", "The resource does not have this method"
+    status, code, title = 405, "method_not_allowed", "Method not allowed"
 
 
 class DatasetNotReadyError(ProblemError):
@@ -85,7 +85,7 @@ class DatasetInUseError(ProblemError):
 
 
 class NotUploadableError(ProblemError):
-    status, code, title = 409, "not_uploadable", "The resource takes no upload now"
+    status, code, title = 409, "not_uploadable", "The resource does not accept uploads"
 
 
 class WeightsNotReadyError(ProblemError):
@@ -93,19 +93,19 @@ class WeightsNotReadyError(ProblemError):
 
 
 class UploadInProgressError(ProblemError):
-    status, code, title = 409, "upload_in_progress", "Another upload to this resource is running"
+    status, code, title = 409, "upload_in_progress", "Another upload to this resource is in progress"
 
 
 class UploadOffsetError(ProblemError):
-    status, code, title = 409, "upload_offset", "The upload goes on at another byte"
+    status, code, title = 409, "upload_offset", "The upload must continue at another offset"
 
 
 class SearchNotFinishedError(ProblemError):
-    status, code, title = 409, "search_not_finished", "The search is not over"
+    status, code, title = 409, "search_not_finished", "The search has not finished"
 
 
 class SearchFinishedError(ProblemError):
-    status, code, title = 409, "search_finished", "The search is over"
+    status, code, title = 409, "search_finished", "The search has finished"
 
 
 class SearchStartedError(ProblemError):
@@ -121,23 +121,23 @@ class NoWeightsError(ProblemError):
 
 
 class ArtifactNotReadyError(ProblemError):
-    status, code, title = 409, "artifact_not_ready", "The artifact is not there yet"
+    status, code, title = 409, "artifact_not_ready", "The artifact is not ready"
 
 
 class KeyNotUsableError(ProblemError):
-    status, code, title = 409, "key_not_usable", "The API key has a successor, or cannot be used any more"
+    status, code, title = 409, "key_not_usable", "The API key was rotated, was revoked or has expired"
 
 
 class KeyInFlightError(ProblemError):
-    status, code, title = 409, "idempotency_in_flight", "The first request with this Idempotency-Key is still running"
+    status, code, title = 409, "idempotency_in_flight", "The first request with this Idempotency-Key is in progress"
 
 
 class ShownOnceError(ProblemError):
-    status, code, title = 409, "shown_once", "The request was done, and its answer is shown once"
+    status, code, title = 409, "shown_once", "The request succeeded, and its secret is shown only once"
 
 
 class TooLargeError(ProblemError):
-    status, code, title = 413, "too_large", "The body is too large"
+    status, code, title = 413, "too_large", "The request body is too large"
 
 
 class NotSafetensorsError(ProblemError):
@@ -145,11 +145,11 @@ class NotSafetensorsError(ProblemError):
 
 
 class UnsatisfiableRangeError(ProblemError):
-    status, code, title = 416, "range_not_satisfiable", "The range is not within the content"
+    status, code, title = 416, "range_not_satisfiable", "Range not satisfiable"
 
 
 class MisdirectedError(ProblemError):
-    status, code, title = 421, "misdirected", "This service does not answer for that host"
+    status, code, title = 421, "misdirected", "Unknown host name"
 
 
 class InvalidError(ProblemError):
@@ -161,7 +161,7 @@ class InfeasibleError(ProblemError):
 
 
 class KeyReusedError(ProblemError):
-    status, code, title = 422, "idempotency_mismatch", "The Idempotency-Key was used for another body"
+    status, code, title = 422, "idempotency_mismatch", "The Idempotency-Key was used with a different body"
 
 
 class TooManyRequestsError(ProblemError):
@@ -169,23 +169,23 @@ class TooManyRequestsError(ProblemError):
 
 
 class QuotaExceededError(ProblemError):
-    status, code, title = 429, "quota_exceeded", "The tenant's quota is used up"
+    status, code, title = 429, "quota_exceeded", "Quota exceeded"
 
 
 class InternalError(ProblemError):
-    status, code, title = 500, "internal", "The service failed"
+    status, code, title = 500, "internal", "Internal error"
 
 
 class ArtifactDamagedError(ProblemError):
-    status, code, title = 500, "artifact_damaged", "The stored file is damaged or lost"
+    status, code, title = 500, "artifact_damaged", "The stored file is corrupt or missing"
 
 
 class UnavailableError(ProblemError):
-    status, code, title = 503, "unavailable", "The service cannot work right now"
+    status, code, title = 503, "unavailable", "Service temporarily unavailable"
 
 
 class NoSpaceError(ProblemError):
-    status, code, title = 507, "no_space", "The disk is too full"
+    status, code, title = 507, "no_space", "Insufficient disk space"
 
 
 EVERYWHERE: tuple[type[ProblemError], ...] = (
@@ -199,11 +199,11 @@ EVERYWHERE: tuple[type[ProblemError], ...] = (
     InternalError,
     UnavailableError,
 )
-"""What any route may answer."""
+"""Problems that any route may return."""
 
 
 def responses(*kinds: type[ProblemError]) -> dict[int | str, dict[str, Any]]:
-    """The problems of a route for OpenAPI, with those of every route; routes with the same status share its entry."""
+    """The OpenAPI responses of a route: its own problems and those of every route, grouped by status."""
     documented: dict[int | str, dict[str, Any]] = {}
     for status in sorted({kind.status for kind in (*kinds, *EVERYWHERE)}):
         same = [kind for kind in dict.fromkeys((*kinds, *EVERYWHERE)) if kind.status == status]
@@ -230,7 +230,7 @@ def schemas() -> dict[str, Any]:
 
 
 class ProblemApp:
-    """A problem as an application of its own, for middleware."""
+    """A problem as an ASGI application, for middleware."""
 
     def __init__(self, problem: ProblemError) -> None:
         self._problem = problem
@@ -240,5 +240,5 @@ class ProblemApp:
 
 
 def database_away() -> UnavailableError:
-    """The problem of a request that needs the database while it does not answer."""
-    return UnavailableError("the database does not answer; the request may be sent again", headers={"Retry-After": "1"})
+    """The problem of a request while the database is unavailable."""
+    return UnavailableError("the database is unavailable: send the request again", headers={"Retry-After": "1"})

@@ -1,4 +1,4 @@
-"""Tenants' quotas, as the API refuses what goes beyond them."""
+"""Quotas of tenants, enforced by the API."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from paretofit.db.tenants import Quota, QuotaError
 _RETRY_SECONDS: Final = "60"
 _REMEDY: Final = {
     "max_searches": "wait for a search to end, or cancel one",
-    "max_device_seconds": "wait: what was used more than 30 days ago does not count",
-    "max_stored_bytes": "delete datasets, weights or searches that are not needed",
+    "max_device_seconds": "wait: device time older than 30 days does not count",
+    "max_stored_bytes": "delete datasets, weights or searches that you no longer need",
 }
 
 
 def default(settings: Settings) -> Quota:
-    """The quotas of a tenant that has none of its own."""
+    """The default quotas of a tenant."""
     return Quota(settings.max_searches, settings.max_device_seconds, settings.max_stored_bytes)
 
 
 def admit_search(session: Session, tenant: str, settings: Settings) -> None:
-    """To be called in the transaction that inserts a search. Raises QuotaExceededError."""
+    """Call in the transaction that inserts a search. Raises QuotaExceededError."""
     with _refusing():
         tenants.admit_search(session, tenant, default(settings))
 
 
 def admit_bytes(session: Session, tenant: str, settings: Settings, *, more: int) -> None:
-    """To be called in the transaction that names `more` bytes of files. Raises QuotaExceededError."""
+    """Call in the transaction that references `more` bytes of files. Raises QuotaExceededError."""
     with _refusing():
         tenants.admit_bytes(session, tenant, default(settings), more=more)
 

@@ -1,4 +1,4 @@
-"""Conditional and partial requests for a content that never changes (RFC 9110, sections 13 and 14)."""
+"""Conditional and partial requests for immutable content (RFC 9110, sections 13 and 14)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Span:
 
 
 def not_modified(headers: Headers, etag: str) -> bool:
-    """Whether the client has the content with this entity tag already."""
+    """Whether the client already has the content with this entity tag."""
     given = headers.get("if-none-match")
     if given is None:
         return False
@@ -40,7 +40,7 @@ def not_modified(headers: Headers, etag: str) -> bool:
 
 
 def requested(headers: Headers, etag: str, size: int) -> Span:
-    """What a GET asks for: all of it, or one range if `If-Range` allows. Several ranges at once are answered in whole.
+    """The requested span: all of it, or one range if `If-Range` allows. Several ranges get the full content.
 
     Raises UnsatisfiableRangeError.
     """
@@ -59,6 +59,7 @@ def requested(headers: Headers, etag: str, size: int) -> Span:
             return whole
     if start >= end:
         raise UnsatisfiableRangeError(
-            f"the content has {size} bytes", headers={"Content-Range": f"bytes */{size}", "ETag": etag}
+            f"the range is outside the content, which has {size} bytes: request a range within it",
+            headers={"Content-Range": f"bytes */{size}", "ETag": etag},
         )
     return Span(start, end, size)

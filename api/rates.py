@@ -1,5 +1,5 @@
-"""How often somebody may ask: a bucket of tokens each, filled at a steady rate. All processes of the API share the
-buckets in Redis; while that is away each process has its own."""
+"""Rate limits: a token bucket per key or address. All API processes share the buckets in Redis; while Redis is
+unavailable, each process has its own."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("paretofit.api.rates")
 _BURST_SECONDS: Final = 10
-# Of one address, without a good key.
+# Per address, without a valid key.
 _FAILURES_PER_SECOND: Final = 1.0
 _FAILURES: Final = 30
 _MOST: Final = 10_000
-"""Buckets that a process remembers; the one that was used longest ago is forgotten first."""
+"""Local buckets; the least recently used is evicted first."""
 _ANSWER_SECONDS: Final = 0.5
 _AWAY_SECONDS: Final = 1.0
-"""Before Redis is asked again: no request waits for one that is known to be away."""
+"""Until Redis is tried again: no request waits for one that is known to be unavailable."""
 
-# All that is kept of a bucket is when it will be full, by the clock of Redis. Tokens that are missing are the time
-# until then.
+# A bucket is stored as the time at which it will be full, by the clock of Redis. The time until then is the number of
+# missing tokens.
 _TAKE: Final = """
 local now = redis.call('TIME')
 now = now[1] + now[2] / 1000000
@@ -47,7 +47,7 @@ return '0'
 
 
 class LocalTokenBuckets:
-    """Those of this process, `burst` tokens each. Safe to use from several threads."""
+    """Token buckets of this process, with `burst` tokens each. Thread-safe."""
 
     def __init__(self, per_second: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_second = per_second
@@ -57,7 +57,7 @@ class LocalTokenBuckets:
         self._lock = Lock()
 
     def take(self, who: str) -> float:
-        """0 if `who` may ask now, otherwise the seconds until then."""
+        """0 if `who` may send a request now, otherwise the seconds to wait."""
         with self._lock:
             now = self._clock()
             left, at = self._buckets.get(who, (self._burst, now))
@@ -72,14 +72,14 @@ class LocalTokenBuckets:
 
 
 class SharedBuckets:
-    """Those in Redis, of all processes. Safe to use from several threads."""
+    """Token buckets in Redis, shared by all processes. Thread-safe."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._away_until = -math.inf
 
     def take(self, who: str, per_second: float, burst: float) -> float | None:
-        """0 if `who` may ask now, otherwise the seconds until then; None if Redis does not say."""
+        """0 if `who` may send a request now, otherwise the seconds to wait; None if Redis is unavailable."""
         from redis.exceptions import RedisError
 
         if time.monotonic() < self._away_until:
@@ -88,12 +88,12 @@ class SharedBuckets:
             return float(self._redis.eval(_TAKE, 1, f"paretofit:rate:{who}", str(1 / per_second), str(burst)))
         except (RedisError, OSError) as error:
             self._away_until = time.monotonic() + _AWAY_SECONDS
-            _log.warning("redis_away", error=str(error))
+            _log.warning("redis_unavailable", error=str(error))
             return None
 
     @cached_property
     def _redis(self) -> Redis:
-        # With the first question: it would delay the start by a tenth of a second.
+        # Imported on first use: it would delay startup by 0.1 s.
         from redis import Redis
         from redis.backoff import NoBackoff
         from redis.retry import Retry
@@ -102,13 +102,13 @@ class SharedBuckets:
             self._url,
             socket_timeout=_ANSWER_SECONDS,
             socket_connect_timeout=_ANSWER_SECONDS,
-            # Once, for a connection that Redis closed meanwhile.
+            # One retry, for a connection that Redis has closed.
             retry=Retry(NoBackoff(), 1),
         )
 
 
 class Rate:
-    """`per_second` requests on average (0: any number), `burst` of them at once, of everybody who is named."""
+    """A rate limit per name: `per_second` requests on average (0: unlimited), `burst` at once."""
 
     def __init__(self, name: str, per_second: float, burst: float, shared: SharedBuckets | None) -> None:
         self._name = name
@@ -128,25 +128,25 @@ class Rate:
             seconds = self._own.take(who)
         if seconds > 0:
             raise TooManyRequestsError(
-                "more requests than this key or address may send: wait, then send it again",
+                "this key or address has reached its rate limit: wait for Retry-After seconds, then retry",
                 headers={"Retry-After": str(math.ceil(seconds))},
             )
 
 
 class Rates:
-    """That of keys, with the sessions that were opened by them, and that of addresses which send none that is good."""
+    """The limits of keys, including their sessions, and of addresses without a valid key."""
 
     def __init__(self, settings: Settings) -> None:
         shared = None if settings.redis_url is None else SharedBuckets(settings.redis_url)
         rate = settings.requests_per_second
-        self._asked = Rate("asked", rate, rate * _BURST_SECONDS, shared)
+        self._keys = Rate("asked", rate, rate * _BURST_SECONDS, shared)
         self._failed = Rate("failed", min(rate, _FAILURES_PER_SECOND), _FAILURES, shared)
 
     def admit(self, principal: Principal) -> None:
-        """Somebody who is known asks. Raises TooManyRequestsError."""
+        """Count a request of an authenticated caller. Raises TooManyRequestsError."""
         if principal is not LOCAL:
-            self._asked.check(principal.actor)
+            self._keys.check(principal.actor)
 
     def refuse(self, address: str) -> None:
-        """Somebody sent no good key. Raises TooManyRequestsError."""
+        """Count a request without a valid key. Raises TooManyRequestsError."""
         self._failed.check(address)

@@ -1,5 +1,4 @@
-"""The content of a dataset or of weights as it arrives: begun, kept after an interruption, finished. Each step is a
-transaction."""
+"""Receiving the content of a dataset or of weights: started, interrupted, finished. Each step is a transaction."""
 
 from __future__ import annotations
 
@@ -20,14 +19,14 @@ from paretofit.db.jobs import JobKind
 from paretofit.db.tables import DatasetRow, WeightsRow
 
 HEAD: Final = 16
-"""Bytes of the beginning that `Receiver.check_head` is given; fewer if the whole content is shorter."""
+"""Leading bytes that `Receiver.check_head` gets; fewer if the content is shorter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
     """Receives the content of one row. `path` is where rows of its kind are listed. `max_bytes` is a limit besides that
-    of all uploads. `check_head` is given the first bytes before any is written, and may raise a ProblemError: then
-    nothing is kept."""
+    of all uploads. `check_head` gets the first bytes before any is written, and may raise a ProblemError: then
+    nothing is stored."""
 
     service: Services
     kind: JobKind[Any]
@@ -38,8 +37,8 @@ class Receiver:
     check_head: Callable[[bytes], None] | None = None
 
     async def receive(self, request: Request, content_range: str | None) -> None:
-        """Store a request's body, and with its last part hand the content on. What arrived before a disconnection
-        stays.
+        """Store a request's body, and queue the processing after the last part. Bytes that arrived before a
+        disconnection are kept.
 
         Raises NotFoundError, NotUploadableError, QuotaExceededError, and what `Uploads.writing` and `Uploads.receive`
         raise.
@@ -77,17 +76,17 @@ class Receiver:
             quotas.admit_bytes(session, self.tenant, self.service.settings, more=more)
             if row.source["kind"] != "upload":
                 raise problems.NotUploadableError(
-                    f"its source is {row.source['kind']!r}: POST {self.path} with source {{'kind': 'upload'}} to send "
-                    "content"
+                    f"the source is {row.source['kind']!r}, not an upload: POST {self.path} with source "
+                    "{'kind': 'upload'} to send content"
                 )
             if not uploads.start(session, self.kind, self.tenant, self.resource_id):
                 raise problems.NotUploadableError(
-                    f"its content is complete (state {row.state}): POST {self.path} again to send other content"
+                    f"the content is already complete (state {row.state}): POST {self.path} again to send other content"
                 )
 
     def _keep(self) -> None:
-        """Count what has arrived from now on. Nothing of it stays if it is more than the tenant may have: others were
-        quicker, or its size was not announced."""
+        """Count the received bytes toward the quota. They are deleted if they exceed it, which happens with concurrent
+        uploads or an unannounced size."""
         arrived = self.service.uploads.arrived(self.resource_id)
         try:
             with transaction(self.service.engine) as session:
@@ -103,8 +102,8 @@ class Receiver:
 
     def _finish(self) -> None:
         service = self.service
-        gone = problems.NotFoundError(f"{self.kind.noun} {self.resource_id!r} was deleted meanwhile")
-        # Before it is in the blob store, which would have it for a day. (Of nothing, the row would be as before.)
+        gone = problems.NotFoundError(f"{self.kind.noun} {self.resource_id!r} was deleted during the upload")
+        # Before it is in the blob store, which would keep it for a day. (With no bytes, the row would not change.)
         if service.uploads.arrived(self.resource_id):
             self._keep()
         try:
@@ -121,7 +120,7 @@ class Receiver:
 
 
 async def _checked(body: AsyncIterator[bytes], check: Callable[[bytes], None]) -> AsyncIterator[bytes]:
-    """The same bytes; none is passed on before `check` has seen the first `HEAD` of them, or all if there are fewer."""
+    """The same bytes, held back until `check` has seen the first `HEAD` of them, or all if there are fewer."""
     held, checked = b"", False
     async for chunk in body:
         if checked:

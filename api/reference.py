@@ -35,7 +35,7 @@ def _page(document: Mapping[str, Any]) -> Iterator[str]:
     yield "<meta name=viewport content='width=device-width'><link rel=stylesheet href='/docs/style.css'>"
     yield f"<h1>{escape(info['title'])}, version {escape(info['version'])}</h1>"
     yield f"<p>{escape(info.get('description', ''))}</p>"
-    yield "<p>The same for programs: <a href='/openapi.json'>/openapi.json</a>. What a key needs stands at the right."
+    yield "<p>Machine-readable: <a href='/openapi.json'>/openapi.json</a>. The required scope is shown on the right."
     yield "</p>"
     by_tag: dict[str, list[tuple[str, str, Mapping[str, Any]]]] = {}
     for path, methods in document["paths"].items():
@@ -104,7 +104,7 @@ def _schema(schema: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """`type` and `body` are HTML already."""
+    """A table; the columns `type` and `body` already hold HTML."""
     yield "<table><tr>" + "".join(f"<th>{escape(head)}" for head in heads)
     for row in rows:
         cells = (cell if head in {"type", "body"} else escape(cell) for head, cell in zip(heads, row, strict=True))
@@ -113,7 +113,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]
 
 
 def _type(schema: Mapping[str, Any]) -> str:
-    """A schema in a few words, as HTML with links to those that have a name."""
+    """A schema in short, as HTML with links to named schemas."""
     if "$ref" in schema:
         name = schema["$ref"].removeprefix(_REFERENCE)
         return f"<a href='#{_anchor(name)}'>{escape(name)}</a>"

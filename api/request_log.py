@@ -1,4 +1,4 @@
-"""One log line for each request; all that is logged meanwhile carries the request's id."""
+"""One log line per request; everything logged during a request carries its id."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger("paretofit.api.request
 
 
 class RequestLog:
-    """Gives each request an id (the client's `X-Request-Id` if it is a plain one) and logs what came of it."""
+    """Gives each request an id (the client's `X-Request-Id` if it is plain) and logs its outcome."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -66,7 +66,7 @@ class RequestLog:
 
 
 def _route(scope: Scope) -> str:
-    """The path with its parameters' names; that of an included router's route comes without the prefix."""
+    """The path template of a route; that of an included router lacks the prefix."""
     route = getattr(scope.get("route"), "path", None)
     if route is None:
         return "(none)"
@@ -75,5 +75,5 @@ def _route(scope: Scope) -> str:
 
 
 def _known(method: str) -> str:
-    """A method as a label: clients may send any word."""
+    """The method as a metric label: clients may send any word."""
     return method if method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} else "(other)"

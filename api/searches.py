@@ -1,4 +1,4 @@
-"""Searches as documents."""
+"""Searches as response documents."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from paretofit.search.chance import Majority
 
 
 def detail(session: Session, row: SearchRow, found: Found | None = None) -> SearchDetail:
-    """A search with its specification and what came of it. `found` are its points, where they are at hand."""
+    """A search with its specification and results. `found` are its points if they were read before."""
     created = searches.creation(session, row.id)
     spent = searches.spent(session, row.id)
     fields = _fields(row, searches.tallies(session, [row.id])[row.id])
@@ -48,7 +48,7 @@ def majority_fields(baseline: Majority | None) -> dict[str, Any]:
 
 
 def listed(row: SearchRow, tally: searches.Tally) -> Search:
-    """A search as lists show it."""
+    """A search as shown in lists."""
     return Search(**_fields(row, tally))
 
 

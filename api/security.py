@@ -1,4 +1,4 @@
-"""Who is let in: the hosts that this service answers for, where a request comes from, its key and what that allows."""
+"""Request security: allowed hosts, cross-origin requests and authentication."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from paretofit.core.settings import Settings
 
 
 def caller(request: Request) -> Principal:
-    """Whom the request comes from."""
+    """The authenticated caller."""
     principal: Principal = request.scope["state"]["principal"]
     return principal
 
 
 def tenant(principal: Annotated[Principal, Depends(caller)]) -> str:
-    """Whose rows a request may see."""
+    """The tenant whose rows a request may see."""
     return principal.tenant
 
 
@@ -37,12 +37,11 @@ Tenant = Annotated[str, Depends(tenant)]
 
 
 class Guard:
-    """Refuses what is not for this service, before anything of it is read. (Scopes are checked once a route has
-    matched.)
+    """Rejects requests before their body is read. (Scopes are checked once a route has matched.)
 
-    Without a bootstrap key it answers for loopback's own names only, so that no web page reaches it under a name that
-    was made to resolve there. With one, every `/v1` route needs a key or a session; the route declares with which scope
-    (`paretofit.api.access`). No page of another origin changes anything.
+    Without a bootstrap key the service accepts only loopback host names, which prevents DNS rebinding. With one, every
+    `/v1` route requires a key or a session; the route declares the scope (`paretofit.api.access`). Mutating requests
+    from pages of other origins are rejected.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, authenticate: Authenticator, rates: Rates) -> None:
@@ -61,24 +60,26 @@ class Guard:
         await app(scope, receive, send)
 
     async def _admit(self, scope: Scope, headers: Headers) -> None:
-        """Puts the request's principal into its state. Raises ProblemError."""
+        """Store the caller in the state of the request. Raises ProblemError."""
         method, path = scope["method"], scope["path"]
         self._hosts.check(headers)
         if method not in access.SAFE:
             _check_origin(headers)
         if "\0" in path:
-            raise problems.NotFoundError("no resource has a NUL in its name")
+            raise problems.NotFoundError("the path contains a NUL character: remove it")
         if not access.requires_auth(path):
             return
         principal = await run_in_threadpool(self._who, scope, headers)
         if principal.by_cookie and method not in access.SAFE and not _of_the_same_origin(headers):
-            raise problems.CrossOriginError("a session changes things from the service's own pages only: use a key")
+            raise problems.CrossOriginError(
+                "a session allows changes only from the service's own pages: use an API key"
+            )
 
     def _who(self, scope: Scope, headers: Headers) -> Principal:
         try:
             principal = self._authenticate(headers)
         except problems.UnauthorizedError:
-            # Who has a good key is let in whatever others at the same address send.
+            # A valid key is accepted whatever others at the same address send.
             self._rates.refuse((scope.get("client") or ("",))[0])
             raise
         except (OperationalError, PoolTimeoutError) as error:
@@ -89,7 +90,7 @@ class Guard:
 
 
 class Hosts:
-    """The names that this service answers for."""
+    """The host names that the service accepts."""
 
     def __init__(self, settings: Settings) -> None:
         self._open = settings.bootstrap_key is None
@@ -102,21 +103,23 @@ class Hosts:
         if is_loopback(host):
             return
         if self._open:
-            raise problems.MisdirectedError("this service listens on loopback only: use its address 127.0.0.1")
-        # No name resolves to a plain address but itself.
+            raise problems.MisdirectedError("the service accepts only loopback host names: use 127.0.0.1")
+        # An IP address cannot be rebound by DNS.
         if host not in self._names and (self._local or not _is_address(host)):
             raise problems.MisdirectedError(
-                "this service does not answer for that name: use its address, or add the name to "
+                "the service does not accept this host name: use its IP address, or add the name to "
                 "PARETOFIT_ALLOWED_HOSTS"
             )
 
 
 def _check_origin(headers: Headers) -> None:
-    """Raises CrossOriginError for what a page of another origin sends. Programs say nothing of the kind."""
+    """Raises CrossOriginError for requests from pages of other origins. Programs do not send these headers."""
     site = headers.get("sec-fetch-site", "none").lower()
     origin = headers.get("origin")
     if site not in {"same-origin", "none"} or (origin is not None and not _is_own(origin, headers)):
-        raise problems.CrossOriginError("a page of another origin may not change anything here: use a key and no page")
+        raise problems.CrossOriginError(
+            "a page of another origin cannot change anything here: use an API key outside of a browser"
+        )
 
 
 def _of_the_same_origin(headers: Headers) -> bool:
@@ -140,7 +143,7 @@ def _is_address(host: str) -> bool:
 
 
 def host_name(header: str) -> str:
-    """The name or address in a Host header, without its port; empty if there is none that can be."""
+    """The name or address in a Host header, without the port; empty if it is invalid."""
     name, port = header.lower(), ""
     if ":" in name and not name.endswith("]"):
         name, _, port = name.rpartition(":")

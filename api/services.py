@@ -1,4 +1,4 @@
-"""What the endpoints work with: one of each per process."""
+"""The services of a process, which the endpoints share."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from paretofit.db.engine import transaction
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The settings, the database, the files, the notifications of event streams, who is who, may ask how often and
-    follow how much, and what is counted."""
+    """Settings, database, blob store, uploads, event notifications, authentication, rate limits, event streams and
+    metrics."""
 
     settings: Settings
     engine: Engine
@@ -38,7 +38,7 @@ class Services:
 
 
 def services(request: Request) -> Services:
-    """The process's services."""
+    """The services of the process."""
     found: Services = request.app.state.services
     return found
 
@@ -49,5 +49,5 @@ def _session(service: Annotated[Services, Depends(services)]) -> Iterator[Sessio
 
 
 Service = Annotated[Services, Depends(services)]
-# Of scope `function`: the transaction is committed before the answer is sent.
+# Scope `function`: the transaction commits before the response is sent.
 Db = Annotated[Session, Depends(_session, scope="function")]

@@ -1,4 +1,4 @@
-"""How many event streams somebody may have open: each asks the database for news as long as it lasts."""
+"""Limits on open event streams, each of which polls the database while it is open."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RETRY_SECONDS: Final = "5"
 
 
 class Streams:
-    """Those of this process, `most` of each key with its sessions (0: any number). Lives in one event loop."""
+    """Open streams of this process, at most `most` per key and its sessions (0: unlimited). Bound to one event loop."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -26,8 +26,8 @@ class Streams:
         who = principal.actor
         if principal is not LOCAL and 0 < self._most <= self._open[who]:
             raise TooManyRequestsError(
-                f"this key has {self._most} event streams open, as many as it may (PARETOFIT_MAX_EVENT_STREAMS): close "
-                "one, or ask for pages of events without `Accept: text/event-stream`",
+                f"this key has {self._most} open event streams, the maximum (PARETOFIT_MAX_EVENT_STREAMS): close one, "
+                "or request pages of events without `Accept: text/event-stream`",
                 headers={"Retry-After": _RETRY_SECONDS},
             )
         self._open[who] += 1

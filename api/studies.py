@@ -1,7 +1,7 @@
-"""A search as a study of Optuna's: its points are the study's trials.
+"""A search as an Optuna study: its points are the trials of the study.
 
-The form is Optuna's journal (`optuna.storages.JournalStorage`), a line of JSON for each operation, which needs no
-Optuna to be written; Optuna and its dashboard open the file.
+The format is Optuna's journal (`optuna.storages.JournalStorage`), one line of JSON per operation. It is written
+without Optuna; Optuna and its dashboard read the file.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _STATES: Final = {
     "failed": _State.FAIL,
     "cancelled": _State.FAIL,
 }
-"""Of a search's trials that have no points; those that are completed are steps, such as the training of a supernet."""
+"""States of trials without points; completed ones are steps, such as the training of a supernet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,8 @@ class _Trial:
 
 
 def journal(row: SearchRow, found: Found, trials: Sequence[TrialRow]) -> Iterator[str]:
-    """The lines of a search's study: a trial for each candidate, with its objectives' values (pruned if one was not
-    measured) and by how much it misses each constraint; then the trials of the search that gave none."""
+    """The journal lines of a study: a trial per candidate, with its objective values (pruned if one was not measured)
+    and its constraint violations; then the trials of the search without candidates."""
     objectives = [Objective.model_validate(goal) for goal in row.spec["objectives"]]
     directions = [_Direction.MAXIMIZE if goal.metric == ACCURACY else _Direction.MINIMIZE for goal in objectives]
     yield _line(_Operation.CREATE_STUDY, study_name=row.name, directions=directions)
@@ -148,8 +148,7 @@ def _of_trial(trial: TrialRow) -> _Trial:
 
 
 def _distributions(configs: Sequence[Mapping[str, Scalar]]) -> dict[str, dict[str, Any]]:
-    """What each parameter was drawn from, as far as the points show it: from the least to the most of numbers, one of
-    the others."""
+    """The distribution of each parameter, as far as the points show it: a range for numbers, a choice otherwise."""
     values: dict[str, list[Scalar]] = {}
     for config in configs:
         for name, value in config.items():
@@ -185,7 +184,7 @@ def _create(trial: _Trial, distributions: Mapping[str, dict[str, Any]]) -> str:
 
 
 def _internal(value: Scalar, distribution: Mapping[str, Any]) -> Scalar:
-    """A parameter as Optuna stores it: of a category its index."""
+    """A parameter as Optuna stores it: categories by their index."""
     choices = distribution["attributes"].get("choices")
     return value if choices is None else int(choices.index(value))
 

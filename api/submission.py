@@ -1,4 +1,4 @@
-"""How a search is accepted: its dataset is ready, some network meets its constraints, and both are recorded with it."""
+"""Acceptance of searches: the dataset is ready and a network meets the constraints; both are recorded."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from paretofit.search.contracts.spec import ResolvedSpec, SearchSpec
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A specification with what its dataset and its start are, and the file of the start, which stays until the
-    transaction ends."""
+    """A specification with the profile of its dataset and the record of its start, and the blob of the start, which is
+    pinned until the transaction ends."""
 
     spec: ResolvedSpec
     initial: Blob | None
@@ -36,8 +36,10 @@ def resolve(session: Session, tenant: str, spec: SearchSpec, start: FoundStart |
         detail = f"no dataset {spec.dataset_id!r}; GET /v1/datasets lists yours"
         raise problems.InvalidError(detail, errors=[FieldProblem(pointer="/dataset_id", detail=detail)])
     if row.state != "ready":
-        following = "create another" if row.state == "rejected" else "wait until it is ready"
-        raise problems.DatasetNotReadyError(f"it is {row.state}: {following}", state=row.state, dataset_id=row.id)
+        following = "create another dataset" if row.state == "rejected" else "wait until it is ready"
+        raise problems.DatasetNotReadyError(
+            f"the dataset is {row.state}: {following}", state=row.state, dataset_id=row.id
+        )
     devices.require(session, spec)
     start = start or init_from.found(session, tenant, spec)
     profile = DatasetProfile.model_validate(row.profile)

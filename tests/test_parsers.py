@@ -337,7 +337,7 @@ def test_archives(sound: list[bytes], tmp_path: Path) -> None:
 
 @effort(150)
 @given(st.binary(max_size=600))
-def test_what_is_no_archive(content: bytes) -> None:
+def test_arbitrary_bytes_as_an_archive(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         _extract(content, Path(folder))
 

@@ -1,4 +1,4 @@
-"""The files of the pages: scripts, styles, and Plotly from its Python wheel, under a name that changes with them."""
+"""Static files of the pages: scripts, styles, and Plotly from its Python wheel, with content-addressed URLs."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ _IMPORT: Final = re.compile(r"^import (?:\{.*\} from )?\"\./([a-z_]+\.js)\";$", 
 
 
 def url(name: str) -> str:
-    """Where a file is. Modules import each other by relative names, so all have one digest in common."""
+    """The URL of a file. Modules import each other by relative names, so all files share one digest."""
     return f"/assets/{_digest()}/{name}"
 
 
 @cache
 def imports(name: str) -> tuple[str, ...]:
-    """The modules that a module needs, theirs too: a page that names them gets all at once, not one after the other."""
+    """The transitive imports of a module: a page that preloads them fetches all at once."""
     found: dict[str, None] = {}
-    wanted = [name]
-    while wanted:
-        text = (_STATIC / wanted.pop()).read_text()
+    pending = [name]
+    while pending:
+        text = (_STATIC / pending.pop()).read_text()
         fresh = [each for each in _IMPORT.findall(text) if each not in found]
         found |= dict.fromkeys(fresh)
-        wanted += fresh
+        pending += fresh
     return tuple(found)
 
 
 @router.get("/assets/{digest}/{name}")
 def read(digest: str, name: str, accept_encoding: Annotated[str, Header()] = "") -> Response:
-    """A file. Its content never changes under the current digest; under any other it is not kept."""
+    """A static file. It is immutable under the current digest and not cached under others."""
     path = _files().get(name)
     if path is None:
-        raise NotFoundError(f"the pages have no file {name!r}")
+        raise NotFoundError(f"no static file {name!r}: reload the page")
     headers = {
         "Cache-Control": _FOREVER if digest == _digest() else "no-cache",
         "Vary": "Accept-Encoding",
@@ -60,8 +60,8 @@ def read(digest: str, name: str, accept_encoding: Annotated[str, Header()] = "")
 
 @cache
 def plotly_style() -> str:
-    """The id by which Plotly's bundle looks for the styles of its maps, which it would write into the page otherwise,
-    against the Content-Security-Policy. An element that bears it keeps the bundle from that."""
+    """The id of the style element that Plotly's bundle would otherwise inject, against the Content-Security-Policy. An
+    existing element with this id prevents that."""
     found = re.search(rb'getElementById\("([0-9a-f]{64})"\)', _plotly().read_bytes())
     return "" if found is None else found[1].decode()
 
@@ -72,7 +72,7 @@ def _files() -> dict[str, Path]:
 
 
 def _plotly() -> Path:
-    # The package itself is not imported: it is large, and its bundle is all that the pages need.
+    # The package itself is not imported, as it is large and the pages need only its bundle.
     found = find_spec("plotly")
     if found is None or found.origin is None:
         raise RuntimeError("the package plotly is missing: install Paretofit with [server]")
@@ -81,7 +81,7 @@ def _plotly() -> Path:
 
 @cache
 def _packed(path: Path) -> bytes:
-    # Plotly is 4.8 MB, and 1.5 MB over the network: packing it takes a while.
+    # Plotly has 4.8 MB, compressed 1.5 MB: compressing it takes a while.
     return gzip.compress(path.read_bytes(), 6, mtime=0)
 
 

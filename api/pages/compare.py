@@ -1,4 +1,4 @@
-"""Several searches on one front."""
+"""Comparison of the fronts of several searches."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def read(
     search: Annotated[list[str] | None, Query(max_length=_MOST)] = None,
     x: Annotated[str, Query(max_length=200)] = "macs",
 ) -> Response:
-    """The fronts of the searches that are named, over one cost that all of them know."""
+    """The fronts of the selected searches, over a cost that all of them have."""
     rows = [found_search(session, visitor.tenant, each) for each in dict.fromkeys(search or ())]
     axes = _common(rows)
     if x not in axes:
-        raise InvalidError(f"no axis {x!r} that all of these searches have: choose one of {', '.join(axes)}")
+        raise InvalidError(f"not all of these searches have the axis {x!r}: choose one of {', '.join(axes)}")
     found = [fronts.found_by(session, row) for row in rows]
     drawn = [fronts.draw(each, row, x) for row, each in zip(rows, found, strict=True)]
     offered = api.read_list(session, visitor.tenant, limit=_OFFERED).data
@@ -57,7 +57,7 @@ def read(
 
 
 def _common(rows: list[SearchRow]) -> list[str]:
-    """Costs that every search's points have: latencies only on devices that all measured on."""
+    """Costs that the points of every search have; latencies only of devices that all searches measured on."""
     devices = [{each["device"] for each in _named(row) if each.get("device")} for row in rows]
     shared = sorted(set.intersection(*devices)) if devices else []
     return [*fronts.COUNTED, *(f"latency_ms:{device}" for device in shared)]

@@ -1,4 +1,4 @@
-"""The datasets: those that are there, a form for others, and what validation found in one."""
+"""The dataset pages: the list with a form for new ones, and a dataset with its validation report."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def read_list(
 
 @router.get("/datasets/{dataset_id}")
 def read(dataset_id: str, session: Db, visitor: Visitor, service: Service) -> Response:
-    """A dataset: its state, and what validation found."""
+    """A dataset with its state and validation report."""
     dataset = api.read(dataset_id, session, visitor.tenant, service)
     row = datasets.get(session, visitor.tenant, dataset_id)
     shown = samples.draw(service.blobs, row.manifest) if row is not None and row.manifest else []
@@ -63,10 +63,10 @@ def read(dataset_id: str, session: Db, visitor: Visitor, service: Service) -> Re
 
 @router.get("/datasets/{dataset_id}/samples/{row}")
 def read_sample(dataset_id: str, row: int, visitor: Visitor, service: Service) -> Response:
-    """An image of the training split, as training gets it before augmentation."""
+    """An image of the training split, as stored (before augmentation)."""
     with transaction(service.engine) as session:
         found = datasets.get(session, visitor.tenant, dataset_id)
     if found is None or not found.manifest:
-        raise NotFoundError(f"no dataset {dataset_id!r} that is ready")
+        raise NotFoundError(f"no ready dataset {dataset_id!r}: /datasets lists yours")
     content, media_type = samples.picture(service.blobs, found.manifest, row)
     return Response(content, media_type=media_type, headers={"Cache-Control": "private, max-age=86400"})

@@ -1,23 +1,34 @@
-"""A JSON schema as the fields of a form. Every input is named by its place in the body, a JSON pointer, so that a
-problem of the API finds its input by the pointer that it names."""
+"""The fields of a form, from a JSON schema. Every input carries the JSON pointer of its value in the request body, so
+that a problem of the API is shown next to the input that caused it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["number", "integer", "text", "boolean", "choice", "choices", "list", "json", "group"]
+Kind = Literal["number", "integer", "text", "boolean", "choice", "choices", "list", "rows", "json", "group"]
 Schema = Mapping[str, Any]
 _ACRONYMS = frozenset({"ema", "pca"})
+_UNITS = {
+    "image_size": "px",
+    "last_sides": "px",
+    "nominal": "px",
+    "padding": "px",
+    "resolution": "px",
+    "resolutions": "px",
+    "tile": "px",
+}
+"""Units of fields whose names do not end with one, as `max_wall_seconds` does."""
 _SIMPLE: dict[str, Kind] = {"number": "number", "integer": "integer", "string": "text", "boolean": "boolean"}
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """An input, or a group of some. `text` is what it holds and `default` what it means when it is left out, both as
-    the input has them; `optional`: it may be left out altogether."""
+    """An input, or a group of inputs. `text` is its value and `default` the value that it has when it is left out, both
+    as the input shows them. `optional`: it may be unset. `rows`: the inputs of a table, row by row; `fields` are then
+    those of an empty row."""
 
     pointer: str
     label: str
@@ -31,18 +42,39 @@ class Field:
     items: str = ""
     minimum: float | None = None
     maximum: float | None = None
+    placeholder: str = ""
     fields: list[Field] = field(default_factory=list)
+    rows: list[list[Field]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.pointer.rpartition("/")[2]
 
     @property
     def id(self) -> str:
-        """For HTML."""
+        """The HTML id."""
         return "field" + self.pointer.replace("/", "-")
 
 
-def fields(schema: Schema, values: Mapping[str, Any], pointer: str = "") -> list[Field]:
-    """The fields of an object's schema, holding `values` where these say something. What has one possible value, or is
-    deprecated, is not a field."""
-    return _object(schema, schema.get("$defs", {}), {}, values, pointer)
+def fields(
+    schema: Schema, values: Mapping[str, Any], pointer: str = "", offered: Mapping[str, Sequence[str]] | None = None
+) -> list[Field]:
+    """The fields of an object's schema, filled with `values`. Constants and deprecated properties have none. `offered`
+    lists, by the name of a property, texts to choose from where the schema allows any."""
+    properties = {
+        name: _with_options(each, offered[name], values.get(name)) if offered and name in offered else each
+        for name, each in schema.get("properties", {}).items()
+    }
+    return _object({**schema, "properties": properties}, schema.get("$defs", {}), {}, values, pointer)
+
+
+def _with_options(schema: Schema, options: Sequence[str], value: Any) -> Schema:
+    """A property that takes a text, or a list of texts, as an enumeration of the options and of its present value."""
+    present = [value] if isinstance(value, str) else value or []
+    enumeration = {"enum": list(dict.fromkeys([*options, *present]))}
+    inner, optional = _resolved(schema, {})
+    inner = {**inner, "items": enumeration} if inner.get("type") == "array" else enumeration
+    return {**schema, "anyOf": [inner, {"type": "null"}]} if optional else {**schema, **inner}
 
 
 def _object(
@@ -68,12 +100,16 @@ def _field(schema: Schema, known: Schema, default: Any, value: Any, *, given: bo
     }
     schema, optional = _resolved(schema, known)
     about["optional"] = optional
-    kind = _kind(schema)
+    kind = _kind(schema, known)
+    if kind == "rows":
+        item = _resolved(schema["items"], known)[0]
+        rows = [_object(item, known, {}, row, pointer) for row in value or ()]
+        return Field(**about, kind=kind, fields=_object(item, known, {}, {}, pointer), rows=rows)
     if kind == "group":
         inner = _object(schema, known, default or {}, value if isinstance(value, dict) else {}, pointer)
         return Field(**about | {"help": about["help"] or schema.get("description", "")}, kind=kind, fields=inner)
     if kind in ("choice", "choices"):
-        options = (schema if kind == "choice" else _resolved(schema["items"], known)[0])["enum"]
+        options = (schema if kind == "choice" else _items(schema, known))["enum"]
         texts = tuple(json.dumps(option) for option in options)
         return Field(**about, kind=kind, options=texts, text=json.dumps(value), default=json.dumps(default))
     return Field(
@@ -81,19 +117,23 @@ def _field(schema: Schema, known: Schema, default: Any, value: Any, *, given: bo
         kind=kind,
         text=_text(value, kind),
         default=_text(default, kind),
-        items=_resolved(schema["items"], known)[0]["type"] if kind == "list" else "",
+        items=_items(schema, known)["type"] if kind == "list" else "",
+        placeholder="unset" if optional else "",
         minimum=schema.get("minimum", schema.get("exclusiveMinimum")),
         maximum=schema.get("maximum", schema.get("exclusiveMaximum")),
     )
 
 
 def _label(name: str) -> str:
-    words = name.capitalize().split("_")
-    return " ".join(word.upper() if word.lower() in _ACRONYMS else word for word in words)
+    """The label of a field: `max_wall_seconds` as Max wall time (s)."""
+    unit = "s" if name.endswith("_seconds") else _UNITS.get(name)
+    words = name.replace("_seconds", "_time").capitalize().split("_")
+    label = " ".join(word.upper() if word.lower() in _ACRONYMS else word for word in words)
+    return f"{label} ({unit})" if unit else label
 
 
 def _resolved(schema: Schema, known: Schema) -> tuple[Schema, bool]:
-    """The schema behind a reference and beside null, and whether null is allowed."""
+    """The schema without references and null, and whether null is allowed."""
     optional = False
     if "anyOf" in schema:
         choices = [each for each in schema["anyOf"] if each.get("type") != "null"]
@@ -105,17 +145,26 @@ def _resolved(schema: Schema, known: Schema) -> tuple[Schema, bool]:
     return schema, optional
 
 
-def _kind(schema: Schema) -> Kind:
+def _kind(schema: Schema, known: Schema) -> Kind:
     if "enum" in schema:
         return "choice"
     if "properties" in schema:
         return "group"
     if schema.get("type") == "array":
-        items = schema.get("items", {})
+        items = _items(schema, known)
         if "enum" in items:
             return "choices"
+        columns = items.get("properties", {}).values()
+        if columns and all(each.get("type") in ("integer", "number") for each in columns):
+            return "rows"
         return "list" if items.get("type") in ("integer", "number", "string") else "json"
     return _SIMPLE.get(schema.get("type", ""), "json")
+
+
+def _items(schema: Schema, known: Schema) -> Schema:
+    """The schema of an array's items; of a tuple, that of the first, as the others have the same type."""
+    first, *_ = schema.get("prefixItems") or [schema.get("items", {})]
+    return _resolved(first, known)[0]
 
 
 def _text(value: Any, kind: Kind) -> str:

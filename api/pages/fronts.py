@@ -1,4 +1,4 @@
-"""A front as a page draws it: rows for the table, and the same as compact data for the chart."""
+"""Fronts on pages: rows for the table, and compact data for the chart."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COUNTED: Final = tuple(cost for cost in get_args(Cost) if cost != LATENCY)
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A cost that a front can be drawn over: as points call it, and as people do."""
+    """A cost for the x axis: its key in points, and its label."""
 
     key: str
     label: str
@@ -31,8 +31,8 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A search's front over one cost. Beside it are the candidates that are `dominated` and those that are
-    `infeasible`: not known to meet the constraints. `majority` is the accuracy that takes no learning."""
+    """A search's front over one cost, with the `dominated` and the `infeasible` candidates (not known to meet the
+    constraints). `majority` is the accuracy of the majority class."""
 
     axis: Axis
     axes: list[Axis]
@@ -61,7 +61,7 @@ class Drawn:
 
 
 def axes(found: Found) -> list[Axis]:
-    """The costs that a search's points have."""
+    """The costs of a search's points."""
     return [Axis(key, label(key)) for key in found.costs]
 
 
@@ -71,7 +71,7 @@ def found_by(session: Session, row: SearchRow) -> Found:
 
 
 def draw(found: Found, row: SearchRow, key: str, majority: Majority | None = None) -> Drawn:
-    """The front over a cost as points call it. Raises InvalidError for one that they do not have."""
+    """The front over a cost, by its key in points. Raises InvalidError for an unknown one."""
     offered = axes(found)
     axis = next((each for each in offered if each.key == key), None)
     if axis is None:
@@ -94,7 +94,7 @@ def draw(found: Found, row: SearchRow, key: str, majority: Majority | None = Non
 
 
 def _bound(constraints: Sequence[Mapping[str, Any]], key: str) -> float | None:
-    """The least bound that the search has on a cost."""
+    """The lowest bound of the search on a cost."""
     bounds = [
         float(each["value"])
         for each in constraints
@@ -104,7 +104,7 @@ def _bound(constraints: Sequence[Mapping[str, Any]], key: str) -> float | None:
 
 
 def _is_known(point: FoundPoint, key: str) -> bool:
-    """Whether a point has a place in the drawing."""
+    """Whether a point can be drawn."""
     return point.row.metrics.get(key) is not None and point.row.metrics.get(ACCURACY) is not None
 
 

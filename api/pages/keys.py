@@ -1,4 +1,4 @@
-"""The tenant's API keys, where they are made, rotated and revoked."""
+"""The page of the tenant's API keys: creation, rotation, revocation."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from paretofit.api.v1 import keys as api
 router = page_router()
 _LISTED: Final = 50
 _MEANINGS: Final = {
-    "read": "see datasets, searches and results",
-    "write": "change them: upload, submit, steer, export, delete",
-    "manage": "keys, webhooks and the audit log",
-    "metrics": "/metrics, of all tenants together",
-    "admin": "every tenant's quotas and keys",
+    "read": "view datasets, searches and results",
+    "write": "upload, submit, control, export and delete",
+    "manage": "manage keys, webhooks and the audit log",
+    "metrics": "read /metrics, which covers all tenants",
+    "admin": "manage quotas and keys of every tenant",
 }
 
 
@@ -37,7 +37,7 @@ def read(
         here="keys",
         visitor=visitor,
         keys=[(key, _state(key, now)) for key in found.data],
-        # A key grants no scope that it does not have.
+        # A key can only grant scopes that it has.
         scopes={scope: _MEANINGS[scope] for scope in SCOPES if scope in visitor.scopes},
         following=following(request, found.next_cursor),
     )

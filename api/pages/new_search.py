@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Final
 
 from fastapi import Query, Response
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from paretofit.api.init_from import takes_start
@@ -21,12 +23,16 @@ from paretofit.api.schemas.weights import Weights, WeightsSource
 from paretofit.api.services import Db, Service, Services
 from paretofit.api.v1 import datasets, devices
 from paretofit.api.v1 import weights as weights_api
+from paretofit.models.families.registry import FAMILIES
+from paretofit.search.contracts.params import MethodParams
 from paretofit.search.contracts.spec import Limits
 from paretofit.search.registry import methods
 
 router = page_router()
 _DATASETS: Final = 200
 _WEIGHTS: Final = 200
+_WIDE_RESNETS: Final = ("wrn_16_1", "wrn_16_4", "wrn_22_4", "wrn_28_2", "wrn_28_4", "wrn_28_10", "wrn_40_2")
+"""Of the family wrn_D_K, the depths and widths to choose from; the API takes others too."""
 _NAME = Annotated[str, Query(max_length=200)]
 
 
@@ -41,18 +47,18 @@ def read(
     weights: _NAME = "",
     origin: Annotated[str, Query(alias="from", max_length=200)] = "",
 ) -> Response:
-    """The form for a method: with its defaults, a preset's values, or (`from`) those of a search that is repeated."""
-    begun = _begun(session, visitor.tenant, origin) if origin else {}
-    kind = method or begun.get("method", {}).get("kind") or next(iter(methods()))
+    """The form for a method, with its defaults, the values of a preset, or (`from`) those of an earlier search."""
+    base = _base(session, visitor.tenant, origin) if origin else {}
+    kind = method or base.get("method", {}).get("kind") or next(iter(methods()))
     if kind not in methods():
         raise NotFoundError(f"no method {kind!r}: choose one of {', '.join(sorted(methods()))}")
     params = methods()[kind].params
     presets = {"tiny": params.tiny, **params.presets}
     if preset and preset not in presets:
         raise NotFoundError(f"{kind} has no preset {preset!r}: choose one of {', '.join(presets)}")
-    same = begun.get("method", {}).get("kind") == kind
-    values = presets[preset] if preset else begun["method"] if same else {}
-    fields = forms.fields(params.model_json_schema(), values, "/method")
+    same = base.get("method", {}).get("kind") == kind
+    values = presets[preset] if preset else base["method"] if same else {}
+    fields = forms.fields(params.model_json_schema(), values, "/method", _families(params))
     return page(
         "new_search.html",
         here="new",
@@ -63,22 +69,45 @@ def read(
         params=params,
         presets=list(presets),
         preset=preset,
-        begun=begun,
+        base=base,
         origin=origin,
-        dataset=dataset or begun.get("dataset_id", ""),
+        dataset=dataset or base.get("dataset_id", ""),
         datasets=datasets.read_list(session, visitor.tenant, service, state="ready", limit=_DATASETS).data,
         fields=[field for field in fields if field.pointer != "/method/start"],
-        starts=_starts(session, visitor.tenant, service, begun, weights) if takes_start(params) else None,
-        limits=forms.fields(Limits.model_json_schema(), begun.get("limits", {}), "/limits"),
+        starts=_starts(session, visitor.tenant, service, base, weights) if takes_start(params) else None,
+        limits=forms.fields(Limits.model_json_schema(), base.get("limits", {}), "/limits"),
         costs=[fronts.Axis(cost, axis_label(cost)) for cost in fronts.COUNTED],
-        devices=_devices(session, begun),
+        devices=_devices(session, base),
     )
+
+
+@cache
+def _families(params: type[MethodParams]) -> dict[str, list[str]]:
+    """The network families that a method accepts, by the name of the parameter that takes one or several."""
+    names = [*(name for name in FAMILIES if name != "wrn_D_K"), *_WIDE_RESNETS]
+    values: dict[str, dict[str, Any]] = {
+        "family": {name: name for name in names},
+        "families": {name: [name] for name in names},
+    }
+    kind = params.model_fields["kind"].default
+    return {
+        field: [name for name, value in values[field].items() if _accepted(params, {"kind": kind, field: value})]
+        for field in values.keys() & params.model_fields.keys()
+    }
+
+
+def _accepted(params: type[MethodParams], values: dict[str, Any]) -> bool:
+    try:
+        params.model_validate(values)
+    except ValidationError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
 class _Starts:
-    """What a search can start from: weights that are ready, enabled sources that were not added yet, and the point that
-    the repeated search started from. `chosen` is the id of one of the weights, or of the point."""
+    """Weights to start from: ready ones, enabled sources that were not added yet, and the starting point of the
+    repeated search. `chosen` is the id of weights or of the point."""
 
     weights: list[Weights]
     sources: list[WeightsSource]
@@ -86,24 +115,24 @@ class _Starts:
     chosen: str
 
 
-def _starts(session: Session, tenant: str, service: Services, begun: Mapping[str, Any], chosen: str) -> _Starts:
+def _starts(session: Session, tenant: str, service: Services, base: Mapping[str, Any], chosen: str) -> _Starts:
     ready = weights_api.read_list(session, tenant, service, state="ready", limit=_WEIGHTS).data
     added = {each.source.get("name") for each in ready}
     sources = [each for each in weights_api.read_sources(service).data if each.enabled and each.name not in added]
-    before = begun.get("method", {}).get("start") or {}
+    before = base.get("method", {}).get("start") or {}
     point = before.get("point") or ""
     return _Starts(ready, sources, point, chosen or before.get("weights") or point)
 
 
-def _devices(session: Session, begun: Mapping[str, Any]) -> list[str]:
-    """What latencies can be measured on now, and what the search that is repeated named."""
+def _devices(session: Session, base: Mapping[str, Any]) -> list[str]:
+    """Devices of live workers, and those of the repeated search."""
     named = [
-        each["device"] for each in (*begun.get("constraints", ()), *begun.get("objectives", ())) if each.get("device")
+        each["device"] for each in (*base.get("constraints", ()), *base.get("objectives", ())) if each.get("device")
     ]
     return list(dict.fromkeys([*(device.name for device in devices.read_list(session).data), *named]))
 
 
-def _begun(session: Session, tenant: str, search_id: str) -> dict[str, Any]:
-    """The specification of a search, with the name and limits that it has now."""
+def _base(session: Session, tenant: str, search_id: str) -> dict[str, Any]:
+    """The specification of a search, with its current name and limits."""
     row = found_search(session, tenant, search_id)
     return {**row.spec, "name": row.name, "limits": row.limits, "labels": row.labels}

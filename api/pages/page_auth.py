@@ -1,4 +1,4 @@
-"""Who looks at the dashboard. Every page asks here, and only here."""
+"""Authentication of the dashboard's pages."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from paretofit.api.services import Service
 def _allowed(scope: Scope) -> Callable[[Request, Service], Principal]:
     def visitor(request: Request, service: Service) -> Principal:
         """Raises UnauthorizedError, ForbiddenError, TooManyRequestsError."""
-        # A key that is sent counts for nothing here: guesses are counted where keys are taken.
+        # API keys are ignored here: failed attempts are counted where keys are accepted.
         principal = service.authenticate.by_cookie(request.headers)
         request.state.principal = principal
         service.rates.admit(principal)
         if scope not in principal.scopes:
-            raise ForbiddenError(f"this page needs a key with the scope {scope!r}: sign out, then in with another key")
+            raise ForbiddenError(f"your key lacks the scope {scope!r}: sign in with a key that has it")
         return principal
 
     return visitor

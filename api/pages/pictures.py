@@ -1,4 +1,4 @@
-"""What a method has to show beside its front: images among the files of its trials, and the scales of a ScaleNet."""
+"""Pictures of a search: images among the files of its trials, and the scales of a ScaleNet."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Picture:
 
 
 def drawn(artifact: Artifact | ArtifactRow) -> Picture | None:
-    """The picture that a file is, if it is one."""
+    """A file as a picture; None if it is not one."""
     path = PurePath(artifact.name)
     if path.suffix not in _TYPES or artifact.size > _LARGEST:
         return None
@@ -50,13 +50,12 @@ def drawn(artifact: Artifact | ArtifactRow) -> Picture | None:
 
 
 def _key(name: str) -> str:
-    """The point that a file `KEY.KIND.SUFFIX` is about."""
+    """The key of the point of a file `KEY.KIND.SUFFIX`."""
     return PurePath(name).stem.rpartition(".")[0]
 
 
 def of_search(session: Session, row: SearchRow, found: Found) -> dict[str, Any]:
-    """`images` of the trials, and `scales`: the channels of each scale of each block, of every network that has
-    some."""
+    """`images` of the trials, and `scales`: the channels per block and scale of every network that has them."""
     images = artifacts.with_suffix(session, row.id, tuple(_TYPES), limit=_SHOWN)
     return {
         "images": [picture for picture in map(drawn, images) if picture is not None],
@@ -65,18 +64,18 @@ def of_search(session: Session, row: SearchRow, found: Found) -> dict[str, Any]:
 
 
 def of_point(session: Session, trial_id: str, key: str) -> list[Picture]:
-    """The pictures that a point's trial made of it."""
+    """The pictures of a point."""
     files = artifacts.of_trial(session, trial_id)
     return [picture for file in files if _key(file.name) == key and (picture := drawn(file)) is not None]
 
 
 @router.get("/artifacts/{artifact_id}/picture")
 def read(artifact_id: str, session: Db, visitor: Visitor, service: Service) -> Response:
-    """An image file as an image: as a document of its own it could run nothing and load nothing."""
+    """An image file for display. Opened as a document, it cannot run or load anything."""
     row = found_artifact(session, visitor.tenant, artifact_id)
     media_type = _TYPES.get(PurePath(row.name).suffix)
     if media_type is None or row.size > _LARGEST:
-        raise NotFoundError(f"{row.name} is no picture: GET /v1/artifacts/{artifact_id}/content is the file")
+        raise NotFoundError(f"{row.name} is not a picture: download it from /v1/artifacts/{artifact_id}/content")
     headers = {
         "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
         "Cache-Control": "private, max-age=86400",

@@ -1,4 +1,4 @@
-"""The page of a point: its metrics, its network, its files, how it is loaded and exported."""
+"""The page of a point: metrics, network, files and exports."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ router = page_router()
 
 @router.get("/points/{point_id}")
 def read(point_id: str, session: Db, visitor: Visitor) -> Response:
-    """A point with what can be made of it."""
+    """A point with its exports."""
     point = api.read(point_id, session, visitor.tenant)
     return page(
         "point.html",
@@ -41,7 +41,7 @@ def read(point_id: str, session: Db, visitor: Visitor) -> Response:
 
 
 def _layers(described: Any, size: tuple[int, int]) -> Sequence[Layer]:
-    """The network's layers; none for one that this service does not understand."""
+    """The layers of the network; empty for an architecture that this release does not support."""
     try:
         return Architecture.from_json(described).layers(size)
     except ArchitectureError:

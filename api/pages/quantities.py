@@ -1,7 +1,8 @@
-"""Numbers as people read them."""
+"""Formatting of numbers."""
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 UNKNOWN: Final = "\N{EN DASH}"
@@ -11,7 +12,7 @@ _LABELS: Final = {
     "macs": "MACs",
     "params": "Parameters",
     "peak_activation_bytes": "Peak activation memory",
-    "pool_inputs": "Values the last pooling reads",
+    "pool_inputs": "Inputs of the last pooling",
     "dense_macs": "MACs without masks",
     "dense_ms": "Time without masks",
     "fast_macs": "MACs of the fast form",
@@ -24,19 +25,19 @@ _LABELS: Final = {
 
 
 def label(metric: str) -> str:
-    """What a metric is called on pages: `latency_ms:DEVICE` as Latency on DEVICE (ms)."""
+    """The label of a metric: `latency_ms:DEVICE` as Latency on DEVICE (ms)."""
     name, _, device = metric.partition(":")
     known = _LABELS.get(name, name.replace("_", " ").capitalize())
     return f"{known} on {device} (ms)" if device else known
 
 
 def axis_label(metric: str) -> str:
-    """The same beside numbers that have no unit of their own."""
+    """The label of a metric for numbers without a unit."""
     return f"{label(metric)} (bytes)" if metric.endswith("_bytes") else label(metric)
 
 
 def order(metric: str) -> tuple[int, str]:
-    """To sort metrics by: those that everybody asks for first."""
+    """Sort key of metrics: the most common first."""
     name = metric.partition(":")[0]
     return (_FIRST.index(name) if name in _FIRST else len(_FIRST), metric)
 
@@ -52,7 +53,7 @@ def quantity(value: float | None) -> str:
 
 
 def short(value: float) -> str:
-    """As axes write it, without zeros at its end: 3M."""
+    """For axis ticks, without trailing zeros: 3M."""
     for suffix, factor in _SUFFIXES:
         if value >= 0.9995 * factor:
             return f"{value / factor:.3g}{suffix}"
@@ -60,7 +61,7 @@ def short(value: float) -> str:
 
 
 def typed(value: float) -> str:
-    """As people would type it, in full: 6M, 1234567."""
+    """As a user would type it, in full: 6M, 1234567."""
     return min((f"{value / factor:.15g}{suffix}" for suffix, factor in (("", 1.0), *_SUFFIXES)), key=len)
 
 
@@ -75,7 +76,7 @@ def bytes_(value: float | None) -> str:
 
 
 def percent(value: float | None) -> str:
-    """A share as 91.3 %."""
+    """A fraction as 91.30 %."""
     return UNKNOWN if value is None else f"{100 * value:.2f} %"
 
 
@@ -89,6 +90,16 @@ def duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def relative(seconds: float) -> str:
+    """A time by its distance from now: 3 minutes ago, in 2 days."""
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if abs(seconds) >= size:
+            count = math.ceil(seconds / size) if seconds > 0 else int(-seconds // size)
+            amount = f"{count} {unit}{'' if count == 1 else 's'}"
+            return f"in {amount}" if seconds > 0 else f"{amount} ago"
+    return "in less than a minute" if seconds > 0 else "just now"
 
 
 def cost(value: float | None, metric: str) -> str:

@@ -1,4 +1,4 @@
-"""Templates into pages that a browser runs nothing of but the service's own files."""
+"""Rendering of templates. Pages run only the service's own scripts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi.responses import HTMLResponse
 
 from paretofit.api.headers import PAGE_POLICY
-from paretofit.api.pages import assets, quantities
+from paretofit.api.pages import assets, event_text, quantities
 from paretofit.core.formatting import round_decimals
 
 if TYPE_CHECKING:
@@ -24,14 +24,14 @@ _TEMPLATES: Final = Path(__file__).parent / "templates"
 
 
 def page(template: str, status: int = 200, **context: Any) -> HTMLResponse:
-    """The page (or a part of one) that a template gives with a context."""
+    """Render a template as a page or a part of one."""
     content = _environment().get_template(template).render(context)
     return HTMLResponse(content, status, {"Content-Security-Policy": PAGE_POLICY})
 
 
 @cache
 def _environment() -> Environment:
-    # With the first page: the start of the service need not wait for it.
+    # Imported with the first page, to keep startup fast.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -60,44 +60,46 @@ def _environment() -> Environment:
         "percent": quantities.percent,
         "prose": _prose,
         "quantity": quantities.quantity,
+        "relative": quantities.relative,
+        "sentence": lambda event: event_text.sentence(event.type, event.data),
         "typed": quantities.typed,
     }
     return environment
 
 
 def _json_text(value: Any) -> str:
-    """JSON for people, two spaces a level."""
+    """Indented JSON."""
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def _prose(text: str) -> Markup:
-    """Text in which backticks mark code, as in descriptions of fields."""
+    """Text with code in backticks, as HTML."""
     from markupsafe import Markup, escape
 
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - it is escaped
 
 
 def _labels(value: Mapping[str, str]) -> str:
-    """Labels as people write them, which `forms.js` reads again: name=value with commas between them."""
+    """Labels as name=value, separated by commas; `forms.js` parses them."""
     return ", ".join(f"{_quoted(name, ',=')}={_quoted(each, ',')}" for name, each in value.items())
 
 
 def _quoted(text: str, marks: str) -> str:
-    """Text as it is, or as JSON if it would be taken for something else."""
+    """Plain text, or JSON if it would be ambiguous."""
     plain = text == text.strip() and text.isprintable() and text[:1] not in {"", '"'} and not set(text) & set(marks)
     return text if plain else json.dumps(text, ensure_ascii=False)
 
 
-def _machine(described: Mapping[str, Any]) -> str:
-    """What a worker says of itself or of a device's machine: AMD EPYC 9V74, 2 cores, torch 2.9."""
+def _machine(description: Mapping[str, Any]) -> str:
+    """The description of a worker or machine: AMD EPYC 9V74, 2 cores, torch 2.9."""
     order = ("processor", "cores", "host", "machine", "threads")
-    first = {name: described[name] for name in order if name in described}
+    first = {name: description[name] for name in order if name in description}
     return ", ".join(
-        _said(name, each) for name, each in (first | dict(described)).items() if name != "devices" and each
+        _described(name, each) for name, each in (first | dict(description)).items() if name != "devices" and each
     )
 
 
-def _said(name: str, value: Any) -> str:
+def _described(name: str, value: Any) -> str:
     if isinstance(value, list):
         return " and ".join(map(_compact, value))
     if name in {"processor", "host", "machine"}:
@@ -108,7 +110,7 @@ def _said(name: str, value: Any) -> str:
 
 
 def _compact(value: Any) -> str:
-    """A value of a configuration in a few words: mappings as `name value`, JSON otherwise."""
+    """A configuration value in short: mappings as `name value`, JSON otherwise."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {_compact(each)}" for name, each in value.items()) or quantities.UNKNOWN
     return round_decimals(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))

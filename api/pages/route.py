@@ -1,8 +1,8 @@
-"""How pages answer: as HTML, their errors too, and packed where the browser takes that.
+"""The route class of pages: HTML, also for errors, and compressed if the browser accepts it.
 
-Lengths of packed pages tell a secret to whoever has a signed-in browser ask for one that repeats his guesses (BREACH,
-breachattack.com). No page repeats its address beside a secret: keys are in answers of the API, which is not packed,
-tokens against forgery there are none; and what other sites ask for comes without the session (SameSite=Strict).
+Compression can leak secrets of pages that also reflect input of an attacker (BREACH, breachattack.com). No page
+reflects its URL beside a secret: keys are only in API responses, which are not compressed, there are no CSRF tokens,
+and requests from other sites carry no session (SameSite=Strict).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from paretofit.api.problems import InvalidError, ProblemError, UnauthorizedError
 
 _PACKED: Final = frozenset({"text/html", "image/svg+xml"})
 _LEAST: Final = 1000
-"""Bytes from which it is worth it."""
+"""Minimum size for compression, bytes."""
 _LEVEL: Final = 4
 
 
 class PageRoute(APIRoute):
-    """A route whose problems are pages that say what to do next."""
+    """A route whose problems are rendered as pages."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -45,9 +45,11 @@ class PageRoute(APIRoute):
                 return _shown(request, problem)
             except RequestValidationError as error:
                 places = ", ".join(str(found["loc"][-1]) for found in error.errors())
-                return _shown(request, InvalidError(f"the address has no good value for {places}"))
+                return _shown(
+                    request, InvalidError(f"invalid value for {places} in the address: correct it and reload")
+                )
             except (OperationalError, PoolTimeoutError):
-                return _shown(request, UnavailableError("the database does not answer: reload the page in a moment"))
+                return _shown(request, UnavailableError("the database is unavailable: reload the page in a moment"))
 
         return handled
 
@@ -69,12 +71,12 @@ def page_router() -> APIRouter:
 
 
 def following(request: Request, cursor: str | None) -> str | None:
-    """Where the next page of a list is, relative to this one; None if there is none."""
+    """The relative URL of the next page of a list; None if there is none."""
     return None if cursor is None else f"?{request.url.include_query_params(cursor=cursor).query}"
 
 
 def _sign_in(request: Request, problem: UnauthorizedError) -> Response:
-    # Whoever follows a link of another site comes without the cookie, signed in or not.
+    # Links from other sites arrive without the cookie, signed in or not.
     elsewhere = request.headers.get("sec-fetch-site") == "cross-site"
     answer = page("sign_in.html", problem.status, here="", visitor=None, elsewhere=elsewhere)
     answer.headers.update(problem.headers)
@@ -82,7 +84,7 @@ def _sign_in(request: Request, problem: UnauthorizedError) -> Response:
 
 
 def _shown(request: Request, problem: ProblemError) -> Response:
-    # Nobody, if the database was away when it was asked who this is.
+    # None if the database was unavailable during authentication.
     visitor = getattr(request.state, "principal", None)
     answer = page("error.html", problem.status, problem=problem, here="", visitor=visitor)
     answer.headers.update(problem.headers)

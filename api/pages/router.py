@@ -1,4 +1,4 @@
-"""The dashboard: every page's routes and the files that they use."""
+"""The router of the dashboard: pages and static files."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ for part in PARTS:
 
 @router.get("/")
 def home() -> RedirectResponse:
-    """The searches are where everything begins."""
+    """Redirect to the list of searches."""
     return RedirectResponse("/searches")

@@ -1,5 +1,4 @@
-"""Some images of a dataset, read from its files (`paretofit.search.data.store`) a few kilobytes at a time, without
-numpy."""
+"""Sample images of a dataset, read from its files (`paretofit.search.data.store`) in small ranges, without numpy."""
 
 from __future__ import annotations
 
@@ -33,7 +32,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class _Array:
-    """Where the int64 numbers of a .npy file begin, and how many rows they have."""
+    """The offset of the int64 data in a .npy file, and its number of rows."""
 
     sha256: str
     start: int
@@ -41,13 +40,13 @@ class _Array:
 
 
 def draw(store: BlobStore, files: Files) -> list[Sample]:
-    """Rows evenly over the training split; none of a dataset without images."""
+    """Rows spread over the training split; empty for a dataset without images."""
     if _DESCRIPTION not in files:
         return []
     described = _description(store, files)
     labels = _array(store, files, f"{_SPLIT}.labels.npy")
     count = min(_SHOWN, labels.rows)
-    # Not at multiples of the classes' number: many sources list their images class by class, or in turn.
+    # Not at multiples of the number of classes: many sources are sorted by class, or cycle through the classes.
     rows = sorted({(2 * place + 1) * labels.rows // (2 * count) for place in range(count)})
     classes = described["profile"]["classes"]
     return [Sample(row, classes[_numbers(store, labels, row, 1)[0]]) for row in rows]
@@ -58,7 +57,7 @@ def picture(store: BlobStore, files: Files, row: int) -> tuple[bytes, str]:
     described = _description(store, files)
     index = _array(store, files, f"{_SPLIT}.index.npy")
     if not 0 <= row < index.rows:
-        raise NotFoundError(f"no training image {row}: there are {index.rows}")
+        raise NotFoundError(f"no training image {row}: the dataset has {index.rows}")
     shard, offset, size, height, width = _numbers(store, index, row * _COLUMNS, _COLUMNS)
     content = _read(store, files[described["shards"][shard]]["sha256"], offset, offset + size)
     if described["encoding"] == "raw":
@@ -72,13 +71,13 @@ def _description(store: BlobStore, files: Files) -> dict[str, Any]:
 
 
 def _array(store: BlobStore, files: Files, name: str) -> _Array:
-    """From the file's header (NEP 1, version 1.0)."""
+    """Parse the header of a .npy file (NEP 1, version 1.0)."""
     file = files[name]
     head = _read(store, file["sha256"], 0, min(_HEAD, file["size"]))
     (length,) = struct.unpack("<H", head[8:10])
     described = ast.literal_eval(head[10 : 10 + length].decode())
     if described["descr"] != "<i8" or described["fortran_order"]:
-        raise NotFoundError(f"{name} is not of this release's form: make the dataset again")
+        raise NotFoundError(f"{name} has an unsupported format: create the dataset again")
     return _Array(file["sha256"], 10 + length, described["shape"][0])
 
 

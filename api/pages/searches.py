@@ -1,4 +1,4 @@
-"""The list of searches, and the page of one with its parts that change while it runs."""
+"""The search pages: the list, and a search with its live parts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def read_list(
     label: _OPTIONAL = "",
     cursor: Annotated[str | None, Query(max_length=500)] = None,
 ) -> Response:
-    """The searches, newest first. An empty filter is none; an unknown state has no searches."""
+    """The searches, newest first. Empty filters are ignored; an unknown state matches no search."""
     found = api.read_list(
         session,
         visitor.tenant,
@@ -68,7 +68,7 @@ def read_list(
 
 @router.get("/searches/{search_id}")
 def read(search_id: str, session: Db, visitor: Visitor, x: Annotated[str, Query(max_length=200)] = "") -> Response:
-    """A search: how far it came, its front, its trials and what happened."""
+    """A search with its progress, front, trials and events."""
     row = found_search(session, visitor.tenant, search_id)
     found = fronts.found_by(session, row)
     return page(
@@ -83,7 +83,7 @@ def read(search_id: str, session: Db, visitor: Visitor, x: Annotated[str, Query(
 
 @router.get("/searches/{search_id}/parts/progress")
 def read_progress(search_id: str, session: Db, visitor: Visitor) -> Response:
-    """What of the page changes with every step: all but the front."""
+    """The live parts of the page, except for the front."""
     row = found_search(session, visitor.tenant, search_id)
     return page("parts/progress.html", **_progress(session, row, fronts.found_by(session, row)))
 
@@ -92,7 +92,7 @@ def read_progress(search_id: str, session: Db, visitor: Visitor) -> Response:
 def read_front(
     search_id: str, session: Db, visitor: Visitor, x: Annotated[str, Query(max_length=200)] = ""
 ) -> Response:
-    """The front over another cost, or as it is now."""
+    """The current front, over any cost."""
     row = found_search(session, visitor.tenant, search_id)
     return page(
         "parts/front.html",
@@ -104,13 +104,13 @@ def read_front(
 
 
 def _first_axis(row: SearchRow) -> str:
-    """The cost that the search itself minimises first."""
+    """The first cost among the objectives of the search."""
     costs = [goal for goal in row.spec["objectives"] if goal["metric"] != "selection_top1"]
     return f"{costs[0]['metric']}:{costs[0]['device']}" if costs[0].get("device") else str(costs[0]["metric"])
 
 
 def _changeable(row: SearchRow) -> list[forms.Field]:
-    """The limits that may still be changed: the schedule of training follows from its epochs."""
+    """The limits that can still change: `max_epochs` sets the training schedule, so it is fixed after the start."""
     limits = forms.fields(Limits.model_json_schema(), row.limits, "/limits")
     return [field for field in limits if row.started_at is None or field.pointer != "/limits/max_epochs"]
 

@@ -1,4 +1,4 @@
-"""The front as a small drawing that comes with the page: there before the scripts, and where none run."""
+"""The front as an SVG in the page, shown before scripts load or without them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 from paretofit.api.pages.quantities import short
 
 SIDE: Final = 1000
-"""Of the square that the plot is drawn in, which the browser stretches; from its upper left corner."""
+"""Side of the square that the plot is drawn in, which the browser stretches; the origin is the upper left corner."""
 _MARGIN: Final = 0.05
 _HEADROOM: Final = 0.15
 _TICKS: Final = 6
@@ -19,7 +19,7 @@ _STEPS: Final = (1, 2, 5)
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A value on an axis: its place in percent of the axis, and how it is written."""
+    """A tick of an axis: its position in percent, and its label."""
 
     at: float
     text: str
@@ -27,7 +27,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """What an axis shows: from `least` to `most`, of a cost its logarithm."""
+    """The range of an axis, `least` to `most`; logarithms for costs."""
 
     least: float
     most: float
@@ -51,15 +51,15 @@ class Sketch:
 
 
 def sketch(chart: Mapping[str, Any]) -> Sketch | None:
-    """Of a chart's data (`fronts.Drawn.chart`); None if it has no points."""
+    """Draw the data of a chart (`fronts.Drawn.chart`); None if it has no points."""
     groups = {name: _pairs(chart[name]) for name in ("infeasible", "dominated", "baselines", "front")}
     every = [pair for pairs in groups.values() for pair in pairs]
     if not every:
         return None
-    # A bound that nothing meets is to be seen, however far it is.
+    # A bound that no point meets must be visible, however far it is.
     missed = [] if chart["front"] or chart["bound"] is None else [math.log10(chart["bound"])]
     left, right = _range([*missed, *(x for x, _ in every)])
-    # Above there is room for the name of the point that is chosen.
+    # Room at the top for the name of the selected point.
     bottom, top = _range([y for _, y in every], above=_HEADROOM)
     across, up = SIDE / (right - left), SIDE / (top - bottom)
     places = {
@@ -89,7 +89,7 @@ def _percent(place: float) -> float:
 
 
 def _pairs(rows: Iterable[Sequence[Any]]) -> list[tuple[float, float]]:
-    # A logarithm has no place for what costs nothing.
+    # Zero has no logarithm.
     return [(math.log10(row[2]), row[3]) for row in rows if row[2] > 0]
 
 
@@ -105,7 +105,7 @@ def _stairs(places: Sequence[tuple[int, int]]) -> str:
 
 
 def _costs(least: float, most: float) -> list[float]:
-    """Round values between two costs, as few as are legible: decades, with halves and fifths of them, or even steps."""
+    """Few round values between two costs: decades, with halves and fifths of them, or even steps."""
     decades = range(math.floor(math.log10(least)), math.ceil(math.log10(most)))
     for steps in ((1,), (1, 3), _STEPS):
         values = [step * 10.0**decade for decade in decades for step in steps]

@@ -23,7 +23,7 @@ _ENDED: Final = frozenset({"completed", "pruned", "infeasible", "failed", "cance
 
 @router.get("/trials/{trial_id}")
 def read(trial_id: str, session: Db, visitor: Visitor) -> Response:
-    """A trial as it is now."""
+    """A trial with its current state."""
     trial = api.read(trial_id, session, visitor.tenant)
     lines = trial_queries.last_lines(session, trial_id, _LINES)
     return page(

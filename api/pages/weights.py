@@ -1,4 +1,4 @@
-"""Trained weights: those that are there, a form for others, and what conversion found in one."""
+"""The weights pages: the list with a form for new ones, and weights with the result of their conversion."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def read_list(
 
 @router.get("/weights/{weights_id}")
 def read(weights_id: str, session: Db, visitor: Visitor, service: Service) -> Response:
-    """Weights: their state, network, licence and provenance."""
+    """Trained weights with their state, network, license and provenance."""
     weights = api.read(weights_id, session, visitor.tenant, service)
     return page(
         "weights_detail.html",

@@ -1,4 +1,4 @@
-"""The page of the workers and of what latencies can be measured on."""
+"""The page of workers and devices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ router = page_router()
 
 @router.get("/workers")
 def read(session: Db, visitor: Visitor) -> Response:
-    """The workers that were heard of within a day."""
+    """The workers that sent a heartbeat within the last day."""
     workers = sorted(api.read_list(session).data, key=lambda worker: (not worker.alive, worker.name))
     return page(
         "workers.html", here="workers", visitor=visitor, workers=workers, devices=devices.read_list(session).data

@@ -10,7 +10,7 @@ from pydantic import Field
 from paretofit.api.schemas.base import Request, Response
 
 Scope = Literal["read", "write", "manage", "metrics", "admin"]
-"""read: see searches, datasets and results; write: change them; manage: the tenant's keys, webhooks and audit log;
+"""read: view searches, datasets and results; write: change them; manage: the tenant's keys, webhooks and audit log;
 metrics: /metrics; admin: every tenant's quotas and keys."""
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 TenantId = Annotated[
@@ -19,7 +19,7 @@ TenantId = Annotated[
 
 
 class NewApiKey(Request):
-    """What a key is to be."""
+    """A new API key."""
 
     name: str = Field(min_length=1, max_length=200)
     scopes: list[Scope] = Field(default=["read", "write"], min_length=1, max_length=len(SCOPES))
@@ -27,12 +27,12 @@ class NewApiKey(Request):
         default=None, ge=1, le=10 * 366 * 24 * 3600, description="Unset: it does not expire."
     )
     tenant: TenantId | None = Field(
-        default=None, description="Unset: the caller's own; another needs the scope `admin`."
+        default=None, description="Unset: the caller's own. Another tenant requires the scope `admin`."
     )
 
 
 class Rotation(Request):
-    """How a key gives way to its successor."""
+    """How a key is replaced by its successor."""
 
     overlap_seconds: int = Field(
         default=24 * 3600, ge=0, le=30 * 24 * 3600, description="How long the old key stays valid."
@@ -43,7 +43,7 @@ class Rotation(Request):
 
 
 class ApiKey(Response):
-    """A key, without what is secret of it."""
+    """An API key without its secret."""
 
     id: str
     tenant: str
@@ -53,34 +53,34 @@ class ApiKey(Response):
     expires_at: datetime | None
     revoked_at: datetime | None
     used_at: datetime | None = Field(description="When it was last used, to the minute.")
-    successor_id: str | None = Field(description="The key that a rotation made in its place.")
+    successor_id: str | None = Field(description="The key that replaced it in a rotation.")
 
 
 class IssuedApiKey(ApiKey):
-    """A new key. `key` is shown this once."""
+    """A new API key. `key` is shown only once."""
 
     key: str
 
 
 class Caller(Response):
-    """Whom the service takes the caller for."""
+    """The authenticated caller."""
 
     tenant: str
-    actor: str = Field(description="`key:ID`, `bootstrap`, or `local` where no key is needed.")
+    actor: str = Field(description="`key:ID`, `bootstrap`, or `local` where no key is required.")
     scopes: list[Scope]
     expires_at: datetime | None = Field(description="When the session or key ends.")
 
 
 class NewQuota(Request):
-    """What a tenant may use. Unset: what the settings say."""
+    """A tenant's quotas. Unset: the defaults from the settings."""
 
-    max_searches: int | None = Field(default=None, ge=0, le=2**31 - 1, description="Searches that are not over.")
+    max_searches: int | None = Field(default=None, ge=0, le=2**31 - 1, description="Searches that have not finished.")
     max_device_seconds: float | None = Field(default=None, ge=0, description="Device time within 30 days.")
-    max_stored_bytes: int | None = Field(default=None, ge=0, le=2**63 - 1, description="Of its files.")
+    max_stored_bytes: int | None = Field(default=None, ge=0, le=2**63 - 1, description="Total size of its files.")
 
 
 class TenantQuota(Response):
-    """A tenant and its own quotas; null: what the settings say."""
+    """A tenant and its own quotas; null: the default from the settings."""
 
     id: str
     created_at: datetime
@@ -90,7 +90,7 @@ class TenantQuota(Response):
 
 
 class TenantUsage(Response):
-    """What a tenant uses, and the quotas that hold for it (null: none)."""
+    """A tenant's usage and the quotas that apply to it (null: unlimited)."""
 
     tenant: str
     searches: int
@@ -102,7 +102,7 @@ class TenantUsage(Response):
 
 
 class AuditEntry(Response):
-    """A request that could change something, and its answer."""
+    """A mutating request and its status."""
 
     id: int
     at: datetime

@@ -1,4 +1,4 @@
-"""Files that trials made."""
+"""Files that trials produced."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Artifact(Response):
     search_id: str | None
     trial_id: str | None
     name: str
-    sha256: str = Field(description="Of the content, hex; also its ETag.")
+    sha256: str = Field(description="SHA-256 of the content, hexadecimal; also its ETag.")
     size: int = Field(description="Bytes.")
     media_type: str
     created_at: datetime

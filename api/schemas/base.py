@@ -1,4 +1,4 @@
-"""What every schema shares."""
+"""Base classes of the schemas."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Request(BaseModel):
-    """A body that a client sends: unknown fields are refused, so that a misspelt one is noticed."""
+    """A request body: unknown fields are rejected, so that misspelled names are noticed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Response(BaseModel):
-    """A body that the service sends: fields are only ever added, and a client ignores those it does not know."""
+    """A response body: fields are only ever added, and clients ignore unknown ones."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)

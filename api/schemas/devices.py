@@ -1,4 +1,4 @@
-"""What latencies can be measured on."""
+"""Devices for latency measurements."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from paretofit.api.schemas.base import Response
 
 
 class Device(Response):
-    """A runtime on hardware that live workers have: `device` of a constraint or an objective on latency_ms."""
+    """A runtime on hardware of a live worker: the `device` of a latency_ms constraint or objective."""
 
     name: str
     runtime: str
     kind: str = Field(description="cpu or cuda.")
-    threads: int | None = Field(description="Of the CPU; null: all that the machine has.")
-    workers: list[str] = Field(description="Those that offer it.")
+    threads: int | None = Field(description="CPU threads; null: all.")
+    workers: list[str] = Field(description="Workers that offer it.")
     machines: list[dict[str, Any]] = Field(
-        description="Theirs: processor, cores, version of the runtime. Measurements hold for machines of one "
+        description="Their machines: processor, cores, runtime version. Measurements apply to machines with the same "
         "description."
     )
 

@@ -1,4 +1,4 @@
-"""What happened in a search."""
+"""Events of a search."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from paretofit.api.schemas.base import Response
 
 
 class Event(Response):
-    """An event: numbered from 1 in its search, without gaps. As a Server-Sent Event its id is `seq`, its name `type`,
-    its data this document."""
+    """An event, numbered from 1 within its search, without gaps. As a Server-Sent Event, `seq` is its id, `type` its
+    name and this document its data."""
 
     seq: int
     type: str
-    data: dict[str, Any] = Field(description="What the type says.")
+    data: dict[str, Any] = Field(description="Depends on the type.")
     at: datetime

@@ -1,4 +1,4 @@
-"""Points as files of other formats."""
+"""Exports of points to other formats."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Shape = tuple[int, int, int]
 
 
 class ExportRequest(Request):
-    """A form that a point's network is wanted in. The same one again is the same export."""
+    """The format to export a point in. An identical request returns the same export."""
 
     format: Format
     precision: Precision = "float32"
     input_shape: Shape | None = Field(
         default=None,
-        description="Channels, height and width of an image; unset: those that the point was measured at. Any number "
-        "of images makes a batch.",
+        description="Channels, height and width of an image. Unset: the shape that the point was measured with. The "
+        "batch size stays dynamic.",
     )
 
 
@@ -35,21 +35,21 @@ class ExportForm(Response):
     format: Format
     title: str
     precisions: list[Precision]
-    packages: list[str] = Field(description="What `loading` needs, for pip.")
+    packages: list[str] = Field(description="pip requirements of `loading`.")
     loading: str = Field(description="Two lines of Python that load the file.")
 
 
 class Parity(Response):
-    """How far the file's logits are from PyTorch's, on normally distributed images."""
+    """Difference between the logits of the file and of PyTorch, on normally distributed images."""
 
     max_abs_diff: float
-    max_abs_logit: float = Field(description="The largest magnitude of PyTorch's.")
-    tolerance: float = Field(description="The largest difference that is allowed: a share of `max_abs_logit`.")
-    batches: list[int] = Field(description="Images of each input.")
+    max_abs_logit: float = Field(description="Largest magnitude of PyTorch's logits.")
+    tolerance: float = Field(description="Largest difference allowed, in proportion to `max_abs_logit`.")
+    batches: list[int] = Field(description="Batch sizes compared.")
 
 
 class Export(Response):
-    """A file that is made of a point. When it is `ready` it is the artifact with the same id."""
+    """A point exported to a file. Once `ready`, it is the artifact with the same id."""
 
     id: str
     point_id: str
@@ -60,10 +60,10 @@ class Export(Response):
     artifact: Artifact | None = Field(description="The file; null until the state is `ready`.")
     parity: Parity | None
     error: dict[str, Any] | None = Field(
-        description="Why it failed: `code` is parity, conversion, source, not_installed, crashed or lost. While it "
-        "waits, why it was tried before."
+        description="Why it failed: `code` is parity, conversion, source, not_installed, crashed or lost. While "
+        "queued, the error of the last attempt."
     )
-    loading: str = Field(description="Two lines of Python that load the file under its name.")
+    loading: str = Field(description="Two lines of Python that load the file by its name.")
     created_at: datetime
     updated_at: datetime
 

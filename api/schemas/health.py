@@ -1,4 +1,4 @@
-"""Whether the service is there and can work."""
+"""Liveness and readiness."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from paretofit.api.schemas.base import Response
 
 
 class Health(Response):
-    """The process answers."""
+    """Liveness of the process."""
 
     status: Literal["ok"]
 
 
 class Readiness(Response):
-    """Whether requests can be served. Without Redis they are accepted, but the work waits until it is back."""
+    """Readiness to serve requests. Without Redis, requests are accepted and their work starts when Redis is back."""
 
     status: Literal["ready", "degraded", "unavailable"]
-    checks: dict[str, str] = Field(description="postgres, migrations, redis: `ok`, or what is wrong.")
+    checks: dict[str, str] = Field(description="postgres, migrations, redis: `ok`, or the error.")

@@ -11,13 +11,15 @@ from paretofit.api.schemas.exports import Format
 
 
 class Method(Response):
-    """A kind of search."""
+    """A search method."""
 
     kind: str
     summary: str
     paper: str
-    exports: list[Format] = Field(description="What its points can be exported as.")
-    presets: dict[str, dict[str, Any]] = Field(description="Named parameters to start from; `tiny` takes seconds.")
+    exports: list[Format] = Field(description="Export formats of its points.")
+    presets: dict[str, dict[str, Any]] = Field(
+        description="Parameters by the name of the preset; `tiny` takes seconds."
+    )
     takes_start: bool = Field(description="Whether its networks can start from trained weights (`start`).")
 
 
@@ -26,14 +28,14 @@ class MethodList(Response):
 
 
 class Family(Response):
-    """A table of networks that methods build on."""
+    """A family of networks that methods build on."""
 
     name: str
     title: str
     paper: str
     pattern: str = Field(description="Regular expression of the names that are accepted, such as `wrn_28_10`.")
-    stages: int = Field(description="How many widths a network with shared weights may have; 0: none is made of it.")
-    groups: list[int] = Field(description="Of its grouped convolutions, what may be chosen; empty: nothing.")
+    stages: int = Field(description="Number of independent widths in a network with shared weights; 0: not supported.")
+    groups: list[int] = Field(description="Group counts to choose from; empty: no choice.")
     sources: list[str] = Field(description="Named sources of trained weights that fit it (`GET /v1/weights/sources`).")
 
 

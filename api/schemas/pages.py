@@ -1,4 +1,4 @@
-"""Lists that arrive a page at a time."""
+"""Paginated lists."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ Item = TypeVar("Item")
 
 
 class Page(Response, Generic[Item]):
-    """Some of a list. Follow `next_cursor` (as `?cursor=`) while `has_more`.
+    """A page of a list. Follow `next_cursor` (as `?cursor=`) while `has_more`.
 
-    Logs and events grow at their end: their `next_cursor` is given also when `has_more` is false, and asks for what is
-    appended later.
+    Logs and events are append-only: their last page has a `next_cursor` too, which returns what is appended later.
     """
 
     data: list[Item]

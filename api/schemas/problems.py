@@ -10,15 +10,15 @@ from paretofit.api.schemas.base import Response
 
 
 class FieldProblem(Response):
-    """What is wrong with one field of a request."""
+    """An error in one field of a request."""
 
     pointer: str = Field(description="JSON pointer (RFC 6901) into the body, or `?name` for a query parameter.")
     detail: str
 
 
 class Problem(Response):
-    """An error: `code` is stable and for programs, `detail` says what to do next. Some codes add fields of their
-    own."""
+    """An error. `code` is stable and machine-readable; `detail` says what is wrong and what to do. Some codes add
+    fields."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 

@@ -1,4 +1,4 @@
-"""Trials: a search's units of work, their attempts, curves and logs."""
+"""Trials of a search, with their attempts, curves and logs."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ ERROR_CODES: Final[Mapping[str, str]] = {
     "or train for longer.",
     "diverged": "The loss or the weights became infinite or not a number: lower `learning_rate`.",
     "oom": "Memory ran out, even with half of the batch size: use a smaller `batch_size`, smaller images or networks.",
-    "stalled": "It reported no progress for too long; its log ends with where it was.",
-    "crashed": "The trainer process ended without a result, as often as it may be tried again.",
-    "lost": "Its worker did not renew its lease, as often as it may be tried again.",
-    "limit": "It went on for too long after the search had reached a limit; what it reported is kept.",
+    "stalled": "The trainer reported no progress for too long; the end of the log shows where it stopped.",
+    "crashed": "The trainer process exited without a result in every allowed attempt.",
+    "lost": "Its worker did not renew the lease, in each of the allowed attempts.",
+    "limit": "It kept running for too long after the search had reached a limit; reported results are kept.",
     "infeasible": "No network meets the constraints: relax them.",
-    "missing_input": "A file that it needs is not there.",
+    "missing_input": "A required input file is missing.",
     "not_understood": "The worker does not know this specification: update the worker.",
-    "storage": "Its files could not be read from or written to the blob store.",
-    "system": "The worker's machine refused something, such as disk space.",
-    "bad_report": "It reported something that cannot be stored, such as an accuracy that is not a number.",
-    "error": "The method raised an error; `traceback` and the log say where.",
+    "storage": "Files could not be read from or written to the blob store.",
+    "system": "The operating system of the worker returned an error, such as a full disk.",
+    "bad_report": "It reported an invalid value, such as an accuracy that is not a number.",
+    "error": "The method raised an error; see `traceback` and the log.",
 }
-"""What the codes of trials' errors mean. A method may raise errors with further codes of its own."""
+"""Error codes of trials and their meanings. Methods may define further codes."""
 
 
 class Trial(Response):
-    """A unit of work as lists show it."""
+    """A trial as shown in lists."""
 
     id: str
     search_id: str
@@ -45,10 +45,10 @@ class Trial(Response):
     state: TrialState
     params: dict[str, Any]
     inputs: dict[str, Any] = Field(
-        description="By name: the artifact that it starts from, of an earlier trial or (no trial) the search."
+        description="By name: the artifacts it starts from, of an earlier trial or (without a trial) of the search."
     )
-    progress: float = Field(description="Done fraction in [0, 1], as the trainer reports it.")
-    worker: str | None = Field(description="Who runs it now.")
+    progress: float = Field(description="Completed fraction in [0, 1], as the trainer reports it.")
+    worker: str | None = Field(description="The worker that runs it now.")
     crash_count: int
     error: dict[str, Any] | None = Field(
         description="Why it failed: {code, detail, ...}. "
@@ -69,13 +69,13 @@ class Attempt(Response):
     error: dict[str, Any] | None
     started_at: datetime
     computing_at: datetime | None = Field(
-        description="When it had the machine: a measurement waits for the trainings on it, and they for that."
+        description="When computation began: measurements and trainings on one machine wait for each other."
     )
     ended_at: datetime | None
 
 
 class TrialDetail(Trial):
-    """A trial with what it returned, its attempts and its files."""
+    """A trial with its outputs, attempts and files."""
 
     outputs: dict[str, Any] | None
     attempts: list[Attempt]
@@ -91,11 +91,11 @@ class Measurement(Response):
 
 
 class Curve(Response):
-    """A metric over steps. If there are more than was asked for, every value here is still one that was measured: the
-    first, the last, and the least and the greatest of each stretch between them."""
+    """A metric over steps. A curve with more values than requested is downsampled to measured values: the first, the
+    last, and the minimum and maximum of each interval between them."""
 
     name: str
-    total: int = Field(description="Values that were recorded after `since_step`.")
+    total: int = Field(description="Values recorded after `since_step`.")
     points: list[Measurement]
 
 
@@ -107,7 +107,7 @@ class Curves(Response):
 
 
 class LogLine(Response):
-    """A line that an attempt wrote."""
+    """A log line of an attempt."""
 
     seq: int
     epoch: int

@@ -1,4 +1,4 @@
-"""Webhooks and what was sent to them."""
+"""Webhooks and their deliveries."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ ENDS: list[WebhookEvent] = ["search.succeeded", "search.failed", "search.cancell
 
 
 class NewWebhook(Request):
-    """Where to send what."""
+    """A new webhook."""
 
     url: str = Field(max_length=2048, description="https://..., a public address.")
     events: list[WebhookEvent] = Field(default=ENDS, min_length=1, max_length=7)
 
 
 class WebhookChanges(Request):
-    """Other values for a webhook."""
+    """Changes to a webhook."""
 
     url: str | None = Field(default=None, max_length=2048)
     events: list[WebhookEvent] | None = Field(default=None, min_length=1, max_length=7)
@@ -38,7 +38,7 @@ class WebhookChanges(Request):
 
 
 class Webhook(Response):
-    """A webhook, without its secret. One whose receiver answered 410 (gone) is switched off."""
+    """A webhook, without its secret. A webhook whose receiver answered 410 (gone) is disabled."""
 
     id: str
     url: str
@@ -48,19 +48,19 @@ class Webhook(Response):
 
 
 class IssuedWebhook(Webhook):
-    """A new webhook. `secret` is shown this once: messages are signed with it (Standard Webhooks, v1)."""
+    """A new webhook. `secret` is shown only once: messages are signed with it (Standard Webhooks, v1)."""
 
     secret: str
 
 
 class WebhookDelivery(Response):
-    """A message on its way: `id` is its header `webhook-id`, the same for every attempt."""
+    """A message to a webhook. `id` is its header `webhook-id`, the same for every attempt."""
 
     id: str
     type: WebhookEvent
     state: DeliveryState
     attempts: int
-    status: int | None = Field(description="HTTP status of the last answer.")
+    status: int | None = Field(description="HTTP status of the last response.")
     error: dict[str, object] | None
     created_at: datetime
     updated_at: datetime

@@ -13,20 +13,22 @@ WeightsState = Literal["pending", "uploading", "converting", "ready", "rejected"
 
 
 class Weights(Response):
-    """Trained weights and how far their conversion has come."""
+    """Trained weights and the state of their conversion."""
 
     id: str
     name: str
     state: WeightsState
     source: dict[str, Any] = Field(description="As submitted; an upload's has `sha256` and `size` once it is complete.")
     options: dict[str, Any] = Field(description="licence, mean, std, class_names, allow_non_commercial: as submitted.")
-    uploaded_bytes: int = Field(description="Bytes of the uploaded file that have arrived: where an upload goes on.")
+    uploaded_bytes: int = Field(
+        description="Bytes of the file received so far: the offset at which an upload continues."
+    )
     record: dict[str, Any] | None = Field(
         description="Once ready: family, width, channels, nominal, classes, mean, std, layout, source, sha256 (of the "
-        "original file), licence, the first tensors that were dropped and how many, notes."
+        "original file), licence, the number of dropped tensors and the first of them, notes."
     )
-    sha256: str | None = Field(description="Of the converted file, once ready.")
-    size: int | None = Field(description="Of the converted file, bytes.")
+    sha256: str | None = Field(description="SHA-256 of the converted file, once ready.")
+    size: int | None = Field(description="Size of the converted file, bytes.")
     error: dict[str, Any] | None = Field(description="Why they were rejected: {code, detail}.")
     created_at: datetime
     updated_at: datetime

@@ -1,4 +1,4 @@
-"""The processes that do the work."""
+"""Worker processes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from paretofit.api.schemas.base import Response
 
 
 class Worker(Response):
-    """A worker process that said it is there."""
+    """A registered worker process."""
 
     name: str
     queue: str
     device: str | None
     description: dict[str, Any]
-    alive: bool = Field(description="Whether it was heard of within the last minute.")
+    alive: bool = Field(description="Whether it sent a heartbeat within the last minute.")
     created_at: datetime
     seen_at: datetime
 

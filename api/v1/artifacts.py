@@ -1,4 +1,4 @@
-"""Artifacts: what they are, and their bytes."""
+"""Artifacts: metadata and content."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ router = APIRouter(prefix="/artifacts", tags=["artifacts"])
 
 
 def artifact(row: ArtifactRow) -> Artifact:
-    """An artifact as the API shows it."""
+    """An artifact as a response."""
     return Artifact(
         id=row.id,
         search_id=row.search_id,
@@ -38,7 +38,7 @@ def artifact(row: ArtifactRow) -> Artifact:
     responses=problems.responses(problems.NotFoundError, problems.ArtifactNotReadyError),
 )
 def read(artifact_id: str, session: Db, tenant: Tenant) -> Artifact:
-    """What is known of a file."""
+    """Get the metadata of an artifact."""
     return artifact(found_artifact(session, tenant, artifact_id))
 
 
@@ -59,7 +59,7 @@ def read(artifact_id: str, session: Db, tenant: Tenant) -> Artifact:
 )
 @router.head("/{artifact_id}/content", dependencies=[requires("read")], include_in_schema=False)
 def download(artifact_id: str, request: Request, tenant: Tenant, service: Service) -> Response:
-    """The file, or one range of it. A whole download is verified: one that is damaged never arrives complete."""
+    """Download the file, or one range of it. A full download is verified: a corrupt file never arrives complete."""
     with transaction(service.engine) as session:
         row = found_artifact(session, tenant, artifact_id)
     return downloads.content(request, service.blobs, row.sha256, name=row.name, media_type=row.media_type)

@@ -17,7 +17,7 @@ router = APIRouter(prefix="/audit", tags=["access"])
 
 @router.get("", dependencies=[requires("manage")], operation_id="list_audit_entries", responses=problems.responses())
 def read_list(session: Db, tenant: Tenant, limit: paging.Limit = 50, cursor: paging.Cursor = None) -> Page[AuditEntry]:
-    """Who asked for which change and what was answered, the latest first."""
+    """List mutating requests, newest first: who sent them and how they ended."""
     before = None if cursor is None else paging.position(cursor, start=0)
     rows = audit.page(session, tenant, before=before, limit=limit + 1)
     return paging.numbered(

@@ -1,4 +1,4 @@
-"""Datasets: created, uploaded, validated elsewhere."""
+"""Datasets: creation and upload; workers validate them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ router = APIRouter(prefix="/datasets", tags=["datasets"])
     responses=problems.responses(problems.QuotaExceededError, problems.KeyInFlightError, problems.KeyReusedError),
 )
 def create(spec: DatasetSpec, tenant: Tenant, service: Service, once: IdempotentOnce) -> Response:
-    """Create a dataset. An uploaded one waits for its content; any other is validated at once."""
+    """Create a dataset. An upload waits for its content; other sources are validated immediately."""
     sources.check_source(spec, tenant, service.settings)
 
     def effect(session: Session) -> StoredResponse:
@@ -57,7 +57,7 @@ def read_list(
     limit: paging.Limit = 50,
     cursor: paging.Cursor = None,
 ) -> Page[Dataset]:
-    """The datasets, newest first."""
+    """List datasets, newest first."""
     rows = datasets.page(session, tenant, state=state, after=paging.keyset(cursor), limit=limit + 1)
     return paging.newest_first(rows, limit, lambda row: _dataset(row, service, report=None))
 
@@ -69,7 +69,7 @@ def read_list(
     responses=problems.responses(problems.NotFoundError),
 )
 def read(dataset_id: str, session: Db, tenant: Tenant, service: Service) -> Dataset:
-    """A dataset: its state, and what validation found."""
+    """Get a dataset with its state and validation report."""
     return _dataset(_found(session, tenant, dataset_id), service)
 
 
@@ -100,10 +100,10 @@ async def upload(
     tenant: Tenant,
     service: Service,
     content_range: Annotated[
-        str | None, Header(description="`bytes FIRST-LAST/TOTAL`: where an upload goes on (`uploaded_bytes`).")
+        str | None, Header(description="`bytes FIRST-LAST/TOTAL`: continues an upload at `uploaded_bytes`.")
     ] = None,
 ) -> Dataset:
-    """Send the archive (zip or tar) as the body, in whole or from where a former request was cut off."""
+    """Upload the archive (zip or tar) as the body, whole or from where an earlier request was interrupted."""
     receiver = Receiver(service, DATASETS, tenant, dataset_id, path="/v1/datasets")
     await receiver.receive(request, content_range)
     return await run_in_threadpool(_current, service, tenant, dataset_id)
@@ -117,8 +117,8 @@ async def upload(
     responses=problems.responses(problems.NotFoundError, problems.DatasetInUseError),
 )
 def delete(dataset_id: str, tenant: Tenant, service: Service) -> None:
-    """Remove a dataset that no search uses."""
-    used = problems.DatasetInUseError("searches were made on it: delete them first")
+    """Delete a dataset that no search uses."""
+    used = problems.DatasetInUseError("searches use this dataset: delete them first")
     try:
         with transaction(service.engine) as session:
             _found(session, tenant, dataset_id)
@@ -142,7 +142,7 @@ def _found(session: Session, tenant: str, dataset_id: str) -> DatasetRow:
 
 
 def _dataset(row: DatasetRow, service: Services, **others: Any) -> Dataset:
-    """A dataset as the API shows it, with other values where some are named."""
+    """A dataset as a response, with the given values replaced."""
     # While it is uploaded the file knows better than the row, which is written when a request ends.
     arrived = service.uploads.arrived(row.id) if row.state == "uploading" else row.uploaded_bytes
     others = {"uploaded_bytes": arrived, **others}

@@ -1,4 +1,4 @@
-"""What latencies can be measured on."""
+"""Devices for latency measurements."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ router = APIRouter(prefix="/devices", tags=["workers"])
 
 @router.get("", dependencies=[requires("read")], operation_id="list_devices", responses=problems.responses())
 def read_list(session: Db) -> DeviceList:
-    """The devices that live workers offer."""
+    """List the devices that live workers offer."""
     return DeviceList(data=devices.offered(session))

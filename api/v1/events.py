@@ -1,4 +1,4 @@
-"""A search's events: a page of them, or a stream that replays and follows."""
+"""Events of a search, as pages or as a stream that replays and follows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ router = APIRouter(tags=["events"])
 
 _BATCH = 200
 _KEEPALIVE_SECONDS = 15.0
-# How often it is asked whether who follows still may.
+# Interval of checks that the follower is still authorized.
 _ADMITTED_SECONDS = 2.0
 _STREAM = "text/event-stream"
 
@@ -60,10 +60,10 @@ async def read(
     service: Service,
     limit: paging.Limit = 50,
     cursor: paging.Cursor = None,
-    last_event_id: Annotated[str | None, Header(description="Of a stream: the last event that was received.")] = None,
+    last_event_id: Annotated[str | None, Header(description="For streams: id of the last event received.")] = None,
 ) -> Response:
-    """What happened in a search, oldest first. With `Accept: text/event-stream` a stream of Server-Sent Events: it
-    replays what came after `Last-Event-ID` (or `cursor`), follows, and ends with the search."""
+    """List the events of a search, oldest first. `Accept: text/event-stream` returns Server-Sent Events: the stream
+    replays events after `Last-Event-ID` (or `cursor`), follows new ones and ends with the search."""
     streams = _is_stream(request)
     after = paging.position(last_event_id if streams and last_event_id else cursor, start=0)
     rows, over = await run_in_threadpool(_read, service, tenant, search_id, after, _BATCH if streams else limit + 1)
@@ -87,8 +87,8 @@ async def _follow(
     *,
     over: bool,
 ) -> AsyncIterator[str]:
-    """The events from `rows` on, as they happen, until the search is over, the key or session in the headers `sent` is
-    good no more, or the service stops."""
+    """Events starting with `rows`, as they happen, until the search has finished, the key or session in the headers
+    `sent` has expired or was revoked, or the service stops."""
     spoke = admitted = time.monotonic()
     with service.metrics.stream(), service.notifications.following(search_id) as news:
         yield "retry: 1000\n\n"
@@ -113,7 +113,7 @@ async def _follow(
 
 
 def _read(service: Services, tenant: str, search_id: str, after: int, limit: int) -> tuple[Sequence[EventRow], bool]:
-    """The next events, and whether they are the last that this search will have."""
+    """The next events, and whether they are the last of the search."""
     with transaction(service.engine) as session:
         search = found_search(session, tenant, search_id)
         rows = events.after(session, search_id, after, limit)

@@ -1,4 +1,4 @@
-"""Exports: points as files of other formats, made by a light worker."""
+"""Exports of points to other formats, written by a light worker."""
 
 from __future__ import annotations
 
@@ -46,15 +46,17 @@ _SECONDS = "2"
         problems.KeyReusedError,
     ),
 )
-def create(point_id: str, wanted: ExportRequest, tenant: Tenant, service: Service, once: IdempotentOnce) -> Response:
-    """Have a point's network written in a format, run there and compared with PyTorch. A failed one is tried again."""
+def create(point_id: str, body: ExportRequest, tenant: Tenant, service: Service, once: IdempotentOnce) -> Response:
+    """Export the network of a point to a format, run it and compare it with PyTorch. A failed export is retried."""
 
     def effect(session: Session) -> StoredResponse:
         point = found_point(session, tenant, point_id)
-        form = _form(wanted, point, found_search(session, tenant, point.row.search_id).method)
+        form = _form(body, point, found_search(session, tenant, point.row.search_id).method)
         weights = exports.source(session, point)
         if weights is None:
-            raise problems.NoWeightsError("its trial has not reported the weights: wait for the trial's end")
+            raise problems.NoWeightsError(
+                "the trial of this point has not reported its weights yet: wait until the trial has ended"
+            )
         made = exports.request(session, point, weights, form)
         if made.artifact is None:
             quotas.admit_bytes(session, tenant, service.settings, more=0)
@@ -71,7 +73,7 @@ def create(point_id: str, wanted: ExportRequest, tenant: Tenant, service: Servic
     responses=problems.responses(problems.NotFoundError),
 )
 def read_list(point_id: str, session: Db, tenant: Tenant) -> ExportList:
-    """The exports of a point, oldest first."""
+    """List the exports of a point, oldest first."""
     point = found_point(session, tenant, point_id)
     return ExportList(data=[_export(found, point) for found in exports.of_point(session, point_id)])
 
@@ -83,7 +85,7 @@ def read_list(point_id: str, session: Db, tenant: Tenant) -> ExportList:
     responses=problems.responses(problems.NotFoundError),
 )
 def read(export_id: str, session: Db, tenant: Tenant) -> Export:
-    """An export: its state, and what came of it."""
+    """Get an export with its state and result."""
     found = found_export(session, tenant, export_id)
     return _export(found, found_point(session, tenant, found.row.point_id))
 
@@ -99,7 +101,7 @@ def read(export_id: str, session: Db, tenant: Tenant) -> Export:
     },
 )
 def read_card(point_id: str, session: Db, tenant: Tenant) -> Response:
-    """The point's model card, in Markdown."""
+    """Get the model card of a point, in Markdown."""
     point = found_point(session, tenant, point_id)
     search = found_search(session, tenant, point.row.search_id)
     dataset = datasets.get(session, tenant, search.dataset_id)
@@ -123,13 +125,12 @@ def read_card(point_id: str, session: Db, tenant: Tenant) -> Response:
 
 
 def offered(method: str) -> tuple[Format, ...]:
-    """The formats that a method's points can be exported in; all, for a method that this service does not know any
-    more."""
+    """The export formats of a method's points; all of them if the method no longer exists."""
     return methods()[method].params.exports if method in methods() else ALL_FORMATS
 
 
 def forms(method: str, key: str) -> list[ExportForm]:
-    """The formats for a point of a method."""
+    """The export formats of a point, with how to load each."""
     return [
         ExportForm(
             format=name,
@@ -142,28 +143,32 @@ def forms(method: str, key: str) -> list[ExportForm]:
     ]
 
 
-def _form(wanted: ExportRequest, point: FoundPoint, method: str) -> Form:
+def _form(body: ExportRequest, point: FoundPoint, method: str) -> Form:
     formats = offered(method)
-    if wanted.format not in formats:
-        raise _invalid("/format", f"points of {method} are exported as {', '.join(formats)}, not {wanted.format}")
-    precisions = FORMS[wanted.format].precisions
-    if wanted.precision not in precisions:
-        raise _invalid("/precision", f"{wanted.format} has {', '.join(precisions)}, not {wanted.precision}")
-    if wanted.input_shape is None:
+    if body.format not in formats:
+        raise _invalid("/format", f"{method} does not support {body.format}: use one of {', '.join(formats)}")
+    precisions = FORMS[body.format].precisions
+    if body.precision not in precisions:
+        raise _invalid(
+            "/precision", f"{body.format} does not support {body.precision}: use one of {', '.join(precisions)}"
+        )
+    if body.input_shape is None:
         height, width = point.input_size
-        return Form(wanted.format, wanted.precision, (height, width))
-    channels, height, width = wanted.input_shape
+        return Form(body.format, body.precision, (height, width))
+    channels, height, width = body.input_shape
     architecture = Architecture.from_json(point.row.record["architecture"])
     if channels != architecture.channels:
-        raise _invalid("/input_shape/0", f"the network takes {architecture.channels} channels, not {channels}")
+        raise _invalid(
+            "/input_shape/0", f"wrong number of channels {channels}: the network takes {architecture.channels}"
+        )
     for index, side in ((1, height), (2, width)):
         if not 1 <= side <= MAX_SIDE:
-            raise _invalid(f"/input_shape/{index}", f"a side has 1 to {MAX_SIDE} pixels, not {side}")
+            raise _invalid(f"/input_shape/{index}", f"invalid side {side}: use 1 to {MAX_SIDE} pixels")
     try:
         architecture.layers((height, width))
     except ValueError as error:
         raise _invalid("/input_shape", str(error)) from error
-    return Form(wanted.format, wanted.precision, (height, width))
+    return Form(body.format, body.precision, (height, width))
 
 
 def _invalid(pointer: str, detail: str) -> problems.InvalidError:

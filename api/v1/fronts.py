@@ -1,4 +1,4 @@
-"""A search's front, and the point of it to deploy."""
+"""The front of a search, and the point to deploy."""
 
 from __future__ import annotations
 
@@ -33,21 +33,24 @@ router = APIRouter(prefix="/searches/{search_id}/front", tags=["fronts"])
     dependencies=[requires("read")],
     operation_id="get_front",
     response_model=Front,
-    responses={304: {"description": "It has not changed."}, **problems.responses(problems.NotFoundError)},
+    responses={304: {"description": "Not modified."}, **problems.responses(problems.NotFoundError)},
 )
 def read(
     search_id: str,
     request: Request,
     session: Db,
     tenant: Tenant,
-    x: Annotated[Cost, Query(description="The cost to be minimised.")] = "macs",
+    x: Annotated[Cost, Query(description="Cost to minimize.")] = "macs",
     device: Annotated[
-        str | None, Query(max_length=100, description="Of x latency_ms; unset: the search's, if it has one only.")
+        str | None,
+        Query(
+            max_length=100, description="For `x=latency_ms`. Unset: the device of the search, if it has exactly one."
+        ),
     ] = None,
-    y: Annotated[Accuracy, Query(description="The accuracy to be maximised.")] = "selection_top1",
-    include: Annotated[Literal["dominated"] | None, Query(description="`dominated`: the other candidates too.")] = None,
+    y: Annotated[Accuracy, Query(description="Accuracy to maximize.")] = "selection_top1",
+    include: Annotated[Literal["dominated"] | None, Query(description="`dominated` adds the other candidates.")] = None,
 ) -> Response:
-    """The feasible points that no other one beats in both `x` and `y`, while the search runs and after."""
+    """Get the Pareto front of the feasible points over `x` and `y`, also while the search runs."""
     row = found_search(session, tenant, search_id)
     # The sequence was read before the points: a front that grows meanwhile gets an older tag, never a newer one.
     etag = f'"{row.front_seq}"'
@@ -92,8 +95,8 @@ def read(
     ),
 )
 def select(search_id: str, selection: Selection, tenant: Tenant, once: IdempotentOnce) -> Response:
-    """The most accurate point that meets every constraint, and those of the search. One that a network dominates in the
-    search's objectives may have no checkpoint of its own: an export makes one."""
+    """Select the most accurate point that meets these constraints and those of the search. A point that is dominated
+    over the objectives of the search may have no checkpoint: an export creates one."""
 
     def effect(session: Session) -> StoredResponse:
         row = found_search(session, tenant, search_id)
@@ -124,17 +127,15 @@ def _keyed(found: Found, selection: Selection) -> list[KeyedBound]:
 
 def _none_found(row: SearchRow, found: Found) -> problems.NoSuchPointError:
     if row.state not in states.terminal(states.SEARCH):
-        return problems.NoSuchPointError("the front has no point yet: wait for the search to report some", nearest=[])
+        return problems.NoSuchPointError("the front is still empty: wait until the search reports points", nearest=[])
     unmet = found.unmet()
-    said = [
-        f"{bound.metric} {bound.op} {bound.value:g} is met by no network; the nearest has {bound.nearest:g}"
+    unmet_texts = [
+        f"{bound.metric} {bound.op} {bound.value:g} is not met by any network; the nearest has {bound.nearest:g}"
         for bound in unmet
     ]
     hints = [{"metric": bound.metric, "value": bound.nearest, "point_id": bound.point_id} for bound in unmet]
-    reasons = "; ".join(said) or "it ended before it had trained a network"
-    return problems.NoSuchPointError(
-        f"the search is {row.state} without a point on its front: {reasons}", nearest=hints
-    )
+    reasons = "; ".join(unmet_texts) or "it ended before it had trained a network"
+    return problems.NoSuchPointError(f"the search is {row.state} and its front is empty: {reasons}", nearest=hints)
 
 
 def _none_fits(points: list[FoundPoint], selection: Selection, bounds: list[KeyedBound]) -> problems.NoSuchPointError:
@@ -142,8 +143,8 @@ def _none_fits(points: list[FoundPoint], selection: Selection, bounds: list[Keye
     for index, value, point in fronts.nearest(points, bounds):
         bound = selection.constraints[index]
         place = pointer(["constraints", index])
-        detail = f"{bound.metric} {bound.op} {bound.value:g} is met by no point; the nearest has {value:g}"
+        detail = f"{bound.metric} {bound.op} {bound.value:g} is not met by any point; the nearest has {value:g}"
         errors.append(FieldProblem(pointer=place, detail=detail))
         hints.append({"pointer": place, "metric": bound.metric, "value": value, "point_id": point.row.id})
-    reasons = "; ".join(error.detail for error in errors) or "no point has all the metrics that are bounded"
+    reasons = "; ".join(error.detail for error in errors) or "no point has all the constrained metrics"
     return problems.NoSuchPointError(f"{reasons}: relax the bound", errors=errors, nearest=hints)

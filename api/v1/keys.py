@@ -1,4 +1,4 @@
-"""API keys: issued, listed, rotated, revoked."""
+"""API keys: issuing, listing, rotation, revocation."""
 
 from __future__ import annotations
 
@@ -32,24 +32,26 @@ router = APIRouter(prefix="/api-keys", tags=["access"])
     response_model=IssuedApiKey,
     responses=problems.responses(problems.KeyInFlightError, problems.ShownOnceError, problems.KeyReusedError),
 )
-def create(wanted: NewApiKey, caller: Caller, once: IdempotentOnce) -> Response:
-    """Issue a key. It is shown this once: the same request again, by its `Idempotency-Key`, makes no other and shows
-    none."""
-    _check_grant(caller, wanted.scopes)
-    tenant = wanted.tenant or caller.tenant
+def create(body: NewApiKey, caller: Caller, once: IdempotentOnce) -> Response:
+    """Create an API key. It is shown only once: a retry with the same `Idempotency-Key` neither creates nor shows
+    one."""
+    _check_grant(caller, body.scopes)
+    tenant = body.tenant or caller.tenant
     if tenant != caller.tenant and "admin" not in caller.scopes:
-        raise problems.ForbiddenError("keys of another tenant need the scope 'admin'", needed="admin")
+        raise problems.ForbiddenError(
+            "creating a key of another tenant requires the scope 'admin': use a key that has it", needed="admin"
+        )
 
     def effect(session: Session) -> StoredResponse:
-        expires_at = _in(wanted.expires_in_seconds)
-        return _issued(keys.issue(session, tenant, name=wanted.name, scopes=wanted.scopes, expires_at=expires_at))
+        expires_at = _in(body.expires_in_seconds)
+        return _issued(keys.issue(session, tenant, name=body.name, scopes=body.scopes, expires_at=expires_at))
 
     return once.with_secret(effect)
 
 
 @router.get("", dependencies=[requires("manage")], operation_id="list_api_keys", responses=problems.responses())
 def read_list(session: Db, tenant: Tenant, limit: paging.Limit = 50, cursor: paging.Cursor = None) -> Page[ApiKey]:
-    """The tenant's keys, newest first."""
+    """List the API keys of the tenant, newest first."""
     rows = keys.page(session, tenant, after=paging.keyset(cursor), limit=limit + 1)
     return paging.newest_first(rows, limit, _key)
 
@@ -61,7 +63,7 @@ def read_list(session: Db, tenant: Tenant, limit: paging.Limit = 50, cursor: pag
     responses=problems.responses(problems.NotFoundError),
 )
 def read(key_id: str, session: Db, tenant: Tenant) -> ApiKey:
-    """What is known of a key."""
+    """Get an API key without its secret."""
     row = keys.get(session, tenant, key_id)
     if row is None:
         raise _unknown(key_id)
@@ -85,7 +87,7 @@ def read(key_id: str, session: Db, tenant: Tenant) -> ApiKey:
 def rotate(
     key_id: str, caller: Caller, once: IdempotentOnce, how: Annotated[Rotation | None, Body()] = None
 ) -> Response:
-    """Issue a successor with the same name and scopes, shown this once. Both keys are valid for the overlap."""
+    """Replace a key by one with the same name and scopes, shown only once. Both are valid during the overlap."""
     how = how or Rotation()
 
     def effect(session: Session) -> StoredResponse:
@@ -96,7 +98,9 @@ def rotate(
         overlap = timedelta(seconds=how.overlap_seconds)
         made = keys.rotate(session, row, overlap=overlap, expires_at=_in(how.expires_in_seconds))
         if made is None:
-            raise problems.KeyNotUsableError("rotate its successor, or create a new key")
+            raise problems.KeyNotUsableError(
+                "the key was rotated, was revoked or has expired: rotate its successor, or create a new key"
+            )
         return _issued(made)
 
     return once.with_secret(effect)
@@ -110,7 +114,7 @@ def rotate(
     responses=problems.responses(problems.NotFoundError),
 )
 def revoke(key_id: str, session: Db, tenant: Tenant) -> None:
-    """End a key at once, with the sessions that were opened with it. It stays listed."""
+    """Revoke a key and its sessions immediately. It stays in the list."""
     if not keys.revoke(session, tenant, key_id):
         raise _unknown(key_id)
 
@@ -118,7 +122,7 @@ def revoke(key_id: str, session: Db, tenant: Tenant) -> None:
 def _check_grant(caller: Principal, scopes: Sequence[Scope]) -> None:
     lacking = sorted(set(scopes) - caller.scopes)
     if lacking:
-        raise problems.ForbiddenError(f"a key grants no scope that it does not have: {', '.join(lacking)}")
+        raise problems.ForbiddenError(f"your key lacks {', '.join(lacking)}: grant only scopes that it has")
 
 
 def _in(seconds: int | None) -> datetime | None:

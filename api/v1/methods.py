@@ -1,4 +1,4 @@
-"""What this service can search with."""
+"""Search methods and network families."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ router = APIRouter(tags=["methods"])
 
 @router.get("/methods", dependencies=[requires("read")], operation_id="list_methods", responses=problems.responses())
 def read_methods() -> MethodList:
-    """The kinds of search."""
+    """List the search methods."""
     return MethodList(
         data=[
             Method(
@@ -41,7 +41,7 @@ def read_methods() -> MethodList:
     responses=problems.responses(problems.NotFoundError),
 )
 def read_schema(kind: str) -> dict[str, Any]:
-    """The JSON schema of a method's parameters: the field `method` of a search."""
+    """Get the JSON schema of a method's parameters, the field `method` of a search."""
     method = methods().get(kind)
     if method is None:
         raise problems.NotFoundError(f"no method {kind!r}: choose one of {', '.join(sorted(methods()))}")
@@ -50,7 +50,7 @@ def read_schema(kind: str) -> dict[str, Any]:
 
 @router.get("/families", dependencies=[requires("read")], operation_id="list_families", responses=problems.responses())
 def read_families() -> FamilyList:
-    """The families of networks that methods build on."""
+    """List the network families that methods build on."""
     return FamilyList(
         data=[
             Family(

@@ -21,7 +21,7 @@ router = APIRouter(prefix="/points", tags=["points"])
 
 
 def front_point(point: FoundPoint, *, feasible: bool) -> FrontPoint:
-    """A point as fronts show it."""
+    """A point as shown in fronts."""
     return FrontPoint(**_fields(point, feasible=feasible))
 
 
@@ -32,7 +32,7 @@ def front_point(point: FoundPoint, *, feasible: bool) -> FrontPoint:
     responses=problems.responses(problems.NotFoundError),
 )
 def read(point_id: str, session: Db, tenant: Tenant) -> PointDetail:
-    """A network with the whole record that its checkpoint carries."""
+    """Get a point with the full record that its checkpoint carries."""
     point = found_point(session, tenant, point_id)
     search = found_search(session, tenant, point.row.search_id)
     fields = _fields(point, feasible=Found([], search.spec).feasible(point))

@@ -1,4 +1,4 @@
-"""Figures for Prometheus."""
+"""Metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ router = APIRouter(tags=["health"])
     responses=problems.responses(),
 )
 def read(service: Service) -> Response:
-    """The service's figures in Prometheus' text format; of all tenants together."""
+    """Get the metrics of the service, over all tenants, in the Prometheus text format."""
     content, media_type = service.metrics.render(service.engine)
     return Response(content, media_type=media_type)

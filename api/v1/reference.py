@@ -1,4 +1,4 @@
-"""The reference of the API as a page: made from the OpenAPI document, without scripts and without any other host."""
+"""The API reference as a page, generated from the OpenAPI document, without scripts or external resources."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DAY = "max-age=86400"
 
 @router.get("/docs")
 def read(request: Request) -> Response:
-    """Every operation with its parameters, bodies and answers."""
+    """Every operation with its parameters, bodies and responses."""
     state = request.app.state
     if not hasattr(state, "reference"):
         state.reference = page(request.app.openapi())
@@ -23,5 +23,5 @@ def read(request: Request) -> Response:
 
 @router.get("/docs/style.css")
 def style() -> Response:
-    """How it looks."""
+    """The stylesheet."""
     return Response(STYLE, media_type="text/css", headers={"Cache-Control": _DAY})

@@ -1,4 +1,4 @@
-"""Searches while they go on: paused, resumed, changed; and copied."""
+"""Pausing, resuming, changing and cloning searches."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from paretofit.db.transitions import lock_search
 from paretofit.search.contracts.spec import ResolvedSpec
 
 router = APIRouter(prefix="/searches", tags=["searches"])
-_STEERED = problems.responses(
+_CONTROL_RESPONSES = problems.responses(
     problems.NotFoundError, problems.SearchFinishedError, problems.KeyInFlightError, problems.KeyReusedError
 )
 
@@ -37,12 +37,12 @@ _STEERED = problems.responses(
     operation_id="pause_search",
     status_code=202,
     response_model=SearchDetail,
-    responses=_STEERED,
+    responses=_CONTROL_RESPONSES,
 )
 def pause(search_id: str, tenant: Tenant, once: IdempotentOnce) -> Response:
-    """Ask a search to rest. What waits does not start; what runs saves its work and waits. Time at rest is not
-    counted."""
-    return once(_steer(tenant, search_id, search_control.request_pause))
+    """Pause a search. Queued trials do not start; running trials save a checkpoint and stop. Paused time does not count
+    toward limits."""
+    return once(_control(tenant, search_id, search_control.request_pause))
 
 
 @router.post(
@@ -51,11 +51,11 @@ def pause(search_id: str, tenant: Tenant, once: IdempotentOnce) -> Response:
     operation_id="resume_search",
     status_code=202,
     response_model=SearchDetail,
-    responses=_STEERED,
+    responses=_CONTROL_RESPONSES,
 )
 def resume(search_id: str, tenant: Tenant, once: IdempotentOnce) -> Response:
-    """Let a paused search go on, its trials from their checkpoints. One that is not paused goes on anyway."""
-    return once(_steer(tenant, search_id, search_control.resume))
+    """Resume a paused search; its trials continue from their checkpoints. No effect on one that is not paused."""
+    return once(_control(tenant, search_id, search_control.resume))
 
 
 @router.post(
@@ -73,7 +73,7 @@ def clone(
     once: IdempotentOnce,
     changes: Annotated[CloneChanges | None, Body()] = None,
 ) -> Response:
-    """Submit the same search again, with the changes that the body names."""
+    """Submit a copy of a search, with the changes in the body."""
 
     def effect(session: Session) -> StoredResponse:
         row = found_search(session, tenant, search_id)
@@ -92,11 +92,11 @@ def clone(
     responses=problems.responses(problems.NotFoundError, problems.SearchFinishedError, problems.SearchStartedError),
 )
 def change(search_id: str, changes: SearchChanges, session: Db, tenant: Tenant) -> SearchDetail:
-    """Change a search. Limits and priority hold at once, for what waits and runs too."""
+    """Change the name, labels, limits or priority of a search. They take effect immediately."""
     found_search(session, tenant, search_id)
     row = lock_search(session, search_id)
     if row is None:
-        raise problems.NotFoundError(f"search {search_id!r} was deleted meanwhile")
+        raise problems.NotFoundError(f"search {search_id!r} was deleted during the request")
     if row.state in states.terminal(states.SEARCH) and not (changes.limits is None and changes.priority is None):
         raise _over(row, "only its name and labels can be changed")
     searches.describe(session, search_id, name=changes.name or row.name, labels=changes.labels_of(row))
@@ -104,7 +104,8 @@ def change(search_id: str, changes: SearchChanges, session: Db, tenant: Tenant) 
         limits = changes.limits_of(row)
         if row.started_at is not None and limits.max_epochs != row.limits.get("max_epochs"):
             raise problems.SearchStartedError(
-                "its schedule of training follows from max_epochs: clone it with another one, or set another limit"
+                "max_epochs sets the training schedule and cannot change once the search has started: clone the "
+                "search, or set another limit"
             )
         if row.started_at is None:
             check_limits(ResolvedSpec.model_validate(row.spec | {"limits": limits.model_dump(mode="json")}))
@@ -114,7 +115,7 @@ def change(search_id: str, changes: SearchChanges, session: Db, tenant: Tenant) 
     return _now(session, row)
 
 
-def _steer(tenant: str, search_id: str, work: Callable[[Session, str], bool]) -> Callable[[Session], StoredResponse]:
+def _control(tenant: str, search_id: str, work: Callable[[Session, str], bool]) -> Callable[[Session], StoredResponse]:
     def effect(session: Session) -> StoredResponse:
         row = found_search(session, tenant, search_id)
         if not work(session, search_id):
@@ -126,7 +127,7 @@ def _steer(tenant: str, search_id: str, work: Callable[[Session, str], bool]) ->
 
 def _over(row: SearchRow, following: str) -> problems.SearchFinishedError:
     state = "is being cancelled" if row.state not in states.terminal(states.SEARCH) else f"is {row.state}"
-    return problems.SearchFinishedError(f"it {state}: {following}", state=row.state)
+    return problems.SearchFinishedError(f"the search {state}: {following}", state=row.state)
 
 
 def _now(session: Session, row: SearchRow) -> SearchDetail:

@@ -1,4 +1,4 @@
-"""Searches: submitted, listed, cancelled."""
+"""Searches: submission, listing, cancellation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REFUSALS = (
     problems.KeyInFlightError,
     problems.KeyReusedError,
 )
-"""Why a search is not accepted."""
+"""Problems of a search that is not accepted."""
 
 
 @router.post(
@@ -44,7 +44,7 @@ REFUSALS = (
     responses=problems.responses(*REFUSALS),
 )
 def create(spec: SearchSpec, tenant: Tenant, service: Service, once: IdempotentOnce) -> Response:
-    """Submit a search. It is accepted with the feasible networks it could find; the work begins right after."""
+    """Submit a search. It is accepted if a network can meet its constraints, and starts immediately."""
 
     def effect(session: Session) -> StoredResponse:
         return accepted(session, submission.accept(session, tenant, spec, service.settings))
@@ -60,7 +60,7 @@ def create(spec: SearchSpec, tenant: Tenant, service: Service, once: IdempotentO
     responses=problems.responses(*REFUSALS),
 )
 def estimate(spec: SearchSpec, tenant: Tenant, once: IdempotentOnce) -> Response:
-    """What a search would explore and take. No search is stored."""
+    """Estimate the size and duration of a search. No search is stored."""
 
     def effect(session: Session) -> StoredResponse:
         resolved = submission.resolve(session, tenant, spec).spec
@@ -85,12 +85,12 @@ def read_list(
     session: Db,
     tenant: Tenant,
     state: Annotated[SearchState | None, Query()] = None,
-    method: Annotated[str | None, Query(max_length=200, description="Kind of the method.")] = None,
+    method: Annotated[str | None, Query(max_length=200, description="Method, by its kind.")] = None,
     label: Annotated[str | None, Query(max_length=401, description="`name`, or `name:value`.")] = None,
     limit: paging.Limit = 50,
     cursor: paging.Cursor = None,
 ) -> Page[Search]:
-    """The searches, newest first."""
+    """List searches, newest first."""
     rows = searches.page(
         session,
         tenant,
@@ -111,7 +111,7 @@ def read_list(
     responses=problems.responses(problems.NotFoundError),
 )
 def read(search_id: str, session: Db, tenant: Tenant) -> SearchDetail:
-    """A search: how far it came, what it spent, its front in figures."""
+    """Get a search with its progress, usage and a summary of its front."""
     return detail(session, found_search(session, tenant, search_id))
 
 
@@ -126,12 +126,12 @@ def read(search_id: str, session: Db, tenant: Tenant) -> SearchDetail:
     ),
 )
 def cancel(search_id: str, tenant: Tenant, once: IdempotentOnce) -> Response:
-    """Ask a search to stop. What waits goes at once; what runs is stopped within seconds. What was found is kept."""
+    """Cancel a search. Queued trials end immediately, running trials within seconds. Results are kept."""
 
     def effect(session: Session) -> StoredResponse:
         row = found_search(session, tenant, search_id)
         if not cancellation.request_cancel(session, search_id) and row.state != "cancelled":
-            raise problems.SearchFinishedError(f"it {row.state} before it could be cancelled", state=row.state)
+            raise problems.SearchFinishedError(f"the search {row.state} before it could be cancelled", state=row.state)
         session.flush()
         session.refresh(row)
         return answer(202, detail(session, row))
@@ -147,14 +147,16 @@ def cancel(search_id: str, tenant: Tenant, once: IdempotentOnce) -> Response:
     responses=problems.responses(problems.NotFoundError, problems.SearchNotFinishedError),
 )
 def delete(search_id: str, session: Db, tenant: Tenant) -> None:
-    """Remove a search that is over, with its trials, points and files."""
+    """Delete a finished search with its trials, points and files."""
     found_search(session, tenant, search_id)
     if not searches.delete(session, tenant, search_id):
-        raise problems.SearchNotFinishedError(f"cancel it first: POST /v1/searches/{search_id}/cancel")
+        raise problems.SearchNotFinishedError(
+            f"the search is still active: cancel it first with POST /v1/searches/{search_id}/cancel"
+        )
 
 
 def accepted(session: Session, row: SearchRow) -> StoredResponse:
-    """The answer to a submission."""
+    """The response to a submission."""
     return answer(202, detail(session, row), {"Location": f"/v1/searches/{row.id}", "Retry-After": "1"})
 
 

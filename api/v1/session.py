@@ -1,4 +1,4 @@
-"""Sessions of browsers: a key is sent once, a cookie from then on."""
+"""Browser sessions: the key is sent once, a cookie from then on."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ router = APIRouter(prefix="/session", tags=["access"])
 
 @router.post("", dependencies=[requires()], operation_id="sign_in", status_code=201, responses=problems.responses())
 def sign_in(caller: Caller, request: Request, response: Response, service: Service, session: Db) -> CallerSchema:
-    """Open a session for the key in `Authorization`: the answer sets a cookie that no script can read and no other site
-    sends (HttpOnly, SameSite=Strict). Where no key is needed nothing is set, and nothing is needed."""
+    """Open a session with the key in `Authorization`. The response sets a cookie that scripts cannot read and other
+    sites cannot send (HttpOnly, SameSite=Strict). Without authentication no cookie is set."""
     expires_at = caller.expires_at
     bootstrap = service.authenticate.bootstrap if caller.actor == "bootstrap" else None
     if not caller.by_cookie and (caller.key_id is not None or bootstrap is not None):
@@ -45,13 +45,13 @@ def sign_in(caller: Caller, request: Request, response: Response, service: Servi
 
 @router.get("", dependencies=[requires()], operation_id="get_caller", responses=problems.responses())
 def read(caller: Caller) -> CallerSchema:
-    """Whom the service takes you for."""
+    """Get the authenticated caller."""
     return _shown(caller)
 
 
 @router.delete("", dependencies=[requires()], operation_id="sign_out", status_code=204, responses=problems.responses())
 def sign_out(request: Request, response: Response, session: Db) -> None:
-    """End the session of the cookie that is sent."""
+    """Close the session of the cookie."""
     token = request.cookies.get(COOKIE)
     if token is not None:
         sessions.end(session, token)

@@ -1,4 +1,4 @@
-"""Searches for Optuna's tools."""
+"""Searches as Optuna studies."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _MEDIA_TYPE: Final = "application/x-ndjson"
     response_class=Response,
     responses={
         200: {"content": {_MEDIA_TYPE: {"schema": {"type": "string"}}}},
-        304: {"description": "The client has it."},
+        304: {"description": "Not modified."},
         **problems.responses(problems.NotFoundError),
     },
 )
 def read(search_id: str, request: Request, session: Db, tenant: Tenant) -> Response:
-    """The search so far as a study of Optuna's: a journal file, for `optuna.storages.JournalStorage` and
-    `optuna-dashboard`. Each candidate is a trial, with its objectives, parameters and, as user attributes, its metrics
-    and ids. The ETag is the SHA-256 of the content."""
+    """Download the search as an Optuna study: a journal file for `optuna.storages.JournalStorage` or
+    `optuna-dashboard`. Each candidate is a trial with its objectives and parameters; its metrics and ids are user
+    attributes. The ETag is the SHA-256 of the content."""
     row = found_search(session, tenant, search_id)
     found = Found(points.of_search(session, search_id), row.spec)
     content = "".join(studies.journal(row, found, trial_queries.of_search(session, search_id))).encode()

@@ -1,4 +1,4 @@
-"""Tenants and their quotas; what the caller's own tenant uses."""
+"""Tenants, their quotas and their usage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ router = APIRouter(tags=["access"])
 
 @router.get("/usage", dependencies=[requires("read")], operation_id="get_usage", responses=problems.responses())
 def usage(session: Db, tenant: Tenant, service: Service) -> TenantUsage:
-    """What the caller's tenant uses, and its quotas."""
+    """Get the usage and quotas of the caller's tenant."""
     quota = tenants.quota(session, tenant, quotas.default(service.settings))
     used = tenants.used(session, tenant)
     return TenantUsage(
@@ -39,9 +39,9 @@ def usage(session: Db, tenant: Tenant, service: Service) -> TenantUsage:
 def read_list(
     session: Db,
     limit: paging.Limit = 50,
-    cursor: Annotated[TenantId | None, Query(description="The `next_cursor` of the page before.")] = None,
+    cursor: Annotated[TenantId | None, Query(description="The `next_cursor` of the previous page.")] = None,
 ) -> Page[TenantQuota]:
-    """Every tenant that has had a key or a quota, by id."""
+    """List every tenant that has ever had a key or a quota, by id."""
     rows = tenants.page(session, after=cursor or "", limit=limit + 1)
     shown, more = rows[:limit], len(rows) > limit
     return Page(data=[_quota(row) for row in shown], has_more=more, next_cursor=shown[-1].id if more else None)
@@ -54,9 +54,9 @@ def read_list(
     responses=problems.responses(),
 )
 def change(tenant_id: Annotated[TenantId, Path()], quota: NewQuota, session: Db) -> TenantQuota:
-    """Set a tenant's own quotas. A tenant that is not there is made."""
-    wanted = Quota(quota.max_searches, quota.max_device_seconds, quota.max_stored_bytes)
-    return _quota(tenants.set_quota(session, tenant_id, wanted))
+    """Set the quotas of a tenant. An unknown tenant is created."""
+    own = Quota(quota.max_searches, quota.max_device_seconds, quota.max_stored_bytes)
+    return _quota(tenants.set_quota(session, tenant_id, own))
 
 
 def _quota(row: TenantRow) -> TenantQuota:

@@ -1,4 +1,4 @@
-"""Trials: what a search's units of work are doing."""
+"""Trials of searches, with their curves and logs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read_list(
     limit: paging.Limit = 50,
     cursor: paging.Cursor = None,
 ) -> Page[Trial]:
-    """The trials of a search, in the order they were planned."""
+    """List the trials of a search, in the order in which they were planned."""
     found_search(session, tenant, search_id)
     after = paging.position(cursor, start=-1)
     rows = trial_queries.page(session, search_id, state=state, after=after, limit=limit + 1)
@@ -49,7 +49,7 @@ def read_list(
     responses=problems.responses(problems.NotFoundError),
 )
 def read(trial_id: str, session: Db, tenant: Tenant) -> TrialDetail:
-    """A trial with its attempts and files."""
+    """Get a trial with its attempts and files."""
     row = found_trial(session, tenant, trial_id)
     return TrialDetail(
         **_fields(row),
@@ -69,11 +69,11 @@ def read_metrics(
     trial_id: str,
     session: Db,
     tenant: Tenant,
-    name: Annotated[str | None, Query(max_length=200, description="One metric; without it all of them.")] = None,
-    since_step: Annotated[int, Query(ge=-1, le=2**62, description="Only later steps.")] = -1,
-    max_points: Annotated[int, Query(ge=4, le=10_000, description="Values per curve.")] = 1000,
+    name: Annotated[str | None, Query(max_length=200, description="Name of one metric. Unset: all metrics.")] = None,
+    since_step: Annotated[int, Query(ge=-1, le=2**62, description="Only values after this step.")] = -1,
+    max_points: Annotated[int, Query(ge=4, le=10_000, description="Maximum number of values per curve.")] = 1000,
 ) -> Curves:
-    """The curves of a trial. If there are too many values, some that were measured stand for the others."""
+    """Get the curves of a trial. Long curves are downsampled to measured values."""
     found_trial(session, tenant, trial_id)
     totals = metrics.totals(session, trial_id, since_step=since_step)
     if name is not None:
@@ -98,7 +98,7 @@ def read_logs(
     limit: Annotated[int, Query(ge=1, le=5000, description="Lines per page.")] = 500,
     cursor: paging.Cursor = None,
 ) -> Page[LogLine]:
-    """What a trial's attempts wrote, oldest first. The last page's cursor asks for what is written later."""
+    """List the log lines of a trial, oldest first. The cursor of the last page returns lines written later."""
     found_trial(session, tenant, trial_id)
     after = paging.position(cursor, start=0)
     rows = trial_queries.log_lines(session, trial_id, after=after, limit=limit + 1)

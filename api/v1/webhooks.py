@@ -1,4 +1,4 @@
-"""Webhooks: who is told when a search changes its state."""
+"""Webhooks: notifications of search state changes."""
 
 from __future__ import annotations
 
@@ -33,18 +33,19 @@ MAX_WEBHOOKS = 50
         problems.QuotaExceededError, problems.KeyInFlightError, problems.ShownOnceError, problems.KeyReusedError
     ),
 )
-def create(wanted: NewWebhook, tenant: Tenant, service: Service, once: IdempotentOnce) -> Response:
-    """Have events of searches sent to a URL, signed as Standard Webhooks describes. The secret is shown this once."""
-    sources.check_url(wanted.url, service.settings, pointer="/url")
+def create(body: NewWebhook, tenant: Tenant, service: Service, once: IdempotentOnce) -> Response:
+    """Create a webhook: search events are sent to a URL, signed by Standard Webhooks. The secret is shown once."""
+    sources.check_url(body.url, service.settings, pointer="/url")
 
     def effect(session: Session) -> StoredResponse:
-        # Each event is sent to all of them.
+        # Each event is sent to every webhook.
         tenants.lock(session, tenant)
         if webhooks.count(session, tenant) >= MAX_WEBHOOKS:
             raise problems.QuotaExceededError(
-                f"a tenant has {MAX_WEBHOOKS} webhooks at most: delete one", headers={"Retry-After": "60"}
+                f"the tenant already has {MAX_WEBHOOKS} webhooks, the maximum: delete one",
+                headers={"Retry-After": "60"},
             )
-        row = webhooks.insert(session, tenant, url=wanted.url, events=_ordered(wanted.events), secret=new_secret())
+        row = webhooks.insert(session, tenant, url=body.url, events=_ordered(body.events), secret=new_secret())
         shown = IssuedWebhook(**_webhook(row).model_dump(), secret=row.secret)
         return answer(201, shown, {"Location": f"/v1/webhooks/{row.id}"})
 
@@ -53,7 +54,7 @@ def create(wanted: NewWebhook, tenant: Tenant, service: Service, once: Idempoten
 
 @router.get("", dependencies=[requires("manage")], operation_id="list_webhooks", responses=problems.responses())
 def read_list(session: Db, tenant: Tenant, limit: paging.Limit = 50, cursor: paging.Cursor = None) -> Page[Webhook]:
-    """The tenant's webhooks, newest first."""
+    """List the webhooks of the tenant, newest first."""
     rows = webhooks.page(session, tenant, after=paging.keyset(cursor), limit=limit + 1)
     return paging.newest_first(rows, limit, _webhook)
 
@@ -65,7 +66,7 @@ def read_list(session: Db, tenant: Tenant, limit: paging.Limit = 50, cursor: pag
     responses=problems.responses(problems.NotFoundError),
 )
 def read(webhook_id: str, session: Db, tenant: Tenant) -> Webhook:
-    """A webhook."""
+    """Get a webhook."""
     return _webhook(_found(session, tenant, webhook_id))
 
 
@@ -76,7 +77,7 @@ def read(webhook_id: str, session: Db, tenant: Tenant) -> Webhook:
     responses=problems.responses(problems.NotFoundError),
 )
 def change(webhook_id: str, changes: WebhookChanges, session: Db, tenant: Tenant, service: Service) -> Webhook:
-    """Change a webhook, or switch it off and on. What waits to be sent to one that is off fails."""
+    """Change, disable or enable a webhook. Queued deliveries of a disabled webhook fail."""
     row = _found(session, tenant, webhook_id)
     values = changes.model_dump(exclude_unset=True, exclude_none=True)
     if "url" in values:
@@ -97,7 +98,7 @@ def change(webhook_id: str, changes: WebhookChanges, session: Db, tenant: Tenant
     responses=problems.responses(problems.NotFoundError),
 )
 def delete(webhook_id: str, session: Db, tenant: Tenant) -> None:
-    """Remove a webhook with what waits to be sent to it."""
+    """Delete a webhook and its queued deliveries."""
     if not webhooks.delete(session, tenant, webhook_id):
         raise _unknown(webhook_id)
 
@@ -111,7 +112,7 @@ def delete(webhook_id: str, session: Db, tenant: Tenant) -> None:
 def read_deliveries(
     webhook_id: str, session: Db, tenant: Tenant, limit: paging.Limit = 50, cursor: paging.Cursor = None
 ) -> Page[WebhookDelivery]:
-    """What was or is to be sent, newest first."""
+    """List the deliveries of a webhook, newest first."""
     _found(session, tenant, webhook_id)
     rows = webhooks.deliveries(session, webhook_id, after=paging.keyset(cursor), limit=limit + 1)
     return paging.newest_first(rows, limit, _delivery)

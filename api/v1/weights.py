@@ -1,4 +1,4 @@
-"""Trained weights that searches start from: created, uploaded or fetched, converted by a worker."""
+"""Trained weights that searches start from: uploaded or fetched, and converted by a worker."""
 
 from __future__ import annotations
 
@@ -43,8 +43,7 @@ _MEDIA_TYPE: Final = "application/octet-stream"
     responses=problems.responses(problems.QuotaExceededError, problems.KeyInFlightError, problems.KeyReusedError),
 )
 def create(spec: WeightsSpec, tenant: Tenant, service: Service, once: IdempotentOnce) -> Response:
-    """Create weights. Uploaded ones wait for their content; those of a named source are fetched and converted at
-    once."""
+    """Create trained weights. An upload waits for its content; a named source is fetched and converted immediately."""
     _check_source(spec, service.settings)
     _check_licence(spec)
 
@@ -66,7 +65,7 @@ def read_list(
     limit: paging.Limit = 50,
     cursor: paging.Cursor = None,
 ) -> Page[Weights]:
-    """The weights, newest first."""
+    """List trained weights, newest first."""
     rows = weights.page(session, tenant, state=state, after=paging.keyset(cursor), limit=limit + 1)
     return paging.newest_first(rows, limit, lambda row: _weights(row, service))
 
@@ -75,7 +74,7 @@ def read_list(
     "/sources", dependencies=[requires("read")], operation_id="list_weights_sources", responses=problems.responses()
 )
 def read_sources(service: Service) -> WeightsSourceList:
-    """The published weights that can be added by name."""
+    """List the published weights that can be added by name."""
     return WeightsSourceList(
         data=[
             WeightsSource(
@@ -98,7 +97,7 @@ def read_sources(service: Service) -> WeightsSourceList:
     responses=problems.responses(problems.NotFoundError),
 )
 def read(weights_id: str, session: Db, tenant: Tenant, service: Service) -> Weights:
-    """Weights: their state, and what their conversion found."""
+    """Get trained weights with their state and the result of their conversion."""
     return _weights(_found(session, tenant, weights_id), service)
 
 
@@ -130,10 +129,10 @@ async def upload(
     tenant: Tenant,
     service: Service,
     content_range: Annotated[
-        str | None, Header(description="`bytes FIRST-LAST/TOTAL`: where an upload goes on (`uploaded_bytes`).")
+        str | None, Header(description="`bytes FIRST-LAST/TOTAL`: continues an upload at `uploaded_bytes`.")
     ] = None,
 ) -> Weights:
-    """Send the safetensors file as the body, whole or from where an earlier request was cut off: at most 1 GiB."""
+    """Upload the safetensors file (at most 1 GiB) as the body, whole or from where an earlier request stopped."""
     receiver = Receiver(
         service,
         WEIGHTS,
@@ -164,11 +163,13 @@ async def upload(
 )
 @router.head("/{weights_id}/content", dependencies=[requires("read")], include_in_schema=False)
 def download(weights_id: str, request: Request, tenant: Tenant, service: Service) -> Response:
-    """The converted file (safetensors), or one range of it."""
+    """Download the converted file (safetensors), or one range of it."""
     with transaction(service.engine) as session:
         row = _found(session, tenant, weights_id)
     if row.sha256 is None:
-        raise problems.WeightsNotReadyError(f"they are {row.state}: GET /v1/weights/{weights_id} shows their progress")
+        raise problems.WeightsNotReadyError(
+            f"the weights are {row.state}: GET /v1/weights/{weights_id} shows their progress"
+        )
     return downloads.content(request, service.blobs, row.sha256, name=f"{row.name}.safetensors", media_type=_MEDIA_TYPE)
 
 
@@ -180,7 +181,7 @@ def download(weights_id: str, request: Request, tenant: Tenant, service: Service
     responses=problems.responses(problems.NotFoundError),
 )
 def delete(weights_id: str, tenant: Tenant, service: Service) -> None:
-    """Remove weights. Searches that were submitted with them keep a copy."""
+    """Delete trained weights. Searches submitted with them keep a copy."""
     with transaction(service.engine) as session:
         _found(session, tenant, weights_id)
         weights.delete(session, tenant, weights_id)
@@ -194,10 +195,14 @@ def check_safetensors(head: bytes) -> None:
         return
     # A zip archive (torch.save since 1.6), or a pickle.
     is_pickle = head.startswith((b"PK", b"\x80"))
-    found = "it is a PyTorch file, which can run code when it is loaded" if is_pickle else "its header is not valid"
+    found = (
+        "the file is a PyTorch file, which can run code when loaded"
+        if is_pickle
+        else "the safetensors header is invalid"
+    )
     raise problems.NotSafetensorsError(
-        f"{found}; the service takes safetensors only: `paretofit weights add FILE` converts a PyTorch file on your "
-        "side"
+        f"{found}: upload a safetensors file, or run `paretofit weights add FILE`, which converts a PyTorch file on "
+        "your computer"
     )
 
 

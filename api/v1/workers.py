@@ -1,4 +1,4 @@
-"""The processes that do the work."""
+"""Worker processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHOWN = timedelta(days=1)
 
 @router.get("", dependencies=[requires("read")], operation_id="list_workers", responses=problems.responses())
 def read_list(session: Db) -> WorkerList:
-    """The workers that were heard of within a day."""
+    """List the workers that sent a heartbeat within the last day."""
     now = datetime.now(UTC)
     return WorkerList(
         data=[

@@ -85,10 +85,14 @@ class Constraint(_OfMetric):
 class Limits(Contract):
     """Limits of a search. At a limit it ends as succeeded, with a `stop_reason` and the front found so far."""
 
-    max_trials: int | None = Field(default=None, ge=1)
-    max_parallel_trials: int | None = Field(default=None, ge=1)
-    max_wall_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    max_device_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_trials: int | None = Field(default=None, ge=1, description="Trials in total.")
+    max_parallel_trials: int | None = Field(default=None, ge=1, description="Trials queued or running at a time.")
+    max_wall_seconds: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="Time from the start of the first trial, without pauses."
+    )
+    max_device_seconds: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="Time that trials compute, failed attempts included."
+    )
     max_epochs: int | None = Field(
         default=None,
         ge=1,

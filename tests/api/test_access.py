@@ -55,14 +55,14 @@ def test_a_rotated_key_and_its_successor_are_both_good_for_a_while(keyed: Locked
     assert keyed.send("GET", "/v1/usage", new["key"]).status_code == 200
 
 
-def test_a_key_expires_when_it_was_said(keyed: Locked) -> None:
+def test_a_key_expires_at_its_time(keyed: Locked) -> None:
     issued = keyed.issued(["read"], expires_in_seconds=3600)
     ends = datetime.fromisoformat(issued["expires_at"]) - datetime.now(UTC)
     assert timedelta(minutes=59) < ends <= timedelta(hours=1)
     assert keyed.send("GET", "/v1/session", issued["key"]).json()["expires_at"] == issued["expires_at"]
 
 
-def test_nobody_gives_what_they_do_not_have(keyed: Locked) -> None:
+def test_a_key_grants_only_its_own_scopes(keyed: Locked) -> None:
     manager = keyed.issue("manage", "read")
     body = {"name": "k", "scopes": ["read"]}
     assert keyed.send("POST", "/v1/api-keys", manager, json=body).status_code == 201
@@ -73,7 +73,7 @@ def test_nobody_gives_what_they_do_not_have(keyed: Locked) -> None:
 
 
 @pytest.mark.parametrize("tenant", ["", "UPPER", "a b", "-x", "x" * 64, "ä", "../x"])
-def test_what_is_no_tenant(keyed: Locked, tenant: str) -> None:
+def test_invalid_tenant_ids_are_rejected(keyed: Locked, tenant: str) -> None:
     answer = keyed.send("POST", "/v1/api-keys", json={"name": "k", "scopes": ["read"], "tenant": tenant})
     assert pointers(problem(answer, 422, "invalid")) == ["/tenant"]
 

@@ -47,7 +47,7 @@ def artifact(api: Api, stored: Engine) -> Stored:
     return keep(api, stored, CONTENT)
 
 
-def test_what_is_known_of_it(http: httpx.Client, artifact: Stored) -> None:
+def test_artifact_metadata(http: httpx.Client, artifact: Stored) -> None:
     found = http.get(f"/v1/artifacts/{artifact.id}").json()
     assert (found["sha256"], found["size"]) == (hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
 
@@ -87,7 +87,7 @@ def test_a_range(http: httpx.Client, artifact: Stored, given: str, start: int, e
 @pytest.mark.parametrize(
     "given", ["bytes=9-5", "bytes=-", "bytes=a-b", "items=0-5", "bytes=0-1,5-9", "bytes=-99999999"]
 )
-def test_what_is_no_single_range_gets_the_whole(http: httpx.Client, artifact: Stored, given: str) -> None:
+def test_unsupported_ranges_get_the_full_content(http: httpx.Client, artifact: Stored, given: str) -> None:
     answer = http.get(artifact.url, headers={"Range": given})
     assert (answer.status_code, answer.content) == (200, CONTENT)
 

@@ -124,7 +124,7 @@ def test_no_tenant_reads_anything_else_in_s3(keyed: Locked, url: str) -> None:
     assert "^s3:" not in document["detail"]
 
 
-def test_what_is_no_address_in_s3_is_refused_with_its_form(http: httpx.Client) -> None:
+def test_invalid_s3_urls_are_rejected_with_the_format(http: httpx.Client) -> None:
     source = {"kind": "s3", "url": "s3://clothes.zip", "sha256": "A" * 64}
     document = problem(http.post("/v1/datasets", json={"name": "d", "source": source}), 422, "invalid")
     told = {each["pointer"]: each["detail"] for each in document["errors"]}
@@ -196,7 +196,7 @@ def test_beginning_again_replaces_what_had_arrived(http: httpx.Client) -> None:
     assert answer.json()["source"]["sha256"] == DIGEST
 
 
-def test_an_interrupted_upload_goes_on(http: httpx.Client) -> None:
+def test_an_interrupted_upload_continues(http: httpx.Client) -> None:
     dataset_id = create(http)
     with socket.create_connection(("127.0.0.1", http.base_url.port or 0)) as connection:
         head = f"PUT /v1/datasets/{dataset_id}/content HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -229,7 +229,7 @@ def test_an_oversize_upload_is_refused_and_nothing_is_kept(api: Api, announced: 
     assert answer.json()["state"] == "validating"
 
 
-def test_a_client_that_keeps_sending_too_much_is_told_so(http: httpx.Client) -> None:
+def test_a_client_that_keeps_sending_too_much_gets_the_response(http: httpx.Client) -> None:
     content = (b"x" * 2**20 for _ in range(64))
     problem(http.put(f"/v1/datasets/{create(http)}/content", content=content), 413, "too_large")
     headers = {"Content-Length": str(64 * 2**20)}

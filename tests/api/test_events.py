@@ -86,7 +86,7 @@ def test_a_search_that_is_over_is_replayed_to_its_end(http: httpx.Client, stored
     assert seen[5].data["text"] == "a\nb\r\n: c"
 
 
-def test_a_stream_goes_on_after_the_last_event_that_arrived(http: httpx.Client, stored: Engine, search_id: str) -> None:
+def test_a_stream_continues_after_the_last_event_received(http: httpx.Client, stored: Engine, search_id: str) -> None:
     happen(stored, search_id, 5)
     end(stored, search_id)
     with stream(http, search_id, Last_Event_ID="4") as arriving:
@@ -183,7 +183,7 @@ def test_a_key_has_so_many_streams_and_no_more(keyed: Locked) -> None:
         assert keyed.send("GET", "/v1/searches/none/events", key, headers=accept).status_code == 404
 
 
-def test_a_stream_goes_on_as_long_as_its_key(keyed: Locked) -> None:
+def test_a_stream_ends_with_its_key(keyed: Locked) -> None:
     search_id = rows.search(keyed.engine, rows.ready_dataset(keyed.engine))
     with stream(keyed.api.http, search_id, Authorization=f"Bearer {keyed.issue('read')}") as arriving:
         next(arriving)

@@ -66,7 +66,7 @@ def test_the_schemas_name_what_there_is() -> None:
     assert set(get_args(schemas.ExportState)) == set(states.EXPORT)
 
 
-def test_asked_for_made_and_downloaded(http: httpx.Client, stored: Engine, point_id: str) -> None:
+def test_an_export_is_requested_made_and_downloaded(http: httpx.Client, stored: Engine, point_id: str) -> None:
     answer = ask(http, point_id)
     assert answer.status_code == 202, answer.text
     export = answer.json()
@@ -125,13 +125,15 @@ def test_a_key_makes_it_once(http: httpx.Client, point_id: str) -> None:
     [
         ({"format": "tflite"}, "/format", "onnx"),
         ({"precision": "int4"}, "/precision", "float16"),
-        ({"format": "torch_export", "precision": "float16"}, "/precision", "torch_export has float32"),
-        ({"input_shape": [3, 32, 32]}, "/input_shape/0", "takes 1 channels"),
+        ({"format": "torch_export", "precision": "float16"}, "/precision", "torch_export does not support float16"),
+        ({"input_shape": [3, 32, 32]}, "/input_shape/0", "network takes 1"),
         ({"input_shape": [1, 5000, 32]}, "/input_shape/1", "1024"),
         ({"input_shape": [1, 32, 0]}, "/input_shape/2", "1024"),
     ],
 )
-def test_what_cannot_be_had(http: httpx.Client, point_id: str, wanted: dict[str, Any], pointer: str, said: str) -> None:
+def test_unsupported_exports_are_rejected(
+    http: httpx.Client, point_id: str, wanted: dict[str, Any], pointer: str, said: str
+) -> None:
     document = problem(ask(http, point_id, **wanted), 422, "invalid")
     assert pointers(document) == [pointer]
     assert said in document["errors"][0]["detail"]
@@ -145,7 +147,7 @@ def test_a_format_that_the_method_does_not_declare(
     point_id = rows.point(engine, search_id, rows.trial(engine, search_id), "net")
     with running(tmp_path, database_url, redis_url, PARETOFIT_METHODS="tests.methods.steps") as api:
         document = problem(ask(api.http, point_id, format="ncnn"), 422, "invalid")
-        assert document["detail"] == "points of steps are exported as safetensors, onnx, not ncnn"
+        assert document["detail"] == "steps does not support ncnn: use one of safetensors, onnx"
         assert pointers(document) == ["/format"]
         offered = api.http.get(f"/v1/points/{point_id}").json()["exports"]
     assert [form["format"] for form in offered] == ["safetensors", "onnx"]

@@ -67,7 +67,7 @@ def test_the_front_holds_what_nothing_beats(http: httpx.Client, search_id: str) 
     assert medium.metrics == POINTS["medium"]
 
 
-def test_the_others_come_on_request(http: httpx.Client, search_id: str) -> None:
+def test_dominated_points_are_included_on_request(http: httpx.Client, search_id: str) -> None:
     found = front(http, search_id, include="dominated")
     assert found.dominated is not None
     assert {point.key: point.feasible for point in found.dominated} == {
@@ -146,7 +146,7 @@ def test_the_most_accurate_that_fits_is_selected(
 
 
 @pytest.mark.parametrize("cost", ["macs", "params"])
-def test_the_table_says_what_is_selected_under_every_bound(http: httpx.Client, search_id: str, cost: Cost) -> None:
+def test_the_table_matches_selection_under_every_bound(http: httpx.Client, search_id: str, cost: Cost) -> None:
     table = front(http, search_id).best_under[cost]
     assert [step.bound for step in table] == sorted({step.bound for step in table})
     values = sorted({point[cost] for point in POINTS.values()})
@@ -179,10 +179,10 @@ def test_what_nothing_meets_is_refused_with_the_nearest(
 
 def test_an_empty_front_has_nothing_to_select(http: httpx.Client, stored: Engine) -> None:
     search_id = rows.search(stored, rows.ready_dataset(stored))
-    assert "no point yet" in problem(select(http, search_id), 409, "no_point_fits")["detail"]
+    assert "still empty" in problem(select(http, search_id), 409, "no_point_fits")["detail"]
     rows.set_search(stored, search_id, state="succeeded", stop_reason="max_epochs")
     detail = problem(select(http, search_id), 409, "no_point_fits")["detail"]
-    assert detail.endswith("without a point on its front: it ended before it had trained a network")
+    assert detail.endswith("its front is empty: it ended before it had trained a network")
 
 
 def test_a_search_that_is_over_says_how_near_it_came(http: httpx.Client, stored: Engine) -> None:
@@ -193,14 +193,14 @@ def test_a_search_that_is_over_says_how_near_it_came(http: httpx.Client, stored:
         rows.point(stored, search_id, trial, f"w{macs}", macs=macs, selection_top1=0.5)
     rows.set_search(stored, search_id, state="succeeded", stop_reason="completed")
     document = problem(select(http, search_id), 409, "no_point_fits")
-    assert "macs <= 200000 is met by no network; the nearest has 300000" in document["detail"]
+    assert "macs <= 200000 is not met by any network; the nearest has 300000" in document["detail"]
     assert [hint["value"] for hint in document["nearest"]] == [3e5]
     [unmet] = http.get(f"/v1/searches/{search_id}").json()["front"]["unmet"]
     assert (unmet["metric"], unmet["value"], unmet["nearest"]) == ("macs", 2e5, 3e5)
     page = http.get(f"/searches/{search_id}").text
-    assert "No network meets the bound MACs ≤ 200k" in page
+    assert "No network meets the constraint MACs ≤ 200k" in page
     assert f'<a href="/points/{unmet["point_id"]}">the nearest</a> has 300k' in page
-    assert "misses a bound" in page
+    assert "violates a constraint" in page
 
 
 def test_a_bound_that_makes_no_sense(http: httpx.Client, search_id: str) -> None:

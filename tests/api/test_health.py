@@ -81,7 +81,9 @@ def test_beyond_loopback_it_needs_a_key(tmp_path: Path, database_url: str, redis
     assert "Traceback" not in done.stderr
 
 
-def test_a_key_that_could_be_guessed_is_refused_and_not_told(tmp_path: Path, database_url: str, redis_url: str) -> None:
+def test_a_guessable_bootstrap_key_is_rejected_and_not_printed(
+    tmp_path: Path, database_url: str, redis_url: str
+) -> None:
     for key in ("", "hunter2"):
         arguments, environment = command(tmp_path, database_url, redis_url, PARETOFIT_BOOTSTRAP_KEY=key)
         done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=60)

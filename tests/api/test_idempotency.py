@@ -119,7 +119,7 @@ def test_what_shows_a_secret_is_done_once_and_shown_once(keyed: Locked, key: dic
     assert kept == [b"", b""]
 
 
-def test_who_may_not_ask_is_told_so_again(keyed: Locked, key: dict[str, str]) -> None:
+def test_a_retry_without_the_scope_is_forbidden(keyed: Locked, key: dict[str, str]) -> None:
     body = {"name": "k", "scopes": ["read", "write"]}
     assert keyed.send("POST", "/v1/api-keys", json=body, headers=key).status_code == 201
     weaker = keyed.issue("read", "manage")

@@ -160,7 +160,7 @@ def test_weights_that_are_not_there_are_refused(
     [
         ({"weights": "resnet50"}, "/method/start/weights", "`paretofit weights add resnet50` fetches them"),
         ({"weights": "none"}, "/method/start/weights", "GET /v1/weights lists yours"),
-        ({"point": "pt_none"}, "/method/start/point", "no such point of yours"),
+        ({"point": "pt_none"}, "/method/start/point", "no such point"),
         ({"file": "/etc/passwd"}, "/method/start/file", "`paretofit weights add FILE`"),
         ({"weights": "a", "point": "b"}, "/method/start", "exactly one"),
     ],
@@ -177,7 +177,7 @@ def test_other_starts_are_refused_with_the_remedy(
 def test_a_path_as_init_from_is_refused_at_that_field(http: httpx.Client, dataset: str) -> None:
     document = problem(http.post("/v1/searches", json=body(dataset, "a/b")), 422, "invalid")
     assert pointers(document) == ["/method/init_from"]
-    assert document["detail"].startswith("init_from: the service reads no files of its machine")
+    assert document["detail"].startswith("init_from: the service does not read local files")
 
 
 def test_a_start_of_another_family_is_refused_at_its_field(http: httpx.Client, stored: Engine, dataset: str) -> None:
@@ -196,4 +196,4 @@ def test_another_tenants_point_is_none(http: httpx.Client, stored: Engine, datas
         session.execute(update(PointRow).where(PointRow.id == point_id).values(tenant_id="other"))
     for start in (point_id, "pt_none"):
         document = problem(http.post("/v1/searches", json=body(dataset, start)), 422, "invalid")
-        assert "no such point of yours" in document["detail"]
+        assert "no such point" in document["detail"]

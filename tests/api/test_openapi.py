@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 import schemathesis
 from hypothesis import given
@@ -110,3 +111,9 @@ def _explore(operation: Any, ids: dict[str, list[str]]) -> None:
 def _can_be_wrong(operation: Any) -> bool:
     """Whether a request can differ from what the document asks for: paths take any text."""
     return bool(operation.body) or bool(operation.query)
+
+
+def test_operations_have_a_summary_and_a_description(http: httpx.Client) -> None:
+    operations = [each for path in http.get("/openapi.json").json()["paths"].values() for each in path.values()]
+    assert {each["operationId"]: each["summary"] for each in operations}["list_api_keys"] == "List API keys"
+    assert [each["operationId"] for each in operations if not each.get("description", "").strip()] == []

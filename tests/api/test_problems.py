@@ -117,7 +117,7 @@ def test_a_wrong_field_is_pointed_to(http: httpx.Client, stored: Engine, changes
         assert document["errors"][0]["detail"]
 
 
-def test_what_follows_from_another_mistake_is_not_told(http: httpx.Client, stored: Engine) -> None:
+def test_errors_that_follow_from_another_are_not_reported(http: httpx.Client, stored: Engine) -> None:
     body = rows.body(rows.ready_dataset(stored), objectives=["macs"])
     document = problem(http.post("/v1/searches", json=body), 422, "invalid")
     assert [(each["pointer"], each["detail"]) for each in document["errors"]] == [

@@ -41,7 +41,7 @@ def test_shared_buckets_keep_the_same_rate(redis_url: str) -> None:
     assert other.take("a", 2, 4) == 0.0
 
 
-def test_of_many_at_once_as_many_as_may_come_through(redis_url: str) -> None:
+def test_concurrent_requests_share_the_burst(redis_url: str) -> None:
     buckets = SharedBuckets(redis_url)
     with ThreadPoolExecutor(16) as pool:
         waits = list(pool.map(lambda _: buckets.take("a", 0.01, 5), range(64)))

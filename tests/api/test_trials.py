@@ -96,7 +96,7 @@ def test_a_long_curve_keeps_its_ends_and_spikes_and_invents_nothing(
         assert point.value == SPIKES.get(point.step, math.sin(point.step / 100))
 
 
-def test_a_curve_goes_on_from_a_step(http: httpx.Client, trial_id: str) -> None:
+def test_a_curve_continues_from_a_step(http: httpx.Client, trial_id: str) -> None:
     [curve] = curves(http, trial_id, name="loss", since_step=4989)
     assert [point.step for point in curve.points] == list(range(4990, 5000))
     assert curve.total == 10

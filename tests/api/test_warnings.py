@@ -111,7 +111,7 @@ def test_a_cancelled_search_has_it_too(http: httpx.Client, stored: Engine) -> No
     assert (answer.json()["state"], codes(answer.json())) == ("cancelled", ["at_chance"])
 
 
-def test_webhooks_are_told(stored: Engine, http: httpx.Client) -> None:
+def test_webhooks_are_notified(stored: Engine, http: httpx.Client) -> None:
     search_id = search(stored, {"selection_top1": 0.4, "top1": 0.36})
     with transaction(stored) as session:
         hook = webhooks.insert(session, "default", url="https://a.example/", events=["search.succeeded"], secret="s")

@@ -57,7 +57,7 @@ def test_a_tenant_has_so_many_and_no_more(http: httpx.Client) -> None:
     problem(refused, 429, "quota_exceeded")
 
 
-def test_what_happens_is_queued_for_those_who_want_it(http: httpx.Client, stored: Engine) -> None:
+def test_events_are_queued_for_subscribed_webhooks(http: httpx.Client, stored: Engine) -> None:
     wants = http.post("/v1/webhooks", json={"url": "https://c.example/", "events": ["search.created"]}).json()["id"]
     off = http.post("/v1/webhooks", json={"url": "https://d.example/", "events": ["search.created"]}).json()["id"]
     http.patch(f"/v1/webhooks/{off}", json={"enabled": False})
@@ -75,7 +75,7 @@ def test_what_happens_is_queued_for_those_who_want_it(http: httpx.Client, stored
     "url",
     ["http://a.example/", "https://127.0.0.1/", "https://2130706433/", "https://[::1]/", "https://u:p@a.example/", "x"],
 )
-def test_a_url_that_may_not_be_asked_is_refused(http: httpx.Client, url: str) -> None:
+def test_a_forbidden_url_is_rejected(http: httpx.Client, url: str) -> None:
     assert pointers(problem(http.post("/v1/webhooks", json={"url": url}), 422, "invalid")) == ["/url"]
     body = {"name": "d", "source": {"kind": "url", "url": url}}
     assert pointers(problem(http.post("/v1/datasets", json=body), 422, "invalid")) == ["/source/url"]

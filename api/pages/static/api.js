@@ -2,7 +2,7 @@
 
 export class Problem extends Error {
   constructor(document, status) {
-    super(document.detail || document.title || `the service answered with ${status}`);
+    super(document.detail || document.title || `the service returned status ${status}`);
     this.document = document;
     this.status = status;
   }
@@ -18,13 +18,13 @@ export async function request(method, path, body, options = {}) {
   const response = await fetch(path, {method, headers, body, signal: options.signal, credentials: "same-origin"});
   if (!response.ok) {
     const document = await response.json().catch(() => ({}));
-    if (response.status === 401) document.detail = "Your session is over: reload the page and sign in again.";
+    if (response.status === 401) document.detail = "Your session has ended: reload the page and sign in again.";
     throw new Problem(document, response.status);
   }
   return response.status === 204 ? null : response.json();
 }
 
-// randomUUID is there in secure contexts only, and a service within a house is often plain HTTP.
+// randomUUID exists in secure contexts only, and internal services often use plain HTTP.
 function randomKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -1,4 +1,4 @@
-// Another name, labels, priority or limits for a search: what was changed in the form is sent, nothing else.
+// Changes to the name, labels, priority or limits of a search; only changed inputs are sent.
 
 import {request, showProblem} from "./api.js";
 import {clear, complain, labels, onSubmit} from "./forms.js";

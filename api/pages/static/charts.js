@@ -1,7 +1,6 @@
-// Charts with Plotly in the page's colours, drawn again when these change. Plotly takes a second to start, in which the page
-// stands still, so it comes when a chart is seen; one that came with a picture of itself waits until somebody points at it.
-// Under the Content-Security-Policy of the pages Plotly adds no styles of its own (`plotly.css` has those that it needs), and
-// only traces drawn as SVG are used: those on WebGL compile code.
+// Plotly charts in the colors of the page, redrawn when these change. Plotly blocks the page for a second when it starts,
+// so it loads when a chart becomes visible; a chart with a static picture waits for the pointer. Because of the
+// Content-Security-Policy, `plotly.css` has Plotly's styles, and only SVG traces are used (WebGL traces compile code).
 
 import {showProblem} from "./api.js";
 
@@ -11,8 +10,8 @@ let loading = null;
 export const SERIES = ["series-1", "series-2", "series-3", "series-4", "series-5", "series-6", "series-7", "series-8"];
 export const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "x", "star", "pentagon"];
 
-// `make(colour)` returns {data, layout}; colours are named as in style.css, without the dashes. `open` is told the
-// `customdata` of a point that is clicked.
+// `make(color)` returns {data, layout}; colors are named as in style.css, without the dashes. `open` gets the
+// `customdata` of a clicked point.
 export function draw(element, make, open = null) {
   const chart = charts.get(element);
   if (chart !== undefined) {
@@ -22,12 +21,12 @@ export function draw(element, make, open = null) {
     const fresh = {make, drawn: false};
     charts.set(element, fresh);
     if (window.Plotly) begin(element, fresh, open);
-    else wanted(element).then(plotly).then(() => begin(element, fresh, open)).catch(showProblem);
+    else firstUse(element).then(plotly).then(() => begin(element, fresh, open)).catch(showProblem);
   }
 }
 
 function begin(element, chart, open) {
-  // Parts of the page are replaced while a search runs, their charts with them.
+  // Parts of the page, with their charts, are replaced while a search runs.
   for (const [former, {drawn}] of charts) {
     if (former.isConnected) continue;
     if (drawn) Plotly.purge(former);
@@ -36,7 +35,7 @@ function begin(element, chart, open) {
   if (!element.isConnected) return;
   react(element, chart);
   chart.drawn = true;
-  // The picture that the page came with.
+  // The static picture in the page.
   element.querySelector(":scope > .picture")?.remove();
   if (open !== null) element.on("plotly_click", ({points}) => open(points[0].customdata));
   performance.mark(element.id);
@@ -44,11 +43,11 @@ function begin(element, chart, open) {
 
 function react(element, {make}) {
   const style = getComputedStyle(document.documentElement);
-  const colour = (name) => style.getPropertyValue(`--${name}`).trim();
-  const {data, layout} = make(colour);
+  const color = (name) => style.getPropertyValue(`--${name}`).trim();
+  const {data, layout} = make(color);
   const axis = ({title, ...given}) => ({
-    gridcolor: colour("line"),
-    linecolor: colour("line"),
+    gridcolor: color("line"),
+    linecolor: color("line"),
     zeroline: false,
     automargin: true,
     title: {standoff: 8, font: {size: 13}, ...title},
@@ -60,9 +59,9 @@ function react(element, {make}) {
     {
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
-      font: {family: "system-ui, sans-serif", size: 13, color: colour("ink")},
+      font: {family: "system-ui, sans-serif", size: 13, color: color("ink")},
       margin: {l: 56, r: 12, t: 12, b: 56},
-      hoverlabel: {bgcolor: colour("paper"), bordercolor: colour("line"), font: {color: colour("ink")}},
+      hoverlabel: {bgcolor: color("paper"), bordercolor: color("line"), font: {color: color("ink")}},
       legend: {orientation: "h", y: 1.02, yanchor: "bottom", x: 0},
       ...layout,
       xaxis: axis(layout.xaxis),
@@ -77,7 +76,7 @@ export function costAxis(label, metric) {
   return {title: {text: label}, type: "log", nticks: 3, tickformat: metric.startsWith("latency") ? "~g" : "~s"};
 }
 
-function wanted(element) {
+function firstUse(element) {
   return new Promise((done) => {
     if (element.querySelector(":scope > .picture")) {
       element.addEventListener("pointerenter", done, {once: true});
@@ -107,7 +106,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   for (const [element, chart] of charts) if (chart.drawn && element.isConnected) react(element, chart);
 });
 
-// A row of a table: what it is about, then numbers. As a head its cells are those of columns.
+// A table row: a name, then numbers; or the column headers.
 export function cells(row, values, scope = "row") {
   for (const [index, value] of values.entries()) {
     const cell = document.createElement(scope === "col" || index === 0 ? "th" : "td");

@@ -6,7 +6,7 @@ import {cost, percent} from "./numbers.js";
 const block = document.getElementById("compare-data");
 if (block !== null) {
   const {label, searches, x} = JSON.parse(block.textContent);
-  const make = (colour) => ({
+  const make = (color) => ({
     data: searches.map(({name, front}, index) => ({
       type: "scatter",
       mode: "lines+markers",
@@ -16,8 +16,8 @@ if (block !== null) {
       customdata: front,
       text: front.map(([, key, value, accuracy]) => `${key}<br>${percent(accuracy)} at ${cost(value, x)}`),
       hovertemplate: "%{text}",
-      line: {color: colour(SERIES[index]), shape: "hv", width: 2},
-      marker: {color: colour(SERIES[index]), symbol: SYMBOLS[index], size: 9},
+      line: {color: color(SERIES[index]), shape: "hv", width: 2},
+      marker: {color: color(SERIES[index]), symbol: SYMBOLS[index], size: 9},
     })),
     layout: {
       xaxis: costAxis(label, x),

@@ -1,4 +1,4 @@
-// Curves of a search's trials, a metric at a time: the latest trials that have it. The page says which trial has which.
+// Curves of one metric, for the latest trials that have it. The page lists the metrics of each trial.
 
 import {request, showProblem} from "./api.js";
 import {draw, fillTable, link, SERIES} from "./charts.js";
@@ -21,7 +21,7 @@ export async function updateCurves() {
   if (metric === "") return;
   const latest = trials.filter(([, , , names]) => names.includes(metric)).slice(-LINES);
   const lines = await Promise.all(latest.map(async ([id, number, state]) => ({id, number, points: await curve(id, metric, state)})));
-  // Another metric was chosen meanwhile: its own curves are under way.
+  // Another metric was chosen: its curves are being fetched.
   if (select.value === metric) show(lines.filter(({points}) => points.length), metric);
 }
 
@@ -43,10 +43,10 @@ async function curve(id, metric, state) {
 }
 
 function show(lines, metric) {
-  draw(document.getElementById("curves-chart"), (colour) => figure(lines, metric, colour));
+  draw(document.getElementById("curves-chart"), (color) => figure(lines, metric, color));
   fillTable(
     document.getElementById("curves-table"),
-    ["Trial", "Values", "Least", "Greatest", "Last", "At step"],
+    ["Trial", "Values", "Minimum", "Maximum", "Last", "At step"],
     lines.map(({id, number, points}) => {
       const values = points.map(({value}) => value);
       const last = points.at(-1);
@@ -55,7 +55,7 @@ function show(lines, metric) {
   );
 }
 
-export function figure(lines, metric, colour) {
+export function figure(lines, metric, color) {
   return {
     data: lines.map(({number, points}, index) => ({
       type: "scatter",
@@ -63,8 +63,8 @@ export function figure(lines, metric, colour) {
       name: `trial ${number}`,
       x: points.map(({step}) => step),
       y: points.map(({value}) => value),
-      line: {color: colour(SERIES[index]), width: 2},
-      marker: {color: colour(SERIES[index])},
+      line: {color: color(SERIES[index]), width: 2},
+      marker: {color: color(SERIES[index])},
     })),
     layout: {showlegend: lines.length > 1, xaxis: {title: {text: "Step"}}, yaxis: {title: {text: metric}}},
   };

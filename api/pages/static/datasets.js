@@ -1,4 +1,4 @@
-// A new dataset: made first, then its archive sent.
+// A new dataset: created first, then its archive is uploaded.
 
 import {request} from "./api.js";
 import {onSubmit} from "./forms.js";
@@ -7,23 +7,23 @@ import {send} from "./uploads.js";
 
 function specification({elements}) {
   const kind = elements.source.value;
-  const wanted = {name: elements.name.value.trim(), source: {kind}};
+  const spec = {name: elements.name.value.trim(), source: {kind}};
   if (kind === "builtin") {
-    wanted.source.name = "fashion_mnist";
-    if (elements.subset.value) wanted.source.subset = Number(elements.subset.value);
+    spec.source.name = "fashion_mnist";
+    if (elements.subset.value) spec.source.subset = Number(elements.subset.value);
   } else {
-    if (kind === "url") wanted.source.url = elements.url.value.trim();
-    if (kind === "s3") wanted.source.url = elements.place.value.trim();
-    if (kind !== "upload" && elements.sha256.value) wanted.source.sha256 = elements.sha256.value.toLowerCase();
-    if (elements.image_size.value) wanted.image_size = Number(elements.image_size.value);
+    if (kind === "url") spec.source.url = elements.url.value.trim();
+    if (kind === "s3") spec.source.url = elements.place.value.trim();
+    if (kind !== "upload" && elements.sha256.value) spec.source.sha256 = elements.sha256.value.toLowerCase();
+    if (elements.image_size.value) spec.image_size = Number(elements.image_size.value);
   }
-  if (elements.licence.value.trim()) wanted.licence = elements.licence.value.trim();
-  return wanted;
+  if (elements.licence.value.trim()) spec.licence = elements.licence.value.trim();
+  return spec;
 }
 
 const fresh = document.getElementById("new-dataset");
 
-// What belongs to another source is not asked for, nor checked.
+// Inputs of other sources are hidden and not validated.
 function choose() {
   const kind = fresh.elements.source.value;
   for (const element of fresh.querySelectorAll("[data-source]")) {
@@ -32,7 +32,7 @@ function choose() {
   }
   fresh.elements.url.required = kind === "url";
   fresh.elements.archive.required = kind === "upload";
-  // Where no bucket was opened there is no field for one.
+  // The field is absent if no bucket is allowed.
   if (fresh.elements.place) fresh.elements.place.required = kind === "s3";
 }
 
@@ -40,7 +40,7 @@ fresh?.addEventListener("change", ({target}) => {
   if (target.name === "source") choose();
 });
 if (fresh !== null) {
-  // One may have been chosen before this module came.
+  // A choice may have been made before this module loaded.
   choose();
   onSubmit(fresh, async () => {
     const {id} = await request("POST", "/v1/datasets", specification(fresh));
@@ -49,7 +49,7 @@ if (fresh !== null) {
       try {
         await send(fresh, `/v1/datasets/${id}`, file);
       } catch (error) {
-        error.message += ` What has arrived is kept: go on at /datasets/${id}.`;
+        error.message += ` The uploaded part is kept: continue at /datasets/${id}.`;
         throw error;
       }
     }

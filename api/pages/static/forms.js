@@ -1,5 +1,5 @@
-// Forms that only their modules can send, and problems at the inputs that they are about: an input says by `data-pointer`
-// where its value belongs in the body, and the API's problems name such pointers.
+// Forms sent by their modules, with problems shown at their inputs: `data-pointer` is the JSON pointer of an input's value
+// in the request body, which problems of the API name.
 
 import {hideProblem, showProblem} from "./api.js";
 
@@ -14,8 +14,8 @@ export class FieldError extends Error {
   }
 }
 
-// The button comes disabled, so that nothing is sent, and lost, before somebody listens. It is again while `send` works
-// and, if that goes well, until the next page is there.
+// The button is disabled until the handler is installed, so that no submission is lost. It is disabled again while `send`
+// runs and, on success, until the next page loads.
 export function onSubmit(form, send, refuse = showProblem) {
   const button = form.querySelector("button:not([type=button])");
   form.addEventListener("submit", async (event) => {
@@ -29,14 +29,14 @@ export function onSubmit(form, send, refuse = showProblem) {
       refuse(error);
     }
   });
-  // Back from the next page.
+  // After navigating back.
   addEventListener("pageshow", ({persisted}) => {
     if (persisted) button.disabled = false;
   });
   button.disabled = false;
 }
 
-// A label: name=value. What has a comma, a name with =, is in quotes as JSON.
+// A label: name=value. Values with a comma and names with = are JSON strings.
 const QUOTED = String.raw`"(?:[^"\\]|\\.)*"`;
 const LABEL = new RegExp(String.raw`[\s,]*(${QUOTED}|[^\s",=][^,=]*?)\s*=\s*(${QUOTED}|[^\s",][^,]*?|)\s*(?:,|$)`, "y");
 
@@ -47,7 +47,7 @@ export function labels(text) {
     const pair = LABEL.exec(text)?.slice(1).map(unquoted) ?? [undefined];
     if (pair.includes(undefined)) {
       const [wrong] = text.slice(at).match(/[^\s,][^,]*/);
-      throw new FieldError("/labels", `Write ${wrong.trim()} as name=value, and what has a comma in quotes: name="a, b".`);
+      throw new FieldError("/labels", `Invalid label ${wrong.trim()}: write name=value, and quote values with a comma: name="a, b".`);
     }
     pairs.push(pair);
   }
@@ -63,7 +63,7 @@ function unquoted(text) {
   }
 }
 
-// An array is one input, so its items' problems are the input's.
+// An array is one input, so problems of its items are shown at it.
 export function place(form, pointer) {
   for (let path = pointer; path; path = path.slice(0, path.lastIndexOf("/"))) {
     const found = form.querySelector(`[data-pointer="${CSS.escape(path)}"], [data-optional="${CSS.escape(path)}"]`);

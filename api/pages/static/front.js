@@ -5,10 +5,10 @@ import {cells, costAxis, draw, link} from "./charts.js";
 import {cost, parseQuantity, percent} from "./numbers.js";
 
 const NAME = 24;
-// Pixels of a letter in the chart, and of what is beside the name in its half of it.
+// Pixels per letter in the chart, and of the rest of a label's half.
 const LETTER = 7.2;
 const BESIDE = 75;
-// Candidates beside the front: the latter miss a bound of the search.
+// Candidates off the front: dominated, or in violation of a constraint.
 const OTHERS = ["dominated", "infeasible"];
 
 export function setUpFront() {
@@ -28,25 +28,25 @@ export function setUpFront() {
     tell(data, bound, chosen);
     chart.classList.toggle("plain", !dominated.checked);
     sketch(chart.querySelector(".plot"), bound, pointOf(data, chosen));
-    // Without a point there is nothing to draw.
+    // Nothing to draw without points.
     if (view === null) return;
-    const make = (colour) => {
+    const make = (color) => {
       const letters = Math.min(NAME, Math.floor((chart.clientWidth / 2 - BESIDE) / LETTER));
-      return figure(data, lines, view, colour, {bound, chosen, letters, dominated: dominated.checked});
+      return figure(data, lines, view, color, {bound, chosen, letters, dominated: dominated.checked});
     };
     draw(chart, make, ([id]) => location.assign(`/points/${id}`));
   };
   budget.addEventListener("input", show);
   dominated.addEventListener("change", show);
   show();
-  // After the next frame all of it is on the screen.
+  // After the next frame everything is on the screen.
   requestAnimationFrame(() => setTimeout(() => performance.mark("front")));
   for (const kind of OTHERS) {
     document.getElementById(`${kind}-points`)?.addEventListener("toggle", (event) => list(event.target, data[kind], data.x), {once: true});
   }
 }
 
-// What `POST .../front/select` would answer for a bound on this cost.
+// The result of `POST .../front/select` for a bound on this cost.
 function choose(data, bound) {
   let best = null;
   for (const [least, id] of data.best) if (Number.isNaN(bound) || least <= bound) best = id;
@@ -57,14 +57,14 @@ function pointOf(data, id) {
   return data.front.find((each) => each[0] === id) ?? data.dominated.find((each) => each[0] === id);
 }
 
-// The axes are those of the picture, so that nothing jumps when Plotly takes its place.
+// Same axes as the static picture, so that nothing moves when Plotly replaces it.
 function viewOf(plot) {
   if (plot === null) return null;
   const {left, right, bottom, top} = plot.dataset;
   return {x: {range: [Number(left), Number(right)]}, y: {range: [Number(bottom), Number(top)]}};
 }
 
-// The budget and what is chosen for it, in the picture that came with the page.
+// The budget and its selected point, in the static picture.
 function sketch(plot, bound, point) {
   if (plot === null) return;
   const {left, right, bottom, top} = plot.dataset;
@@ -87,7 +87,7 @@ function tell(data, bound, chosen) {
   const place = document.getElementById("chosen");
   if (!data.best.length) return place.replaceChildren();
   if (chosen === null) {
-    return place.replaceChildren(`No point of the front has at most ${cost(bound, data.x)}; the least has ${cost(data.best[0][0], data.x)}.`);
+    return place.replaceChildren(`No point of the front is within ${cost(bound, data.x)}; the lowest has ${cost(data.best[0][0], data.x)}.`);
   }
   const point = pointOf(data, chosen);
   const anchor = link(`/points/${chosen}`, point[1]);
@@ -96,8 +96,8 @@ function tell(data, bound, chosen) {
   return place.replaceChildren(`${under}: `, anchor, `, ${percent(point[3])} at ${cost(point[2], data.x)}.`);
 }
 
-// The arrays are made once: Plotly draws again what is another array, and with a budget only the line and the arrow change.
-// Of thousands of points beside the front it draws one path, by far sooner than a marker each; their trace is there to be pointed at.
+// The arrays are created once: Plotly redraws new arrays, and a budget changes only the line and the arrow. Thousands of
+// points off the front are drawn as one path, much faster than as markers; their trace only serves the hover text.
 function traces(data) {
   const trace = (points, name) => ({
     type: "scatter",
@@ -116,43 +116,43 @@ function traces(data) {
   };
 }
 
-function figure(data, {others, clouds, front, baselines}, view, colour, shown) {
+function figure(data, {others, clouds, front, baselines}, view, color, shown) {
   return {
     data: [
       ...others.map((trace) => ({...trace, visible: shown.dominated && trace.x.length > 0, mode: "none"})),
-      {...front, mode: "lines+markers", line: {color: colour("series-1"), shape: "hv", width: 2}, marker: {color: colour("series-1"), size: 9}},
-      {...baselines, visible: data.baselines.length > 0, mode: "markers", marker: {color: colour("series-2"), size: 10, symbol: "diamond-open", line: {width: 2}}},
+      {...front, mode: "lines+markers", line: {color: color("series-1"), shape: "hv", width: 2}, marker: {color: color("series-1"), size: 9}},
+      {...baselines, visible: data.baselines.length > 0, mode: "markers", marker: {color: color("series-2"), size: 10, symbol: "diamond-open", line: {width: 2}}},
     ],
     layout: {
       xaxis: {...costAxis(data.label, data.x), ...view.x},
       yaxis: {title: {text: "Accuracy, selection split"}, tickformat: "~%", ...view.y},
-      shapes: shapes(colour, clouds, data.majority, shown),
-      annotations: annotations(data, view, colour, shown),
+      shapes: shapes(color, clouds, data.majority, shown),
+      annotations: annotations(data, view, color, shown),
       hovermode: "closest",
       showlegend: false,
     },
   };
 }
 
-// The points beside the front, which round and square caps make dots (style.css), and lines at the majority class's accuracy
-// and at the budget.
-function shapes(colour, [cloud, missed], majority, {bound, dominated}) {
+// The points off the front, drawn as dots by line caps (style.css), and lines at the majority class's accuracy and at the
+// budget.
+function shapes(color, [cloud, missed], majority, {bound, dominated}) {
   const found = [];
   if (majority !== null) {
-    const line = {color: colour("faint"), width: 2, dash: "dot"};
+    const line = {color: color("faint"), width: 2, dash: "dot"};
     found.push({type: "line", layer: "below", xref: "paper", x0: 0, x1: 1, y0: majority, y1: majority, line});
   }
-  if (cloud && dominated) found.push({type: "path", layer: "between", path: cloud, opacity: 0.45, line: {color: colour("faint"), width: 6}});
-  if (missed && dominated) found.push({type: "path", layer: "below", path: missed, opacity: 0.65, line: {color: colour("bad"), width: 5}});
+  if (cloud && dominated) found.push({type: "path", layer: "between", path: cloud, opacity: 0.45, line: {color: color("faint"), width: 6}});
+  if (missed && dominated) found.push({type: "path", layer: "below", path: missed, opacity: 0.65, line: {color: color("bad"), width: 5}});
   if (!Number.isNaN(bound)) {
-    const line = {color: colour("series-3"), width: 2, dash: "dash"};
+    const line = {color: color("series-3"), width: 2, dash: "dash"};
     found.push({type: "line", x0: bound, x1: bound, yref: "paper", y0: 0, y1: 1, line});
   }
   return found;
 }
 
-// An arrow at the point that is chosen for it. (Circles of a size in pixels are not round on Plotly's logarithmic axes.)
-function annotations(data, view, colour, {chosen, letters}) {
+// An arrow at the selected point. (Circles with a size in pixels are not round on Plotly's logarithmic axes.)
+function annotations(data, view, color, {chosen, letters}) {
   const point = pointOf(data, chosen);
   if (!point) return [];
   const [least, most] = view.x.range;
@@ -164,14 +164,14 @@ function annotations(data, view, colour, {chosen, letters}) {
     ax: right ? -24 : 24,
     ay: -28,
     xanchor: right ? "right" : "left",
-    arrowcolor: colour("series-3"),
+    arrowcolor: color("series-3"),
     arrowhead: 2,
     arrowwidth: 2,
     standoff: 5,
-    bgcolor: colour("paper"),
-    bordercolor: colour("series-3"),
+    bgcolor: color("paper"),
+    bordercolor: color("series-3"),
     borderpad: 3,
-    font: {color: colour("ink")},
+    font: {color: color("ink")},
   }];
 }
 

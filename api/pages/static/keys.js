@@ -1,4 +1,4 @@
-// API keys, made and rotated. The text of a new one is on the page until that is left, and nowhere else.
+// Creation and rotation of API keys. The text of a new key is only on the page, until the user leaves it.
 
 import {hideProblem, request, showProblem} from "./api.js";
 import {onSubmit} from "./forms.js";
@@ -24,7 +24,7 @@ async function issue(path, body) {
 
 onSubmit(fresh, async () => {
   const scopes = [...fresh.querySelectorAll("input[name=scope]:checked")].map(({value}) => value);
-  if (scopes.length === 0) throw new Error("Choose a scope at least: a key without any is good for nothing.");
+  if (scopes.length === 0) throw new Error("Select at least one scope.");
   const name = fresh.querySelector("#name").value.trim();
   await issue("/v1/api-keys", {name, scopes, expires_in_seconds: seconds("expires")});
   fresh.reset();
@@ -36,7 +36,7 @@ document.addEventListener("click", ({target}) => {
   if (button === null) return;
   dialog.dataset.key = button.dataset.rotate;
   document.getElementById("rotate-name").textContent = button.dataset.name;
-  // Escape leaves it as it is.
+  // Escape would keep the last value.
   dialog.returnValue = "";
   dialog.showModal();
 });
@@ -50,9 +50,9 @@ dialog.addEventListener("close", async () => {
 
 document.getElementById("copy").addEventListener("click", async () => {
   text.select();
-  // The clipboard is there in secure contexts only, and a service within a house is often plain HTTP.
+  // The clipboard exists in secure contexts only, and internal services often use plain HTTP.
   const done = navigator.clipboard
     ? await navigator.clipboard.writeText(text.value).then(() => true, () => false)
     : document.execCommand("copy");
-  copied.textContent = done ? "Copied" : "It is selected: copy it with Ctrl+C.";
+  copied.textContent = done ? "Copied" : "The key is selected: copy it with Ctrl+C.";
 });

@@ -1,5 +1,5 @@
-// Parts of a page that change: every element with `data-live` and an id is fetched anew and put in the old one's place.
-// While any of them says `data-active`, that is done every few seconds. Buttons that ask the API for something are here too.
+// Live parts of a page: every element with `data-live` and an id is fetched again and replaced, every few seconds while
+// one of them has `data-active`. Buttons that call the API are handled here too.
 
 import {hideProblem, request, showProblem} from "./api.js";
 
@@ -7,7 +7,7 @@ const SECONDS = 3;
 
 export async function refresh(path = location.href) {
   const response = await fetch(path, {headers: {Accept: "text/html"}, credentials: "same-origin"});
-  // The session is over: the page to sign in comes instead.
+  // The session has ended: the reload shows the sign-in page.
   if (response.status === 401) location.reload();
   if (!response.ok) return null;
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
@@ -15,7 +15,7 @@ export async function refresh(path = location.href) {
   return page;
 }
 
-// What a person has done to the old part stays: what is ticked and open, where the focus and the scroll bars are.
+// The state of the old part is kept: checked and opened elements, focus and scroll positions.
 export function swap(old, fresh) {
   if (old === null || old.isEqualNode(fresh)) return;
   const focused = old.contains(document.activeElement) ? document.activeElement.id : "";

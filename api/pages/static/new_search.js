@@ -1,5 +1,5 @@
-// The form of a new search. Every input says by `data-pointer` where its value belongs in the body; a value that is the
-// default is left out. Problems of the API name such pointers, so they appear at their inputs.
+// The form of a new search. `data-pointer` is the JSON pointer of an input's value in the body; defaults are left out.
+// Problems of the API name these pointers, so they appear at their inputs.
 
 import {request, showProblem} from "./api.js";
 import {clear, complain, FieldError, labels, onSubmit, place} from "./forms.js";
@@ -9,7 +9,7 @@ const PAUSE = 400;
 const form = document.getElementById("search");
 const result = document.getElementById("estimate-result");
 const constraints = document.getElementById("constraints");
-// Methods that cannot start from trained weights have none.
+// Null for methods that cannot start from trained weights.
 const start = document.getElementById("start");
 let pending = null;
 let timer = null;
@@ -21,7 +21,7 @@ function body() {
     const value = valueOf(input);
     if (value !== undefined) put(document_, input.dataset.pointer, value);
   }
-  // A group that was opened and left at its defaults is still asked for.
+  // A group that was enabled and left at its defaults is still sent.
   for (const group of form.querySelectorAll("[data-optional]")) {
     if (group.querySelector(".opens").checked) put(document_, group.dataset.optional, {});
   }
@@ -34,7 +34,7 @@ function body() {
   document_.objectives = [{metric: "selection_top1"}, ...[...form.querySelectorAll("#objectives input:checked")].map(({value}) => metric(value))];
   document_.constraints = [...constraints.children].map((row, index) => {
     const value = parseQuantity(row.querySelector(".value").value);
-    if (Number.isNaN(value)) throw new FieldError(`/constraints/${index}`, "Give a positive number such as 5000000, 5M or 300k.");
+    if (Number.isNaN(value)) throw new FieldError(`/constraints/${index}`, "Invalid quantity: enter a positive number such as 5000000, 5M or 300k.");
     return {...metric(row.querySelector(".metric").value), op: "<=", value};
   });
   return document_;
@@ -44,7 +44,15 @@ function valueOf(input) {
   const {kind, pointer} = input.dataset;
   if (kind === "choices") {
     const chosen = [...input.querySelectorAll("input:checked")].map(({value}) => JSON.parse(value));
+    if (chosen.length === 0 && input.dataset.default === "null") return undefined;
     return JSON.stringify(chosen) === input.dataset.default.replaceAll(", ", ",") ? undefined : chosen;
+  }
+  if (kind === "rows") {
+    const rows = [...input.querySelector(".rows").children].map((row) => {
+      const filled = [...row.querySelectorAll("[data-name]")].filter(({value}) => value !== "");
+      return Object.fromEntries(filled.map(({dataset, value}) => [dataset.name, Number(value)]));
+    });
+    return rows.length === 0 ? undefined : rows;
   }
   const text = kind === "boolean" ? String(input.checked) : input.value.trim();
   if (kind === "choice" ? text === input.dataset.default : text === input.dataset.default || text === "") return undefined;
@@ -60,14 +68,14 @@ function valueOf(input) {
       const items = text.split(/[\s,]+/).filter(Boolean);
       if (input.dataset.items === "string") return items;
       const numbers = items.map(parseNumber);
-      if (numbers.some(Number.isNaN)) throw new FieldError(pointer, "Give numbers with commas between them.");
+      if (numbers.some(Number.isNaN)) throw new FieldError(pointer, "Not a list of numbers: separate numbers with commas.");
       return numbers;
     }
     case "json":
       try {
         return JSON.parse(text);
       } catch {
-        throw new FieldError(pointer, "This is no JSON.");
+        throw new FieldError(pointer, "Invalid JSON: check quotes, commas and brackets.");
       }
     default:
       return text;
@@ -110,9 +118,9 @@ async function estimate() {
   pending = new AbortController();
   clear(form);
   try {
-    const wanted = body();
-    if (!wanted.dataset_id) return;
-    tell(await request("POST", "/v1/searches/estimate", {...wanted, name: wanted.name || "estimate"}, {signal: pending.signal}));
+    const spec = body();
+    if (!spec.dataset_id) return;
+    tell(await request("POST", "/v1/searches/estimate", {...spec, name: spec.name || "estimate"}, {signal: pending.signal}));
   } catch (error) {
     if (error.name === "AbortError") return;
     refuse(error);
@@ -133,7 +141,7 @@ function refuse(error) {
 }
 
 function duration(seconds) {
-  if (seconds === null) return "unknown: no search like it has finished yet";
+  if (seconds === null) return "unknown: no similar search has finished yet";
   const minutes = Math.floor(seconds / 60);
   if (minutes < 1) return `about ${Math.max(1, Math.round(seconds))} s`;
   return minutes < 60 ? `about ${minutes} min` : `about ${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
@@ -146,17 +154,17 @@ function tell(found) {
     title.textContent = name;
     list.append(title, ...values.map((value) => Object.assign(document.createElement("dd"), {textContent: value})));
   };
-  add("Networks that it may find", found.configurations.toLocaleString("en"));
-  add("That meet the constraints", found.feasible.toLocaleString("en"));
+  add("Networks in the search space", found.configurations.toLocaleString("en"));
+  add("Within the constraints", found.feasible.toLocaleString("en"));
   const names = {macs: "MACs", params: "Parameters", peak_activation_bytes: "Peak activation memory"};
   for (const [name, title] of Object.entries(names)) {
     if (found.cost[name]) add(title, `${cost(found.cost[name].min, name)} to ${cost(found.cost[name].max, name)}`);
   }
   for (const [device, known] of Object.entries(found.latency)) {
-    add(`Latency on ${device}`, known.measured ? `${cost(known.min_ms, "latency_ms")} to ${cost(known.max_ms, "latency_ms")}, of ${known.measured} networks; it measures the others` : "unknown: it measures first");
+    add(`Latency on ${device}`, known.measured ? `${cost(known.min_ms, "latency_ms")} to ${cost(known.max_ms, "latency_ms")}, over ${known.measured} networks; the search measures the others` : "unknown: the search measures it first");
   }
   add("Device time", duration(found.expected_seconds));
-  if (found.based_on) add("Which is told from", found.based_on === 1 ? "one earlier search" : `${found.based_on} earlier searches`);
+  if (found.based_on) add("Based on", found.based_on === 1 ? "one earlier search" : `${found.based_on} earlier searches`);
   result.replaceChildren(list);
 }
 
@@ -190,7 +198,7 @@ start?.addEventListener("change", () => {
   if (option.dataset.source) fetchWeights(option);
 });
 
-// -- what a person does
+// -- user input
 
 form.addEventListener("input", soon);
 form.addEventListener("change", (event) => {
@@ -202,16 +210,17 @@ function unfold(opens) {
   opens.closest("fieldset").querySelector(":scope > .fields").hidden = !opens.checked;
 }
 
-document.getElementById("add-constraint").addEventListener("click", () => {
-  constraints.append(document.getElementById("constraint").content.cloneNode(true));
-  constraints.lastElementChild.querySelector("select").focus();
-});
-
-constraints.addEventListener("click", (event) => {
-  if (!event.target.classList.contains("remove")) return;
-  event.target.closest(".constraint").remove();
-  document.getElementById("add-constraint").focus();
-  soon();
+form.addEventListener("click", ({target}) => {
+  const group = target.closest("fieldset");
+  if (target.classList.contains("add")) {
+    const rows = group.querySelector(".rows");
+    rows.append(group.querySelector("template").content.cloneNode(true));
+    rows.lastElementChild.querySelector("select, input").focus();
+  } else if (target.classList.contains("remove")) {
+    target.closest(".constraint").remove();
+    group.querySelector(".add").focus();
+    soon();
+  }
 });
 
 const startFrom = document.getElementById("start-from");
@@ -226,7 +235,7 @@ function startAgain(changed) {
 }
 
 startFrom.addEventListener("change", (event) => startAgain(event.target));
-// What was chosen before this module ran.
+// Choices made before this module loaded.
 const early = [...startFrom.querySelectorAll("select")].find(({options, selectedIndex}) => {
   const first = [...options].findIndex((option) => option.defaultSelected);
   return selectedIndex !== Math.max(first, 0);
@@ -247,6 +256,6 @@ onSubmit(form, submit, (error) => {
   form.querySelector("[aria-invalid]")?.focus();
 });
 
-// What was ticked before this module came.
+// Boxes checked before this module loaded.
 for (const opens of form.querySelectorAll(".opens")) unfold(opens);
 estimate();

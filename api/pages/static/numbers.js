@@ -1,8 +1,8 @@
-// Numbers as people write and read them.
+// Parsing and formatting of numbers.
 
 const SUFFIXES = [["T", 1e12], ["G", 1e9], ["M", 1e6], ["k", 1e3]];
 
-// 5M, 300k, 2.5e6 and 1,000 as people write them; NaN for what is no positive number.
+// Parse 5M, 300k, 2.5e6 or 1,000; NaN for anything that is not a positive number.
 export function parseQuantity(text) {
   const match = /^(\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+)\s*([kmgbt]?)$/i.exec(text.replaceAll(/[,_]/g, "").trim());
   if (match === null) return NaN;

@@ -1,3 +1,3 @@
-// The page of a point: what is asked for appears by itself (live.js).
+// The page of a point: exports appear without a reload (live.js).
 
 import "./live.js";

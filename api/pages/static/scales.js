@@ -1,4 +1,4 @@
-// The channels that each scale of each block has: stacked bars and a table, from `scales-data`.
+// Channels per block and scale: stacked bars and a table, from `scales-data`.
 
 import {draw, fillTable, SERIES} from "./charts.js";
 
@@ -22,13 +22,13 @@ export function setUpScales() {
 
 function show({blocks}) {
   const names = blocks.map((_, index) => String(index + 1));
-  draw(document.getElementById("scales-chart"), (colour) => ({
+  draw(document.getElementById("scales-chart"), (color) => ({
     data: SCALES.map((scale, index) => ({
       type: "bar",
       name: scale === 1 ? "full size" : `1/${scale}`,
       x: names,
       y: blocks.map((block) => block[index]),
-      marker: {color: colour(SERIES[index])},
+      marker: {color: color(SERIES[index])},
     })),
     layout: {barmode: "stack", xaxis: {title: {text: "Block"}, type: "category"}, yaxis: {title: {text: "Channels"}}},
   }));

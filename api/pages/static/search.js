@@ -1,4 +1,4 @@
-// The page of a search: it follows the search's events and brings its parts up to date, without reloading.
+// The page of a search: it follows the search's events and updates its parts without a reload.
 
 import {showProblem} from "./api.js";
 import {setUpCurves, updateCurves} from "./curves.js";
@@ -41,18 +41,18 @@ function announce(text) {
 }
 
 async function updateFront() {
-  const wanted = axis();
-  const response = await fetch(`${page.dataset.front}?x=${encodeURIComponent(wanted)}`, {credentials: "same-origin"});
+  const chosen = axis();
+  const response = await fetch(`${page.dataset.front}?x=${encodeURIComponent(chosen)}`, {credentials: "same-origin"});
   if (!response.ok) throw new Error("The front could not be read: reload the page.");
   const text = await response.text();
-  // Another axis was chosen meanwhile: its own answer is under way.
-  if (axis() !== wanted) return;
+  // Another axis was chosen: its response is on the way.
+  if (axis() !== chosen) return;
   const fresh = new DOMParser().parseFromString(text, "text/html").getElementById("front");
   const old = document.getElementById("front");
   const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
   const open = [...old.querySelectorAll("details[open][id]")].map((each) => each.id);
-  // A budget is in the unit of its axis.
-  const budget = old.dataset.drawnOver === wanted ? old.querySelector("#budget").value : null;
+  // A budget has the unit of its axis.
+  const budget = old.dataset.drawnOver === chosen ? old.querySelector("#budget").value : null;
   const dominated = old.querySelector("#dominated").checked;
   old.replaceWith(document.importNode(fresh, true));
   if (budget !== null) document.getElementById("budget").value = budget;
@@ -71,7 +71,7 @@ function follow() {
   const source = new EventSource(`${page.dataset.events}?cursor=${page.dataset.after}`);
   let waiting = null;
   const heard = () => {
-    // Many events come at once when a trial ends.
+    // The end of a trial causes several events at once.
     waiting ??= setTimeout(async () => {
       waiting = null;
       await update().catch(() => {});
@@ -82,13 +82,13 @@ function follow() {
 }
 
 startFront();
-// Another axis may have been chosen before this module came.
+// Another axis may have been chosen before this module loaded.
 if (axis() !== document.getElementById("front").dataset.drawnOver) updateFront().catch(showProblem);
 setUpScales();
 setUpCurves();
 if (!isOver()) {
   follow();
-  // Progress, curves and time left change without an event.
+  // Progress, curves and remaining time change without events.
   every(SECONDS, async () => {
     if (!isOver()) await update();
   });

@@ -1,4 +1,4 @@
-// A key is sent once; the answer sets a cookie, with which the page that was asked for is loaded again.
+// The key is sent once; the response sets a cookie, with which the requested page is reloaded.
 
 import {request} from "./api.js";
 import {FieldError, onSubmit} from "./forms.js";
@@ -9,7 +9,7 @@ const refused = document.getElementById("key-refused");
 
 const again = () => location.replace(location.pathname + location.search);
 
-// The cookie does not come along from other sites (SameSite=Strict). From this page it does.
+// Requests from other sites carry no cookie (SameSite=Strict); those from this page do.
 if (form.hasAttribute("data-elsewhere")) again();
 
 function refuse(message) {
@@ -25,13 +25,13 @@ onSubmit(
     const key = input.value.trim();
     refused.textContent = "";
     input.removeAttribute("aria-invalid");
-    // Others cannot be in a header.
-    if (!/^[\x20-\x7e]+$/.test(key)) throw new FieldError("/key", "This is no API key: a character in it cannot be part of one.");
+    // Headers cannot hold other characters.
+    if (!/^[\x20-\x7e]+$/.test(key)) throw new FieldError("/key", "Invalid API key: it contains a character that keys never have.");
     await request("POST", "/v1/session", undefined, {headers: {Authorization: `Bearer ${key}`}});
     again();
   },
   (error) => {
-    if (error.status === 401) refuse("This key is unknown, revoked or expired. Check it, or ask for another one.");
+    if (error.status === 401) refuse("This key is unknown, revoked or expired. Check it, or use another one.");
     else if (error instanceof FieldError) refuse(error.message);
     else refused.textContent = error.message;
   },

@@ -18,7 +18,7 @@ async function update() {
 function show(name, points, index) {
   const id = `curve-${index}`;
   const block = document.getElementById(id) ?? add(id, name);
-  draw(block.querySelector(".chart"), (colour) => figure([{number: 0, points}], name, colour));
+  draw(block.querySelector(".chart"), (color) => figure([{number: 0, points}], name, color));
   const every = Math.ceil(points.length / ROWS);
   const rows = points.filter((_, place) => place % every === 0 || place === points.length - 1);
   fillTable(block.querySelector("table"), ["Step", name], rows.map(({step, value}) => [String(step), short(value)]));

@@ -1,4 +1,4 @@
-// A file sent in parts, each of which may be sent again.
+// Uploads in parts, each of which can be retried.
 
 import {request} from "./api.js";
 
@@ -9,7 +9,7 @@ function megabytes(bytes) {
   return `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
 }
 
-// From where it stopped: what the service has is asked for after every failure.
+// Resumes: after every failure the service is asked how many bytes it has.
 async function upload(resource, file, tell) {
   let {uploaded_bytes: start} = await request("GET", resource);
   if (start >= file.size) start = 0;
@@ -23,7 +23,7 @@ async function upload(resource, file, tell) {
       start = end;
       failures = 0;
     } catch (error) {
-      // A refusal stays one; a lost connection does not.
+      // Rejections are final; lost connections are retried.
       const passing = error.status === undefined || error.status >= 500 || error.document.code === "upload_offset";
       if (!passing || (failures += 1) >= TRIES) throw error;
       await new Promise((done) => setTimeout(done, 500 * 2 ** failures));
@@ -39,7 +39,7 @@ async function upload(resource, file, tell) {
 export async function send(form, resource, file) {
   if (file.size === 0) throw new Error("The file is empty: choose another one.");
   if (file.size > Number(form.dataset.maxBytes)) {
-    throw new Error(`The file has ${megabytes(file.size)}; this service takes ${megabytes(Number(form.dataset.maxBytes))} at most.`);
+    throw new Error(`The file has ${megabytes(file.size)}, more than the limit of ${megabytes(Number(form.dataset.maxBytes))}: choose a smaller one.`);
   }
   document.getElementById("upload").hidden = false;
   const bar = document.getElementById("upload-progress");

@@ -1,4 +1,4 @@
-// New weights: created first, then their file is sent, or the service fetches them.
+// New weights: created first, then their file is uploaded, or the service downloads them.
 
 import {request} from "./api.js";
 import {onSubmit} from "./forms.js";
@@ -7,18 +7,18 @@ import {send} from "./uploads.js";
 
 function specification({elements}) {
   const kind = elements.source.value;
-  const wanted = {name: elements.name.value.trim(), source: {kind}};
-  if (kind === "named") wanted.source.name = elements.published.value;
+  const spec = {name: elements.name.value.trim(), source: {kind}};
+  if (kind === "named") spec.source.name = elements.published.value;
   else {
-    if (elements.licence.value.trim()) wanted.licence = elements.licence.value.trim();
-    if (elements.non_commercial.checked) wanted.allow_non_commercial = true;
+    if (elements.licence.value.trim()) spec.licence = elements.licence.value.trim();
+    if (elements.non_commercial.checked) spec.allow_non_commercial = true;
   }
-  return wanted;
+  return spec;
 }
 
 const fresh = document.getElementById("new-weights");
 
-// The name follows the chosen source or file until somebody types one.
+// The name follows the source or file until the user types one.
 function suggest() {
   const {elements} = fresh;
   if (elements.name.dataset.typed) return;
@@ -44,7 +44,7 @@ if (fresh !== null) {
     if (target.name === "source") choose();
     else suggest();
   });
-  // One may have been chosen before this module ran.
+  // A choice may have been made before this module loaded.
   choose();
   onSubmit(fresh, async () => {
     const {id} = await request("POST", "/v1/weights", specification(fresh));

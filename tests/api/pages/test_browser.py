@@ -90,7 +90,7 @@ def test_a_keyboard_reaches_the_content_and_the_front(chromium: Browser, api: Ap
         assert "w0.5" in page.locator("#chosen").inner_text()
 
 
-def test_what_is_chosen_before_the_page_s_module_runs_counts(chromium: Browser, api: Api, made: dict[str, str]) -> None:
+def test_choices_before_the_module_loads_count(chromium: Browser, api: Api, made: dict[str, str]) -> None:
     url = str(api.http.base_url).rstrip("/")
     held: list[Route] = []
     with visiting(chromium, url) as visit:
@@ -191,38 +191,38 @@ def test_a_search_is_changed(chromium: Browser, api: Api, stored: Engine, made: 
     search = rows.search(stored, made["dataset"], name="before", labels={"team": "vision", "a=b": "x, y", "old": "1"})
     with visiting(chromium, str(api.http.base_url).rstrip("/")) as visit:
         page = visit.open(f"/searches/{search}")
-        page.get_by_text("Change them").click()
+        page.get_by_text("Edit", exact=True).click()
         page.get_by_label("Name", exact=True).fill("after")
         labels = page.get_by_role("textbox", name="Labels")
         expect(labels).to_have_value('"a=b"="x, y", old=1, team=vision')
         labels.fill('team=vision, "a=b"="x, y", new=a=b c')
-        page.get_by_label("Max wall seconds").fill("3600")
-        page.get_by_role("button", name="Change", exact=True).click()
+        page.get_by_label("Max wall time (s)").fill("3600")
+        page.get_by_role("button", name="Save", exact=True).click()
         expect(page.get_by_role("heading", name="after")).to_be_visible()
         found = api.http.get(f"/v1/searches/{search}").json()
         assert found["labels"] == {"team": "vision", "a=b": "x, y", "new": "a=b c"}
         assert found["limits"]["max_wall_seconds"] == 3600
         assert found["limits"]["max_trials"] is None
 
-        # A limit is taken away; a wrong one is told where it is.
-        page.get_by_text("Change them").click()
-        page.get_by_label("Max wall seconds").fill("")
+        # A limit is removed; an invalid label is reported at its input.
+        page.get_by_text("Edit", exact=True).click()
+        page.get_by_label("Max wall time (s)").fill("")
         page.get_by_role("textbox", name="Labels").fill("team")
-        page.get_by_role("button", name="Change", exact=True).click()
-        expect(page.locator("#change .message")).to_contain_text("Write team as name=value")
+        page.get_by_role("button", name="Save", exact=True).click()
+        expect(page.locator("#change .message")).to_contain_text("Invalid label team: write name=value")
         page.get_by_role("textbox", name="Labels").fill("team=vision")
-        page.get_by_role("button", name="Change", exact=True).click()
+        page.get_by_role("button", name="Save", exact=True).click()
         expect(page.locator("body")).not_to_contain_text("new: a=b c")
         assert api.http.get(f"/v1/searches/{search}").json()["limits"]["max_wall_seconds"] is None
 
 
-def test_a_dataset_comes_from_an_address(chromium: Browser, api: Api) -> None:
+def test_a_dataset_from_a_url(chromium: Browser, api: Api) -> None:
     with visiting(chromium, str(api.http.base_url).rstrip("/")) as visit:
         page = visit.open("/datasets")
-        page.get_by_label("An archive at an address").check()
+        page.get_by_label("Archive at a URL").check()
         expect(page.get_by_label("Archive (zip or tar)", exact=True)).to_be_hidden()
         page.get_by_label("Name", exact=True).fill("from afar")
-        page.get_by_label("Address of the archive").fill("https://images.example/some.zip")
+        page.get_by_label("URL of the archive").fill("https://images.example/some.zip")
         page.get_by_label("SHA-256").fill("AB" * 32)
         page.get_by_role("button", name="Add").click()
         page.wait_for_url("**/datasets/ds_*")
@@ -231,20 +231,20 @@ def test_a_dataset_comes_from_an_address(chromium: Browser, api: Api) -> None:
         assert made["source"] == {"kind": "url", "url": "https://images.example/some.zip", "sha256": "ab" * 32}
 
 
-def test_a_dataset_comes_from_a_bucket(
+def test_a_dataset_from_a_bucket(
     chromium: Browser, api: Api, tmp_path: Path, database_url: str, redis_url: str
 ) -> None:
     with visiting(chromium, str(api.http.base_url).rstrip("/")) as visit:
-        expect(visit.open("/datasets").get_by_label("An archive in a bucket")).to_have_count(0)
+        expect(visit.open("/datasets").get_by_label("Archive in an S3 bucket")).to_have_count(0)
     with (
         running(tmp_path, database_url, redis_url, PARETOFIT_S3_SOURCES="s3://shared/{tenant}/") as opened,
         visiting(chromium, str(opened.http.base_url).rstrip("/")) as visit,
     ):
         page = visit.open("/datasets")
-        page.get_by_label("An archive in a bucket").check()
-        expect(page.locator("#archive-help")).to_contain_text("Below s3://shared/default/.")
+        page.get_by_label("Archive in an S3 bucket").check()
+        expect(page.locator("#archive-help")).to_contain_text("In s3://shared/default/.")
         page.get_by_label("Name", exact=True).fill("from a bucket")
-        page.get_by_label("Place of the archive").fill("s3://shared/default/some.zip")
+        page.get_by_label("S3 URL of the archive").fill("s3://shared/default/some.zip")
         page.get_by_role("button", name="Add").click()
         page.wait_for_url("**/datasets/ds_*")
         made = opened.http.get(f"/v1/datasets/{page.url.rpartition('/')[2]}").json()
@@ -256,7 +256,7 @@ def test_weights_are_added_from_a_file(chromium: Browser, api: Api, tmp_path: Pa
     (tmp_path / "model.safetensors").write_bytes(b"PK" + FILE)
     with visiting(chromium, str(api.http.base_url).rstrip("/")) as visit:
         page = visit.open("/weights")
-        page.get_by_label("A safetensors file").check()
+        page.get_by_label("Safetensors file").check()
         expect(page.locator("[name=published]")).to_be_hidden()
         page.get_by_label("File (safetensors)").set_input_files(tmp_path / "model.safetensors")
         expect(page.get_by_label("Name", exact=True)).to_have_value("model")
@@ -264,7 +264,7 @@ def test_weights_are_added_from_a_file(chromium: Browser, api: Api, tmp_path: Pa
         expect(page.get_by_role("alert")).to_contain_text("paretofit weights add FILE")
         visit.complaints.clear()  # the browser's own line about the 415
         page.get_by_label("File (safetensors)").set_input_files(tmp_path / "mine.safetensors")
-        page.get_by_label("Licence of the weights").fill("CC0")
+        page.get_by_label("License of the weights").fill("CC0")
         page.get_by_role("button", name="Add").click()
         page.wait_for_url("**/weights/wts_*")
         expect(page.locator("#weights .badge")).to_have_text("converting")
@@ -287,7 +287,7 @@ def test_published_weights_are_added_by_name(chromium: Browser, api: Api) -> Non
 def test_a_search_starts_from_chosen_weights(chromium: Browser, api: Api, stored: Engine, made: dict[str, str]) -> None:
     with visiting(chromium, str(api.http.base_url).rstrip("/")) as visit:
         page = visit.open(f"/weights/{made['weights']}")
-        page.get_by_role("link", name="New search from them").click()
+        page.get_by_role("link", name="New search from these weights").click()
         chosen = page.get_by_label("Trained weights")
         expect(chosen.locator("option:checked")).to_have_text("from elsewhere (fd_mobilenet x 0.25)")
         page.locator("#dataset-id").select_option(made["dataset"])
@@ -306,7 +306,7 @@ def test_a_search_starts_from_chosen_weights(chromium: Browser, api: Api, stored
             values = {"state": "ready", "sha256": "d" * 64, "size": 9, "record": workers.RECORD}
             session.execute(update(WeightsRow).where(WeightsRow.id == fetched["id"]).values(**values))
         expect(page.locator("#start-help")).to_contain_text("resnet34 is ready")
-        expect(page.locator("#estimate-result")).to_contain_text("That meet the constraints")
+        expect(page.locator("#estimate-result")).to_contain_text("Within the constraints")
         visit.open("/searches/new?method=scalenet")
         expect(page.get_by_label("Trained weights")).to_have_count(0)
 

@@ -24,6 +24,10 @@ SCHEMA: dict[str, Any] = {
         "schedule": {"enum": ["cosine", "thirds"], "default": "cosine"},
         "sides": {"anyOf": [{"type": "array", "items": {"type": "integer"}}, {"type": "null"}], "default": None},
         "rows": {"type": "array", "items": {"$ref": "#/$defs/Row"}, "default": []},
+        "bounds": {"type": "array", "prefixItems": [{"type": "number"}] * 2, "default": [0.2, 0.7]},
+        "family": {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None},
+        "families": {"type": "array", "items": {"type": "string"}, "default": ["a"]},
+        "any": {"type": "array", "items": {"type": "object"}, "default": []},
         "some": {"type": "array", "items": {"enum": ["a", "b"]}, "default": []},
         "inner": {"$ref": "#/$defs/Inner", "default": {"low": 0.25}},
         "maybe": {"anyOf": [{"$ref": "#/$defs/Inner"}, {"type": "null"}], "default": None},
@@ -44,7 +48,12 @@ def test_fields_have_the_schema_s_kinds_and_defaults() -> None:
         "/method/flag": "boolean",
         "/method/schedule": "choice",
         "/method/sides": "list",
-        "/method/rows": "json",
+        "/method/rows": "rows",
+        "/method/rows/n": "integer",
+        "/method/bounds": "list",
+        "/method/family": "text",
+        "/method/families": "list",
+        "/method/any": "json",
         "/method/some": "choices",
         "/method/inner": "group",
         "/method/inner/low": "number",
@@ -61,6 +70,28 @@ def test_fields_have_the_schema_s_kinds_and_defaults() -> None:
     assert found["/method/maybe"].optional
     assert not found["/method/maybe"].given
     assert found["/method/maybe/low"].default == "0.5"
+
+
+def test_texts_with_known_values_are_chosen() -> None:
+    offered = {"family": ["a", "b"], "families": ["a", "b"]}
+    values = {"family": "other", "families": ["b"]}
+    found = {each.name: each for each in fields(SCHEMA, values, offered=offered)}
+    assert (found["family"].kind, found["family"].optional) == ("choice", True)
+    assert found["family"].options == ('"a"', '"b"', '"other"')
+    assert found["family"].text == '"other"'
+    assert (found["families"].kind, found["families"].text) == ("choices", '["b"]')
+
+
+def test_a_table_has_a_row_for_each_item() -> None:
+    found = {each.name: each for each in fields(SCHEMA, {"rows": [{"n": 1}, {"n": 2}]})}["rows"]
+    assert [[each.text for each in row] for row in found.rows] == [["1"], ["2"]]
+    assert [each.name for each in found.fields] == ["n"]
+
+
+def test_labels_have_units() -> None:
+    names = ("max_wall_seconds", "resolutions", "ema_decay")
+    found = fields({"properties": {name: {"type": "number"} for name in names}}, {})
+    assert [each.label for each in found] == ["Max wall time (s)", "Resolutions (px)", "EMA decay"]
 
 
 def test_values_fill_the_inputs_and_leave_the_defaults() -> None:
@@ -80,8 +111,11 @@ def test_every_method_and_preset_has_a_form(kind: str) -> None:
         found = list(every(fields(params.model_json_schema(), preset, "/method")))
         assert len({each.pointer for each in found}) == len(found)
         assert all(each.help for each in found if each.kind != "group"), "every parameter says what it is"
+        assert not [each.pointer for each in found if each.kind == "json"], "nobody types JSON"
         assert len(found) >= len(params.model_fields) - 1
 
 
 def test_limits_have_one_too() -> None:
-    assert fields(Limits.model_json_schema(), {})[0].label == "Max trials"
+    found = fields(Limits.model_json_schema(), {})
+    assert found[0].label == "Max trials"
+    assert all(each.help for each in found)

@@ -94,13 +94,28 @@ def test_a_search_is_repeated_with_its_device(http: httpx.Client, stored: Engine
     assert 'value="&#34;a=b&#34;=&#34;c, \\&#34;d\\&#34;&#34;"' in text
 
 
+def test_families_are_chosen(http: httpx.Client) -> None:
+    chosen = http.get("/searches/new?method=mutualnet").text.partition('id="field-method-family"')[2]
+    options = chosen.partition("</select>")[0]
+    assert "mobilenet_v2</option>" in options
+    assert "shufflenet_v1" not in options, "it cannot be narrowed"
+    several = http.get("/searches/new?method=fd_mobilenet").text.partition('id="field-method-families"')[2]
+    assert "shufflenet_v1</label>" in several.partition("</fieldset>")[0]
+
+
+def test_times_are_relative_with_the_full_one_on_hover(http: httpx.Client, search_id: str) -> None:
+    text = http.get(f"/searches/{search_id}").text
+    assert re.search(r'<time datetime="[^"]+" title="\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC">just now</time>', text)
+    assert '<td class="long">Search accepted.</td>' in text
+
+
 def test_searches_are_filtered(http: httpx.Client, stored: Engine, search_id: str) -> None:
     other = rows.search(stored, rows.ready_dataset(stored), name="other")
     rows.set_search(stored, other, state="failed", error={"code": "error", "detail": "broken"})
     assert other in http.get("/searches?state=failed").text
     assert search_id not in http.get("/searches?state=failed").text
     assert search_id in http.get("/searches?label=team:a%26b").text
-    assert "No search fits" in http.get("/searches?label=nobody").text
+    assert "No search matches" in http.get("/searches?label=nobody").text
     colons = rows.search(stored, rows.ready_dataset(stored), labels={"k8s:app": "v:1"})
     for label in ("k8s:app", "k8s:app:v:1"):
         assert colons in http.get("/searches", params={"label": label}).text
@@ -117,7 +132,7 @@ def test_parts_of_a_search(http: httpx.Client, search_id: str) -> None:
     assert len(re.findall('data-point="', over_params)) == 1
 
 
-def test_a_result_at_chance_is_told_prominently(http: httpx.Client, stored: Engine) -> None:
+def test_a_result_at_chance_is_shown_prominently(http: httpx.Client, stored: Engine) -> None:
     dataset = rows.ready_dataset(stored, report={"class_counts": rows.COUNTS})
     searches = []
     for top1 in (0.36, 0.9):
@@ -206,7 +221,7 @@ def test_a_point_shows_the_pictures_of_itself(http: httpx.Client, stored: Engine
         ("/compare?x=none", 422, "choose one of"),
         ("/searches?cursor=none", 422, ""),
         ("/artifacts/none/picture", 404, "no artifact"),
-        ("/datasets/none/samples/many", 422, "no good value for row"),
+        ("/datasets/none/samples/many", 422, "invalid value for row"),
     ],
 )
 def test_refusals_are_pages(http: httpx.Client, path: str, status: int, said: str) -> None:
@@ -264,7 +279,7 @@ def test_plotly_comes_from_its_wheel(http: httpx.Client) -> None:
     assert assets.plotly_style().encode() in plain
 
 
-def test_whoever_comes_from_another_site_may_be_signed_in(keyed: Locked) -> None:
+def test_links_from_other_sites_may_be_signed_in(keyed: Locked) -> None:
     for site, elsewhere in (("cross-site", True), ("same-origin", False), ("none", False)):
         answer = keyed.send("GET", "/searches", None, headers={"Sec-Fetch-Site": site})
         assert ("data-elsewhere" in answer.text) == elsewhere
@@ -276,4 +291,4 @@ def test_without_a_database_pages_say_so(tmp_path: Path, redis_url: str) -> None
         answer = service.send("GET", "/searches", None, headers={"Cookie": "paretofit_session=some"})
         assert answer.status_code == 503
         assert answer.headers["content-type"].startswith("text/html")
-        assert "the database does not answer" in answer.text
+        assert "the database is unavailable" in answer.text

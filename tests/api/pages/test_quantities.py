@@ -12,6 +12,7 @@ from paretofit.api.pages.quantities import (
     order,
     percent,
     quantity,
+    relative,
     short,
     typed,
 )
@@ -28,6 +29,11 @@ from paretofit.api.pages.quantities import (
         (bytes_(12), "12 B"),
         (percent(0.9134), "91.34 %"),
         (cost(0.5182, "dense_ms"), "0.518 ms"),
+        (relative(-10), "just now"),
+        (relative(-61), "1 minute ago"),
+        (relative(-7300), "2 hours ago"),
+        (relative(30), "in less than a minute"),
+        (relative(90 * 86400 - 3), "in 90 days"),
         (label("dense_macs"), "MACs without masks"),
         (duration(42.4), "42 s"),
         (duration(200), "3 min 20 s"),
@@ -52,7 +58,7 @@ def test_numbers_as_people_read_them(shown: str, wanted: str) -> None:
     assert shown == wanted
 
 
-def test_what_everybody_asks_for_comes_first() -> None:
+def test_common_metrics_come_first() -> None:
     given = ["macs", "pool_inputs", "latency_ms:b", "latency_ms:a", "selection_top1", "dense_macs"]
     wanted = ["selection_top1", "macs", "latency_ms:a", "latency_ms:b", "dense_macs", "pool_inputs"]
     assert sorted(given, key=order) == wanted

@@ -65,9 +65,9 @@ def test_samples_are_the_training_images(written: tuple[Dataset, BlobStore, dict
         assert np.array_equal(pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1), expected.squeeze())
 
 
-def test_there_are_no_others(written: tuple[Dataset, BlobStore, dict[str, Any]]) -> None:
+def test_rows_out_of_range_are_rejected(written: tuple[Dataset, BlobStore, dict[str, Any]]) -> None:
     _, store, manifest = written
     for row in (-1, 30):
-        with pytest.raises(NotFoundError, match="there are 30"):
+        with pytest.raises(NotFoundError, match="the dataset has 30"):
             samples.picture(store, manifest, row)
     assert samples.draw(store, {}) == []

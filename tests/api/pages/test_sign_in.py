@@ -75,7 +75,7 @@ def test_keys_are_made_rotated_and_revoked(visit: Visit, keyed: Locked) -> None:
     page.locator("#name").fill("robot")
     page.get_by_label("write: ").uncheck()
     page.locator("#expires").select_option("in 30 days")
-    page.get_by_role("button", name="Make the key").click()
+    page.get_by_role("button", name="Create key").click()
     shown = page.get_by_label("The new key", exact=True)
     expect(page.locator("#issued")).to_be_focused()
     made = shown.input_value()
@@ -112,7 +112,7 @@ def test_keys_are_made_rotated_and_revoked(visit: Visit, keyed: Locked) -> None:
     assert successor not in page.content()
 
 
-def test_who_revokes_their_own_key_is_out(visit: Visit, keyed: Locked) -> None:
+def test_revoking_the_own_key_ends_the_session(visit: Visit, keyed: Locked) -> None:
     key = keyed.issued(["read", "manage"], tenant="leaving")
     page = visit.open("/keys")
     sign_in(visit, key["key"])

@@ -49,7 +49,7 @@ def add_dataset(visit: Visit, path: Path) -> str:
     page = visit.open("/datasets")
     page.get_by_label("Name", exact=True).fill(f"colours {uuid4().hex}")
     page.get_by_label("Archive (zip or tar)").set_input_files(path)
-    page.get_by_label("Image size, pixels").fill("32")
+    page.get_by_label("Image size (px)").fill("32")
     page.get_by_role("button", name="Add").click()
     page.wait_for_url(re.compile("/datasets/ds_"))
     expect(page.locator("#dataset .badge")).to_have_text("ready")
@@ -73,18 +73,18 @@ def watched(page: Page) -> None:
 def test_from_images_to_a_checkpoint(visit: Visit, service: Service, tmp_path: Path) -> None:
     dataset = add_dataset(visit, archive(tmp_path / "colours.zip"))
     page = visit.page
-    page.get_by_role("link", name="New search on it").click()
+    page.get_by_role("link", name="New search with this dataset").click()
     page.get_by_label("Start from").select_option("tiny")
     page.wait_for_url(re.compile("preset=tiny"))
     expect(page.locator("#dataset-id")).to_have_value(dataset)
     estimate = page.locator("#estimate-result")
-    expect(estimate).to_contain_text("That meet the constraints")
+    expect(estimate).to_contain_text("Within the constraints")
 
     # What nothing can meet is told before it is asked for.
     page.get_by_role("button", name="Add a constraint").click()
     with page.expect_response(lambda response: response.status == 422):
         page.get_by_label("At most").fill("10")
-    expect(page.locator(".constraint .message")).to_contain_text("is met by no network")
+    expect(page.locator(".constraint .message")).to_contain_text("is not met by any network")
     visit.complaints.clear()  # the browser's own line about the 422
     page.get_by_role("button", name="Remove").click()
     expect(estimate).to_contain_text("MACs")
