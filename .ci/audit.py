@@ -1,5 +1,7 @@
-"""Known vulnerabilities of the pinned packages, by pip-audit and OSV. Exit status 1 if there are any; 0 without a
-network."""
+"""Check the pinned packages for known vulnerabilities with pip-audit and OSV.
+
+Exits with 1 if there are any, and with 0 without a network.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,14 @@ from pathlib import Path
 
 HOST = "api.osv.dev"
 ROOT = Path(__file__).parents[1]
-SECONDS = 120
+TIMEOUT_SECONDS = 120
 
 
 def main() -> int:
     try:
         socket.create_connection((HOST, 443), timeout=3).close()
     except OSError:
-        sys.stderr.write(f"vulnerabilities not looked up: {HOST} is not reached from here\n")
+        sys.stderr.write(f"vulnerabilities not checked: {HOST} is unreachable\n")
         return 0
     command = [
         sys.executable,
@@ -30,13 +32,13 @@ def main() -> int:
     ]
     command += ["--vulnerability-service", "osv", "--progress-spinner", "off", "--timeout", "15"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        sys.stderr.write(f"vulnerabilities not looked up: {HOST} did not answer within {SECONDS} s\n")
+        sys.stderr.write(f"vulnerabilities not checked: {HOST} did not respond within {TIMEOUT_SECONDS} s\n")
         return 0
-    # Findings are a table on standard output; without one it is the look-up that failed.
+    # Findings are printed to stdout; if there are none, the check itself failed.
     if done.returncode != 0 and not done.stdout.strip():
-        sys.stderr.write(f"vulnerabilities not looked up:\n{done.stderr[-2000:]}\n")
+        sys.stderr.write(f"vulnerabilities not checked:\n{done.stderr[-2000:]}\n")
         return 0
     sys.stdout.write(done.stdout)
     sys.stderr.write(done.stderr)

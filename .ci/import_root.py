@@ -1,5 +1,6 @@
-"""Make `build/root`, a folder in which the package lies as it is installed, for tools that read files and ask no
-finder; then run a command in it: `import_root.py lint-imports --config ../../pyproject.toml`. It holds links only.
+"""Create `build/root`, a folder of links with the installed layout of the package, for tools that read files.
+
+Then optionally run a command in it: `import_root.py lint-imports --config ../../pyproject.toml`.
 """
 
 from __future__ import annotations
@@ -12,21 +13,21 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.import_root import link  # noqa: E402 - found from here on
+from tests.import_root import link  # noqa: E402 - needs the path above
 
-BESIDE = ("benchmarks", "docs", "tests")
+SIBLINGS = ("benchmarks", "docs", "tests")
 
 
 def main() -> None:
-    """Replace what an earlier run made."""
+    """Recreate the folder, then run the command in the arguments, if any."""
     target = ROOT / "build" / "root"
     shutil.rmtree(target, ignore_errors=True)
     link(target)
-    for name in BESIDE:
+    for name in SIBLINGS:
         (target / name).symlink_to(ROOT / name)
     if command := sys.argv[1:]:
         os.chdir(target)
-        os.execv(Path(sys.executable).parent / command[0], command)  # noqa: S606 - no shell is what is wanted
+        os.execv(Path(sys.executable).parent / command[0], command)  # noqa: S606 - no shell needed
 
 
 if __name__ == "__main__":

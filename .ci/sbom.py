@@ -1,4 +1,4 @@
-"""`sbom.py FILE`: what this environment has installed, as a CycloneDX document in JSON."""
+"""`sbom.py FILE`: write the installed packages of this environment as a CycloneDX document in JSON."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ OURS = "paretofit"
 
 
 def main() -> int:
-    found = {distribution.name.lower(): distribution for distribution in distributions()}
-    ours = _component(found.pop(OURS), ComponentType.APPLICATION)
-    bom = Bom(components=[_component(found[name], ComponentType.LIBRARY) for name in sorted(found)])
+    installed = {distribution.name.lower(): distribution for distribution in distributions()}
+    ours = _component(installed.pop(OURS), ComponentType.APPLICATION)
+    bom = Bom(components=[_component(installed[name], ComponentType.LIBRARY) for name in sorted(installed)])
     bom.metadata.component = ours
     bom.register_dependency(ours, bom.components)
     written = make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6).output_as_string(indent=2)

@@ -1,6 +1,6 @@
-"""How soon the API answers: from the start of its process to the first `200` of `/healthz`, on a migrated database.
+"""Startup time of the API: from the start of its process to the first `200` of `/healthz`, on a migrated database.
 
-Goal: 2 s (a restarted API is away for less than a client's first retry).
+Goal: 2 s, so that a restarted API is back before the first retry of a client.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from paretofit.launch.redis import EmbeddedRedis
 REPEATS = 7
 
 
-def start_and_answer(environment: dict[str, str]) -> float:
-    """Seconds from starting an API process until it answers; the process is ended again."""
+def startup_seconds(environment: dict[str, str]) -> float:
+    """Start an API process, wait until it responds, and stop it. Returns the seconds until it responded."""
     port = free_port()
     started = time.perf_counter()
     process = subprocess.Popen(
@@ -39,7 +39,7 @@ def start_and_answer(environment: dict[str, str]) -> float:
                     return time.perf_counter() - started
             except httpx.TransportError:
                 if process.poll() is not None:
-                    raise RuntimeError(f"the API ended with status {process.returncode}") from None
+                    raise RuntimeError(f"the API exited with status {process.returncode}") from None
                 time.sleep(0.005)
     finally:
         process.terminate()
@@ -59,8 +59,8 @@ def main() -> Report:
                 "PARETOFIT_LOG_LEVEL": "WARNING",
             }
             upgrade(Settings(database_url=environment["DATABASE_URL"]).sqlalchemy_url)
-            start_and_answer(environment)
-            seconds = [start_and_answer(environment) for _ in range(REPEATS)]
+            startup_seconds(environment)
+            seconds = [startup_seconds(environment) for _ in range(REPEATS)]
         finally:
             redis.stop()
             postgres.stop()

@@ -1,8 +1,8 @@
-"""How fast FD-MobileNet is against MobileNetV1 and ShuffleNetV1 at about 140, 40 and 12 million multiply-accumulates.
+"""Speed of FD-MobileNet against MobileNetV1 and ShuffleNetV1 at about 140, 40 and 12 million multiply-accumulates.
 
-224 pixels, 1000 classes, batch 1, one thread, normalisation folded; ONNX Runtime and ncnn, all networks interleaved in
-one run, medians. Goals: the paper's ratios, which are ncnn's on one ARM core (Qin et al., arXiv 1802.03750, table 6):
-1.1 times as fast as MobileNetV1; 1.3, 1.45 and 1.8 times as fast as ShuffleNetV1.
+224 pixels, 1000 classes, batch 1, one thread, folded normalization; ONNX Runtime and ncnn, all networks interleaved in
+one run, medians. The goals are the ratios in the paper, measured with ncnn on one ARM core (Qin et al., arXiv
+1802.03750, table 6): 1.1 times as fast as MobileNetV1; 1.3, 1.45 and 1.8 times as fast as ShuffleNetV1.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TURNS: Final = 20
 
 
 class Budget(NamedTuple):
-    """Widths of the families at about so many million MACs, and by how much FD-MobileNet is to be faster."""
+    """Widths of the families at about `mmacs` million MACs, and the goals for the speedup of FD-MobileNet."""
 
     mmacs: int
     fd_mobilenet: float
@@ -35,7 +35,7 @@ class Budget(NamedTuple):
     over_shufflenet_v1: float
 
     def networks(self) -> dict[str, Architecture]:
-        """By family."""
+        """The networks by family."""
         return {
             "fd_mobilenet": architecture("fd_mobilenet", width=self.fd_mobilenet),
             "mobilenet_v1": architecture("mobilenet_v1", width=self.mobilenet_v1),
@@ -55,7 +55,7 @@ def main() -> Report:
 
 
 def measured(turns: int = TURNS) -> dict[tuple[str, int, str], Timed]:
-    """By runtime, budget and family."""
+    """Timings by runtime, budget and family."""
     with TemporaryDirectory() as scratch:
         runs = {}
         for name in RUNTIMES:
@@ -67,14 +67,14 @@ def measured(turns: int = TURNS) -> dict[tuple[str, int, str], Timed]:
         return dict(zip(runs, timed(list(runs.values()), turns=turns), strict=True))
 
 
-def report(found: dict[tuple[str, int, str], Timed]) -> Report:
-    """The claims on what was measured."""
+def report(timings: dict[tuple[str, int, str], Timed]) -> Report:
+    """The claims about the timings."""
     claims = []
     details: dict[str, Any] = {}
     for name in RUNTIMES:
         for budget in BUDGETS:
-            of = {family: found[name, budget.mmacs, family] for family in budget.networks()}
-            own = of["fd_mobilenet"].median_ms
+            by_family = {family: timings[name, budget.mmacs, family] for family in budget.networks()}
+            own = by_family["fd_mobilenet"].median_ms
             for family, goal in (
                 ("mobilenet_v1", budget.over_mobilenet_v1),
                 ("shufflenet_v1", budget.over_shufflenet_v1),
@@ -82,7 +82,7 @@ def report(found: dict[tuple[str, int, str], Timed]) -> Report:
                 claims.append(
                     Claim(
                         f"{DEVICES[name].runtime}_{budget.mmacs}_speedup_over_{family}",
-                        of[family].median_ms / own,
+                        by_family[family].median_ms / own,
                         goal=goal,
                         better="higher",
                     )
@@ -93,7 +93,7 @@ def report(found: dict[tuple[str, int, str], Timed]) -> Report:
                     "p95_ms": round(timing.p95_ms, 3),
                     "macs": cost(budget.networks()[family], SIZE).macs,
                 }
-                for family, timing in of.items()
+                for family, timing in by_family.items()
             }
     return Report("compact_latency", tuple(claims), {"latencies": details})
 

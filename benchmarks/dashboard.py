@@ -1,13 +1,13 @@
-"""How soon a search of 2,000 points and 200 trials is on the screen, and whether it answers to its user then.
+"""Load and response times of the page of a search with 2,000 points and 200 trials.
 
-Chromium, 1280 x 900, on the machine that also runs the API: from the start of the navigation until the front has been
-painted and its controls answer (the page marks that after its first whole frame), first with an empty cache, then with
-what a browser keeps; and the longest task of the main thread within two seconds after that, which is the longest that
-anybody waits for an answer. Then a budget is typed, and dominated points are hidden and shown: each from the key to the
-next frame on the screen, in the picture that comes with the page and in Plotly's, which comes once the chart is pointed
-at (`pointed`, of which nothing is claimed: seconds until then).
+Chromium, 1280 x 900, on the machine that also runs the API. Load time is from the start of the navigation until the
+front is painted and its controls respond (the page marks that after its first complete frame), first with an empty
+cache, then with a warm one. The longest task is that of the main thread within two seconds after that, an upper bound
+on the wait for a response. Then a budget is typed, and dominated points are hidden and shown. Each is timed from the
+key press to the next frame, in the plot that comes with the page and in Plotly's, which loads once the pointer is on
+the chart (`pointed`: seconds until then; no claim).
 
-Goals: 1 s; 0.2 s for each answer ("good" of Interaction to Next Paint, web.dev/articles/inp).
+Goals: 1 s to load; 0.2 s for each response ("good" Interaction to Next Paint, web.dev/articles/inp).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ PROFILE: dict[str, Any] = {
     "std": [0.3],
     "fingerprint": "f" * 64,
 }
-# Tasks of more than 50 ms, which is what the browser calls long.
+# Long tasks, which browsers define as over 50 ms.
 TASKS = """
 new PerformanceObserver((list) => (window.tasks ??= []).push(...list.getEntries().map(
   ({startTime, duration}) => [startTime, duration]))).observe({type: "longtask", buffered: true});
@@ -65,7 +65,7 @@ MARKS = """
   return [front, Math.max(0, ...blocked)].map((value) => value / 1000);
 }
 """
-# Each of the dominated points is a dot of one path.
+# All dominated points are dots of one path.
 SHOWN = """
 () => document.querySelectorAll("#front-chart .scatterlayer .point").length
   + document.querySelector("#front-chart .layer-between .shapelayer path").getAttribute("d").match(/M/g).length
@@ -87,7 +87,7 @@ ANSWER = """
 def main() -> Report:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
-        raise SystemExit("there is no Chromium: apt-get install chromium")
+        raise SystemExit("Chromium not found; install it with `apt-get install chromium`")
     with (
         tempfile.TemporaryDirectory() as home,
         _serving(Path(home)) as (url, search_id),
@@ -123,7 +123,7 @@ def main() -> Report:
 
 
 class Visit(NamedTuple):
-    """Seconds from the start of a navigation until the front answers, and the longest task after that."""
+    """Seconds from the start of a navigation until the front responds, and the longest task after that."""
 
     front: float
     blocked: float
@@ -134,7 +134,7 @@ def _rounded(values: Iterable[float]) -> list[float]:
 
 
 def _served(url: str) -> float:
-    """Seconds until the whole document is there, without a browser."""
+    """Seconds to fetch the whole document without a browser."""
     began = time.perf_counter()
     httpx.get(url, timeout=60).raise_for_status()
     return time.perf_counter() - began
@@ -158,19 +158,19 @@ def _drawn(page: Page, url: str) -> Visit:
     page.goto(url)
     page.wait_for_timeout(2000)
     dots = page.evaluate("document.querySelector('.plot path.dominated').getAttribute('d').match(/M/g).length")
-    # Points at one place are one dot.
-    assert dots > 0.95 * POINTS, f"{dots} points are drawn, not {POINTS}"
+    # Points at the same place are one dot.
+    assert dots > 0.95 * POINTS, f"{dots} points are drawn instead of {POINTS}"
     return Visit(*page.evaluate(MARKS))
 
 
 def _pointed(page: Page) -> float:
-    """Seconds from the pointer on the chart until Plotly has drawn it."""
+    """Seconds from hovering over the chart until Plotly has drawn it."""
     began = time.perf_counter()
     page.locator("#front-chart").hover()
     page.wait_for_function("() => performance.getEntriesByName('front-chart').length")
     taken = time.perf_counter() - began
     shown = page.evaluate(SHOWN)
-    assert shown == POINTS, f"{shown} points are drawn, not {POINTS}"
+    assert shown == POINTS, f"{shown} points are drawn instead of {POINTS}"
     return taken
 
 
@@ -184,7 +184,7 @@ def _faded(page: Page) -> list[float]:
 
 @contextmanager
 def _serving(home: Path) -> Iterator[tuple[str, str]]:
-    """An API whose database has the search: its URL and the search's id."""
+    """Run an API with the search in its database. Yields its URL and the id of the search."""
     postgres, redis = EmbeddedPostgres(home / "postgres"), EmbeddedRedis(home / "redis")
     try:
         environment = {
@@ -213,7 +213,7 @@ def _serving(home: Path) -> Iterator[tuple[str, str]]:
 
 
 def _search(url: str) -> str:
-    """A search that is over, with random points; its id."""
+    """Insert a finished search with random points. Returns its id."""
     random = Random(0)
     engine = connect(url)
     began = datetime.now(UTC) - timedelta(hours=1)

@@ -1,7 +1,7 @@
-"""What every benchmark shares: interleaved timing, the machine's description, claims, and the record in `docs/`.
+"""Shared by all benchmarks: interleaved timing, the machine's description, claims, and the record in `docs/`.
 
-A benchmark is a module with `main() -> Report`; `python -m benchmarks.NAME` prints what it measured for a reader, then
-one JSON line. `--record` also writes the figures into `docs/benchmarks.md`, under the benchmark's own heading.
+A benchmark is a module with `main() -> Report`. `python -m benchmarks.NAME` prints its claims and then one line of
+JSON. `--record` also writes the figures to `docs/benchmarks.md`, under the benchmark's own heading.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RECORD = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One figure against its goal. `value` and `goal` are in the unit that the name ends with (`..._seconds`)."""
+    """A measured value and its goal, both in the unit that the name ends with (`..._seconds`)."""
 
     name: str
     value: float
@@ -43,7 +43,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a benchmark found: its claims, and whatever else a reader may want to see in the JSON line."""
+    """The result of a benchmark: its claims, and further details for the JSON line."""
 
     benchmark: str
     claims: tuple[Claim, ...]
@@ -55,7 +55,7 @@ class Report:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores this process may use, memory in GiB, operating system, Python and (if imported) torch."""
+    """Processor, available cores, memory in GiB, operating system, Python and (if imported) torch."""
     cpuinfo = Path("/proc/cpuinfo")
     model = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
     torch = sys.modules.get("torch")
@@ -70,7 +70,7 @@ def machine() -> dict[str, Any]:
 
 
 def interleaved(cases: Mapping[str, Callable[[], object]], *, repeats: int, warmup: int = 1) -> dict[str, list[float]]:
-    """Seconds of each case, `repeats` times in turn (A B A B ...), so that drift of the machine's speed hits all."""
+    """Time each case `repeats` times in turn (A B A B ...), so that drift affects all cases. Returns seconds."""
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     for turn in range(warmup + repeats):
         for name, case in cases.items():
@@ -87,28 +87,28 @@ def medians(seconds: Mapping[str, list[float]]) -> dict[str, float]:
 
 
 def run(main: Callable[[], Report]) -> None:
-    """Carry out a benchmark as a command: print its claims and its JSON line; `--record` keeps them in `docs/`.
+    """Run a benchmark as a command: print its claims and JSON line; `--record` writes them to `docs/`.
 
     Exits with 1 if a claim is missed.
     """
-    _carry_out(main, _parser(main).parse_args())
+    _execute(main, _parser(main).parse_args())
 
 
 def run_on_data(main: Callable[[Path | None], Report]) -> None:
-    """As `run`, for a benchmark of a user's images: `--data ARCHIVE` names them."""
+    """Like `run`, for a benchmark on a user's images, given by `--data ARCHIVE`."""
     parser = _parser(main)
-    parser.add_argument("--data", type=Path, metavar="ARCHIVE", help="the images; unset: they are downloaded")
+    parser.add_argument("--data", type=Path, metavar="ARCHIVE", help="archive of the images; downloaded by default")
     arguments = parser.parse_args()
-    _carry_out(partial(main, arguments.data), arguments)
+    _execute(partial(main, arguments.data), arguments)
 
 
 def _parser(main: Callable[..., Report]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=sys.modules[main.__module__].__doc__)
-    parser.add_argument("--record", action="store_true", help=f"write the figures into {RECORD.name}")
+    parser.add_argument("--record", action="store_true", help=f"write the figures to {RECORD.name}")
     return parser
 
 
-def _carry_out(main: Callable[[], Report], arguments: argparse.Namespace) -> None:
+def _execute(main: Callable[[], Report], arguments: argparse.Namespace) -> None:
     registry.setup()
     report = main()
     for claim in report.claims:
@@ -122,9 +122,8 @@ def _carry_out(main: Callable[[], Report], arguments: argparse.Namespace) -> Non
 
 
 def record(report: Report) -> None:
-    """Replace the benchmark's section of `docs/benchmarks.md`, or add it at the end."""
-    found = report.as_dict()
-    on = found["machine"]
+    """Replace the section of the benchmark in `docs/benchmarks.md`, or append it."""
+    on = report.as_dict()["machine"]
     torch = f", torch {on['torch']}" if on["torch"] else ""
     where = f"{on['processor']}, {on['cores']} cores, {on['memory_gib']} GiB, Python {on['python']}{torch}"
     lines = [
@@ -140,5 +139,5 @@ def record(report: Report) -> None:
         lines.append(f"| {claim.name} | {claim.value:.3f} | {sign} {claim.goal:g} | {'yes' if claim.holds else 'no'} |")
     section = "\n".join(lines) + "\n"
     text = RECORD.read_text() if RECORD.exists() else "# Benchmarks\n"
-    kept = re.sub(rf"\n## {re.escape(report.benchmark)}\n.*?(?=\n## |\Z)", "", text, flags=re.DOTALL)
-    RECORD.write_text(kept.rstrip("\n") + "\n\n" + section)
+    others = re.sub(rf"\n## {re.escape(report.benchmark)}\n.*?(?=\n## |\Z)", "", text, flags=re.DOTALL)
+    RECORD.write_text(others.rstrip("\n") + "\n\n" + section)

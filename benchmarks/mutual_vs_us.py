@@ -1,18 +1,17 @@
-"""What a network learns from its narrower ones at other resolutions: MutualNet against US-Net, US-Net+ and networks
-trained one by one, on Fashion-MNIST (10,000 training images), with three seeds.
+"""MutualNet against US-Net, US-Net+ and networks trained one by one, on Fashion-MNIST (10,000 training images).
 
-All get the same total training compute, that of four single networks trained for 5 and for 20 epochs: the
-multiply-accumulates of all forward passes, polish and its teacher counted
-(`paretofit.search.methods.mutualnet.budget`). The weight-sharing methods train the same FD-MobileNet by the default
-recipe. US-Net finds networks at the largest resolution, US-Net+ and MutualNet at all four. Compared is the hypervolume
-of the fronts by selection accuracy, of all with the same bounds, mean of the seeds:
+All get the same total training compute: that of four single networks trained for 5 and for 20 epochs. It counts the
+multiply-accumulates of all forward passes, including the polish and its teacher
+(`paretofit.search.methods.mutualnet.budget`). The weight-sharing methods train the same FD-MobileNet with the default
+recipe. US-Net evaluates networks at the largest resolution, US-Net+ and MutualNet at all four. The claims compare the
+hypervolumes of the fronts by selection accuracy, with the same bounds for all, as means over three seeds:
 
 - `mutualnet_over_us_net_plus_N`, `us_net_plus_over_us_net_N`: goal above 0.
 - `mutualnet_over_singles_N`: goal above 0 at 20 epochs, above -.02 at 5.
-- `least_gain_over_singles_20`: of the four configurations the least gain of the best MutualNet point that costs no
-  more.
+- `least_gain_over_singles_20`: the smallest gain, over the four configurations, of the best MutualNet point that costs
+  no more.
 
-A run that was interrupted goes on (`benchmarks.searches`).
+An interrupted run is resumed (`benchmarks.searches`).
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from statistics import mean, stdev
 from typing import Any, Final
 
 from benchmarks.harness import Claim, Report, run
-from benchmarks.searches import Asked, Searched, Searches, kept
+from benchmarks.searches import Searches, SearchOutcome, SearchRun, cached_searches
 from paretofit.search.contracts.dataset import DatasetSpec
 from paretofit.search.contracts.point import Point
 from paretofit.search.methods.mutualnet import budget
@@ -40,7 +39,7 @@ DATASET: Final = DatasetSpec.model_validate(
     }
 )
 SINGLES: Final = ((1.0, 32), (0.75, 28), (0.5, 24), (0.25, 20))
-"""Width and resolution of the networks that are trained one by one."""
+"""Width and resolution of the networks trained one by one."""
 SHARED: Final[dict[str, Any]] = {"widths": {"step": 0.25}, "calibration_images": 1024, "polish_networks": len(SINGLES)}
 METHODS: Final[dict[str, dict[str, Any]]] = {
     "mutualnet": {**SHARED, "kind": "mutualnet"},
@@ -48,13 +47,13 @@ METHODS: Final[dict[str, dict[str, Any]]] = {
     "us_net": {**SHARED, "kind": "us_net"},
 }
 POLISH: Final = 1 / 3
-"""Of the shared training's steps, for each polished network: the default."""
+"""Polish steps per network, as a share of the steps of the shared training: the default."""
 
 
 def main() -> Report:
-    searches = kept("mutual_vs_us", DATASET, "equal compute")
-    wanted = {
-        f"{name}-{epochs}-{seed}": Asked(method, seed)
+    searches = cached_searches("mutual_vs_us", DATASET, "equal compute")
+    runs = {
+        f"{name}-{epochs}-{seed}": SearchRun(method, seed)
         for epochs in BUDGETS
         for name, method in {
             **{name: _shared(searches, method, epochs) for name, method in METHODS.items()},
@@ -62,8 +61,8 @@ def main() -> Report:
         }.items()
         for seed in SEEDS
     }
-    searched = searches.run(wanted)
-    found = {epochs: [_compare(searched, epochs, seed) for seed in SEEDS] for epochs in BUDGETS}
+    outcomes = searches.run(runs)
+    results = {epochs: [_compare(outcomes, epochs, seed) for seed in SEEDS] for epochs in BUDGETS}
     claims: list[Claim] = []
     spread: dict[str, dict[str, float]] = {}
     for epochs in BUDGETS:
@@ -72,16 +71,16 @@ def main() -> Report:
             f"us_net_plus_over_us_net_{epochs}": ("us_net_plus", "us_net", 0.0),
             f"mutualnet_over_singles_{epochs}": ("mutualnet", "singles", -0.02 if epochs == BUDGETS[0] else 0.0),
         }.items():
-            values = [each["hypervolume"][above] - each["hypervolume"][below] for each in found[epochs]]
+            values = [each["hypervolume"][above] - each["hypervolume"][below] for each in results[epochs]]
             claims.append(Claim(name, mean(values), goal, "higher"))
             spread[name] = {"mean": mean(values), "stdev": stdev(values)}
-    gains = [mean(gains) for gains in zip(*(each["gains"] for each in found[BUDGETS[-1]]), strict=True)]
+    gains = [mean(gains) for gains in zip(*(each["gains"] for each in results[BUDGETS[-1]]), strict=True)]
     claims.append(Claim(f"least_gain_over_singles_{BUDGETS[-1]}", min(gains), 0, "higher"))
-    return Report("mutual_vs_us", tuple(claims), {"seeds": found, "differences": spread})
+    return Report("mutual_vs_us", tuple(claims), {"seeds": results, "differences": spread})
 
 
 def _single(width: float, side: int, epochs: int) -> dict[str, Any]:
-    """A network that has the channels of MutualNet's at this width, trained by itself."""
+    """A network with the channels of MutualNet at this width, trained alone."""
     return {
         "kind": "mutualnet",
         "widths": {"min": width, "max": width},
@@ -96,14 +95,14 @@ def _single(width: float, side: int, epochs: int) -> dict[str, Any]:
 
 
 def _shared(searches: Searches, method: dict[str, Any], epochs: int) -> dict[str, Any]:
-    """A weight-sharing method with as many epochs as the single networks' compute pays for."""
+    """A weight-sharing method with as many epochs as the compute of the single networks allows."""
     profile = searches.profile
-    params = searches.resolve(Asked(method, 0)).params(SlimmableParams)
+    params = searches.resolve(SearchRun(method, 0)).params(SlimmableParams)
     spent = epochs * sum(_macs(params, searches, width, side) for width, side in SINGLES)
     each = budget.step_macs(params, profile) + POLISH * params.polish_networks * budget.polish_macs(params, profile)
     shared = max(1, round(spent / each))
     steps = shared * (profile.images["train"] // params.batch_size)
-    # What rounding to whole epochs leaves or takes is the polish's.
+    # The polish absorbs the difference from rounding to whole epochs.
     left = (spent - shared * budget.step_macs(params, profile)) / (
         params.polish_networks * budget.polish_macs(params, profile) * shared
     )
@@ -114,10 +113,10 @@ def _macs(params: SlimmableParams, searches: Searches, width: float, side: int) 
     return float(params.candidate(searches.profile, {"width": width, "resolution": side}).cost["macs"])
 
 
-def _compare(searched: Mapping[str, Searched], epochs: int, seed: int) -> dict[str, Any]:
-    """Hypervolumes of each with one seed, and MutualNet's gains at what the single networks cost."""
-    metrics = {name: _metrics(searched[f"{name}-{epochs}-{seed}"].points) for name in METHODS}
-    singles = [each for width, _ in SINGLES for each in _metrics(searched[f"single-{width}-{epochs}-{seed}"].points)]
+def _compare(outcomes: Mapping[str, SearchOutcome], epochs: int, seed: int) -> dict[str, Any]:
+    """Hypervolumes for one seed, and the gains of MutualNet at the costs of the single networks."""
+    metrics = {name: _metrics(outcomes[f"{name}-{epochs}-{seed}"].points) for name in METHODS}
+    singles = [each for width, _ in SINGLES for each in _metrics(outcomes[f"single-{width}-{epochs}-{seed}"].points)]
     metrics["singles"] = singles
     costs = [each["macs"] for each in metrics["mutualnet"]]
     volumes = {name: hypervolume(found, macs=(min(costs), max(costs)), classes=10) for name, found in metrics.items()}
@@ -126,7 +125,7 @@ def _compare(searched: Mapping[str, Searched], epochs: int, seed: int) -> dict[s
         - single["selection_top1"]
         for single in singles
     ]
-    seconds = {name: searched[f"{name}-{epochs}-{seed}"].seconds for name in METHODS}
+    seconds = {name: outcomes[f"{name}-{epochs}-{seed}"].seconds for name in METHODS}
     return {"seed": seed, "hypervolume": volumes, "gains": gains, "seconds": seconds}
 
 

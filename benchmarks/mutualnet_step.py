@@ -1,8 +1,9 @@
-"""Images trained on per second by MutualNet's step, against the step as its authors published it, in plain PyTorch.
+"""Training throughput of MutualNet's step against the step as published by its authors, in plain PyTorch.
 
 MobileNetV1, widths .25 to 1, four resolutions, two threads, float32 on the CPU; batches of 16 images of 224 pixels and
-of 64 images of 64 pixels. Goal: twice the plain step's, in each. Both take the same steps (widths and resolutions) in
-turn, each in a process of its own, because ours sets up the process's allocator as the trainer does.
+of 64 images of 64 pixels. Goal: twice the images per second of the plain step, in each case. Both take the same steps
+(widths and resolutions) in turn, each in a process of its own, because ours configures the memory allocator like the
+trainer does.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ WEIGHT_DECAY: Final = 1e-4
 Losses = tuple[Tensor, Tensor]
 """Cross-entropy of the full network, and the sum of the distillation losses."""
 Train = Callable[[int, Batch], Losses]
-"""Carries out the optimizer step of this number."""
+"""Takes the optimizer step with this index."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is trained: the largest resolution is the images' side."""
+    """A training configuration; the largest resolution is the side of the images."""
 
     batch_size: int
     resolutions: tuple[int, ...]
@@ -62,8 +63,8 @@ class Case:
 
     @property
     def params(self) -> MutualNetParams:
-        asked = {"family": "mobilenet_v1", "base_width": self.base_width, "resolutions": self.resolutions}
-        return MutualNetParams.model_validate({**PUBLISHED, **asked}).resolved(self.profile, None)
+        options = {"family": "mobilenet_v1", "base_width": self.base_width, "resolutions": self.resolutions}
+        return MutualNetParams.model_validate({**PUBLISHED, **options}).resolved(self.profile, None)
 
     @property
     def profile(self) -> DatasetProfile:
@@ -91,7 +92,7 @@ CASES: Final = (Case(16, (224, 192, 160, 128), 1000), Case(64, (64, 56, 44, 36),
 
 
 def ours(case: Case) -> tuple[Slimmable, Train]:
-    """The step as the trainer takes it."""
+    """Our training step, as the trainer takes it."""
     network = Slimmable(case.architecture)
     convert_conv2d_weight_memory_format(network, torch.channels_last)
     network.train()
@@ -110,7 +111,7 @@ def ours(case: Case) -> tuple[Slimmable, Train]:
 
 
 def plain(case: Case) -> tuple[published.MobileNetV1, Train]:
-    """The published step, with the draws of ours."""
+    """The published training step, with the same random draws as ours."""
     blocks = [block for block in case.architecture.blocks if isinstance(block, Conv | Separable)]
     widths, strides = [block.out_channels for block in blocks], [block.stride for block in blocks]
     network = published.MobileNetV1(widths, strides, channels=3, classes=case.classes)
@@ -134,7 +135,7 @@ def plain(case: Case) -> tuple[published.MobileNetV1, Train]:
 
 
 def serve(name: str, case: Case, connection: Connection) -> None:
-    """In a process of its own: take as many steps as each message says, and answer with the peak memory, MiB."""
+    """Process entry point: take the number of steps in each message and reply with the peak memory in MiB."""
     torch.set_num_threads(THREADS)
     torch.manual_seed(SEED)
     if name == "ours":
@@ -149,19 +150,19 @@ def serve(name: str, case: Case, connection: Connection) -> None:
 
 @contextmanager
 def server(name: str, case: Case) -> Iterator[Callable[[], int]]:
-    """What makes a process that serves take its steps."""
+    """Start a worker process. Yields a function that runs steps in it and returns its peak memory in MiB."""
     connection, other = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=serve, args=(name, case, other))
     process.start()
     other.close()
 
-    def ask() -> int:
+    def run_steps() -> int:
         connection.send(STEPS)
-        found: int = connection.recv()
-        return found
+        peak_mib: int = connection.recv()
+        return peak_mib
 
     try:
-        yield ask
+        yield run_steps
         connection.send(0)
     finally:
         connection.close()
@@ -172,7 +173,7 @@ def measure(case: Case) -> tuple[Claim, dict[str, float]]:
     with server("plain", case) as plain_steps, server("ours", case) as our_steps:
         cases = {"plain": plain_steps, "ours": our_steps}
         seconds = medians(interleaved(cases, repeats=REPEATS))
-        memory = {f"{name}_peak_mib": float(ask()) for name, ask in cases.items()}
+        memory = {f"{name}_peak_mib": float(run_steps()) for name, run_steps in cases.items()}
     rates = {f"{name}_images_per_second": STEPS * case.batch_size / taken for name, taken in seconds.items()}
     speedup = seconds["plain"] / seconds["ours"]
     return Claim(f"speedup_{case.name}", speedup, goal=2.0, better="higher"), rates | memory

@@ -1,15 +1,15 @@
-"""What searches find on a user's photos: a small, real, imbalanced set, with default recipes.
+"""Results on a user's photos: a small, real, imbalanced set, with default recipes.
 
 The photos: clothing-dataset-small (CC0, github.com/alexeygrigorev/clothing-dataset-small, commit 1196151), 10 classes,
 published split, at most 144 pixels. `--data ARCHIVE` names a local copy in the published layout (`train/ validation/
-test/`), else it is downloaded. Majority class of the training split: 14.0 % of the test split. All accuracies are on
-the published test split.
+test/`); by default it is downloaded. The majority class of the training split makes up 14.0 % of the test split. All
+accuracies are on the published test split.
 
-- a: one network from trained weights, on one thread. b: MutualNet from trained weights, on two threads, against what
-  its parts give and against networks that are fine-tuned one by one in the same total compute. c: from scratch.
-- `*_minutes`: of the whole search, without the download of weights.
+- a: one network from trained weights, on one thread. b: MutualNet from trained weights, on two threads, with an
+  ablation of its parts, and against networks fine-tuned one by one with the same total compute. c: from scratch.
+- `*_minutes`: duration of the whole search, without the download of weights.
 
-A run that was interrupted goes on (`benchmarks.searches`).
+An interrupted run is resumed (`benchmarks.searches`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.harness import Claim, Report, run_on_data
-from benchmarks.searches import Asked, Searched, Searches, fetched, kept
+from benchmarks.searches import Searches, SearchOutcome, SearchRun, cached_searches, cached_weights
 from paretofit.core.http import Outbound, RefusedError
 from paretofit.core.settings import get_settings
 from paretofit.search.contracts.dataset import DatasetSpec
@@ -35,7 +35,7 @@ DATASET: Final = DatasetSpec.model_validate({"name": "photos", "source": {"kind"
 IMAGES: Final = {"train": 3068, "selection": 341, "report": 372}
 SIDES: Final = (128, 112, 96, 80)
 SINGLES: Final = ((1.0, 128), (0.75, 112), (0.5, 96), (0.25, 80))
-"""Width and resolution of the networks that are fine-tuned one by one."""
+"""Width and resolution of the networks fine-tuned one by one."""
 SHARED: Final[dict[str, Any]] = {
     "kind": "mutualnet",
     "widths": {"min": 0.25, "max": 1.0, "step": 0.125},
@@ -44,12 +44,12 @@ SHARED: Final[dict[str, Any]] = {
 
 
 def main(data: Path | None) -> Report:
-    searches = kept("photos", DATASET, archive=archive(data))
+    searches = cached_searches("photos", DATASET, archive=archive(data))
     if searches.profile.images != IMAGES:
-        sys.exit(f"--data: the archive has {searches.profile.images} images, not the published {IMAGES}")
+        sys.exit(f"--data has {searches.profile.images} images instead of {IMAGES}; give the published archive")
     tuned = searches.run({"mobilenet_v2": _single("mobilenet_v2", 96), "fd_mobilenet": _single("fd_mobilenet", 128)})
     from_weights = {**SHARED, "start": start("fd_mobilenet")}
-    shared = searches.run({"mutualnet": Asked(from_weights, 0)}, threads=2)["mutualnet"]
+    shared = searches.run({"mutualnet": SearchRun(from_weights, 0)}, threads=2)["mutualnet"]
     parts: dict[str, dict[str, Any]] = {
         "without sort": {"sort_channels": False},
         "without phases": {"full_first": 0, "lowering": 0},
@@ -57,22 +57,22 @@ def main(data: Path | None) -> Report:
     epochs = _epochs(searches, from_weights)
     others = searches.run(
         {
-            **{name: Asked({**from_weights, "polish": 0, **part}, 0) for name, part in parts.items()},
+            **{name: SearchRun({**from_weights, "polish": 0, **part}, 0) for name, part in parts.items()},
             **{_name(*single): _single("fd_mobilenet", single[1], single[0], epochs) for single in SINGLES},
-            "scratch_fd_mobilenet": Asked(network("fd_mobilenet", 0.5, 128), 0),
-            "scratch_mutualnet": Asked(SHARED | {"family": "fd_mobilenet", "base_width": 0.5}, 0),
+            "scratch_fd_mobilenet": SearchRun(network("fd_mobilenet", 0.5, 128), 0),
+            "scratch_mutualnet": SearchRun(SHARED | {"family": "fd_mobilenet", "base_width": 0.5}, 0),
         }
     )
     singles = [point for single in SINGLES for point in others[_name(*single)].points]
     claims = [
-        *_accurate("a_mobilenet_v2_96px", tuned["mobilenet_v2"], 0.88, minutes=8),
-        *_accurate("a_fd_mobilenet_128px", tuned["fd_mobilenet"], 0.84),
-        *_accurate("b_mutualnet", shared, 0.86, minutes=15),
+        *_accuracy_claims("a_mobilenet_v2_96px", tuned["mobilenet_v2"], 0.88, minutes=8),
+        *_accuracy_claims("a_fd_mobilenet_128px", tuned["fd_mobilenet"], 0.84),
+        *_accuracy_claims("b_mutualnet", shared, 0.86, minutes=15),
         Claim("b_mutualnet_15_mmacs", _best(shared, 15e6), 0.82, "higher"),
         Claim("b_mutualnet_6_mmacs", _best(shared, 6e6), 0.76, "higher"),
         Claim("b_hypervolume_over_singles", _volume(shared.points) - _volume(singles), 0, "higher"),
-        *_accurate("c_scratch_fd_mobilenet", others["scratch_fd_mobilenet"], 0.58),
-        *_accurate("c_scratch_mutualnet", others["scratch_mutualnet"], 0.50),
+        *_accuracy_claims("c_scratch_fd_mobilenet", others["scratch_fd_mobilenet"], 0.58),
+        *_accuracy_claims("c_scratch_mutualnet", others["scratch_mutualnet"], 0.50),
     ]
     swept = [point for point in _front(shared.points) if "polish_gain" not in point.metrics]
     rows = {"all": _row(_front(shared.points)), "without polish": _row(swept)}
@@ -81,20 +81,20 @@ def main(data: Path | None) -> Report:
     return Report("photos", tuple(claims), {"test_top1": rows, "polish_gain": _gains(shared)})
 
 
-def archive(given: Path | None) -> Path:
-    """The photos: what `--data` names, else the public archive. Ends the process if it cannot be downloaded."""
-    if given is not None:
-        return given
+def archive(data: Path | None) -> Path:
+    """The archive of the photos: `data`, or the public one. Exits if the download fails."""
+    if data is not None:
+        return data
     file = get_settings().home / "cache" / f"clothing-dataset-small-{COMMIT}.zip"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with Outbound().get(ARCHIVE) as answer:
-                content = b"".join(answer.chunks())
-                if answer.status != 200:
-                    raise OSError(f"status {answer.status}")
+            with Outbound().get(ARCHIVE) as response:
+                content = b"".join(response.chunks())
+                if response.status != 200:
+                    raise OSError(f"status {response.status}")
         except (OSError, RefusedError) as error:
-            sys.exit(f"{ARCHIVE} cannot be downloaded ({error}): download it elsewhere and give its path with --data")
+            sys.exit(f"download of {ARCHIVE} failed ({error}); download it elsewhere and give its path with --data")
         part = file.with_suffix(".part")
         part.write_bytes(content)
         part.replace(file)
@@ -102,8 +102,8 @@ def archive(given: Path | None) -> Path:
 
 
 def start(name: str) -> dict[str, str]:
-    """A named source of trained weights."""
-    return {"file": str(fetched(name))}
+    """The `start` parameter for a named source of trained weights."""
+    return {"file": str(cached_weights(name))}
 
 
 def network(family: str, width: float, side: int) -> dict[str, Any]:
@@ -111,8 +111,8 @@ def network(family: str, width: float, side: int) -> dict[str, Any]:
     return {"kind": "fd_mobilenet", "families": [family], "widths": [width], "resolutions": [side], "trials": 1}
 
 
-def _single(name: str, side: int, width: float = 1.0, epochs: int | None = None) -> Asked:
-    return Asked(network(name, width, side) | {"start": start(name), "epochs": epochs}, 0)
+def _single(name: str, side: int, width: float = 1.0, epochs: int | None = None) -> SearchRun:
+    return SearchRun(network(name, width, side) | {"start": start(name), "epochs": epochs}, 0)
 
 
 def _name(width: float, side: int) -> str:
@@ -120,32 +120,32 @@ def _name(width: float, side: int) -> str:
 
 
 def _epochs(searches: Searches, method: dict[str, Any]) -> int:
-    """Of each single network, so that all together take the training compute of the shared one, its polish counted."""
-    params = searches.resolve(Asked(method, 0)).params(SlimmableParams)
+    """Epochs per single network, so that their total compute equals that of MutualNet with its polish."""
+    params = searches.resolve(SearchRun(method, 0)).params(SlimmableParams)
     data = searches.profile
     polish = params.polish_networks * params.polish_epochs(data) * budget.polish_macs(params, data)
     alone = [params.candidate(data, {"width": width, "resolution": side}).cost["macs"] for width, side in SINGLES]
     return round((params.epochs * budget.step_macs(params, data) + polish) / sum(alone))
 
 
-def _accurate(name: str, found: Searched, goal: float, minutes: float | None = None) -> list[Claim]:
-    claims = [Claim(f"{name}_top1", _best(found), goal, "higher")]
-    return claims if minutes is None else [*claims, Claim(f"{name}_minutes", found.seconds / 60, minutes, "lower")]
+def _accuracy_claims(name: str, outcome: SearchOutcome, goal: float, minutes: float | None = None) -> list[Claim]:
+    claims = [Claim(f"{name}_top1", _best(outcome), goal, "higher")]
+    return claims if minutes is None else [*claims, Claim(f"{name}_minutes", outcome.seconds / 60, minutes, "lower")]
 
 
-def _best(found: Searched, macs: float = float("inf")) -> float:
-    """Test accuracy of the network that selection images choose under a bound."""
-    fit = [point for point in _front(found.points) if point.metrics["macs"] <= macs]
+def _best(outcome: SearchOutcome, macs: float = float("inf")) -> float:
+    """Test accuracy of the network selected on the selection split, within `macs`."""
+    fit = [point for point in _front(outcome.points) if point.metrics["macs"] <= macs]
     return max(fit, key=lambda point: point.metrics["selection_top1"]).metrics["top1"] if fit else 0.0
 
 
 def _front(points: Iterable[Point]) -> list[Point]:
-    """What was measured on the test split: networks of the front, before the polish and after it."""
+    """The networks measured on the test split: the front before and after the polish."""
     return [point for point in points if point.role == "candidate" and "top1" in point.metrics]
 
 
 def _volume(points: Sequence[Point]) -> float:
-    """Of selection accuracy, with bounds that are the same for all."""
+    """Hypervolume by selection accuracy, with the same bounds for all."""
     metrics = [point.metrics for point in points]
     return hypervolume(metrics, macs=(4e6, 1e8), classes=10)
 
@@ -157,8 +157,8 @@ def _row(points: Iterable[Point]) -> dict[str, dict[str, float]]:
     }
 
 
-def _gains(found: Searched) -> dict[str, float]:
-    return {p.key: round(p.metrics["polish_gain"], 4) for p in found.points if "polish_gain" in p.metrics}
+def _gains(outcome: SearchOutcome) -> dict[str, float]:
+    return {p.key: round(p.metrics["polish_gain"], 4) for p in outcome.points if "polish_gain" in p.metrics}
 
 
 if __name__ == "__main__":

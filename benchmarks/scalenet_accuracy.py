@@ -1,14 +1,13 @@
-"""What a learned allocation gains on Fashion-MNIST: narrow ScaleNet-20s at the MACs of the plain ResNet, 3 seeds.
+"""Gain of a learned allocation on Fashion-MNIST: narrow ScaleNet-20s at the MACs of the plain ResNet, 3 seeds.
 
-For each seed one search trains the seed network, and by the default recipe the learned structure, even parts, channels
-at random and the largest scale alone (the plain ResNet). Accuracies are on the report split, on which nothing is
-chosen.
+For each seed one search trains the seed network and, with the default recipe, the learned structure, even parts, random
+channels, and the largest scale alone (the plain ResNet). Accuracies are on the report split, which selects nothing.
 
-- `learned_over_even`, `learned_over_random`, `learned_over_single`: percentage points that the learned structure is
-  better by, mean over the seeds. Goal: 0.
-- `macs_spread`: the most MACs of any network over the least, of those compared. Goal: 1.1.
+- `learned_over_even`, `learned_over_random`, `learned_over_single`: gain of the learned structure in percentage points,
+  mean over the seeds. Goal: 0.
+- `macs_spread`: the most MACs of the compared networks over the least. Goal: 1.1.
 
-A run that was interrupted goes on (`benchmarks.searches`).
+An interrupted run is resumed (`benchmarks.searches`).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from statistics import mean
 from typing import Any, Final
 
 from benchmarks.harness import Claim, Report, run
-from benchmarks.searches import Asked, Searched, Searches, kept
+from benchmarks.searches import Searches, SearchOutcome, SearchRun, cached_searches
 from paretofit.search.contracts.dataset import DatasetSpec
 from paretofit.search.methods.scalenet.params import ScaleNetParams
 
@@ -37,9 +36,10 @@ METHOD: Final[dict[str, Any]] = {
 
 
 def main() -> Report:
-    searches = kept("scalenet", DATASET, METHOD)
+    searches = cached_searches("scalenet", DATASET, METHOD)
     found = [
-        _metrics(each) for each in searches.run({f"seed-{seed}": _asked(searches, seed) for seed in SEEDS}).values()
+        _metrics(each)
+        for each in searches.run({f"seed-{seed}": _search_run(searches, seed) for seed in SEEDS}).values()
     ]
     gains = {rival: [100 * (each["learned"]["top1"] - each[rival]["top1"]) for each in found] for rival in RIVALS}
     macs = [metrics["macs"] for each in found for metrics in each.values()]
@@ -50,15 +50,15 @@ def main() -> Report:
     return Report("scalenet_accuracy", claims, {"seeds": dict(zip(SEEDS, found, strict=True)), "gains": gains})
 
 
-def _asked(searches: Searches, seed: int) -> Asked:
-    """Networks at the cost of the plain one."""
-    params = searches.resolve(Asked(METHOD, seed)).params(ScaleNetParams)
-    return Asked(METHOD | {"budgets": [params.targets(searches.profile)[-1]]}, seed)
+def _search_run(searches: Searches, seed: int) -> SearchRun:
+    """A search for networks at the cost of the plain one."""
+    params = searches.resolve(SearchRun(METHOD, seed)).params(ScaleNetParams)
+    return SearchRun(METHOD | {"budgets": [params.targets(searches.profile)[-1]]}, seed)
 
 
-def _metrics(found: Searched) -> dict[str, dict[str, float]]:
-    """By allocation."""
-    return {str(point.config["allocation"]): point.metrics for point in found.points}
+def _metrics(outcome: SearchOutcome) -> dict[str, dict[str, float]]:
+    """The metrics by allocation."""
+    return {str(point.config["allocation"]): point.metrics for point in outcome.points}
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""ScaleNet-50's faster form at 224 pixels, against its published form and against ResNeXt-50 (32x4d).
+"""Speed of the fast form of ScaleNet-50 at 224 pixels, against its published form and ResNeXt-50 (32x4d).
 
-One thread on one image, and all threads on 8; in torch with both memory formats and in ONNX Runtime; all cases of a
-setting by turns, so in one interleaved run. ResNeXt-50 takes 4.23 GMACs, ScaleNet-50 3.82.
+One thread on one image, and all threads on 8; in torch with both memory formats and in ONNX Runtime. All cases of a
+setting are interleaved in one run. ResNeXt-50 takes 4.23 GMACs, ScaleNet-50 3.82.
 
-- `nchw_speedup_*`, `channels_last_speedup_*`: the faster form over the published one, both given images of that format.
+- `nchw_speedup_*`, `channels_last_speedup_*`: the fast form over the published one, both with images in that format.
   Goals: 1.2 and 1.1.
-- `resnext_*`: the faster form over ResNeXt-50, its normalisations folded too, given images of the same format. Goals:
-  1.1 on one thread, 1.25 on all. The paper has 147 against 93 ms on one GPU (Li et al., arXiv 1904.09460, table 5).
-- `onnx_speedup_*`, `resnext_onnx_*`: the same in ONNX Runtime, whose graph optimiser folds the normalisations of all;
-  there each block has the form that ONNX Runtime runs fastest.
+- `resnext_*`: the fast form over ResNeXt-50 with folded normalization, with images in the same format. Goals: 1.1 on
+  one thread, 1.25 on all. The paper has 147 against 93 ms on one GPU (Li et al., arXiv 1904.09460, table 5).
+- `onnx_speedup_*`, `resnext_onnx_*`: the same in ONNX Runtime, whose graph optimizer folds the normalization of all.
+  There each block has the form that ONNX Runtime runs fastest.
 
-In the details, `*_resnext` is ResNeXt-50 as it is trained, its normalisations not folded.
+In the details, `*_resnext` is ResNeXt-50 as trained, without folding.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def settings() -> tuple[Setting, Setting]:
 
 
 def network(family: str) -> Network:
-    """With statistics as a training leaves them."""
+    """A network with random batch norm statistics, like a trained one."""
     torch.manual_seed(0)
     found = build(architecture(family)).eval()
     for norm in found.modules():
@@ -66,12 +66,12 @@ def network(family: str) -> Network:
 
 
 def torch_cases(setting: Setting) -> dict[str, Callable[[], object]]:
-    """The passes in torch by name."""
+    """The forward passes in torch by name."""
     images = torch.randn(setting.batch, 3, *SIZE, generator=torch.Generator().manual_seed(0))
     cases: dict[str, Callable[[], object]] = {}
     scalenet, resnext = network(SCALENET), network(RESNEXT)
     for layout, memory_format in LAYOUTS.items():
-        given = images.contiguous(memory_format=memory_format)
+        inputs = images.contiguous(memory_format=memory_format)
         forms = {
             "published": copy.deepcopy(scalenet),
             "resnext": copy.deepcopy(resnext),
@@ -79,15 +79,15 @@ def torch_cases(setting: Setting) -> dict[str, Callable[[], object]]:
         }
         for each in forms.values():
             convert_conv2d_weight_memory_format(each, memory_format)
-        forms["fast"] = fast(scalenet, given)
-        _check(forms["fast"], forms["published"], given)
+        forms["fast"] = fast(scalenet, inputs)
+        _check(forms["fast"], forms["published"], inputs)
         for name, each in forms.items():
-            cases[f"{layout}_{name}"] = _Pass(each, given)
+            cases[f"{layout}_{name}"] = _Pass(each, inputs)
     return cases
 
 
 class _Pass:
-    """One pass in torch."""
+    """A forward pass in torch."""
 
     def __init__(self, network: nn.Module, images: Tensor) -> None:
         self._network = network
@@ -99,7 +99,7 @@ class _Pass:
 
 
 def onnx_cases(setting: Setting, folder: Path) -> dict[str, Callable[[], object]]:
-    """The passes in ONNX Runtime by name."""
+    """The forward passes in ONNX Runtime by name."""
     images = torch.randn(setting.batch, 3, *SIZE, generator=torch.Generator().manual_seed(0))
     scalenet = network(SCALENET)
 
@@ -115,7 +115,7 @@ def onnx_cases(setting: Setting, folder: Path) -> dict[str, Callable[[], object]
 
 
 def session(module: nn.Module, images: Tensor, threads: int, folder: Path) -> Callable[[], object]:
-    """A pass of a module in ONNX Runtime on the CPU."""
+    """A forward pass of a module in ONNX Runtime on the CPU."""
     path = folder / "module.onnx"
     images = images.contiguous()
     with warnings.catch_warnings():
@@ -128,8 +128,8 @@ def session(module: nn.Module, images: Tensor, threads: int, folder: Path) -> Ca
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     made = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    given = {"image": images.numpy()}
-    return partial(made.run, None, given)
+    inputs = {"image": images.numpy()}
+    return partial(made.run, None, inputs)
 
 
 def measure(setting: Setting) -> tuple[list[Claim], dict[str, Any]]:
@@ -140,7 +140,7 @@ def measure(setting: Setting) -> tuple[list[Claim], dict[str, Any]]:
     claims = []
     for runtime, goal in {"nchw": 1.2, "channels_last": 1.1, "onnx": 1.0}.items():
         quick = seconds[f"{runtime}_fast"]
-        # Both with normalisations folded; ONNX Runtime folds them itself.
+        # Both with folded normalization; ONNX Runtime folds by itself.
         rival = f"{runtime}_resnext" if runtime == "onnx" else f"{runtime}_resnext_folded"
         over_published, over_resnext = seconds[f"{runtime}_published"] / quick, seconds[rival] / quick
         claims += [
@@ -167,7 +167,7 @@ def _check(one: nn.Module, other: nn.Module, images: Tensor) -> None:
     found, expected = one(images), other(images)
     difference = float((found - expected).abs().max() / expected.abs().max())
     if difference > 1e-5:
-        raise RuntimeError(f"the forms disagree by {difference:.1e} of the largest logit")
+        raise RuntimeError(f"fast and published forms differ by {difference:.1e} of the largest logit")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Searches that a benchmark runs without the service, side by side, and keeps.
+"""Searches that a benchmark runs without the service, in parallel, with cached results.
 
-They are in PARETOFIT_HOME/cache/benchmarks, under a digest of their data and methods: one that was interrupted goes on
-where it was, one that is finished is told again.
+Results are in PARETOFIT_HOME/cache/benchmarks, under a digest of the data and the methods. An interrupted search is
+resumed; the results of a finished one are read from the cache.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from paretofit.search.local import LocalSearch
 from paretofit.workers import prctl
 
 
-class Asked(NamedTuple):
-    """A method's parameters and a search's seed."""
+class SearchRun(NamedTuple):
+    """The parameters of a method and the seed of a search."""
 
     method: dict[str, Any]
     seed: int
 
 
-class Searched(NamedTuple):
-    """The points of a search, and the seconds that all its runs took together."""
+class SearchOutcome(NamedTuple):
+    """The points of a search and the total duration of its runs in seconds."""
 
     points: list[Point]
     seconds: float
@@ -52,7 +52,7 @@ class Searched(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Searches:
-    """Those of one benchmark, on one dataset."""
+    """The searches of one benchmark on one dataset."""
 
     folder: Path
 
@@ -60,35 +60,37 @@ class Searches:
     def profile(self) -> DatasetProfile:
         return Dataset.open(self.folder / "dataset").profile
 
-    def resolve(self, asked: Asked) -> ResolvedSpec:
-        """The specification of one. Raises pydantic.ValidationError."""
-        body = {"name": "benchmark", "dataset_id": "local", "method": asked.method, "seed": asked.seed}
+    def resolve(self, run: SearchRun) -> ResolvedSpec:
+        """The resolved specification of a run. Raises pydantic.ValidationError."""
+        body = {"name": "benchmark", "dataset_id": "local", "method": run.method, "seed": run.seed}
         spec = SearchSpec.model_validate(body)
         return spec.resolve(self.profile, None if spec.method.start is None else _record(spec.method.start.file))
 
-    def run(self, wanted: Mapping[str, Asked], *, threads: int = 1) -> dict[str, Searched]:
-        """Run each as far as it was not before: as many at a time as there are cores for, each on so many threads."""
+    def run(self, runs: Mapping[str, SearchRun], *, threads: int = 1) -> dict[str, SearchOutcome]:
+        """Run or resume searches, each on `threads` threads and as many in parallel as there are cores for."""
         spawn = multiprocessing.get_context("spawn")
         processes = max(1, available_cpus() // threads)
         with ProcessPoolExecutor(processes, spawn, initializer=_prepare, initargs=(os.getpid(), threads)) as pool:
-            return dict(zip(wanted, pool.map(self._run, wanted, wanted.values()), strict=True))
+            return dict(zip(runs, pool.map(self._run, runs, runs.values()), strict=True))
 
-    def search(self, name: str, asked: Asked) -> LocalSearch:
-        """One of them, as far as it was run. Under another version, whose defaults are others, it is another search."""
-        spec = self.resolve(asked)
+    def search(self, name: str, run: SearchRun) -> LocalSearch:
+        """A search in its cached state. The digest covers defaults, so a version with other defaults starts anew."""
+        spec = self.resolve(run)
         digest = hashlib.sha256(spec.model_dump_json().encode()).hexdigest()[:12]
         return LocalSearch(spec, self.folder / "dataset", self.folder / f"{name}-{digest}")
 
-    def _run(self, name: str, asked: Asked) -> Searched:
-        search = self.search(name, asked)
+    def _run(self, name: str, run: SearchRun) -> SearchOutcome:
+        search = self.search(name, run)
         search.run(lambda: Stop.NO, lambda *_: None)
         sys.stderr.write(f"{name}: {search.seconds:.0f} s\n")
-        return Searched(search.points(), round(search.seconds, 1))
+        return SearchOutcome(search.points(), round(search.seconds, 1))
 
 
-def kept(benchmark: str, data: DatasetSpec, *described: object, archive: Path | None = None) -> Searches:
-    """A benchmark's, on this dataset (of an upload: from its archive), as long as it is described so. Raises what
-    ingestion raises."""
+def cached_searches(benchmark: str, data: DatasetSpec, *described: object, archive: Path | None = None) -> Searches:
+    """The searches of a benchmark, cached under a digest of the dataset, its archive and `described`.
+
+    Ingests the dataset if needed. Raises the exceptions of `ingest`.
+    """
     content = () if archive is None else (hashlib.sha256(archive.read_bytes()).hexdigest(),)
     text = " ".join([data.model_dump_json(), *map(str, described), *content])
     folder = (
@@ -100,22 +102,22 @@ def kept(benchmark: str, data: DatasetSpec, *described: object, archive: Path | 
     return Searches(folder)
 
 
-def fetched(name: str) -> Path:
-    """The file of a named source of trained weights, fetched once. Raises PretrainedError."""
-    home = get_settings().home / "cache" / "weights"
-    file = home / f"{name}.safetensors"
+def cached_weights(name: str) -> Path:
+    """The weights file of a named source, downloaded once. Raises PretrainedError."""
+    folder = get_settings().home / "cache" / "weights"
+    file = folder / f"{name}.safetensors"
     if not file.exists():
-        fetch(name, file, cache=home)
+        fetch(name, file, cache=folder)
     return file
 
 
 def _record(file: str | None) -> StartRecord:
-    assert file is not None, "a benchmark starts from files"
+    assert file is not None, "benchmarks start from weights files"
     return StartRecord.of(read_record(file), hashlib.sha256(Path(file).read_bytes()).hexdigest())
 
 
 def _prepare(parent: int, threads: int) -> None:
-    """Of a process that searches: it ends with the one that waits for it."""
+    """Initialize a worker process, which ends together with its parent."""
     prctl.die_with(parent)
     registry.setup()
     torch.set_num_threads(threads)

@@ -1,14 +1,15 @@
-"""Whether the shape that is learned depends on where learning began: VGG-16s of an eighth of the channels, 32 pixels.
+"""Whether the learned shape depends on the initial one: VGG-16s with an eighth of the channels, 32 pixels.
 
-Four and six adaptors, each begun so that the last map has 4, 8 or 16 pixels, all learned freely on Fashion-MNIST by the
-default recipe. The side of the map before each of the 13 convolutions tells a shape; the spread of shapes is the
-standard deviation of its binary logarithm over the networks, mean over the convolutions.
+Four and six adaptors, each initialized so that the last map has 4, 8 or 16 pixels, all learned without a target on
+Fashion-MNIST with the default recipe. A shape is described by the side of the map before each of the 13 convolutions.
+The spread of shapes is the standard deviation of the binary logarithm of that side over the networks, averaged over
+the convolutions.
 
-- `spread_over_initial`: the spread of the learned shapes over that of the shapes they began with. Goal: 0.5.
-- `deep_over_shallow`: mean factor of the deeper half of the adaptors over that of the shallower half; the paper finds
+- `spread_over_initial`: the spread of the learned shapes over that of the initial shapes. Goal: 0.5.
+- `deep_over_shallow`: mean factor of the deeper half of the adaptors over that of the shallower half. The paper finds
   that shallow layers keep their size. Goal: 1.
 
-A run that was interrupted goes on (`benchmarks.searches`).
+An interrupted run is resumed (`benchmarks.searches`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from statistics import mean, pstdev
 from typing import Any, Final
 
 from benchmarks.harness import Claim, Report, run
-from benchmarks.searches import Asked, kept
+from benchmarks.searches import SearchRun, cached_searches
 from paretofit.models.families.shapes import HIGH, LOW, Shape, shaped
 from paretofit.search.contracts.dataset import DatasetSpec
 from paretofit.search.contracts.spec import ResolvedSpec
@@ -45,11 +46,11 @@ METHOD: Final[dict[str, Any]] = {
 
 
 def main() -> Report:
-    searches, asked = kept("shape-convergence", DATASET, METHOD), Asked(METHOD, 0)
-    searches.run({"search": asked})
-    trials = json.loads((searches.search("search", asked).out / "search.json").read_text())["trials"]
+    searches, search_run = cached_searches("shape-convergence", DATASET, METHOD), SearchRun(METHOD, 0)
+    searches.run({"search": search_run})
+    trials = json.loads((searches.search("search", search_run).out / "search.json").read_text())["trials"]
     found = [(each["new"]["params"]["config"], each["outputs"]["shape"]) for each in trials]
-    return _report(searches.resolve(asked), found)
+    return _report(searches.resolve(search_run), found)
 
 
 def _report(spec: ResolvedSpec, found: list[tuple[dict[str, Any], str]]) -> Report:
@@ -59,8 +60,8 @@ def _report(spec: ResolvedSpec, found: list[tuple[dict[str, Any], str]]) -> Repo
     for config, line in found:
         space = params.space(spec.dataset, config)
         rule = space.rule
-        begun, learned = rule.shape([space.alpha] * rule.count), Shape.from_line(line)
-        for name, shape in (("initial", begun), ("learned", learned)):
+        initial, learned = rule.shape([space.alpha] * rule.count), Shape.from_line(line)
+        for name, shape in (("initial", initial), ("learned", learned)):
             layers = shaped(rule.network, shape).layers(rule.size)
             sides[name].append([layer.input.height for layer in layers if layer.op == "conv"])
         half = rule.count // 2
@@ -76,7 +77,7 @@ def _report(spec: ResolvedSpec, found: list[tuple[dict[str, Any], str]]) -> Repo
 
 
 def _spread(shapes: list[list[int]]) -> float:
-    """In doublings of a side."""
+    """The spread of shapes, in doublings of a side."""
     return mean(pstdev(map(math.log2, at)) for at in zip(*shapes, strict=True))
 
 

@@ -1,11 +1,12 @@
-"""A training step of a network whose shape is learned, against one of the frozen network of the same sizes.
+"""A training step of a network with a learned shape, against a step of the frozen network of the same sizes.
 
-Both on the CPU by turns, `alpha_interval` steps at a time, the alphas' own pass among those of the first; float32,
-batches of grey images of 32 pixels. The alphas hardly move, so that the sizes stay what they are in the frozen network.
+Both run on the CPU in turns of `alpha_interval` steps; the learned ones include the pass that updates the alphas.
+Float32, batches of gray images of 32 pixels. The alphas hardly change, so that the sizes stay those of the frozen
+network.
 
 - `step_over_frozen_*`: seconds of a learned step over those of a frozen one. Goal: 1.15.
-- `host_waits_per_step`: operations of a step without the alphas' pass at which the host would wait for a device,
-  counted by torch's profiler. Goal: 0. (On CUDA the tests let torch raise at any.)
+- `host_waits_per_step`: operations of a step, without the pass of the alphas, that would synchronize the host with a
+  device, counted by torch's profiler. Goal: 0. (On CUDA, tests make torch raise on any synchronization.)
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ SIDE: Final = 32
 INTERVAL: Final = 20
 REPEATS: Final = 5
 CASES: Final = {"vgg16": 0.25, "resnet50": 0.25, "mobilenet_v2": 0.5}
-"""Multiplier of the channels by family."""
-WAITS: Final = {f"aten::{name}" for name in ("_local_scalar_dense", "nonzero", "is_nonzero", "equal")}
+"""Width multiplier by family."""
+SYNC_OPS: Final = {f"aten::{name}" for name in ("_local_scalar_dense", "nonzero", "is_nonzero", "equal")}
 DATASET: Final = DatasetProfile(
     classes=tuple(map(str, range(10))),
     channels=1,
@@ -62,7 +63,7 @@ def spec(family: str) -> ResolvedSpec:
 
 
 def stepper(network: nn.Module, passes: Callable[[int], object]) -> Callable[[int], None]:
-    """A whole step of the weights."""
+    """A complete optimizer step of the weights."""
     convert_conv2d_weight_memory_format(network, torch.channels_last)
     network.train()
     optimizer = sgd(network, learning_rate=1e-6, momentum=0.9, weight_decay=5e-4, decay="dense")
@@ -76,37 +77,37 @@ def stepper(network: nn.Module, passes: Callable[[int], object]) -> Callable[[in
 
 
 def measure(family: str) -> tuple[float, dict[str, Any]]:
-    """Seconds of a learned step over those of a frozen one."""
+    """The duration of a learned step over that of a frozen one, and details."""
     torch.manual_seed(0)
-    asked = spec(family)
-    params = asked.params(ShapeAdaptorParams)
+    resolved = spec(family)
+    params = resolved.params(ShapeAdaptorParams)
     [config] = params.configs(DATASET)
     space = params.space(DATASET, config)
     network = Adaptive(space.rule, space.alpha)
-    learner = Learner(network, asked, config, 1000, Silent())
+    learner = Learner(network, resolved, config, 1000, Silent())
     batch = Batch(torch.randn(BATCH, 1, SIDE, SIDE), torch.randint(10, (BATCH,)))
     learned = stepper(learner, lambda index: learner.passes(index, batch, lambda loss: loss))
     static = network.frozen()
     frozen = stepper(static, lambda index: standalone.step(static, params, (SIDE, SIDE), index, batch))
 
     def steps(step: Callable[[int], None]) -> Callable[[], None]:
-        def take() -> None:
+        def run_interval() -> None:
             for index in range(INTERVAL):
                 step(index)
 
-        return take
+        return run_interval
 
     seconds = medians(interleaved({"learned": steps(learned), "frozen": steps(frozen)}, repeats=REPEATS))
-    waits = {"step": counted(partial(learned, 0)), "alphas": counted(partial(learned, INTERVAL - 1))}
+    waits = {"step": count_syncs(partial(learned, 0)), "alphas": count_syncs(partial(learned, INTERVAL - 1))}
     details = {f"{name}_ms": round(1000 * taken / INTERVAL, 2) for name, taken in seconds.items()}
     return seconds["learned"] / seconds["frozen"], {**details, "sizes": network.sizes, "host_waits": waits}
 
 
-def counted(step: Callable[[], object]) -> int:
-    """Operations of a step at which the host would wait."""
+def count_syncs(step: Callable[[], object]) -> int:
+    """Number of operations of a step at which the host would wait for a device."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
         step()
-    return sum(event.name in WAITS for event in profiled.events() or ())
+    return sum(event.name in SYNC_OPS for event in profiled.events() or ())
 
 
 def main() -> Report:

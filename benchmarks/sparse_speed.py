@@ -1,17 +1,17 @@
 """Time that spatial sampling saves on a CPU, at batch 1, against the fastest dense form, on one thread and on all.
 
-Masks are fixed budgets at random positions, drawn from the seed: the worst case for memory, since learned masks are
-clustered. Their predictors are computed and counted. The dense network is the plain one, channels last, normalisation
-folded: the faster of `paretofit.search.export.fold` and of our own dense form, whose 1 x 1 convolutions are products of
-matrices where that measures faster.
+Masks are fixed budgets at random positions, drawn from the seed. This is the worst case for memory access, since
+learned masks are clustered. The mask predictors are computed and counted. The dense network is the plain one, channels
+last, with folded normalization: the faster of `paretofit.search.export.fold` and of our own dense form, whose 1 x 1
+convolutions become matrix products where that measures faster.
 
-- `NETWORK_share_D`: of the multiply-accumulates that zero fill saves at a density (predictors included), the share that
-  is saved of the time: (1 - time / dense time) / (1 - MACs / dense MACs), for the whole network at 448 pixels. Goal:
+- `NETWORK_share_D`: share of the saved multiply-accumulates that is also saved in time, with zero fill at a density
+  (predictors included): (1 - time / dense time) / (1 - MACs / dense MACs), for the whole network at 448 pixels. Goal:
   .65 up to a density of .35.
-- `NETWORK_slowest`: the longest time over the dense one, of the densities .1 to .7. Goal: 1.02.
-- `bottleneck_WIDTH_MAP_slowest`: the same of a bottleneck of ResNet-50 by itself.
+- `NETWORK_slowest`: the longest time over the dense one, for the densities .1 to .7. Goal: 1.02.
+- `bottleneck_WIDTH_MAP_slowest`: the same for a single bottleneck of ResNet-50.
 
-In the details: milliseconds of every case, those with interpolation too.
+The details have the milliseconds of every case, including interpolation.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ BLOCKS: Final[Mapping[str, tuple[int, Size]]] = {
     "128 at 28x28": (128, (28, 28)),
     "256 at 28x28": (256, (28, 28)),
 }
-"""Middle channels and map of bottlenecks."""
+"""Middle channels and feature map size of bottlenecks."""
 REPEATS: Final = 15
 
 
-def ready(found: Architecture) -> Network:
-    """With statistics as a training leaves them."""
+def ready(plan: Architecture) -> Network:
+    """A network with random batch norm statistics and weights, like a trained one."""
     torch.manual_seed(0)
-    network = build(found).eval()
+    network = build(plan).eval()
     for norm in network.modules():
         if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None:
             norm.running_mean.normal_(0, 0.1)
@@ -65,13 +65,13 @@ def ready(found: Architecture) -> Network:
     return network
 
 
-def masked(found: Architecture, density: float, fill: Fill) -> Architecture:
-    """With masks of a fixed budget."""
-    return sampled(found, Policy(density=density, draw="budget", fill=fill, grid=0 if fill == "zero" else 7))
+def masked(plan: Architecture, density: float, fill: Fill) -> Architecture:
+    """The architecture with masks of a fixed budget."""
+    return sampled(plan, Policy(density=density, draw="budget", fill=fill, grid=0 if fill == "zero" else 7))
 
 
 class _Pass:
-    """One pass in torch, with masks of a density."""
+    """A forward pass in torch, with masks of a density."""
 
     def __init__(self, network: nn.Module, images: Tensor, density: float | None = None) -> None:
         self._network = network
@@ -88,15 +88,15 @@ class _Pass:
 
 
 def cases(plain: Architecture, images: Tensor, table: Table) -> dict[str, Callable[[], object]]:
-    """The passes by name: `folded` and `dense` of the plain network, `zero` and `rbf` of every density."""
+    """The passes by name: `folded` and `dense` for the plain network, `zero` and `rbf` with masks."""
     network = ready(plain)
-    usual = folded(network)
-    convert_conv2d_weight_memory_format(usual, torch.channels_last)
+    folded_network = folded(network)
+    convert_conv2d_weight_memory_format(folded_network, torch.channels_last)
     zero = sparse(ready(masked(plain, CLAIMED, "zero")), table)
     rbf = sparse(ready(masked(plain, CLAIMED, "rbf")), table)
     _check(plain, images, table)
     return {
-        "folded": _Pass(usual, images),
+        "folded": _Pass(folded_network, images),
         "dense": _Pass(sparse(network, table), images),
         **{f"zero {density}": _Pass(zero, images, density) for density in DENSITIES},
         f"rbf {CLAIMED}": _Pass(rbf, images, CLAIMED),
@@ -104,7 +104,7 @@ def cases(plain: Architecture, images: Tensor, table: Table) -> dict[str, Callab
 
 
 def measured(plain: Architecture, size: Size, repeats: int) -> dict[str, Any]:
-    """Milliseconds, and of each density the multiply-accumulates and the time over those of the dense network."""
+    """Milliseconds of each case; per density, the MACs and time relative to the dense network."""
     images = torch.randn(1, plain.channels, *size, generator=torch.Generator().manual_seed(0))
     images = images.contiguous(memory_format=torch.channels_last)
     table = break_even(ready(masked(plain, CLAIMED, "zero")), images)
@@ -124,14 +124,14 @@ def measured(plain: Architecture, size: Size, repeats: int) -> dict[str, Any]:
 
 
 def block(middle: int) -> Architecture:
-    """A bottleneck of ResNet-50's, by itself."""
+    """A single bottleneck of ResNet-50."""
     outer = 4 * middle
     body = ResidualBottleneck(outer, middle, outer, stride=1, groups=1, projection=False)
     return Architecture("bottleneck", 224, outer, 2, (body, Classifier(outer, 2)))
 
 
 def report(networks: Mapping[str, Size], blocks: Mapping[str, tuple[int, Size]], repeats: int) -> Report:
-    """Of families and of bottlenecks (middle channels, map), on one thread and on all."""
+    """Measure families and bottlenecks (middle channels, map size), on one thread and on all."""
     claims: list[Claim] = []
     details: dict[str, Any] = {}
     for name, threads in {"one_thread": 1, "all_threads": available_cpus()}.items():
@@ -165,7 +165,7 @@ def _check(plain: Architecture, images: Tensor, table: Table) -> None:
     expected = network(images)
     difference = float((sparse(network, table)(images) - expected).abs().max() / expected.abs().max())
     if difference > 1e-4:
-        raise RuntimeError(f"the forms disagree by {difference:.1e} of the largest logit")
+        raise RuntimeError(f"sparse and masked forms differ by {difference:.1e} of the largest logit")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,16 @@
-"""How accurate networks with masks are on Fashion-MNIST against smaller images and other masks: narrow WideResNets, 3
-seeds.
+"""Accuracy of masked networks on Fashion-MNIST against smaller images and other masks: narrow WideResNets, 3 seeds.
 
-For each seed one search trains, by the default recipe, networks of two densities with stochastic masks, and for each of
-them masks without noise, rectified gates, and the plain network on images so small that it takes no more
-multiply-accumulates. Accuracies are on the report split, on which nothing is chosen; MACs count what the masks compute,
-and latencies are those of the form that computes no more, on one thread.
+For each seed one search trains, with the default recipe, networks of two densities with stochastic masks. For each of
+them it trains masks without noise, rectified gates, and the plain network on images small enough to need no more
+multiply-accumulates. Accuracies are on the report split, which selects nothing. MACs count what the masks compute.
+Latencies are those of the sparse form, which computes no more than that, on one thread.
 
-- `sampled_over_KIND`: percentage points by which stochastic masks are better, mean over the seeds and densities. Goal:
-  0 over `uniform` (the paper, detection: at equal accuracy a third fewer MACs), -1 over the others.
-- `macs_over_uniform`: their multiply-accumulates over those of the smaller images, mean. Goal: 1.1.
-- `latency_over_uniform`: their milliseconds, in the form that computes no more, over those of the smaller images. Goal:
-  1.1.
+- `sampled_over_KIND`: gain of stochastic masks in percentage points, mean over the seeds and densities. Goal: 0 over
+  `uniform` (the paper, detection: at equal accuracy a third fewer MACs), -1 over the others.
+- `macs_over_uniform`: multiply-accumulates over those of the smaller images, mean. Goal: 1.1.
+- `latency_over_uniform`: milliseconds of the sparse form over those of the smaller images. Goal: 1.1.
 
-A run that was interrupted goes on (`benchmarks.searches`).
+An interrupted run is resumed (`benchmarks.searches`).
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from statistics import mean
 from typing import Any, Final
 
 from benchmarks.harness import Claim, Report, run
-from benchmarks.searches import Asked, kept
+from benchmarks.searches import SearchRun, cached_searches
 from paretofit.search.contracts.dataset import DatasetSpec
 from paretofit.search.contracts.point import Point
 
@@ -43,34 +41,34 @@ _COLUMNS: Final = ("top1", "macs", "dense_macs", "sparse_ms", "dense_ms")
 
 
 def main() -> Report:
-    asked = {f"seed-{seed}": Asked(METHOD, seed) for seed in SEEDS}
+    runs = {f"seed-{seed}": SearchRun(METHOD, seed) for seed in SEEDS}
     found = {
-        name: [_line(point) for point in searched.points]
-        for name, searched in kept("spatial", DATASET, METHOD).run(asked).items()
+        name: [_row(point) for point in outcome.points]
+        for name, outcome in cached_searches("spatial", DATASET, METHOD).run(runs).items()
     }
     rows = [row for points in found.values() for row in points]
-    sampled = _of(rows, "sampled")
+    sampled = _rows_of_kind(rows, "sampled")
     claims = [
         Claim(
             f"sampled_over_{kind}",
-            100 * (_mean(sampled, "top1") - _mean(_of(rows, kind), "top1")),
+            100 * (_mean(sampled, "top1") - _mean(_rows_of_kind(rows, kind), "top1")),
             goal,
             "higher",
         )
         for kind, goal in GOALS.items()
     ]
     for name, metric in {"macs": "macs", "latency": "sparse_ms"}.items():
-        over = _mean(sampled, metric) / _mean(_of(rows, "uniform"), metric)
+        over = _mean(sampled, metric) / _mean(_rows_of_kind(rows, "uniform"), metric)
         claims.append(Claim(f"{name}_over_uniform", over, 1.1, "lower"))
     return Report("spatial_accuracy", tuple(claims), {"seeds": found})
 
 
-def _line(point: Point) -> dict[str, Any]:
+def _row(point: Point) -> dict[str, Any]:
     metrics: dict[str, Any] = {name: point.metrics[name] for name in _COLUMNS if name in point.metrics}
     return {"kind": point.config.get("baseline", "sampled"), "key": point.key, **metrics}
 
 
-def _of(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+def _rows_of_kind(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [row for row in rows if row["kind"] == kind]
 
 

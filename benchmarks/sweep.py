@@ -1,14 +1,13 @@
-"""What a sweep costs, of a network trained on Fashion-MNIST: 16 widths x 4 resolutions.
+"""Cost of a sweep over 16 widths x 4 resolutions of a network trained on Fashion-MNIST.
 
-- `adaptive_hypervolume_share`: the hypervolume of the front that the adaptive sweep finds, over that of the front of
-  the full grid, of networks that both measured on all selection images; the least of the seeds. Goal: 0.99.
-- `adaptive_images_share`: the images that the adaptive sweep passed through networks, calibration counted, over those
-  of the full grid; the most of the seeds. Goal: 0.3.
-- `grid_speedup`: the full grid against measuring each configuration by itself, with its own loaders for calibration
-  and selection as `torch.utils.data` has them; the same network and images, and accuracies that differ by less than
-  1 %. Goal: 2.
+- `adaptive_hypervolume_share`: hypervolume of the front of the adaptive sweep over that of the full grid, computed from
+  networks that both measured on all selection images; the minimum over the seeds. Goal: 0.99.
+- `adaptive_images_share`: images that the adaptive sweep passed through networks, including calibration, over those of
+  the full grid; the maximum over the seeds. Goal: 0.3.
+- `grid_speedup`: the full grid against measuring each configuration separately, with its own `torch.utils.data` loaders
+  for calibration and selection. Same network and images; accuracies differ by less than 1 %. Goal: 2.
 
-The network is trained once and kept in PARETOFIT_HOME/cache/benchmarks.
+The network is trained once and cached in PARETOFIT_HOME/cache/benchmarks.
 """
 
 from __future__ import annotations
@@ -70,16 +69,19 @@ METHOD: Final[dict[str, Any]] = {
 
 
 @dataclass
-class Kept:
-    """A reporter that keeps the last report of each point, files in `folder`, and when it got the first: of a sweep the
-    shared network, before the front is cut out and measured on the report split."""
+class CollectingReporter:
+    """A reporter that collects the last report of each point and files in `folder`.
+
+    `first_file` is the time of the first file: in a sweep the shared network, before the front is measured on the
+    report split.
+    """
 
     folder: Path
     points: dict[str, Point] = field(default_factory=dict)
     first_file: float | None = None
 
     def metric(self, name: str, step: int, value: float) -> None:
-        """Curves are not looked at."""
+        """Ignored."""
 
     def point(self, point: Point) -> None:
         self.points[point.key] = point
@@ -89,7 +91,7 @@ class Kept:
         shutil.copy(path, self.folder / name)
 
     def latency(self, measured: Measured) -> None:
-        """None is measured."""
+        """Ignored; sweeps measure no latency."""
 
     def checkpoint(self, path: Path, step: int) -> None:
         del step
@@ -100,7 +102,7 @@ class Kept:
 
 
 class Images(TorchDataset[tuple[Tensor, int]]):
-    """A split image by image, normalised: what a data set of `torch.utils.data` usually is."""
+    """A split as a conventional `torch.utils.data` dataset: normalized images, one by one."""
 
     def __init__(self, split: Split, profile: DatasetProfile) -> None:
         self._split = split
@@ -122,7 +124,7 @@ def main() -> Report:
         shutil.rmtree(dataset, ignore_errors=True)
         ingest(IngestRequest(spec=DATASET), dataset)
         with _trial(_spec(dataset), dataset, None) as trial:
-            train.run(trial, Kept(folder))
+            train.run(trial, CollectingReporter(folder))
     found = [_adaptive_and_grid(dataset, network, seed) for seed in SEEDS]
     seconds = _timed(dataset, network)
     shares, images = [each["hypervolume_share"] for each in found], [each["images_share"] for each in found]
@@ -138,20 +140,20 @@ def main() -> Report:
 def _adaptive_and_grid(dataset: Path, network: Path, seed: int) -> dict[str, Any]:
     spec = _spec(dataset, seed=seed, sweep={"mode": "adaptive"})
     with _trial(spec, dataset, network) as trial:
-        kept = Kept(trial.work.parent)
+        reporter = CollectingReporter(trial.work.parent)
         started = time.perf_counter()
-        outputs = sweep.run(trial, kept)
-        seconds = (kept.first_file or time.perf_counter()) - started
+        outputs = sweep.run(trial, reporter)
+        seconds = (reporter.first_file or time.perf_counter()) - started
         evaluator = SubnetEvaluator(trial, supernet.load(network), _largest(spec))
         started = time.perf_counter()
         full = _measured(evaluator, spec)
         grid_seconds = time.perf_counter() - started
-    if any(full[key]["selection_top1"] != point.metrics["selection_top1"] for key, point in kept.points.items()):
-        raise RuntimeError("the sweeps measured the same networks differently")
+    if any(full[key]["selection_top1"] != point.metrics["selection_top1"] for key, point in reporter.points.items()):
+        raise RuntimeError("adaptive and grid sweeps measured different accuracies of the same network")
     box = min(metrics["macs"] for metrics in full.values()), max(metrics["macs"] for metrics in full.values())
     classes = len(spec.dataset.classes)
     of_grid = hypervolume(list(full.values()), macs=box, classes=classes)
-    of_adaptive = hypervolume([full[key] for key in kept.points], macs=box, classes=classes)
+    of_adaptive = hypervolume([full[key] for key in reporter.points], macs=box, classes=classes)
     return {
         "seed": seed,
         "hypervolume": of_grid,
@@ -164,7 +166,7 @@ def _adaptive_and_grid(dataset: Path, network: Path, seed: int) -> dict[str, Any
 
 
 def _timed(dataset: Path, network: Path) -> dict[str, list[float]]:
-    """Seconds for all configurations."""
+    """Seconds for all configurations, per repetition."""
     spec = _spec(dataset)
     accuracies: dict[str, dict[str, float]] = {}
     with _trial(spec, dataset, network) as trial:
@@ -180,13 +182,13 @@ def _timed(dataset: Path, network: Path) -> dict[str, list[float]]:
         seconds = interleaved({"grid": grid, "own_loaders": own_loaders}, repeats=REPEATS, warmup=0)
     differences = [abs(accuracies["grid"][key] - accuracies["own"][key]) for key in accuracies["grid"]]
     if max(differences) > 0.01:
-        raise RuntimeError(f"the two ways disagree by {max(differences):.1%}")
+        raise RuntimeError(f"grid and separate measurements differ by {max(differences):.1%}")
     return seconds
 
 
 @torch.inference_mode()
 def _by_itself(network: Slimmable, spec: ResolvedSpec, folder: Path, candidate: Candidate) -> float:
-    """The accuracy of one configuration, with loaders made for it."""
+    """The accuracy of one configuration, measured with loaders of its own."""
     dataset = Dataset.open(folder)
     architecture = spec.params(SlimmableParams).architecture(spec.dataset, width_of(candidate.config))
     train_images = Images(dataset.split("train"), spec.dataset)
@@ -221,9 +223,9 @@ def _trial(spec: ResolvedSpec, dataset: Path, network: Path | None) -> Iterator[
 
 
 def _folder() -> Path:
-    """Of this dataset and method, kept from one run to the next."""
-    described = hashlib.sha256(f"{DATASET.model_dump_json()} {METHOD}".encode()).hexdigest()[:12]
-    folder = get_settings().home / "cache" / "benchmarks" / f"sweep-{described}"
+    """The cache folder for this dataset and method."""
+    digest = hashlib.sha256(f"{DATASET.model_dump_json()} {METHOD}".encode()).hexdigest()[:12]
+    folder = get_settings().home / "cache" / "benchmarks" / f"sweep-{digest}"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -233,7 +235,7 @@ def _largest(spec: ResolvedSpec) -> tuple[int, int]:
 
 
 def _measured(evaluator: SubnetEvaluator, spec: ResolvedSpec) -> dict[str, dict[str, float]]:
-    """What a full grid measures, by key."""
+    """The metrics that a full grid measures, by key."""
     metrics: dict[str, dict[str, float]] = {}
     for group in groups(spread_first(spec.candidates()), evaluator.full.images):
         for candidate, top1 in zip(group, evaluator.accuracies(group, evaluator.full), strict=True):

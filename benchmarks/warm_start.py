@@ -1,12 +1,12 @@
-"""How soon a trial trains, and how soon its results are seen, on a running service with one CPU worker, over HTTP.
+"""Latency of trials on a running service with one CPU worker, over HTTP.
 
-- `training_starts_seconds`: from the acceptance of a submission until the first step's loss is recorded, both by the
-  database's clock. Goal: 1.5 s. In between lie the planner, the queue, the fork of the trainer, the first step and the
+- `training_starts_seconds`: from the acceptance of a submission until the loss of the first step is recorded, both by
+  the database's clock. Goal: 1.5 s. This covers the planner, the queue, the fork of the trainer, the first step and the
   batch of up to 0.2 s in which reports are written.
-- `points_visible_seconds`: from the end of the trainer process that measured the points until the API says that the
-  trial is completed and gives the front. Goal: 1 s.
+- `points_visible_seconds`: from the end of the trainer process that measured the points until the API reports the trial
+  as completed and returns the front. Goal: 1 s.
 
-The first search, during which the worker may still be warming up, is not counted.
+The first search is not counted, because the worker may still be warming up.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from benchmarks.harness import Claim, Report, run
 
 T = TypeVar("T")
 REPEATS: Final = 7
-PATIENCE: Final = 120.0
+TIMEOUT_SECONDS: Final = 120.0
 IMAGES: Final = 300
 DATASET: Final = {"name": "warm start", "source": {"kind": "builtin", "name": "fashion_mnist", "subset": IMAGES}}
-ENDED: Final = frozenset({"completed", "failed", "cancelled", "infeasible"})
+FINAL_STATES: Final = frozenset({"completed", "failed", "cancelled", "infeasible"})
 METHOD: Final = {
     "kind": "mutualnet",
     "widths": {"step": 0.75},
@@ -55,11 +55,11 @@ def main() -> Report:
                 [sys.executable, "-m", "paretofit", "up"], env=environment, stdout=log, stderr=subprocess.STDOUT
             )
         try:
-            described = home / "service.json"
-            await_that(lambda: described.exists() or service.poll() is not None, 0.05)
+            descriptor = home / "service.json"
+            wait_for(lambda: descriptor.exists() or service.poll() is not None, 0.05)
             if service.poll() is not None:
                 raise RuntimeError(f"the service did not start:\n{(home / 'up.log').read_text()}")
-            with httpx.Client(base_url=json.loads(described.read_text())["url"], timeout=30) as client:
+            with httpx.Client(base_url=json.loads(descriptor.read_text())["url"], timeout=30) as client:
                 dataset_id = add_dataset(client)
                 cold, *warm = [search(client, dataset_id, service.pid) for _ in range(1 + REPEATS)]
         finally:
@@ -75,39 +75,38 @@ def main() -> Report:
 
 
 def add_dataset(client: httpx.Client) -> str:
-    """The id of a dataset that is ready."""
-    created = ask(client, "POST", "/v1/datasets", json=DATASET)
+    """Create a dataset and wait until it is ready. Returns its id."""
+    created = request(client, "POST", "/v1/datasets", json=DATASET)
     path = f"/v1/datasets/{created['id']}"
-    ready = await_that(lambda: _in_state(ask(client, "GET", path), {"ready", "rejected"}), 0.1)
+    ready = wait_for(lambda: _in_state(request(client, "GET", path), {"ready", "rejected"}), 0.1)
     if ready["state"] != "ready":
         raise RuntimeError(f"the dataset was rejected: {ready['error']}")
-    identity: str = created["id"]
-    return identity
+    dataset_id: str = created["id"]
+    return dataset_id
 
 
 def search(client: httpx.Client, dataset_id: str, service: int) -> tuple[float, float]:
-    """Run a search to its end: seconds until it trained, and from the end of its last trainer until its front is
-    seen."""
+    """Run a search. Returns the seconds until training started, and from the end of its last trainer to its front."""
     spec = {"name": "warm start", "dataset_id": dataset_id, "method": METHOD}
-    accepted = ask(client, "POST", "/v1/searches", json=spec)
+    accepted = request(client, "POST", "/v1/searches", json=spec)
     path = f"/v1/searches/{accepted['id']}"
-    sweep = await_that(lambda: _second(ask(client, "GET", f"{path}/trials")["data"]), 0.1)
-    trainer = await_that(lambda: trainer_of(service, sweep["id"]), 0.01)
-    await_that(lambda: has_ended(trainer), 0.005)
+    sweep = wait_for(lambda: _second(request(client, "GET", f"{path}/trials")["data"]), 0.1)
+    trainer = wait_for(lambda: trainer_of(service, sweep["id"]), 0.01)
+    wait_for(lambda: has_ended(trainer), 0.005)
     ended = time.perf_counter()
-    completed = await_that(lambda: _in_state(ask(client, "GET", f"/v1/trials/{sweep['id']}"), ENDED), 0.01)
-    front = ask(client, "GET", f"{path}/front")
+    completed = wait_for(lambda: _in_state(request(client, "GET", f"/v1/trials/{sweep['id']}"), FINAL_STATES), 0.01)
+    front = request(client, "GET", f"{path}/front")
     visible = time.perf_counter() - ended
     if completed["state"] != "completed" or not front["points"]:
         raise RuntimeError(f"the trial {completed['state']} with {len(front['points'])} points: {completed['error']}")
-    await_that(lambda: _in_state(ask(client, "GET", path), {"succeeded", "failed"}), 0.1)
-    (train, *_) = ask(client, "GET", f"{path}/trials")["data"]
-    (losses,) = ask(client, "GET", f"/v1/trials/{train['id']}/metrics", params={"name": "loss"})["curves"]
+    wait_for(lambda: _in_state(request(client, "GET", path), {"succeeded", "failed"}), 0.1)
+    (train, *_) = request(client, "GET", f"{path}/trials")["data"]
+    (losses,) = request(client, "GET", f"/v1/trials/{train['id']}/metrics", params={"name": "loss"})["curves"]
     return round(seconds_between(accepted["created_at"], losses["points"][0]["at"]), 3), round(visible, 3)
 
 
 def trainer_of(service: int, trial_id: str) -> psutil.Process | None:
-    """The process below the service that works in the trial's folder."""
+    """The descendant process of the service that runs in the folder of the trial."""
     for process in psutil.Process(service).children(recursive=True):
         try:
             if Path(process.cwd()).name.startswith(trial_id):
@@ -128,17 +127,17 @@ def seconds_between(first: str, second: str) -> float:
     return (datetime.fromisoformat(second) - datetime.fromisoformat(first)).total_seconds()
 
 
-def ask(client: httpx.Client, method: str, path: str, **content: Any) -> Any:
-    """The answer's JSON. Raises httpx.HTTPStatusError."""
+def request(client: httpx.Client, method: str, path: str, **content: Any) -> Any:
+    """The JSON of a response. Raises httpx.HTTPStatusError."""
     return client.request(method, path, **content).raise_for_status().json()
 
 
-def await_that(ready: Callable[[], T | None], pause: float) -> T:
-    """Poll until `ready` gives something true. Raises TimeoutError."""
-    deadline = time.monotonic() + PATIENCE
+def wait_for(ready: Callable[[], T | None], pause: float) -> T:
+    """Poll until `ready` returns a true value. Raises TimeoutError."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not (found := ready()):
         if time.monotonic() > deadline:
-            raise TimeoutError("the service did not get there in time")
+            raise TimeoutError(f"condition not met within {TIMEOUT_SECONDS:g} s")
         time.sleep(pause)
     return found
 

@@ -1,4 +1,4 @@
-"""What mkdocs calls while it builds the site: pages are made of the code that they describe, so that they cannot drift.
+"""mkdocs hooks that generate parts of pages from the code, so that documentation and code cannot diverge.
 
 In a page, `<!-- methods -->` becomes the table of all methods, `<!-- parameters -->` the parameters of each, and
 `<!-- openapi -->` the reference of the API.
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from docs import openapi, parameters
 
-_MARKS: Final = {
+_GENERATORS: Final = {
     "<!-- methods -->": parameters.overview,
     "<!-- parameters -->": parameters.sections,
     "<!-- openapi -->": openapi.reference,
@@ -20,7 +20,7 @@ _MARKS: Final = {
 
 
 def on_config(config: Any) -> Any:
-    """Pages that the navigation does not name come last, so that none is lost."""
+    """Append pages missing from the navigation, so that every page is reachable."""
     folder = Path(config["docs_dir"])
     named = set(_pages(config["nav"]))
     others = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.md"))
@@ -32,10 +32,10 @@ def on_config(config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Fill in what is generated."""
-    for mark, make in _MARKS.items():
-        if mark in markdown:
-            markdown = markdown.replace(mark, make())
+    """Replace the markers by generated content."""
+    for marker, generate in _GENERATORS.items():
+        if marker in markdown:
+            markdown = markdown.replace(marker, generate())
     return markdown
 
 

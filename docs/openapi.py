@@ -1,4 +1,4 @@
-"""The reference of the API as Markdown, from its OpenAPI document."""
+"""The API reference in Markdown, generated from the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _METHODS: Final = ("get", "post", "put", "patch", "delete")
 
 
 def document() -> dict[str, Any]:
-    """The OpenAPI document of the API in this tree."""
+    """The OpenAPI document of this source tree."""
     from paretofit.api.app import create_app
     from paretofit.core.settings import Settings
 
     with tempfile.TemporaryDirectory() as home:
-        # Nothing is connected to: the application only describes itself.
+        # The application only generates its document; it connects to nothing.
         settings = Settings(
             home=Path(home), database_url="postgresql://localhost/none", redis_url="redis://localhost/0"
         )
@@ -27,9 +27,9 @@ def document() -> dict[str, Any]:
 
 
 def reference() -> str:
-    """Every operation by its tag, then every schema."""
-    described = document()
-    return "\n".join([*_operations(described["paths"]), *_schemas(described["components"]["schemas"])])
+    """All operations by tag, then all schemas."""
+    openapi = document()
+    return "\n".join([*_operations(openapi["paths"]), *_schemas(openapi["components"]["schemas"])])
 
 
 def _operations(paths: Mapping[str, Any]) -> Iterator[str]:
@@ -48,11 +48,11 @@ def _operations(paths: Mapping[str, Any]) -> Iterator[str]:
 def _operation(method: str, path: str, operation: Mapping[str, Any]) -> Iterator[str]:
     yield f"\n### `{method.upper()} {path}` {{ #{operation['operationId']} }}\n"
     yield f"{operation.get('description', '')}\n"
-    given = [each for each in operation.get("parameters", ()) if each["in"] != "path"]
-    if given:
-        yield "| Parameter | In | Type | Meaning |"
+    parameters = [each for each in operation.get("parameters", ()) if each["in"] != "path"]
+    if parameters:
+        yield "| Parameter | In | Type | Description |"
         yield "|---|---|---|---|"
-        for each in given:
+        for each in parameters:
             meaning = " ".join((each.get("description") or each["schema"].get("description", "")).split())
             yield f"| `{each['name']}` | {each['in']} | {type_name(each['schema'], _ANCHOR)} | {meaning} |"
         yield ""
@@ -61,8 +61,8 @@ def _operation(method: str, path: str, operation: Mapping[str, Any]) -> Iterator
         yield f"Body: {_content(media_type, content)}\n"
     for status, response in operation["responses"].items():
         content = ", ".join(_content(*each) for each in response.get("content", {}).items())
-        said = " ".join(response.get("description", "").split())
-        yield f"- **{status}** {content or said}{f': {said}' if content and int(status) >= 400 else ''}"
+        description = " ".join(response.get("description", "").split())
+        yield f"- **{status}** {content or description}{f': {description}' if content and int(status) >= 400 else ''}"
     yield ""
 
 

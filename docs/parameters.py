@@ -1,4 +1,4 @@
-"""The methods' parameters as Markdown, from their pydantic models."""
+"""The parameters of all methods in Markdown, generated from their pydantic models."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ FOLDER: Final = Path(__file__).parent
 
 
 def overview() -> str:
-    """A table of all methods: what each is, its paper, its page."""
+    """A table of all methods with summary, paper and page."""
     rows = [
         f"| [`{kind}`](#{kind}) | {_page(method)} | {_cell(method.params.summary)} | {_cell(method.params.paper)} |"
         for kind, method in methods().items()
     ]
-    return "\n".join(["| Method | Page | What it does | Paper |", "|---|---|---|---|", *rows])
+    return "\n".join(["| Method | Page | Summary | Paper |", "|---|---|---|---|", *rows])
 
 
 def sections() -> str:
-    """A section for each method: its presets, its parameters, and the objects that they are made of."""
+    """A section per method with its presets, its parameters and their nested objects."""
     return "\n\n".join("\n".join(_section(kind, method)) for kind, method in methods().items())
 
 
@@ -41,8 +41,8 @@ def _section(kind: str, method: Method) -> Iterator[str]:
 
 
 def table(schema: Mapping[str, Any], anchor: str) -> Iterator[str]:
-    """The properties of an object, a row each; references lead to `#ANCHOR-name`."""
-    yield "| Field | Type | Default | Meaning |"
+    """A table of the properties of an object; references link to `#ANCHOR-name`."""
+    yield "| Field | Type | Default | Description |"
     yield "|---|---|---|---|"
     required = set(schema.get("required", ()))
     for name, field in schema.get("properties", {}).items():
@@ -54,7 +54,7 @@ def table(schema: Mapping[str, Any], anchor: str) -> Iterator[str]:
 
 
 def type_name(field: Mapping[str, Any], anchor: str) -> str:
-    """A field's type in a few words."""
+    """The type of a field as Markdown."""
     if "$ref" in field:
         name = str(field["$ref"]).rpartition("/")[2]
         return f"[{name}](#{anchor}-{name.lower()})"

@@ -1,7 +1,7 @@
-"""Paretofit from Python: `Client` and `AsyncClient` speak to a service, `load` turns a downloaded checkpoint into a
-torch module.
+"""The Python interface of Paretofit: `Client` and `AsyncClient` connect to a service, `load` loads a downloaded
+checkpoint as a torch module.
 
-Nothing is imported before it is used; only `load` needs torch.
+Imports are lazy; only `load` requires torch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ApiError", "AsyncClient", "Client", "DigestMismatchError", "UnreachableError", "load"]
 
-_HOMES = {
+_MODULES = {
     "ApiError": "paretofit.client.errors",
     "AsyncClient": "paretofit.client.client",
     "Client": "paretofit.client.client",
@@ -32,9 +32,17 @@ _HOMES = {
 
 
 def load(path: str | Path) -> nn.Module:
-    """The network of a checkpoint, in evaluation mode; `.record` is the point it came from.
+    """Load the network of a checkpoint, in evaluation mode.
 
-    Raises ImportError without torch (`pip install 'paretofit[worker]'`), ValueError for a file that is no checkpoint.
+    Args:
+        path: A safetensors checkpoint, as `Point.download` writes it.
+
+    Returns:
+        The torch module. Its attribute `record` holds the point: input size, classes, preprocessing and metrics.
+
+    Raises:
+        ImportError: torch is not installed (`pip install 'paretofit[worker]'`).
+        ValueError: The file is not a checkpoint.
     """
     from paretofit.models.checkpoint import load as load_checkpoint
 
@@ -42,8 +50,8 @@ def load(path: str | Path) -> nn.Module:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,4 +1,4 @@
-"""The package for an interpreter without the finder of the editable install."""
+"""The installed layout of the package, for interpreters without the finder of the editable install."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PARTS: Final[list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["
 
 
 def link(folder: Path) -> Path:
-    """Make links in a folder in which the package lies as it is installed; the folder, for `sys.path`."""
+    """Create links with the installed layout of the package in a folder. Returns the folder, for `sys.path`."""
     (folder / "paretofit").mkdir(parents=True)
     for path in (ROOT / "paretofit").iterdir():
         (folder / "paretofit" / path.name).symlink_to(path)

@@ -1,4 +1,4 @@
-"""Commands that import much, run many times: forked from a process that has imported them, instead of started anew."""
+"""Runs commands with slow imports many times, forked from a process that has imported them already."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ for line in sys.stdin:
 
 
 class Prepared:
-    """Runs `main` of a module as `python -m MODULE ARGUMENTS...` would, each time in a process of its own."""
+    """Runs `main` of a module like `python -m MODULE ARGUMENTS...`, each time in a new process."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
         self._calls = 0
 
     def run(self, arguments: Sequence[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-        """Run it to its end."""
+        """Run it and wait for its end."""
         files = {name: cwd / f".{name}" for name in ("stdout", "stderr")}
         self._calls += 1
         places = {name: str(path) for name, path in files.items()}
@@ -57,7 +57,7 @@ class Prepared:
         self._process.stdin.flush()
         number = status = 0
         while number != self._calls:
-            # That of an earlier call, whose test was ended by its time limit, may come first.
+            # The result of an earlier call, whose test timed out, may come first.
             number, status = map(int, self._process.stdout.readline().split())
         stdout, stderr = (path.read_text() for path in files.values())
         for path in files.values():
@@ -67,7 +67,7 @@ class Prepared:
 
 @contextmanager
 def prepared(module: str) -> Iterator[Prepared]:
-    """A process that has imported the module. It does nothing with it: what is forked finds it as new."""
+    """A process that has imported the module and forks a child for each run."""
     command = [sys.executable, "-c", FORKS, module]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         yield Prepared(process)

@@ -1,7 +1,7 @@
-"""PostgreSQL and Redis of a test session, started by whichever of its processes asks first: `Servers.start`.
+"""PostgreSQL and Redis of a test session, started by the first process that calls `Servers.start`.
 
 They belong to a process of their own, `python -m tests.servers FOLDER PID`, which outlives the test process that
-started it and ends when it is told to, or when the main process of the session is gone.
+started it. It ends on SIGTERM or when the main process of the session has exited.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from paretofit.launch.redis import EmbeddedRedis
 
 ROOT = Path(__file__).resolve().parents[1]
 REDIS_DATABASES = 256
-_PATIENCE = 90.0
+_TIMEOUT = 90.0
 
 
 @dataclass
 class Servers:
-    """Those of a session, in a folder that all its processes share; `owner` is the main one's process id."""
+    """The servers of a session, in a folder shared by its processes; `owner` is the id of the main process."""
 
     folder: Path
     owner: int
@@ -41,14 +41,14 @@ class Servers:
 
     @classmethod
     def new(cls) -> Self:
-        """For a session of this process; nothing is started yet."""
+        """The servers of a session of this process, not started yet."""
         folder = Path(tempfile.mkdtemp(prefix="paretofit-tests-"))
         # PostgreSQL may run as another user.
         folder.chmod(0o711)
         return cls(folder, os.getpid())
 
     def start(self) -> None:
-        """Start them, unless another process did, and find out where they are."""
+        """Start the servers unless another process did, and read their URLs."""
         if self.postgres_url:
             return
         with (self.folder / "lock").open("w") as lock:
@@ -59,11 +59,11 @@ class Servers:
         self.postgres_url, self.redis_url = found["postgres_url"], found["redis_url"]
 
     def stop(self) -> None:
-        """End what any process of the session started, and remove the folder."""
+        """Stop the servers and remove the folder."""
         try:
             if (process := self._process()) is not None:
                 process.terminate()
-                process.wait(_PATIENCE)
+                process.wait(_TIMEOUT)
         finally:
             shutil.rmtree(self.folder)
 
@@ -92,7 +92,7 @@ class Servers:
         return psutil.Process(process.pid)
 
     def _await(self, process: psutil.Process) -> None:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _TIMEOUT
         while not self._described.exists():
             assert process.is_running(), self._log.read_text()
             assert time.monotonic() < deadline, self._log.read_text()

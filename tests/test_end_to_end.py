@@ -1,4 +1,4 @@
-"""Through a whole running service, as its users use it: HTTP in, networks out."""
+"""End-to-end tests against a running service: HTTP in, networks out."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from tests.launch.service import Service, logs
 
 T = TypeVar("T")
 TEXTURES = {"brick": (0.9, 0.4, 0.3), "grass": (0.3, 0.8, 0.3), "water": (0.2, 0.4, 0.9)}
-"""Red, green and blue of each class."""
+"""RGB color of each class."""
 
 PER_CLASS = 40
 SECONDS = 90.0
 
 
 def textures() -> bytes:
-    """A zip archive of noisy coloured stripes, one folder for each colour."""
+    """A zip archive of noisy colored stripes, one folder per color."""
     noise = np.random.default_rng(0)
     rows, columns = np.mgrid[0:40, 0:44]
     content = io.BytesIO()
@@ -63,7 +63,7 @@ def client(service: Service) -> Any:
 
 @pytest.fixture(scope="module")
 def fashion(client: Client) -> str:
-    """The id of a small part of Fashion-MNIST."""
+    """The id of a small subset of Fashion-MNIST."""
     source = {"kind": "builtin", "name": "fashion_mnist", "subset": 1000}
     dataset = client.datasets.create({"name": f"fashion {uuid4().hex}", "source": source})
     return client.datasets.wait(dataset.id, timeout=SECONDS, poll=0.1).id
@@ -71,7 +71,7 @@ def fashion(client: Client) -> str:
 
 @pytest.fixture
 def upload(client: Client, tmp_path: Path) -> Callable[..., str]:
-    """Send bytes as a dataset's archive; gives its id."""
+    """Upload bytes as the archive of a new dataset. Returns its id."""
 
     def upload(content: bytes, **spec: Any) -> str:
         (tmp_path / "archive").write_bytes(content)
@@ -82,7 +82,7 @@ def upload(client: Client, tmp_path: Path) -> Callable[..., str]:
 
 
 def finish(client: Client, service: Service, spec: dict[str, Any]) -> SearchDetail:
-    """Submit a search and follow its events to the end; it must succeed."""
+    """Submit a search and follow its events until it has succeeded."""
     search = client.searches.create(spec)
     events = list(client.searches.events(search.id))
     search = client.searches.get(search.id)
@@ -95,7 +95,7 @@ def finish(client: Client, service: Service, spec: dict[str, Any]) -> SearchDeta
 
 
 def wait(ready: Callable[[], T | None]) -> T:
-    """Poll until `ready` gives something true."""
+    """Poll until `ready` returns a true value."""
     deadline = time.monotonic() + SECONDS
     while not (found := ready()):
         assert time.monotonic() < deadline, f"not in {SECONDS:g} s"
@@ -104,7 +104,7 @@ def wait(ready: Callable[[], T | None]) -> T:
 
 
 def trainer(trial_id: str) -> psutil.Process | None:
-    """The process that runs a trial: it works in a scratch folder of the attempt's."""
+    """The process that runs a trial, found by its scratch folder."""
     for process in psutil.process_iter():
         try:
             folder = Path(process.cwd())
@@ -116,7 +116,7 @@ def trainer(trial_id: str) -> psutil.Process | None:
 
 
 def evaluate(checkpoint: Path, dataset: str | Path) -> dict[str, Any]:
-    """What `python -m paretofit.search evaluate` says, without the service."""
+    """The result of `python -m paretofit.search evaluate`, without the service."""
     command = [
         sys.executable,
         "-m",

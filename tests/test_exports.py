@@ -1,4 +1,4 @@
-"""A search's points as files of other formats, through a whole running service."""
+"""Exports of points in every format, against a running service."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def client(service: Service) -> Any:
 
 @pytest.fixture(scope="module")
 def front(client: Client, service: Service) -> Front:
-    """Of a short search, with the points that others dominate."""
+    """The points of a short search, including dominated ones."""
     source = {"kind": "builtin", "name": "fashion_mnist", "subset": 400}
     dataset = client.datasets.create({"name": uuid4().hex, "source": source})
     dataset = client.datasets.wait(dataset.id, timeout=SECONDS, poll=0.1)
@@ -81,7 +81,7 @@ def _from_the_command_line(service: Service, point: str, folder: Path) -> None:
     done = run("export", point, "--format", "torch_export", "-o", str(folder / "net.pt2"))
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(folder / "net.pt2")
-    assert "its logits are PyTorch's to" in done.stderr
+    assert "largest difference from PyTorch's logits" in done.stderr
     assert (folder / "net.pt2").read_bytes() == (folder / "torch_export").read_bytes()
     card = run("card", point).stdout
     assert card.startswith("# fd_mobilenet: ")

@@ -1,4 +1,4 @@
-"""Strangers' archives through the whole service: each is refused with its reason, and the service stays small."""
+"""Hostile archives are rejected with a reason, and the memory of the service stays bounded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_MEMORY = 300 * 1024**2
 CHOSEN = ("slip.zip", "link out.tar", "one file, 200 names.zip", "cut off.tar.gz", "picture and zip")
 
 
-def test_the_service_refuses_them_and_stays_small(tmp_path: Path, database_url: str, redis_url: str) -> None:
+def test_hostile_archives_are_rejected_in_bounded_memory(tmp_path: Path, database_url: str, redis_url: str) -> None:
     cases = archives()
     home = tmp_path / "home"
     home.mkdir()
@@ -59,7 +59,7 @@ def test_the_service_refuses_them_and_stays_small(tmp_path: Path, database_url: 
 
 
 def _memory(pid: int) -> list[int]:
-    """Of a worker's processes, each."""
+    """Peak memory of each process of a worker."""
     sizes = [0]
     for process in psutil.Process(pid).children(recursive=True):
         try:

@@ -1,4 +1,4 @@
-"""What a wheel installs, used in a folder that has its own packages of the names that ours once had."""
+"""The installed wheel works next to packages with the former names of our subpackages."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ print(network.record["key"], sorted(name for name in sys.modules if name in ("ap
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from an sdist of this tree."""
+    """A wheel built from an sdist of this tree."""
     folder = tmp_path_factory.mktemp("built")
     tree = folder / "tree"
     tree.mkdir()
@@ -86,7 +86,7 @@ def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def beside(tmp_path: Path) -> Path:
-    """A user's repository, whose packages end whoever imports them."""
+    """A repository of a user, whose packages exit when imported."""
     for name in PARTS:
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text(f'raise SystemExit("the user has a {name} too")\n')

@@ -1,4 +1,4 @@
-"""Milliseconds through a whole running service: bounds that hold, bounds that nothing meets."""
+"""Latency constraints against a running service: feasible and infeasible bounds."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ METHOD: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def client(service: Service) -> Iterator[Client]:
-    """Once the service's workers have said what they offer."""
+    """The client, after the workers have registered their devices."""
     with Client(service.url) as client:
         wait(client.devices)
         yield client
@@ -46,7 +46,7 @@ def client(service: Service) -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def spec(client: Client) -> dict[str, Any]:
-    """A search of seconds, without constraints."""
+    """A search that takes seconds, without constraints."""
     source = {"kind": "builtin", "name": "fashion_mnist", "subset": 500}
     dataset = client.datasets.create({"name": f"latency {uuid4().hex}", "source": source})
     ready = client.datasets.wait(dataset.id, timeout=SECONDS, poll=0.1)
@@ -64,7 +64,7 @@ def test_workers_offer_devices_with_their_machine(client: Client) -> None:
     assert devices[DEVICE].machines[0].keys() == {"processor", "cores", "onnxruntime"}
 
 
-def test_a_device_that_nobody_offers_is_refused(client: Client, spec: dict[str, Any]) -> None:
+def test_an_unavailable_device_is_rejected(client: Client, spec: dict[str, Any]) -> None:
     if "torch-cuda" in {device.name for device in client.devices()}:
         pytest.skip("there is a GPU")
     with pytest.raises(ApiError) as refused:
@@ -132,7 +132,7 @@ def test_points_keep_within_the_bound_when_they_are_measured_again(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(kind for kind, method in methods().items() if method.params.learns))
-def test_what_is_learned_is_measured_once_it_is_there(
+def test_learned_networks_are_measured_after_training(
     client: Client, service: Service, spec: dict[str, Any], tmp_path: Path, kind: str
 ) -> None:
     device = "torch-cpu-1t"

@@ -1,4 +1,4 @@
-"""What an installation holds and what a process loads."""
+"""The content of installations and the imports of processes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def project() -> dict[str, Any]:
 
 
 def _run_without(absent: tuple[str, ...], code: str) -> subprocess.CompletedProcess[str]:
-    """Run code where these packages are not installed."""
+    """Run code in an interpreter without these packages."""
     script = WITHOUT.format(absent=set(absent), code=code)
     environment = os.environ | {"DATABASE_URL": "postgresql://localhost/none", "REDIS_URL": "redis://localhost/0"}
     return subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)

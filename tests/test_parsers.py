@@ -1,5 +1,4 @@
-"""Every parser of what users send, with what no user should: it gives a value or says what is wrong, and nothing
-else."""
+"""Fuzz tests of all parsers of user input: they return a value or raise their documented error, nothing else."""
 
 from __future__ import annotations
 
@@ -62,7 +61,7 @@ LATIN = st.text(st.characters(codec="latin-1", exclude_characters="\r\n\0"), max
 
 @pytest.fixture(scope="module")
 def api_routes(tmp_path_factory: pytest.TempPathFactory) -> list[RouteContext]:
-    """The routes that need a key where keys are needed at all. Nothing is connected to before the first request."""
+    """The routes that require a key if keys are enabled. The application connects to nothing before a request."""
     settings = Settings(
         home=tmp_path_factory.mktemp("api"),
         database_url="postgresql://localhost/none",
@@ -303,7 +302,7 @@ def test_architectures(anything: Any, near: dict[str, Any]) -> None:
 @given(st.lists(st.text(max_size=30).map(lambda line: line.replace("\n", "")), max_size=8))
 def test_events(lines: list[str]) -> None:
     parser = Parser()
-    assert all(event.type for line in lines if (event := parser.take(line)) is not None)
+    assert all(event.type for line in lines if (event := parser.feed(line)) is not None)
 
 
 SMALL = IngestLimits(max_entries=50, max_decompressed_bytes=2**20, ratio_floor_bytes=2**16, max_file_bytes=2**16)
@@ -319,7 +318,7 @@ def _changed(content: bytes, changes: list[tuple[int, int]], cut: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
-    """Archives as they should be."""
+    """Valid archives."""
     path = tmp_path_factory.mktemp("sound") / "archive"
     files = pictures({"cat": 2, "dog": 2}, size=(8, 8))
     made = [zipped(path, files).read_bytes()]

@@ -1,4 +1,4 @@
-"""A request's trace reaches the attempts that it leads to, in other processes."""
+"""The trace of a request continues in the attempts that it causes, in other processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 @contextmanager
 def collecting() -> Iterator[tuple[str, list[tuple[str, Span]]]]:
-    """A collector's URL, and the spans that it was sent: (service, span)."""
+    """The URL of a collector and the spans it received: (service, span)."""
     spans: list[tuple[str, Span]] = []
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Trained weights through a whole running service: a file, a search that starts from it, a checkpoint that says so."""
+"""Trained weights against a running service: upload, a search that starts from them, provenance in the checkpoint."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def client(service: Service) -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def fashion(client: Client) -> str:
-    """The id of a small part of Fashion-MNIST."""
+    """The id of a small subset of Fashion-MNIST."""
     source = {"kind": "builtin", "name": "fashion_mnist", "subset": 1000}
     dataset = client.datasets.create({"name": f"fashion {uuid4().hex}", "source": source})
     return client.datasets.wait(dataset.id, timeout=SECONDS, poll=0.1).id
@@ -39,7 +39,7 @@ def fashion(client: Client) -> str:
 
 @pytest.fixture(scope="module")
 def weights(client: Client, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """An FD-MobileNet of a quarter of the width, for colors, without a classifier."""
+    """An FD-MobileNet x 0.25 for color images, without a classifier."""
     path = tmp_path_factory.mktemp("weights") / "fd.safetensors"
     files.write(path, calibrated=True)
     made = client.weights.create({"name": uuid4().hex, "source": {"kind": "upload"}, "licence": LICENCE})

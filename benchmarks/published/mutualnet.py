@@ -1,8 +1,8 @@
-"""MutualNet's training step as its authors published it, in plain PyTorch: what ours is compared with.
+"""MutualNet's training step as published by its authors, in plain PyTorch, as the baseline of a benchmark.
 
-Yang et al., ECCV 2020 (arXiv 1909.12978). As in their code, each module slices its own parameters by a width that is
-set on it, images are resized to every resolution, the losses are `KLDivLoss` of probabilities, each parameter is a
-group of its own in the optimizer, and tensors are contiguous (NCHW).
+Yang et al., ECCV 2020 (arXiv 1909.12978). As in their code, each module slices its parameters by a width attribute,
+images are resized to every resolution, the losses are `KLDivLoss` on probabilities, each parameter is a group of its
+own in the optimizer, and tensors are contiguous (NCHW).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def make_divisible(value: float, divisor: int = 8) -> int:
 
 
 class USConv2d(nn.Conv2d):
-    """A convolution of which `width_mult` of the channels are used: [N, w C, H, W] -> [N, w C', H', W']."""
+    """A convolution that uses `width_mult` of its channels: [N, w C, H, W] -> [N, w C', H', W']."""
 
     width_mult = 1.0
 
@@ -46,7 +46,7 @@ class USConv2d(nn.Conv2d):
 
 
 class USBatchNorm2d(nn.BatchNorm2d):
-    """Normalises by the statistics of the batch, [N, w C, H, W] -> the same shape."""
+    """Normalizes by the statistics of the batch: [N, w C, H, W] -> the same shape."""
 
     width_mult = 1.0
 
@@ -75,7 +75,7 @@ class USLinear(nn.Linear):
 
 
 class MobileNetV1(nn.Module):
-    """Images [N, channels, H, W] -> logits [N, classes], at the width that `set_width` was last given."""
+    """Images [N, channels, H, W] -> logits [N, classes], at the width set last by `set_width`."""
 
     def __init__(self, widths: Sequence[int], strides: Sequence[int], *, channels: int, classes: int) -> None:
         """`widths` and `strides` are those of the stem and of each separable block."""
@@ -97,7 +97,7 @@ class MobileNetV1(nn.Module):
 
 
 def sgd(network: nn.Module, *, learning_rate: float, momentum: float, weight_decay: float) -> SGD:
-    """Nesterov SGD with a group for each parameter, of which dense convolutions and linear layers decay."""
+    """Nesterov SGD with one group per parameter; only dense convolutions and linear layers have weight decay."""
     groups = []
     for parameter in network.parameters():
         shape = parameter.shape

@@ -1,4 +1,4 @@
-"""Datasets on the command line."""
+"""The `paretofit datasets` commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from paretofit.client.client import Client
 from paretofit.client.datasets import reasons
 from paretofit.client.errors import DatasetRejectedError, UsageError
 
-app = typer.Typer(no_args_is_help=True, help="Datasets: add, list, show.")
+app = typer.Typer(no_args_is_help=True, help="Add, list and show datasets.")
 
 
 @app.command()
@@ -28,20 +28,25 @@ def add(
     source: Annotated[
         str,
         typer.Argument(
-            help="An archive (zip or tar) of class/name.png, optionally below train/, val/ and test/; its https:// or "
-            "s3:// URL; or a built-in's name."
+            help="A zip or tar archive of class/name.png, optionally below train/, val/ and test/; the https:// or "
+            "s3:// URL of one; or the name of a built-in dataset."
         ),
     ],
-    name: Annotated[str | None, typer.Option(help="What to call it.", show_default="the source's name")] = None,
-    subset: Annotated[int | None, typer.Option(help="Training images to draw from a built-in.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the draw and of the splits.")] = 0,
-    image_size: Annotated[int | None, typer.Option(help="Side that training crops to, pixels.")] = None,
-    licence: Annotated[str | None, typer.Option(help="Of the images; model cards say it.")] = None,
-    wait: Annotated[bool, typer.Option(help="Wait until it is validated.")] = True,
+    name: Annotated[str | None, typer.Option(help="Name of the dataset.", show_default="the source's name")] = None,
+    subset: Annotated[
+        int | None, typer.Option(help="Number of training images to draw from a built-in dataset.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Random seed of the subset and of the splits.")] = 0,
+    image_size: Annotated[int | None, typer.Option(help="Side length of training crops, in pixels.")] = None,
+    licence: Annotated[str | None, typer.Option(help="License of the images, stated in model cards.")] = None,
+    wait: Annotated[bool, typer.Option(help="Wait until validation ends.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Add a dataset: upload an archive of images (`photos.zip`), have the service fetch it (`https://...`,
-    `s3://BUCKET/KEY`), or draw from a built-in one (`fashion_mnist`)."""
+    """Add a dataset from an archive (`photos.zip`), a URL (`https://...`, `s3://BUCKET/KEY`) or a built-in
+    (`fashion_mnist`).
+
+    An archive is uploaded; a URL is fetched by the service.
+    """
     if source.startswith(("https://", "http://", "s3://")):
         archive, uploading = Path(PurePosixPath(urlsplit(source).path).name or "dataset"), False
         described: dict[str, Any] = {"kind": "s3" if source.startswith("s3://") else "url", "url": source}
@@ -51,12 +56,12 @@ def add(
         described = {"kind": "upload"} if uploading else {"kind": "builtin", "name": source, "subset": subset}
     if described["kind"] == "builtin" and archive.is_dir():
         raise UsageError(
-            f"{source} is a folder: pack it (`tar -cf {archive.name}.tar -C {source} .`) and add the archive"
+            f"{source} is a folder; pack it with `tar -cf {archive.name}.tar -C {source} .` and add the archive"
         )
     if described["kind"] == "builtin" and (archive.suffix or "/" in source):
-        raise UsageError(f"there is no file {source}")
+        raise UsageError(f"file not found: {source}; check the path, or give the name of a built-in dataset")
     if described["kind"] != "builtin" and subset is not None:
-        raise UsageError("--subset draws from built-in datasets; an archive is used whole")
+        raise UsageError("--subset applies only to built-in datasets; leave it out")
     spec: dict[str, Any] = {
         "name": name or (source if described["kind"] == "builtin" else archive.stem.removesuffix(".tar")),
         "source": described,
@@ -71,7 +76,7 @@ def add(
         if wait:
             with ExitStack() as stack:
                 if stderr().is_terminal:
-                    stack.enter_context(stderr().status("validating ..."))
+                    stack.enter_context(stderr().status("validating images ..."))
                 try:
                     dataset = service.datasets.wait(dataset.id)
                 except DatasetRejectedError as rejection:
@@ -88,7 +93,7 @@ def add(
 
 @app.command("list")
 def list_(context: typer.Context, *, as_json: AsJson = False) -> None:
-    """The datasets, newest first."""
+    """List datasets, newest first."""
     with client(context) as service:
         listed = list(service.datasets.list())
     if as_json:
@@ -105,20 +110,20 @@ def list_(context: typer.Context, *, as_json: AsJson = False) -> None:
 def show(
     context: typer.Context,
     *,
-    dataset: Annotated[str, typer.Argument(metavar="ID", help="Id, its end, name or `latest`.")],
+    dataset: Annotated[str, typer.Argument(metavar="ID", help="Id, end of an id, name or `latest`.")],
     as_json: AsJson = False,
 ) -> None:
-    """A dataset and what its validation found."""
+    """Show a dataset and its validation report."""
     with client(context) as service:
-        found = service.datasets.get(references.dataset_id(service, dataset))
+        shown = service.datasets.get(references.dataset_id(service, dataset))
     if as_json:
-        print_json(found)
+        print_json(shown)
     else:
-        _describe(found)
+        _describe(shown)
 
 
 def upload(service: Client, dataset: Dataset, archive: Path) -> None:
-    """Send an archive, with a bar where there is a terminal."""
+    """Upload an archive, with a progress bar on a terminal."""
     with bars.transfer("uploading", archive.stat().st_size) as progress:
         service.datasets.upload(dataset.id, archive, progress)
 
@@ -138,20 +143,20 @@ def _describe(dataset: Dataset) -> None:
         height, width = profile["image_size"]
         rows += [
             ("images", ", ".join(f"{split} {count}" for split, count in profile["images"].items())),
-            ("trains at", f"{height} x {width} px, {profile['channels']} channel(s)"),
+            ("image size", f"{height} x {width} px, {profile['channels']} channel(s)"),
             ("classes", f"{len(profile['classes'])}: {', '.join(profile['classes'][:20])}"),
         ]
     if corrupt := report.get("corrupt_images"):
-        rows.append(("corrupt", f"{corrupt} files were left out; --json names the first"))
+        rows.append(("corrupt", f"{corrupt} files were skipped; --json lists the first"))
     for split, names in report.get("missing_classes", {}).items():
-        rows.append(("missing", f"{', '.join(names[:20])}: no images in the {split} split"))
+        rows.append(("missing", f"no images in the {split} split: {', '.join(names[:20])}"))
     if report.get("cross_split_duplicates"):
-        rows.append(("duplicates", f"{report['cross_split_duplicates']} across splits"))
+        rows.append(("duplicates", f"{report['cross_split_duplicates']} images appear in several splits"))
     if dataset.fingerprint:
         rows.append(("fingerprint", dataset.fingerprint))
     console.print(facts(rows))
     if dataset.state == "ready":
-        say(f"search it: `dataset: {dataset.name}` in a specification for `paretofit submit`")
+        say(f"to search on it, put `dataset: {dataset.name}` in a specification and run `paretofit submit`")
 
 
 def _images(dataset: Dataset) -> object:

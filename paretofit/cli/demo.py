@@ -1,4 +1,4 @@
-"""The whole way once, on real images: a service, a dataset, a search, its front, a checkpoint."""
+"""`paretofit demo`: a complete run on real images, from a fresh service to a downloaded checkpoint."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ _LOG_LINES: Final = 30
 
 
 class DemoError(ParetofitError):
-    """The demo could not be finished."""
+    """The demo failed."""
 
 
 def demo(
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the picture and the checkpoint go.")] = Path(
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Output folder for the plot and the checkpoint.")] = Path(
         "demo"
     ),
 ) -> None:
-    """Try everything: start a service, search on 12,000 real images, draw the front, download the best network.
+    """Run a complete example: start a service, search on 12,000 real images, plot the front, download the best network.
 
     Takes about three minutes on two cores. The last line on stdout is a JSON summary.
     """
     require_server()
     began = time.monotonic()
-    given = os.environ.get("PARETOFIT_HOME")
-    home = (Path(given).expanduser() / "demo" if given else out / "home").resolve()
+    configured = os.environ.get("PARETOFIT_HOME")
+    home = (Path(configured).expanduser() / "demo" if configured else out / "home").resolve()
     say(f"starting the service; its data and logs are in {home}")
     with _service(home) as url, Client(url) as service:
         say(f"the service is at {url} ({format_seconds(time.monotonic() - began)})")
@@ -63,11 +63,11 @@ def demo(
     seconds = time.monotonic() - began
     say(
         f"""
-{format_seconds(seconds)} in all. The picture is {drawn}, the checkpoint {checkpoint} (SHA-256 verified).
-What to try next:
-  python -m paretofit.search evaluate {checkpoint} --dataset fashion_mnist     the same accuracy, without the service
-  python -c 'import paretofit; print(paretofit.load("{checkpoint}"))'    the network as a torch module
-  paretofit up --home {home}     the service again, with this search in it
+Finished in {format_seconds(seconds)}. Plot: {drawn}. Checkpoint: {checkpoint} (SHA-256 verified).
+Next steps:
+  python -m paretofit.search evaluate {checkpoint} --dataset fashion_mnist     evaluate it without the service
+  python -c 'import paretofit; print(paretofit.load("{checkpoint}"))'    load it as a torch module
+  paretofit up --home {home}     start the service again; it still has this search
 """
     )
     sys.stdout.write(json.dumps(_summary(search, front, checkpoint, drawn)) + "\n")
@@ -75,7 +75,7 @@ What to try next:
 
 @contextmanager
 def _service(home: Path) -> Iterator[str]:
-    """A service of its own with everything embedded; gives its URL, and stops it at the end."""
+    """Run a private service with embedded PostgreSQL and Redis; yields its URL and stops it on exit."""
     from paretofit.launch.process import GuardedProcess
 
     described = home / "service.json"
@@ -88,13 +88,13 @@ def _service(home: Path) -> Iterator[str]:
         deadline = time.monotonic() + _START_SECONDS
         while not described.exists():
             if process.poll() is not None or time.monotonic() > deadline:
-                raise DemoError(f"the service did not start; {log} ends with:\n{process.output(_LOG_LINES)}")
+                raise DemoError(f"the service did not start; the end of {log}:\n{process.output(_LOG_LINES)}")
             time.sleep(0.05)
         yield json.loads(described.read_text())["url"]
 
 
 def _search(service: Client) -> SearchDetail:
-    """Ingest the images and search to the end. Raises DemoError with the trial's last words if it fails."""
+    """Ingest the images and run the search. Raises DemoError with the end of the trials' logs if it fails."""
     source = {"kind": "builtin", "name": "fashion_mnist", "subset": SUBSET}
     dataset = service.datasets.create({"name": "fashion_mnist", "source": source, "seed": SEED})
     say(f"preparing {SUBSET:,} images of Fashion-MNIST")
@@ -110,12 +110,12 @@ def _search(service: Client) -> SearchDetail:
     say(f"searching: {submitted.id}")
     search = show_progress(service, submitted.id, stderr())
     if search.state != "succeeded":
-        raise DemoError(_last_words(service, search))
+        raise DemoError(_failure(service, search))
     return search
 
 
-def _last_words(service: Client, search: SearchDetail) -> str:
-    lines = [f"the search {search.state}: {(search.error or {}).get('detail', 'no reason was recorded')}"]
+def _failure(service: Client, search: SearchDetail) -> str:
+    lines = [f"search {search.state}: {(search.error or {}).get('detail', 'no reason was recorded')}"]
     for trial in service.searches.trials(search.id):
         if trial.error:
             lines.append(f"trial {trial.number} {trial.state}: {error_text(trial.error) or trial.error}")
@@ -124,8 +124,8 @@ def _last_words(service: Client, search: SearchDetail) -> str:
 
 
 def _summary(search: SearchDetail, front: Front, checkpoint: Path, drawn: Path) -> dict[str, Any]:
-    """The demo's one line. `best_top1` is the report accuracy of the point that is best on the selection split: nothing
-    is chosen on the report split."""
+    """The JSON summary. `best_top1` is the report accuracy of the point that is best on the selection split; the report
+    split never selects a point."""
     best = find_point(front.points, "best")
     macs = [int(point.metrics["macs"] or 0) for point in front.points]
     return {

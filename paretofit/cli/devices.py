@@ -1,4 +1,4 @@
-"""What latencies can be measured on."""
+"""`paretofit devices`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from paretofit.cli.session import AsJson, client
 
 
 def devices(context: typer.Context, *, as_json: AsJson = False) -> None:
-    """The devices that latency can be bounded on."""
+    """List the devices that can measure latency, for latency constraints."""
     with client(context) as service:
         listed = service.devices()
     if as_json:

@@ -1,4 +1,4 @@
-"""Exit codes, and which failure has which."""
+"""The exit code of each kind of failure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from paretofit.client.errors import ApiError, NoSuchError, ParetofitError, Unrea
 
 
 class Exit(IntEnum):
-    """What the command line's exit code says."""
+    """Exit codes of the `paretofit` command."""
 
     OK = 0
     FAILED = 1
@@ -21,13 +21,13 @@ class Exit(IntEnum):
 
 
 MEANINGS = {
-    Exit.OK: "done",
-    Exit.FAILED: "the search, the dataset, the weights or the command failed",
-    Exit.USAGE: "wrong usage, or a specification that is not valid",
-    Exit.NOT_FOUND: "no such search, dataset, weights, trial or point",
-    Exit.UNREACHABLE: "the service does not answer",
-    Exit.CONFLICT: "no network can meet the constraints, or the state does not allow it",
-    Exit.FORBIDDEN: "the API key is missing or does not allow it",
+    Exit.OK: "success",
+    Exit.FAILED: "search, dataset, weights or command failed",
+    Exit.USAGE: "invalid usage or specification",
+    Exit.NOT_FOUND: "search, dataset, weights, trial or point not found",
+    Exit.UNREACHABLE: "service unreachable",
+    Exit.CONFLICT: "no network can meet the constraints, or the current state does not allow the operation",
+    Exit.FORBIDDEN: "API key missing or not authorized",
     Exit.INTERRUPTED: "interrupted",
 }
 
@@ -48,7 +48,7 @@ _BY_STATUS = {
 
 
 def exit_code(failure: ParetofitError) -> Exit:
-    """The exit code of a failure."""
+    """The exit code of an exception."""
     match failure:
         case UnreachableError():
             return Exit.UNREACHABLE

@@ -1,4 +1,4 @@
-"""Fronts on the command line: read one, choose from it, download."""
+"""The commands that show a front, select a point and download its checkpoint."""
 
 from __future__ import annotations
 
@@ -31,59 +31,69 @@ def _quantity(text: str) -> float:
 
 _Device = Annotated[
     str | None,
-    typer.Option(help="Of latencies; unset: the search's, if it has one only.", show_default=False),
+    typer.Option(help="Device of the latency; may be omitted if the search has exactly one.", show_default=False),
 ]
-_Quantity = Annotated[float | None, typer.Option(parser=_quantity, metavar="N", help="Such as 5M, 300k or 1.2e6.")]
+_MaxMacs = Annotated[
+    float | None, typer.Option(parser=_quantity, metavar="N", help="Maximum MACs, such as 5M, 300k or 1.2e6.")
+]
+_MaxParams = Annotated[float | None, typer.Option(parser=_quantity, metavar="N", help="Maximum number of parameters.")]
+_MaxActivationBytes = Annotated[
+    float | None, typer.Option(parser=_quantity, metavar="N", help="Maximum peak activation memory, in bytes.")
+]
 
 
 def front(
     context: typer.Context,
     *,
     search: SearchReference,
-    x: Annotated[Cost, typer.Option(help="The cost of the front.")] = "macs",
+    x: Annotated[Cost, typer.Option(help="Cost axis of the front.")] = "macs",
     device: _Device = None,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it (png, svg, pdf).")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also plot the front to a file (png, svg, pdf).")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The Pareto front: the most accurate network for every cost."""
+    """Show the Pareto front: the networks that no other one dominates in accuracy and cost."""
     with client(context) as service:
-        found = service.searches.get(references.search_id(service, search))
-        result = service.searches.front(found.id, x=x, device=device, dominated=plot is not None)
+        detail = service.searches.get(references.search_id(service, search))
+        result = service.searches.front(detail.id, x=x, device=device, dominated=plot is not None)
     if as_json:
         print_json(result)
     elif result.points:
         stdout().print(front_table(result))
         if result.hypervolume is not None:
             stdout().print(f"{len(result.points)} points, hypervolume over MACs {result.hypervolume:.4f}")
-        warn(found)
+        warn(detail)
     else:
-        ended = "" if found.stop_reason is None else f", by {found.stop_reason}"
-        over = found.finished_at is not None
-        say(f"the front has no points{'' if over else ' yet'}: the search is {found.state}{ended}")
-        for bound in unmet(found):
-            say(bound)
+        reason = "" if detail.stop_reason is None else f" ({detail.stop_reason})"
+        yet = "" if detail.finished_at is not None else " yet"
+        say(f"the front has no points{yet}; the search is {detail.state}{reason}")
+        for constraint in unmet(detail):
+            say(constraint)
     if plot is not None:
-        say(f"drawn in {picture(result, plot, title=f'{found.name}: {found.method}')}")
+        say(f"plotted to {picture(result, plot, title=f'{detail.name}: {detail.method}')}")
 
 
 def select(
     context: typer.Context,
     *,
     search: SearchReference,
-    max_macs: _Quantity = None,
-    max_params: _Quantity = None,
-    max_activation_bytes: _Quantity = None,
+    max_macs: _MaxMacs = None,
+    max_params: _MaxParams = None,
+    max_activation_bytes: _MaxActivationBytes = None,
     max_latency: Annotated[
-        float | None, typer.Option(min=0, metavar="MS", help="Median, milliseconds, batch 1.")
+        float | None, typer.Option(min=0, metavar="MS", help="Median latency at batch size 1, in milliseconds.")
     ] = None,
     device: _Device = None,
-    min_accuracy: Annotated[float | None, typer.Option(min=0, max=1, help="On the selection split, 0 to 1.")] = None,
+    min_accuracy: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Top-1 accuracy on the selection split, 0 to 1.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The point to deploy: the most accurate one under a budget."""
+    """Select the point to deploy: the most accurate one within a budget."""
     if device is not None and max_latency is None:
-        raise UsageError("--device is that of --max-latency: give both, or neither")
-    wanted = bounds(
+        raise UsageError("--device requires --max-latency; give both or neither")
+    constraints = bounds(
         max_macs=max_macs,
         max_params=max_params,
         max_activation_bytes=max_activation_bytes,
@@ -92,32 +102,32 @@ def select(
         min_accuracy=min_accuracy,
     )
     with client(context) as service:
-        found = references.search_id(service, search)
-        chosen = service.searches.select(found, wanted)
+        search_id = references.search_id(service, search)
+        chosen = service.searches.select(search_id, constraints)
     if as_json:
         print_json(chosen)
     else:
         stdout().print(points_table([chosen]))
-        say(f"get it: paretofit download {short(found)} {short(chosen.id)}")
+        say(f"to download it: paretofit download {short(search_id)} {short(chosen.id)}")
 
 
 def download(
     context: typer.Context,
     *,
     search: SearchReference,
-    point: Annotated[str, typer.Argument(metavar="POINT", help="Id, its end, key, `best` or `smallest`.")],
+    point: Annotated[str, typer.Argument(metavar="POINT", help="Id, end of an id, key, `best` or `smallest`.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="File or folder.", show_default="./NAME-POINT.safetensors")
+        Path | None, typer.Option("--out", "-o", help="Output file or folder.", show_default="./NAME-POINT.safetensors")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Download a point's checkpoint; an interrupted download goes on, and the digest is checked."""
+    """Download the checkpoint of a point. Resumes an interrupted download and verifies the SHA-256."""
     with client(context, retry_timeout=LONG_RETRY_TIMEOUT) as service:
-        found = service.searches.get(references.search_id(service, search))
-        front = service.searches.front(found.id, dominated=point not in references.ENDS)
+        detail = service.searches.get(references.search_id(service, search))
+        front = service.searches.front(detail.id, dominated=point not in references.ENDS)
         every = [*front.points, *front.baselines, *(front.dominated or ())]
         chosen = references.point(front.points if point in references.ENDS else every, point)
-        default = Path(f"{_file_name(found.name)}-{short(chosen.id)}.safetensors")
+        default = Path(f"{_file_name(detail.name)}-{short(chosen.id)}.safetensors")
         path = chosen.download(default if out is None else out / default if out.is_dir() else out)
     if as_json:
         artifact = chosen.artifact
@@ -125,11 +135,11 @@ def download(
         print_json({"path": str(path), "sha256": sha256, "point": chosen.model_dump(mode="json")})
     else:
         stdout().print(str(path), soft_wrap=True)
-        say(f"load it: python -c 'import paretofit; print(paretofit.load(\"{path}\"))'")
+        say(f"to load it: python -c 'import paretofit; print(paretofit.load(\"{path}\"))'")
 
 
 def front_table(front: Front) -> Table:
-    """A front as a table, cheapest first, with its baselines and the accuracies of the majority class."""
+    """A front as a table, cheapest first, with its baselines and the accuracy of the majority class."""
     made = points_table([*front.points, *front.baselines])
     if front.majority_class is not None:
         empty = [""] * (len(made.columns) - 5)
@@ -139,7 +149,7 @@ def front_table(front: Front) -> Table:
 
 
 def points_table(points: Sequence[FrontPoint]) -> Table:
-    """Points as a table, with a column for each device that one was measured on."""
+    """Points as a table, with a latency column for each measured device."""
     latencies = sorted({name for point in points for name in point.metrics if name.startswith("latency_ms:")})
     rows = [
         (
@@ -160,12 +170,12 @@ def points_table(points: Sequence[FrontPoint]) -> Table:
 
 
 def describe(point: FrontPoint) -> str:
-    """What the method varied, in short."""
+    """The values that the method varied, as a short text."""
     return ", ".join(f"{name} {_value(value)}" for name, value in point.config.items())
 
 
 def picture(front: Front, path: Path, *, title: str) -> Path:
-    """Draw a front. Raises UsageError without matplotlib, for an unknown kind of file or an empty front."""
+    """Plot a front. Raises UsageError without matplotlib, for an unknown file suffix or an empty front."""
     known = [point for point in front.dominated or () if None not in map(point.metrics.get, (_name(front), front.y))]
     dominated = [point for point in known if point.feasible]
     infeasible = [point for point in known if not point.feasible]
@@ -177,13 +187,13 @@ def picture(front: Front, path: Path, *, title: str) -> Path:
             cost=_name(front),
         )
     except ImportError as error:
-        raise UsageError("pictures need matplotlib: pip install 'paretofit[worker]'") from error
+        raise UsageError("plots need matplotlib; install it with `pip install 'paretofit[worker]'`") from error
     except ValueError as error:
-        raise UsageError(f"cannot draw {path}: {error}") from error
+        raise UsageError(f"cannot plot to {path}: {error}") from error
 
 
 def _name(front: Front) -> str:
-    """What points call the front's cost."""
+    """The name of the front's cost in the metrics of a point."""
     return front.x if front.device is None else f"{front.x}:{front.device}"
 
 

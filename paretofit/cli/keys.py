@@ -1,4 +1,4 @@
-"""API keys on the command line."""
+"""The `paretofit keys` commands."""
 
 from __future__ import annotations
 
@@ -14,30 +14,32 @@ from paretofit.cli.session import AsJson, client
 from paretofit.client.errors import UsageError
 from paretofit.client.numbers import parse_seconds
 
-app = typer.Typer(no_args_is_help=True, help="API keys: create, list, rotate, revoke; whoami.")
+app = typer.Typer(no_args_is_help=True, help="Create, list, rotate and revoke API keys.")
 
-Duration = Annotated[str | None, typer.Option(help="When it expires: 90d, 12h.", show_default="never")]
-KeyId = Annotated[str, typer.Argument(metavar="ID", help="Id of a key.")]
+Duration = Annotated[str | None, typer.Option(help="Lifetime of the key, such as 90d or 12h.", show_default="never")]
+KeyId = Annotated[str, typer.Argument(metavar="ID", help="Id of the key.")]
 
 
 @app.command()
 def create(
     context: typer.Context,
     *,
-    name: Annotated[str, typer.Argument(help="What it is for.")],
+    name: Annotated[str, typer.Argument(help="Name of the key, such as its purpose.")],
     scope: Annotated[
         list[str] | None,
         typer.Option(help=f"{' | '.join(get_args(Scope))}; may be repeated.", show_default="read, write"),
     ] = None,
     expires: Duration = None,
-    tenant: Annotated[str | None, typer.Option(help="Whose key; made if new.", show_default="yours")] = None,
+    tenant: Annotated[
+        str | None, typer.Option(help="Tenant of the key; created if it does not exist.", show_default="yours")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Issue a key. It is written to stdout, this once."""
+    """Create a key. It is printed to stdout once and cannot be shown again."""
     scopes = scope or ["read", "write"]
     unknown = sorted(set(scopes) - set(get_args(Scope)))
     if unknown:
-        raise UsageError(f"no scope {', '.join(unknown)}: choose of {', '.join(get_args(Scope))}")
+        raise UsageError(f"unknown scope {', '.join(unknown)}; choose from {', '.join(get_args(Scope))}")
     with client(context) as service:
         issued = service.keys.create(
             name, [cast("Scope", each) for each in scopes], expires_in_seconds=_seconds(expires), tenant=tenant
@@ -47,7 +49,7 @@ def create(
 
 @app.command("list")
 def list_(context: typer.Context, *, as_json: AsJson = False) -> None:
-    """The tenant's keys, newest first."""
+    """List the keys of the tenant, newest first."""
     with client(context) as service:
         listed = list(service.keys.list())
     if as_json:
@@ -65,11 +67,11 @@ def rotate(
     context: typer.Context,
     *,
     key: KeyId,
-    overlap: Annotated[str, typer.Option(help="How long the old key stays valid.")] = "1d",
+    overlap: Annotated[str, typer.Option(help="Time for which the old key stays valid.")] = "1d",
     expires: Duration = None,
     as_json: AsJson = False,
 ) -> None:
-    """Issue a successor with the same name and scopes. It is written to stdout, this once."""
+    """Replace a key by a new one with the same name and scopes. The new key is printed to stdout once."""
     with client(context) as service:
         issued = service.keys.rotate(key, overlap_seconds=_seconds(overlap) or 0, expires_in_seconds=_seconds(expires))
     _show(issued, as_json=as_json)
@@ -77,7 +79,7 @@ def rotate(
 
 @app.command()
 def revoke(context: typer.Context, *, key: KeyId) -> None:
-    """End a key at once."""
+    """Revoke a key immediately."""
     with client(context) as service:
         service.keys.revoke(key)
     say(f"revoked {key}")
@@ -85,21 +87,21 @@ def revoke(context: typer.Context, *, key: KeyId) -> None:
 
 @app.command()
 def whoami(context: typer.Context, *, as_json: AsJson = False) -> None:
-    """Whom the service takes you for."""
+    """Show the tenant and scopes of the current key."""
     with client(context) as service:
         caller = service.keys.caller()
     if as_json:
         print_json(caller)
         return
-    rows = [("tenant", caller.tenant), ("as", caller.actor), ("scopes", ", ".join(caller.scopes))]
-    stdout().print(facts([*rows, ("until", caller.expires_at or "-")]))
+    rows = [("tenant", caller.tenant), ("actor", caller.actor), ("scopes", ", ".join(caller.scopes))]
+    stdout().print(facts([*rows, ("expires", caller.expires_at or "-")]))
 
 
 def _show(issued: IssuedApiKey, *, as_json: bool) -> None:
     if as_json:
         print_json(issued)
         return
-    say(f"key {issued.id} of tenant {issued.tenant}, scopes {', '.join(issued.scopes)}; it is not shown again:")
+    say(f"key {issued.id} of tenant {issued.tenant}, scopes {', '.join(issued.scopes)}; it will not be shown again:")
     sys.stdout.write(f"{issued.key}\n")
 
 

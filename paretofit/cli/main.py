@@ -22,22 +22,22 @@ from paretofit.cli import (
     weights,
 )
 from paretofit.cli.exits import MEANINGS, Exit, exit_code
-from paretofit.cli.output import complain
+from paretofit.cli.output import print_error
 from paretofit.cli.session import Session
 from paretofit.client.errors import ParetofitError
 
 
 class _Group(TyperGroup):
-    """Turns the failures that are expected into a message and an exit code."""
+    """Turns expected exceptions into an error message and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except ParetofitError as failure:
-            complain(failure)
+            print_error(failure)
             raise typer.Exit(exit_code(failure)) from failure
         except KeyboardInterrupt as interrupt:
-            complain("interrupted")
+            print_error("interrupted")
             raise typer.Exit(Exit.INTERRUPTED) from interrupt
         except BrokenPipeError as closed:
             raise typer.Exit(Exit.OK) from closed
@@ -57,14 +57,14 @@ def paretofit(
     context: typer.Context,
     url: Annotated[
         str | None,
-        typer.Option(envvar="PARETOFIT_URL", help="The service.", show_default="http://127.0.0.1:8000"),
+        typer.Option(envvar="PARETOFIT_URL", help="URL of the service.", show_default="http://127.0.0.1:8000"),
     ] = None,
     key: Annotated[str | None, typer.Option(envvar="PARETOFIT_KEY", help="API key.", show_default=False)] = None,
 ) -> None:
-    """Search for efficient vision networks: a dataset and a budget in, a Pareto front of checkpoints out.
+    """Search for efficient vision networks. Input: a dataset and a budget. Output: a Pareto front of checkpoints.
 
-    Searches, datasets, weights and points may be named by their id, by the end of it,
-    by their name or, the newest of each, as `latest`.
+    Commands accept the id of a search, dataset, weights or point, the end of the id,
+    the name, or `latest` for the newest.
     Results go to stdout, messages to stderr.
     """
     context.obj = Session(url, key)

@@ -1,4 +1,4 @@
-"""What kinds of search there are."""
+"""`paretofit methods`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from paretofit.cli.session import AsJson, client
 def methods(
     context: typer.Context,
     *,
-    kind: Annotated[str | None, typer.Argument(help="Show the parameters of this method.")] = None,
+    kind: Annotated[str | None, typer.Argument(help="Name of a method: show its parameters.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The methods and their parameters."""
+    """List the search methods, or the parameters of one."""
     with client(context) as service:
         if kind is None:
             listed = service.methods()
@@ -37,12 +37,12 @@ def methods(
             for name, field in schema.get("properties", {}).items()
             if name != "kind"
         ]
-        stdout().print(table(("parameter", "type", "default", "meaning"), rows))
+        stdout().print(table(("parameter", "type", "default", "description"), rows))
         if sources:
             stdout().print(
                 "\nPublished weights that a family can start from (`paretofit weights add NAME`):", markup=False
             )
-            stdout().print(table(("family", "sources"), [(name, ", ".join(found)) for name, found in sources.items()]))
+            stdout().print(table(("family", "sources"), [(name, ", ".join(names)) for name, names in sources.items()]))
 
 
 def _type(field: dict[str, Any]) -> str:

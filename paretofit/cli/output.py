@@ -1,4 +1,4 @@
-"""What the command line writes: results on stdout, everything else on stderr."""
+"""Output of the command line: results on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from paretofit.api.schemas.searches import Search
 from paretofit.client.errors import ParetofitError
 
 _PIPE_WIDTH = 200
-"""Columns where there is no terminal: wide enough that no table is cut."""
+"""Columns without a terminal: wide enough to show every table in full."""
 
 _STYLES = {
     "ready": "green",
@@ -31,22 +31,22 @@ _STYLES = {
 
 
 def stdout() -> Console:
-    """For results."""
+    """The console for results."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 
 
 def stderr() -> Console:
-    """For messages and progress."""
+    """The console for messages and progress."""
     return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _PIPE_WIDTH)
 
 
 def say(message: str) -> None:
-    """A message."""
+    """Print a message to stderr."""
     stderr().print(message, markup=False)
 
 
-def complain(failure: ParetofitError | str) -> None:
-    """What went wrong, in red."""
+def print_error(failure: ParetofitError | str) -> None:
+    """Print an error in red, with the request id if there is one."""
     first, *rest = str(failure).splitlines() or [""]
     console = stderr()
     console.print(Text.assemble(("error: ", "bold red"), (first, "red")), soft_wrap=True)
@@ -58,7 +58,7 @@ def complain(failure: ParetofitError | str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """A result for a program: one JSON document on stdout. Pydantic models are serialised."""
+    """Print one JSON document to stdout. Pydantic models are serialized."""
     sys.stdout.write(json.dumps(_plain(value), indent=2 if sys.stdout.isatty() else None) + "\n")
     sys.stdout.flush()
 
@@ -72,7 +72,7 @@ def _plain(value: Any) -> Any:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """Rows of text under headings; columns whose heading begins with `#` are numbers, aligned to the right."""
+    """A table; columns whose heading begins with `#` are right-aligned."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         made.add_column(column.removeprefix("#"), justify="right" if column.startswith("#") else "left")
@@ -82,7 +82,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
 
 
 def facts(rows: Iterable[tuple[str, object]]) -> Table:
-    """Names and values, a line each."""
+    """Names and values, one per line."""
     made = Table(show_header=False, box=None, pad_edge=False)
     made.add_column(style="bold")
     made.add_column()
@@ -92,18 +92,18 @@ def facts(rows: Iterable[tuple[str, object]]) -> Table:
 
 
 def state(name: str) -> Text:
-    """A state in its colour."""
+    """A state in its color."""
     return Text(name, _STYLES.get(name, ""))
 
 
 def error_text(error: Mapping[str, Any] | None) -> str:
-    """An error {code, detail} in a line, empty without one."""
+    """An error {code, detail} as one line; empty without an error."""
     code, detail = (error or {}).get("code"), (error or {}).get("detail")
     return f"{detail} ({code})" if code and detail else str(detail or code or "")
 
 
 def warn(search: Search) -> None:
-    """The warnings of a search that is over, in yellow."""
+    """Print the warnings of a finished search in yellow."""
     for warning in search.warnings:
         stderr().print(Text.assemble(("warning: ", "bold yellow"), (warning.detail, "yellow")), soft_wrap=True)
 
@@ -115,10 +115,10 @@ def state_of(search: Search) -> Text:
 
 
 def short(identifier: str) -> str:
-    """The end of an id, which every command accepts in its place."""
+    """The end of an id, which every command accepts instead of the id."""
     return identifier[-8:]
 
 
 def accuracy(value: float | None) -> str:
-    """A fraction as a percentage with two digits, `-` if it is not there."""
+    """A fraction as a percentage with two decimals; `-` for None."""
     return "-" if value is None else f"{100 * value:.2f} %"

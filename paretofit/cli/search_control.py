@@ -1,4 +1,4 @@
-"""Searches while they go on, on the command line: paused, resumed, changed; and copied."""
+"""The commands that pause, resume, clone and change searches."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from paretofit.cli.output import print_json, stdout
 from paretofit.cli.session import AsJson, SearchReference, client
 from paretofit.client.search import SearchDetail
 
-Name = Annotated[str | None, typer.Option(help="Another name.")]
+Name = Annotated[str | None, typer.Option(help="New name.")]
 Labels = Annotated[
     list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="Set a label; `NAME=` removes it.")
 ]
 Limits = Annotated[
     list[str] | None,
-    typer.Option("--limit", metavar="NAME=VALUE", help="Such as max_trials=5; `max_trials=` removes it."),
+    typer.Option("--limit", metavar="NAME=VALUE", help="Set a limit such as max_trials=5; `max_trials=` removes it."),
 ]
 
 
 def pause(context: typer.Context, *, search: SearchReference, as_json: AsJson = False) -> None:
-    """Let a search rest. Its running trials save their work."""
+    """Pause a search. Running trials save a checkpoint and stop."""
     with client(context) as service:
-        asked = service.searches.pause(references.search_id(service, search))
-    _say(asked, asked.state if asked.state == "paused" else "pausing", as_json=as_json)
+        updated = service.searches.pause(references.search_id(service, search))
+    _print_result(updated, updated.state if updated.state == "paused" else "pausing", as_json=as_json)
 
 
 def resume(context: typer.Context, *, search: SearchReference, as_json: AsJson = False) -> None:
-    """Let a paused search go on."""
+    """Resume a paused search."""
     with client(context) as service:
-        asked = service.searches.resume(references.search_id(service, search))
-    _say(asked, asked.state, as_json=as_json)
+        updated = service.searches.resume(references.search_id(service, search))
+    _print_result(updated, updated.state, as_json=as_json)
 
 
 def clone(
@@ -42,12 +42,12 @@ def clone(
     *,
     search: SearchReference,
     name: Name = None,
-    seed: Annotated[int | None, typer.Option(help="Another seed.")] = None,
+    seed: Annotated[int | None, typer.Option(help="New seed.")] = None,
     labels: Labels = None,
     limits: Limits = None,
     as_json: AsJson = False,
 ) -> None:
-    """Submit a search again, as it was or with changes."""
+    """Submit a copy of a search, optionally with changes."""
     changes = _changes(name=name, seed=seed, labels=labels, limits=limits)
     with client(context) as service:
         copy = service.searches.clone(references.search_id(service, search), changes)
@@ -62,18 +62,18 @@ def change(
     *,
     search: SearchReference,
     name: Name = None,
-    priority: Annotated[int | None, typer.Option(help="0 to 9; higher runs earlier.")] = None,
+    priority: Annotated[int | None, typer.Option(help="0 to 9; higher priorities run first.")] = None,
     labels: Labels = None,
     limits: Limits = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give a search another name, labels, limits or priority."""
+    """Change the name, labels, limits or priority of a search."""
     changes = _changes(name=name, priority=priority, labels=labels, limits=limits)
     if not changes:
-        raise typer.BadParameter("say what to change: --name, --priority, --label or --limit")
+        raise typer.BadParameter("nothing to change; give --name, --priority, --label or --limit")
     with client(context) as service:
         changed = service.searches.change(references.search_id(service, search), changes)
-    _say(changed, "changed", as_json=as_json)
+    _print_result(changed, "changed", as_json=as_json)
 
 
 def _changes(*, labels: Sequence[str] | None, limits: Sequence[str] | None, **others: Any) -> dict[str, Any]:
@@ -85,10 +85,10 @@ def _changes(*, labels: Sequence[str] | None, limits: Sequence[str] | None, **ot
     return changes
 
 
-def _pair(given: str) -> tuple[str, str]:
-    name, separator, value = given.partition("=")
+def _pair(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
     if not (name and separator):
-        raise typer.BadParameter(f"{given!r} is not of the form NAME=VALUE")
+        raise typer.BadParameter(f"{text!r} is not of the form NAME=VALUE; give an option such as `--label team=blue`")
     return name, value
 
 
@@ -100,12 +100,12 @@ def _number(value: str) -> float | None:
     except json.JSONDecodeError:
         number = value
     if isinstance(number, bool) or not isinstance(number, int | float):
-        raise typer.BadParameter(f"{value!r} is no number")
+        raise typer.BadParameter(f"{value!r} is not a number; give a limit such as max_trials=5")
     return number
 
 
-def _say(search: SearchDetail, what: str, *, as_json: bool) -> None:
+def _print_result(search: SearchDetail, status: str, *, as_json: bool) -> None:
     if as_json:
         print_json(search)
     else:
-        stdout().print(f"{search.id}: {what}")
+        stdout().print(f"{search.id}: {status}")

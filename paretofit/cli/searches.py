@@ -1,4 +1,4 @@
-"""Searches on the command line."""
+"""The commands that submit, list, show, cancel and delete searches."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from paretofit.client.search import SearchDetail
 def submit(
     context: typer.Context,
     *,
-    spec: Annotated[str, typer.Argument(help="A YAML or JSON file; `-` reads stdin.")],
-    watching: Annotated[bool, typer.Option("--watch", help="Follow it until it is over.")] = False,
+    spec: Annotated[str, typer.Argument(help="YAML or JSON file; `-` reads stdin.")],
+    watching: Annotated[bool, typer.Option("--watch", help="Follow the search until it ends.")] = False,
     estimating: Annotated[
-        bool, typer.Option("--estimate", help="Say what it would explore and take; submit nothing.")
+        bool, typer.Option("--estimate", help="Print the number of candidates and the expected time; submit nothing.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Submit a search."""
+    """Submit a search from a specification."""
     with client(context, retry_timeout=LONG_RETRY_TIMEOUT if watching else 3.0) as service:
         body = specs.resolve(service, specs.read(spec))
         if estimating:
@@ -44,21 +44,21 @@ def submit(
             print_json(search)
         else:
             stdout().print(f"submitted {search.id}")
-            say(f"follow it: paretofit watch {short(search.id)}")
+            say(f"to follow it: paretofit watch {short(search.id)}")
 
 
 def list_(
     context: typer.Context,
     *,
-    in_state: Annotated[str | None, typer.Option("--state", help="Only those in this state.")] = None,
-    method: Annotated[str | None, typer.Option(help="Only those of this method.")] = None,
+    in_state: Annotated[str | None, typer.Option("--state", help="Only searches in this state.")] = None,
+    method: Annotated[str | None, typer.Option(help="Only searches of this method.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The searches, newest first."""
+    """List searches, newest first."""
     with client(context) as service:
-        found = list(service.searches.list(state=in_state, method=method))
+        listed = list(service.searches.list(state=in_state, method=method))
     if as_json:
-        print_json(found)
+        print_json(listed)
         return
     rows = [
         (
@@ -70,31 +70,31 @@ def list_(
             _time_left(search),
             f"{search.created_at.astimezone():%Y-%m-%d %H:%M}",
         )
-        for search in found
+        for search in listed
     ]
-    stdout().print(table(("id", "name", "method", "state", "#done", "left", "submitted"), rows))
+    stdout().print(table(("id", "name", "method", "state", "#done", "time left", "submitted"), rows))
 
 
 def show(context: typer.Context, *, search: SearchReference, as_json: AsJson = False) -> None:
-    """A search: its state, trials and front in figures."""
+    """Show a search: its state, its trials and a summary of its front."""
     with client(context) as service:
-        found = service.searches.get(references.search_id(service, search))
-        trials = list(service.searches.trials(found.id))
+        detail = service.searches.get(references.search_id(service, search))
+        trials = list(service.searches.trials(detail.id))
     if as_json:
-        print_json({**found.model_dump(mode="json"), "trials": [trial.model_dump(mode="json") for trial in trials]})
+        print_json({**detail.model_dump(mode="json"), "trials": [trial.model_dump(mode="json") for trial in trials]})
         return
     console = stdout()
-    console.print(facts(_facts(found)))
-    console.print(table(("trial", "id", "state", "#done", "took", "error"), [_trial(trial) for trial in trials]))
+    console.print(facts(_facts(detail)))
+    console.print(table(("trial", "id", "state", "#done", "duration", "error"), [_trial(trial) for trial in trials]))
 
 
 def logs(
     context: typer.Context,
     *,
-    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="A trial's id, or SEARCH:NUMBER such as latest:0.")],
+    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="Id of a trial, or SEARCH:NUMBER such as latest:0.")],
     as_json: AsJson = False,
 ) -> None:
-    """What a trial wrote."""
+    """Print the log of a trial."""
     with client(context) as service:
         lines = service.trials.logs(references.trial_id(service, trial))
         if as_json:
@@ -105,24 +105,24 @@ def logs(
 
 
 def cancel(context: typer.Context, *, search: SearchReference, as_json: AsJson = False) -> None:
-    """Stop a search. What it found so far stays."""
+    """Cancel a search. Results found so far are kept."""
     with client(context) as service:
-        asked = service.searches.cancel(references.search_id(service, search))
+        updated = service.searches.cancel(references.search_id(service, search))
     if as_json:
-        print_json(asked)
+        print_json(updated)
     else:
-        stdout().print(f"{asked.id}: {asked.state if asked.state == 'cancelled' else 'cancelling'}")
+        stdout().print(f"{updated.id}: {updated.state if updated.state == 'cancelled' else 'cancelling'}")
 
 
 def delete(context: typer.Context, *, search: SearchReference, as_json: AsJson = False) -> None:
-    """Remove a search that is over, with all that it found."""
+    """Delete a finished search with its results."""
     with client(context) as service:
-        found = references.search_id(service, search)
-        service.searches.delete(found)
+        search_id = references.search_id(service, search)
+        service.searches.delete(search_id)
     if as_json:
-        print_json({"id": found, "deleted": True})
+        print_json({"id": search_id, "deleted": True})
     else:
-        say(f"deleted {found}")
+        say(f"deleted {search_id}")
 
 
 def _facts(search: SearchDetail) -> list[tuple[str, object]]:
@@ -155,8 +155,8 @@ def _facts(search: SearchDetail) -> list[tuple[str, object]]:
         shares = (
             f"{accuracy(front.majority_top1)} top-1 ({accuracy(front.majority_selection_top1)} on the selection split)"
         )
-        rows.append(("majority class", f"{shares} by always answering {front.majority_class!r}"))
-    rows += [("unmet", bound) for bound in unmet(search)]
+        rows.append(("majority class", f"{shares} by always predicting {front.majority_class!r}"))
+    rows += [("unmet", constraint) for constraint in unmet(search)]
     if front.hypervolume is not None:
         rows.append(("hypervolume", f"{front.hypervolume:.4f}"))
     return rows
@@ -172,7 +172,7 @@ def _trial(trial: Trial) -> tuple[object, ...]:
 def _describe_estimate(estimate: Estimate) -> None:
     seconds = estimate.expected_seconds
     rows: list[tuple[str, object]] = [
-        ("networks", f"{estimate.configurations}, of which {estimate.feasible} meet the constraints"),
+        ("networks", f"{estimate.configurations}, {estimate.feasible} of which meet the constraints"),
         *(
             (metric, f"{format_quantity(cost.min)} - {format_quantity(cost.max)}")
             for metric, cost in estimate.cost.items()
@@ -180,9 +180,9 @@ def _describe_estimate(estimate: Estimate) -> None:
         *((f"ms on {device}", _known(known)) for device, known in estimate.latency.items()),
         (
             "time",
-            "unknown: nothing like it has run here yet"
+            "unknown: no similar search has finished here yet"
             if seconds is None
-            else f"{format_seconds(seconds)} of a device, after {estimate.based_on} earlier searches",
+            else f"{format_seconds(seconds)} on one device, based on {estimate.based_on} earlier searches",
         ),
     ]
     stdout().print(facts(rows))
@@ -190,8 +190,8 @@ def _describe_estimate(estimate: Estimate) -> None:
 
 def _known(latency: KnownLatency) -> str:
     if latency.min_ms is None or latency.max_ms is None:
-        return "unknown: it is measured first"
-    return f"{latency.min_ms:.3g} - {latency.max_ms:.3g}, known of {latency.measured} networks"
+        return "unknown: measured at the start of the search"
+    return f"{latency.min_ms:.3g} - {latency.max_ms:.3g}, measured on {latency.measured} networks"
 
 
 def _time_left(search: Search) -> str:

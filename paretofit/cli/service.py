@@ -1,4 +1,4 @@
-"""Running the whole service in the foreground."""
+"""`paretofit up`: the complete service in the foreground."""
 
 from __future__ import annotations
 
@@ -11,27 +11,29 @@ import typer
 
 from paretofit.client.errors import UsageError
 
-_PARTS = {"server": ("fastapi", "sqlalchemy", "celery", "uvicorn"), "worker": ("torch", "optuna", "numpy")}
+_EXTRAS = {"server": ("fastapi", "sqlalchemy", "celery", "uvicorn"), "worker": ("torch", "optuna", "numpy")}
 
 
 def up(
     devices: Annotated[
         str | None,
-        typer.Option(help="Slots of the train workers: auto | cpu | cpu:N | cuda:i,j | none.", show_default="auto"),
+        typer.Option(help="Devices of the train workers: auto | cpu | cpu:N | cuda:i,j | none.", show_default="auto"),
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0: a free one.", show_default="8000")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port to listen on; 0 picks a free port.", show_default="8000")
+    ] = None,
     home: Annotated[
-        Path | None, typer.Option(help="Where data is kept.", show_default="PARETOFIT_HOME or the state directory")
+        Path | None, typer.Option(help="Data folder.", show_default="PARETOFIT_HOME or the state directory")
     ] = None,
     *,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show what the processes write.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show the output of all processes.")] = False,
 ) -> None:
-    """Run the whole service here: PostgreSQL, Redis, API and workers. Ctrl-C stops it."""
+    """Run the complete service on this machine: PostgreSQL, Redis, API and workers. Ctrl-C stops it."""
     require_server()
-    # Every process of the service reads its settings from the environment; options come before it.
-    given = {"DEVICES": devices, "HOST": host, "PORT": port, "HOME": home}
-    os.environ.update({f"PARETOFIT_{name}": str(value) for name, value in given.items() if value is not None})
+    # Every process of the service reads its settings from the environment; options override it.
+    options = {"DEVICES": devices, "HOST": host, "PORT": port, "HOME": home}
+    os.environ.update({f"PARETOFIT_{name}": str(value) for name, value in options.items() if value is not None})
 
     from pydantic import ValidationError
 
@@ -46,11 +48,11 @@ def up(
 
 
 def require_server() -> None:
-    """Raises UsageError, with what to install, where only the client is."""
-    lacking = [extra for extra, modules in _PARTS.items() if any(find_spec(module) is None for module in modules)]
-    if lacking:
+    """Raise UsageError, with the install command, if only the client is installed."""
+    missing = [extra for extra, modules in _EXTRAS.items() if any(find_spec(module) is None for module in modules)]
+    if missing:
         raise UsageError(
-            f"this installation is the client alone: `pip install 'paretofit[{','.join(_PARTS)}]'` adds the service"
+            f"only the client is installed; to add the service: `pip install 'paretofit[{','.join(_EXTRAS)}]'`"
         )
 
 
@@ -60,4 +62,4 @@ def _readable(invalid: Exception) -> str:
     if not isinstance(invalid, ValidationError):
         return str(invalid)
     fields = [f"  {'.'.join(map(str, error['loc']))}: {error['msg']}" for error in invalid.errors()]
-    return "\n".join(["these settings are not valid:", *fields])
+    return "\n".join(["invalid settings:", *fields])

@@ -1,4 +1,4 @@
-"""The options that every command shares, and the client they make."""
+"""The options that all commands share, and the client built from them."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import typer
 from paretofit.client.client import Client
 
 LONG_RETRY_TIMEOUT = 300.0
-"""Seconds for which a watch or a transfer outlasts a service that is away."""
+"""Seconds for which watching and transfers retry while the service is unavailable."""
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-SearchReference = Annotated[str, typer.Argument(metavar="ID", help="Id, its end, name or `latest`.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+SearchReference = Annotated[str, typer.Argument(metavar="ID", help="Id, end of an id, name or `latest`.")]
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Where the service is."""
+    """The URL and API key of the service."""
 
     url: str | None
     key: str | None
 
     def client(self, *, retry_timeout: float = 3.0) -> Client:
-        """A client; ordinary commands say soon that nobody answers."""
+        """A client. The default timeout is short, so that ordinary commands fail fast."""
         return Client(self.url, self.key, retry_timeout=retry_timeout)
 
 
 def client(context: typer.Context, *, retry_timeout: float = 3.0) -> Client:
-    """The client of this call of the command line."""
+    """The client for the current command."""
     session = context.find_object(Session)
     if session is None:
-        raise RuntimeError("the command was called without its group")
+        raise RuntimeError("the command was invoked outside the `paretofit` group")
     return session.client(retry_timeout=retry_timeout)

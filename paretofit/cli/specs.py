@@ -1,4 +1,4 @@
-"""Specifications as people write them: YAML or JSON, with a dataset's name in place of its id."""
+"""Search specifications in YAML or JSON, with names in place of ids."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from paretofit.client.errors import UsageError
 
 
 def read(source: str) -> dict[str, Any]:
-    """The specification in a file, or on stdin if `source` is `-`. Raises UsageError. JSON is YAML too."""
+    """Read the specification from a file, or from stdin if `source` is `-`. Raises UsageError."""
     try:
         text = sys.stdin.read() if source == "-" else Path(source).expanduser().read_text(encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"cannot read {source}: {error.strerror}") from error
+        raise UsageError(f"cannot read {source}: {error.strerror}; give a YAML or JSON file") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"{source} is not a text file") from error
+        raise UsageError(f"{source} is not a text file; give a YAML or JSON file") from error
     try:
-        spec = yaml.safe_load(text)
+        spec = yaml.safe_load(text)  # JSON is valid YAML
     except yaml.YAMLError as error:
-        raise UsageError(f"{source} is neither YAML nor JSON:\n{error}") from error
+        raise UsageError(f"{source} is not valid YAML or JSON:\n{error}") from error
     if not isinstance(spec, dict):
-        raise UsageError(f"{source} must hold fields such as name, dataset and method")
+        raise UsageError(f"{source} is not a mapping; write fields such as name, dataset and method")
     if source != "-":
         spec.setdefault("name", Path(source).stem)
     return spec
 
 
 def resolve(client: Client, spec: dict[str, Any]) -> dict[str, Any]:
-    """The specification as the service takes it: `dataset` (a name or a shortened id) becomes `dataset_id`, a start's
-    point that is given as SEARCH:POINT its id."""
+    """Replace references with ids: `dataset` (a name or shortened id) becomes `dataset_id`, and `start.point` given as
+    SEARCH:POINT becomes the id of the point."""
     spec = _with_point(client, spec)
     if "dataset" not in spec:
         return spec
     if "dataset_id" in spec:
-        raise UsageError("the specification names both `dataset` and `dataset_id`: keep one")
+        raise UsageError("the specification has both `dataset` and `dataset_id`; remove one")
     resolved = dict(spec)
     resolved["dataset_id"] = references.dataset_id(client, str(resolved.pop("dataset")))
     return resolved

@@ -1,4 +1,4 @@
-"""What keeps every network of a search from its front, in words."""
+"""Describes the constraints that no network of a search meets."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from paretofit.client.search import SearchDetail
 
 
 def unmet(search: SearchDetail) -> list[str]:
-    """A sentence for each bound that no network meets; none once the front has a point."""
-    network = "network within the other bounds" if len(search.spec["constraints"]) > 1 else "network"
-    verb = "meets" if search.finished_at is not None else "has yet met"
+    """One sentence per unmet constraint; empty once the front has a point."""
+    network = "network that meets the other constraints" if len(search.spec["constraints"]) > 1 else "network"
+    so_far = "" if search.finished_at is not None else " so far"
     return [
-        f"no {network} {verb} the bound {bound.metric} {bound.op} {_amount(bound.value)}: "
+        f"no {network}{so_far} meets the constraint {bound.metric} {bound.op} {_amount(bound.value)}; "
         f"the nearest, {short(bound.point_id)}, has {_amount(bound.nearest)}"
         for bound in search.summary.unmet
     ]

@@ -1,4 +1,4 @@
-"""Following a search: its events as they happen, and how far it is, at which rates, until when."""
+"""`paretofit watch`: follows a search with its events, progress, rates and time left."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 from paretofit.api.schemas.events import Event
 from paretofit.cli import references
 from paretofit.cli.exits import Exit
-from paretofit.cli.output import complain, error_text, say, stdout, warn
+from paretofit.cli.output import error_text, print_error, say, short, stdout, warn
 from paretofit.cli.session import LONG_RETRY_TIMEOUT, AsJson, SearchReference, client
 from paretofit.cli.unmet import unmet
 from paretofit.client.client import Client
@@ -25,26 +25,26 @@ from paretofit.client.errors import ParetofitError
 from paretofit.client.numbers import format_quantity, format_seconds
 from paretofit.client.search import SearchDetail
 
-_LOOK: Final = 1.0
-"""Seconds between two looks at the progress; events come at once."""
+_POLL_SECONDS: Final = 1.0
+"""Seconds between two progress polls; events arrive immediately."""
 
-_LINE: Final = 10.0
-"""Seconds between two progress lines where there is no terminal to draw a bar on."""
+_LINE_SECONDS: Final = 10.0
+"""Seconds between two progress lines without a terminal."""
 
 _CURVE_VALUES: Final = 4
 
 
 def watch(context: typer.Context, *, search: SearchReference, as_json: AsJson = False) -> None:
-    """Follow a search until it is over: events, progress, rates and the time left.
+    """Follow a search until it ends: events, progress, rates and time left.
 
-    Exits with 0 if the search succeeds and with 1 if it fails or is cancelled. `--json` prints an event a line.
+    Exits with 0 if the search succeeds and with 1 if it fails or is cancelled. `--json` prints one event per line.
     """
     with client(context, retry_timeout=LONG_RETRY_TIMEOUT) as service:
         follow(service, references.search_id(service, search), as_json=as_json)
 
 
 def follow(service: Client, search_id: str, *, as_json: bool = False) -> None:
-    """Show a search until it is over. Raises typer.Exit unless it succeeded."""
+    """Follow a search until it ends. Raises typer.Exit unless it succeeded."""
     if as_json:
         for event in service.searches.events(search_id):
             sys.stdout.write(event.model_dump_json() + "\n")
@@ -52,16 +52,17 @@ def follow(service: Client, search_id: str, *, as_json: bool = False) -> None:
         search = service.searches.get(search_id)
     else:
         search = show_progress(service, search_id, stdout())
-        for bound in unmet(search):
-            say(bound)
+        for constraint in unmet(search):
+            say(constraint)
     warn(search)
     if search.state != "succeeded":
-        complain(f"search {search_id} {search.state}: {error_text(search.error) or 'see its trials'}")
+        reason = error_text(search.error) or f"`paretofit show {short(search_id)}` lists its trials"
+        print_error(f"search {search_id} {search.state}: {reason}")
         raise typer.Exit(Exit.FAILED)
 
 
 def show_progress(service: Client, search_id: str, console: Console) -> SearchDetail:
-    """Write a search's events and progress to a console until it is over: a live bar on a terminal, else lines."""
+    """Print the events and progress of a search until it ends: a live bar on a terminal, lines otherwise."""
     if console.is_terminal:
         with Progress(
             SpinnerColumn(),
@@ -74,7 +75,7 @@ def show_progress(service: Client, search_id: str, console: Console) -> SearchDe
             transient=True,
         ) as bar:
             task = bar.add_task("starting", total=1.0, now="")
-            for event in _until_over(service, search_id):
+            for event in _events_and_ticks(service, search_id):
                 if event is not None:
                     _write(console, event)
                     continue
@@ -83,24 +84,24 @@ def show_progress(service: Client, search_id: str, console: Console) -> SearchDe
                     task,
                     completed=search.progress.fraction,
                     description=search.state,
-                    now=", ".join(_now(service, search)),
+                    now=", ".join(_status(service, search)),
                 )
     else:
         written, last = time.monotonic(), ""
-        for event in _until_over(service, search_id):
+        for event in _events_and_ticks(service, search_id):
             if event is not None:
                 _write(console, event)
-            elif time.monotonic() - written >= _LINE:
+            elif time.monotonic() - written >= _LINE_SECONDS:
                 search = service.searches.get(search_id)
-                line = ", ".join([f"{search.progress.fraction:.0%}", *_now(service, search)])
+                line = ", ".join([f"{search.progress.fraction:.0%}", *_status(service, search)])
                 if line != last:
                     console.print(f"{datetime.now().astimezone():%H:%M:%S} {line}", markup=False)
                 written, last = time.monotonic(), line
     return service.searches.get(search_id)
 
 
-def _until_over(service: Client, search_id: str) -> Iterator[Event | None]:
-    """The events of a search, and None whenever it is time to look at its progress."""
+def _events_and_ticks(service: Client, search_id: str) -> Iterator[Event | None]:
+    """The events of a search, and None whenever its progress is due for a poll."""
     arrived: queue.SimpleQueue[Event | ParetofitError | None] = queue.SimpleQueue()
 
     def listen() -> None:
@@ -113,13 +114,13 @@ def _until_over(service: Client, search_id: str) -> Iterator[Event | None]:
             arrived.put(None)
 
     threading.Thread(target=listen, name="events", daemon=True).start()
-    look = time.monotonic()
+    next_poll = time.monotonic()
     while True:
         try:
-            item = arrived.get(timeout=max(0.0, look - time.monotonic()))
+            item = arrived.get(timeout=max(0.0, next_poll - time.monotonic()))
         except queue.Empty:
             yield None
-            look = time.monotonic() + _LOOK
+            next_poll = time.monotonic() + _POLL_SECONDS
             continue
         if item is None:
             return
@@ -128,8 +129,8 @@ def _until_over(service: Client, search_id: str) -> Iterator[Event | None]:
         yield item
 
 
-def _now(service: Client, search: SearchDetail) -> Iterator[str]:
-    """What can be said of a search at this moment: the time left, the front, the running trials' latest values."""
+def _status(service: Client, search: SearchDetail) -> Iterator[str]:
+    """The time left, the size of the front and the latest metrics of the running trials."""
     if search.progress.eta_seconds is not None:
         yield f"{format_seconds(search.progress.eta_seconds)} left"
     if search.summary.points:
@@ -144,7 +145,7 @@ def _now(service: Client, search: SearchDetail) -> Iterator[str]:
 
 
 def _write(console: Console, event: Event) -> None:
-    # A front grows by many small steps: the progress counts its points.
+    # Front updates are frequent; the progress line counts the points.
     if event.type == "front.updated":
         return
     console.print(f"{event.at.astimezone():%H:%M:%S} {_sentence(event)}", markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Trained weights on the command line."""
+"""The `paretofit weights` commands."""
 
 from __future__ import annotations
 
@@ -20,17 +20,15 @@ from paretofit.models.header import file_sha256
 from paretofit.models.pretrained.record import PretrainedError
 from paretofit.models.pretrained.sources import Source, check_commercial_use, identified
 
-app = typer.Typer(
-    no_args_is_help=True, help="Trained weights to start searches from: sources, add, list, show, delete."
-)
-Reference = Annotated[str, typer.Argument(metavar="ID", help="Id, its end, name or `latest`.")]
+app = typer.Typer(no_args_is_help=True, help="Manage trained weights that searches start from.")
+Reference = Annotated[str, typer.Argument(metavar="ID", help="Id, end of an id, name or `latest`.")]
 _PYTORCH: Final = (b"PK", b"\x80")
-"""How files of `torch.save` begin: a zip archive, or before version 1.6 a pickle."""
+"""First bytes of `torch.save` files: a zip archive, or a pickle before version 1.6."""
 
 
 @app.command()
 def sources(context: typer.Context, *, as_json: AsJson = False) -> None:
-    """The published weights that can be added by name."""
+    """List the published weights that can be added by name."""
     with client(context) as service:
         listed = service.weights.sources()
     if as_json:
@@ -40,7 +38,7 @@ def sources(context: typer.Context, *, as_json: AsJson = False) -> None:
         (each.name, each.family, f"{each.width:g}", each.licence, "yes" if each.enabled else "disabled", each.title)
         for each in listed
     ]
-    stdout().print(table(("name", "family", "#width", "licence", "enabled", "what it is"), rows))
+    stdout().print(table(("name", "family", "#width", "license", "enabled", "description"), rows))
 
 
 @app.command()
@@ -48,51 +46,54 @@ def add(
     context: typer.Context,
     *,
     source: Annotated[
-        str, typer.Argument(metavar="NAME_OR_FILE", help="A file (safetensors or PyTorch), or the name of a source.")
+        str, typer.Argument(metavar="NAME_OR_FILE", help="A safetensors or PyTorch file, or the name of a source.")
     ],
     published_as: Annotated[
         str | None,
-        typer.Option(
-            "--source", metavar="NAME", help="The source whose published file it is, where one file makes several."
-        ),
+        typer.Option("--source", metavar="NAME", help="Source of a published file that several sources share."),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="What to call them.", show_default="the source's name")] = None,
-    licence: Annotated[str | None, typer.Option(help="Of the weights in the file; model cards state it.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the weights.", show_default="the source's name")] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="License of the weights in the file, stated in model cards.")
+    ] = None,
     mean: Annotated[
-        str | None, typer.Option(help="Mean per color channel that they were trained with, such as 0.485,0.456,0.406.")
+        str | None, typer.Option(help="Mean per color channel used in training, such as 0.485,0.456,0.406.")
     ] = None,
-    std: Annotated[str | None, typer.Option(help="Standard deviation per color channel, as --mean.")] = None,
+    std: Annotated[
+        str | None, typer.Option(help="Standard deviation per color channel, in the format of --mean.")
+    ] = None,
     classes: Annotated[
         str | None,
         typer.Option(
-            help="Class names of the classifier in order: a text file with one a line, or separated by commas."
+            help="Class names of the classifier in order: a text file with one per line, or a comma-separated list."
         ),
     ] = None,
     allow_non_commercial: Annotated[
         bool,
         typer.Option(
-            "--allow-non-commercial", help="Accept weights for non-commercial use only: your use is permitted by them."
+            "--allow-non-commercial",
+            help="Accept weights licensed for non-commercial use only. Your use must comply with their license.",
         ),
     ] = False,
-    wait: Annotated[bool, typer.Option(help="Wait until they are converted.")] = True,
+    wait: Annotated[bool, typer.Option(help="Wait until conversion ends.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Add trained weights: a file (`mine.safetensors`, `mine.pth`), or a published source by its name (`mobilenet_v2`).
+    """Add trained weights from a file (`mine.safetensors`, `mine.pth`) or a published source (`mobilenet_v2`).
 
-    A PyTorch file is converted here, which needs torch: the service takes safetensors only.
+    The service accepts safetensors only. PyTorch files are converted on this machine, which requires torch.
     """
     file = Path(source).expanduser()
-    given: dict[str, Any] = {
+    options: dict[str, Any] = {
         "licence": licence,
         "mean": _numbers("--mean", mean),
         "std": _numbers("--std", std),
         "class_names": _class_names(classes),
     }
-    described = {field: value for field, value in given.items() if value is not None}
+    described = {field: value for field, value in options.items() if value is not None}
     if not file.is_file() and (file.suffix or "/" in source):
-        raise UsageError(f"there is no file {source}")
+        raise UsageError(f"file not found: {source}; check the path, or give the name of a source")
     if published_as is not None and not file.is_file():
-        raise UsageError(f"--source says what a file is, and {source} is not a file: leave it out")
+        raise UsageError(f"--source applies only to files, and {source} is not a file; leave it out")
     with ExitStack() as stack:
         spec: dict[str, Any]
         if file.is_file():
@@ -111,20 +112,20 @@ def add(
             spec = {"name": name or source, "source": {"kind": "named", "name": source}, **described}
         uploading = spec["source"]["kind"] == "upload"
         service = stack.enter_context(client(context, retry_timeout=LONG_RETRY_TIMEOUT if uploading else 3.0))
-        found = service.weights.create(spec)
+        added = service.weights.create(spec)
         if uploading:
-            found = _upload(service, found, file)
+            added = _upload(service, added, file)
         if wait:
-            found = _wait(service, found, "converting ..." if uploading else "fetching ...", as_json=as_json)
+            added = _wait(service, added, "converting ..." if uploading else "fetching ...", as_json=as_json)
     if as_json:
-        print_json(found)
+        print_json(added)
     else:
-        _describe(found)
+        _describe(added)
 
 
 @app.command("list")
 def list_(context: typer.Context, *, as_json: AsJson = False) -> None:
-    """The weights, newest first."""
+    """List weights, newest first."""
     with client(context) as service:
         listed = list(service.weights.list())
     if as_json:
@@ -134,23 +135,23 @@ def list_(context: typer.Context, *, as_json: AsJson = False) -> None:
         (short(w.id), w.name, state(w.state), *_network(w), f"{w.created_at.astimezone():%Y-%m-%d %H:%M}")
         for w in listed
     ]
-    stdout().print(table(("id", "name", "state", "family", "#width", "licence", "added"), rows))
+    stdout().print(table(("id", "name", "state", "family", "#width", "license", "added"), rows))
 
 
 @app.command()
 def show(context: typer.Context, *, weights: Reference, as_json: AsJson = False) -> None:
-    """Weights: their network, licence and provenance."""
+    """Show weights with their network, license and provenance."""
     with client(context) as service:
-        found = service.weights.get(references.weights_id(service, weights))
+        shown = service.weights.get(references.weights_id(service, weights))
     if as_json:
-        print_json(found)
+        print_json(shown)
     else:
-        _describe(found)
+        _describe(shown)
 
 
 @app.command()
 def delete(context: typer.Context, *, weights: Reference) -> None:
-    """Remove weights. Searches that were submitted with them keep a copy."""
+    """Delete weights. Searches that use them keep a copy."""
     with client(context) as service:
         weights_id = references.weights_id(service, weights)
         service.weights.delete(weights_id)
@@ -160,21 +161,23 @@ def delete(context: typer.Context, *, weights: Reference) -> None:
 def _converted(
     file: Path, folder: Path, published: Source | None, described: dict[str, Any], *, allow_non_commercial: bool
 ) -> Path:
-    """A PyTorch file, or the file of a named source, as a weights file in `folder`. Raises UsageError without torch,
-    and for a file that cannot be converted."""
+    """Convert a PyTorch file, or the file of a named source, to a weights file in `folder`.
+
+    Raises UsageError without torch and for a file that cannot be converted.
+    """
     try:
         from paretofit.models.pretrained.convert import convert
         from paretofit.models.pretrained.fetch import fetch
     except ImportError as error:
         raise UsageError(
-            f"converting {file.name} needs torch here: `pip install 'paretofit[worker]'`. Or save its state dict as "
-            'safetensors where you have torch: `safetensors.torch.save_file(state_dict, "weights.safetensors")`'
+            f"converting {file.name} requires torch; install it with `pip install 'paretofit[worker]'`, or save the "
+            'state dict on a machine with torch: `safetensors.torch.save_file(state_dict, "weights.safetensors")`'
         ) from error
     target = folder / "weights.safetensors"
     if published is not None and described:
         field = next(iter(described))
         raise UsageError(
-            f"{file.name} is the file of the source {published.name}, which states its own {field}: leave it out"
+            f"{file.name} is the file of the source {published.name}, which sets its own {field}; leave the option out"
         )
     try:
         if published is None:
@@ -228,16 +231,18 @@ def _numbers(option: str, text: str | None) -> list[float] | None:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError as error:
-        raise UsageError(f"{option} takes one number per channel, separated by commas, not {text!r}") from error
+        raise UsageError(
+            f"{option} takes one number per channel, not {text!r}; separate the numbers by commas"
+        ) from error
 
 
-def _class_names(given: str | None) -> list[str] | None:
-    if given is None:
+def _class_names(text: str | None) -> list[str] | None:
+    if text is None:
         return None
-    path = Path(given).expanduser()
+    path = Path(text).expanduser()
     if path.is_file():
         return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return [part.strip() for part in given.split(",")]
+    return [part.strip() for part in text.split(",")]
 
 
 def _network(weights: Weights) -> tuple[str, str, str]:
@@ -262,13 +267,13 @@ def _describe(weights: Weights) -> None:
             ("mean", ", ".join(f"{value:g}" for value in record["mean"])),
             ("std", ", ".join(f"{value:g}" for value in record["std"])),
             ("classifier", head),
-            ("licence", record["licence"]),
+            ("license", record["licence"]),
             ("from", f"{record['source']} (layout {record['layout']})"),
         ]
         rows += [("note", note) for note in record["notes"]]
         if record["dropped"]:
             more = record["dropped_count"] - len(named := record["dropped"][:10])
-            rows.append(("left out", ", ".join(named) + (f" and {more} more" if more > 0 else "")))
+            rows.append(("dropped", ", ".join(named) + (f" and {more} more" if more > 0 else "")))
     stdout().print(facts(rows))
     if weights.state == "ready":
-        say(f"start a search from them: `start: {{weights: {weights.name}}}` in the method of a specification")
+        say(f"to start a search from them, put `start: {{weights: {weights.name}}}` in the method of a specification")

@@ -1,4 +1,4 @@
-"""Documents of the service that can be asked for more: each remembers whose answer it is part of."""
+"""Base classes of the client: API documents with methods, and the resources of a client."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from paretofit.client.calling import HasTransport, M, listing, method
 from paretofit.client.transport import Transport
 
 
-class Bound(BaseModel, HasTransport[M], Generic[M]):
-    """A document that `Transport.read` gave."""
+class ApiObject(BaseModel, HasTransport[M], Generic[M]):
+    """A document returned by `Transport.read`. It keeps the transport, so its methods can send requests."""
 
     model_config = ConfigDict(ignored_types=(method, listing), extra="ignore", frozen=True)
 
@@ -19,15 +19,15 @@ class Bound(BaseModel, HasTransport[M], Generic[M]):
 
     def model_post_init(self, context: Any) -> None:
         if not isinstance(context, Transport):
-            raise TypeError(f"a {type(self).__name__} comes from a service: ask a client for it")
-        self._transport = context  # type: ignore[assignment]  # `read` is called by what speaks in the same manner
+            raise TypeError(f"{type(self).__name__} cannot be created directly; get it from a client")
+        self._transport = context  # type: ignore[assignment]  # `read` passes a transport of the same type
 
     def transport(self) -> M:
         return self._transport
 
 
 class Resource(HasTransport[M]):
-    """One kind of resource of a service: an attribute of its client."""
+    """One kind of resource, as an attribute of a client."""
 
     def __init__(self, transport: M) -> None:
         self._transport = transport

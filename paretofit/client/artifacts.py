@@ -1,4 +1,4 @@
-"""Files that trials made."""
+"""`client.artifacts`: files that trials produced."""
 
 from __future__ import annotations
 
@@ -11,18 +11,24 @@ from paretofit.client.download import Progress, download
 
 
 class Artifacts(Resource[M]):
-    """`client.artifacts`."""
+    """Artifacts by id (`client.artifacts`)."""
 
     @method
     async def get(self, artifact_id: str) -> Artifact:
-        """What is known of a file: its digest and size."""
+        """Read the metadata of a file, such as its SHA-256 and size."""
         return await self._transport.read(Artifact, f"/v1/artifacts/{artifact_id}")
 
     @method
     async def download(self, artifact_id: str, path: str | Path, progress: Progress | None = None) -> Path:
-        """Write a file's content to `path`: resumed if an earlier download was cut off, checked against its SHA-256.
+        """Download a file to `path`. Resumes an interrupted download and verifies the SHA-256.
 
-        Raises DigestMismatchError if the bytes are not what the service says.
+        Args:
+            artifact_id: Id of the artifact.
+            path: The file to write.
+            progress: Called with the bytes received and the total, in bytes.
+
+        Raises:
+            DigestMismatchError: The content does not match its SHA-256.
         """
         artifact = await Artifacts.get(self, artifact_id)
         return await download(

@@ -1,4 +1,4 @@
-"""Progress bars on stderr: by default where it is a terminal."""
+"""Progress bars on stderr, by default only on a terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from paretofit.client.numbers import format_seconds
 
 @contextmanager
 def transfer(description: str, size: int, *, shown: bool | None = None) -> Iterator[Progress | None]:
-    """A bar for `size` bytes; gives what to call with the bytes that are there, None if nothing is shown."""
+    """A progress bar for `size` bytes. Yields its callback, or None if no bar is shown."""
     if not (sys.stderr.isatty() if shown is None else shown):
         yield None
         return
@@ -29,7 +29,7 @@ def transfer(description: str, size: int, *, shown: bool | None = None) -> Itera
 
 @contextmanager
 def search(*, shown: bool | None = None) -> Iterator[Callable[[Search], None]]:
-    """A bar for a search; gives what to call with the search as it is now."""
+    """A progress bar for a search. Yields a callback that takes the updated search."""
     if not (sys.stderr.isatty() if shown is None else shown):
         yield lambda _: None
         return
@@ -47,9 +47,11 @@ def search(*, shown: bool | None = None) -> Iterator[Callable[[Search], None]]:
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=1.0, left="")
 
-        def show(found: Search) -> None:
-            eta = found.progress.eta_seconds
+        def show(updated: Search) -> None:
+            eta = updated.progress.eta_seconds
             left = "" if eta is None else f"{format_seconds(eta)} left"
-            bar.update(task, completed=found.progress.fraction, description=f"{found.name}: {found.state}", left=left)
+            bar.update(
+                task, completed=updated.progress.fraction, description=f"{updated.name}: {updated.state}", left=left
+            )
 
         yield show

@@ -1,8 +1,8 @@
-"""One implementation, two manners of calling it.
+"""Decorators that make one implementation serve the synchronous and the asynchronous client.
 
-What speaks to a service is generic in its transport, and its methods are coroutines under a decorator. On a
-`SyncTransport` transport nothing ever suspends, so a call runs its coroutine to the end and returns the result; on a
-`AsyncTransport` one a call gives the coroutine, to be awaited. Type checkers see each with its own signature.
+Client classes are generic in their transport, and their methods are decorated coroutines. A `SyncTransport` never
+suspends, so a call runs the coroutine to completion and returns its result. With an `AsyncTransport`, a call returns
+the coroutine, to be awaited. Type checkers see the right signature for each.
 """
 
 from __future__ import annotations
@@ -20,22 +20,24 @@ from paretofit.client.transports import AsyncTransport, SyncTransport, complete,
 P = ParamSpec("P")
 R = TypeVar("R")
 M = TypeVar("M", bound=Transport, default=SyncTransport)
-"""How a service is spoken to."""
+"""The transport of a client."""
 
 
 class HasTransport(ABC, Generic[M]):
-    """Speaks to a service over a transport."""
+    """An object with a transport to a service."""
 
     __slots__ = ()
 
     @abstractmethod
     def transport(self) -> M:
-        """The connections to the service."""
+        """The transport to the service."""
 
 
-class method(Generic[P, R]):  # noqa: N801  # reads as the decorators of the language do
-    """A method that is called on a client, or awaited on an asynchronous one. Called on the class, with the instance
-    before its arguments, it gives the coroutine: so one method uses another."""
+class method(Generic[P, R]):  # noqa: N801  # used as a decorator, like `property`
+    """A method that blocks on `Client` and is awaited on `AsyncClient`.
+
+    Called on the class, with the instance as first argument, it returns the coroutine, so methods can call each other.
+    """
 
     def __init__(self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]) -> None:
         self._function = function
@@ -57,7 +59,7 @@ class method(Generic[P, R]):  # noqa: N801  # reads as the decorators of the lan
 
 
 class listing(Generic[P, R]):  # noqa: N801
-    """A method whose items arrive one by one: iterated over on a client, by `async for` on an asynchronous one."""
+    """A method that yields items: iterated over with `for` on `Client` and `async for` on `AsyncClient`."""
 
     def __init__(self, function: Callable[Concatenate[Any, P], AsyncIterator[R]]) -> None:
         self._function = function
@@ -83,7 +85,7 @@ def _bound(function: Callable[..., Any], instance: HasTransport[Any], run: Calla
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        started = function(instance, *args, **kwargs)
-        return started if suspends else run(started)
+        coroutine = function(instance, *args, **kwargs)
+        return coroutine if suspends else run(coroutine)
 
     return call

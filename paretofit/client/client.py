@@ -1,5 +1,4 @@
-"""The clients of a service: `Client(url, key)` and `AsyncClient(url, key)`, with one attribute for each kind of
-resource."""
+"""The clients `Client(url, key)` and `AsyncClient(url, key)`, with one attribute per kind of resource."""
 
 from __future__ import annotations
 
@@ -25,8 +24,10 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 
 
 class Service(Resource[M]):
-    """What both clients offer. Methods raise `ApiError` for what the service refuses and `UnreachableError` when it
-    does not answer."""
+    """The common base of both clients.
+
+    Methods raise `ApiError` if the service rejects a request and `UnreachableError` if it does not respond.
+    """
 
     def __init__(self, transport: M) -> None:
         super().__init__(transport)
@@ -40,52 +41,55 @@ class Service(Resource[M]):
 
     @property
     def url(self) -> str:
-        """Where the service is."""
+        """The URL of the service."""
         return self._transport.url
 
     @method
     async def methods(self) -> list[Method]:
-        """The kinds of search that the service offers."""
+        """List the search methods."""
         return (await self._transport.read(MethodList, "/v1/methods")).data
 
     @method
     async def method_schema(self, kind: str) -> dict[str, Any]:
-        """The JSON schema of a method's parameters."""
+        """The JSON schema of the parameters of the method `kind`, such as `mutualnet`."""
         schema: dict[str, Any] = (await self._transport.request("GET", f"/v1/methods/{kind}/schema")).json()
         return schema
 
     @method
     async def families(self) -> list[Family]:
-        """The networks that methods build on."""
+        """List the network families that methods search in."""
         return (await self._transport.read(FamilyList, "/v1/families")).data
 
     @method
     async def devices(self) -> list[Device]:
-        """What latencies can be measured on."""
+        """List the devices that can measure latency."""
         return (await self._transport.read(DeviceList, "/v1/devices")).data
 
     @method
     async def workers(self) -> list[Worker]:
-        """The processes that do the work, heard of within a day."""
+        """List the workers that reported within the last day."""
         return (await self._transport.read(WorkerList, "/v1/workers")).data
 
     @method
     async def ready(self) -> Readiness:
-        """Whether the service can work. Raises ApiError (503) while it cannot."""
+        """Check whether the service is ready. Raises ApiError (503) if it is not."""
         return await self._transport.read(Readiness, "/readyz")
 
 
 class Client(Service[SyncTransport]):
-    """A connection to a Paretofit service; close it, or use it as a context manager.
+    """A synchronous client of a Paretofit service. Close it, or use it as a context manager.
 
-    `url` and `key` come from PARETOFIT_URL and PARETOFIT_KEY if they are not given. Requests are repeated with back-off
-    for `retry_timeout` seconds while the service is away or busy; each answer may take `timeout` seconds.
+    Args:
+        url: URL of the service; default: the variable PARETOFIT_URL, else http://127.0.0.1:8000.
+        key: API key; default: the variable PARETOFIT_KEY.
+        retry_timeout: Seconds for which failed requests are retried with backoff while the service is down or busy.
+        timeout: Seconds to wait for each response.
     """
 
     def __init__(
         self, url: str | None = None, key: str | None = None, *, retry_timeout: float = 30.0, timeout: float = 60.0
     ) -> None:
-        super().__init__(SyncTransport(*_place(url, key), retry_timeout=retry_timeout, timeout=timeout))
+        super().__init__(SyncTransport(*_connection(url, key), retry_timeout=retry_timeout, timeout=timeout))
 
     def close(self) -> None:
         """Close the connections."""
@@ -99,13 +103,15 @@ class Client(Service[SyncTransport]):
 
 
 class AsyncClient(Service[AsyncTransport]):
-    """`Client` for asyncio: its methods are awaited, its lists are iterated over by `async for`, and so are those
-    of what it returns."""
+    """`Client` for asyncio, with the same arguments.
+
+    Its methods and those of the objects it returns are coroutines; iterate over lists with `async for`.
+    """
 
     def __init__(
         self, url: str | None = None, key: str | None = None, *, retry_timeout: float = 30.0, timeout: float = 60.0
     ) -> None:
-        super().__init__(AsyncTransport(*_place(url, key), retry_timeout=retry_timeout, timeout=timeout))
+        super().__init__(AsyncTransport(*_connection(url, key), retry_timeout=retry_timeout, timeout=timeout))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -118,5 +124,5 @@ class AsyncClient(Service[AsyncTransport]):
         await self.close()
 
 
-def _place(url: str | None, key: str | None) -> tuple[str, str | None]:
+def _connection(url: str | None, key: str | None) -> tuple[str, str | None]:
     return url or os.environ.get("PARETOFIT_URL") or DEFAULT_URL, key or os.environ.get("PARETOFIT_KEY")

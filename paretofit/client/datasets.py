@@ -1,4 +1,4 @@
-"""Datasets: create one, send its archive, wait until it is validated."""
+"""`client.datasets`: create datasets, upload archives, wait for validation."""
 
 from __future__ import annotations
 
@@ -17,43 +17,57 @@ from paretofit.client.pages import items
 
 
 class Datasets(Resource[M]):
-    """`client.datasets`."""
+    """Datasets by id (`client.datasets`)."""
 
     @method
     async def create(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Dataset:
-        """A new dataset. One whose source is an upload waits for its archive (`upload`)."""
+        """Create a dataset.
+
+        Args:
+            spec: Name, `source` and options. With the source `{"kind": "upload"}`, call `upload` next.
+            idempotency_key: Your own key, to repeat the request safely from another process.
+        """
         return await self._transport.read(
             Dataset, "/v1/datasets", method="POST", json=spec, idempotency_key=idempotency_key
         )
 
     @method
     async def get(self, dataset_id: str) -> Dataset:
-        """A dataset as it is now."""
+        """Read a dataset."""
         return await self._transport.read(Dataset, f"/v1/datasets/{dataset_id}")
 
     @listing
     def list(self) -> AsyncIterator[Dataset]:
-        """The datasets, newest first."""
+        """List datasets, newest first."""
         return items(self._transport, "/v1/datasets", Dataset)
 
     @method
     async def delete(self, dataset_id: str) -> None:
-        """Remove a dataset that no search uses."""
+        """Delete a dataset that no search uses."""
         await self._transport.request("DELETE", f"/v1/datasets/{dataset_id}")
 
     @method
     async def upload(self, dataset_id: str, archive: str | Path, progress: Progress | None = None) -> Dataset:
-        """Send an archive; what had arrived before an interruption is not sent again.
+        """Upload the archive of a dataset. A retried upload continues where it stopped.
 
-        Raises ApiError (413) if it is larger than the service takes, OSError if it cannot be read.
+        Args:
+            dataset_id: Id of the dataset.
+            archive: A zip or tar file.
+            progress: Called with the bytes sent and the total, in bytes.
+
+        Raises:
+            ApiError: The file exceeds the upload limit of the service (413).
+            OSError: The file cannot be read.
         """
         return await uploads.upload(self._transport, Dataset, f"/v1/datasets/{dataset_id}", Path(archive), progress)
 
     @method
     async def wait(self, dataset_id: str, *, timeout: float | None = None, poll: float = 0.5) -> Dataset:
-        """The dataset once it is ready.
+        """Wait until a dataset is ready.
 
-        Raises DatasetRejectedError, and TimeoutError after `timeout` seconds.
+        Raises:
+            DatasetRejectedError: Validation rejected the dataset.
+            TimeoutError: The dataset is not ready after `timeout` seconds.
         """
         deadline = Deadline(timeout)
         while (dataset := await Datasets.get(self, dataset_id)).state != "ready":
@@ -65,7 +79,7 @@ class Datasets(Resource[M]):
 
 
 def reasons(dataset: Dataset) -> tuple[str, ...]:
-    """Why a dataset was rejected, a line each."""
+    """The reasons for which a dataset was rejected."""
     error = dataset.error or {}
     listed = [str(entry.get("detail") or entry.get("code")) for entry in error.get("errors", ())]
     return tuple(listed or [str(error.get("detail") or error.get("code") or "no reason was recorded")])

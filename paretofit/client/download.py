@@ -1,4 +1,4 @@
-"""Fetching an artifact to a file: resumed where it stopped, checked against its SHA-256, then renamed."""
+"""Resumable downloads: verified against their SHA-256, then renamed into place."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ from paretofit.client.errors import ApiError, DigestMismatchError
 from paretofit.client.transport import Backoff, Transport
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes that are there and the bytes there will be."""
+"""Callback with the bytes transferred so far and the total, in bytes."""
 
-_BLOCK: Final = 1 << 20
+_BLOCK_BYTES: Final = 1 << 20
 
 
 async def download(
     transport: Transport, path: str, destination: Path, *, sha256: str, size: int, progress: Progress | None = None
 ) -> Path:
-    """Write the content at the URL `path` to `destination`.
+    """Download the content at the URL `path` to `destination`.
 
-    A partial file beside it, named after the digest, survives an interruption and is continued. Raises
-    DigestMismatchError (and removes it) if the bytes are not the content that the digest names.
+    A partial file next to it, named after the digest, survives an interruption and is resumed. Raises
+    DigestMismatchError, and deletes the partial file, if the content does not match `sha256`.
     """
     destination.parent.mkdir(parents=True, exist_ok=True)
     partial = destination.with_name(f".{destination.name}.{sha256[:16]}.part")
     with partial.open("a+b") as file:
         content = _Content(file)
-        await transport.offload(content.take_up)
-        retry_timeout = Backoff(transport)
+        await transport.offload(content.load_partial)
+        backoff = Backoff(transport)
         while (received := file.tell()) < size:
             headers = {"Accept-Encoding": "identity"}
             if received:
                 headers |= {"Range": f"bytes={received}-", "If-Range": f'"{sha256}"'}
             try:
-                async with transport.stream("GET", path, headers=headers) as answer:
-                    if received and answer.status != httpx.codes.PARTIAL_CONTENT:
+                async with transport.stream("GET", path, headers=headers) as response:
+                    if received and response.status != httpx.codes.PARTIAL_CONTENT:
                         content.discard()
-                    async for block in answer.blocks:
+                    async for block in response.blocks:
                         await transport.offload(content.add, block)
-                        retry_timeout.renew()
+                        backoff.renew()
                         if progress is not None:
                             progress(file.tell(), size)
             except (httpx.TransportError, ApiError) as failure:
-                await retry_timeout.wait(failure)
+                await backoff.wait(failure)
             else:
                 break
-        await transport.offload(content.keep)
+        await transport.offload(content.sync)
     if content.sha256 != sha256:
         partial.unlink()
         raise DigestMismatchError(sha256, content.sha256)
@@ -59,7 +59,7 @@ async def download(
 
 
 class _Content:
-    """A file that grows, and the digest of what is there."""
+    """A growing file and the SHA-256 of its content."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -69,14 +69,14 @@ class _Content:
     def sha256(self) -> str:
         return self._digest.hexdigest()
 
-    def take_up(self) -> None:
-        """Read what an earlier download left."""
+    def load_partial(self) -> None:
+        """Hash the bytes of an earlier, interrupted download."""
         self._file.seek(0)
-        while block := self._file.read(_BLOCK):
+        while block := self._file.read(_BLOCK_BYTES):
             self._digest.update(block)
 
     def discard(self) -> None:
-        """Begin again."""
+        """Truncate the file and start over."""
         self._file.seek(0)
         self._file.truncate()
         self._digest = hashlib.sha256()
@@ -85,7 +85,7 @@ class _Content:
         self._file.write(block)
         self._digest.update(block)
 
-    def keep(self) -> None:
-        """See to it that the bytes survive a crash."""
+    def sync(self) -> None:
+        """Flush the file to disk."""
         self._file.flush()
         os.fsync(self._file.fileno())

@@ -1,4 +1,4 @@
-"""What can go wrong between a client and the service. Each message says what to do next."""
+"""Exceptions of the client. Each message says what to do next."""
 
 from __future__ import annotations
 
@@ -14,18 +14,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """What is wrong with one field: `pointer` is its JSON pointer in the request ("" for the whole)."""
+    """An invalid field: `pointer` is its JSON pointer in the request, "" for the whole body."""
 
     pointer: str
     detail: str
 
 
 class ParetofitError(Exception):
-    """Any failure that the client reports."""
+    """Base class of all exceptions of the client."""
 
 
 class ApiError(ParetofitError):
-    """The service refused a request: its problem document (RFC 9457), in which `code` is the stable part."""
+    """The service rejected a request.
+
+    Attributes:
+        status: HTTP status code.
+        code: Stable error code, such as `infeasible`.
+        detail: Message for people.
+        errors: The invalid fields, as `FieldError`.
+        request_id: Id of the request in the logs of the service.
+        problem: The whole problem document (RFC 9457).
+    """
 
     def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
         self.status = status
@@ -45,26 +54,24 @@ class ApiError(ParetofitError):
 
 
 class UnreachableError(ParetofitError):
-    """Nobody answers at the service's URL, or the connection was lost for longer than the client's patience."""
+    """The service did not respond within `retry_timeout`."""
 
     def __init__(self, url: str, reason: str) -> None:
         self.url = url
         super().__init__(
-            f"no answer from {url} ({reason}). Start a service by `paretofit up`, or name yours in PARETOFIT_URL."
+            f"no response from {url} ({reason}); start a service with `paretofit up`, or set PARETOFIT_URL to yours"
         )
 
 
 class DigestMismatchError(ParetofitError):
-    """A downloaded file is not what the service says it is; nothing was kept."""
+    """A downloaded file does not match its SHA-256; it was deleted."""
 
-    def __init__(self, expected: str, found: str) -> None:
-        super().__init__(
-            f"the downloaded bytes have SHA-256 {found}, the service says {expected}; download the file again"
-        )
+    def __init__(self, expected: str, actual: str) -> None:
+        super().__init__(f"SHA-256 mismatch: the downloaded file has {actual}, expected {expected}; download it again")
 
 
 class DatasetRejectedError(ParetofitError):
-    """An ingested dataset is no dataset: `reasons` says why, `dataset` is all that is known of it."""
+    """Validation rejected a dataset. `reasons` lists why; `dataset` is the rejected dataset."""
 
     def __init__(self, dataset: Dataset, reasons: tuple[str, ...]) -> None:
         self.dataset = dataset
@@ -73,7 +80,7 @@ class DatasetRejectedError(ParetofitError):
 
 
 class WeightsRejectedError(ParetofitError):
-    """Weights could not be converted or fetched: `weights.error` says why."""
+    """Weights could not be fetched or converted. `weights.error` says why."""
 
     def __init__(self, weights: Weights) -> None:
         self.weights = weights
@@ -82,7 +89,7 @@ class WeightsRejectedError(ParetofitError):
 
 
 class ExportFailedError(ParetofitError):
-    """A point could not be exported: `export.error` says why."""
+    """An export failed. `export.error` says why."""
 
     def __init__(self, export: Export) -> None:
         self.export = export
@@ -91,8 +98,8 @@ class ExportFailedError(ParetofitError):
 
 
 class UsageError(ParetofitError):
-    """What was asked for makes no sense: a file that cannot be read, a name that means several things."""
+    """Invalid usage, such as an unreadable file or an ambiguous name."""
 
 
 class NoSuchError(ParetofitError):
-    """Nothing has the name that was given."""
+    """No resource matches the given name or id."""

@@ -1,4 +1,4 @@
-"""Points as files of other formats: asked for, waited for."""
+"""Requests for exports of points to other formats."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from paretofit.client.transport import Transport
 _POLL_SECONDS: Final = 0.3
 
 
-async def ask(
+async def create(
     transport: Transport,
     point_id: str,
     file_format: Format,
@@ -20,24 +20,24 @@ async def ask(
     input_shape: Shape | None,
     idempotency_key: str | None = None,
 ) -> Export:
-    """An export of a point, which may be there already."""
-    wanted = ExportRequest(format=file_format, precision=precision, input_shape=input_shape)
+    """Request an export of a point, or get the existing one."""
+    body = ExportRequest(format=file_format, precision=precision, input_shape=input_shape)
     return await transport.read(
         Export,
         f"/v1/points/{point_id}/exports",
         method="POST",
-        json=wanted.model_dump(mode="json"),
+        json=body.model_dump(mode="json"),
         idempotency_key=idempotency_key,
     )
 
 
 async def read(transport: Transport, export_id: str) -> Export:
-    """An export as it is now."""
+    """Read an export."""
     return await transport.read(Export, f"/v1/exports/{export_id}")
 
 
 async def wait(transport: Transport, export_id: str) -> Export:
-    """The export when it is ready. Raises ExportFailedError."""
+    """Wait until an export is ready. Raises ExportFailedError."""
     while (export := await read(transport, export_id)).state != "ready":
         if export.state == "failed":
             raise ExportFailedError(export)

@@ -1,4 +1,4 @@
-"""Fronts: read, chosen from, as a data frame."""
+"""`Front`: the Pareto front of a search."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from paretofit.api.schemas import points as schemas
-from paretofit.api.schemas.points import Bound as MetricBound
-from paretofit.api.schemas.points import Cost
-from paretofit.client.api_object import Bound
+from paretofit.api.schemas.points import Bound, Cost
+from paretofit.client.api_object import ApiObject
 from paretofit.client.calling import M, method
 from paretofit.client.point import Point
 
@@ -16,8 +15,8 @@ if TYPE_CHECKING:
     import pandas
 
 
-class Front(Bound[M], schemas.Front):
-    """The points that no other one beats in both `x` and `y`."""
+class Front(ApiObject[M], schemas.Front):
+    """The points that no other one dominates in the cost `x` and the metric `y`."""
 
     points: Sequence[Point[M]]
     baselines: Sequence[Point[M]]
@@ -34,12 +33,22 @@ class Front(Bound[M], schemas.Front):
         device: str | None = None,
         min_accuracy: float | None = None,
     ) -> Point[M]:
-        """The point to deploy: the most accurate one (`selection_top1`) of the search that keeps every bound, as the
-        service knows it by now. `device` is the latency's; unset: the search's, if it has one only.
+        """Select the point to deploy: the one with the highest `selection_top1` within every bound.
 
-        Raises ApiError (409) with the nearest values if no point does.
+        The service selects from all points that the search has by now.
+
+        Args:
+            max_macs: Multiply-accumulates per image.
+            max_params: Number of parameters.
+            max_activation_bytes: Peak activation memory, in bytes.
+            max_latency_ms: Median latency at batch size 1, in milliseconds.
+            device: The device of the latency; may be omitted if the search has exactly one.
+            min_accuracy: Top-1 accuracy on the selection split, 0 to 1.
+
+        Raises:
+            ApiError: No point meets the bounds (409); the message states the nearest values.
         """
-        chosen = bounds(
+        constraints = bounds(
             max_macs=max_macs,
             max_params=max_params,
             max_activation_bytes=max_activation_bytes,
@@ -47,21 +56,23 @@ class Front(Bound[M], schemas.Front):
             device=device,
             min_accuracy=min_accuracy,
         )
-        return await select(self._transport, self.search_id, chosen)
+        return await select(self._transport, self.search_id, constraints)
 
     def records(self) -> list[dict[str, Any]]:
-        """Its points, baselines and dominated points as flat rows: `on_front`, every metric, `config.NAME` of what the
-        method varied."""
+        """The points, baselines and dominated points as flat rows.
+
+        Columns include `on_front`, every metric, and `config.NAME` for each value that the method varied.
+        """
         shown = [(point, True) for point in self.points]
         shown += [(point, False) for point in (*self.baselines, *(self.dominated or ()))]
         return [_record(point, on_front=on_front) for point, on_front in shown]
 
     def to_pandas(self) -> pandas.DataFrame:
-        """`records` as a data frame, indexed by the points' ids. Raises ImportError without pandas."""
+        """`records` as a data frame, indexed by point id. Raises ImportError without pandas."""
         try:
             import pandas
         except ImportError as error:
-            raise ImportError("data frames need pandas: pip install 'paretofit[pandas]'") from error
+            raise ImportError("data frames need pandas; install it with `pip install 'paretofit[pandas]'`") from error
         rows = self.records()
         columns = list(dict.fromkeys(name for row in rows for name in row)) or ["id"]
         return pandas.DataFrame(rows, columns=columns).set_index("id")
@@ -75,33 +86,33 @@ def bounds(
     max_latency_ms: float | None = None,
     device: str | None = None,
     min_accuracy: float | None = None,
-) -> list[MetricBound]:
-    """Bounds as the service takes them. Raises ValueError for a device without a latency."""
+) -> list[Bound]:
+    """Build the constraints of a selection. Raises ValueError for a device without a latency."""
     if device is not None and max_latency_ms is None:
-        raise ValueError("a device is that of a latency: give both, or neither")
+        raise ValueError("`device` requires `max_latency_ms`; give both or neither")
     upper: dict[Cost, float | None] = {
         "macs": max_macs,
         "params": max_params,
         "peak_activation_bytes": max_activation_bytes,
     }
-    found = [MetricBound(metric=metric, value=value) for metric, value in upper.items() if value is not None]
+    constraints = [Bound(metric=metric, value=value) for metric, value in upper.items() if value is not None]
     if max_latency_ms is not None:
-        found.append(MetricBound(metric="latency_ms", device=device, value=max_latency_ms))
+        constraints.append(Bound(metric="latency_ms", device=device, value=max_latency_ms))
     if min_accuracy is not None:
-        found.append(MetricBound(metric="selection_top1", op=">=", value=min_accuracy))
-    return found
+        constraints.append(Bound(metric="selection_top1", op=">=", value=min_accuracy))
+    return constraints
 
 
 async def read(transport: M, search_id: str, *, x: Cost, device: str | None, dominated: bool) -> Front[M]:
-    """The front of a search over a cost."""
+    """Read the front of a search over a cost."""
     params: dict[str, str] = (
         {"x": x} | ({} if device is None else {"device": device}) | ({"include": "dominated"} if dominated else {})
     )
     return await transport.read(Front[M], f"/v1/searches/{search_id}/front", params=params)
 
 
-async def select(transport: M, search_id: str, constraints: Sequence[MetricBound]) -> Point[M]:
-    """The most accurate point of a search's front that meets every bound."""
+async def select(transport: M, search_id: str, constraints: Sequence[Bound]) -> Point[M]:
+    """Select the most accurate point of a front that meets every constraint."""
     body = {"constraints": [bound.model_dump() for bound in constraints]}
     return await transport.read(Point[M], f"/v1/searches/{search_id}/front/select", method="POST", json=body)
 

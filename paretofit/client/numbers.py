@@ -1,4 +1,4 @@
-"""Large numbers as people write them: 5M, 300k, 1.2G."""
+"""Parsing and formatting of numbers, bytes and durations: 5M, 300k, 1.2G, 90d."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ _QUANTITY = re.compile(r"(\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+)\s*([kmgbt]?)", re.I
 
 
 def parse_quantity(text: str) -> float:
-    """`5M` as 5,000,000: a positive number with an optional suffix k, M, G (or B) or T. Raises ValueError."""
+    """Parse a positive number with an optional suffix k, M, G (or B) or T. Raises ValueError."""
     match = _QUANTITY.fullmatch(text.replace(",", "").replace("_", "").strip())
     value = float(match[1]) * _FACTORS[match[2].lower()] if match else 0.0
     if not 0 < value < math.inf:
-        raise ValueError(f"{text!r} is no quantity: give a positive number such as 5000000, 5M or 300k")
+        raise ValueError(f"invalid quantity {text!r}; give a positive number such as 5000000, 5M or 300k")
     return value
 
 
 def format_quantity(value: float) -> str:
-    """Three significant digits with a suffix: 2.96M."""
+    """Format with three significant digits and a suffix: 2.96M."""
     number, suffix = _scaled(value)
     return f"{number:#.3g}".rstrip(".") + suffix if suffix else f"{number:.3g}"
 
 
 def format_tick(value: float) -> str:
-    """As few digits as it takes, for an axis: 200k, 1M."""
+    """Format an axis tick with as few digits as possible: 200k, 1M."""
     return "{:.4g}{}".format(*_scaled(value))
 
 
 def format_bytes(value: float) -> str:
-    """Bytes in decimal units: 1.2 MB."""
+    """Format bytes in decimal units: 1.2 MB."""
     number, suffix = _scaled(value)
     return f"{number:.3g} {suffix}B"
 
 
 def parse_seconds(text: str) -> int:
-    """`90d`, `12h`, `30m`, `45s` or `45` as seconds. Raises ValueError."""
+    """Parse `90d`, `12h`, `30m`, `45s` or `45` to seconds. Raises ValueError."""
     match = re.fullmatch(r"(\d{1,9})\s*([smhd]?)", text.strip())
     if match is None:
-        raise ValueError(f"{text!r} is no duration: give a number with s, m, h or d, such as 90d")
+        raise ValueError(f"invalid duration {text!r}; give a number with s, m, h or d, such as 90d")
     return int(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
@@ -51,7 +51,7 @@ def _scaled(value: float) -> tuple[float, str]:
 
 
 def format_seconds(seconds: float) -> str:
-    """A duration as 42 s, 3 min 20 s or 2 h 05 min."""
+    """Format a duration as 42 s, 3 min 20 s or 2 h 05 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

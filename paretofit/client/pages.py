@@ -1,4 +1,4 @@
-"""Lists that arrive a page at a time, as iterators."""
+"""Iteration over paginated lists."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from paretofit.client.transport import Transport
 Item = TypeVar("Item", bound=BaseModel)
 
 
-_LIMIT = 100
+_PAGE_SIZE = 100
 
 
 async def items(
     transport: Transport, path: str, kind: type[Item], filters: Mapping[str, str | int | None] | None = None
 ) -> AsyncIterator[Item]:
-    """Everything in a list, fetched as it is asked for."""
+    """Iterate over all items of a list; pages are fetched on demand."""
     params: dict[str, str | int] = {name: value for name, value in (filters or {}).items() if value is not None}
-    params["limit"] = _LIMIT
+    params["limit"] = _PAGE_SIZE
     while True:
         page: Page[Item] = await transport.read(
             Page[kind],  # type: ignore[valid-type]  # pydantic builds the model at run time

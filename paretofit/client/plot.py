@@ -1,4 +1,4 @@
-"""The picture of a front: accuracy against a cost on a logarithmic axis. Needs matplotlib (`paretofit[worker]`)."""
+"""Plots a front: accuracy over a cost on a logarithmic axis. Requires matplotlib (`paretofit[worker]`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from paretofit.client.numbers import format_tick
 
-_FRONT, _REPORT, _FADED, _MISSED, _INK = "#1b6ca8", "#d1495b", "#9aa5b1", "#c08552", "#1f2933"
+_FRONT, _REPORT, _FADED, _INFEASIBLE, _INK = "#1b6ca8", "#d1495b", "#9aa5b1", "#c08552", "#1f2933"
 _COSTS = {
     "macs": "multiply-accumulates",
     "params": "parameters",
@@ -20,7 +20,7 @@ _COSTS = {
 
 @dataclass(frozen=True, slots=True)
 class PlotPoint:
-    """A network in the picture: `accuracy` is the one it was chosen by, `report` that on data nothing was chosen on."""
+    """A network in the plot: `accuracy` is that on the selection split, `report` that on the report split."""
 
     cost: float
     accuracy: float
@@ -37,13 +37,12 @@ def draw_front(
     title: str,
     cost: str = "macs",
 ) -> Path:
-    """Write a picture (PNG, SVG or PDF by the suffix of `path`) of the front, with the dominated points and those that
-    miss a bound faded.
+    """Plot a front to `path` (PNG, SVG or PDF by suffix). Dominated and infeasible points are faded.
 
     Raises ImportError without matplotlib and ValueError for an unknown suffix or an empty front.
     """
     if not front:
-        raise ValueError("the front is empty: there is nothing to draw")
+        raise ValueError("the front is empty; wait until the search has found a point")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
@@ -53,16 +52,16 @@ def draw_front(
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
 
-    for name, others, colour, marker in (
+    for name, others, color, marker in (
         ("dominated", dominated, _FADED, "o"),
-        ("misses a bound", infeasible, _MISSED, "s"),
+        ("infeasible", infeasible, _INFEASIBLE, "s"),
     ):
         if others:
             axes.scatter(
                 [point.cost for point in others],
                 [point.accuracy for point in others],
                 s=20,
-                color=colour,
+                color=color,
                 marker=marker,
                 alpha=0.55,
                 linewidths=0,
@@ -116,7 +115,7 @@ def draw_front(
     axes.legend(loc="lower right", frameon=False, fontsize=9, labelcolor=_INK)
 
     for point in _spaced(front):
-        # To the left the picture ends.
+        # Keep the leftmost label inside the plot.
         beside, aligned = (5, "left") if point is front[0] else (-5, "right")
         axes.annotate(
             point.label,
@@ -137,8 +136,7 @@ def _spread(values: Sequence[float]) -> float:
 
 
 def _spaced(front: Sequence[PlotPoint], gap: float = 0.09) -> list[PlotPoint]:
-    """The points to label, cheapest first: those far enough from the last one, in fractions of the front's extent;
-    both ends always."""
+    """The points to label, cheapest first: both ends, and points at least `gap` apart (fraction of the extent)."""
     width = math.log(front[-1].cost / front[0].cost) or 1.0
     height = _spread([point.accuracy for point in front]) or 1.0
     chosen = [front[0]]

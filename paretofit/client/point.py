@@ -1,4 +1,4 @@
-"""A point that can be downloaded and exported."""
+"""`Point`: a network of a search, which can be downloaded and exported."""
 
 from __future__ import annotations
 
@@ -7,28 +7,35 @@ from pathlib import Path
 from paretofit.api.schemas import points as schemas
 from paretofit.api.schemas.exports import Format, Precision, Shape
 from paretofit.client import bars, exports
-from paretofit.client.api_object import Bound
+from paretofit.client.api_object import ApiObject
 from paretofit.client.artifacts import Artifacts
 from paretofit.client.calling import M, method
 from paretofit.client.errors import NoSuchError
 from paretofit.client.transport import Transport
 
 
-class Point(Bound[M], schemas.FrontPoint):
-    """A network with its metrics."""
+class Point(ApiObject[M], schemas.FrontPoint):
+    """A network with its metrics (`metrics`), varied values (`config`) and checkpoint (`artifact`)."""
 
     @method
     async def download(self, path: str | Path | None = None, *, progress: bool | None = None) -> Path:
-        """Write its checkpoint to `path`, a file or a folder, by default `KEY.safetensors` here; `paretofit.load` reads
-        it.
+        """Download the checkpoint, which `paretofit.load` loads. Resumes an interrupted download.
 
-        An interrupted download goes on, and the digest is checked. `progress` shows a bar, or none; unset: on a
-        terminal. Raises NoSuchError for a point without weights of its own, DigestMismatchError.
+        Args:
+            path: A file or folder; default: `KEY.safetensors` in the current folder.
+            progress: Show a progress bar; None shows it on a terminal.
+
+        Returns:
+            The path of the file.
+
+        Raises:
+            NoSuchError: The point has no checkpoint of its own.
+            DigestMismatchError: The content does not match its SHA-256.
         """
         if self.artifact is None:
             raise NoSuchError(
-                f"point {self.id} has no checkpoint of its own; `paretofit export {self.id} --format safetensors` "
-                "makes one"
+                f"point {self.id} has no checkpoint of its own; create one with "
+                f"`paretofit export {self.id} --format safetensors`"
             )
         target = _target(path, f"{_file_name(self.key)}.safetensors")
         return await _fetch(self._transport, self.artifact.id, self.artifact.size, target, shown=progress)
@@ -43,22 +50,37 @@ class Point(Bound[M], schemas.FrontPoint):
         input_shape: Shape | None = None,
         progress: bool | None = None,
     ) -> Path:
-        """Its network in a format, such as `onnx`: made by the service, compared with PyTorch there, and downloaded to
-        `path`, a file or a folder. `input_shape` is (channels, height, width) of an image. Raises ExportFailedError."""
-        asked = await exports.ask(self._transport, self.id, file_format, precision=precision, input_shape=input_shape)
-        made = await exports.wait(self._transport, asked.id)
-        assert made.artifact is not None
-        target = _target(path, made.artifact.name)
-        return await _fetch(self._transport, made.artifact.id, made.artifact.size, target, shown=progress)
+        """Export the network and download the file. The service verifies that its logits match PyTorch's.
+
+        Args:
+            file_format: Such as `onnx`.
+            path: A file or folder; default: the name of the export in the current folder.
+            precision: Precision of the weights.
+            input_shape: (channels, height, width) of an image; default: the shape it was evaluated at.
+            progress: Show a progress bar; None shows it on a terminal.
+
+        Returns:
+            The path of the file.
+
+        Raises:
+            ExportFailedError: The export failed.
+        """
+        requested = await exports.create(
+            self._transport, self.id, file_format, precision=precision, input_shape=input_shape
+        )
+        export = await exports.wait(self._transport, requested.id)
+        assert export.artifact is not None
+        target = _target(path, export.artifact.name)
+        return await _fetch(self._transport, export.artifact.id, export.artifact.size, target, shown=progress)
 
     @method
     async def card(self) -> str:
-        """Its model card, in Markdown."""
+        """The model card of the point, in Markdown."""
         return (await self._transport.request("GET", f"/v1/points/{self.id}/card")).text
 
 
 class PointDetail(Point[M], schemas.PointDetail):
-    """A network with the whole record that its checkpoint carries."""
+    """A point with the full record of its checkpoint."""
 
 
 async def _fetch(transport: Transport, artifact_id: str, size: int, target: Path, *, shown: bool | None) -> Path:
@@ -67,8 +89,8 @@ async def _fetch(transport: Transport, artifact_id: str, size: int, target: Path
 
 
 def _target(path: str | Path | None, name: str) -> Path:
-    given = Path(name if path is None else path)
-    return given / name if given.is_dir() else given
+    target = Path(name if path is None else path)
+    return target / name if target.is_dir() else target
 
 
 def _file_name(key: str) -> str:

@@ -1,4 +1,4 @@
-"""Points: networks that searches found, and their files in other formats."""
+"""`client.points`: networks found by searches, and their exports."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from paretofit.client.point import PointDetail
 
 
 class Points(Resource[M]):
-    """`client.points`."""
+    """Points by id (`client.points`)."""
 
     @method
     async def get(self, point_id: str) -> PointDetail[M]:
-        """A network with its whole record."""
+        """Read a point with its full record."""
         return await self._transport.read(PointDetail[M], f"/v1/points/{point_id}")
 
     @method
     async def card(self, point_id: str) -> str:
-        """The point's model card, in Markdown."""
+        """The model card of a point, in Markdown."""
         return (await self._transport.request("GET", f"/v1/points/{point_id}/card")).text
 
     @method
@@ -34,9 +34,16 @@ class Points(Resource[M]):
         input_shape: Shape | None = None,
         idempotency_key: str | None = None,
     ) -> Export:
-        """Ask for a point's network in a format, such as `onnx`; the same form again is the same export. `input_shape`
-        is (channels, height, width) of an image."""
-        return await exports.ask(
+        """Request an export of a point. The same request again returns the same export.
+
+        Args:
+            point_id: Id of the point.
+            file_format: Such as `onnx`.
+            precision: Precision of the weights.
+            input_shape: (channels, height, width) of an image; default: the shape it was evaluated at.
+            idempotency_key: Your own key, to repeat the request safely from another process.
+        """
+        return await exports.create(
             self._transport,
             point_id,
             file_format,
@@ -47,16 +54,19 @@ class Points(Resource[M]):
 
     @method
     async def exports(self, point_id: str) -> Sequence[Export]:
-        """The exports of a point, oldest first."""
+        """List the exports of a point, oldest first."""
         return (await self._transport.read(ExportList, f"/v1/points/{point_id}/exports")).data
 
     @method
     async def read_export(self, export_id: str) -> Export:
-        """An export as it is now."""
+        """Read an export."""
         return await exports.read(self._transport, export_id)
 
     @method
     async def wait(self, export_id: str) -> Export:
-        """The export when it is ready: `artifacts.download(export_id, path)` fetches its file. Raises
-        ExportFailedError."""
+        """Wait until an export is ready; download its file with `client.artifacts.download`.
+
+        Raises:
+            ExportFailedError: The export failed.
+        """
         return await exports.wait(self._transport, export_id)

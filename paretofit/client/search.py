@@ -1,4 +1,4 @@
-"""A search that can be waited for, steered and asked for its front."""
+"""`Search`: a search with methods to wait for it, control it and read its front."""
 
 from __future__ import annotations
 
@@ -14,82 +14,107 @@ from paretofit.api.schemas.points import Cost
 from paretofit.api.schemas.searches import TERMINAL
 from paretofit.api.schemas.trials import Trial
 from paretofit.client import bars, following, fronts, studies
-from paretofit.client.api_object import Bound
+from paretofit.client.api_object import ApiObject
 from paretofit.client.calling import M, listing, method
 from paretofit.client.fronts import Front
 from paretofit.client.pages import items
 
 
-class Search(Bound[M], schemas.Search):
-    """A search as it was when it was read."""
+class Search(ApiObject[M], schemas.Search):
+    """A search in the state that the service last reported; `refresh` reads it again."""
 
     @method
     async def refresh(self) -> SearchDetail[M]:
-        """The search as it is now."""
+        """Read the search again."""
         return await read(self._transport, self.id)
 
     @method
     async def wait(
         self, *, timeout: float | None = None, poll: float = 1.0, progress: bool | None = None
     ) -> SearchDetail[M]:
-        """The search once it is over: look at its `state`. `progress` shows a bar, or none; unset: on a terminal.
+        """Wait until the search has ended.
 
-        Raises TimeoutError after `timeout` seconds; the search goes on then.
+        Args:
+            timeout: Seconds to wait; None waits forever.
+            poll: Seconds between two polls.
+            progress: Show a progress bar; None shows it on a terminal.
+
+        Returns:
+            The search in its final state; check `state`.
+
+        Raises:
+            TimeoutError: The search has not ended after `timeout` seconds. It keeps running.
         """
         return await wait(self._transport, self.id, timeout=timeout, poll=poll, progress=progress)
 
     @listing
     def events(self, *, after: int = 0) -> AsyncIterator[Event]:
-        """What happens in it, from event `after` + 1 on, until it is over."""
+        """Iterate over its events from sequence number `after` + 1, until the search has ended.
+
+        A lost connection is resumed.
+        """
         return following.events(self._transport, self.id, after)
 
     @listing
     def trials(self) -> AsyncIterator[Trial]:
-        """Its trials, in the order they were planned."""
+        """List its trials in the order they were planned."""
         return items(self._transport, f"/v1/searches/{self.id}/trials", Trial)
 
     @method
     async def front(self, *, x: Cost = "macs", device: str | None = None, dominated: bool = False) -> Front[M]:
-        """Its Pareto front over the cost `x` (latency_ms: on `device`), on request with the points that others
-        dominate."""
+        """Read its Pareto front.
+
+        Args:
+            x: The cost axis, such as `macs` or `latency_ms`.
+            device: The device of `latency_ms`; may be omitted if the search has exactly one.
+            dominated: Also return the dominated points.
+        """
         return await fronts.read(self._transport, self.id, x=x, device=device, dominated=dominated)
 
     @method
     async def cancel(self) -> SearchDetail[M]:
-        """Ask it to stop; its running trials end a little later."""
-        return await steer(self._transport, self.id, "cancel")
+        """Cancel the search. Running trials stop within seconds; results are kept."""
+        return await control(self._transport, self.id, "cancel")
 
     @method
     async def pause(self) -> SearchDetail[M]:
-        """Ask it to rest; its running trials save their work and wait."""
-        return await steer(self._transport, self.id, "pause")
+        """Pause the search. Running trials save a checkpoint and stop."""
+        return await control(self._transport, self.id, "pause")
 
     @method
     async def resume(self) -> SearchDetail[M]:
-        """Let it go on after a pause, its trials from their checkpoints."""
-        return await steer(self._transport, self.id, "resume")
+        """Resume a paused search. Trials continue from their checkpoints."""
+        return await control(self._transport, self.id, "resume")
 
     @method
     async def clone(self, changes: Mapping[str, Any] | None = None) -> SearchDetail[M]:
-        """Submit it again, with another name, seed, limits or labels; in limits and labels null removes one."""
-        return await steer(self._transport, self.id, "clone", changes or {})
+        """Submit a copy of the search.
+
+        Args:
+            changes: New name, seed, limits or labels; a value of None removes a limit or label.
+        """
+        return await control(self._transport, self.id, "clone", changes or {})
 
     @method
     async def delete(self) -> None:
-        """Remove it, once it is over, with its trials, points and files."""
+        """Delete the search with its trials, points and files. It must have ended."""
         await self._transport.request("DELETE", f"/v1/searches/{self.id}")
 
     @method
     async def study(self, path: str | Path) -> Path:
-        """Write it to `path` as a study of Optuna's: a journal, or SQLite if the file's name ends in .db or .sqlite3.
+        """Write the search to `path` as an Optuna study.
 
-        Raises ImportError for SQLite without Optuna.
+        The suffix selects the format: SQLite for .db, .sqlite and .sqlite3, else an Optuna journal.
+
+        Raises:
+            ImportError: Optuna is not installed, for SQLite.
+            DigestMismatchError: The response does not match its SHA-256.
         """
         return await studies.write(self._transport, self.id, Path(path))
 
 
 class SearchDetail(Search[M]):
-    """A search with its specification and what came of it: `summary` is its front in figures (`front` in JSON)."""
+    """A search with its specification, usage and provenance. `summary` is the front in numbers (`front` in JSON)."""
 
     model_config = ConfigDict(serialize_by_alias=True)
 
@@ -100,22 +125,22 @@ class SearchDetail(Search[M]):
 
 
 async def read(transport: M, search_id: str) -> SearchDetail[M]:
-    """A search as it is now."""
+    """Read a search."""
     return await transport.read(SearchDetail[M], f"/v1/searches/{search_id}")
 
 
-async def steer(
-    transport: M, search_id: str, verb: str, body: Mapping[str, Any] | None = None, key: str | None = None
+async def control(
+    transport: M, search_id: str, action: str, body: Mapping[str, Any] | None = None, key: str | None = None
 ) -> SearchDetail[M]:
-    """What became of a search, or of its clone."""
-    path = f"/v1/searches/{search_id}/{verb}"
+    """Send an action such as `pause`. Returns the updated search, or the clone."""
+    path = f"/v1/searches/{search_id}/{action}"
     return await transport.read(SearchDetail[M], path, method="POST", json=body, idempotency_key=key)
 
 
 async def wait(
     transport: M, search_id: str, *, timeout: float | None, poll: float, progress: bool | None
 ) -> SearchDetail[M]:
-    """The search once it is over. Raises TimeoutError."""
+    """Poll until the search has ended. Raises TimeoutError."""
     deadline = following.Deadline(timeout)
     with bars.search(shown=progress) as show:
         while True:

@@ -1,4 +1,4 @@
-"""Server-Sent Events (WHATWG HTML, section 9.2) from lines of text."""
+"""A parser of Server-Sent Events (WHATWG HTML, section 9.2)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ServerSentEvent:
-    """One event; `id` is the last one the stream named."""
+    """One event; `id` is the last id seen in the stream."""
 
     id: str
     type: str
@@ -15,23 +15,23 @@ class ServerSentEvent:
 
 
 class Parser:
-    """Takes a stream's lines, without their ends, one at a time. An event cut off by the stream's end is dropped."""
+    """Parses lines without line ends. An incomplete event at the end of the stream is dropped."""
 
     def __init__(self) -> None:
         self._last_id = ""
-        self._begin()
+        self._reset()
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._type = ""
         self._data: list[str] = []
 
-    def take(self, line: str) -> ServerSentEvent | None:
-        """The event that a line ends, if it ends one."""
+    def feed(self, line: str) -> ServerSentEvent | None:
+        """Add a line. Returns the event that it completes, if any."""
         if not line:
             event = ServerSentEvent(self._last_id, self._type or "message", "\n".join(self._data))
-            ended = bool(self._data)
-            self._begin()
-            return event if ended else None
+            complete = bool(self._data)
+            self._reset()
+            return event if complete else None
         field, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if field == "id" and "\0" not in value:

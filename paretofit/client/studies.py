@@ -1,4 +1,4 @@
-"""A search as a study of Optuna's, in a file."""
+"""Writes a search as an Optuna study."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _SQLITE: Final = frozenset({".db", ".sqlite", ".sqlite3"})
 
 
 async def write(transport: Transport, search_id: str, path: Path) -> Path:
-    """Write a search's study to `path`, in place of what is there: the journal that the service gives, or SQLite, made
-    of it by Optuna, by the file's suffix.
+    """Write the Optuna study of a search to `path`, replacing an existing file.
 
-    Raises ImportError for SQLite without Optuna, DigestMismatchError.
+    The service returns an Optuna journal. For an SQLite suffix, Optuna converts it.
+    Raises ImportError for SQLite without Optuna, and DigestMismatchError.
     """
     response = await transport.request("GET", f"/v1/searches/{search_id}/study")
-    expected, found = response.headers["ETag"].strip('"'), hashlib.sha256(response.content).hexdigest()
-    if expected != found:
-        raise DigestMismatchError(expected, found)
+    expected, actual = response.headers["ETag"].strip('"'), hashlib.sha256(response.content).hexdigest()
+    if expected != actual:
+        raise DigestMismatchError(expected, actual)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{found[:16]}.part")
+    partial = path.with_name(f".{path.name}.{actual[:16]}.part")
     try:
         write = _write_sqlite if is_sqlite(path) else Path.write_bytes
         await transport.offload(write, partial, response.content)
@@ -34,7 +34,7 @@ async def write(transport: Transport, search_id: str, path: Path) -> Path:
 
 
 def is_sqlite(path: Path) -> bool:
-    """Whether a study at `path` is written as SQLite."""
+    """Whether the suffix of `path` selects SQLite."""
     return path.suffix.lower() in _SQLITE
 
 
@@ -45,7 +45,7 @@ def _write_sqlite(path: Path, journal: bytes) -> None:
         from optuna.storages.journal import JournalFileBackend
     except ImportError as error:
         raise ImportError(
-            "a study in SQLite is made by Optuna: pip install optuna, or name the file *.log for Optuna's journal"
+            "SQLite studies need Optuna; run `pip install optuna`, or name the file *.log to get an Optuna journal"
         ) from error
     source = path.with_name(path.name + ".log")
     verbosity = optuna.logging.get_verbosity()

@@ -1,4 +1,4 @@
-"""What a search is asked for, as keywords. The service checks the values and knows the defaults."""
+"""Keyword arguments of a new search. The service validates them and fills in defaults."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 
 
 class SearchFields(TypedDict, total=False):
-    """The fields of a new search."""
+    """The fields of a search specification."""
 
     name: str
     dataset_id: str

@@ -1,7 +1,8 @@
-"""HTTP to one service: what is safe to repeat is repeated, what the service refuses becomes an `ApiError`.
+"""HTTP requests to one service, with retries; rejected requests raise `ApiError`.
 
-All of the client is written once, as coroutines over a `Transport`. Of its two kinds (`paretofit.client.transports`)
-one never suspends, so that its coroutines can be run to their end by an ordinary call (`paretofit.client.calling`).
+The whole client is written once, as coroutines over a `Transport`. The synchronous transport
+(`paretofit.client.transports`) never suspends, so an ordinary call can run a coroutine to completion
+(`paretofit.client.calling`).
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ R = TypeVar("R")
 Model = TypeVar("Model", bound=BaseModel)
 
 BUSY = frozenset({429, 502, 503, 504})
-"""Statuses after which the same request may succeed."""
+"""Status codes after which a retry may succeed."""
 
-_PASSING = frozenset({"idempotency_in_flight", "upload_in_progress", "upload_offset"})
-"""Codes of what an earlier attempt, its answer lost, may still be about."""
+_RETRYABLE_CODES = frozenset({"idempotency_in_flight", "upload_in_progress", "upload_offset"})
+"""Error codes that an earlier attempt with a lost response may cause."""
 
-_LONGEST_PAUSE = 10.0
+_MAX_PAUSE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class StreamResponse:
-    """An answer whose body is still to come: read one of `blocks` and `lines`."""
+    """A response with an unread body: read either `blocks` or `lines`."""
 
     status: int
     blocks: AsyncIterator[bytes]
@@ -44,14 +45,14 @@ class StreamResponse:
 
 
 class Transport(ABC):
-    """One pool of connections. Every POST carries an Idempotency-Key, so that all requests may be repeated.
+    """A connection pool. Every POST carries an Idempotency-Key, so every request is safe to retry.
 
-    A lost connection or a busy service is met with back-off for `retry_timeout` seconds; then `UnreachableError` or the
-    service's last `ApiError` is raised.
+    After a lost connection or a busy response, requests are retried with backoff for `retry_timeout` seconds. Then the
+    call raises `UnreachableError` or the last `ApiError`.
     """
 
     suspends: ClassVar[bool]
-    """Whether its coroutines wait for an event loop."""
+    """Whether its coroutines need an event loop."""
 
     def __init__(self, url: str, key: str | None, *, retry_timeout: float, timeout: float) -> None:
         self.url = url.rstrip("/")
@@ -61,30 +62,30 @@ class Transport(ABC):
             "headers": {"Authorization": f"Bearer {key}"} if key else {},
             "timeout": timeout,
             "follow_redirects": True,
-            # A proxy of the environment must not come between a client and the service on its own machine.
+            # Never route requests to this machine through a proxy set in the environment.
             "trust_env": not _is_loopback(httpx.URL(self.url).host),
         }
 
     @abstractmethod
     async def send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """One attempt of a request, answered whole. Raises httpx.TransportError when the connection breaks."""
+        """Send a request once and read the whole response. Raises httpx.TransportError if the connection fails."""
 
     @abstractmethod
     def stream(
         self, method: str, path: str, *, content: AsyncIterator[bytes] | None = None, **options: Any
     ) -> AbstractAsyncContextManager[StreamResponse]:
-        """One attempt of a request whose body or answer is a stream; the caller repeats it from where it stopped.
+        """Send a request once, with a streamed body or response. The caller resumes it after a failure.
 
-        Raises ApiError, and httpx.TransportError when the connection breaks.
+        Raises ApiError, and httpx.TransportError if the connection fails.
         """
 
     @abstractmethod
     async def sleep(self, seconds: float) -> None:
-        """Let time pass."""
+        """Sleep for `seconds`."""
 
     @abstractmethod
     async def offload(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call what may take a while, such as reading a file, without keeping others waiting."""
+        """Call a blocking function, such as reading a file, without blocking an event loop."""
 
     async def request(
         self,
@@ -95,21 +96,24 @@ class Transport(ABC):
         params: Mapping[str, str | int] | None = None,
         idempotency_key: str | None = None,
     ) -> httpx.Response:
-        """The service's answer, its status below 400. Raises ApiError and UnreachableError."""
+        """Send a request, with retries. Returns a response with a status below 400.
+
+        Raises ApiError and UnreachableError.
+        """
         headers = {"Idempotency-Key": idempotency_key or uuid4().hex} if method == "POST" else {}
-        retry_timeout = Backoff(self)
-        repeated = False
+        backoff = Backoff(self)
+        retried = False
         while True:
             try:
                 response = await self.send(method, path, json=json, params=params, headers=headers)
             except httpx.TransportError as error:
-                await retry_timeout.wait(error)
+                await backoff.wait(error)
             else:
-                # The lost answer to a DELETE was its success.
-                if response.status_code < 400 or (repeated and method == "DELETE" and response.status_code == 404):
+                # A retried DELETE gets 404 if the first attempt succeeded and its response was lost.
+                if response.status_code < 400 or (retried and method == "DELETE" and response.status_code == 404):
                     return response
-                await retry_timeout.wait(refusal(response), retry_after(response))
-            repeated = True
+                await backoff.wait(api_error(response), retry_after(response))
+            retried = True
 
     async def read(
         self,
@@ -121,29 +125,29 @@ class Transport(ABC):
         params: Mapping[str, str | int] | None = None,
         idempotency_key: str | None = None,
     ) -> Model:
-        """The document that the service answers with. What is bound to a service (`paretofit.client.api_object`) is to
-        this one."""
+        """Send a request and parse the response as a `kind`. An `ApiObject` keeps this transport for its methods."""
         response = await self.request(method, path, json=json, params=params, idempotency_key=idempotency_key)
         return kind.model_validate_json(response.content, context=self)
 
 
 class Backoff:
-    """Pauses between attempts, doubling, with jitter, until the transport's patience has passed since the first failure
-    without success (`renew`)."""
+    """Exponential backoff with jitter. It ends `retry_timeout` seconds after the first failure since `renew`."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self.renew()
 
     def renew(self) -> None:
-        """Something worked: the next failure is the first one."""
+        """Reset after progress: the next failure counts as the first."""
         self._deadline: float | None = None
         self._pause = 0.2
 
     async def wait(self, failure: httpx.TransportError | ApiError, at_least: float = 0.0) -> None:
-        """Sleep before the next attempt. If there should be none, raises the failure, UnreachableError for a lost
-        connection."""
-        if isinstance(failure, ApiError) and not is_passing(failure):
+        """Sleep before the next attempt, for `at_least` seconds.
+
+        If the failure is permanent or time is up, raises it, as UnreachableError for a lost connection.
+        """
+        if isinstance(failure, ApiError) and not is_retryable(failure):
             raise failure
         now = time.monotonic()
         if self._deadline is None:
@@ -154,11 +158,11 @@ class Backoff:
                 raise failure
             raise UnreachableError(self._transport.url, describe(failure)) from failure
         await self._transport.sleep(pause)
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        self._pause = min(2 * self._pause, _MAX_PAUSE_SECONDS)
 
 
-def refusal(response: httpx.Response) -> ApiError:
-    """The problem document of an answer, or what can be said of an answer that holds none (of a proxy, say)."""
+def api_error(response: httpx.Response) -> ApiError:
+    """The ApiError of a response: from its problem document, or from the status line if there is none."""
     try:
         problem = response.json()
     except ValueError:
@@ -168,19 +172,19 @@ def refusal(response: httpx.Response) -> ApiError:
     return ApiError(response.status_code, problem)
 
 
-def is_passing(failure: ApiError) -> bool:
-    """Whether the same request may succeed a little later."""
-    return failure.status in BUSY or failure.code in _PASSING
+def is_retryable(failure: ApiError) -> bool:
+    """Whether a retry of the same request may succeed."""
+    return failure.status in BUSY or failure.code in _RETRYABLE_CODES
 
 
 def retry_after(response: httpx.Response) -> float:
-    """The pause in seconds that the service asks for, 0 if it names none."""
+    """The value of Retry-After in seconds, 0 without one."""
     value = response.headers.get("Retry-After", "")
     return float(value) if value.isdigit() else 0.0
 
 
 def describe(error: httpx.TransportError) -> str:
-    """A connection's failure in a few words."""
+    """A short description of a connection failure."""
     return str(error) or type(error).__name__
 
 

@@ -1,4 +1,4 @@
-"""The two kinds of transport: `SyncTransport`, whose coroutines never suspend, and `AsyncTransport`, for asyncio."""
+"""The transports: `SyncTransport`, whose coroutines never suspend, and `AsyncTransport` for asyncio."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 import httpx
 
-from paretofit.client.transport import StreamResponse, Transport, refusal
+from paretofit.client.transport import StreamResponse, Transport, api_error
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -20,7 +20,7 @@ Item = TypeVar("Item")
 
 
 class SyncTransport(Transport):
-    """Waits where it is."""
+    """Blocks the calling thread. Its coroutines never suspend."""
 
     suspends = False
 
@@ -39,8 +39,10 @@ class SyncTransport(Transport):
         with self._http.stream(method, path, content=body, **options) as response:
             if response.status_code >= 400:
                 response.read()
-                raise refusal(response)
-            yield StreamResponse(response.status_code, _each(response.iter_bytes()), _each(response.iter_lines()))
+                raise api_error(response)
+            yield StreamResponse(
+                response.status_code, _as_async(response.iter_bytes()), _as_async(response.iter_lines())
+            )
 
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -53,7 +55,7 @@ class SyncTransport(Transport):
 
 
 class AsyncTransport(Transport):
-    """Lets others run while it waits."""
+    """Suspends its coroutines while waiting, for asyncio."""
 
     suspends = True
 
@@ -71,7 +73,7 @@ class AsyncTransport(Transport):
         async with self._http.stream(method, path, content=content, **options) as response:
             if response.status_code >= 400:
                 await response.aread()
-                raise refusal(response)
+                raise api_error(response)
             yield StreamResponse(response.status_code, response.aiter_bytes(), response.aiter_lines())
 
     async def sleep(self, seconds: float) -> None:
@@ -84,13 +86,13 @@ class AsyncTransport(Transport):
         await self._http.aclose()
 
 
-async def _each(items: Iterable[Item]) -> AsyncIterator[Item]:
+async def _as_async(items: Iterable[Item]) -> AsyncIterator[Item]:
     for item in items:
         yield item
 
 
 def complete(awaitable: Awaitable[R]) -> R:
-    """The result of a coroutine that does not suspend."""
+    """Run a coroutine that never suspends and return its result. Raises RuntimeError if it suspends."""
     steps = awaitable.__await__()
     try:
         next(steps)
@@ -98,11 +100,11 @@ def complete(awaitable: Awaitable[R]) -> R:
         result: R = stop.value
         return result
     steps.close()
-    raise RuntimeError("this coroutine waits for an event loop")
+    raise RuntimeError("the coroutine suspended; await it in an event loop")
 
 
 def iterate(items: AsyncIterator[R]) -> Iterator[R]:
-    """The items of an asynchronous generator that does not suspend; it is closed when the iteration ends."""
+    """Iterate over an asynchronous generator that never suspends, and close it at the end."""
     try:
         while True:
             try:

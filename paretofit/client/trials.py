@@ -1,4 +1,4 @@
-"""Trials: a search's units of work."""
+"""`client.trials`: the units of work of a search."""
 
 from __future__ import annotations
 
@@ -11,23 +11,30 @@ from paretofit.client.pages import items
 
 
 class Trials(Resource[M]):
-    """`client.trials`."""
+    """Trials by id (`client.trials`)."""
 
     @method
     async def get(self, trial_id: str) -> TrialDetail:
-        """A trial with its attempts and files."""
+        """Read a trial with its attempts and files."""
         return await self._transport.read(TrialDetail, f"/v1/trials/{trial_id}")
 
     @listing
     def logs(self, trial_id: str) -> AsyncIterator[LogLine]:
-        """The lines that a trial's attempts wrote, oldest first."""
+        """List the log lines of all attempts of a trial, oldest first."""
         return items(self._transport, f"/v1/trials/{trial_id}/logs", LogLine)
 
     @method
     async def metrics(
         self, trial_id: str, name: str | None = None, *, since_step: int | None = None, max_points: int | None = None
     ) -> Sequence[Curve]:
-        """The curves of a trial, or the one called `name`."""
-        wanted = {"name": name, "since_step": since_step, "max_points": max_points}
-        params = {key: value for key, value in wanted.items() if value is not None}
+        """The metric curves of a trial.
+
+        Args:
+            trial_id: Id of the trial.
+            name: Only this curve.
+            since_step: Only values after this step.
+            max_points: Maximum number of values per curve.
+        """
+        filters = {"name": name, "since_step": since_step, "max_points": max_points}
+        params = {key: value for key, value in filters.items() if value is not None}
         return (await self._transport.read(Curves, f"/v1/trials/{trial_id}/metrics", params=params)).curves

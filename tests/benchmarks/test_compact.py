@@ -1,4 +1,4 @@
-"""The compact families are compared at what the benchmarks say."""
+"""The benchmarks compare compact families at the stated costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is timed against each other trains the same."""
+"""Our step and the published step train the same network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.integration
 SMALL = Case(8, (16, 14, 12, 10), 5, base_width=0.0625, learning_rate=0.002)
 """At a low rate, because training amplifies differences in the last digits, such as of the order of a sum."""
 LARGE = Case(8, (64, 56, 44, 36), 5, base_width=0.25, learning_rate=0.002)
-"""Its first maps are worked on in parts, its last convolutions are matrix products."""
+"""Large enough that first maps are processed in parts, and last convolutions are matrix products."""
 OWN_KERNELS = {"_Pointwise", "_NormAct"}
 
 
@@ -46,13 +46,13 @@ def test_the_losses_are_those_of_the_published_step(case: Case, steps: int) -> N
         torch.testing.assert_close(parameter, same.contiguous(), rtol=1e-5, atol=1e-8)
 
 
-def test_the_larger_case_takes_every_way_that_the_step_has() -> None:
+def test_the_larger_case_uses_all_kernels_of_the_step() -> None:
     torch.set_default_dtype(torch.float32)  # a depthwise convolution in float64 is some thousand operations
     _, train = ours(LARGE)
-    train(0, LARGE.batch())  # what is made for the first step is not looked at
+    train(0, LARGE.batch())  # the first step also builds caches
     with torch.autograd.profiler.profile() as profiled:
         train(0, LARGE.batch())
     ran = {event.name for event in profiled.function_events or ()}
     assert ran >= OWN_KERNELS | {f"{name}Backward" for name in OWN_KERNELS}
-    # How maps are normalised in parts, and small ones multiplied.
+    # Normalization of maps in parts, and matrix products for small maps.
     assert ran >= {"aten::addcmul", "aten::batch_norm_update_stats", "aten::native_batch_norm", "aten::mm"}

@@ -1,11 +1,11 @@
-"""Searches that a benchmark keeps."""
+"""Cached searches of benchmarks."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from benchmarks.searches import Asked, Searches
+from benchmarks.searches import Searches, SearchRun
 from paretofit.search.contracts.trial import Stop
 from tests.search.conftest import write_stripes
 
@@ -19,11 +19,11 @@ METHOD: dict[str, Any] = {
 }
 
 
-def test_what_is_kept_is_told_again_and_is_not_taken_for_another(tmp_path: Path) -> None:
+def test_finished_searches_are_reused_for_the_same_parameters_only(tmp_path: Path) -> None:
     write_stripes(tmp_path / "dataset", 16)
     searches = Searches(tmp_path)
-    first = searches.search("seed-0", Asked(METHOD, 0))
+    first = searches.search("seed-0", SearchRun(METHOD, 0))
     first.run(lambda: Stop.NO, lambda *_: None)
-    assert searches.search("seed-0", Asked(METHOD, 0)).points() == first.points() != []
-    # As after a change of a default.
-    assert searches.search("seed-0", Asked(METHOD | {"weight_decay": 0.1}, 0)).points() == []
+    assert searches.search("seed-0", SearchRun(METHOD, 0)).points() == first.points() != []
+    # Like after a change of a default.
+    assert searches.search("seed-0", SearchRun(METHOD | {"weight_decay": 0.1}, 0)).points() == []

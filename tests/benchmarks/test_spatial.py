@@ -1,4 +1,4 @@
-"""The benchmarks of spatial sampling, on networks of no size."""
+"""The benchmarks of spatial sampling, on tiny networks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from paretofit.models.cost import cost
 from paretofit.search.registry import methods
 
 
-def test_shares_are_of_what_the_masks_save() -> None:
+def test_shares_are_relative_to_the_saved_macs() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     found = measured(block(4), (12, 12), repeats=1)
@@ -22,5 +22,5 @@ def test_shares_are_of_what_the_masks_save() -> None:
     assert abs(row["share"] - (1 - row["time"]) / (1 - row["macs"])) < 1e-9
 
 
-def test_what_is_compared_is_what_the_method_has() -> None:
+def test_all_baselines_of_the_method_are_compared() -> None:
     assert methods()["spatial_sampling"].params.model_validate(METHOD).model_dump()["baselines"] == tuple(GOALS)

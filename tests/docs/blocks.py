@@ -1,10 +1,12 @@
-"""The fenced blocks of README and documentation, and what is to be done with each.
+"""The fenced blocks of README and documentation, and how each is tested.
 
-`sh` and `python` blocks are run, in the order of their page, in one folder for each page; one whose first line begins
-with `# a service of its own` apart from the others, in or as such a service. `# on another machine` is said of a
-worker, whose settings are all that it shares with a service; `# with Docker` of what is run where Docker is. One whose
-first line is `# not run here: REASON` is only parsed. A `python` block whose first line is `# FOLDER/NAME.py` is
-written to that file.
+`sh` and `python` blocks are run in the order of their page, in one folder per page. The first line may change that:
+
+- `# a service of its own`: run separately, in or as a service of its own.
+- `# on another machine`: a worker that shares only settings with a service.
+- `# with Docker`: run where Docker is available.
+- `# not run here: REASON`: only parsed.
+- `# FOLDER/NAME.py` (python): written to that file.
 """
 
 from __future__ import annotations
@@ -21,15 +23,15 @@ _FENCE: Final = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _APART: Final = re.compile(r"# (a service of its own|on another machine|with Docker)\b.*\n")
 _FILE: Final = re.compile(r"# (\w+/\w+\.py)\n")
 _ELSEWHERE: Final = re.compile(r"(make (test|check|demo)\b.*\n)+")
-"""What has tests of its own, or is the tests."""
+"""Commands with tests of their own, or that run the tests."""
 _NOT_HERE: Final = re.compile(r"# not run here: \S.*\n")
-"""What needs something that no test has, such as a network."""
+"""Blocks that need something that tests lack, such as a network."""
 _FOREGROUND: Final = re.compile(r"(\w+=\S+ )*(make up|paretofit up)\b")
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A fenced block: where it begins, its language, its text."""
+    """A fenced block with its position, language and text."""
 
     page: str
     line: int
@@ -45,29 +47,29 @@ class Block:
 
     @property
     def apart(self) -> str | None:
-        """How it is run if not in its page's order: what its first line says."""
+        """The marker in the first line of a block that is run separately."""
         match = _APART.match(self.text)
         return match[1] if match else None
 
     @property
     def command(self) -> str:
-        """Its text without the line that says how it is run."""
+        """The text without the marker line."""
         return _APART.sub("", self.text, count=1)
 
     @property
     def starts_a_service(self) -> bool:
-        """Whether it runs until Ctrl-C."""
+        """Whether the block runs until Ctrl-C."""
         return _FOREGROUND.match(self.command) is not None
 
     @property
     def file(self) -> str | None:
-        """The file that it is the content of."""
+        """The file that the block is written to."""
         match = _FILE.match(self.text)
         return match[1] if match else None
 
 
 def pages() -> list[Path]:
-    """README, then the documentation in the order in which it is read."""
+    """README, the quickstart, then all other pages."""
     folder = ROOT / "docs"
     return [
         ROOT / "README.md",
@@ -77,7 +79,7 @@ def pages() -> list[Path]:
 
 
 def blocks(page: Path) -> list[Block]:
-    """Every fenced block of a page."""
+    """All fenced blocks of a page."""
     return list(_found(page.read_text(), page.relative_to(ROOT).as_posix()))
 
 

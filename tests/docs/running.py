@@ -1,4 +1,4 @@
-"""Running the blocks of a page as its reader would: against a service, beside the files that it speaks of."""
+"""Runs the blocks of a page like its reader would: against a service, next to the files that it mentions."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from tests.launch.service import FAST
 BIN: Final = Path(sys.executable).parent
 _SERVED: Final = re.compile(r"(http://)?(localhost|127\.0\.0\.1):8000")
 _START_SECONDS: Final = 180.0
-# A block may train a network beside all other tests; only what hangs is over this.
+# A block may train a network in parallel with other tests; only a hang takes longer.
 _BLOCK_SECONDS: Final = 600.0
 
 
 class Reader:
-    """Does what a page says, in a folder; `url` is the service that it has started."""
+    """Follows a page in a folder; `url` is the service that it has started."""
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self._root = folder
@@ -39,16 +39,16 @@ class Reader:
         self.url = ""
         tools = folder / "bin"
         tools.mkdir()
-        # The reader types `make` in the clone.
+        # Readers run `make` in the clone.
         (tools / "make").write_text(f'#!/bin/sh\nexec "$(PATH=/usr/bin:/bin command -v make)" -C {ROOT} "$@"\n')
         (tools / "make").chmod(0o755)
-        # What `make test` was told is not for the `make` that a page names.
+        # Arguments of `make test` must not reach the `make` in a page.
         own = {name: value for name, value in os.environ.items() if name not in {"ARGS", "MAKEFLAGS", "MAKEOVERRIDES"}}
         self._environment = own | FAST | {"PATH": f"{tools}:{BIN}:{os.environ['PATH']}"} | environment
         self._environment["PARETOFIT_HOME"] = str(folder / "home")
 
     def folder(self, page: str) -> Path:
-        """Where a page's blocks run; an archive of photos is there."""
+        """The folder in which the blocks of a page run, with an archive of photos."""
         folder = self._root / page.replace("/", "-")
         if not folder.exists():
             folder.mkdir()
@@ -56,7 +56,7 @@ class Reader:
         return folder
 
     def follow(self, block: Block) -> str:
-        """Do as a block says. Returns what went wrong, with the output, or nothing."""
+        """Run a block. Returns an error with the output, or an empty string."""
         folder = self.folder(block.page)
         if block.file is not None:
             path = folder / block.file
@@ -82,14 +82,14 @@ class Reader:
         return "" if done.returncode == 0 else f"exit status {done.returncode}\n{done.stdout[-4000:]}"
 
     def stop(self) -> None:
-        """End what was started, the last first."""
+        """Stop everything that was started, in reverse order."""
         for process in reversed(self._services):
             process.stop()
         for command in self._removals:
             subprocess.run(["bash", "-c", command], cwd=ROOT, env=self._environment, check=True)
 
     def start(self, command: str, folder: Path | None = None) -> str:
-        """Start a service if there is none. Returns what went wrong, or nothing."""
+        """Start a service if none is running. Returns an error, or an empty string."""
         if self.url:
             return ""
         described = Path(self._environment["PARETOFIT_HOME"]) / "service.json"
@@ -103,7 +103,7 @@ class Reader:
         return ""
 
     def work(self, command: str, shared: Iterable[str]) -> GuardedProcess:
-        """Start a worker that shares with the service what is named: database, Redis and blob store."""
+        """Start a worker that shares the database, Redis and blob store with the service."""
         home = Path(self._environment["PARETOFIT_HOME"])
         described = json.loads((home / "service.json").read_text())
         places = {
@@ -132,7 +132,7 @@ class Reader:
         return process
 
     def _filled_in(self, text: str) -> str:
-        """A block with this service's address, and ids where it has their names in capitals."""
+        """The text with the address of this service, and with ids in place of their names in capitals."""
         text = _SERVED.sub(lambda match: self.url if match[1] else self.url.removeprefix("http://"), text)
         if not re.search(r"\b[A-Z]+_ID\b", text):
             return text
@@ -154,7 +154,7 @@ class Reader:
 
 
 def _write_photos(path: Path) -> None:
-    """Coloured noise, 16 images of each of three classes: the README searches them with default parameters."""
+    """Write colored noise, 16 images of each of three classes; the README searches them with default parameters."""
     noise = np.random.default_rng(0)
     with tarfile.open(path, "w") as archive:
         for name, colour in {"brick": (200, 90, 70), "grass": (70, 170, 70), "water": (60, 90, 200)}.items():

@@ -1,4 +1,4 @@
-"""Every command of README and documentation does what the page says."""
+"""The commands of README and documentation work as described."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_specifications_are_valid(block: Block) -> None:
 
 
 def commands() -> Iterator[tuple[str, str]]:
-    """Calls of `paretofit` in the pages' text."""
+    """Calls of `paretofit` in the text of the pages."""
     for page in pages():
         text = page.read_text()
         for match in _INLINE.finditer(text):
@@ -114,7 +114,7 @@ def apart(way: str) -> list[Block]:
 
 
 @pytest.mark.parametrize("page", sorted({block.page for block in apart("a service of its own")}))
-def test_what_wants_a_service_of_its_own(page: str, tmp_path: Path) -> None:
+def test_blocks_that_need_their_own_service(page: str, tmp_path: Path) -> None:
     key = "a-key-of-the-tests-alone"
     reader = Reader(tmp_path, PARETOFIT_BOOTSTRAP_KEY=key, PARETOFIT_KEY=key)
     followed = [block for block in RUN if block.page == page and (block.apart == "a service of its own" or block.file)]

@@ -1,4 +1,4 @@
-"""The documentation's site: whole, made from the code, without anything from another host."""
+"""The documentation site is complete, generated from the code and self-contained."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_every_page_is_there(site: Path) -> None:
     assert not list(site.glob("*.py"))
 
 
-def test_nothing_is_loaded_from_another_host(site: Path) -> None:
+def test_no_resource_is_loaded_from_another_host(site: Path) -> None:
     loaded = {
         (path.name, address)
         for path in (*site.rglob("*.html"), *site.rglob("*.css"))
@@ -52,7 +52,7 @@ def test_nothing_is_loaded_from_another_host(site: Path) -> None:
     assert loaded == set()
 
 
-def test_parameters_are_the_models(site: Path) -> None:
+def test_parameters_match_the_models(site: Path) -> None:
     page = (site / "methods.html").read_text()
     for kind, method in methods().items():
         assert f'id="{kind}"' in page
@@ -67,6 +67,6 @@ def test_the_reference_has_every_field_and_operation(site: Path) -> None:
     assert "<!-- openapi" not in page
 
 
-def test_methods_say_when_they_are_chosen() -> None:
+def test_the_methods_page_covers_every_method() -> None:
     text = (ROOT / "docs" / "methods.md").read_text()
     assert [kind for kind in methods() if f"`{kind}`" not in text] == []

@@ -59,7 +59,7 @@ def test_api_wants_a_key_from_the_environment(composition: dict[str, Any]) -> No
     assert not any("PARETOFIT_BOOTSTRAP_KEY" in service.get("environment", {}) for service in others)
 
 
-def test_nobody_is_root_or_becomes_it_or_writes_outside_of_volumes(composition: dict[str, Any]) -> None:
+def test_services_run_unprivileged_and_write_only_to_volumes(composition: dict[str, Any]) -> None:
     for name, service in composition["services"].items():
         assert service["user"].partition(":")[0] not in {"", "0", "root"}, name
         assert service["cap_drop"] == ["ALL"], name
@@ -71,7 +71,7 @@ def test_nobody_is_root_or_becomes_it_or_writes_outside_of_volumes(composition: 
     assert {composition["services"][name]["user"] for name in OURS} == {"10001:10001"}
 
 
-def test_everything_that_stays_has_a_health_check(composition: dict[str, Any]) -> None:
+def test_long_running_services_have_a_health_check(composition: dict[str, Any]) -> None:
     for name, service in composition["services"].items():
         assert ("healthcheck" in service) == (name != "migrate"), name
 

@@ -118,7 +118,7 @@ def test_port_in_use_is_named(tmp_path: Path) -> None:
     assert "PARETOFIT_PORT" in refused.stderr
 
 
-def test_devices_that_are_not_there_are_named(tmp_path: Path) -> None:
+def test_unavailable_devices_are_named(tmp_path: Path) -> None:
     refused = _up(tmp_path, PARETOFIT_DEVICES="tpu")
     assert refused.returncode == 1
     assert "PARETOFIT_DEVICES=tpu" in refused.stderr

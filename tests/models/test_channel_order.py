@@ -290,7 +290,7 @@ def test_measuring_leaves_the_network_as_it_was() -> None:
     assert not any(module._forward_pre_hooks for module in network.modules())
 
 
-def test_the_host_does_not_wait_for_the_device() -> None:
+def test_sorting_has_no_device_sync() -> None:
     network = trained(small("mobilenet_v2"))
     batches = [images(network, seed=seed) for seed in (1, 2)]
     assert waits(lambda: importance(network, batches)) == []

@@ -13,7 +13,7 @@ from tests.paretofit.stored import Stored, store
 
 @pytest.fixture
 def name() -> str:
-    """A name that nothing else in the service has."""
+    """A name that is unique in the service."""
     return f"n{uuid4().hex}"
 
 
@@ -31,18 +31,18 @@ def proxy(service: Service) -> Iterator[Proxy]:
 
 @pytest.fixture
 def through(proxy: Proxy) -> Iterator[Client]:
-    """A client whose connections pass the proxy."""
+    """A client that connects through the proxy."""
     with Client(proxy.url) as client:
         yield client
 
 
 @pytest.fixture
 def stored(service: Service, name: str) -> Stored:
-    """A search that succeeded."""
+    """A succeeded search."""
     return store(service, name=name)
 
 
 @pytest.fixture
 def large(service: Service, name: str) -> Stored:
-    """A search that succeeded, with checkpoints of 3 MB."""
+    """A succeeded search with checkpoints of 3 MB."""
     return store(service, name=name, size=3_000_000)

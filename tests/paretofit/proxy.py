@@ -1,4 +1,4 @@
-"""A TCP proxy on the loopback that loses connections on purpose."""
+"""A TCP proxy on the loopback interface that breaks connections on purpose."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import httpx
 
 
 class _Allowance:
-    """How many bytes may pass before a connection is broken."""
+    """Number of bytes that may pass before a connection is broken."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -26,7 +26,7 @@ class _Allowance:
             self._left = size
 
     def take(self, size: int) -> int:
-        """How many of `size` bytes may pass; fewer: the connection breaks there, and the next one does not."""
+        """How many of `size` bytes may pass. If fewer, the connection breaks there; the next one is not limited."""
         with self._lock:
             allowed = size if self._left is None else min(size, self._left)
             if self._left is not None:
@@ -41,8 +41,8 @@ class _Allowance:
 class Proxy:
     """Forwards to the server at `target`; a context manager.
 
-    `lose_answers_after(n)` breaks one connection after `n` more bytes of answers went through; with 0 the request
-    arrives and its whole answer is lost. `lose_requests_after(n)` does so with the bytes of requests.
+    `break_responses_after(n)` breaks one connection after `n` more bytes of responses; with 0 the request arrives and
+    its whole response is lost. `break_requests_after(n)` does the same with the bytes of requests.
     """
 
     def __init__(self, target: str) -> None:
@@ -51,7 +51,7 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._threads: list[threading.Thread] = []
         self._open: list[socket.socket] = []
-        self._answers = _Allowance()
+        self._responses = _Allowance()
         self._requests = _Allowance()
 
     @property
@@ -59,19 +59,19 @@ class Proxy:
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
     @property
-    def answered(self) -> int:
-        """Bytes of answers that went through."""
-        return self._answers.passed
+    def response_bytes(self) -> int:
+        """Bytes of responses that passed."""
+        return self._responses.passed
 
     @property
     def broken(self) -> int:
-        """Connections that were broken."""
-        return self._answers.broken + self._requests.broken
+        """Number of broken connections."""
+        return self._responses.broken + self._requests.broken
 
-    def lose_answers_after(self, size: int) -> None:
-        self._answers.arm(size)
+    def break_responses_after(self, size: int) -> None:
+        self._responses.arm(size)
 
-    def lose_requests_after(self, size: int) -> None:
+    def break_requests_after(self, size: int) -> None:
         self._requests.arm(size)
 
     def _start(self, target: Callable[..., None], *arguments: object) -> None:
@@ -88,7 +88,7 @@ class Proxy:
             server = socket.create_connection(self._upstream)
             self._open += [client, server]
             self._start(self._pump, client, server, self._requests)
-            self._start(self._pump, server, client, self._answers)
+            self._start(self._pump, server, client, self._responses)
 
     def _pump(self, source: socket.socket, target: socket.socket, allowance: _Allowance) -> None:
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""A search that is over, written straight into a service's database: known figures, at once."""
+"""Finished searches with known results, written directly to the database of a service."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DOMINATED = ((0.5, 20, 900e3, 0.75), (0.75, 32, 2.4e6, 0.60))
 
 @dataclass(frozen=True)
 class Stored:
-    """What was written; `content` are the bytes of every checkpoint."""
+    """The ids of the stored resources; `content` is that of every checkpoint."""
 
     dataset_id: str
     search_id: str
@@ -56,8 +56,10 @@ def store(
     max_macs: float | None = None,
     majority: float = 0.5,
 ) -> Stored:
-    """A dataset and a search called `name`, with one trial, the points above and a checkpoint of `size` bytes;
-    `max_macs` is its bound, which need not be met, `majority` the share of the most frequent class."""
+    """Store a dataset and a search called `name`, with one trial, the points above and a checkpoint of `size` bytes.
+
+    `max_macs` is a constraint, which may be unmet; `majority` is the share of the most frequent class.
+    """
     content = random.Random(name).randbytes(size)
     dataset_id, search_id, trial_id = new_id("ds"), new_id("srch"), new_id("trl")
     with tempfile.TemporaryDirectory() as folder:
@@ -92,7 +94,7 @@ def store(
                 spec=resolved.model_dump(mode="json") | {"constraints": bounds},
                 dataset_id=dataset_id,
                 front_seq=1,
-                error={"code": "error", "detail": "the trial ran out of luck"} if state == "failed" else None,
+                error={"code": "error", "detail": "the trial failed"} if state == "failed" else None,
                 **over,
             )
         )

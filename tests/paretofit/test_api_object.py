@@ -22,7 +22,7 @@ SPEC = {"method": {"kind": "mutualnet", "epochs": 1}}
 
 
 @pytest.mark.integration
-def test_from_a_search_to_the_checkpoint_under_a_bound(client: Client, stored: Stored, tmp_path: Path) -> None:
+def test_select_and_download_a_point_within_a_budget(client: Client, stored: Stored, tmp_path: Path) -> None:
     search = client.searches.get(stored.search_id)
     assert search.wait(progress=False).state == "succeeded"
     assert search.summary.points == 3
@@ -39,7 +39,7 @@ def test_from_a_search_to_the_checkpoint_under_a_bound(client: Client, stored: S
         front.select(device="onnxruntime-cpu-1t")
 
 
-def test_the_same_awaited(service: Service, stored: Stored, tmp_path: Path) -> None:
+def test_the_asynchronous_client_selects_and_downloads_too(service: Service, stored: Stored, tmp_path: Path) -> None:
     async def use() -> None:
         async with AsyncClient(service.url) as client:
             [listed] = [search async for search in client.searches.list() if search.id == stored.search_id]
@@ -58,27 +58,25 @@ def test_the_same_awaited(service: Service, stored: Stored, tmp_path: Path) -> N
     asyncio.run(use())
 
 
-def test_transfers_that_are_awaited_go_on_where_they_broke(
-    proxy: Proxy, large: Stored, name: str, tmp_path: Path
-) -> None:
+def test_asynchronous_transfers_are_resumed(proxy: Proxy, large: Stored, name: str, tmp_path: Path) -> None:
     async def use() -> None:
         async with AsyncClient(proxy.url) as client:
             await client.ready()
-            proxy.lose_answers_after(1_000_000)
+            proxy.break_responses_after(1_000_000)
             path = await client.artifacts.download(large.artifact_id, tmp_path / "file")
             assert hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(large.content).digest()
             dataset = await client.datasets.create({"name": name, "source": {"kind": "upload"}})
-            proxy.lose_requests_after(1_000_000)
+            proxy.break_requests_after(1_000_000)
             sent = await client.datasets.upload(dataset.id, path)
             assert sent.source["sha256"] == hashlib.sha256(large.content).hexdigest()
-            proxy.lose_answers_after(0)
+            proxy.break_responses_after(0)
             fields = {"name": "lost " + name, "dataset_id": large.dataset_id, **SPEC}
             search = await client.searches.create(fields)
             assert [found.id async for found in client.searches.list() if found.name == "lost " + name] == [search.id]
             await search.cancel()
         async with AsyncClient(proxy.url, retry_timeout=0) as client:
             await client.ready()
-            proxy.lose_answers_after(0)
+            proxy.break_responses_after(0)
             with pytest.raises(UnreachableError):
                 await client.methods()
 
@@ -106,7 +104,7 @@ def test_a_search_is_submitted_by_its_fields(client: Client, stored: Stored, nam
         each.delete()
 
 
-def test_a_search_is_written_as_the_service_says_it(client: Client, stored: Stored) -> None:
+def test_a_search_serializes_like_the_api_document(client: Client, stored: Stored) -> None:
     document = client.searches.get(stored.search_id).model_dump(mode="json")
     assert SearchDocument.model_validate(document).front.points == document["front"]["points"] == 3
 
@@ -131,26 +129,26 @@ Client({service.url!r}).searches.front({stored.search_id!r}).to_pandas()
     assert "pip install 'paretofit[pandas]'" in done.stderr
 
 
-def test_waiting_draws_a_bar_where_it_is_seen(
+def test_waiting_shows_a_progress_bar_on_a_terminal(
     client: Client, stored: Stored, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search = client.searches.get(stored.search_id)
     search.wait()
-    assert capsys.readouterr() == ("", ""), "nobody sees it"
-    # As rich takes it for a terminal.
+    assert capsys.readouterr() == ("", ""), "no bar without a terminal"
+    # Make rich assume a terminal.
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "150")
     search.wait(progress=True)
     assert f"{search.name}: succeeded" in capsys.readouterr().err
 
 
-def test_a_point_without_weights_is_not_downloaded(client: Client, stored: Stored) -> None:
+def test_downloading_a_point_without_weights_fails(client: Client, stored: Stored) -> None:
     point = client.searches.front(stored.search_id).points[0]
     with pytest.raises(NoSuchError, match="no checkpoint"):
         point.model_copy(update={"artifact": None}).download()
 
 
-def test_what_a_service_gave_is_not_made_by_hand(client: Client, stored: Stored) -> None:
+def test_api_objects_cannot_be_created_directly(client: Client, stored: Stored) -> None:
     document = client.searches.get(stored.search_id).model_dump(mode="json")
-    with pytest.raises(TypeError, match="comes from a service"):
+    with pytest.raises(TypeError, match="get it from a client"):
         SearchDetail.model_validate(document)

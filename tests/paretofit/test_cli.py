@@ -36,7 +36,7 @@ def run(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ru
 
 
 def start(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command line as its users start it."""
+    """The command line in a process of its own."""
     command = [sys.executable, "-m", "paretofit", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
@@ -54,7 +54,7 @@ def test_help_names_the_exit_codes() -> None:
     answer = start("--help")
     assert answer.returncode == 0
     text = " ".join(answer.stdout.split())
-    assert "0 done" in text
+    assert "0 success" in text
     assert "130 interrupted" in text
 
 
@@ -93,7 +93,7 @@ def test_an_archive_without_images_is_rejected_with_the_reason(run: Run, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("datasets", "add", "missing.zip"), "there is no file missing.zip"),
+        (("datasets", "add", "missing.zip"), "file not found: missing.zip"),
         (("datasets", "add", "."), "is a folder"),
         (("datasets", "add", "no_such_builtin"), "/source"),
         (("submit", "missing.yaml"), "cannot read missing.yaml"),
@@ -102,7 +102,7 @@ def test_an_archive_without_images_is_rejected_with_the_reason(run: Run, tmp_pat
         (("select", "latest", "--device", "torch-cuda"), "--max-latency"),
     ],
 )
-def test_wrong_usage_says_what_is_right(run: Run, arguments: tuple[str, ...], expected: str) -> None:
+def test_usage_errors_say_what_to_do(run: Run, arguments: tuple[str, ...], expected: str) -> None:
     answer = run(*arguments)
     assert answer.exit_code == 2
     assert expected in " ".join(answer.stderr.split())
@@ -165,7 +165,7 @@ def test_watching_ends_with_the_search(run: Run, service: Service, stored: Store
     failed = store(service, name="bad " + name, state="failed")
     answer = run("watch", failed.search_id)
     assert answer.exit_code == 1
-    assert "the trial ran out of luck" in answer.stderr
+    assert "the trial failed" in answer.stderr
 
 
 def test_an_interrupt_ends_watching(service: Service, name: str) -> None:
@@ -175,7 +175,7 @@ def test_an_interrupt_ends_watching(service: Service, name: str) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell has what it starts in the background ignore interrupts, and so have its children.
+        # Shells make background processes ignore interrupts, and their children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
@@ -200,37 +200,37 @@ def test_a_front_is_shown_and_drawn(run: Run, stored: Stored, name: str, tmp_pat
     assert run("front", name, "--plot", "front.xyz").exit_code == 2
 
 
-def test_a_bound_that_nothing_meets_is_told(run: Run, service: Service, name: str) -> None:
+def test_unmet_constraints_are_reported(run: Run, service: Service, name: str) -> None:
     tight = store(service, name=name, max_macs=100e3)
-    told = f"the bound macs <= 100k: the nearest, {tight.point_ids[0][-8:]}, has 200k"
-    assert told in succeeded(run("show", name))
+    expected = f"the constraint macs <= 100k; the nearest, {tight.point_ids[0][-8:]}, has 200k"
+    assert expected in succeeded(run("show", name))
     for command in ("watch", "front"):
         answer = run(command, name)
         assert answer.exit_code == 0
-        assert f"no network meets {told}" in answer.stderr
+        assert f"no network meets {expected}" in answer.stderr
 
 
-def test_a_result_at_chance_is_told(run: Run, service: Service, stored: Stored, name: str) -> None:
+def test_a_result_at_chance_is_reported(run: Run, service: Service, stored: Stored, name: str) -> None:
     dull = f"dull-{name}"
     # 89 % on the report split, against 85 % and two standard errors of 7.1.
     store(service, name=dull, majority=0.85)
-    told = "always answering 'cat' reaches 85.0 %"
-    assert told in succeeded(run("show", dull))
+    warning = "always answering 'cat' reaches 85.0 %"
+    assert warning in succeeded(run("show", dull))
     for command in ("watch", "front"):
         answer = run(command, dull)
         assert answer.exit_code == 0
-        assert told in answer.stderr
+        assert warning in answer.stderr
     assert "search succeeded (at chance)" in run("watch", dull).stdout
-    assert [warning["code"] for warning in parsed(run("show", dull, "--json"))["warnings"]] == ["at_chance"]
-    assert [warning["code"] for warning in parsed(run("front", dull, "--json"))["warnings"]] == ["at_chance"]
+    assert [each["code"] for each in parsed(run("show", dull, "--json"))["warnings"]] == ["at_chance"]
+    assert [each["code"] for each in parsed(run("front", dull, "--json"))["warnings"]] == ["at_chance"]
     listed = {line.split()[1]: line for line in succeeded(run("list")).splitlines()}
     assert "succeeded, at chance" in listed[dull]
     assert "at chance" not in listed[name]
     assert "warning" not in run("watch", name).stderr + succeeded(run("show", name))
 
 
-def test_the_majority_class_is_beside_the_front(run: Run, stored: Stored, name: str) -> None:
-    assert "50.00 % top-1 (50.00 % on the selection split) by always answering 'cat'" in succeeded(run("show", name))
+def test_the_front_shows_the_majority_class(run: Run, stored: Stored, name: str) -> None:
+    assert "50.00 % top-1 (50.00 % on the selection split) by always predicting 'cat'" in succeeded(run("show", name))
     [line] = [line for line in succeeded(run("front", name)).splitlines() if line.endswith("majority class")]
     assert line.split()[:2] == ["always", "cat"]
     assert line.count("50.00 %") == 2
@@ -257,7 +257,7 @@ def test_a_search_is_written_as_a_study(run: Run, stored: Stored, name: str) -> 
     journal = optuna.storages.JournalStorage(
         optuna.storages.journal.JournalFileBackend(succeeded(run("study", name, "-o", "study.log")).strip())
     )
-    # Once more in its place: a study is written whole, never added to.
+    # Write it twice: a study replaces the file, it is never appended.
     for _ in range(2):
         succeeded(run("study", name, "-o", "study.db"))
     for storage in (journal, optuna.storages.RDBStorage("sqlite:///study.db")):
@@ -274,7 +274,7 @@ def test_processes_exit_as_documented(service: Service, stored: Stored, name: st
     answer = start("--url", service.url, "show", "nobody")
     assert answer.returncode == 3
     assert answer.stdout == ""
-    assert answer.stderr.startswith("error: no search 'nobody'")
+    assert answer.stderr.startswith("error: no search matches 'nobody'")
 
 
 def test_unknown_names_are_not_found(run: Run) -> None:
@@ -284,7 +284,7 @@ def test_unknown_names_are_not_found(run: Run) -> None:
         assert answer.stderr.startswith("error: ")
 
 
-def test_nobody_answers(run: Run) -> None:
+def test_an_unreachable_service_is_reported(run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     before = time.monotonic()
@@ -294,14 +294,14 @@ def test_nobody_answers(run: Run) -> None:
     assert time.monotonic() - before < 15
 
 
-def test_settings_that_are_not_valid_stop_the_service_at_once() -> None:
+def test_invalid_settings_stop_the_service_immediately() -> None:
     answer = start("up", "--port", "99999")
     assert answer.returncode == 2
     assert "port" in answer.stderr
     assert "Traceback" not in answer.stderr
 
 
-def test_the_client_alone_says_what_the_service_needs(tmp_path: Path) -> None:
+def test_up_without_server_names_the_missing_extras(tmp_path: Path) -> None:
     # `None` in sys.modules is how Python marks a module that cannot be imported.
     hide = f"""
 import sys

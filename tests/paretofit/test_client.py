@@ -26,7 +26,7 @@ def test_importing_the_package_loads_neither_torch_nor_a_server() -> None:
     subprocess.run([sys.executable, "-c", lazy + used], check=True)
 
 
-def test_nobody_answers() -> None:
+def test_an_unreachable_service_is_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with Client(f"http://127.0.0.1:{port}", retry_timeout=0.3) as client:
@@ -43,14 +43,14 @@ def test_a_service_is_ready_and_has_methods(client: Client) -> None:
     assert "epochs" in client.method_schema("mutualnet")["properties"]
 
 
-def test_a_refusal_is_the_services_problem_document(client: Client) -> None:
+def test_api_errors_have_the_problem_document(client: Client) -> None:
     with pytest.raises(ApiError) as refused:
         client.searches.get("srch_" + 32 * "0")
     assert (refused.value.status, refused.value.code) == (404, "not_found")
     assert refused.value.request_id
 
 
-def test_a_refused_field_is_named(client: Client, stored: Stored) -> None:
+def test_invalid_fields_are_named(client: Client, stored: Stored) -> None:
     spec = {"name": "x", "dataset_id": stored.dataset_id, "method": {"kind": "mutualnet", "epochs": "many"}}
     with pytest.raises(ApiError) as refused:
         client.searches.create(spec)
@@ -59,18 +59,18 @@ def test_a_refused_field_is_named(client: Client, stored: Stored) -> None:
     assert "/method/epochs" in str(refused.value)
 
 
-def test_a_submission_whose_answer_is_lost_makes_one_search(
+def test_a_retried_submission_creates_one_search(
     client: Client, through: Client, proxy: Proxy, stored: Stored, name: str
 ) -> None:
     through.ready()
-    proxy.lose_answers_after(0)
+    proxy.break_responses_after(0)
     search = through.searches.create({"name": "lost " + name, "dataset_id": stored.dataset_id, **SPEC})
     assert proxy.broken == 1
     assert [found.id for found in client.searches.list() if found.name == "lost " + name] == [search.id]
     client.searches.cancel(search.id)
 
 
-def test_one_key_makes_one_search(client: Client, stored: Stored, name: str) -> None:
+def test_one_idempotency_key_creates_one_search(client: Client, stored: Stored, name: str) -> None:
     spec = {"name": name, "dataset_id": stored.dataset_id, **SPEC}
     search = client.searches.create(spec, idempotency_key=name)
     assert client.searches.create(spec, idempotency_key=name).id == search.id
@@ -80,37 +80,35 @@ def test_one_key_makes_one_search(client: Client, stored: Stored, name: str) -> 
     client.searches.cancel(search.id)
 
 
-def test_a_deletion_whose_answer_is_lost_is_a_success(through: Client, proxy: Proxy, stored: Stored) -> None:
+def test_a_retried_deletion_succeeds(through: Client, proxy: Proxy, stored: Stored) -> None:
     through.ready()
-    proxy.lose_answers_after(0)
+    proxy.break_responses_after(0)
     through.searches.delete(stored.search_id)
     assert proxy.broken == 1
     with pytest.raises(ApiError):
         through.searches.get(stored.search_id)
 
 
-def test_lists_go_on_over_pages(client: Client, name: str) -> None:
+def test_lists_span_pages(client: Client, name: str) -> None:
     made = [client.datasets.create({"name": name, "source": {"kind": "upload"}}).id for _ in range(101)]
     assert [dataset.id for dataset in client.datasets.list() if dataset.name == name] == made[::-1]
 
 
-def test_a_download_goes_on_where_its_connection_broke(
-    through: Client, proxy: Proxy, large: Stored, tmp_path: Path
-) -> None:
+def test_an_interrupted_download_is_resumed(through: Client, proxy: Proxy, large: Stored, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    proxy.lose_answers_after(1_000_000)
+    proxy.break_responses_after(1_000_000)
     path = through.artifacts.download(large.artifact_id, tmp_path / "file", lambda done, of: seen.append((done, of)))
     assert path.read_bytes() == large.content
     assert proxy.broken == 1
-    assert proxy.answered < len(large.content) + 10_000, "bytes were sent again"
+    assert proxy.response_bytes < len(large.content) + 10_000, "bytes were sent again"
     assert seen[-1] == (len(large.content), len(large.content))
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_download_goes_on_in_another_process(proxy: Proxy, client: Client, large: Stored, tmp_path: Path) -> None:
+def test_a_download_is_resumed_in_another_process(proxy: Proxy, client: Client, large: Stored, tmp_path: Path) -> None:
     with Client(proxy.url, retry_timeout=0) as impatient:
         impatient.artifacts.get(large.artifact_id)
-        proxy.lose_answers_after(2_000_000)
+        proxy.break_responses_after(2_000_000)
         with pytest.raises(UnreachableError):
             impatient.artifacts.download(large.artifact_id, tmp_path / "file")
     assert not (tmp_path / "file").exists()
@@ -118,7 +116,7 @@ def test_a_download_goes_on_in_another_process(proxy: Proxy, client: Client, lar
     assert (tmp_path / "file").read_bytes() == large.content
 
 
-def test_a_damaged_download_is_thrown_away(client: Client, large: Stored, tmp_path: Path) -> None:
+def test_a_corrupt_download_is_deleted(client: Client, large: Stored, tmp_path: Path) -> None:
     sha256 = hashlib.sha256(large.content).hexdigest()
     partial = tmp_path / f".file.{sha256[:16]}.part"
     partial.write_bytes(b"other bytes")
@@ -128,9 +126,9 @@ def test_a_damaged_download_is_thrown_away(client: Client, large: Stored, tmp_pa
     assert client.artifacts.download(large.artifact_id, tmp_path / "file").read_bytes() == large.content
 
 
-def test_events_go_on_where_the_stream_broke(through: Client, proxy: Proxy, stored: Stored) -> None:
+def test_an_interrupted_event_stream_is_resumed(through: Client, proxy: Proxy, stored: Stored) -> None:
     through.ready()
-    proxy.lose_answers_after(450)
+    proxy.break_responses_after(450)
     events = list(through.searches.events(stored.search_id))
     assert [(event.seq, event.type) for event in events] == [(1, "search.created"), (2, "search.succeeded")]
     assert proxy.broken == 1
@@ -138,13 +136,13 @@ def test_events_go_on_where_the_stream_broke(through: Client, proxy: Proxy, stor
     assert list(through.searches.events(stored.search_id, after=2)) == []
 
 
-def test_waiting_has_an_end(client: Client, service: Service, name: str) -> None:
+def test_waiting_times_out(client: Client, service: Service, name: str) -> None:
     waiting = store(service, name=name, state="paused")  # the service would plan a queued one
     with pytest.raises(TimeoutError, match="still paused"):
         client.searches.wait(waiting.search_id, timeout=0.1, poll=0.05)
 
 
-def test_a_front_and_the_points_that_it_dominates(client: Client, stored: Stored) -> None:
+def test_a_front_includes_dominated_points_on_request(client: Client, stored: Stored) -> None:
     front = client.searches.front(stored.search_id, dominated=True)
     assert [point.id for point in front.points] == list(stored.point_ids[:3])
     assert {point.id for point in front.dominated or ()} == set(stored.point_ids[3:])
@@ -152,13 +150,13 @@ def test_a_front_and_the_points_that_it_dominates(client: Client, stored: Stored
     assert 0 < front.hypervolume < 1
 
 
-def test_an_upload_goes_on_where_its_connection_broke(
+def test_an_interrupted_upload_is_resumed(
     through: Client, client: Client, proxy: Proxy, name: str, tmp_path: Path
 ) -> None:
     archive = tmp_path / "noise.zip"
     archive.write_bytes(random.Random(0).randbytes(6_000_000))
     dataset = through.datasets.create({"name": name, "source": {"kind": "upload"}})
-    proxy.lose_requests_after(3_000_000)
+    proxy.break_requests_after(3_000_000)
     through.datasets.upload(dataset.id, archive)
     assert proxy.broken == 1
     assert client.datasets.get(dataset.id).source["sha256"] == hashlib.sha256(archive.read_bytes()).hexdigest()
@@ -166,7 +164,7 @@ def test_an_upload_goes_on_where_its_connection_broke(
         client.datasets.wait(dataset.id, timeout=30, poll=0.1)
 
 
-def test_an_upload_whose_answer_is_lost_is_not_sent_again(
+def test_a_complete_upload_is_not_repeated_after_a_lost_response(
     through: Client, proxy: Proxy, name: str, tmp_path: Path
 ) -> None:
     archive = tmp_path / "empty.zip"
@@ -176,9 +174,9 @@ def test_an_upload_whose_answer_is_lost_is_not_sent_again(
     archive.write_bytes(content.getvalue())
     dataset = through.datasets.create({"name": name, "source": {"kind": "upload"}})
     through.datasets.get(dataset.id)
-    size = proxy.answered
+    size = proxy.response_bytes
     through.datasets.get(dataset.id)
-    proxy.lose_answers_after(proxy.answered - size)
+    proxy.break_responses_after(proxy.response_bytes - size)
     sent = through.datasets.upload(dataset.id, archive)
     assert proxy.broken == 1
     assert sent.source["size"] == len(content.getvalue())

@@ -1,4 +1,4 @@
-"""The client's types say what the service's OpenAPI document says, and the client reaches every operation of it."""
+"""The types of the client match the OpenAPI document, and the client covers every operation."""
 
 from __future__ import annotations
 
@@ -72,21 +72,21 @@ READ: dict[str, type[BaseModel] | None] = {
     "rotate_api_key": IssuedApiKey,
     "revoke_api_key": None,
     "get_readiness": Readiness,
-    # Text, bytes, schemas: no document that has a type.
+    # Text, bytes and schemas have no model.
     "get_model_card": None,
     "download_artifact": None,
     "download_weights": None,
     "get_method_schema": None,
     "export_study": None,
 }
-"""What the client reads an operation's answer as."""
+"""The model of the response to each operation."""
 
 NOT_FOR_CLIENTS = {
-    # Of the process, for supervisors.
+    # For supervisors.
     *("get_health", "get_metrics_page"),
-    # Of browsers.
+    # For browsers.
     *("sign_in", "sign_out"),
-    # Of those who run the service: by its API, its command line or its own commands.
+    # For operators.
     *("list_tenants", "set_tenant_quota", "get_usage", "list_audit_entries", "get_api_key"),
     *("create_webhook", "list_webhooks", "get_webhook", "change_webhook", "delete_webhook", "list_deliveries"),
 }
@@ -95,7 +95,7 @@ NOT_FOR_CLIENTS = {
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     home: Path = tmp_path_factory.mktemp("home")
-    # Nothing is connected to before the first request.
+    # The application connects to nothing before the first request.
     settings = Settings(home=home, database_url="postgresql://localhost/none", redis_url="redis://localhost/0")
     return create_app(settings).openapi()
 
@@ -110,18 +110,18 @@ def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def test_the_client_reaches_every_operation(operations: dict[str, Any]) -> None:
+def test_the_client_covers_every_operation(operations: dict[str, Any]) -> None:
     assert set(operations) - NOT_FOR_CLIENTS == set(READ)
 
 
 @pytest.mark.parametrize("operation", [name for name, kind in READ.items() if kind is not None])
-def test_answers_are_as_the_client_reads_them(
+def test_responses_match_the_models_of_the_client(
     document: dict[str, Any], operations: dict[str, Any], operation: str
 ) -> None:
     kind = READ[operation]
     assert kind is not None
-    answers = operations[operation]["responses"]
-    [served] = [answers[status]["content"]["application/json"]["schema"] for status in answers if status in SUCCESS]
+    responses = operations[operation]["responses"]
+    [served] = [responses[status]["content"]["application/json"]["schema"] for status in responses if status in SUCCESS]
     read = kind.model_json_schema(mode="serialization", by_alias=True)
     assert shape(read, read.get("$defs", {})) == shape(served, document["components"]["schemas"])
 
@@ -134,7 +134,7 @@ def test_a_search_has_the_fields_that_the_client_offers(document: dict[str, Any]
     assert set(get_type_hints(SearchFields)) == set(served)
 
 
-def test_the_keywords_of_a_search_take_what_the_service_takes(document: dict[str, Any]) -> None:
+def test_the_keywords_of_a_search_match_the_schema(document: dict[str, Any]) -> None:
     kinds = {"string": "string", "integer": "integer", "array": "array", "object": "object", "$ref": "object"}
     served = document["components"]["schemas"]["SearchSpec"]["properties"]
     offered = TypeAdapter(SearchFields).json_schema()["properties"]
@@ -144,20 +144,20 @@ def test_the_keywords_of_a_search_take_what_the_service_takes(document: dict[str
 
 
 def shape(schema: Any, named: dict[str, Any]) -> Any:
-    """A schema with its references resolved and without what is only said to people."""
+    """A schema with resolved references and without texts for people."""
     if isinstance(schema, list):
         return [shape(each, named) for each in schema]
     if not isinstance(schema, dict):
         return schema
     if "$ref" in schema:
         return shape(named[schema["$ref"].rpartition("/")[2]], named)
-    said = {"title", "description", "$defs"}
+    ignored = {"title", "description", "$defs"}
     found: dict[str, Any] = {}
     for name, value in schema.items():
         if name == "properties":
             found[name] = {field: shape(each, named) for field, each in value.items()}
         elif name == "required":
             found[name] = sorted(value)
-        elif name not in said:
+        elif name not in ignored:
             found[name] = shape(value, named)
     return found

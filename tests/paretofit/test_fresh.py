@@ -1,4 +1,4 @@
-"""The client in a fresh environment: what `pip install paretofit` brings, and nothing else."""
+"""The client in a fresh environment with only what `pip install paretofit` installs."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ from tests.paretofit.stored import Stored
 HEAVY = {"torch", "numpy", "fastapi", "sqlalchemy", "celery", "optuna", "pandas"}
 
 
-def _needed(name: str, extras: frozenset[str], found: dict[str, Distribution]) -> None:
-    """Add a distribution and what it requires, by their canonical names."""
+def _collect(name: str, extras: frozenset[str], found: dict[str, Distribution]) -> None:
+    """Add a distribution and its requirements to `found`, by canonical name."""
     if canonicalize_name(name) in found and not extras:
         return
     found[canonicalize_name(name)] = installed = distribution(name)
     for requirement in map(Requirement, installed.requires or ()):
-        wanted = requirement.marker is None or any(
+        applies = requirement.marker is None or any(
             requirement.marker.evaluate({"extra": extra}) for extra in (extras or {""})
         )
-        if wanted:
-            _needed(requirement.name, frozenset(requirement.extras), found)
+        if applies:
+            _collect(requirement.name, frozenset(requirement.extras), found)
 
 
 @pytest.fixture(scope="module")
 def base() -> dict[str, Distribution]:
-    """The distributions of the base install, as their metadata names them."""
+    """The distributions of the base install, according to their metadata."""
     found: dict[str, Distribution] = {}
-    _needed("paretofit", frozenset(), found)
+    _collect("paretofit", frozenset(), found)
     return found
 
 
 @pytest.fixture(scope="module")
 def python(base: dict[str, Distribution], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment that has the base install alone; its files are those of this environment."""
+    """The interpreter of an environment with only the base install, linked from this environment."""
     folder = tmp_path_factory.mktemp("fresh")
     venv.create(folder, with_pip=False, symlinks=True)
     [packages] = folder.glob("lib/python*/site-packages")
@@ -61,9 +61,9 @@ def python(base: dict[str, Distribution], tmp_path_factory: pytest.TempPathFacto
 
 
 def run(python: Path, code: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    bare = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     return subprocess.run(
-        [python, "-I", "-c", code], cwd=folder, env=bare | environment, capture_output=True, text=True, timeout=60
+        [python, "-I", "-c", code], cwd=folder, env=clean | environment, capture_output=True, text=True, timeout=60
     )
 
 
@@ -100,7 +100,7 @@ def test_the_quick_start_of_the_readme(python: Path, service: Service, tmp_path:
     assert (tmp_path / path).stat().st_size > 10_000
 
 
-def test_what_is_not_there_is_named(python: Path, service: Service, stored: Stored, tmp_path: Path) -> None:
+def test_missing_packages_are_named(python: Path, service: Service, stored: Stored, tmp_path: Path) -> None:
     search = f"Client({service.url!r}).searches.get({stored.search_id!r})"
     for code, named in (
         (f"{search}.front().to_pandas()", "paretofit[pandas]"),

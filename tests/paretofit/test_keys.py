@@ -22,8 +22,8 @@ def test_durations(text: str, seconds: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "d", "-1d", "1.5h", "1w", "1d1h"])
-def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(ValueError, match="no duration"):
+def test_invalid_durations_are_rejected(text: str) -> None:
+    with pytest.raises(ValueError, match="invalid duration"):
         parse_seconds(text)
 
 
@@ -36,7 +36,7 @@ def test_keys_are_made_rotated_and_revoked(service: Service) -> None:
     assert made.exit_code == 0, made.stderr
     key = made.stdout.strip()
     assert key.startswith("pf_")
-    assert "not shown again" in made.stderr
+    assert "will not be shown again" in made.stderr
     caller = json.loads(run("keys", "whoami", "--json", key=key).stdout)
     assert (caller["tenant"], caller["scopes"]) == ("acme", ["read", "manage"])
     assert "acme" in run("keys", "whoami", key=key).stdout

@@ -18,17 +18,17 @@ from paretofit.client.numbers import format_bytes, format_quantity, format_secon
         (" .5 T ", 5e11),
     ],
 )
-def test_quantities_are_read_as_people_write_them(text: str, value: float) -> None:
+def test_parse_quantity(text: str, value: float) -> None:
     assert parse_quantity(text) == value
 
 
 @pytest.mark.parametrize("text", ["", "M", "5MB", "-1", "0", "five", "nan", "1e999"])
-def test_what_is_no_quantity_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(ValueError, match="such as 5000000, 5M or 300k"):
+def test_invalid_quantities_are_rejected_with_an_example(text: str) -> None:
+    with pytest.raises(ValueError, match=r"invalid quantity .* such as 5000000, 5M or 300k"):
         parse_quantity(text)
 
 
-def test_quantities_are_written_in_three_digits() -> None:
+def test_numbers_are_formatted_with_three_digits() -> None:
     assert [format_quantity(value) for value in (0, 7, 999, 1000, 2_961_234, 999_700, 1e9)] == [
         *("0", "7", "999", "1.00k", "2.96M", "1.00M", "1.00G")
     ]

@@ -23,7 +23,7 @@ def test_one_point_is_a_front(tmp_path: Path) -> None:
     assert draw_front(tmp_path / "front.svg", FRONT[:1], title="one").read_text().startswith("<?xml")
 
 
-def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
+def test_invalid_plots_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="empty"):
         draw_front(tmp_path / "front.png", [], title="none")
     with pytest.raises(ValueError, match="xyz"):

@@ -1,4 +1,4 @@
-"""Steering a search from the command line and the client."""
+"""Controlling a search from the command line and the client."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_copy_is_paused_changed_resumed(service: Service, search_id: str) -> N
     assert run(service, "cancel", copy["id"]).exit_code == 0
 
 
-def test_one_that_is_over_is_not_paused(service: Service, search_id: str) -> None:
+def test_a_finished_search_is_not_paused(service: Service, search_id: str) -> None:
     answer = run(service, "pause", search_id)
     assert answer.exit_code == 5
     assert "clone it" in answer.stderr
@@ -50,9 +50,9 @@ def test_one_that_is_over_is_not_paused(service: Service, search_id: str) -> Non
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
-    [((), "--priority"), (("--label", "blue"), "NAME=VALUE"), (("--limit", "max_trials=many"), "no number")],
+    [((), "--priority"), (("--label", "blue"), "NAME=VALUE"), (("--limit", "max_trials=many"), "is not a number")],
 )
-def test_wrong_usage_says_what_is_right(
+def test_usage_errors_say_what_to_do(
     service: Service, search_id: str, arguments: tuple[str, ...], expected: str
 ) -> None:
     answer = run(service, "change", search_id, *arguments)

@@ -5,7 +5,7 @@ from paretofit.client.sse import Parser, ServerSentEvent
 
 def parse(lines: list[str]) -> list[ServerSentEvent]:
     parser = Parser()
-    return [event for line in lines if (event := parser.take(line)) is not None]
+    return [event for line in lines if (event := parser.feed(line)) is not None]
 
 
 def test_events_end_at_empty_lines_and_comments_are_skipped() -> None:
@@ -13,5 +13,5 @@ def test_events_end_at_empty_lines_and_comments_are_skipped() -> None:
     assert parse(lines) == [ServerSentEvent("1", "a", "{\n}"), ServerSentEvent("1", "message", "x")]
 
 
-def test_an_event_that_was_cut_off_is_dropped() -> None:
+def test_an_incomplete_event_is_dropped() -> None:
     assert parse(["id: 1", "data: whole", "", "id: 2", "data: ha"]) == [ServerSentEvent("1", "message", "whole")]

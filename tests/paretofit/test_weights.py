@@ -98,7 +98,7 @@ def test_weights_for_non_commercial_use_are_added_when_confirmed(run: Run, tmp_p
     assert (made["state"], made["record"]["licence"]) == ("ready", "CC-BY-NC-4.0")
 
 
-def test_a_start_names_a_point_by_its_search(run: Run, stored: Stored, name: str) -> None:
+def test_a_start_may_reference_a_point_by_its_search(run: Run, stored: Stored, name: str) -> None:
     method = {"kind": "mutualnet", "start": {"point": f"{name}:best"}}
     answer = run("submit", "-", stdin=json.dumps({"name": "x", "dataset": name, "method": method}))
     # The stored point is only a stub, so the service refuses it, by its id.
@@ -110,7 +110,7 @@ def test_a_start_names_a_point_by_its_search(run: Run, stored: Stored, name: str
 
 
 class Blocked:
-    """What no state dict holds: unpickling it would write a file."""
+    """An object that writes a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -149,7 +149,7 @@ run()
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("missing.pth",), "there is no file missing.pth"),
+        (("missing.pth",), "file not found: missing.pth"),
         (("no_such_source",), "/source/name"),
         (("mobilenet_v2", "--licence", "MIT"), "the named source provides its own"),
         (("mobilenet_v2", "--mean", "a,b,c"), "--mean takes one number per channel"),
@@ -158,7 +158,7 @@ run()
         (("mine", "--mean", "0.5"), "mean and std must be given together"),
     ],
 )
-def test_wrong_usage_says_what_is_right(run: Run, tmp_path: Path, arguments: tuple[str, ...], expected: str) -> None:
+def test_usage_errors_say_what_to_do(run: Run, tmp_path: Path, arguments: tuple[str, ...], expected: str) -> None:
     for file in ("mine", "resnet50_swsl-1c2d.pth"):
         (tmp_path / file).write_bytes(b"")
     answer = run("weights", "add", *arguments)
@@ -176,7 +176,7 @@ def test_rejected_weights_exit_with_the_reason(run: Run, tmp_path: Path, name: s
 
 
 @pytest.mark.integration
-def test_an_addition_need_not_be_waited_for(run: Run, client: Client, tmp_path: Path, name: str) -> None:
+def test_weights_add_can_return_immediately(run: Run, client: Client, tmp_path: Path, name: str) -> None:
     files.write(tmp_path / "mine.safetensors")
     made = parsed(run("weights", "add", "mine.safetensors", "--name", name, "--no-wait", "--json"))
     assert made["state"] in {"converting", "ready"}
@@ -201,7 +201,7 @@ def test_the_client_adds_and_downloads(client: Client, tmp_path: Path, name: str
 
 
 @pytest.mark.integration
-def test_the_asynchronous_client_does_the_same(service: Service, tmp_path: Path, name: str) -> None:
+def test_the_asynchronous_client_adds_weights(service: Service, tmp_path: Path, name: str) -> None:
     files.write(tmp_path / "mine")
     (tmp_path / "bad").write_bytes(files.hostile()["another network"][0])
 

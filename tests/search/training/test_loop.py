@@ -27,7 +27,7 @@ STEPS = 3
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_the_host_never_waits(spec: ResolvedSpec, tmp_path: Path, dtype: str) -> None:
+def test_step_has_no_device_sync(spec: ResolvedSpec, tmp_path: Path, dtype: str) -> None:
     method = spec.params(SlimmableParams).model_copy(update={"precision": dtype})
     torch.manual_seed(0)
     network = Slimmable(method.architecture(spec.dataset)).train()
