@@ -55,7 +55,7 @@ class RequestLog:
             principal = scope["state"].get("principal")
             who = {} if principal is None else {"tenant": principal.tenant, "actor": principal.actor}
             _log.info(
-                "request",
+                "request_completed",
                 method=scope["method"],
                 path=scope["path"],
                 status=status,

@@ -217,12 +217,12 @@ class _Service:
     def _stop(self) -> None:
         """Drain all workers in parallel, then stop the API, then the servers."""
         self._service_file.unlink(missing_ok=True)
-        guarded = [
+        processes = [
             process.running
             for process in self._processes
             if isinstance(process.running, GuardedProcess) and process.name != "api"
         ]
-        for running in guarded:
+        for running in processes:
             running.request_stop()
         for process in reversed(self._processes):
             if process.running is not None:

@@ -13,7 +13,7 @@ from paretofit.api.pages import forms, fronts, pictures
 from paretofit.api.pages.page_auth import Visitor
 from paretofit.api.pages.rendering import page
 from paretofit.api.pages.route import following, page_router
-from paretofit.api.pages.svg_chart import SIDE, sketch
+from paretofit.api.pages.svg_chart import SIDE, draw
 from paretofit.api.schemas.searches import TERMINAL, SearchDetail, SearchState
 from paretofit.api.searches import detail, majority
 from paretofit.api.services import Db
@@ -117,7 +117,7 @@ def _changeable(row: SearchRow) -> list[forms.Field]:
 
 def _front(drawn: fronts.Drawn) -> dict[str, Any]:
     chart = drawn.chart()
-    return {"drawn": drawn, "chart": chart, "sketch": sketch(chart), "side": SIDE}
+    return {"drawn": drawn, "chart": chart, "svg": draw(chart), "side": SIDE}
 
 
 def _progress(session: Session, row: SearchRow, found: Found) -> dict[str, Any]:

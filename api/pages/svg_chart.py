@@ -35,7 +35,7 @@ class Axis:
 
 
 @dataclass(frozen=True, slots=True)
-class Sketch:
+class SvgChart:
     """Accuracy over the logarithm of a cost as paths of SVG: points are lines without length, which round caps make
     dots; `line` is the front's stairs. `majority` is the place of the majority class's accuracy in percent from the
     top, None if it is not between the least and the greatest that are shown."""
@@ -50,7 +50,7 @@ class Sketch:
     y: Axis
 
 
-def sketch(chart: Mapping[str, Any]) -> Sketch | None:
+def draw(chart: Mapping[str, Any]) -> SvgChart | None:
     """Draw the data of a chart (`fronts.Drawn.chart`); None if it has no points."""
     groups = {name: _pairs(chart[name]) for name in ("infeasible", "dominated", "baselines", "front")}
     every = [pair for pairs in groups.values() for pair in pairs]
@@ -67,7 +67,7 @@ def sketch(chart: Mapping[str, Any]) -> Sketch | None:
     }
     majority = chart["majority"]
     costs, accuracies = _costs(10**left, 10**right), [y for y in _even(bottom, top) if 0 <= y <= 1]
-    return Sketch(
+    return SvgChart(
         infeasible=_dots(places["infeasible"]),
         dominated=_dots(places["dominated"]),
         baselines=_dots(places["baselines"]),

@@ -38,7 +38,10 @@ class Rotation(Request):
         default=24 * 3600, ge=0, le=30 * 24 * 3600, description="How long the old key stays valid."
     )
     expires_in_seconds: int | None = Field(
-        default=None, ge=1, le=10 * 366 * 24 * 3600, description="Of the successor. Unset: it does not expire."
+        default=None,
+        ge=1,
+        le=10 * 366 * 24 * 3600,
+        description="Lifetime of the new key, s; unset: no expiry.",
     )
 
 

@@ -19,13 +19,13 @@ class Weights(Response):
     name: str
     state: WeightsState
     source: dict[str, Any] = Field(description="As submitted; an upload's has `sha256` and `size` once it is complete.")
-    options: dict[str, Any] = Field(description="licence, mean, std, class_names, allow_non_commercial: as submitted.")
+    options: dict[str, Any] = Field(description="The options as submitted.")
     uploaded_bytes: int = Field(
         description="Bytes of the file received so far: the offset at which an upload continues."
     )
     record: dict[str, Any] | None = Field(
         description="Once ready: family, width, channels, nominal, classes, mean, std, layout, source, sha256 (of the "
-        "original file), licence, the number of dropped tensors and the first of them, notes."
+        "original file), `licence`, the number of dropped tensors and the first of them, notes."
     )
     sha256: str | None = Field(description="SHA-256 of the converted file, once ready.")
     size: int | None = Field(description="Size of the converted file, bytes.")

@@ -92,5 +92,5 @@ def test_a_checkpoint_for_other_classes_or_without_a_point_is_refused(
     with pytest.raises(ValueError, match=r"has 3 classes \(a, b, c\), but the dataset has 3 classes \(across"):
         evaluation.reevaluate(other, Dataset.open(stripes))
     checkpoint.save(other, network, {"architecture": record["architecture"]})
-    with pytest.raises(checkpoint.CheckpointError, match="no point's record"):
+    with pytest.raises(checkpoint.CheckpointError, match="is not a point's checkpoint"):
         evaluation.reevaluate(other, Dataset.open(stripes))

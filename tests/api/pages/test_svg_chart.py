@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from paretofit.api.pages.svg_chart import SIDE, Sketch, sketch
+from paretofit.api.pages.svg_chart import SIDE, SvgChart, draw
 
 
 def chart(*front: tuple[float, float], **more: Any) -> dict[str, Any]:
@@ -16,8 +16,8 @@ def chart(*front: tuple[float, float], **more: Any) -> dict[str, Any]:
     return {"front": rows, "baselines": [], "dominated": [], "infeasible": [], "bound": None, "majority": None, **more}
 
 
-def drawn(**given: Any) -> Sketch:
-    found = sketch(chart((1e5, 0.5), (1e6, 0.7), (1e7, 0.9), **given))
+def drawn(**given: Any) -> SvgChart:
+    found = draw(chart((1e5, 0.5), (1e6, 0.7), (1e7, 0.9), **given))
     assert found is not None
     return found
 
@@ -36,7 +36,7 @@ def test_points_at_one_place_are_one_dot() -> None:
 
 def test_a_bound_that_nothing_meets_is_in_the_drawing() -> None:
     missed = {"infeasible": [["m", "m", 1e6, 0.6, None], ["n", "n", 1e7, 0.7, None]], "bound": 1e5}
-    found = sketch(chart(**missed))
+    found = draw(chart(**missed))
     assert found is not None
     assert 4 < found.x.least < 5
     assert drawn(**missed | {"bound": 1e3}).x.least > 4
@@ -59,7 +59,7 @@ def test_axes_have_round_values() -> None:
     ],
 )
 def test_any_range_has_a_few_ticks_in_sight(costs: tuple[float, float], texts: list[str] | None) -> None:
-    found = sketch(chart((costs[0], 0.5), (costs[1], 0.5)))
+    found = draw(chart((costs[0], 0.5), (costs[1], 0.5)))
     assert found is not None
     for ticks in (found.x.ticks, found.y.ticks):
         assert 2 <= len(ticks) <= 14
@@ -70,7 +70,7 @@ def test_any_range_has_a_few_ticks_in_sight(costs: tuple[float, float], texts: l
 
 
 def test_no_tick_is_beyond_what_can_be() -> None:
-    found = sketch(chart((1e5, 0.97), (1e6, 1.0), (1e7, 0.0)))
+    found = draw(chart((1e5, 0.97), (1e6, 1.0), (1e7, 0.0)))
     assert found is not None
     assert [tick.text for tick in found.y.ticks] == ["0%", "20%", "40%", "60%", "80%", "100%"]
 
@@ -83,5 +83,5 @@ def test_the_majority_class_is_a_line_where_it_is_in_sight() -> None:
 
 
 def test_no_points_are_no_drawing() -> None:
-    assert sketch(chart()) is None
-    assert sketch(chart((0, 0.5))) is None
+    assert draw(chart()) is None
+    assert draw(chart((0, 0.5))) is None

@@ -115,7 +115,7 @@ def test_a_shape_in_one_line() -> None:
     assert Shape.from_line(found.written()) == found
     assert Shape(((25, 25),), (0.5,)).written() == "25x25@0.5"
     for line in ("25x25", "25@0.5", "ax3@0.5", "2x2@half"):
-        with pytest.raises(ValueError, match=r"shape: .* no size and blend|could not convert"):
+        with pytest.raises(ValueError, match=r"shape: .* not a size and blend|could not convert"):
             Shape.from_line(line)
     network = shaped(rule(2).network, found)
     assert shape(network) == found

