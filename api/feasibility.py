@@ -1,5 +1,5 @@
-"""What a specification could find, by arithmetic alone; what nothing can meet is refused with the nearest that
-could."""
+"""Feasibility of a specification: its candidates and their costs, and the nearest network if none meets a
+constraint."""
 
 from __future__ import annotations
 

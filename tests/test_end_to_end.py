@@ -232,8 +232,8 @@ def test_images_of_a_user_from_archive_to_checkpoint(
     assert (best.metrics["selection_top1"] or 0) > 0.5, "better than chance, which is 1/3"
     checkpoint = client.artifacts.download(best.artifact.id, tmp_path / "best.safetensors")
     assert paretofit.load(checkpoint)(torch.zeros(1, 3, *best.input_size)).shape == (1, 3)
-    materialised = service.home / "cache" / "datasets" / dataset.id
-    assert evaluate(checkpoint, materialised)["top1"] == best.metrics["top1"]
+    staged = service.home / "cache" / "datasets" / dataset.id
+    assert evaluate(checkpoint, staged)["top1"] == best.metrics["top1"]
 
 
 def test_an_unknown_dataset_is_refused(client: Client) -> None:

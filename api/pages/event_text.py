@@ -50,7 +50,7 @@ def _detail(kind: str, data: Mapping[str, Any]) -> str:
         return f" on worker {data['worker']}{device}" if data.get("worker") else device
     reason = data.get("stop_reason")
     if reason is not None and reason != "completed":
-        return f"; stopped by {reason}"
+        return f"; limit {reason} reached"
     error = data.get("error") or {}
     return f": {str(error['detail']).rstrip('.')}" if error.get("detail") else ""
 
@@ -65,7 +65,7 @@ def _change(data: Mapping[str, Any]) -> str:
         for name, value in data.get("limits", {}).items()
         if value is not None
     ]
-    return f"Limits changed: {', '.join(limits) or 'none'}."
+    return f"Limits changed: {', '.join(limits)}." if limits else "All limits removed."
 
 
 def _points(count: int) -> str:

@@ -32,7 +32,7 @@ class NewApiKey(Request):
 
 
 class Rotation(Request):
-    """How a key is replaced by its successor."""
+    """Options of a key rotation."""
 
     overlap_seconds: int = Field(
         default=24 * 3600, ge=0, le=30 * 24 * 3600, description="How long the old key stays valid."

@@ -53,7 +53,7 @@ class Corner(Response):
 
 
 class BestUnder(Response):
-    """The point to deploy for every bound from this one up to the next in the list."""
+    """Best point for bounds from this value up to the next entry."""
 
     bound: float
     point_id: str

@@ -17,7 +17,9 @@ TERMINAL: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 class Progress(Response):
     """Progress of a search."""
 
-    trials: dict[TrialState, int] = Field(description="Trials planned so far, by state; states without any are absent.")
+    trials: dict[TrialState, int] = Field(
+        description="Trials planned so far, by state; states with no trials are omitted."
+    )
     fraction: float = Field(
         ge=0, le=1, description="Completed fraction of the trials planned so far; 1 when the search has finished."
     )

@@ -24,13 +24,13 @@ ERROR_CODES: Final[Mapping[str, str]] = {
     "stalled": "The trainer reported no progress for too long; the end of the log shows where it stopped.",
     "crashed": "The trainer process exited without a result in every allowed attempt.",
     "lost": "Its worker did not renew the lease, in each of the allowed attempts.",
-    "limit": "It kept running for too long after the search had reached a limit; reported results are kept.",
+    "limit": "The trial did not stop within the grace period after a limit of the search; reported results are kept.",
     "infeasible": "No network meets the constraints: relax them.",
     "missing_input": "A required input file is missing.",
     "not_understood": "The worker does not know this specification: update the worker.",
     "storage": "Files could not be read from or written to the blob store.",
     "system": "The operating system of the worker returned an error, such as a full disk.",
-    "bad_report": "It reported an invalid value, such as an accuracy that is not a number.",
+    "bad_report": "The trainer reported an invalid value, such as an accuracy that is not a number.",
     "error": "The method raised an error; see `traceback` and the log.",
 }
 """Error codes of trials and their meanings. Methods may define further codes."""

@@ -36,7 +36,8 @@ router = APIRouter(prefix="/datasets", tags=["datasets"])
     responses=problems.responses(problems.QuotaExceededError, problems.KeyInFlightError, problems.KeyReusedError),
 )
 def create(spec: DatasetSpec, tenant: Tenant, service: Service, once: IdempotentOnce) -> Response:
-    """Create a dataset. An upload waits for its content; other sources are validated immediately."""
+    """Create a dataset. Uploads stay `pending` until their content is received; other sources are validated
+    immediately."""
     sources.check_source(spec, tenant, service.settings)
 
     def effect(session: Session) -> StoredResponse:

@@ -57,7 +57,7 @@ def _redis(service: Services) -> str:
         with Redis.from_url(url, socket_connect_timeout=1, socket_timeout=1) as redis:
             redis.ping()
     except (RedisError, OSError):
-        return "unavailable: work waits until it is back"
+        return "unavailable: queued work resumes when it recovers"
     return "ok"
 
 

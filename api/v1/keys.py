@@ -33,8 +33,8 @@ router = APIRouter(prefix="/api-keys", tags=["access"])
     responses=problems.responses(problems.KeyInFlightError, problems.ShownOnceError, problems.KeyReusedError),
 )
 def create(body: NewApiKey, caller: Caller, once: IdempotentOnce) -> Response:
-    """Create an API key. It is shown only once: a retry with the same `Idempotency-Key` neither creates nor shows
-    one."""
+    """Create an API key. It is shown only once: a retry with the same `Idempotency-Key` returns 409 and creates no
+    other key."""
     _check_grant(caller, body.scopes)
     tenant = body.tenant or caller.tenant
     if tenant != caller.tenant and "admin" not in caller.scopes:

@@ -34,7 +34,8 @@ MAX_WEBHOOKS = 50
     ),
 )
 def create(body: NewWebhook, tenant: Tenant, service: Service, once: IdempotentOnce) -> Response:
-    """Create a webhook: search events are sent to a URL, signed by Standard Webhooks. The secret is shown once."""
+    """Create a webhook: search events are sent to a URL, signed as specified by Standard Webhooks. The secret is shown
+    once."""
     sources.check_url(body.url, service.settings, pointer="/url")
 
     def effect(session: Session) -> StoredResponse:

@@ -43,7 +43,8 @@ _MEDIA_TYPE: Final = "application/octet-stream"
     responses=problems.responses(problems.QuotaExceededError, problems.KeyInFlightError, problems.KeyReusedError),
 )
 def create(spec: WeightsSpec, tenant: Tenant, service: Service, once: IdempotentOnce) -> Response:
-    """Create trained weights. An upload waits for its content; a named source is fetched and converted immediately."""
+    """Create trained weights. Uploads stay `pending` until their content is received; a named source is fetched and
+    converted immediately."""
     _check_source(spec, service.settings)
     _check_licence(spec)
 

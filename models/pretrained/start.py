@@ -67,7 +67,9 @@ def start_of(path: Path) -> Start:
             mean, std = (tuple(map(float, record["preprocessing"][name])) for name in ("mean", "std"))
             names, headless = tuple(record["classes"]), False
     except (KeyError, TypeError, ValueError) as error:
-        raise PretrainedError(f"{path.name}: the record belongs to neither weights nor a point: {error}") from error
+        raise PretrainedError(
+            f"{path.name} has an invalid record; give a weights file or a point's checkpoint: {error}"
+        ) from error
     expected = tensor_shapes(architecture)
     if headless:
         head = head_prefix(architecture)

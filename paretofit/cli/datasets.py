@@ -156,7 +156,7 @@ def _describe(dataset: Dataset) -> None:
         rows.append(("fingerprint", dataset.fingerprint))
     console.print(facts(rows))
     if dataset.state == "ready":
-        say(f"to search on it, put `dataset: {dataset.name}` in a specification and run `paretofit submit`")
+        say(f"next: set `dataset: {dataset.name}` in a specification and run `paretofit submit`")
 
 
 def _images(dataset: Dataset) -> object:

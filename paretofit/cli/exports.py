@@ -38,7 +38,7 @@ def export(
     precision: Annotated[Precision, typer.Option(help="Precision of the weights.")] = "float32",
     input_shape: Annotated[
         str | None,
-        typer.Option(metavar="CxHxW", help="Shape of an input image.", show_default="the shape it was evaluated at"),
+        typer.Option(metavar="CxHxW", help="Shape of an input image.", show_default="evaluation shape"),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Output file or folder.", show_default="./NAME")

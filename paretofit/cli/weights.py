@@ -276,4 +276,4 @@ def _describe(weights: Weights) -> None:
             rows.append(("dropped", ", ".join(named) + (f" and {more} more" if more > 0 else "")))
     stdout().print(facts(rows))
     if weights.state == "ready":
-        say(f"to start a search from them, put `start: {{weights: {weights.name}}}` in the method of a specification")
+        say(f"next: set `start: {{weights: {weights.name}}}` under `method` in a specification")

@@ -56,7 +56,7 @@ class Point(ApiObject[M], schemas.FrontPoint):
             file_format: Such as `onnx`.
             path: A file or folder; default: the name of the export in the current folder.
             precision: Precision of the weights.
-            input_shape: (channels, height, width) of an image; default: the shape it was evaluated at.
+            input_shape: (channels, height, width) of an image; default: evaluation shape.
             progress: Show a progress bar; None shows it on a terminal.
 
         Returns:

@@ -40,7 +40,7 @@ class Points(Resource[M]):
             point_id: Id of the point.
             file_format: Such as `onnx`.
             precision: Precision of the weights.
-            input_shape: (channels, height, width) of an image; default: the shape it was evaluated at.
+            input_shape: (channels, height, width) of an image; default: evaluation shape.
             idempotency_key: Your own key, to repeat the request safely from another process.
         """
         return await exports.create(

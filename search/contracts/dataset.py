@@ -91,8 +91,8 @@ class S3Source(FetchedSource):
 
 class Splits(Contract):
     """Held-out fractions, sampled by seed and stratified by class. Each is used only where the source lacks that split:
-    `test/` or a lone `val/` is `report`, `val/` beside `test/` is `selection`, and a built-in dataset has its own test
-    set."""
+    `test/` or `val/` without `test/` is `report`, `val/` together with `test/` is `selection`, and a built-in dataset
+    has its own test set."""
 
     selection: float = Field(
         default=0.1, gt=0, lt=0.5, description="Fraction of the training images held out to choose networks."

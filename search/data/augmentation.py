@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Augmentation(BaseModel):
-    """Sampled anew for every batch; the result has the dataset's `image_size`."""
+    """Random augmentation, resampled for every batch; the output has the dataset's `image_size`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

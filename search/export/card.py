@@ -78,7 +78,7 @@ def render(
 
 
 def _summary(record: Mapping[str, Any], spec: Mapping[str, Any]) -> list[str]:
-    role = "a baseline, beside the front" if record["role"] == "baseline" else "a candidate of the front"
+    role = "a baseline (not part of the front)" if record["role"] == "baseline" else "a candidate of the front"
     return [
         f"An image classifier for {len(record['classes'])} classes, {role} of a search by `{spec['method']['kind']}`."
     ]

@@ -137,7 +137,7 @@ def train(
     summed over the `ranks`. Raises DivergedError.
     """
     step, stop = schedule.start, Stop.NO
-    meter = _Meter(reporter, schedule.steps, ranks)
+    meter = _ThroughputMeter(reporter, schedule.steps, ranks)
     saved = time.monotonic()
     for batch in islice(batches, schedule.steps - step):
         stop = ranks.agree(reporter.should_stop())
@@ -161,7 +161,7 @@ def train(
     return step, stop
 
 
-class _Meter:
+class _ThroughputMeter:
     """Curves with about `CURVE_POINTS` points, and `progress` every second. Losses are summed on the device and fetched
     once for each point."""
 

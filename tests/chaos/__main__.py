@@ -110,7 +110,7 @@ def _hurt(cluster: Cluster, faults: Faults, load: Load, moments: list[Moment], s
             waiting.append(coming.popleft())
         waiting = [moment for moment in waiting if not _happen(moment, acts[moment.kind], now)]
         faults.repair()
-        cluster.tend()
+        cluster.check()
         time.sleep(_TICK)
 
 
@@ -127,7 +127,7 @@ def _settle(cluster: Cluster, load: Load, engine: Engine, *, patience: float) ->
     watch = Stopwatch()
     open_before = -1
     while (now := watch.seconds()) < patience:
-        cluster.tend()
+        cluster.check()
         try:
             left = _open(engine)
         except OperationalError:

@@ -153,7 +153,7 @@ class Cluster:
         part.drain_until = time.monotonic() + DRAIN_SECONDS
         part.process.send_signal(signal.SIGTERM)
 
-    def tend(self) -> None:
+    def check(self) -> None:
         """Restart ended parts after a moment; record parts that ended for no reason or not in time."""
         now = time.monotonic()
         for part in self._parts.values():

@@ -27,7 +27,7 @@ export function setUpFront() {
     mark(section, chosen);
     tell(data, bound, chosen);
     chart.classList.toggle("plain", !dominated.checked);
-    sketch(chart.querySelector(".plot"), bound, pointOf(data, chosen));
+    drawOverlay(chart.querySelector(".plot"), bound, pointOf(data, chosen));
     // Nothing to draw without points.
     if (view === null) return;
     const make = (color) => {
@@ -65,7 +65,7 @@ function viewOf(plot) {
 }
 
 // The budget and its selected point, in the static picture.
-function sketch(plot, bound, point) {
+function drawOverlay(plot, bound, point) {
   if (plot === null) return;
   const {left, right, bottom, top} = plot.dataset;
   const across = (value) => `${(100 * (Math.log10(value) - left)) / (right - left)}%`;
@@ -87,7 +87,7 @@ function tell(data, bound, chosen) {
   const place = document.getElementById("chosen");
   if (!data.best.length) return place.replaceChildren();
   if (chosen === null) {
-    return place.replaceChildren(`No point of the front is within ${cost(bound, data.x)}; the lowest has ${cost(data.best[0][0], data.x)}.`);
+    return place.replaceChildren(`No point of the front is within ${cost(bound, data.x)}; the smallest is ${cost(data.best[0][0], data.x)}.`);
   }
   const point = pointOf(data, chosen);
   const anchor = link(`/points/${chosen}`, point[1]);

@@ -13,7 +13,9 @@ class Widths(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     min: float = Field(default=0.25, ge=0.05, le=2, description="Smallest multiplier of the full network's channels.")
-    max: float = Field(default=1.0, ge=0.05, le=2, description="Multiplier of the network that teaches the others.")
+    max: float = Field(
+        default=1.0, ge=0.05, le=2, description="Largest width multiplier; this network is the teacher of the others."
+    )
     step: float = Field(default=0.05, ge=0.01, le=1, description="Distance between the widths of the sweep.")
 
     @model_validator(mode="after")

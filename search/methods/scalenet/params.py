@@ -94,8 +94,8 @@ class ScaleNetParams(TrainingParams):
         default=(),
         max_length=4,
         description="Other allocations to train for each budget with the same recipe, for comparison: equal shares; "
-        "the largest scale alone (a ResNet); random channels; importance ranked over the whole network. Shown "
-        "beside the front.",
+        "the largest scale alone (a ResNet); random channels; importance ranked over the whole network. Listed "
+        "separately from the front.",
     )
     decay: Literal["dense", "all"] = Field(
         default="all",

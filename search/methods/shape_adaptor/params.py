@@ -125,14 +125,15 @@ class ShapeAdaptorParams(TrainingParams):
     )
     human: bool = Field(
         default=True,
-        description="Train the human-designed network of each family with the same recipe, for comparison; shown "
-        "beside the front.",
+        description="Train the human-designed network of each family with the same recipe, for comparison; listed "
+        "separately from the front.",
     )
     random_shapes: int = Field(
         default=0,
         ge=0,
         le=1000,
-        description="Random shapes of each family to train at the cost of each target; shown beside the front.",
+        description="Random shapes of each family to train at the cost of each target; listed separately from the "
+        "front.",
     )
     init_from: str | None = Field(
         default=None,

@@ -127,8 +127,9 @@ class SpatialSamplingParams(TrainingParams):
     baselines: tuple[Baseline, ...] = Field(
         default=(),
         max_length=3,
-        description="Networks to train at the first densities for comparison; shown beside the front. uniform: the "
-        "plain network on smaller images. deterministic: masks without noise. gated: masks from a rectified gate.",
+        description="Networks to train at the first densities for comparison; listed separately from the front. "
+        "uniform: the plain network on smaller images. deterministic: masks without noise. gated: masks from a "
+        "rectified gate.",
     )
     decay: Literal["dense", "all"] = Field(
         default="dense",

@@ -19,7 +19,7 @@ ERROR = {"error": {"code": "error", "detail": "out of memory."}}
         (
             "search.succeeded",
             {"points": 1, "stop_reason": "max_trials"},
-            "Search succeeded with 1 point; stopped by max_trials.",
+            "Search succeeded with 1 point; limit max_trials reached.",
         ),
         ("search.failed", ERROR, "Search failed: out of memory."),
         ("search.changed", {"priority": 3}, "Priority changed to 3."),
@@ -28,7 +28,7 @@ ERROR = {"error": {"code": "error", "detail": "out of memory."}}
             {"limits": {"max_trials": 20, "max_wall_seconds": 7200.0, "max_epochs": None}},
             "Limits changed: max trials 20, max wall time 2 h 00 min.",
         ),
-        ("search.changed", {"limits": {"max_trials": None}}, "Limits changed: none."),
+        ("search.changed", {"limits": {"max_trials": None}}, "All limits removed."),
         ("trial.queued", {"number": 3, "reason": "planned"}, "Trial 3 queued."),
         ("trial.queued", {"number": 3, "reason": "lost"}, "Trial 3 queued again: its worker stopped responding."),
         (

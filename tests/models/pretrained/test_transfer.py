@@ -396,8 +396,8 @@ def test_other_records_are_rejected(tmp_path: Path) -> None:
         start_of(path)
     given = start(record().architecture(), head=False).tensors
     for tensors, found, words in (
-        (given, {"kind": "other"}, "belongs to neither weights nor a point"),
-        (given, {**record().model_dump(mode="json"), "width": -1}, "belongs to neither weights nor a point"),
+        (given, {"kind": "other"}, "has an invalid record"),
+        (given, {**record().model_dump(mode="json"), "width": -1}, "has an invalid record"),
         (given, record(width=0.5).model_dump(mode="json"), "of another shape"),
         (
             given,

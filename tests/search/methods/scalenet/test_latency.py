@@ -76,7 +76,7 @@ def test_structures_are_measured_and_their_points_say_so(stripes: Path, tmp_path
 def test_infeasible_bounds_end_the_search_before_training(
     stripes: Path, tmp_path: Path, bounds: dict[str, Any]
 ) -> None:
-    with pytest.raises(LocalSearchError, match=r"latency_ms <= .* on .* is met by no network; the fastest measured"):
+    with pytest.raises(LocalSearchError, match=r"no network.*; the fastest measured"):
         searched(resolved(stripes, **bounds), stripes, tmp_path)
     states = [trial["state"] for trial in json.loads((tmp_path / "search.json").read_text())["trials"]]
     assert states in (["infeasible"], ["completed", "infeasible"])
