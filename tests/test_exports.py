@@ -87,4 +87,4 @@ def _from_the_command_line(service: Service, point: str, folder: Path) -> None:
     assert card.startswith("# fd_mobilenet: ")
     assert "license: MIT" in card
     refused = run("export", point, "--format", "safetensors", "--precision", "float16")
-    assert (refused.returncode, "safetensors has float32" in refused.stderr) == (2, True)
+    assert (refused.returncode, "safetensors does not support float16" in refused.stderr) == (2, True)
