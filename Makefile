@@ -20,10 +20,10 @@ demo: $(INSTALLED) ## Run a search on real images through the whole service: a f
 	@$(BIN)/paretofit demo $(ARGS)
 
 test: $(INSTALLED) ## Run the fast tests, with real PostgreSQL, Redis, API and workers
-	@$(BIN)/pytest -n 4 $(ARGS)
+	@$(BIN)/pytest -n 3 $(ARGS)
 
 integration: $(INSTALLED) ## Run the long scenarios: documentation, browser, every method, every export, faults
-	@$(BIN)/pytest -n 3 -m 'integration and not slow' $(ARGS)
+	@$(BIN)/pytest -m 'integration and not slow' $(ARGS)
 
 slow: $(INSTALLED) ## Run more networks and sizes of the cases in `make test`
 	@$(BIN)/pytest -m slow $(ARGS)
