@@ -52,14 +52,19 @@ POLISH: Final = 1 / 3
 
 def main() -> Report:
     searches = cached_searches("mutual_vs_us", DATASET, "equal compute")
-    runs = {
-        f"{name}-{epochs}-{seed}": SearchRun(method, seed)
-        for epochs in BUDGETS
-        for name, method in {
+    contenders = {
+        epochs: {
             **{name: _shared(searches, method, epochs) for name, method in METHODS.items()},
             **{f"single-{width}": _single(width, side, epochs) for width, side in SINGLES},
-        }.items()
+        }
+        for epochs in BUDGETS
+    }
+    # Seed by seed, so that an interrupted run has whole comparisons.
+    runs = {
+        f"{name}-{epochs}-{seed}": SearchRun(method, seed)
         for seed in SEEDS
+        for epochs in BUDGETS
+        for name, method in contenders[epochs].items()
     }
     outcomes = searches.run(runs)
     results = {epochs: [_compare(outcomes, epochs, seed) for seed in SEEDS] for epochs in BUDGETS}
