@@ -107,7 +107,7 @@ class _Stored:
         up = GaugeMetricFamily("paretofit_database_up", "1 if PostgreSQL responds, else 0.")
         try:
             with transaction(self._engine) as session:
-                found = [(figure, service_metrics.read(session, figure)) for figure in service_metrics.GAUGES]
+                gauges = [(gauge, service_metrics.read(session, gauge)) for gauge in service_metrics.GAUGES]
                 counted = counters.read(session)
         except (OperationalError, PoolTimeoutError):
             up.add_metric([], 0)
@@ -115,11 +115,11 @@ class _Stored:
             return
         up.add_metric([], 1)
         yield up
-        for figure, values in found:
-            gauge = GaugeMetricFamily(f"paretofit_{figure.name}", figure.documentation, labels=figure.labels)
+        for gauge, values in gauges:
+            family = GaugeMetricFamily(f"paretofit_{gauge.name}", gauge.documentation, labels=gauge.labels)
             for labels, value in values.items():
-                gauge.add_metric(labels, value)
-            yield gauge
+                family.add_metric(labels, value)
+            yield family
         for name, (meaning, label) in _COUNTED.items():
             counter = CounterMetricFamily(f"paretofit_{name}", meaning, labels=[] if label is None else [label])
             rows = [row for row in counted if row.name == name]

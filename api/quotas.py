@@ -48,5 +48,5 @@ def _refusing() -> Iterator[None]:
             headers={"Retry-After": _RETRY_SECONDS},
             quota=error.name,
             used=error.used,
-            limit=error.most,
+            limit=error.limit,
         ) from error

@@ -15,5 +15,10 @@ def round_decimals(text: str) -> str:
     return _LONG.sub(lambda match: _short(float(match[0])), text)
 
 
+def count(number: int, noun: str) -> str:
+    """A number with its noun in singular or plural: `1 point`, `2 points`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def _short(value: float) -> str:
     return f"{value:.4g}" if value < _WHOLE else f"{value:.0f}"

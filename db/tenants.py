@@ -52,7 +52,7 @@ class QuotaError(RuntimeError):
         super().__init__(f"the quota {name} is exceeded ({used:g} of {limit:g} in use)")
         self.name = name
         self.used = used
-        self.most = limit
+        self.limit = limit
 
 
 def ensure(session: Session, tenant: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn
 from rich.console import Console
 from rich.table import Table
 
+from paretofit.core.formatting import count
 from paretofit.search import trials
 from paretofit.search.allocator import keep_freed_memory
 from paretofit.search.contracts import failures
@@ -120,7 +121,7 @@ def _search(options: argparse.Namespace, device: str, launch: Launch | None) -> 
     if not front.finished:
         STDERR.print(f"interrupted: run the same command again to resume from {out}", markup=False, soft_wrap=True)
         return INTERRUPTED
-    STDERR.print(f"{len(front.points)} networks are in {out / 'points'}", markup=False, soft_wrap=True)
+    STDERR.print(f"{count(len(front.points), 'network')} in {out / 'points'}", markup=False, soft_wrap=True)
     return 0 if front.points else 1
 
 

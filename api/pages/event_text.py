@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from paretofit.api.pages.quantities import duration
+from paretofit.core.formatting import count
 
 _SENTENCES: Final[Mapping[str, str]] = {
     "search.created": "Search accepted",
@@ -38,7 +39,7 @@ def sentence(kind: str, data: Mapping[str, Any]) -> str:
     """Trial 3 started on worker gpu-1 (cuda:0)."""
     if kind == "search.changed":
         return _change(data)
-    known = {"number": data.get("number", ""), "points": _points(data.get("points", 0))}
+    known = {"number": data.get("number", ""), "points": count(data.get("points", 0), "point")}
     return f"{_SENTENCES.get(kind, kind).format(**known)}{_detail(kind, data)}."
 
 
@@ -66,7 +67,3 @@ def _change(data: Mapping[str, Any]) -> str:
         if value is not None
     ]
     return f"Limits changed: {', '.join(limits)}." if limits else "All limits removed."
-
-
-def _points(count: int) -> str:
-    return f"{count} point{'' if count == 1 else 's'}"

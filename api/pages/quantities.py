@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from paretofit.core.formatting import count
+
 UNKNOWN: Final = "\N{EN DASH}"
 _SUFFIXES: Final = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
 _FIRST: Final = ("selection_top1", "top1", "macs", "params", "peak_activation_bytes", "latency_ms", "latency_p95_ms")
@@ -94,12 +96,13 @@ def duration(seconds: float | None) -> str:
 
 def relative(seconds: float) -> str:
     """A time by its distance from now: 3 minutes ago, in 2 days."""
-    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if abs(seconds) >= size:
-            count = math.ceil(seconds / size) if seconds > 0 else int(-seconds // size)
-            amount = f"{count} {unit}{'' if count == 1 else 's'}"
-            return f"in {amount}" if seconds > 0 else f"{amount} ago"
-    return "in less than a minute" if seconds > 0 else "just now"
+    if abs(seconds) < 60:
+        return "in less than a minute" if seconds > 0 else "just now"
+    amount = ""
+    for unit, size, limit in (("minute", 60, 60), ("hour", 3600, 24), ("day", 86400, math.inf)):
+        number = math.ceil(seconds / size) if seconds > 0 else int(-seconds // size)
+        amount = amount or (count(number, unit) if number < limit else "")
+    return f"in {amount}" if seconds > 0 else f"{amount} ago"
 
 
 def cost(value: float | None, metric: str) -> str:

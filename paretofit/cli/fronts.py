@@ -19,7 +19,7 @@ from paretofit.client.errors import UsageError
 from paretofit.client.fronts import bounds
 from paretofit.client.numbers import format_bytes, format_quantity, parse_quantity
 from paretofit.client.plot import PlotPoint, draw_front
-from paretofit.core.formatting import round_decimals
+from paretofit.core.formatting import count, round_decimals
 
 
 def _quantity(text: str) -> float:
@@ -62,7 +62,7 @@ def front(
     elif result.points:
         stdout().print(front_table(result))
         if result.hypervolume is not None:
-            stdout().print(f"{len(result.points)} points, hypervolume over MACs {result.hypervolume:.4f}")
+            stdout().print(f"{count(len(result.points), 'point')}, hypervolume over MACs {result.hypervolume:.4f}")
         warn(detail)
     else:
         reason = "" if detail.stop_reason is None else f" ({detail.stop_reason})"

@@ -17,6 +17,7 @@ from paretofit.cli.unmet import unmet
 from paretofit.cli.watch import follow
 from paretofit.client.numbers import format_quantity, format_seconds
 from paretofit.client.search import SearchDetail
+from paretofit.core.formatting import count
 
 
 def submit(
@@ -141,11 +142,9 @@ def _facts(search: SearchDetail) -> list[tuple[str, object]]:
         rows.append(("error", error_text(search.error) or search.error))
     rows += [("warning", Text(warning.detail, "yellow")) for warning in search.warnings]
     if front.points and front.macs_min is not None and front.macs_max is not None:
+        macs = f"{format_quantity(front.macs_min)} - {format_quantity(front.macs_max)} MACs"
         rows += [
-            (
-                "front",
-                f"{front.points} points, {format_quantity(front.macs_min)} - {format_quantity(front.macs_max)} MACs",
-            ),
+            ("front", f"{count(front.points, 'point')}, {macs}"),
             (
                 "best",
                 f"{accuracy(front.best_top1)} top-1 ({accuracy(front.best_selection_top1)} on the selection split)",
@@ -191,7 +190,7 @@ def _describe_estimate(estimate: Estimate) -> None:
 def _known(latency: KnownLatency) -> str:
     if latency.min_ms is None or latency.max_ms is None:
         return "unknown: measured at the start of the search"
-    return f"{latency.min_ms:.3g} - {latency.max_ms:.3g}, measured on {latency.measured} networks"
+    return f"{latency.min_ms:.3g} - {latency.max_ms:.3g}, measured on {count(latency.measured, 'network')}"
 
 
 def _time_left(search: Search) -> str:

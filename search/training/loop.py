@@ -100,7 +100,7 @@ CHECKPOINT_SECONDS: Final = 30.0
 CURVE_POINTS: Final = 200
 PROGRESS_SECONDS: Final = 1.0
 
-ALONE: Final = Ranks()
+SINGLE_PROCESS: Final = Ranks()
 
 
 class DivergedError(NonFiniteError):
@@ -127,7 +127,7 @@ def train(
     weights: TrainState,
     reporter: Reporter,
     save: Callable[[int], None],
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE_PROCESS,
     should_stop: Callable[[int], bool] | None = None,
 ) -> tuple[int, Stop]:
     """Train until the schedule's end, a stop, or a step where `should_stop` is true; returns the steps done and the

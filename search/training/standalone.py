@@ -20,7 +20,7 @@ from paretofit.search.data.sampling import resize
 from paretofit.search.training import starting
 from paretofit.search.training.distributed import current
 from paretofit.search.training.params import TrainingParams
-from paretofit.search.training.step import Scale, autocast_dtype, backward
+from paretofit.search.training.step import Scale, autocast_dtype, sandwich_loss_backward
 from paretofit.search.training.subnet_evaluator import Size, SubnetEvaluator
 from paretofit.search.training.trainer import EarlyStopping, fit
 
@@ -123,7 +123,7 @@ def step(
 ) -> dict[str, Tensor]:
     """Add the gradients of the cross-entropy with the labels; returns the loss, on the device."""
     del index
-    losses = backward(
+    losses = sandwich_loss_backward(
         partial(logits, network, params, size, batch.images),
         [],
         batch.labels,

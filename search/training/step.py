@@ -48,7 +48,7 @@ class Losses(NamedTuple):
     students: Tensor
 
 
-def backward(
+def sandwich_loss_backward(
     teacher: Callable[[], Tensor],
     students: Sequence[Callable[[], Tensor]],
     labels: Tensor,

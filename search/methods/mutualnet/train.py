@@ -28,7 +28,7 @@ from paretofit.search.methods.mutualnet.plan import SUPERNET
 from paretofit.search.training import starting
 from paretofit.search.training.distributed import current
 from paretofit.search.training.params import input_size
-from paretofit.search.training.step import Scale, autocast_dtype, backward
+from paretofit.search.training.step import Scale, autocast_dtype, sandwich_loss_backward
 from paretofit.search.training.subnet_evaluator import SubnetEvaluator
 from paretofit.search.training.trainer import fit
 
@@ -171,7 +171,7 @@ def step(
             stages=params.stages,
         )
     )
-    losses = backward(
+    losses = sandwich_loss_backward(
         lambda: logits(params.widths.max, sides[0]),
         [partial(logits, sub.width, sub.resolution) for sub in drawn],
         batch.labels,

@@ -46,8 +46,9 @@ class ShapeAdaptorParams(TrainingParams):
         default=UNSET,
         min_length=1,
         max_length=16,
-        description="Network families (`GET /v1/families`): vgg16, the ResNets, WideResNets, MobileNets and "
-        "ShuffleNets. Unset: the family of the start; without a start vgg16.",
+        description="Network families (`GET /v1/families`): vgg16, the ResNets, MobileNets and ShuffleNets, and "
+        "WideResNets wrn_D_K of any depth D = 6 n + 4 and width K. Unset: the family of the start; without a start "
+        "vgg16.",
     )
     base_width: Auto[float] = Field(
         default=UNSET,

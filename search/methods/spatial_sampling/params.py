@@ -46,8 +46,8 @@ class SpatialSamplingParams(TrainingParams):
     kind: Literal["spatial_sampling"] = "spatial_sampling"
     family: Auto[str] = Field(
         default=UNSET,
-        description="resnet18, 34, 50, 101, 152, or a WideResNet such as wrn_28_4 for small images. Unset: the "
-        "family of the start; without a start wrn_16_1.",
+        description="resnet18, 34, 50, 101, 152, or for small images a WideResNet wrn_D_K, such as "
+        "wrn_28_4, of any depth D = 6 n + 4 and width K. Unset: the family of the start; without a start wrn_16_1.",
     )
     base_width: Auto[float] = Field(
         default=UNSET,

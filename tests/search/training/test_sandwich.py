@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from paretofit.search.methods.mutualnet.train import Draw, draw
-from paretofit.search.training.step import backward
+from paretofit.search.training.step import sandwich_loss_backward
 
 RESOLUTIONS = (32, 28, 24, 20)
 
@@ -61,7 +61,7 @@ def test_students_learn_the_detached_teacher_alone() -> None:
     torch.manual_seed(0)
     x, labels = torch.randn(8, 5, dtype=torch.float64), torch.arange(8) % 3
     teacher, student = (nn.Linear(5, 3, dtype=torch.float64) for _ in range(2))
-    losses = backward(lambda: teacher(x), [lambda: student(x), lambda: student(2 * x)], labels)
+    losses = sandwich_loss_backward(lambda: teacher(x), [lambda: student(x), lambda: student(2 * x)], labels)
 
     log_p, p = teacher(x).log_softmax(1), teacher(x).softmax(1).detach()
     cross_entropy = -log_p[torch.arange(8), labels].mean()
@@ -81,7 +81,7 @@ def test_smoothed_labels_and_scaled_gradients() -> None:
     torch.manual_seed(0)
     x, labels = torch.randn(8, 5, dtype=torch.float64), torch.arange(8) % 3
     teacher, student = (nn.Linear(5, 3, dtype=torch.float64) for _ in range(2))
-    losses = backward(
+    losses = sandwich_loss_backward(
         lambda: teacher(x), [lambda: student(x)], labels, label_smoothing=0.3, scale=lambda loss: 4 * loss
     )
     log_p = teacher(x).log_softmax(1)
@@ -90,6 +90,6 @@ def test_smoothed_labels_and_scaled_gradients() -> None:
     torch.testing.assert_close(teacher.weight.grad, 4 * torch.autograd.grad(expected, [teacher.weight])[0])
     plain = nn.Linear(5, 3, dtype=torch.float64)
     plain.load_state_dict(student.state_dict())
-    backward(lambda: teacher(x), [lambda: plain(x)], labels)
+    sandwich_loss_backward(lambda: teacher(x), [lambda: plain(x)], labels)
     assert plain.weight.grad is not None
     torch.testing.assert_close(student.weight.grad, 4 * plain.weight.grad)
