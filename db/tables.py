@@ -110,8 +110,8 @@ class DatasetRow(_Tenant, _Created, Leased, _Updated, Base):
 
 class WeightsRow(_Tenant, _Created, Leased, _Updated, Base):
     """Trained weights that searches start from. `source` is the request's, an upload's with `sha256` and `size` once it
-    is complete; `options` {`licence`, `mean`, `std`, `class_names`}. Once ready `sha256` and `size` are those of the converted
-    file, and `record` is its `paretofit.models.pretrained.record.WeightsRecord`."""
+    is complete; `options` {`licence`, `mean`, `std`, `class_names`}. Once ready `sha256` and `size` are those of the
+    converted file, and `record` is its `paretofit.models.pretrained.record.WeightsRecord`."""
 
     __tablename__ = "weights"
 
