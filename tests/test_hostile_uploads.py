@@ -49,7 +49,7 @@ def test_hostile_archives_are_rejected_in_bounded_memory(tmp_path: Path, databas
                 found = api.http.get(f"/v1/datasets/{dataset}").json()
                 peak = max(peak, server.memory_info().rss, *(_memory(worker.pid)))
                 if found["state"] == "rejected":
-                    assert found["error"]["code"] == cases[name].refused, (name, found["error"])
+                    assert found["error"]["code"] == cases[name].rejection, (name, found["error"])
                     del waiting[dataset]
             time.sleep(0.05)
         assert peak < MAX_MEMORY

@@ -13,19 +13,19 @@ from paretofit.search.latency.clock import Timed
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
-def test_the_networks_of_a_budget_cost_about_the_same(budget: Budget) -> None:
+def test_networks_of_one_budget_have_similar_costs(budget: Budget) -> None:
     for network in budget.networks().values():
         assert cost(network, SIZE).macs == pytest.approx(budget.mmacs * 1e6, rel=0.09)
 
 
-def test_claims_are_ratios_of_medians() -> None:
-    found = {
+def test_claimed_gains_are_ratios_of_medians() -> None:
+    timings = {
         (name, budget.mmacs, family): Timed(3.0 if family == "shufflenet_v1" else 2.0, 5.0, 60)
         for name in RUNTIMES
         for budget in BUDGETS
         for family in budget.networks()
     }
-    claims = {claim.name: claim for claim in report(found).claims}
+    claims = {claim.name: claim for claim in report(timings).claims}
     assert len(claims) == 12
     assert (claims["ncnn_40_speedup_over_shufflenet_v1"].value, claims["ncnn_40_speedup_over_shufflenet_v1"].goal) == (
         1.5,

@@ -1,4 +1,4 @@
-"""Our step and the published step train the same network."""
+"""Paretofit's training step and the published step train the same network."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _float64_on_one_thread() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(("case", "steps"), [(SMALL, 20), (LARGE, 3)])
-def test_the_losses_are_those_of_the_published_step(case: Case, steps: int) -> None:
+def test_losses_equal_the_published_step(case: Case, steps: int) -> None:
     torch.manual_seed(0)
     (network, train), (published, train_published) = ours(case), plain(case)
     with torch.no_grad():
@@ -38,21 +38,21 @@ def test_the_losses_are_those_of_the_published_step(case: Case, steps: int) -> N
     losses = []
     for index in range(steps):
         batch = case.batch()
-        found = [loss.item() for loss in train(index, batch)]
-        assert found == pytest.approx([loss.item() for loss in train_published(index, batch)], rel=1e-6)
-        losses.append(found)
+        step_losses = [loss.item() for loss in train(index, batch)]
+        assert step_losses == pytest.approx([loss.item() for loss in train_published(index, batch)], rel=1e-6)
+        losses.append(step_losses)
     assert len({round(loss, 3) for loss, _ in losses}) > steps // 2
     for parameter, same in zip(published.parameters(), network.parameters(), strict=True):
         torch.testing.assert_close(parameter, same.contiguous(), rtol=1e-5, atol=1e-8)
 
 
-def test_the_larger_case_uses_all_kernels_of_the_step() -> None:
-    torch.set_default_dtype(torch.float32)  # a depthwise convolution in float64 is some thousand operations
+def test_larger_case_uses_all_kernels_of_the_step() -> None:
+    torch.set_default_dtype(torch.float32)  # A depthwise convolution in float64 expands to some thousand operations.
     _, train = ours(LARGE)
-    train(0, LARGE.batch())  # the first step also builds caches
+    train(0, LARGE.batch())  # The first step also builds caches.
     with torch.autograd.profiler.profile() as profiled:
         train(0, LARGE.batch())
     ran = {event.name for event in profiled.function_events or ()}
     assert ran >= OWN_KERNELS | {f"{name}Backward" for name in OWN_KERNELS}
-    # Normalization of maps in parts, and matrix products for small maps.
+    # Normalization of maps in chunks, and matrix products for small maps.
     assert ran >= {"aten::addcmul", "aten::batch_norm_update_stats", "aten::native_batch_norm", "aten::mm"}

@@ -1,4 +1,4 @@
-"""Cached searches of benchmarks."""
+"""Cache of the searches that benchmarks run."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ METHOD: dict[str, Any] = {
 }
 
 
-def test_finished_searches_are_reused_for_the_same_parameters_only(tmp_path: Path) -> None:
+def test_finished_searches_are_reused_only_for_equal_parameters(tmp_path: Path) -> None:
     write_stripes(tmp_path / "dataset", 16)
     searches = Searches(tmp_path)
     first = searches.search("seed-0", SearchRun(METHOD, 0))
     first.run(lambda: Stop.NO, lambda *_: None)
     assert searches.search("seed-0", SearchRun(METHOD, 0)).points() == first.points() != []
-    # Like after a change of a default.
+    # As after a changed default.
     assert searches.search("seed-0", SearchRun(METHOD | {"weight_decay": 0.1}, 0)).points() == []

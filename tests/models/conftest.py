@@ -1,4 +1,4 @@
-"""The tests of networks run on one thread: the maps are tiny, and several test processes share the cores."""
+"""Network tests run on one thread: the maps are tiny, and several test processes share the cores."""
 
 from __future__ import annotations
 

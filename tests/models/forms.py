@@ -1,4 +1,4 @@
-"""The networks that the tests run over: every family, several widths, both kinds of rounding."""
+"""Networks that parametrize the tests: every family, several widths, both rounding rules."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ SIZES = ((33, 47), (20, 28), (7, 61))
 
 
 def _shaped(family: str, placement: Placement, *blends: float, **options: Any) -> Architecture:
-    """With an adaptor for each of the blends: at 23x20 pixels, 20x17, ..."""
+    """With one adaptor per blend, at 23x20 pixels, 20x17, ..."""
     network = adapted(architecture(family, classes=10, **options), len(blends), placement)
     return shaped(network, Shape(tuple((23 - 3 * i, 20 - 3 * i) for i in range(len(blends))), blends))
 
 
 FORMS: dict[str, Architecture] = {
     "fd_mobilenet": architecture("fd_mobilenet"),
-    "fd_mobilenet 0.3 grey 32px": architecture("fd_mobilenet", width=0.3, nominal=32, classes=10, channels=1),
+    "fd_mobilenet 0.3 gray 32px": architecture("fd_mobilenet", width=0.3, nominal=32, classes=10, channels=1),
     "fd_mobilenet slimmable 0.37 of a quarter": architecture(
         "fd_mobilenet", width=0.37, slimmable=True, base_width=0.25, nominal=32, classes=10
     ),
@@ -32,7 +32,7 @@ FORMS: dict[str, Architecture] = {
     "mobilenet_v2 slimmable 0.7 32px": architecture("mobilenet_v2", width=0.7, slimmable=True, nominal=32, classes=10),
     "mobilenet_v2 slimmable 1.6": architecture("mobilenet_v2", width=1.6, slimmable=True),
     "resnet18": architecture("resnet18"),
-    "resnet18 0.3 grey 32px": architecture("resnet18", width=0.3, nominal=32, classes=10, channels=1),
+    "resnet18 0.3 gray 32px": architecture("resnet18", width=0.3, nominal=32, classes=10, channels=1),
     "resnet34 64px": architecture("resnet34", nominal=64, classes=200),
     "resnet50 slimmable 0.9": architecture("resnet50", width=0.9, slimmable=True),
     "resnet50 of a quarter 16px": architecture("resnet50", base_width=0.25, nominal=16, classes=10),
@@ -43,14 +43,14 @@ FORMS: dict[str, Architecture] = {
     "vgg16": architecture("vgg16"),
     "vgg16 slimmable 0.25 32px": architecture("vgg16", width=0.25, slimmable=True, nominal=32, classes=10),
     "shufflenet_v1": architecture("shufflenet_v1"),
-    "shufflenet_v1 0.25 grey 32px": architecture(
+    "shufflenet_v1 0.25 gray 32px": architecture(
         "shufflenet_v1", width=0.25, groups=3, nominal=32, classes=10, channels=1
     ),
     "shufflenet_v1 0.5 16px": architecture("shufflenet_v1", width=0.5, nominal=16),
     **{f"shufflenet_v1 g{groups}": architecture("shufflenet_v1", width=0.5, groups=groups) for groups in (1, 2, 8)},
     "fd_shufflenet g4 64px": architecture("fd_shufflenet", groups=4, nominal=64),
     "scalenet18 slim 64px": architecture("scalenet18", width=0.5, nominal=64, classes=200),
-    "scalenet34 grey 32px": architecture("scalenet34", base_width=0.25, nominal=32, classes=10, channels=1),
+    "scalenet34 gray 32px": architecture("scalenet34", base_width=0.25, nominal=32, classes=10, channels=1),
     "scalenet50": architecture("scalenet50"),
     "scalenet50_light": architecture("scalenet50_light"),
     "scalenet50_light of a quarter 16px": architecture("scalenet50_light", base_width=0.25, nominal=16, classes=10),
@@ -65,9 +65,9 @@ FORMS: dict[str, Architecture] = {
         nominal=32,
         classes=10,
     ),
-    "scalenet38 grey": architecture("scalenet38", nominal=32, classes=10, channels=1),
+    "scalenet38 gray": architecture("scalenet38", nominal=32, classes=10, channels=1),
     "vgg16 shaped": _shaped("vgg16", "replace", 0.9, 0.6, 0.3, 0.1, base_width=0.25, nominal=32),
-    "vgg16 compressed grey": _shaped("vgg16", "add", 0.9, 0.9, nominal=32, channels=1),
+    "vgg16 compressed gray": _shaped("vgg16", "add", 0.9, 0.9, nominal=32, channels=1),
     "resnet50 shaped": _shaped("resnet50", "replace", 0.9, 0.6, 0.3, 0.1, base_width=0.25),
     "resnet50 shaped and pruned": _shaped("resnet50", "replace", 1.0, 0.6, 0.0, 1.0, nominal=32),
     "resnet50 transferred": _shaped("resnet50", "resizing", 0.1, 0.1, 0.1, 0.1, 0.1),

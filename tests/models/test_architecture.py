@@ -54,50 +54,49 @@ GOLDEN_FORMS = {
 )
 def test_json_round_trip(**options: Any) -> None:
     network = architecture(**options)
-    again = Architecture.from_json(json.loads(json.dumps(network.to_json())))
-    assert again == network
-    assert hash(again) == hash(network)
-    assert again.key == network.key
+    parsed = Architecture.from_json(json.loads(json.dumps(network.to_json())))
+    assert parsed == network
+    assert hash(parsed) == hash(network)
+    assert parsed.key == network.key
 
 
 @pytest.mark.parametrize("name", GOLDEN_FORMS)
-def test_golden_file_still_loads(name: str) -> None:
+def test_golden_file_loads(name: str) -> None:
     stored = json.loads((GOLDEN / f"{name}.json").read_text())
     assert Architecture.from_json(stored["architecture"]) == GOLDEN_FORMS[name]
     assert GOLDEN_FORMS[name].to_json() == stored["architecture"]
     assert GOLDEN_FORMS[name].key == stored["key"]
 
 
-def test_masks_written_before_there_were_tiles_are_by_positions() -> None:
+def test_masks_saved_without_a_tile_size_are_per_position() -> None:
     stored = json.loads((GOLDEN / "sampled_resnet18_by_positions.json").read_text())
     assert Architecture.from_json(stored["architecture"]) == GOLDEN_FORMS["sampled_resnet18"]
 
 
-def test_key_is_the_same_in_another_process() -> None:
+def test_key_is_stable_across_processes() -> None:
     program = "from paretofit.models.families.registry import architecture as a; print(a('fd_mobilenet', width=.5).key)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == architecture("fd_mobilenet", width=0.5).key
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == architecture("fd_mobilenet", width=0.5).key
 
 
-def test_every_form_has_a_key_of_its_own() -> None:
+def test_keys_are_unique() -> None:
     assert len({network.key for network in FORMS.values()}) == len(FORMS)
 
 
-def test_widths_of_one_channel_vector_are_one_architecture() -> None:
+def test_widths_with_equal_channels_are_the_same_architecture() -> None:
     assert architecture("mobilenet_v1", width=0.5, slimmable=True) == architecture(
         "mobilenet_v1", width=0.5003, slimmable=True
     )
 
 
-def _widths_between_jumps(bases: set[int], least: float) -> list[float]:
-    """`least`, 1, and a width between each two at which the rounding of one of the channel numbers jumps: all
-    networks."""
-    jumps = {least, 1.0}
+def _widths_between_changes(bases: set[int], least: float) -> list[float]:
+    """`least`, 1, and one width between any two at which a rounded channel count changes: covers all networks."""
+    changes = {least, 1.0}
     for base in bases:
         for multiple in range(0, base + 1, 8):
-            jumps |= {w for w in ((multiple + 4) / base, multiple / 0.9 / base) if least < w < 1}
-    between = ((low + high) / 2 for low, high in pairwise(sorted(jumps)) if high - low > 1e-9)
-    return [least, *between, 1.0]
+            changes |= {w for w in ((multiple + 4) / base, multiple / 0.9 / base) if least < w < 1}
+    midpoints = ((low + high) / 2 for low, high in pairwise(sorted(changes)) if high - low > 1e-9)
+    return [least, *midpoints, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -105,14 +104,14 @@ def _widths_between_jumps(bases: set[int], least: float) -> list[float]:
     [("mobilenet_v1", 0.25, 187), ("mobilenet_v2", 0.7, 24), ("resnet50", 0.9, 49), ("wrn_28_10", 0.9, 15)],
 )
 def test_distinct_channel_vectors(family: str, least: float, count: int) -> None:
-    """MutualNet (arXiv 1909.12978): its networks, in the ranges of width that it trains."""
-    # Of ResNet-50 the channels that are quarters of a multiple jump where the outputs do.
+    """MutualNet (arXiv 1909.12978): number of distinct networks in the trained width ranges."""
+    # In ResNet-50 the inner channels are quarters of the outputs and change at the same widths.
     bases = set(channel_vector(architecture(family)))
-    widths = _widths_between_jumps(bases, least)
+    widths = _widths_between_changes(bases, least)
     assert len({channel_vector(architecture(family, width=w, slimmable=True)) for w in widths}) == count
 
 
-def test_channel_vector_is_that_of_the_convolutions() -> None:
+def test_channel_vector_lists_convolution_channels() -> None:
     network = architecture("fd_mobilenet", nominal=32)
     assert channel_vector(network)[:5] == (32, 32, 64, 64, 128)
     assert len(channel_vector(network)) == 23
@@ -147,7 +146,7 @@ def _data() -> dict[str, Any]:
         (["blocks", 12, "out_channels"], 11, "the last block has 11 outputs, but there are 10 classes"),
     ],
 )
-def test_refusals_name_the_place(place: list[str | int], value: object, message: str) -> None:
+def test_errors_name_the_location(place: list[str | int], value: object, message: str) -> None:
     data: Any = _data()
     inner = data
     for step in place[:-1]:
@@ -158,14 +157,14 @@ def test_refusals_name_the_place(place: list[str | int], value: object, message:
 
 
 @pytest.mark.parametrize("field", ["family", "blocks", "version"])
-def test_a_missing_field_is_named(field: str) -> None:
+def test_missing_field_is_named(field: str) -> None:
     data = _data()
     del data[field]
     with pytest.raises(ArchitectureError, match=field):
         Architecture.from_json(data)
 
 
-def test_a_missing_field_of_a_block_is_named() -> None:
+def test_missing_field_of_a_block_is_named() -> None:
     data = _data()
     del data["blocks"][3]["stride"]
     with pytest.raises(ArchitectureError, match=r"blocks\[3\] lacks the field 'stride'"):
@@ -198,7 +197,7 @@ def test_json_round_trip_of_aggregated_scales(**options: Any) -> None:
 
 @settings(deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner), max_leaves=4))
-def test_any_value_anywhere_is_refused_or_read(value: Any) -> None:
+def test_arbitrary_values_are_parsed_or_rejected(value: Any) -> None:
     for path in (["family"], ["blocks"], ["blocks", 1], ["blocks", 1, "stride"], ["blocks", 1, "activation"]):
         data: Any = copy.deepcopy(_data())
         inner = data
@@ -212,19 +211,19 @@ def test_any_value_anywhere_is_refused_or_read(value: Any) -> None:
         assert network.to_json() == data
 
 
-def test_blocks_that_do_not_meet_are_refused() -> None:
+def test_blocks_with_mismatched_channels_are_rejected() -> None:
     stem = Conv(3, 8, 3, 1, 1, norm=True, activation="relu")
     with pytest.raises(ArchitectureError, match=r"blocks\[1\].in_channels must be 8, not 16"):
         Architecture("mine", 32, 3, 10, (stem, Classifier(16, 10)))
 
 
-def test_a_layer_without_channels_is_refused() -> None:
+def test_layer_with_zero_channels_is_rejected() -> None:
     stem = Conv(3, 0, 3, 1, 1, norm=True, activation="relu")
     with pytest.raises(ArchitectureError, match=r"blocks\[0\] \(conv\): a layer needs at least 1 channel, not 0"):
         Architecture("mine", 32, 3, 10, (stem, Classifier(0, 10)))
 
 
-def test_an_identity_that_changes_the_size_is_refused() -> None:
+def test_resizing_identity_shortcut_is_rejected() -> None:
     data = architecture("wrn_10_1", nominal=32).to_json()
     data["blocks"][2]["projection"] = False
     with pytest.raises(ArchitectureError, match=r"blocks\[2\] \(preactivation_basic\): .* needs `projection`"):
@@ -270,17 +269,17 @@ def _block_data(family: str, index: int, **changed: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_blocks_that_are_none_are_refused(data: dict[str, Any], message: str) -> None:
+def test_invalid_blocks_are_rejected(data: dict[str, Any], message: str) -> None:
     with pytest.raises(ArchitectureError, match=message):
         Architecture.from_json(data)
 
 
-def test_a_pool_keeps_its_channels() -> None:
+def test_pool_must_keep_its_channels() -> None:
     with pytest.raises(ArchitectureError, match=r"blocks\[0\] \(max_pool\): out_channels must be 3"):
         Architecture("mine", 32, 3, 10, (MaxPool(3, 8, 2, 2), Classifier(8, 10)))
 
 
-def test_a_kind_is_registered_once() -> None:
+def test_duplicate_block_kind_is_rejected() -> None:
     class Other(Conv):
         pass
 

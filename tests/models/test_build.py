@@ -1,4 +1,4 @@
-"""Torch modules match the data: costs counted on meta tensors, layer by layer."""
+"""Torch modules match the architecture data: costs are counted on meta tensors, layer by layer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.models.forms import DEEP, FORMS, SIZES
 
 
 class Counter:
-    """Counts a module's forward pass by hooks, independent of the architecture's arithmetic."""
+    """Counts the costs of a forward pass with hooks, independently of `cost`."""
 
     def __init__(self, network: nn.Module) -> None:
         self.macs = 0
@@ -35,16 +35,16 @@ class Counter:
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in DEEP else ()) for name in FORMS])
-def test_arithmetic_equals_torch(name: str) -> None:
+def test_computed_costs_equal_counted_costs(name: str) -> None:
     architecture = FORMS[name]
     network = build(architecture, "meta").eval()
     params = sum(parameter.numel() for parameter in network.parameters())
     for size in (*SIZES, (architecture.nominal, architecture.nominal)):
         counter = Counter(network)
         logits = network(torch.empty(1, architecture.channels, *size, device="meta"))
-        found = cost(architecture, size)
+        computed = cost(architecture, size)
         assert logits.shape == (1, architecture.classes)
-        assert (found.macs, found.pool_inputs, found.params) == (counter.macs, counter.pool_inputs, params)
+        assert (computed.macs, computed.pool_inputs, computed.params) == (counter.macs, counter.pool_inputs, params)
         for layer in architecture.layers(size):
             if layer.op not in {"add", "concat"}:
                 out = layer.output
@@ -53,19 +53,19 @@ def test_arithmetic_equals_torch(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_layers_are_named_as_the_state_dict(name: str) -> None:
+def test_layer_names_match_the_state_dict(name: str) -> None:
     architecture = FORMS[name]
     network = build(architecture, "meta")
     layers = architecture.layers((architecture.nominal, architecture.nominal))
     params = {layer.name: layer.params for layer in layers if layer.params}
-    found: dict[str, int] = {}
+    counted: dict[str, int] = {}
     for key, parameter in network.named_parameters():
         module = key.rpartition(".")[0]
-        found[module] = found.get(module, 0) + parameter.numel()
-    assert found == params
+        counted[module] = counted.get(module, 0) + parameter.numel()
+    assert counted == params
 
 
-def test_initialisation() -> None:
+def test_initialization_by_layer_type() -> None:
     torch.manual_seed(0)
     network = build(FORMS["wrn_16_4 0.6"])
     for module in network.modules():
@@ -80,7 +80,7 @@ def test_initialisation() -> None:
             assert not module.bias.any()
 
 
-def test_initialisation_is_by_torchs_seed() -> None:
+def test_initialization_uses_the_torch_seed() -> None:
     def weights(seed: int) -> list[Tensor]:
         torch.manual_seed(seed)
         return list(build(FORMS["wrn_10_1"]).parameters())
@@ -89,7 +89,7 @@ def test_initialisation_is_by_torchs_seed() -> None:
     assert not all(map(torch.equal, weights(1), weights(2)))
 
 
-def test_a_pass_and_its_gradients_are_finite() -> None:
+def test_outputs_and_gradients_are_finite() -> None:
     torch.manual_seed(0)
     network = build(FORMS["fd_mobilenet slimmable 0.37 of a quarter"])
     network(torch.randn(8, 3, 28, 20)).logsumexp(1).sum().backward()

@@ -1,4 +1,4 @@
-"""Which dimensions of which tensors share one order of channels, for every family."""
+"""Groups of tensor dimensions that share one channel order, for every family."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.models.forms import DEEP, FORMS
 GROUPS = {
     "fd_mobilenet": 12,  # The stem and 11 pointwise convolutions.
     "mobilenet_v1": 14,
-    "mobilenet_v2": 1 + 16 + 7 + 1,  # Stem, expanded channels, a stream for each stage, last convolution.
-    "resnet18": 8 + 4,  # The middle of each block, a stream for each stage: the stem's is the first.
+    "mobilenet_v2": 1 + 16 + 7 + 1,  # Stem, expanded channels, one stream per stage, last convolution.
+    "resnet18": 8 + 4,  # Inner channels of each block, and one stream per stage, where the stem belongs to the first.
     "resnet34": 16 + 4,
     "resnet50": 2 * 16 + 4 + 1,
     "resnet101": 2 * 33 + 4 + 1,
@@ -40,12 +40,12 @@ def by_name(network: Architecture) -> dict[str, ChannelGroup]:
 
 
 @pytest.mark.parametrize(("family", "expected"), GROUPS.items())
-def test_number_of_groups(family: str, expected: int) -> None:
+def test_number_of_groups_by_family(family: str, expected: int) -> None:
     assert len(channel_groups(architecture(family))) == expected
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in DEEP else ()) for name in FORMS])
-def test_groups_cover_each_dimension_once(name: str) -> None:
+def test_groups_cover_each_dimension_exactly_once(name: str) -> None:
     network = FORMS[name]
     tensors = build(network, "meta").state_dict()
     groups = channel_groups(network)
@@ -62,7 +62,7 @@ def test_groups_cover_each_dimension_once(name: str) -> None:
 
 
 @pytest.mark.parametrize("family", [name for name, count in GROUPS.items() if count])
-def test_only_image_and_classes_are_fixed(family: str) -> None:
+def test_only_image_channels_and_classes_are_fixed(family: str) -> None:
     network = architecture(family, classes=10)
     tensors = build(network, "meta").state_dict()
     covered = {
@@ -84,7 +84,7 @@ def test_only_image_and_classes_are_fixed(family: str) -> None:
     assert fixed == {("blocks.0.conv.weight", 1), (f"{last}.weight", 0), (f"{last}.bias", 0)}
 
 
-def test_depthwise_convolution_follows_its_input() -> None:
+def test_depthwise_convolution_shares_the_order_of_its_input() -> None:
     group = by_name(architecture("mobilenet_v1"))["blocks.0.conv"]
     leaves = ("weight", "bias", "running_mean", "running_var")
     assert group.rows == (
@@ -96,7 +96,7 @@ def test_depthwise_convolution_follows_its_input() -> None:
     assert group.columns == ("blocks.1.pointwise.conv.weight",)
 
 
-def test_identity_shortcuts_are_one_stream() -> None:
+def test_identity_shortcuts_share_one_stream() -> None:
     groups = by_name(architecture("mobilenet_v2"))
     stream = groups["blocks.4.project.conv"]
     assert [name for name in stream.rows if name.endswith("conv.weight")] == [
@@ -105,7 +105,7 @@ def test_identity_shortcuts_are_one_stream() -> None:
     assert stream.columns == tuple(f"blocks.{i}.expand.conv.weight" for i in (5, 6, 7))
 
 
-def test_projection_shortcut_joins_the_body() -> None:
+def test_projection_shortcut_shares_the_order_of_the_body() -> None:
     groups = by_name(architecture("resnet18"))
     stream = groups["blocks.4.second.conv"]
     assert [name for name in stream.rows if name.endswith("conv.weight")] == [
@@ -141,7 +141,7 @@ def test_grouped_convolution_moves_whole_groups() -> None:
     assert units["blocks.2.expand.conv"] == 1
 
 
-def test_grouped_convolution_that_changes_channels_is_fixed() -> None:
+def test_grouped_convolution_with_channel_change_is_fixed() -> None:
     network = Architecture(
         "grouped",
         nominal=8,
@@ -179,14 +179,14 @@ class Misdeclared(Block):
         ("first", r"blocks\.0\.second has 3 input channels, but reads a tensor of 5: correct its `reads`"),
     ],
 )
-def test_wrong_reads_are_rejected(reads: str, message: str) -> None:
+def test_misdeclared_reads_are_rejected(reads: str, message: str) -> None:
     network = Architecture("misdeclared", 8, 3, 4, (Misdeclared(3, 5, reads), Classifier(5, 4)))
     with pytest.raises(ValueError, match=message):
         channel_groups(network)
 
 
-def test_other_kinds_fix_what_they_read_and_return() -> None:
-    network = FORMS["vgg16 compressed grey"]
+def test_non_permutable_kinds_fix_the_order_of_inputs_and_outputs() -> None:
+    network = FORMS["vgg16 compressed gray"]
     adaptors = [i for i, block in enumerate(network.blocks) if not block.permutable]
     groups = channel_groups(network)
     assert len(groups) == 13 - len(adaptors)

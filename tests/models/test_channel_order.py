@@ -1,4 +1,4 @@
-"""Channels sorted by importance: outputs are unchanged, and leading slices are the important channels."""
+"""Channels sorted by importance: outputs are unchanged, and leading slices keep the important channels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from paretofit.models.families.registry import FAMILIES, architecture
 from paretofit.models.kinds.basic import Classifier, Conv
 from paretofit.models.layers.slimmable import Slimmable
 from tests.models.forms import DEEP, FORMS
-from tests.models.layers.waits import waits
+from tests.models.layers.device_syncs import device_syncs
 
 SLIMMABLE = ["wrn_16_2" if name == "wrn_D_K" else name for name, family in FAMILIES.items() if family.slimmable]
 
@@ -33,8 +33,8 @@ def small(family: str, width: float = 1.0, nominal: int = 32) -> Architecture:
 def trained(network: Architecture, seed: int = 0, dtype: torch.dtype = torch.float64) -> Network:
     """A network with random weights and random batch-normalization statistics, in evaluation mode."""
     torch.manual_seed(seed)
-    made = build(network).to(dtype)
-    for module in made.modules():
+    result = build(network).to(dtype)
+    for module in result.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None
             assert module.running_var is not None
@@ -42,7 +42,7 @@ def trained(network: Architecture, seed: int = 0, dtype: torch.dtype = torch.flo
             nn.init.normal_(module.bias, 0.0, 0.3)
             nn.init.normal_(module.running_mean, 0.0, 0.3)
             nn.init.uniform_(module.running_var, 0.5, 1.5)
-    return made.eval()
+    return result.eval()
 
 
 def images(network: Network, count: int = 4, seed: int = 1, size: tuple[int, int] = (24, 20)) -> Tensor:
@@ -51,26 +51,26 @@ def images(network: Network, count: int = 4, seed: int = 1, size: tuple[int, int
     return torch.randn(count, network.architecture.channels, *size, generator=generator).to(reference)
 
 
-def shuffle(network: Network, seed: int) -> Network:
+def shuffled_copy(network: Network, seed: int) -> Network:
     """A copy with its channels in a random order."""
     generator = torch.Generator().manual_seed(seed)
-    made = copy.deepcopy(network)
+    result = copy.deepcopy(network)
     sort_channels(
-        made,
-        {group.name: torch.rand(group.channels, generator=generator) for group in channel_groups(made.architecture)},
+        result,
+        {group.name: torch.rand(group.channels, generator=generator) for group in channel_groups(result.architecture)},
     )
-    return made
+    return result
 
 
-def sort(network: Network) -> Network:
+def sorted_copy(network: Network) -> Network:
     """A sorted copy."""
-    made = copy.deepcopy(network)
-    sort_channels(made, importance(made, [images(made)]))
-    return made
+    result = copy.deepcopy(network)
+    sort_channels(result, importance(result, [images(result)]))
+    return result
 
 
 def leading(network: Network, sub: Architecture) -> Network:
-    """The narrower network of the leading weights and statistics, made without slimmable code."""
+    """The narrower network of the leading weights and statistics, built without slimmable code."""
     narrow = build(sub).to(next(network.parameters()).dtype)
     wide = network.state_dict()
     state = {
@@ -98,7 +98,7 @@ def largest_change(before: Tensor, after: Tensor) -> float:
 def test_sorting_leaves_the_outputs_unchanged(family: str, width: float, nominal: int) -> None:
     for dtype, bound in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
         network = trained(small(family, width, nominal), dtype=dtype)
-        ordered = sort(network)
+        ordered = sorted_copy(network)
         x = images(network, seed=2)
         assert any(
             not torch.equal(one, other) for one, other in zip(network.parameters(), ordered.parameters(), strict=True)
@@ -110,23 +110,23 @@ def test_sorting_leaves_the_outputs_unchanged(family: str, width: float, nominal
     "name", [name for name in FORMS if "shaped" in name or "net_v1 g" in name or "scalenet20" in name]
 )
 @torch.no_grad()
-def test_kinds_with_a_fixed_order_compute_the_same(name: str) -> None:
+def test_kinds_with_a_fixed_order_keep_their_outputs(name: str) -> None:
     network = trained(FORMS[name])
     x = images(network)
-    assert largest_change(network(x), sort(network)(x)) <= 1e-9
+    assert largest_change(network(x), sorted_copy(network)(x)) <= 1e-9
 
 
 @pytest.mark.parametrize("family", [family for family in SLIMMABLE if family not in DEEP])
 @torch.no_grad()
-def test_published_widths_in_single_precision(family: str) -> None:
+def test_sorting_keeps_outputs_of_published_widths_in_single_precision(family: str) -> None:
     network = trained(architecture(family, classes=10, nominal=32), dtype=torch.float32)
     x = images(network)
-    assert largest_change(network(x), sort(network)(x)) <= 1e-4
+    assert largest_change(network(x), sorted_copy(network)(x)) <= 1e-4
 
 
 @pytest.mark.parametrize("family", SLIMMABLE)
 @torch.no_grad()
-def test_slice_recovers_the_network_whose_important_channels_were_scattered(family: str) -> None:
+def test_sorted_slice_recovers_scattered_important_channels(family: str) -> None:
     full, sub = small(family), small(family, 0.5)
     network = trained(full)
     weights, narrow = network.state_dict(), build(sub, "meta").state_dict()
@@ -135,43 +135,43 @@ def test_slice_recovers_the_network_whose_important_channels_were_scattered(fami
             weights[name][:, narrow[name].shape[1] :] = 0
     x = images(network)
     expected = network(x)
-    scattered = shuffle(network, seed=5)
+    scattered = shuffled_copy(network, seed=5)
     assert largest_change(expected, scattered(x)) <= 1e-9
     assert largest_change(expected, leading(scattered, sub)(x)) > 0.1
-    assert largest_change(expected, leading(sort(scattered), sub)(x)) <= 1e-9
+    assert largest_change(expected, leading(sorted_copy(scattered), sub)(x)) <= 1e-9
 
 
 @torch.no_grad()
-def test_slices_of_a_slimmable_network_lose_less_after_sorting() -> None:
+def test_slimmable_slices_lose_less_after_sorting() -> None:
     full, sub = small("mobilenet_v1"), small("mobilenet_v1", 0.5)
     network = trained(full)
     weights = network.state_dict()
     for group in channel_groups(full):
         for name in group.columns:
-            # Contributions of very different sizes, in any order.
+            # Contributions of very different magnitudes, in random order.
             scales = torch.logspace(0, -2, group.channels, dtype=torch.float64)[torch.randperm(group.channels)]
             weights[name].transpose(1, -1).mul_(scales)
     x = images(network, count=16)
-    errors = [largest_change(network(x), leading(made, sub)(x)) for made in (network, sort(network))]
+    errors = [largest_change(network(x), leading(made, sub)(x)) for made in (network, sorted_copy(network))]
     assert errors[1] < 0.5 * errors[0]
 
 
 @settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 2**31), family=st.sampled_from(["mobilenet_v2", "resnet18", "resnext50_32x4d", "wrn_10_1"]))
 @torch.no_grad()
-def test_sorting_forgets_the_initial_order(seed: int, family: str) -> None:
+def test_sorting_does_not_depend_on_the_initial_order(seed: int, family: str) -> None:
     network = trained(small(family))
     x = images(network, count=64)
-    # With statistics of these images no channel is 0 for all of them: those would be ties.
+    # Calibrated on these images, so that no channel is 0 for all of them, which would give ties.
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
     network.train()(x)
-    shuffled = shuffle(network, seed)
-    for made in (network, shuffled):
-        values = importance(made, [x])
+    shuffled = shuffled_copy(network, seed)
+    for each_network in (network, shuffled):
+        values = importance(each_network, [x])
         assert all(each.sort().values.diff().all() for each in values.values())
-        sort_channels(made, values)
+        sort_channels(each_network, values)
     expected = network.state_dict()
     for name, tensor in shuffled.state_dict().items():
         assert torch.equal(tensor, expected[name]), name
@@ -202,18 +202,18 @@ def test_importance_is_the_mean_input_times_the_weights() -> None:
     weights = network.state_dict()
     inputs = torch.cat([network.blocks[:2](batch) for batch in batches]).abs().mean((0, 2, 3))
     last = torch.cat([network.blocks[:3](batch) for batch in batches]).mean((2, 3)).abs().mean(0)
-    found = importance(network, batches)
-    assert list(found) == ["blocks.0.conv", "blocks.2.conv"]
+    values = importance(network, batches)
+    assert list(values) == ["blocks.0.conv", "blocks.2.conv"]
     first, second = weights["blocks.2.conv.weight"], weights["blocks.3.linear.weight"]
-    torch.testing.assert_close(found["blocks.0.conv"], inputs * first.abs().sum((0, 2, 3)))
-    torch.testing.assert_close(found["blocks.2.conv"], last * second.abs().sum(0))
+    torch.testing.assert_close(values["blocks.0.conv"], inputs * first.abs().sum((0, 2, 3)))
+    torch.testing.assert_close(values["blocks.2.conv"], last * second.abs().sum(0))
     l1 = l1_importance(network)
     torch.testing.assert_close(l1["blocks.0.conv"], first.abs().sum((0, 2, 3)))
     torch.testing.assert_close(l1["blocks.2.conv"], second.abs().sum(0))
 
 
 @torch.no_grad()
-def test_importance_of_a_stream_is_the_sum_over_its_readers() -> None:
+def test_importance_of_a_stream_is_summed_over_its_readers() -> None:
     network = trained(small("resnet18", nominal=64))
     group = next(group for group in channel_groups(network.architecture) if group.name == "blocks.3.second.conv")
     x = images(network)
@@ -248,7 +248,7 @@ def test_equal_channels_keep_their_order() -> None:
     assert torch.equal(after["blocks.3.linear.weight"], before["blocks.3.linear.weight"])
 
 
-def test_units_of_a_grouped_convolution_move_whole() -> None:
+def test_grouped_convolution_units_are_moved_whole() -> None:
     network = trained(small("resnext50_32x4d"))
     group = next(group for group in channel_groups(network.architecture) if group.unit > 1)
     values = {each.name: torch.zeros(each.channels) for each in channel_groups(network.architecture)}
@@ -263,7 +263,7 @@ def test_units_of_a_grouped_convolution_move_whole() -> None:
     assert torch.equal(network.state_dict()[group.rows[0]], expected)
 
 
-def test_tensors_are_changed_in_place_and_keep_their_format() -> None:
+def test_tensors_are_sorted_in_place_and_keep_memory_format() -> None:
     network = trained(small("mobilenet_v2"))
     for parameter in network.parameters():
         if parameter.dim() == 4:
@@ -274,17 +274,17 @@ def test_tensors_are_changed_in_place_and_keep_their_format() -> None:
     assert all(parameter.requires_grad and parameter.grad is None for parameter in network.parameters())
 
 
-def test_measuring_leaves_the_network_as_it_was() -> None:
+def test_measuring_importance_does_not_modify_the_network() -> None:
     network = trained(small("resnet18"))
     network.train()
     network.blocks[0].eval()
     before = copy.deepcopy(network.state_dict())
     modes = [module.training for module in network.modules()]
-    found = importance(network, [images(network)])
+    values = importance(network, [images(network)])
     assert [module.training for module in network.modules()] == modes
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     network.eval()
-    torch.testing.assert_close(importance(network, [images(network)]), found, rtol=0, atol=0)
+    torch.testing.assert_close(importance(network, [images(network)]), values, rtol=0, atol=0)
     with pytest.raises(RuntimeError):
         importance(network, [images(network)[:, :1]])
     assert not any(module._forward_pre_hooks for module in network.modules())
@@ -293,23 +293,23 @@ def test_measuring_leaves_the_network_as_it_was() -> None:
 def test_sorting_has_no_device_sync() -> None:
     network = trained(small("mobilenet_v2"))
     batches = [images(network, seed=seed) for seed in (1, 2)]
-    assert waits(lambda: importance(network, batches)) == []
+    assert device_syncs(lambda: importance(network, batches)) == []
 
 
 def test_invalid_importances_are_rejected() -> None:
     network = _plain()
     with pytest.raises(ValueError, match="at least one batch"):
         importance(network, [])
-    found = importance(network, [images(network)])
+    values = importance(network, [images(network)])
     with pytest.raises(ValueError, match=re.escape("importance: blocks.0.conv is missing")):
-        sort_channels(network, {"blocks.2.conv": found["blocks.2.conv"]})
+        sort_channels(network, {"blocks.2.conv": values["blocks.2.conv"]})
     with pytest.raises(ValueError, match=re.escape("importance: blocks.1.conv is unknown")):
-        sort_channels(network, found | {"blocks.1.conv": torch.ones(6)})
+        sort_channels(network, values | {"blocks.1.conv": torch.ones(6)})
     with pytest.raises(ValueError, match=re.escape("blocks.0.conv must be [6], not [4]")):
-        sort_channels(network, found | {"blocks.0.conv": torch.ones(4)})
+        sort_channels(network, values | {"blocks.0.conv": torch.ones(4)})
     before = copy.deepcopy(network.state_dict())
     with pytest.raises(ValueError, match=re.escape("blocks.2.conv must be finite")):
-        sort_channels(network, found | {"blocks.2.conv": torch.full((4,), torch.nan)})
+        sort_channels(network, values | {"blocks.2.conv": torch.full((4,), torch.nan)})
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     shared = Slimmable(small("mobilenet_v1")).network
     for call in (lambda: importance(shared, []), lambda: sort_channels(shared, {})):

@@ -1,4 +1,4 @@
-"""One network in one file: whole or not at all, and nothing else is taken for it."""
+"""Checkpoints of a single network: read completely or rejected; other files are never accepted."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def record_of(network: Architecture) -> dict[str, Any]:
 @pytest.fixture
 def network() -> Network:
     torch.manual_seed(0)
-    made = build(ARCHITECTURE)
-    made(torch.randn(4, 1, 16, 16))
-    return made.eval()
+    trained = build(ARCHITECTURE)
+    trained(torch.randn(4, 1, 16, 16))
+    return trained.eval()
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def saved(network: Network, tmp_path: Path) -> Path:
     return path
 
 
-def test_round_trip(network: Network, saved: Path) -> None:
+def test_checkpoint_round_trip(network: Network, saved: Path) -> None:
     loaded = load(saved)
     x = torch.randn(3, 1, 20, 24)
     assert torch.equal(loaded(x), network(x))
@@ -52,40 +52,40 @@ def test_round_trip(network: Network, saved: Path) -> None:
     assert all(parameter.requires_grad for parameter in loaded.parameters())
 
 
-def test_the_same_network_is_the_same_file(network: Network, saved: Path) -> None:
-    again = saved.with_name("again.safetensors")
-    save(again, load(saved), dict(reversed(record_of(ARCHITECTURE).items())))
-    assert again.read_bytes() == saved.read_bytes()
+def test_equal_networks_give_identical_files(network: Network, saved: Path) -> None:
+    second = saved.with_name("again.safetensors")
+    save(second, load(saved), dict(reversed(record_of(ARCHITECTURE).items())))
+    assert second.read_bytes() == saved.read_bytes()
 
 
-def test_channels_last_weights_are_stored_as_any(network: Network, saved: Path) -> None:
-    again = saved.with_name("again.safetensors")
+def test_channels_last_weights_give_identical_files(network: Network, saved: Path) -> None:
+    second = saved.with_name("again.safetensors")
     for parameter in network.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.to(memory_format=torch.channels_last)
-    save(again, network, record_of(ARCHITECTURE))
-    assert again.read_bytes() == saved.read_bytes()
+    save(second, network, record_of(ARCHITECTURE))
+    assert second.read_bytes() == saved.read_bytes()
 
 
-def test_tensors_of_any_name(tmp_path: Path) -> None:
+def test_tensor_names_are_not_restricted(tmp_path: Path) -> None:
     tensors = {"bank.8x8.3-4": torch.randn(2, 7), "step": torch.tensor(3)}
     write(tmp_path / "state.safetensors", tensors, {"epoch": 3})
-    found, record = read(str(tmp_path / "state.safetensors"))
+    loaded, record = read(str(tmp_path / "state.safetensors"))
     assert record == {"epoch": 3}
-    assert found.keys() == tensors.keys()
-    assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+    assert loaded.keys() == tensors.keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
 
 
-def test_a_record_is_read_without_torch(saved: Path) -> None:
+def test_record_is_read_without_torch(saved: Path) -> None:
     program = (
         "import sys; from paretofit.models.checkpoint import read_record; print(read_record(sys.argv[1])['key']); "
         "sys.exit('torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(saved)], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ARCHITECTURE.key
+    process = subprocess.run([sys.executable, "-c", program, str(saved)], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == ARCHITECTURE.key
 
 
-def test_a_record_of_another_architecture_is_refused(network: Network, tmp_path: Path) -> None:
+def test_record_of_another_architecture_is_rejected(network: Network, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the record's architecture differs from the network's"):
         save(tmp_path / "point.safetensors", network, record_of(architecture("fd_mobilenet")))
     assert list(tmp_path.iterdir()) == []
@@ -93,7 +93,7 @@ def test_a_record_of_another_architecture_is_refused(network: Network, tmp_path:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("name", ["blocks.0.conv.weight", "running_var", "linear.bias"])
-def test_a_network_that_is_not_finite_is_not_saved(network: Network, tmp_path: Path, name: str, value: float) -> None:
+def test_non_finite_network_is_not_saved(network: Network, tmp_path: Path, name: str, value: float) -> None:
     assert first_nonfinite(network) is None
     full, tensor = next((full, tensor) for full, tensor in network.state_dict().items() if full.endswith(name))
     tensor.view(-1)[-1] = value
@@ -103,7 +103,7 @@ def test_a_network_that_is_not_finite_is_not_saved(network: Network, tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failed_save_leaves_the_former_file(network: Network, saved: Path) -> None:
+def test_failed_save_keeps_the_previous_file(network: Network, saved: Path) -> None:
     before = saved.read_bytes()
     with pytest.raises(ValueError, match="Out of range float"):
         save(saved, network, record_of(ARCHITECTURE) | {"metrics": {"top1": float("nan")}})
@@ -115,7 +115,7 @@ def test_a_failed_save_leaves_the_former_file(network: Network, saved: Path) -> 
     assert sorted(path.name for path in saved.parent.iterdir()) == ["folder", saved.name]
 
 
-def test_no_file(tmp_path: Path) -> None:
+def test_missing_file_raises(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "nothing")
     with pytest.raises(FileNotFoundError):
@@ -146,7 +146,7 @@ def test_other_files_are_rejected(content: bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"paretofit": "{"}, {"paretofit": "[1]"}, {"format": "pt"}])
-def test_a_file_of_another_program_is_refused(metadata: dict[str, str] | None, tmp_path: Path) -> None:
+def test_file_of_another_program_is_rejected(metadata: dict[str, str] | None, tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(2)}, tmp_path / "x.safetensors", metadata)
     with pytest.raises(CheckpointError, match="has no Paretofit record"):
         load(tmp_path / "x.safetensors")
@@ -161,7 +161,7 @@ def test_a_file_of_another_program_is_refused(metadata: dict[str, str] | None, t
         ("blocks.0.conv.weight", torch.zeros(8, 1, 3, 3, dtype=torch.float64), "torch.float64"),
     ],
 )
-def test_tensors_of_another_network_are_refused(
+def test_tensors_of_another_network_are_rejected(
     name: str, value: Tensor | None, message: str, network: Network, tmp_path: Path
 ) -> None:
     tensors = dict(network.state_dict())
@@ -196,7 +196,7 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @settings(max_examples=50, deadline=None)
 @given(end=st.none() | st.integers(0, 10**5), position=st.integers(0, 10**4), value=st.integers(0, 255))
-def test_a_damaged_file_is_refused_or_one_network(
+def test_damaged_file_is_rejected_or_complete(
     end: int | None, position: int, value: int, content: bytes, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     damaged = bytearray(content)

@@ -1,4 +1,4 @@
-"""Every published and computed figure of the families, and the command that prints them."""
+"""Published and computed costs of the families, and the command that prints them."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from paretofit.models.kinds.inverted import InvertedResidual
 )
 def test_mutualnet_published_flops(family: str, width: float, side: int, macs_and_pool: int) -> None:
     """MutualNet (arXiv 1909.12978) counts the inputs of the global pool too."""
-    found = cost(architecture(family, width=width, slimmable=True), (side, side))
-    assert found.macs + found.pool_inputs == macs_and_pool
+    result = cost(architecture(family, width=width, slimmable=True), (side, side))
+    assert result.macs + result.pool_inputs == macs_and_pool
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,8 @@ def test_mutualnet_published_flops(family: str, width: float, side: int, macs_an
 )
 def test_mutualnet_published_table(width: float, side: int, millions: int) -> None:
     """MutualNet (arXiv 1909.12978): rounded or truncated there."""
-    found = cost(architecture("mobilenet_v1", width=width, slimmable=True), (side, side))
-    assert abs((found.macs + found.pool_inputs) / 1e6 - millions) < 1
+    result = cost(architecture("mobilenet_v1", width=width, slimmable=True), (side, side))
+    assert abs((result.macs + result.pool_inputs) / 1e6 - millions) < 1
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_mutualnet_published_table(width: float, side: int, millions: int) -> No
     ],
 )
 def test_compact_families(family: str, width: float, macs: int, params: int) -> None:
-    found = cost(architecture(family, width=width), (224, 224))
-    assert (found.macs, found.params) == (macs, params)
+    result = cost(architecture(family, width=width), (224, 224))
+    assert (result.macs, result.params) == (macs, params)
 
 
 @pytest.mark.parametrize(("width", "params"), [(1.0, 4_231_976), (0.25, 470_072)])
@@ -108,18 +108,18 @@ def test_fixed_width_mobilenet_v2(width: float, millions: int) -> None:
     ],
 )
 def test_parameters(family: str, params: int) -> None:
-    """As torchvision counts, but for VGG-16: that has one linear layer here, and convolutions without bias."""
+    """As counted by torchvision, except VGG-16, which has one linear layer here and convolutions without bias."""
     assert cost(architecture(family), (224, 224)).params == params
 
 
-def test_vgg16() -> None:
-    """Its convolutions are the published network's; on CIFAR-100 Shape Adaptor (arXiv 2008.00892) states 0.313 GMACs,
-    and 15.06 without any pool."""
+def test_vgg16_costs() -> None:
+    """The convolutions are those of the published network. On CIFAR-100 Shape Adaptor (arXiv 2008.00892) states 0.313
+    GMACs, and 15.06 without pooling."""
     published, three_linear_layers = 15_470_264_320, (25_088 + 1000) * 4096 + 4096**2
     assert cost(architecture("vgg16"), (224, 224)).macs == published - three_linear_layers + 512 * 1000
     small = architecture("vgg16", nominal=32, classes=100)
-    found = cost(small, (32, 32))
-    assert (found.macs, found.params) == (313_247_744, 14_770_212)
+    result = cost(small, (32, 32))
+    assert (result.macs, result.params) == (313_247_744, 14_770_212)
     weights = sum(layer.params for layer in small.layers((32, 32)) if layer.op == "conv")
     assert round(weights * 32**2 / 1e9, 2) == 15.06
 
@@ -137,14 +137,14 @@ PLAIN_50 = tuple((planes, 0, 0, 0) for planes, count in ((64, 3), (128, 4), (256
         ("scalenet152", None, 11_211_951_616, 77_220_070),
     ],
 )
-def test_scalenet(family: str, structure: Structure | None, macs: int, params: int) -> None:
+def test_scalenet_costs(family: str, structure: Structure | None, macs: int, params: int) -> None:
     """ScaleNet (arXiv 1904.09460): the published structures, and all channels at the largest scale."""
-    found = cost(architecture(family, structure=structure), (224, 224))
-    assert (found.macs, found.params) == (macs, params)
+    result = cost(architecture(family, structure=structure), (224, 224))
+    assert (result.macs, result.params) == (macs, params)
 
 
 @pytest.mark.parametrize(("family", "share"), [("scalenet50", 0.07), ("scalenet50_light", 0.12)])
-def test_slices_at_their_own_size_take_fewer_macs(family: str, share: float) -> None:
+def test_slices_at_their_own_size_need_fewer_macs(family: str, share: float) -> None:
     network = architecture(family)
     assert 1 - fast_macs(network, (224, 224)) / cost(network, (224, 224)).macs == pytest.approx(share, abs=0.005)
 
@@ -154,7 +154,7 @@ def test_blocks_with_one_form_have_equal_costs() -> None:
     assert fast_macs(network, (225, 160)) == cost(network, (225, 160)).macs
 
 
-def test_slices_that_would_be_interpolated_are_not_counted_at_their_own_size() -> None:
+def test_interpolated_slices_are_not_counted_at_their_own_size() -> None:
     block = ScaleBottleneck(
         64, 16, 64, 1, projection=False, aggregation=ScaleAggregation(16, 24, (1, 2), (16, 8), (3, 3))
     )
@@ -164,18 +164,18 @@ def test_slices_that_would_be_interpolated_are_not_counted_at_their_own_size() -
 
 
 @pytest.mark.parametrize("width", [1.0, 0.5, 0.25])
-def test_fd_shufflenet_costs_what_shufflenet_does(width: float) -> None:
+def test_fd_shufflenet_costs_about_as_much_as_shufflenet(width: float) -> None:
     fast, slow = (cost(architecture(f, width=width), (224, 224)).macs for f in ("fd_shufflenet", "shufflenet_v1"))
     assert 0.97 * slow < fast < slow
 
 
-def test_wide_resnet_28_10() -> None:
-    found = cost(architecture("wrn_28_10", nominal=32, classes=100), (32, 32))
-    assert (found.macs, found.params) == (5_243_386_368, 36_536_884)
+def test_wide_resnet_28_10_costs() -> None:
+    result = cost(architecture("wrn_28_10", nominal=32, classes=100), (32, 32))
+    assert (result.macs, result.params) == (5_243_386_368, 36_536_884)
 
 
 def test_fd_mobilenet_spends_its_macs_on_small_maps() -> None:
-    """FD-MobileNet (arXiv 1802.03750), by the side of the output; before the smallest map beside MobileNetV1's."""
+    """FD-MobileNet (arXiv 1802.03750): MACs by output side, compared with MobileNetV1 up to the smallest map."""
 
     def macs_by_side(family: str, width: float) -> dict[int, int]:
         sides: dict[int, int] = {}
@@ -217,8 +217,7 @@ def test_fd_mobilenet_has_24_layers_and_reaches_each_size_early() -> None:
         ("wrn_28_10", 1.0, 32, 3 * 160 * 32**2),
         # The second convolution of a block with a projection, beside its shortcut.
         ("wrn_10_2", 1.0, 32, 3 * 32 * 32**2),
-        # The last convolution of a bottleneck with an identity shortcut, and as much that of the projection of the
-        # first.
+        # The last convolution of a bottleneck with an identity shortcut; the projection of the first needs as much.
         ("resnet50", 1.0, 224, (64 + 256 + 256) * 56**2),
         # The stem and its max-pool.
         ("resnet18", 1.0, 224, 64 * (112**2 + 56**2)),
@@ -239,7 +238,7 @@ def test_peak_activation_memory(family: str, width: float, side: int, elements: 
     assert cost(architecture(family, width=width), (side, side)).peak_activation_bytes == 4 * elements
 
 
-def test_a_shortcut_is_kept_until_it_is_added() -> None:
+def test_shortcut_memory_is_held_until_the_sum() -> None:
     block = InvertedResidual(16, 96, 16, 3, 1, "relu6", residual=True)
     assert max(layer.live_elements for layer in block.layers((8, 8))) == (16 + 96 + 96) * 8**2
     plain = replace(block, residual=False)
@@ -250,7 +249,7 @@ def test_as_dict_names_the_four_numbers() -> None:
     assert Cost(1, 2, 3, 4).as_dict() == {"macs": 1, "pool_inputs": 2, "params": 3, "peak_activation_bytes": 4}
 
 
-def test_an_input_without_pixels_is_refused() -> None:
+def test_input_without_pixels_is_rejected() -> None:
     with pytest.raises(
         ArchitectureError, match="input 0x32 is too small for fd_mobilenet: each side needs at least 1 pixels"
     ):
@@ -259,27 +258,27 @@ def test_an_input_without_pixels_is_refused() -> None:
 
 def test_command_prints_one_json_object() -> None:
     command = "-m paretofit.models.cost mobilenet_v1 --slimmable --width 0.5 --input 224"
-    done = subprocess.run([sys.executable, *command.split()], capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout)
-    assert found["macs"] + found["pool_inputs"] == 149_522_176
-    assert (found["family"], found["width"], found["input"], found["params"]) == (
+    process = subprocess.run([sys.executable, *command.split()], capture_output=True, text=True, check=True)
+    result = json.loads(process.stdout)
+    assert result["macs"] + result["pool_inputs"] == 149_522_176
+    assert (result["family"], result["width"], result["input"], result["params"]) == (
         "mobilenet_v1",
         0.5,
         [224, 224],
         1_331_592,
     )
-    assert found["peak_activation_bytes"] == 2_408_448
+    assert result["peak_activation_bytes"] == 2_408_448
 
 
-def test_command_takes_height_and_width(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_accepts_height_and_width(capsys: pytest.CaptureFixture[str]) -> None:
     main(["wrn_28_10", "--width", "0.9", "--input", "28", "20", "--nominal", "32", "--classes", "10"])
-    found = json.loads(capsys.readouterr().out)
+    result = json.loads(capsys.readouterr().out)
     expected = cost(architecture("wrn_28_10", width=0.9, nominal=32, classes=10), (28, 20))
-    assert found["input"] == [28, 20]
-    assert {name: found[name] for name in expected.as_dict()} == expected.as_dict()
+    assert result["input"] == [28, 20]
+    assert {name: result[name] for name in expected.as_dict()} == expected.as_dict()
 
 
-def test_command_takes_the_nominal_size_as_input(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_uses_the_nominal_size_as_default_input(capsys: pytest.CaptureFixture[str]) -> None:
     main(["fd_mobilenet", "--nominal", "32"])
     assert json.loads(capsys.readouterr().out)["input"] == [32, 32]
 
@@ -287,19 +286,19 @@ def test_command_takes_the_nominal_size_as_input(capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     "family", [name.replace("D_K", "28_10") for name, family in FAMILIES.items() if family.slimmable]
 )
-def test_command_prints_any_slimmable_family(family: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_supports_every_slimmable_family(family: str, capsys: pytest.CaptureFixture[str]) -> None:
     main([family, "--slimmable", "--width", "0.9", "--input", "160", "--classes", "100"])
-    found = json.loads(capsys.readouterr().out)
+    result = json.loads(capsys.readouterr().out)
     network = architecture(family, width=0.9, slimmable=True, classes=100)
-    assert found["architecture"] == network.key
-    assert found["params"] == cost(network, (160, 160)).params
-    assert "groups" not in found
+    assert result["architecture"] == network.key
+    assert result["params"] == cost(network, (160, 160)).params
+    assert "groups" not in result
 
 
-def test_command_takes_groups(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_accepts_groups(capsys: pytest.CaptureFixture[str]) -> None:
     main(["shufflenet_v1", "--groups", "8"])
-    found = json.loads(capsys.readouterr().out)
-    assert (found["groups"], found["macs"]) == (8, cost(architecture("shufflenet_v1", groups=8), (224, 224)).macs)
+    result = json.loads(capsys.readouterr().out)
+    assert (result["groups"], result["macs"]) == (8, cost(architecture("shufflenet_v1", groups=8), (224, 224)).macs)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -308,15 +307,15 @@ def test_command_reads_a_structure(name: str, tmp_path: Path, capsys: pytest.Cap
     for data in (PUBLISHED[name], {"structure": PUBLISHED[name]}):
         file.write_text(json.dumps(data))
         main(["scalenet", "--structure", str(file), "--input", "224"])
-        found = json.loads(capsys.readouterr().out)
+        result = json.loads(capsys.readouterr().out)
         network = architecture(name)
-        assert {key: found[key] for key in ("macs", "params")} == {
+        assert {key: result[key] for key in ("macs", "params")} == {
             key: cost(network, (224, 224)).as_dict()[key] for key in ("macs", "params")
         }
-        assert found["fast_macs"] == fast_macs(network, (224, 224)) < found["macs"]
+        assert result["fast_macs"] == fast_macs(network, (224, 224)) < result["macs"]
 
 
-def test_command_names_what_is_wrong_with_a_structure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_reports_invalid_structures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "structure.json"
     for content, message in (
         ("[[62, 9, 5", "structure.json: "),
@@ -353,7 +352,7 @@ def test_command_names_what_is_wrong_with_a_structure(tmp_path: Path, capsys: py
         ("", "the following arguments are required: FAMILY"),
     ],
 )
-def test_command_refuses_in_one_line(command: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_errors_are_one_line(command: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(command.split())
     output = capsys.readouterr()
@@ -363,7 +362,7 @@ def test_command_refuses_in_one_line(command: str, message: str, capsys: pytest.
     assert output.err.count("\n") == 1
 
 
-def test_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_help(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["--help"])
     assert stopped.value.code == 0

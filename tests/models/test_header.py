@@ -10,7 +10,7 @@ import pytest
 from paretofit.models.header import file_sha256
 
 
-def test_the_digest_is_that_of_the_whole_content(tmp_path: Path) -> None:
+def test_digest_covers_the_complete_file(tmp_path: Path) -> None:
     content = bytes(range(256)) * 10_000
     (tmp_path / "file").write_bytes(content)
     assert file_sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()

@@ -1,7 +1,6 @@
-"""A new kind of block is a dataclass and a torch module: cost, JSON, building, slimming and extraction support it at
-once.
+"""A new block kind is a dataclass and a torch module; cost, JSON, building, slimming and extraction then support it.
 
-The block has branches of different kernels, one of them at half the size, concatenated.
+The test block concatenates branches of different kernels, one of them at half the size.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from paretofit.models.trace import Layer, Shape, Size, batch_norm, conv
 @register
 @dataclass(frozen=True, slots=True)
 class Branches(Block):
-    """Convolutions of several kernels side by side, then a pointwise one; `inner` runs on the result, if given."""
+    """Parallel convolutions of several kernels, then a pointwise one; the optional `inner` block runs on the result."""
 
     kind: ClassVar[str] = "test_branches"
     module: ClassVar[str] = "tests.models.test_new_kind:BranchesModule"
@@ -39,18 +38,18 @@ class Branches(Block):
 
     def layers(self, size: Size) -> tuple[Layer, ...]:
         x = Shape(self.in_channels, *size)
-        found: list[Layer] = []
+        result: list[Layer] = []
         held = x.elements
         for i, (kernel, width) in enumerate(zip(self.kernels, self.widths, strict=True)):
-            # The convolution's own input is counted by the layer; what is held is what other branches made.
+            # The layer counts the input of the convolution itself; `held` counts the outputs of other branches.
             branch = conv(f"branches.{i}", x, width, kernel=kernel, held=held - x.elements)
-            found.append(branch)
+            result.append(branch)
             held += branch.output.elements
         together = Shape(sum(self.widths), *size)
-        found.append(Layer("concat", "concat", together, together))
-        found.append(conv("mix", together, self.out_channels, in_parts=self.widths))
-        found.append(batch_norm("norm", found[-1].output))
-        return tuple(found) + (self.inner.layers(size) if self.inner else ())
+        result.append(Layer("concat", "concat", together, together))
+        result.append(conv("mix", together, self.out_channels, in_parts=self.widths))
+        result.append(batch_norm("norm", result[-1].output))
+        return tuple(result) + (self.inner.layers(size) if self.inner else ())
 
 
 class BranchesModule(nn.Module):
@@ -86,7 +85,7 @@ FULL = _network(8, (4, 6, 5), 12)
 NARROW = _network(5, (2, 6, 1), 7)
 
 
-def test_json_and_cost() -> None:
+def test_json_round_trip_and_cost() -> None:
     assert Architecture.from_json(NARROW.to_json()) == NARROW
     counted = sum(parameter.numel() for parameter in build(NARROW, "meta").parameters())
     assert cost(NARROW, (8, 8)).params == counted
@@ -94,7 +93,7 @@ def test_json_and_cost() -> None:
     assert cost(NARROW, (8, 8)).macs == 64 * 3 * 5 * 9 + branch_macs + 64 * 9 * 7 + 7 * 4
 
 
-def test_a_block_may_hold_a_block_in_json() -> None:
+def test_nested_blocks_round_trip_through_json() -> None:
     outer = Branches(8, 12, (1,), (4,), inner=Conv(12, 12, 3, 1, 1, norm=True, activation="relu6"))
     network = Architecture("nested", 8, 8, 4, (outer, Classifier(12, 4)))
     assert Architecture.from_json(network.to_json()) == network
@@ -104,7 +103,7 @@ def test_a_block_may_hold_a_block_in_json() -> None:
         Architecture.from_json(data)
 
 
-def test_parts_of_a_concatenation_are_cut_each_for_itself() -> None:
+def test_parts_of_a_concatenation_are_sliced_separately() -> None:
     torch.manual_seed(0)
     slim = Slimmable(FULL)
     images = torch.randn(4, 3, 8, 8)
@@ -112,12 +111,12 @@ def test_parts_of_a_concatenation_are_cut_each_for_itself() -> None:
     weights = dict(slim.network.named_parameters())
     with torch.no_grad():
         for name, parameter in narrow.named_parameters():
-            whole = weights[name]
+            full_weight = weights[name]
             if name == "blocks.1.mix.weight":
                 columns = torch.tensor([0, 1, 4, 5, 6, 7, 8, 9, 10])
-                parameter.copy_(whole[:7, columns])
+                parameter.copy_(full_weight[:7, columns])
             else:
-                parameter.copy_(whole[tuple(map(slice, parameter.shape))])
+                parameter.copy_(full_weight[tuple(map(slice, parameter.shape))])
         assert torch.equal(slim(images, NARROW), narrow(images))
         slim.calibrate(NARROW, [images])
         assert torch.equal(slim.eval()(images, NARROW), slim.extract(NARROW, (8, 8))(images))

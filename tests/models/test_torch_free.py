@@ -1,4 +1,4 @@
-"""What the API imports of `models` loads neither torch nor numpy."""
+"""Modules of `models` that the API imports load neither torch nor numpy."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MODULES = (
 
 
 @pytest.mark.parametrize("heavy", ["torch", "numpy"])
-def test_no_heavy_import(heavy: str) -> None:
+def test_api_imports_are_torch_free(heavy: str) -> None:
     program = (
         f"import sys, {', '.join(MODULES)}; paretofit.models.architecture.kinds(); sys.exit({heavy!r} in sys.modules)"
     )

@@ -18,7 +18,7 @@ from paretofit.client.client import AsyncClient, Client
 from paretofit.client.errors import ApiError, UsageError, WeightsRejectedError
 from paretofit.models import checkpoint
 from tests.launch.service import Service
-from tests.models.pretrained.test_fetch import shared_package
+from tests.models.pretrained.test_fetch import build_shared_package
 from tests.paretofit.stored import Stored
 from tests.paretofit.test_cli import Run, parsed, succeeded
 from tests.paretofit.test_cli import run as run  # a fixture
@@ -77,7 +77,7 @@ def test_a_pytorch_file_is_converted_here(run: Run, tmp_path: Path, name: str) -
 def test_a_package_that_two_sources_share_needs_a_name(
     run: Run, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = shared_package(tmp_path, monkeypatch).name
+    file = build_shared_package(tmp_path, monkeypatch).name
     refused = run("weights", "add", file)
     assert refused.exit_code == 2
     assert "mobilenet_v1 and fd_mobilenet are both made from this file" in " ".join(refused.stderr.split())

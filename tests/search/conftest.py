@@ -1,4 +1,4 @@
-"""A small dataset that can be learnt, and a small search on it."""
+"""A small learnable dataset, and a small search on it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IMAGES = {"train": 96, "selection": 30, "report": 60}
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Bit-for-bit claims are made for one thread, and parallel tests share the cores."""
+    """Bit-identical results are guaranteed for one thread, and parallel tests share the cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -55,7 +55,7 @@ def stripes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def method() -> dict[str, Any]:
-    """Parameters of a search of a second or two on `stripes`, trained as published; the features that this leaves out
+    """Parameters of a search that takes a second or two on `stripes`, trained as published. Features left out here
     have their own tests."""
     return {
         **PUBLISHED,
@@ -73,6 +73,6 @@ def method() -> dict[str, Any]:
 
 @pytest.fixture
 def spec(stripes: Path, method: dict[str, Any]) -> ResolvedSpec:
-    """The search with these parameters."""
+    """The resolved search with the parameters of `method`."""
     submitted = SearchSpec.model_validate({"name": "stripes", "dataset_id": "local", "method": method})
     return submitted.resolve(Dataset.open(stripes).profile)

@@ -1,4 +1,4 @@
-"""A reporter that remembers."""
+"""A reporter that records its calls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from paretofit.search.contracts.trial import Stop
 
 
 def never(checks: int) -> Stop:
-    """Do not stop."""
+    """Never request a stop."""
     del checks
     return Stop.NO
 
@@ -45,9 +45,9 @@ class Recorder:
         self.latencies.append(measured)
 
     def checkpoint(self, path: Path, step: int) -> None:
-        kept = self.folder / f"kept-{step}"
-        path.rename(kept)
-        self.checkpoints.append((step, kept))
+        copied = self.folder / f"kept-{step}"
+        path.rename(copied)
+        self.checkpoints.append((step, copied))
 
     def should_stop(self) -> Stop:
         self.checks += 1

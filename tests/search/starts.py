@@ -1,4 +1,4 @@
-"""Trained weights to start from, made in a test: files, and searches that start from them."""
+"""Helpers for trained weights: files of them, and searches that start from them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from tests.search.conftest import CLASSES
 
 
 def weights_record(**changes: Any) -> WeightsRecord:
-    """Record of weights for the gray stripes: FD-MobileNet x .25."""
-    given: dict[str, Any] = {
+    """Record of weights for the gray stripes dataset: FD-MobileNet x .25."""
+    fields: dict[str, Any] = {
         "family": "fd_mobilenet",
         "width": 0.25,
         "channels": 1,
@@ -41,25 +41,25 @@ def weights_record(**changes: Any) -> WeightsRecord:
         "sha256": "0" * 64,
         "licence": "CC0-1.0",
     }
-    return WeightsRecord.model_validate(given | changes)
+    return WeightsRecord.model_validate(fields | changes)
 
 
 def write_weights(path: Path, record: WeightsRecord, tensors: Mapping[str, torch.Tensor] | None = None) -> Path:
-    """A weights file; without tensors of random weights and statistics."""
+    """Write a weights file; `tensors` default to random weights and statistics."""
     if tensors is None:
         tensors = random_network(record.architecture()).state_dict()
     head = f"blocks.{len(record.architecture().blocks) - 1}."
-    kept = {
+    stored = {
         name: tensor
         for name, tensor in tensors.items()
         if not name.endswith("num_batches_tracked") and (record.classes is not None or not name.startswith(head))
     }
-    checkpoint.write(path, kept, record.model_dump(mode="json"))
+    checkpoint.write(path, stored, record.model_dump(mode="json"))
     return path
 
 
 def random_network(architecture: Architecture, seed: int = 0) -> Network:
-    """With statistics and scales that differ by channel."""
+    """A network with statistics and scales that differ by channel."""
     torch.manual_seed(seed)
     network = build(architecture)
     for module in network.modules():
@@ -72,7 +72,7 @@ def random_network(architecture: Architecture, seed: int = 0) -> Network:
 
 
 def start_record(file: Path) -> StartRecord:
-    """As the service makes it."""
+    """The start record of a file, created as the service does."""
     return StartRecord.of(checkpoint.read_record(file), hashlib.sha256(file.read_bytes()).hexdigest())
 
 
@@ -88,7 +88,7 @@ def started(dataset: Path, method: Mapping[str, Any], file: Path, **changes: Any
 
 
 def first_trial(spec: ResolvedSpec, dataset: Path, folder: Path, file: Path | None, **changes: Any) -> Trial:
-    """The first that the search plans."""
+    """The first trial that the search plans."""
     work = folder / "work"
     work.mkdir(parents=True)
     new = plan(spec, []).trials[0]
@@ -99,7 +99,7 @@ def first_trial(spec: ResolvedSpec, dataset: Path, folder: Path, file: Path | No
 
 
 def run_search(spec: ResolvedSpec, dataset: Path, folder: Path) -> LocalSearch:
-    """A whole search by itself."""
+    """Run a complete search locally."""
     search = LocalSearch(spec, dataset, folder)
     assert search.run(lambda: Stop.NO, lambda number, done: None).finished
     return search

@@ -21,37 +21,37 @@ CLOTHING = {
 
 
 def baseline(counts: chance.ClassCounts = CLOTHING) -> Majority:
-    found = majority(counts)
-    assert found is not None
-    return found
+    baseline_class = majority(counts)
+    assert baseline_class is not None
+    return baseline_class
 
 
-def test_it_is_the_training_splits_class_measured_on_the_other_splits() -> None:
-    found = baseline()
-    assert found.label == "t-shirt"
-    assert found.accuracy("top1") == 52 / 372
-    assert found.accuracy("selection_top1") == 0.5
-    assert found.by_metric() == {"top1": 52 / 372, "selection_top1": 0.5}
-    assert found.images == {"report": 372, "selection": 100}
+def test_majority_class_of_training_is_evaluated_on_other_splits() -> None:
+    baseline_class = baseline()
+    assert baseline_class.label == "t-shirt"
+    assert baseline_class.accuracy("top1") == 52 / 372
+    assert baseline_class.accuracy("selection_top1") == 0.5
+    assert baseline_class.by_metric() == {"top1": 52 / 372, "selection_top1": 0.5}
+    assert baseline_class.images == {"report": 372, "selection": 100}
 
 
-def test_a_class_that_a_split_lacks_is_never_right_there() -> None:
-    found = baseline({"train": {"a": 2, "b": 1}, "selection": {"b": 3}, "report": {"a": 0, "b": 0}})
-    assert found.accuracy("selection_top1") == 0
-    assert found.accuracy("top1") is None
+def test_majority_class_missing_from_a_split_has_zero_accuracy() -> None:
+    baseline_class = baseline({"train": {"a": 2, "b": 1}, "selection": {"b": 3}, "report": {"a": 0, "b": 0}})
+    assert baseline_class.accuracy("selection_top1") == 0
+    assert baseline_class.accuracy("top1") is None
 
 
 @pytest.mark.parametrize(
     "counts", [None, {}, {"all": {"a": 1}}, {"train": {}}, {"train": {"a": 0}}, {"train": {"a": 1}}]
 )
-def test_without_counts_nothing_is_known(counts: chance.ClassCounts | None) -> None:
+def test_missing_counts_give_no_majority_and_no_warnings(counts: chance.ClassCounts | None) -> None:
     assert majority(counts) is None
     assert warnings({"top1": 0.0}, majority(counts)) == []
 
 
 @given(st.dictionaries(st.text(min_size=1), st.integers(0, 5), min_size=1), st.randoms(use_true_random=False))
 def test_the_order_of_the_counts_does_not_matter(counts: dict[str, int], source: random.Random) -> None:
-    """JSONB keeps none."""
+    """JSONB does not preserve order."""
     shuffled = list(counts.items())
     source.shuffle(shuffled)
     assert majority({"train": counts, "report": counts}) == majority(
@@ -63,37 +63,35 @@ shares = st.integers(1, 2000).flatmap(lambda images: st.tuples(st.integers(0, im
 
 
 @given(shares, st.floats(0, 1))
-def test_a_warning_if_and_only_if_the_best_is_within_two_standard_errors(share: tuple[int, int], top1: float) -> None:
+def test_warning_is_raised_exactly_within_two_standard_errors(share: tuple[int, int], top1: float) -> None:
     hits, images = share
     p = hits / images
-    found = Majority("a", {"report": p}, {"report": images})
+    baseline_class = Majority("a", {"report": p}, {"report": images})
     within = top1 <= p + 2 * math.sqrt(p * (1 - p) / images)
     assert beats_majority(top1, p, images) == (not within)
-    assert [warning["code"] for warning in warnings({"top1": top1}, found)] == ([AT_CHANCE] if within else [])
+    assert [warning["code"] for warning in warnings({"top1": top1}, baseline_class)] == ([AT_CHANCE] if within else [])
 
 
 @given(shares, st.floats(0, 1), st.floats(0, 1))
-def test_a_better_network_never_gets_a_warning_that_a_worse_one_does_not(
-    share: tuple[int, int], low: float, high: float
-) -> None:
+def test_warning_is_monotonic_in_accuracy(share: tuple[int, int], low: float, high: float) -> None:
     assume(low <= high)
     p = share[0] / share[1]
     assert beats_majority(low, p, share[1]) <= beats_majority(high, p, share[1])
 
 
-def test_the_report_split_decides_where_it_was_measured() -> None:
-    found = baseline()
-    assert warnings({"selection_top1": 0.1, "top1": 0.5}, found) == []
-    [warning] = warnings({"selection_top1": 0.9, "top1": 0.14}, found)
+def test_report_split_takes_precedence_if_measured() -> None:
+    baseline_class = baseline()
+    assert warnings({"selection_top1": 0.1, "top1": 0.5}, baseline_class) == []
+    [warning] = warnings({"selection_top1": 0.9, "top1": 0.14}, baseline_class)
     assert "on the report split" in warning["detail"]
-    [warning] = warnings({"selection_top1": 0.5}, found)
+    [warning] = warnings({"selection_top1": 0.5}, baseline_class)
     assert "on the selection split" in warning["detail"]
-    assert warnings({"selection_top1": 0.61, "top1": None}, found) == []
-    assert warnings({"macs": 1.0}, found) == []
-    assert warnings(None, found) == []
+    assert warnings({"selection_top1": 0.61, "top1": None}, baseline_class) == []
+    assert warnings({"macs": 1.0}, baseline_class) == []
+    assert warnings(None, baseline_class) == []
 
 
-def test_it_says_both_accuracies_and_what_to_do() -> None:
+def test_warning_states_both_accuracies_and_a_remedy() -> None:
     [warning] = warnings({"selection_top1": 0.5, "top1": 52 / 372}, baseline())
     assert warning["code"] == AT_CHANCE
     error = 200 * standard_error(52 / 372, 372)
@@ -104,8 +102,8 @@ def test_it_says_both_accuracies_and_what_to_do() -> None:
     )
 
 
-def test_small_splits_are_reported() -> None:
-    found = Majority("a", {"report": 0.9}, {"report": 10})
-    [warning] = warnings({"top1": 1.0}, found)
+def test_warning_for_small_splits() -> None:
+    baseline_class = Majority("a", {"report": 0.9}, {"report": 10})
+    [warning] = warnings({"top1": 1.0}, baseline_class)
     assert "10 images are too few to show that the network learned" in warning["detail"]
     assert "Nothing useful" not in warning["detail"]

@@ -15,37 +15,37 @@ from tests.methods.steps.params import StepsParams
 
 
 def _stderr(program: str) -> str:
-    """What a program writes to standard error, in a process where no methods are registered."""
+    """Standard error of a program in a process without registered methods."""
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False).stderr
 
 
 @pytest.mark.parametrize("module", ["paretofit.search.contracts.trial", "paretofit.search.data.loader"])
-def test_importing_it_loads_no_method(module: str) -> None:
+def test_importing_contracts_loads_no_method(module: str) -> None:
     absent = ("paretofit.core.settings", "paretofit.search.registry", "paretofit.search.methods")
     program = f"import sys, {module}\nassert not [name for name in sys.modules if name.startswith({absent})]"
     assert _stderr(program) == ""
 
 
 @pytest.mark.parametrize("name", ["SearchSpec", "ResolvedSpec"])
-def test_a_specification_without_methods_says_what_to_call(name: str) -> None:
+def test_specification_without_registered_methods_raises_with_remedy(name: str) -> None:
     program = f"from paretofit.search.contracts import spec\nspec.{name}.model_validate({{}})"
     assert f"{name} has no methods yet: call paretofit.search.registry.setup() first" in _stderr(program)
 
 
-def test_parameters_are_those_of_their_own_method(spec: ResolvedSpec) -> None:
+def test_parameters_of_another_method_are_rejected(spec: ResolvedSpec) -> None:
     assert spec.params(MutualNetParams) is spec.method
     with pytest.raises(TypeError, match="method is mutualnet, not FdMobileNetParams"):
         spec.params(FdMobileNetParams)
 
 
-def test_a_specification_lists_the_registered_methods() -> None:
-    # Those of another registry are not added.
+def test_specification_schema_lists_registered_methods() -> None:
+    # Methods of another registry are not added.
     register_methods(method.params for method in registry.load(["tests.methods.steps"]).values())
     mapping = SearchSpec.model_json_schema()["properties"]["method"]["discriminator"]["mapping"]
     assert mapping.keys() == registry.methods().keys()
 
 
-def test_a_configuration_is_that_of_a_listed_candidate(spec: ResolvedSpec) -> None:
+def test_configuration_of_an_unknown_candidate_is_rejected(spec: ResolvedSpec) -> None:
     method = StepsParams(points=2)
     assert method.candidate(spec.dataset, {"index": 1}).key == "net-1"
     with pytest.raises(ValueError, match="no network with the configuration"):
@@ -53,6 +53,6 @@ def test_a_configuration_is_that_of_a_listed_candidate(spec: ResolvedSpec) -> No
 
 
 @pytest.mark.parametrize("package", ["no_such_package", "tests.methods.no_such_package"])
-def test_a_method_package_that_does_not_exist_is_named(package: str) -> None:
+def test_missing_method_package_is_named(package: str) -> None:
     with pytest.raises(ValueError, match=f"PARETOFIT_METHODS names '{package}'"):
         registry.load([package])

@@ -1,4 +1,4 @@
-"""What an accuracy is, and when it is the same."""
+"""Accuracy, and re-evaluation of stored checkpoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from paretofit.search.data.loader import Batch
 from paretofit.search.data.store import Dataset
 
 
-def test_accuracy_counts_images_whatever_the_batches() -> None:
+def test_accuracy_does_not_depend_on_batch_sizes() -> None:
     labels = torch.tensor([0, 1, 2, 2, 1])
     scores = torch.eye(3)[torch.tensor([0, 1, 2, 0, 0])]
     batches = [Batch(scores[:4], labels[:4]), Batch(scores[4:], labels[4:])]
@@ -26,8 +26,8 @@ def test_accuracy_counts_images_whatever_the_batches() -> None:
 
 
 @pytest.fixture
-def written(stripes: Path, tmp_path: Path) -> Path:
-    """A checkpoint of an untrained network that was measured on the report split."""
+def stored_point(stripes: Path, tmp_path: Path) -> Path:
+    """Checkpoint of an untrained network, with its accuracy on the report split."""
     torch.manual_seed(0)
     dataset = Dataset.open(stripes)
     profile = dataset.profile
@@ -51,42 +51,42 @@ def written(stripes: Path, tmp_path: Path) -> Path:
     return path
 
 
-def test_measured_again_it_is_equal(written: Path, stripes: Path) -> None:
-    found = evaluation.reevaluate(written, Dataset.open(stripes))
-    assert found.equal is True
-    assert found.top1 == found.reported
-    assert found.images == 60
+def test_reevaluation_reproduces_the_accuracy(stored_point: Path, stripes: Path) -> None:
+    result = evaluation.reevaluate(stored_point, Dataset.open(stripes))
+    assert result.equal is True
+    assert result.top1 == result.reported
+    assert result.images == 60
 
 
-def test_another_accuracy_is_not_equal(written: Path, stripes: Path) -> None:
-    network = checkpoint.load(written)
-    record = checkpoint.read_record(written)
+def test_different_reported_accuracy_is_not_equal(stored_point: Path, stripes: Path) -> None:
+    network = checkpoint.load(stored_point)
+    record = checkpoint.read_record(stored_point)
     record["metrics"] = {"top1": record["metrics"]["top1"] + 1e-9}
-    checkpoint.save(written, network, record)
-    assert evaluation.reevaluate(written, Dataset.open(stripes)).equal is False
+    checkpoint.save(stored_point, network, record)
+    assert evaluation.reevaluate(stored_point, Dataset.open(stripes)).equal is False
 
 
-def test_on_other_images_there_is_nothing_to_compare(written: Path, stripes: Path) -> None:
-    assert evaluation.reevaluate(written, Dataset.open(stripes), "selection").equal is None
+def test_unreported_split_has_no_comparison(stored_point: Path, stripes: Path) -> None:
+    assert evaluation.reevaluate(stored_point, Dataset.open(stripes), "selection").equal is None
 
 
-def test_the_digest_tells_splits_apart(stripes: Path) -> None:
+def test_split_digests_differ(stripes: Path) -> None:
     dataset = Dataset.open(stripes)
     digests = {evaluation.digest(dataset.split(name)) for name in ("train", "selection", "report")}
     assert len(digests) == 3
     assert evaluation.digest(Dataset.open(stripes).split("report")) in digests
 
 
-def test_threads_are_given_back(written: Path, stripes: Path) -> None:
+def test_thread_count_is_restored(stored_point: Path, stripes: Path) -> None:
     torch.set_num_threads(2)
-    evaluation.reevaluate(written, Dataset.open(stripes))
+    evaluation.reevaluate(stored_point, Dataset.open(stripes))
     assert torch.get_num_threads() == 2
 
 
-def test_a_checkpoint_for_other_classes_or_without_a_point_is_refused(
-    written: Path, stripes: Path, tmp_path: Path
+def test_checkpoint_with_other_classes_or_without_point_is_rejected(
+    stored_point: Path, stripes: Path, tmp_path: Path
 ) -> None:
-    network, record = checkpoint.load(written), checkpoint.read_record(written)
+    network, record = checkpoint.load(stored_point), checkpoint.read_record(stored_point)
     other = tmp_path / "other.safetensors"
     checkpoint.save(other, network, {**record, "classes": ["a", "b", "c"]})
     with pytest.raises(ValueError, match=r"has 3 classes \(a, b, c\), but the dataset has 3 classes \(across"):

@@ -10,7 +10,7 @@ class NotLearningError(ValueError):
 
 
 class WorseError(NotLearningError):
-    """Inherits its code."""
+    """Inherits the code of its base class."""
 
 
 class NumberedError(Exception):
@@ -38,21 +38,21 @@ class InstanceError(Exception):
         (ValueError("code"), None),
     ],
 )
-def test_a_code_is_a_word_of_the_class(error: Exception, code: str | None) -> None:
+def test_error_code_is_a_class_level_identifier(error: Exception, code: str | None) -> None:
     assert code_of(error) == code
     assert describe(error)["code"] == (code or "error")
 
 
-def test_an_error_is_described() -> None:
+def test_error_description_has_code_and_detail() -> None:
     try:
         raise NotLearningError("14 % after 200 steps")
     except NotLearningError as error:
-        found = describe(error)
-    assert {name: found[name] for name in ("code", "detail", "exception")} == {
+        description = describe(error)
+    assert {name: description[name] for name in ("code", "detail", "exception")} == {
         "code": "not_learning",
         "detail": "14 % after 200 steps",
         "exception": "NotLearningError",
     }
-    assert found["traceback"][-1].endswith("NotLearningError: 14 % after 200 steps")
-    assert summary(found) == "14 % after 200 steps (not_learning)"
+    assert description["traceback"][-1].endswith("NotLearningError: 14 % after 200 steps")
+    assert summary(description) == "14 % after 200 steps (not_learning)"
     assert describe(NotLearningError())["detail"] == "NotLearningError"

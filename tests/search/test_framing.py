@@ -1,4 +1,4 @@
-"""Images smaller and larger than the crop in one dataset: training and measurement have to frame them alike."""
+"""Images smaller and larger than the crop in one dataset: training and evaluation must pad them identically."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ METHOD: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """40 noise images of 32 pixels in a class, 41 of 300 in the other: nothing but the frame tells them apart."""
+    """40 noise images of 32 pixels in one class, 41 of 300 in the other: only the padding distinguishes them."""
     folder = tmp_path_factory.mktemp("mixed")
     sides = [("a", 32)] * 40 + [("b", 300)] * 41
     files = {f"{label}/{seed:03}.png": encoded(noise(side, side, seed)) for seed, (label, side) in enumerate(sides)}
@@ -50,7 +50,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (None, "resize"),
     ],
 )
-def test_small_images_are_measured_as_they_were_trained(
+def test_small_images_are_padded_alike_in_training_and_evaluation(
     mixed: Path, tmp_path: Path, augmentation: dict[str, Any] | None, frame: str
 ) -> None:
     method = METHOD | {"augmentation": augmentation}

@@ -19,7 +19,7 @@ from paretofit.models import checkpoint
 from paretofit.models.pretrained.record import WeightsRecord
 from paretofit.search.__main__ import DIFFERS, main
 from paretofit.search.run_command import INTERRUPTED
-from tests.models.pretrained.test_fetch import shared_package
+from tests.models.pretrained.test_fetch import build_shared_package
 
 
 @pytest.fixture
@@ -39,8 +39,8 @@ def test_run_then_evaluate(file: Path, stripes: Path, tmp_path: Path, capsys: py
 
     path = out / "points" / f"{best['key']}.safetensors"
     assert main(["evaluate", str(path), "--dataset", str(stripes), "--json"]) == 0
-    answer = json.loads(capsys.readouterr().out)
-    assert answer == {
+    result = json.loads(capsys.readouterr().out)
+    assert result == {
         "top1": best["metrics"]["top1"],
         "reported": best["metrics"]["top1"],
         "equal": True,
@@ -59,9 +59,7 @@ def test_run_then_evaluate(file: Path, stripes: Path, tmp_path: Path, capsys: py
     assert f"hypervolume {summary['hypervolume']:.4f}" in capsys.readouterr().out
 
 
-def test_ctrl_c_keeps_a_checkpoint_and_the_same_command_goes_on(
-    file: Path, method: dict[str, Any], tmp_path: Path
-) -> None:
+def test_ctrl_c_saves_a_checkpoint_and_suggests_resuming(file: Path, method: dict[str, Any], tmp_path: Path) -> None:
     body = yaml.safe_load(file.read_text())
     file.write_text(yaml.safe_dump(body | {"method": method | {"epochs": 2000}}))
     out = tmp_path / "out"
@@ -92,7 +90,7 @@ def test_ctrl_c_keeps_a_checkpoint_and_the_same_command_goes_on(
         ({"limits": {"max_epochs": "many"}}, "limits.max_epochs"),
     ],
 )
-def test_wrong_specifications_say_what_is_wrong(
+def test_invalid_specifications_are_reported(
     file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], message: str
 ) -> None:
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | change))
@@ -101,7 +99,7 @@ def test_wrong_specifications_say_what_is_wrong(
 
 
 @pytest.mark.parametrize(("content", "message"), [("a: [", "is not YAML"), ("[1]", "write a mapping")])
-def test_files_that_are_no_specification(
+def test_non_specification_files_are_rejected(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, message: str
 ) -> None:
     path = tmp_path / "spec.yaml"
@@ -110,8 +108,8 @@ def test_files_that_are_no_specification(
     assert message in " ".join(capsys.readouterr().err.split())
 
 
-def steps(folder: Path, stripes: Path, **method: Any) -> subprocess.CompletedProcess[str]:
-    """A search by the method `steps`, whose networks are only reported."""
+def run_steps_search(folder: Path, stripes: Path, **method: Any) -> subprocess.CompletedProcess[str]:
+    """Run a search with the `steps` method, which reports networks without training."""
     spec = folder / "spec.yaml"
     spec.write_text(yaml.safe_dump({"dataset": str(stripes), "method": {"kind": "steps", "steps": 4, **method}}))
     command = [sys.executable, "-m", "paretofit.search", "run", str(spec), "--out", str(folder / "out"), "--json"]
@@ -119,53 +117,53 @@ def steps(folder: Path, stripes: Path, **method: Any) -> subprocess.CompletedPro
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
-def summary(ended: subprocess.CompletedProcess[str]) -> Any:
-    """The last line: the method writes to stdout too."""
-    return json.loads(ended.stdout.splitlines()[-1])
+def summary(process: subprocess.CompletedProcess[str]) -> Any:
+    """The last line of stdout; the method writes to stdout too."""
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 @pytest.mark.integration
-def test_a_trial_that_learns_nothing_fails_and_the_others_go_on(stripes: Path, tmp_path: Path) -> None:
-    ended = steps(tmp_path, stripes, fault="not_learning_first", trials=2)
-    assert ended.returncode == 0, ended.stderr
-    assert "trial 0 failed: the training accuracy stays at 14.0 % (not_learning)" in ended.stderr
+def test_trial_that_does_not_learn_fails_and_others_continue(stripes: Path, tmp_path: Path) -> None:
+    process = run_steps_search(tmp_path, stripes, fault="not_learning_first", trials=2)
+    assert process.returncode == 0, process.stderr
+    assert "trial 0 failed: the training accuracy stays at 14.0 % (not_learning)" in process.stderr
     expected = [{"trial": 0, "code": "not_learning", "detail": "the training accuracy stays at 14.0 %"}]
-    assert summary(ended)["failed"] == expected
+    assert summary(process)["failed"] == expected
     assert json.loads((tmp_path / "out" / "front.json").read_text())["failed"] == expected
     first, second = json.loads((tmp_path / "out" / "search.json").read_text())["trials"]
     assert (first["state"], first["error"]["code"], second["state"]) == ("failed", "not_learning", "completed")
-    # It is not tried again.
-    again = steps(tmp_path, stripes, fault="not_learning_first", trials=2)
-    assert (again.returncode, summary(again)) == (0, summary(ended))
+    # A rerun does not repeat it.
+    rerun = run_steps_search(tmp_path, stripes, fault="not_learning_first", trials=2)
+    assert (rerun.returncode, summary(rerun)) == (0, summary(process))
 
 
-def test_a_search_that_found_nothing_names_the_reason(stripes: Path, tmp_path: Path) -> None:
-    ended = steps(tmp_path, stripes, fault="not_learning", trials=5)
-    assert ended.returncode == 1
+def test_search_without_points_reports_the_reason(stripes: Path, tmp_path: Path) -> None:
+    process = run_steps_search(tmp_path, stripes, fault="not_learning", trials=5)
+    assert process.returncode == 1
     message = "no network was found: trial 0 failed: the training accuracy stays at 14.0 % (not_learning)"
-    assert message in ended.stderr
-    assert "Traceback" not in ended.stderr
+    assert message in process.stderr
+    assert "Traceback" not in process.stderr
     assert json.loads((tmp_path / "out" / "front.json").read_text())["points"] == []
 
 
 @pytest.mark.integration
-def test_an_error_without_a_code_ends_the_run_and_the_trial_is_tried_again(stripes: Path, tmp_path: Path) -> None:
-    ended = steps(tmp_path, stripes, fault="raise", trials=2)
-    assert ended.returncode == 1
-    assert "ArithmeticError" in ended.stderr
+def test_error_without_a_code_ends_the_run_and_requeues_the_trial(stripes: Path, tmp_path: Path) -> None:
+    process = run_steps_search(tmp_path, stripes, fault="raise", trials=2)
+    assert process.returncode == 1
+    assert "ArithmeticError" in process.stderr
     trials = json.loads((tmp_path / "out" / "search.json").read_text())["trials"]
     assert [trial["state"] for trial in trials] == ["queued", "queued"]
 
 
 @pytest.mark.parametrize(("points", "warned"), [(1, True), (2, False)])
-def test_a_best_network_at_chance_is_reported(stripes: Path, tmp_path: Path, points: int, warned: bool) -> None:
-    """With 30 images of three equal classes a third and two standard errors are 50.5 %; the networks reach 50 and 60
-    %."""
-    ended = steps(tmp_path, stripes, points=points)
-    assert ended.returncode == 0, ended.stderr
-    assert ("warning: The best network reaches 50.0 % on the selection split" in ended.stderr) == warned
+def test_best_network_at_chance_gives_a_warning(stripes: Path, tmp_path: Path, points: int, warned: bool) -> None:
+    """With 30 images of three equal classes, a third plus two standard errors is 50.5 %; the networks reach 50 and
+    60 %."""
+    process = run_steps_search(tmp_path, stripes, points=points)
+    assert process.returncode == 0, process.stderr
+    assert ("warning: The best network reaches 50.0 % on the selection split" in process.stderr) == warned
     written = json.loads((tmp_path / "out" / "front.json").read_text())
-    for document in (summary(ended), written):
+    for document in (summary(process), written):
         assert [warning["code"] for warning in document["warnings"]] == (["at_chance"] if warned else [])
         assert document["majority"] == {"class": "across", "top1": 1 / 3, "selection_top1": 1 / 3}
 
@@ -181,17 +179,17 @@ def test_evaluate_rejects_invalid_input(stripes: Path, tmp_path: Path, capsys: p
     assert "is neither a folder nor a built-in" in " ".join(capsys.readouterr().err.split())
     assert main(["evaluate", str(path), "--dataset", "fashion_mnist", "--split", "selection"]) == 1
     assert "give that dataset directory" in " ".join(capsys.readouterr().err.split())
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exited:
         main(["evaluate", str(path)])
-    assert ended.value.code == 2
+    assert exited.value.code == 2
 
 
-def test_weights_of_a_file_that_was_downloaded_by_hand(
+def test_weights_command_converts_a_manually_downloaded_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PARETOFIT_HOME", str(tmp_path / "home"))
     get_settings.cache_clear()
-    archive, out = str(shared_package(tmp_path, monkeypatch)), tmp_path / "weights.safetensors"
+    archive, out = str(build_shared_package(tmp_path, monkeypatch)), tmp_path / "weights.safetensors"
     for arguments, message in (
         ([archive], "mobilenet_v1 and fd_mobilenet are both made from this file: choose one by `--source NAME`"),
         ([archive, "--source", "resnet19"], "unknown source 'resnet19'"),

@@ -41,13 +41,13 @@ def test_three_objectives_equal_brute_force(points: list[dict[str, float]]) -> N
     assert nondominated(points, ["selection_top1"], costs) == expected
 
 
-def test_equal_points_stay_together() -> None:
+def test_equal_points_are_kept_or_dropped_together() -> None:
     twin = {"selection_top1": 0.8, "macs": 10.0}
     assert nondominated([twin, {"selection_top1": 0.8, "macs": 11.0}, dict(twin)]) == [0, 2]
     assert nondominated([]) == []
 
 
-def test_a_point_without_an_objective_or_with_nan_is_an_error() -> None:
+def test_missing_or_nan_objectives_raise() -> None:
     with pytest.raises(KeyError):
         nondominated([{"macs": 1.0}])
     with pytest.raises(ValueError, match="not a number"):
@@ -55,7 +55,7 @@ def test_a_point_without_an_objective_or_with_nan_is_an_error() -> None:
 
 
 @given(st.lists(st.tuples(COORDINATE, COORDINATE, COORDINATE), max_size=12), st.integers(1, 3))
-def test_volume_equals_a_count_of_unit_cells(points: list[tuple[float, ...]], dimensions: int) -> None:
+def test_volume_equals_counted_unit_cells(points: list[tuple[float, ...]], dimensions: int) -> None:
     values = [point[:dimensions] for point in points]
     cells = itertools.product(range(6), repeat=dimensions)
     covered = sum(any(all(v <= c for v, c in zip(value, cell, strict=True)) for value in values) for cell in cells)
@@ -63,7 +63,7 @@ def test_volume_equals_a_count_of_unit_cells(points: list[tuple[float, ...]], di
 
 
 @pytest.mark.parametrize("dimensions", [2, 3, 4])
-def test_volume_equals_optunas(dimensions: int) -> None:
+def test_volume_equals_optuna(dimensions: int) -> None:
     values = np.random.default_rng(dimensions).random((40, dimensions))
     reference = np.ones(dimensions)
     assert volume(values.tolist(), reference.tolist()) == pytest.approx(compute_hypervolume(values, reference))
@@ -80,21 +80,21 @@ def test_hypervolume_of_known_fronts() -> None:
 
 
 @given(POINTS_2)
-def test_hypervolume_is_that_of_the_front(points: list[dict[str, float]]) -> None:
+def test_hypervolume_ignores_dominated_points(points: list[dict[str, float]]) -> None:
     scaled = [{"macs": 1 + p["macs"], "selection_top1": p["selection_top1"] / 6} for p in points]
     front = [scaled[i] for i in nondominated(scaled)]
-    whole = hypervolume(scaled, macs=(1, 6), classes=4)
-    assert whole == pytest.approx(hypervolume(front, macs=(1, 6), classes=4))
-    assert 0 <= whole <= 1 + 1e-12
+    volume = hypervolume(scaled, macs=(1, 6), classes=4)
+    assert volume == pytest.approx(hypervolume(front, macs=(1, 6), classes=4))
+    assert 0 <= volume <= 1 + 1e-12
 
 
 @pytest.mark.parametrize(("macs", "classes"), [((0, 1), 10), ((2, 1), 10), ((1, math.inf), 10), ((1, 2), 1)])
-def test_hypervolume_refuses_ranges_without_sense(macs: tuple[float, float], classes: int) -> None:
+def test_hypervolume_rejects_invalid_ranges(macs: tuple[float, float], classes: int) -> None:
     with pytest.raises(ValueError, match="must be"):
         hypervolume([], macs=macs, classes=classes)
 
 
-def test_two_thousand_points_take_milliseconds() -> None:
+def test_front_of_two_thousand_points_takes_milliseconds() -> None:
     source = random.Random(0)
     points = [{"macs": (x := source.random()) + 0.1, "selection_top1": x} for _ in range(2000)]
     best = math.inf
@@ -107,7 +107,7 @@ def test_two_thousand_points_take_milliseconds() -> None:
 
 
 @given(st.lists(st.tuples(COORDINATE, COORDINATE, COORDINATE), max_size=12))
-def test_by_volume_is_greedy(values: list[tuple[float, ...]]) -> None:
+def test_by_volume_selects_greedily(values: list[tuple[float, ...]]) -> None:
     reference = (5.5, 5.5, 5.5)
     order = by_volume(values, reference)
     assert sorted(order) == list(range(len(values)))
@@ -122,19 +122,19 @@ def test_by_volume_is_greedy(values: list[tuple[float, ...]]) -> None:
     for place, index in enumerate(order):
         rest = order[place:]
         most = max(gain(chosen, other) for other in rest)
-        if most == 0:  # anew among the rest
+        if most == 0:  # Recomputed among the remaining points.
             chosen = []
             most = max(gain(chosen, other) for other in rest)
         assert gain(chosen, index) == most
         chosen.append(index)
 
 
-def test_by_volume_takes_ties_and_what_spans_nothing_in_their_order() -> None:
+def test_by_volume_keeps_the_order_of_ties_and_zero_gains() -> None:
     assert by_volume([(9.0, 9.0), (1.0, 1.0), (1.0, 1.0), (9.0, 0.0)], (5.0, 5.0)) == [1, 2, 0, 3]
     assert by_volume([], (1.0, 1.0)) == []
 
 
-def test_by_volume_is_quick() -> None:
+def test_by_volume_is_fast() -> None:
     random_ = random.Random(0)
     values = [(random_.random(), random_.random()) for _ in range(1000)]
     start = time.process_time()
@@ -143,15 +143,15 @@ def test_by_volume_is_quick() -> None:
 
 
 @given(POINTS_3, COORDINATE)
-def test_the_query_table_has_the_best_under_every_bound(points: list[dict[str, float]], bound: float) -> None:
+def test_query_table_has_the_best_point_under_every_bound(points: list[dict[str, float]], bound: float) -> None:
     keyed = [(str(index % 5), point) for index, point in enumerate(points)]
     for cost in ("macs", "params"):
         table = best_under(keyed, cost)
         assert table == sorted(table)
         fitting = [index for index, point in enumerate(points) if point[cost] <= bound]
-        found = [index for least, index in table if least <= bound]
+        entries = [index for least, index in table if least <= bound]
         if not fitting:
-            assert not found
+            assert not entries
             continue
         best = min(preference(points[index], keyed[index][0]) for index in fitting)
-        assert preference(points[found[-1]], keyed[found[-1]][0]) == best
+        assert preference(points[entries[-1]], keyed[entries[-1]][0]) == best

@@ -1,4 +1,4 @@
-"""Decisions of the scheduler: tables of plans, results and limits."""
+"""Scheduling decisions: plans, results and limits."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def record(number: int, state: TrialState, **values: Any) -> TrialRecord:
 def snapshot(
     states: str | Sequence[TrialRecord] = "", *, wall: float = 0.0, device: float = 0.0, **limits: Any
 ) -> Snapshot:
-    """A search whose trials have the states of these letters, or these trials; `limits` are its limits."""
+    """A search with trials given as state letters or as records, and with these limits."""
     history = (
         tuple(record(number, STATES[letter]) for number, letter in enumerate(states))
         if isinstance(states, str)
@@ -70,7 +70,7 @@ def failed(**error: Any) -> SearchResult:
 
 
 @pytest.mark.parametrize("states", ["", "c", "qr", "rc", "ffr", "cfx", "ffcf"])
-def test_without_a_limit_a_plan_is_wanted(states: str) -> None:
+def test_search_without_limits_requests_a_plan(states: str) -> None:
     search = snapshot(states)
     assert enforce_limits(search) == Decision(plan_from=search)
 
@@ -92,11 +92,11 @@ def test_queued_trials_beyond_a_lowered_max_trials_are_cancelled(
     assert decision == Decision(cancel=cancel, plan_from=snapshot(remaining, max_trials=2))
 
 
-def test_a_search_that_was_cut_by_a_lowered_max_trials_says_so() -> None:
+def test_search_cut_by_a_lowered_max_trials_reports_the_limit() -> None:
     decision = enforce_limits(snapshot("ccq", max_trials=2))
     assert decision.plan_from is not None
     assert apply_plan(decision.plan_from, DONE).result == succeeded("max_trials")
-    # Without any trial to cancel, the limit was enough.
+    # No trial was cancelled, so the limit did not cut the search.
     assert apply_plan(snapshot("cc", max_trials=2), DONE).result == succeeded("completed")
 
 
@@ -119,7 +119,7 @@ def test_a_search_that_was_cut_by_a_lowered_max_trials_says_so() -> None:
         ("cr", 5, {"max_parallel_trials": 3, "max_trials": 3}, 1, None),
     ],
 )
-def test_a_plan_is_queued_within_the_limits(
+def test_plan_is_queued_within_the_limits(
     states: str, count: int, limits: dict[str, int], queued: int, result: SearchResult | None
 ) -> None:
     decision = apply_plan(snapshot(states, **limits), planned(count))
@@ -128,7 +128,7 @@ def test_a_plan_is_queued_within_the_limits(
 
 @pytest.mark.parametrize("plan", [Plan(), DONE, Plan(done=True, stop_reason="max_epochs")])
 @pytest.mark.parametrize("states", ["q", "cr", "fq"])
-def test_an_empty_plan_waits_for_the_active_trials(states: str, plan: Plan) -> None:
+def test_empty_plan_waits_for_active_trials(states: str, plan: Plan) -> None:
     assert apply_plan(snapshot(states), plan) == Decision()
 
 
@@ -155,17 +155,17 @@ def test_an_empty_plan_waits_for_the_active_trials(states: str, plan: Plan) -> N
         ("if", DONE, failed(**BAD, trial=1)),
     ],
 )
-def test_a_search_ends_with_its_last_trial(states: str, plan: Plan, result: SearchResult) -> None:
+def test_search_ends_with_its_last_trial(states: str, plan: Plan, result: SearchResult) -> None:
     assert apply_plan(snapshot(states), plan) == Decision(result=result)
 
 
-def test_an_infeasible_search_says_what_its_trial_found_out() -> None:
+def test_infeasible_search_reports_the_error_of_its_trial() -> None:
     nearest = {"code": "infeasible", "detail": "the fastest takes 3 ms", "nearest": [3.0]}
     history = [record(0, "infeasible"), record(1, "infeasible", error=nearest)]
     assert apply_plan(snapshot(history), DONE).result == failed(**nearest, trial=1)
 
 
-def test_a_failed_trial_without_an_error_is_named_by_its_number() -> None:
+def test_failed_trial_without_an_error_is_reported_by_number() -> None:
     assert apply_plan(snapshot([record(0, "failed", error=None)]), DONE).result == failed(trial=0)
 
 
@@ -180,7 +180,7 @@ def test_a_failed_trial_without_an_error_is_named_by_its_number() -> None:
         ("", False),
     ],
 )
-def test_failures_in_a_row(states: str, keeps: bool) -> None:
+def test_consecutive_failures_are_counted(states: str, keeps: bool) -> None:
     assert keeps_failing(snapshot(states).history) is keeps
 
 
@@ -188,12 +188,12 @@ def test_failures_in_a_row(states: str, keeps: bool) -> None:
     ("states", "result"),
     [("fff", failed(**BAD, trial=0)), ("cfff", succeeded("trials_failed")), ("fffr", None), ("fffq", None)],
 )
-def test_a_search_that_keeps_failing_plans_nothing_more(states: str, result: SearchResult | None) -> None:
+def test_repeatedly_failing_search_stops_planning(states: str, result: SearchResult | None) -> None:
     assert enforce_limits(snapshot(states)) == Decision(result=result)
 
 
-def test_a_trial_that_a_lowered_limit_cancels_is_no_failure() -> None:
-    """The method is asked for another plan, and the search ends by the limit."""
+def test_trial_cancelled_by_a_lowered_limit_is_not_a_failure() -> None:
+    """The method is asked for another plan, and the limit ends the search."""
     decision = enforce_limits(snapshot("fffq", max_trials=3))
     assert decision.cancel == (3,)
     assert decision.plan_from == snapshot("fffx", max_trials=3)
@@ -211,7 +211,9 @@ def test_a_trial_that_a_lowered_limit_cancels_is_no_failure() -> None:
         ((10, 10), 1.0, {"max_wall_seconds": 10, "max_device_seconds": 10}, "max_wall_seconds"),
     ],
 )
-def test_time_limits(spent: tuple[float, float], share: float, limits: dict[str, float], reached: str | None) -> None:
+def test_reached_time_limit_is_reported(
+    spent: tuple[float, float], share: float, limits: dict[str, float], reached: str | None
+) -> None:
     assert time_limit(Limits.model_validate(limits), Spent(*spent), share=share) == reached
 
 
@@ -224,16 +226,16 @@ def test_time_limits(spent: tuple[float, float], share: float, limits: dict[str,
         ("", (), succeeded("max_wall_seconds")),
     ],
 )
-def test_a_time_limit_cancels_what_is_queued(states: str, cancel: tuple[int, ...], result: SearchResult | None) -> None:
+def test_time_limit_cancels_queued_trials(states: str, cancel: tuple[int, ...], result: SearchResult | None) -> None:
     assert enforce_limits(snapshot(states, wall=10, max_wall_seconds=10)) == Decision(cancel=cancel, result=result)
 
 
-def test_a_search_that_ends_within_the_reserve_names_the_time_limit() -> None:
+def test_search_ending_within_the_reserve_reports_the_time_limit() -> None:
     late = snapshot("c", device=9, max_device_seconds=10)
     assert enforce_limits(late).plan_from == late
     assert apply_plan(late, DONE).result == succeeded("max_device_seconds")
     assert apply_plan(snapshot("c", device=8, max_device_seconds=10), DONE).result == succeeded("completed")
-    # It does not excuse an empty front: nothing was cut off.
+    # It does not explain an empty front, because no trial was cut off.
     assert apply_plan(snapshot("f", device=9, max_device_seconds=10), DONE).result == failed(**BAD, trial=0)
 
 
@@ -249,7 +251,9 @@ def test_a_search_that_ends_within_the_reserve_names_the_time_limit() -> None:
         ([], 10, False),
     ],
 )
-def test_epochs_are_spent(outputs: list[tuple[float, float | None]], most: int | None, out: bool) -> None:
+def test_spent_epochs_are_compared_with_the_limit(
+    outputs: list[tuple[float, float | None]], most: int | None, out: bool
+) -> None:
     history = [
         record(number, "completed", outputs={"epochs": epochs} | ({} if of is None else {"planned_epochs": of}))
         for number, (epochs, of) in enumerate(outputs)
@@ -268,7 +272,7 @@ def test_epochs_are_spent(outputs: list[tuple[float, float | None]], most: int |
     max_parallel_trials=st.none() | st.integers(1, 4),
     wall=st.floats(0, 20),
 )
-def test_whatever_happened_the_limits_hold_and_the_search_goes_on_or_ends(
+def test_limits_hold_and_search_continues_or_ends(
     states: str, count: int, done: bool, max_trials: int | None, max_parallel_trials: int | None, wall: float
 ) -> None:
     search = snapshot(

@@ -1,4 +1,4 @@
-"""A plan for the tests of planning, controlled by the search's labels. Registered under an existing kind by
+"""A plan for planning tests, controlled by the labels of the search. Tests register it under an existing kind by
 `setitem`."""
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from paretofit.search.contracts.spec import ResolvedSpec
 
 
 def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
-    """Queue trials until `trials` (default 1) were planned, with `at_once` (default all) active at a time.
+    """Queue trials until `trials` (default 1) are planned, with `at_once` (default all) active at a time.
 
-    Label `fail`: raise. Label `retry`: plan one more for every failed one. Label `calls`: a file that gets a byte per
-    call. Label `seconds`: duration of the call.
+    Label `fail`: raise. Label `retry`: plan one more trial for every failed one. Label `calls`: a file to which each
+    call appends a byte. Label `seconds`: duration of the call.
     """
     if "calls" in spec.labels:
         with Path(spec.labels["calls"]).open("ab") as file:

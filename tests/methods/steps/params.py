@@ -1,4 +1,4 @@
-"""Parameters of a method whose steps take milliseconds: real trials for the tests of everything around training."""
+"""Parameters of a method whose steps take milliseconds: real trials for tests of everything around training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from paretofit.search.contracts.point import Format
 
 
 class StepsParams(MethodParams):
-    """Counts steps; the last trial takes the first one's artifact as its input. No torch."""
+    """Counts steps without torch; the last trial takes the artifact of the first as its input."""
 
     summary: ClassVar[str] = "Counts."
     paper: ClassVar[str] = "none"

@@ -1,4 +1,4 @@
-"""The steps method's plan."""
+"""Plan of the `steps` method."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.methods.steps.params import StepsParams
 
 
 def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
-    """`trials` trials, then one that takes the first one's artifact."""
+    """Plan `trials` trials, then one that takes the artifact of the first."""
     method = spec.params(StepsParams)
     if method.fault == "plan":
         raise ZeroDivisionError("this plan always fails")

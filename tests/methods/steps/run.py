@@ -1,4 +1,4 @@
-"""The steps method's run: counts, checkpoints, reports."""
+"""Trial of the `steps` method: counts, saves checkpoints, reports."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.methods.steps.params import StepsParams
 
 
 class NotLearningError(ValueError):
-    """Raised like the guard's error."""
+    """Same error code as the training guard's error."""
 
     code = "not_learning"
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Count from the checkpoint to `steps`; returns the first and the last step, and facts about its environment."""
+    """Count from the checkpoint to `steps`; return the first and last step, and facts about the environment."""
     method = trial.spec.params(StepsParams)
     if method.fault == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -64,7 +64,7 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
 
 
 def point(trial: Trial, index: int, accuracy: float) -> Point:
-    """A point that looks like a network's."""
+    """A point with the fields of a trained network."""
     profile = trial.spec.dataset
     return Point(
         key=f"net-{index}",

@@ -1,4 +1,4 @@
-"""Positions of shape adaptors, and the blocks around them."""
+"""Positions of shape adaptors, and the blocks that surround them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from paretofit.models.kinds.shape_adaptor import Chain, ShapeAdaptor
 
 
 def units_before(network: Architecture) -> list[int]:
-    """For each adaptor, the number from 0 of the unit that it follows or belongs to."""
+    """For each adaptor, the zero-based index of the unit that it follows or belongs to."""
     found, unit = [], -1
     for block in network.blocks:
         if isinstance(block, ShapeAdaptor):
@@ -49,13 +49,13 @@ def units_before(network: Architecture) -> list[int]:
     ],
 )
 @pytest.mark.parametrize("nominal", [32, 224])
-def test_positions(family: str, placement: Placement, positions: list[int], nominal: int) -> None:
-    """Liu et al. (arXiv 2008.00892), appendix: VGG-16, ResNet-50, MobileNetV2; the others by the same rule."""
+def test_adaptor_positions(family: str, placement: Placement, positions: list[int], nominal: int) -> None:
+    """Liu et al. (arXiv 2008.00892), appendix: VGG-16, ResNet-50, MobileNetV2; other families by the same rule."""
     network = adapted(architecture(family, nominal=nominal), len(positions), placement)
     assert units_before(network) == positions
 
 
-def test_nothing_but_the_adaptors_resizes() -> None:
+def test_only_adaptors_resize_maps() -> None:
     for family in ("vgg16", "resnet50", "mobilenet_v2", "shufflenet_v1", "wrn_16_4", "fd_mobilenet"):
         network = adapted(architecture(family), 4)
         shape = Shape(((224, 224),) * 4, (0.5,) * 4)
@@ -67,7 +67,7 @@ def test_nothing_but_the_adaptors_resizes() -> None:
     assert (stem.keep.kernel, stem.keep.stride) == (7, 1)
 
 
-def test_branches() -> None:
+def test_adaptor_branches_by_family() -> None:
     """VGG and MobileNetV2: the map and its max-pool; ResNet: the body and the 1x1 convolution of stride 2, added up."""
     vgg = list(adaptors(adapted(architecture("vgg16"), 4)).values())
     assert {(block.keep, block.down, block.residual) for block in vgg[:1]} == {(None, MaxPool(64, 64, 2, 2), False)}
@@ -83,14 +83,14 @@ def test_branches() -> None:
         assert not isinstance(block, InvertedResidual) or not block.residual
 
 
-def test_the_human_resizing_stays_beside_added_adaptors() -> None:
+def test_added_adaptors_keep_human_designed_resizing() -> None:
     human = architecture("vgg16", nominal=32)
     network = adapted(human, 2, "add")
     assert tuple(block for block in network.blocks if not isinstance(block, ShapeAdaptor)) == human.blocks
     assert (places(human, "add"), places(human, "replace"), places(human, "resizing")) == (8, 12, 5)
 
 
-def test_resizing_blocks_compute_the_same_at_blend_zero() -> None:
+def test_resizing_blocks_are_unchanged_at_blend_zero() -> None:
     torch.manual_seed(0)
     for family in ("vgg16", "mobilenet_v2", "fd_mobilenet"):
         human = build(architecture(family, base_width=0.125, classes=10, nominal=64)).eval()
@@ -99,15 +99,15 @@ def test_resizing_blocks_compute_the_same_at_blend_zero() -> None:
                 nn.init.uniform_(norm.weight, 0.5, 1.5)
         network = adapted(human.architecture, count := places(human.architecture, "resizing"), "resizing")
         sides = [64 >> i for i in range(1, count + 1)]
-        made = build(shaped(network, Shape(tuple((side, side) for side in sides), (0.0,) * count))).eval()
-        made.load_state_dict(dict(zip(made.state_dict(), human.state_dict().values(), strict=True)))
+        with_adaptors = build(shaped(network, Shape(tuple((side, side) for side in sides), (0.0,) * count))).eval()
+        with_adaptors.load_state_dict(dict(zip(with_adaptors.state_dict(), human.state_dict().values(), strict=True)))
         x = torch.randn(2, 3, 64, 64)
         with torch.no_grad():
-            torch.testing.assert_close(made(x), human(x), rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(with_adaptors(x), human(x), rtol=1e-5, atol=1e-6)
 
 
-def test_weights_of_a_resnet_fit_its_adaptors_in_their_order() -> None:
-    """AutoTL: a pretrained network's parameters, one after another."""
+def test_resnet_parameters_map_to_adaptors_in_order() -> None:
+    """AutoTL: a pretrained network's parameters are copied in sequence."""
     human = architecture("resnet50")
     network = adapted(human, 5, "resizing")
     shapes = [[p.shape for p in build(each, "meta").parameters()] for each in (human, network)]
@@ -116,8 +116,8 @@ def test_weights_of_a_resnet_fit_its_adaptors_in_their_order() -> None:
     assert list(adaptors(network)) == [1, 2, 6, 10, 16]
 
 
-def test_costs_of_vgg_on_cifar() -> None:
-    """Multiply-accumulates of the human-designed network, with every factor .9, and without any resizing."""
+def test_vgg_costs_on_cifar() -> None:
+    """Multiply-accumulates of the human-designed network, with all factors .9, and without resizing."""
     human = architecture("vgg16", nominal=32, classes=100)
     assert cost(human, (32, 32)).macs / 1e9 == pytest.approx(0.313, abs=5e-4)
     rule = Rule(adapted(human, 4), (32, 32))
@@ -133,6 +133,6 @@ def test_costs_of_vgg_on_cifar() -> None:
         ("scalenet50", 4, "replace", "families: scalenet50 has no places .* scale_bottleneck"),
     ],
 )
-def test_where_there_is_no_place(family: str, count: int, placement: Placement, message: str) -> None:
+def test_impossible_placements_are_rejected(family: str, count: int, placement: Placement, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         adapted(architecture(family), count, placement)

@@ -1,4 +1,4 @@
-"""ScaleNet: the published tables, depths, small forms, and errors for invalid structures."""
+"""ScaleNet: published tables, depths, narrow forms, and errors for invalid structures."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ def widths(network: Architecture) -> list[dict[int, int]]:
     ("name", "blocks"), [("scalenet50", 16), ("scalenet50_light", 16), ("scalenet101", 33), ("scalenet152", 50)]
 )
 def test_published_tables(name: str, blocks: int) -> None:
-    found = widths(architecture(name))
-    assert len(found) == blocks
-    for row, branches in zip(PUBLISHED[name], found, strict=True):
-        # A scale without channels has no branch.
+    table = widths(architecture(name))
+    assert len(table) == blocks
+    for row, branches in zip(PUBLISHED[name], table, strict=True):
+        # A scale with zero channels has no branch.
         assert branches == {scale: width for scale, width in zip((1, 2, 4, 7), row, strict=False) if width}
 
 
 @pytest.mark.parametrize(
     ("name", "sums"), [("scalenet50", {88, 175, 349, 697}), ("scalenet50_light", {64, 128, 256, 512})]
 )
-def test_channels_of_a_block_are_one_multiple_of_its_planes(name: str, sums: set[int]) -> None:
+def test_channels_of_a_block_are_a_constant_multiple_of_its_planes(name: str, sums: set[int]) -> None:
     """ScaleNet (arXiv 1904.09460), section 3.2."""
     assert {sum(row[:4]) for row in PUBLISHED[name]} == sums
 
 
-def test_published_shapes_have_a_1x1_kernel_where_a_pool_by_7_leaves_a_pixel() -> None:
+def test_branches_pooled_to_one_pixel_have_1x1_kernels() -> None:
     light = architecture("scalenet50_light")
     kernels = [dict(zip(a.scales, a.kernels, strict=True)) for a in aggregations(light).values()]
     assert [kernel.get(7) for kernel in kernels] == [3, 3, None, 3, 3, None, 3, 3, 3, 3, 3, 3, 3, None, 1, 1]
@@ -58,12 +58,12 @@ def test_published_shapes_have_a_1x1_kernel_where_a_pool_by_7_leaves_a_pixel() -
         ("scalenet56", 27, ScaleBasic),
     ],
 )
-def test_depths(name: str, blocks: int, kind: type) -> None:
+def test_blocks_by_depth(name: str, blocks: int, kind: type) -> None:
     assert name in FAMILIES
     assert [type(block) for block in architecture(name).blocks].count(kind) == blocks
 
 
-def test_every_3x3_of_a_basic_block_is_aggregated_and_the_second_is_as_wide_as_the_residual() -> None:
+def test_basic_block_aggregates_both_3x3_and_second_matches_residual_width() -> None:
     blocks = [block for block in architecture("scalenet34").blocks if isinstance(block, ScaleBasic)]
     assert {(block.first.out_channels, block.second.out_channels) for block in blocks} == {
         (planes, planes) for planes in (64, 128, 256, 512)
@@ -76,7 +76,7 @@ def _sides(network: Architecture, size: int) -> list[int]:
     return sorted({layer.output.height for layer in sums}, reverse=True)
 
 
-def test_maps_of_each_stage() -> None:
+def test_map_sizes_by_stage() -> None:
     assert _sides(architecture("scalenet20", nominal=32), 32) == [32, 16, 8]
     assert _sides(architecture("scalenet50"), 224) == [56, 28, 14, 7]
     assert _sides(architecture("scalenet50"), 225) == [57, 28, 14, 7]
@@ -87,19 +87,19 @@ def test_maps_of_each_stage() -> None:
             assert network.layers(size)[-1].output.channels == 1000
 
 
-def test_widths_are_multiples_of_8_and_keep_the_proportions() -> None:
+def test_scaled_widths_are_multiples_of_8_and_keep_proportions() -> None:
     half = architecture("scalenet50", width=0.5)
     assert [block.out_channels for block in half.blocks[2:-1:3]] == [128, 256, 256, 512, 512, 1024]
     assert widths(half)[0] == {1: 31, 2: 5, 4: 2, 7: 6}
 
 
-def test_rows_are_divided() -> None:
+def test_structure_rows_are_split_evenly_and_scaled_in_proportion() -> None:
     assert even(10) == (3, 3, 2, 2)
     assert scaled((62, 9, 5, 12), 64, 64) == (62, 9, 5, 12)
     assert sum(scaled((62, 9, 5, 12), 24, 64)) == 33
 
 
-def test_a_structure_in_one_line() -> None:
+def test_structure_round_trips_through_one_line() -> None:
     line = written(PUBLISHED["scalenet50"])
     assert line.startswith("62-9-5-12-56 55-27-5-1-56 ")
     assert from_line(line) == PUBLISHED["scalenet50"]
@@ -108,7 +108,7 @@ def test_a_structure_in_one_line() -> None:
             from_line(wrong)
 
 
-def test_a_narrower_structure_can_be_cut_from_a_wider_one() -> None:
+def test_narrower_structure_is_sliced_from_wider_one() -> None:
     wide = architecture(
         "scalenet20",
         nominal=32,
@@ -146,6 +146,6 @@ def test_a_narrower_structure_can_be_cut_from_a_wider_one() -> None:
         ("resnet50", ((64, 0, 0, 0),) * 16, "structure: not available for resnet50: leave it out"),
     ],
 )
-def test_a_structure_that_does_not_fit_is_refused(family: str, structure: Structure, message: str) -> None:
+def test_mismatched_structures_are_rejected(family: str, structure: Structure, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         architecture(family, structure=structure)

@@ -1,4 +1,4 @@
-"""The rules that scale a table."""
+"""Rounding rules that scale the channels of a table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from paretofit.models.families.scaling import Scale, make_divisible, nominal_str
     [
         (1, 8),
         (12, 16),
-        (11.9, 16),  # 8 would be below 0.9 of it
+        (11.9, 16),  # 8 would be below 0.9 of the value
         (8.8, 8),
         (8.9, 16),
         (36, 40),
@@ -32,7 +32,7 @@ def test_make_divisible(value: float, expected: int) -> None:
 
 @settings(deadline=None)
 @given(st.floats(0.5, 1e5))
-def test_make_divisible_never_loses_a_tenth(value: float) -> None:
+def test_make_divisible_loses_less_than_a_tenth(value: float) -> None:
     rounded = make_divisible(value)
     assert rounded % 8 == 0
     assert rounded >= 0.9 * value
@@ -56,7 +56,7 @@ def test_slimmable_channels(base: int, width: float, ratio: float, expected: int
 
 @settings(deadline=None)
 @given(st.integers(1, 4096), st.floats(0.01, 1), st.floats(0.01, 1))
-def test_slimmable_channels_grow_with_the_width_up_to_the_base(base: int, one: float, other: float) -> None:
+def test_slimmable_channels_are_monotonic_and_capped_at_the_base(base: int, one: float, other: float) -> None:
     narrow, wide = sorted((one, other))
     assert 1 <= slimmable(base, narrow) <= slimmable(base, wide) <= base
 
@@ -69,7 +69,7 @@ def test_truncated_channels() -> None:
     ("nominal", "kept"),
     [(4, 0), (7, 0), (8, 1), (16, 2), (31, 2), (32, 3), (63, 3), (64, 4), (127, 4), (128, 5), (224, 5), (1024, 5)],
 )
-def test_the_last_downsamplings_are_kept(nominal: int, kept: int) -> None:
+def test_small_nominal_sizes_keep_the_last_downsamplings(nominal: int, kept: int) -> None:
     strides = (2, 1, 2, 1, 2, 1, 2, 1, 2)
     expected = [1] * (5 - kept) + [2] * kept
     assert list(nominal_strides(strides, nominal))[::2] == expected

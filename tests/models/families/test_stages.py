@@ -1,4 +1,4 @@
-"""A width for each stage of a family."""
+"""One width per stage of a family."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def network(family: str, width: float | tuple[float, ...] = 1.0, base_width: flo
 
 
 @pytest.mark.parametrize(("family", "count"), STAGES.items())
-def test_one_width_is_that_of_every_stage(family: str, count: int) -> None:
+def test_single_width_applies_to_every_stage(family: str, count: int) -> None:
     assert stages(family) == count
     for width in (0.3, 0.5, 1.0, 1.5):
         assert network(family, (width,) * count) == network(family, width)
 
 
 @pytest.mark.parametrize(("family", "count"), STAGES.items())
-def test_each_width_makes_its_own_stage_narrower(family: str, count: int) -> None:
+def test_each_width_narrows_only_its_own_stage(family: str, count: int) -> None:
     full = network(family)
     narrowed = [network(family, tuple(0.25 if i == stage else 1.0 for i in range(count))) for stage in range(count)]
     assert len(set(narrowed)) == count
@@ -49,7 +49,7 @@ def test_each_width_makes_its_own_stage_narrower(family: str, count: int) -> Non
 
 
 @pytest.mark.parametrize(("family", "count"), STAGES.items())
-def test_stages_are_cut_from_one_network(family: str, count: int) -> None:
+def test_stage_widths_are_slices_of_one_network(family: str, count: int) -> None:
     torch.manual_seed(0)
     mixed = network(family, tuple((0.5, 1.0, 0.75)[stage % 3] for stage in range(count)), 0.25)
     shared = Slimmable(network(family, 1.0, 0.25))
@@ -61,12 +61,12 @@ def test_stages_are_cut_from_one_network(family: str, count: int) -> None:
     assert build(mixed, "meta").architecture == mixed
 
 
-def test_mobilenet_v1_by_stages() -> None:
+def test_mobilenet_v1_channels_by_stage_widths() -> None:
     channels = [block.out_channels for block in network("mobilenet_v1", (1, 0.5, 1, 0.5, 1, 0.25), 0.25).blocks]
     assert channels == [8, 8, 32, 32, 32, 32, *[128] * 6, 64, 64, 10]
 
 
-def test_the_stem_of_a_residual_network_is_as_wide_as_its_first_stage() -> None:
+def test_residual_stem_has_the_width_of_the_first_stage() -> None:
     stem, first, *_ = network("resnet18", (0.5, 1, 1, 1), 0.25).blocks
     assert (stem.out_channels, first.out_channels) == (8, 8)
 

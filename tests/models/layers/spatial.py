@@ -23,35 +23,37 @@ BACKBONES = {
 
 
 def network(name: str, **policy: Any) -> Network:
-    """With statistics as a training leaves them, and masks that depend on the image."""
+    """A network with statistics as after training, and masks that depend on the image."""
     torch.manual_seed(0)
-    found = build(sampled(BACKBONES[name], Policy(**policy))).eval()
-    return trained(found)
+    sampled_network = build(sampled(BACKBONES[name], Policy(**policy))).eval()
+    return with_trained_statistics(sampled_network)
 
 
-def trained(found: Network) -> Network:
-    for module in found.modules():
+def with_trained_statistics(network: Network) -> Network:
+    for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None
             assert module.running_var is not None
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 1.5)
-    for each in samplings(found):
+    for each in samplings(network):
         nn.init.normal_(each.predict.weight, 0, 0.05)
         assert each.predict.bias is not None
         nn.init.constant_(each.predict.bias, -0.3)
-    return found
+    return network
 
 
 def images(count: int = 3, size: tuple[int, int] = (32, 32)) -> Tensor:
     return torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(1))
 
 
-def masks(found: Network, x: Tensor) -> list[Tensor]:
-    made: list[Tensor] = []
-    hooks = [each.register_forward_hook(lambda module, given, mask: made.append(mask)) for each in samplings(found)]
+def masks(network: Network, x: Tensor) -> list[Tensor]:
+    result: list[Tensor] = []
+    hooks = [
+        each.register_forward_hook(lambda module, inputs, mask: result.append(mask)) for each in samplings(network)
+    ]
     with torch.inference_mode():
-        found(x)
+        network(x)
     for hook in hooks:
         hook.remove()
-    return made
+    return result

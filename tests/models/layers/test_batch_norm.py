@@ -1,4 +1,4 @@
-"""Batch normalisation with its activation, against torch's two modules."""
+"""Batch normalization fused with its activation, against torch's two modules."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ MANY = (8, 256, 128)
 """Images, height and width of a map that is worked on in several chunks, of 3 channels or more."""
 
 
-def made(channels: int, *, statistics: bool = False) -> nn.BatchNorm2d:
-    """In float64, with parameters that put values below 0 and above 6."""
+def make_norm(channels: int, *, statistics: bool = False) -> nn.BatchNorm2d:
+    """In float64, with parameters that give values below 0 and above 6."""
     torch.manual_seed(channels)
     norm = nn.BatchNorm2d(channels, track_running_stats=statistics, dtype=torch.float64)
     with torch.no_grad():
@@ -30,34 +30,34 @@ def image(channels: int, size: tuple[int, int, int]) -> Tensor:
 
 
 def check(x: Tensor, norm: nn.BatchNorm2d, act: nn.Module) -> None:
-    """The output, and all gradients, are torch's."""
+    """The output and all gradients equal torch's."""
     leaves = [x, norm.weight, norm.bias]
     out, expected = norm_act(x, norm, act), act(norm(x))
     torch.testing.assert_close(out, expected)
     assert out.stride() == expected.stride()
     weights = torch.randn_like(out)
-    for found, wanted in zip(
+    for actual, reference in zip(
         torch.autograd.grad(out, leaves, weights), torch.autograd.grad(expected, leaves, weights), strict=True
     ):
-        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(actual, reference, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("act", ACTIVATIONS)
 @pytest.mark.parametrize(("channels", "size"), [(8, (4, 6, 5)), (3, MANY), (8, MANY), (16, MANY), (20, (3, 91, 101))])
-def test_is_the_two_modules(channels: int, size: tuple[int, int, int], act: nn.Module) -> None:
-    check(image(channels, size), made(channels), act)
+def test_equals_torch_norm_and_activation(channels: int, size: tuple[int, int, int], act: nn.Module) -> None:
+    check(image(channels, size), make_norm(channels), act)
 
 
 @pytest.mark.parametrize("act", ACTIVATIONS)
 def test_gradients(act: nn.Module) -> None:
-    norm = made(5)
+    norm = make_norm(5)
     assert torch.autograd.gradcheck(lambda x, *_: norm_act(x, norm, act), (image(5, (3, 4, 4)), norm.weight, norm.bias))
 
 
 @pytest.mark.parametrize("channels", [8, 32])
-def test_a_mean_far_from_zero_costs_no_more_digits_than_torch_loses(channels: int) -> None:
+def test_large_mean_is_as_precise_as_torch(channels: int) -> None:
     x = (image(channels, MANY).detach() + 1000).requires_grad_()
-    norm = made(channels)
+    norm = make_norm(channels)
     exact = norm_act(x, norm, nn.ReLU())
     norm.float()
     with torch.no_grad():
@@ -66,10 +66,10 @@ def test_a_mean_far_from_zero_costs_no_more_digits_than_torch_loses(channels: in
     assert losses[0] <= 2 * losses[1]
 
 
-def test_a_contiguous_map_and_running_statistics_are_left_to_torch() -> None:
+def test_contiguous_maps_and_running_statistics_use_torch() -> None:
     x = image(8, (4, 6, 5))
-    check(x.detach().contiguous().requires_grad_(), made(8), nn.ReLU6())
-    kept, plain = made(8, statistics=True), made(8, statistics=True)
+    check(x.detach().contiguous().requires_grad_(), make_norm(8), nn.ReLU6())
+    kept, plain = make_norm(8, statistics=True), make_norm(8, statistics=True)
     assert torch.equal(norm_act(x, kept, nn.ReLU6()), nn.ReLU6()(plain(x)))
     assert kept.running_mean is not None
     assert plain.running_mean is not None
@@ -77,9 +77,9 @@ def test_a_contiguous_map_and_running_statistics_are_left_to_torch() -> None:
     assert torch.equal(norm_act(x, kept.eval(), nn.ReLU6()), nn.ReLU6()(plain.eval()(x)))
 
 
-def test_the_input_is_not_changed() -> None:
+def test_input_is_not_modified() -> None:
     for size in ((4, 6, 5), MANY):
         x = image(8, size)
         before = x.detach().clone()
-        torch.autograd.backward(norm_act(x, made(8), nn.ReLU6(inplace=True)).sum())
+        torch.autograd.backward(norm_act(x, make_norm(8), nn.ReLU6(inplace=True)).sum())
         assert torch.equal(x, before)

@@ -1,4 +1,4 @@
-"""Convolution by matrix products, against torch's."""
+"""Convolution as matrix products, against torch's convolution."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def image(channels: int, side: int) -> Tensor:
         (32, 32, 3, 1, 1),
     ],
 )
-def test_is_the_module(inputs: int, outputs: int, kernel: int, stride: int, groups: int, side: int) -> None:
+def test_equals_torch_convolution(inputs: int, outputs: int, kernel: int, stride: int, groups: int, side: int) -> None:
     conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False, dtype=torch.float64)
     x = image(inputs, side)
     out, expected = convolve(x, conv), conv(x)
@@ -34,13 +34,13 @@ def test_is_the_module(inputs: int, outputs: int, kernel: int, stride: int, grou
     assert out.is_contiguous(memory_format=torch.channels_last)
     weights = torch.randn_like(out)
     leaves = [x, conv.weight]
-    for found, wanted in zip(
+    for actual, reference in zip(
         torch.autograd.grad(out, leaves, weights), torch.autograd.grad(expected, leaves, weights), strict=True
     ):
-        torch.testing.assert_close(found, wanted)
+        torch.testing.assert_close(actual, reference)
 
 
-def test_a_gradient_of_any_layout_is_taken() -> None:
+def test_gradients_of_any_memory_layout_are_accepted() -> None:
     conv = nn.Conv2d(64, 128, 1, bias=False, dtype=torch.float64)
     for side in (4, 12):
         x = image(64, side)
@@ -48,7 +48,7 @@ def test_a_gradient_of_any_layout_is_taken() -> None:
         torch.testing.assert_close(*grads)
 
 
-def test_evaluation_is_torchs_to_the_bit() -> None:
+def test_evaluation_is_bit_identical_to_torch() -> None:
     conv = nn.Conv2d(64, 128, 1, bias=False).eval()
     x = image(64, 4).detach().float()
     assert torch.equal(convolve(x, conv), conv(x))

@@ -1,4 +1,4 @@
-"""One network's weights at every width: slicing, statistics, extraction."""
+"""Weights of one network at every width: slicing, statistics, extraction."""
 
 from __future__ import annotations
 
@@ -66,13 +66,12 @@ def images(network: Architecture, count: int = 8, size: tuple[int, int] = SIZE) 
 
 
 def formatted(network: Any, memory_format: torch.memory_format) -> Any:
-    """`Any`, because torch's types lack this form of `to`."""
+    """`Any`, because torch's stubs lack this overload of `to`."""
     return network.to(memory_format=memory_format)
 
 
 def copied(slim: Slimmable, sub: Architecture) -> Network:
-    """A narrow network made without slimmable code: its own modules, filled with the leading weights of the full
-    ones."""
+    """A narrow network built without slimmable code, filled with the leading weights of the full network."""
     narrow = build(sub)
     with torch.no_grad():
         for module, wide in zip(narrow.modules(), slim.network.modules(), strict=True):
@@ -91,22 +90,22 @@ def copied(slim: Slimmable, sub: Architecture) -> Network:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("width", [0.25, 0.6, 1.0])
-def test_slices_are_the_narrow_network(family: type, width: float) -> None:
+def test_slices_equal_the_narrow_network(family: type, width: float) -> None:
     slim, sub = Slimmable(family(1.0)), family(width)
     narrow = copied(slim, sub)
     x = images(sub)
     assert torch.equal(slim(x, sub), narrow(x))
 
 
-def test_without_an_architecture_the_full_network_runs() -> None:
+def test_full_network_runs_by_default() -> None:
     slim = Slimmable(fd_mobilenet(1.0))
     x = images(slim.architecture)
     assert torch.equal(slim(x), copied(slim, slim.architecture)(x))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_gradients_are_the_narrow_networks_and_zero_elsewhere(family: type) -> None:
-    # In float64: in float32 gradients of deep networks differ by what the order of a sum makes of them.
+def test_gradients_equal_the_narrow_network_and_are_zero_elsewhere(family: type) -> None:
+    # In float64: in float32 the gradients of deep networks differ by the summation order.
     slim, sub = Slimmable(family(1.0)).double(), family(0.4)
     narrow = copied(slim, sub).double()
     x = images(sub).double()
@@ -124,7 +123,7 @@ def test_gradients_are_the_narrow_networks_and_zero_elsewhere(family: type) -> N
         assert not outside.any()
 
 
-def test_gradients_of_several_widths_add_up() -> None:
+def test_gradients_of_several_widths_accumulate() -> None:
     slim = Slimmable(fd_mobilenet(1.0))
     x = images(slim.architecture)
     weight = next(slim.network.parameters())
@@ -138,7 +137,7 @@ def test_gradients_of_several_widths_add_up() -> None:
     torch.testing.assert_close(grads[0] + grads[1], grads[2])
 
 
-def test_training_keeps_no_statistics() -> None:
+def test_training_does_not_keep_statistics() -> None:
     slim = Slimmable(fd_mobilenet(1.0))
     before = {name: tensor.clone() for name, tensor in slim.state().items()}
     x = images(slim.architecture)
@@ -148,8 +147,8 @@ def test_training_keeps_no_statistics() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in slim.state().items())
 
 
-def test_training_never_waits_for_the_device() -> None:
-    """On the meta device a read of any value raises."""
+def test_training_has_no_device_sync() -> None:
+    """On the meta device, reading a tensor value raises."""
     slim = Slimmable(fd_mobilenet(1.0), device="meta")
     x = torch.empty(4, 1, *SIZE, device="meta")
     for width in (1.0, 0.5):
@@ -158,8 +157,8 @@ def test_training_never_waits_for_the_device() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_statistics_are_the_average_over_the_batches(family: type) -> None:
-    """As torch's own batch normalisation averages with momentum None."""
+def test_statistics_are_averaged_over_batches(family: type) -> None:
+    """As torch's batch normalization averages with momentum None."""
     slim, sub = Slimmable(family(1.0)), family(0.5)
     batches = [images(sub) for _ in range(3)]
     slim.calibrate(sub, batches)
@@ -176,18 +175,18 @@ def test_statistics_are_the_average_over_the_batches(family: type) -> None:
         torch.testing.assert_close(slim(x, sub), narrow(x), rtol=1e-4, atol=1e-5)
 
 
-def test_a_second_calibration_replaces_the_first() -> None:
+def test_second_calibration_replaces_the_first() -> None:
     slim, sub = Slimmable(fd_mobilenet(1.0)), fd_mobilenet(0.5)
     x = images(sub)
     slim.calibrate(sub, [x])
     (first,) = slim.bank.values()
     slim.calibrate(sub, [images(sub), images(sub)])
     slim.calibrate(sub, [x])
-    (again,) = slim.bank.values()
-    assert torch.equal(first, again)
+    (second,) = slim.bank.values()
+    assert torch.equal(first, second)
 
 
-def test_evaluation_without_statistics_is_an_error() -> None:
+def test_evaluation_without_statistics_raises() -> None:
     slim, sub = Slimmable(fd_mobilenet(1.0)), fd_mobilenet(0.5)
     slim.calibrate(sub, [images(sub)])
     slim.eval()
@@ -201,7 +200,7 @@ def test_evaluation_without_statistics_is_an_error() -> None:
             slim.extract(other, size)
 
 
-def test_statistics_are_kept_by_channels_and_size() -> None:
+def test_statistics_are_keyed_by_channels_and_size() -> None:
     slim = Slimmable(mobilenet_v1(1.0))
     one, same, other = mobilenet_v1(0.5), mobilenet_v1(0.5003), mobilenet_v1(0.9)
     for sub, size in ((one, SIZE), (same, SIZE), (other, SIZE), (one, (16, 16))):
@@ -213,7 +212,7 @@ def test_statistics_are_kept_by_channels_and_size() -> None:
     }
 
 
-def test_training_drops_the_statistics_of_the_former_weights() -> None:
+def test_training_discards_stale_statistics() -> None:
     slim, sub = Slimmable(fd_mobilenet(1.0)), fd_mobilenet(0.5)
     slim.calibrate(sub, [images(sub)])
     slim(images(sub), sub)
@@ -222,7 +221,7 @@ def test_training_drops_the_statistics_of_the_former_weights() -> None:
         slim(images(sub), sub)
 
 
-def test_calibration_refuses_no_batch_and_batches_of_several_sizes() -> None:
+def test_calibration_rejects_empty_input_and_mixed_sizes() -> None:
     slim, sub = Slimmable(fd_mobilenet(1.0)), fd_mobilenet(0.5)
     with pytest.raises(ValueError, match="at least one batch"):
         slim.calibrate(sub, [])
@@ -253,7 +252,7 @@ def test_extraction_is_bit_identical(
             assert torch.equal(logits, loaded(x))
 
 
-def test_the_extracted_network_is_plain_and_its_own() -> None:
+def test_extracted_network_is_static_and_independent() -> None:
     slim, sub = Slimmable(fd_mobilenet(1.0)), fd_mobilenet(0.5)
     slim.calibrate(sub, [images(sub)])
     static = slim.extract(sub, SIZE)
@@ -271,17 +270,17 @@ def test_the_extracted_network_is_plain_and_its_own() -> None:
     assert torch.equal(static(x), before)
 
 
-def test_state_through_a_file(tmp_path: Path) -> None:
+def test_state_round_trips_through_a_file(tmp_path: Path) -> None:
     slim, sub = Slimmable(fd_mobilenet(1.0)), fd_mobilenet(0.5)
     for size in (SIZE, (16, 16)):
         slim.calibrate(sub, [images(sub, size=size)])
     checkpoint.write(tmp_path / "supernet.safetensors", slim.state(), {})
     tensors, _ = checkpoint.read(tmp_path / "supernet.safetensors")
-    again = Slimmable(fd_mobilenet(1.0))
-    again.load_state(tensors)
-    assert set(again.bank) == set(slim.bank)
+    restored = Slimmable(fd_mobilenet(1.0))
+    restored.load_state(tensors)
+    assert set(restored.bank) == set(slim.bank)
     x = images(sub)
-    assert torch.equal(slim.eval()(x, sub), again.eval()(x, sub))
+    assert torch.equal(slim.eval()(x, sub), restored.eval()(x, sub))
 
 
 @pytest.mark.parametrize(
@@ -293,7 +292,7 @@ def test_state_through_a_file(tmp_path: Path) -> None:
         ("bank.odd", torch.zeros(2, 3), "bank.odd is not a name of batch norm statistics"),
     ],
 )
-def test_a_state_that_does_not_fit_is_refused_whole(name: str, value: Tensor | None, message: str) -> None:
+def test_mismatched_state_is_rejected_without_partial_load(name: str, value: Tensor | None, message: str) -> None:
     slim = Slimmable(fd_mobilenet(1.0))
     state = {key: tensor + 1 for key, tensor in slim.state().items()}
     state.pop(name, None)
@@ -320,8 +319,8 @@ def test_architectures_that_are_not_narrower_are_rejected(sub: Architecture, mes
         Slimmable(fd_mobilenet(1.0))(images(sub), sub)
 
 
-def test_parts_of_a_group_are_refused() -> None:
-    """The leading weights of a group would read other channels than in the full network."""
+def test_partial_groups_are_rejected() -> None:
+    """The leading weights of a group would read different channels than in the full network."""
     full = resnext50(1.0).to_json()
     sub = copy.deepcopy(full)
     sub["blocks"][1]["mid_channels"] //= 2
@@ -329,7 +328,7 @@ def test_parts_of_a_group_are_refused() -> None:
         Slimmable(Architecture.from_json(full))(images(resnext50(1.0)), Architecture.from_json(sub))
 
 
-def test_another_activation_is_refused() -> None:
+def test_different_activation_is_rejected() -> None:
     data = fd_mobilenet(0.5).to_json()
     data["blocks"][2]["activation"] = "relu6"
     sub = Architecture.from_json(data)
@@ -337,8 +336,8 @@ def test_another_activation_is_refused() -> None:
         Slimmable(fd_mobilenet(1.0))(images(sub), sub)
 
 
-def test_widths_beyond_one() -> None:
-    """MutualNet's largest model is 1.6 wide: the full network is then the widest."""
+def test_width_above_one_is_the_full_network() -> None:
+    """MutualNet's largest model has width 1.6, which is then the full network."""
     slim, sub = Slimmable(wide_resnet(1.6)), wide_resnet(1.0)
     x = images(sub)
     assert slim.architecture.blocks[1].out_channels == 48
@@ -346,14 +345,14 @@ def test_widths_beyond_one() -> None:
 
 
 def fixed_entry(full: Architecture) -> Tensor:
-    """Means and variances of all batch normalizations, in the order of the layers."""
+    """Means and variances of all batch normalizations, in layer order."""
     layers = full.layers((full.nominal, full.nominal))
     channels = sum(layer.output.channels for layer in layers if layer.op == "batch_norm")
     return torch.stack([0.1 * torch.randn(channels), 0.5 + torch.rand(channels)])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_fixed_statistics_are_those_of_a_static_network_in_evaluation_mode(family: Any) -> None:
+def test_fixed_statistics_equal_a_static_network_in_evaluation_mode(family: Any) -> None:
     full = family(1.0)
     network = Slimmable(full).train()
     entry = fixed_entry(full)
@@ -372,11 +371,11 @@ def test_fixed_statistics_are_those_of_a_static_network_in_evaluation_mode(famil
     static.eval()
     images = torch.randn(3, full.channels, *SIZE)
     torch.testing.assert_close(network(images), static(images))
-    # The other images of a batch do not matter.
+    # Independent of the other images in the batch.
     torch.testing.assert_close(network(images)[:1], network(images[:1]))
 
 
-def test_fixed_statistics_are_kept_and_what_is_normalized_by_them_is_trained() -> None:
+def test_fixed_statistics_stay_constant_while_weights_train() -> None:
     full = fd_mobilenet(1.0)
     network = Slimmable(full).train()
     entry = fixed_entry(full)
@@ -390,7 +389,7 @@ def test_fixed_statistics_are_kept_and_what_is_normalized_by_them_is_trained() -
     assert not network.bank
 
 
-def test_fixed_statistics_belong_to_the_full_network_and_to_its_state() -> None:
+def test_fixed_statistics_are_saved_and_require_the_full_network() -> None:
     full = fd_mobilenet(1.0)
     network = Slimmable(full).train()
     network.fix_statistics(fixed_entry(full))

@@ -1,4 +1,4 @@
-"""The forms of sampled blocks that save time."""
+"""Sparse forms of sampled blocks, which save time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from paretofit.models.layers.masked_residual import MaskedBlock
 from paretofit.models.layers.sparse import Form, _crossing, break_even, sparse
 from paretofit.models.layers.spatial_sampling import samplings
 from paretofit.models.layers.tiled_sampling import Tiles
-from tests.models.layers.spatial import BACKBONES, images, network, trained
+from tests.models.layers.spatial import BACKBONES, images, network, with_trained_statistics
 
 POLICIES: dict[str, dict[str, Any]] = {
     "zero": {"fill": "zero", "grid": 0},
@@ -41,87 +41,85 @@ POLICIES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("form", ["positions", "tiles"])
 @torch.inference_mode()
-def test_sparse_forms_compute_the_same(name: str, policy: str, form: Form) -> None:
-    found = network(name, **POLICIES[policy])
-    quick = sparse(found, form=form)
+def test_sparse_forms_are_equivalent(name: str, policy: str, form: Form) -> None:
+    model = network(name, **POLICIES[policy])
+    fast = sparse(model, form=form)
     for size in ((32, 32), (23, 37)):
         x = images(2, size)
         before = x.clone()
-        expected = found(x)
-        assert float((quick(x) - expected).abs().max()) <= 1e-4 * float(expected.abs().max())
+        expected = model(x)
+        assert float((fast(x) - expected).abs().max()) <= 1e-4 * float(expected.abs().max())
         assert torch.equal(x, before)
 
 
 @pytest.mark.parametrize("form", ["positions", "tiles"])
 @pytest.mark.parametrize("policy", ["zero", "rbf of a budget"])
 @torch.inference_mode()
-def test_where_everything_is_faster_the_result_is_the_same(form: Form, policy: str) -> None:
-    found = network("resnet50", **POLICIES[policy])
+def test_result_does_not_depend_on_break_even(form: Form, policy: str) -> None:
+    model = network("resnet50", **POLICIES[policy])
     x = images(2)
     for choice in (Choice(break_even=0.0, product=False), Choice(break_even=1.0, product=True)):
-        table = dict.fromkeys(break_even(found, x), choice)
+        table = dict.fromkeys(break_even(model, x), choice)
         assert len(table) >= 8
-        assert torch.allclose(sparse(found, table, form)(x), found(x), rtol=1e-4, atol=1e-5)
+        assert torch.allclose(sparse(model, table, form)(x), model(x), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("form", [None, "positions", "tiles"])
 @pytest.mark.parametrize("draw", ["budget", "stochastic"])
 @pytest.mark.parametrize("name", BACKBONES)
 @torch.inference_mode()
-def test_masks_of_ones_give_the_plain_network(name: str, draw: Draw, form: Form | None) -> None:
-    found = network(name, draw=draw, density=1.0)
-    for each in samplings(found):
+def test_masks_of_ones_equal_the_plain_network(name: str, draw: Draw, form: Form | None) -> None:
+    model = network(name, draw=draw, density=1.0)
+    for each in samplings(model):
         assert each.predict.bias is not None
         nn.init.constant_(each.predict.bias, 100.0)
-    weights = {key.replace(".body.", "."): value for key, value in found.state_dict().items()}
-    unmasked = build(plain(found.architecture)).eval()
+    weights = {key.replace(".body.", "."): value for key, value in model.state_dict().items()}
+    unmasked = build(plain(model.architecture)).eval()
     unmasked.load_state_dict({key: weights[key] for key in unmasked.state_dict()})
     x = images(2)
     expected = unmasked(x)
-    made = found if form is None else sparse(found, form=form)
-    assert torch.allclose(made(x), expected, rtol=1e-4, atol=1e-5)
-    # The plain network has such a form too.
+    form_under_test = model if form is None else sparse(model, form=form)
+    assert torch.allclose(form_under_test(x), expected, rtol=1e-4, atol=1e-5)
+    # The plain network has a sparse form too.
     assert torch.allclose(sparse(unmasked)(x), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", BACKBONES)
 @pytest.mark.parametrize("form", ["positions", "tiles"])
-def test_it_runs_anywhere_and_can_be_copied_and_kept(name: str, form: Form, tmp_path: Path) -> None:
-    found, x = network(name, fill="rbf"), images(2)
-    quick = sparse(found, form=form)
-    expected = quick(x)
+def test_sparse_form_can_be_copied_and_saved(name: str, form: Form, tmp_path: Path) -> None:
+    model, x = network(name, fill="rbf"), images(2)
+    fast = sparse(model, form=form)
+    expected = fast(x)
     assert not expected.requires_grad
-    assert torch.equal(copy.deepcopy(quick)(x), expected)
-    torch.save(quick, tmp_path / "quick.pt")
-    assert torch.equal(torch.load(tmp_path / "quick.pt", weights_only=False)(x), expected)
-    assert all(parameter.requires_grad for parameter in found.parameters())
-    # What interpolates follows it to a device.
-    assert {"positions": "exponents", "tiles": "sigma"}[form] in {
-        name.rpartition(".")[2] for name in quick.state_dict()
-    }
+    assert torch.equal(copy.deepcopy(fast)(x), expected)
+    torch.save(fast, tmp_path / "fast.pt")
+    assert torch.equal(torch.load(tmp_path / "fast.pt", weights_only=False)(x), expected)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    # Interpolation buffers are in the state, so they follow the module to a device.
+    assert {"positions": "exponents", "tiles": "sigma"}[form] in {name.rpartition(".")[2] for name in fast.state_dict()}
 
 
 @torch.inference_mode()
-def test_groups_stay_as_they_are_and_training_is_refused() -> None:
-    found = trained(
+def test_grouped_blocks_are_unchanged_and_training_mode_is_rejected() -> None:
+    model = with_trained_statistics(
         build(sampled(architecture("resnext50_32x4d", width=0.125, nominal=32, classes=5), Policy())).eval()
     )
-    assert torch.allclose(sparse(found)(images()), found(images()), rtol=1e-4, atol=1e-5)
+    assert torch.allclose(sparse(model)(images()), model(images()), rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="training mode"):
-        sparse(found.train())
+        sparse(model.train())
 
 
 @pytest.mark.parametrize("form", ["positions", "tiles"])
 @torch.inference_mode()
-def test_break_even_is_a_share_for_every_convolution_and_block(form: Form) -> None:
-    found = network("resnet18", fill="zero", tile=2)
+def test_break_even_is_measured_for_every_convolution_and_block(form: Form) -> None:
+    model = network("resnet18", fill="zero", tile=2)
     x = images(1)
-    table = break_even(found, x, form)
+    table = break_even(model, x, form)
     assert all(0 <= choice.break_even <= 1 for choice in table.values())
-    # By role: the first and the second of each stage's blocks, and the shortcuts.
+    # By role: first and second convolutions of the blocks of each stage, and shortcuts.
     roles = Counter(name[0] for name in table if isinstance(name[0], str))
     assert roles == {"first": 7, "second": 4, "shortcut": 3}
-    for block in sparse(found, form=form).blocks:
+    for block in sparse(model, form=form).blocks:
         if isinstance(block, MaskedBlock):
             assert block.key((len(x), *x.shape[-2:])) in table
         x = block(x)
@@ -129,12 +127,12 @@ def test_break_even_is_a_share_for_every_convolution_and_block(form: Form) -> No
 
 @pytest.mark.parametrize("form", ["positions", "tiles"])
 @torch.inference_mode()
-def test_break_even_of_grey_images(form: Form) -> None:
-    plain_grey = architecture("resnet50", base_width=0.125, nominal=32, classes=5, channels=1)
-    found = trained(build(sampled(plain_grey, Policy(fill="zero", grid=0))).eval())
+def test_break_even_of_gray_images(form: Form) -> None:
+    plain_gray = architecture("resnet50", base_width=0.125, nominal=32, classes=5, channels=1)
+    model = with_trained_statistics(build(sampled(plain_gray, Policy(fill="zero", grid=0))).eval())
     x = torch.randn(2, 1, 20, 20)
-    quick = sparse(found, break_even(found, x, form), form)
-    assert torch.allclose(quick(x), found(x), rtol=1e-4, atol=1e-5)
+    fast = sparse(model, break_even(model, x, form), form)
+    assert torch.allclose(fast(x), model(x), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("product", [False, True])
@@ -142,88 +140,90 @@ def test_break_even_of_grey_images(form: Form) -> None:
 @pytest.mark.parametrize("name", BACKBONES)
 @pytest.mark.parametrize("form", ["positions", pytest.param("tiles", marks=pytest.mark.integration)])
 @torch.inference_mode()
-def test_a_block_beyond_its_break_even_is_computed_everywhere(form: Form, name: str, draw: Draw, product: bool) -> None:
-    found = network(name, fill="zero", draw=draw, density=0.5, grid=0)
+def test_block_above_its_break_even_is_computed_densely(form: Form, name: str, draw: Draw, product: bool) -> None:
+    model = network(name, fill="zero", draw=draw, density=0.5, grid=0)
     x = images(2)
-    placed = dict.fromkeys(break_even(found, x, form), Choice(break_even=1.0))
-    everywhere = dict.fromkeys(placed, Choice(break_even=0.0, product=product))
-    expected = sparse(found, placed, form)(x)
-    assert torch.allclose(sparse(found, everywhere, form)(x), expected, rtol=1e-4, atol=1e-5)
+    sampled_table = dict.fromkeys(break_even(model, x, form), Choice(break_even=1.0))
+    dense_table = dict.fromkeys(sampled_table, Choice(break_even=0.0, product=product))
+    expected = sparse(model, sampled_table, form)(x)
+    assert torch.allclose(sparse(model, dense_table, form)(x), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("draw", ["budget", "stochastic"])
 @pytest.mark.parametrize("form", ["positions", "tiles"])
 @torch.inference_mode()
-def test_the_density_of_masks_decides(form: Form, draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = network("resnet50", fill="zero", draw=draw, density=0.5, grid=0)
-    block = next(each for each in sparse(found, form=form).blocks if isinstance(each, MaskedBlock))
+def test_mask_density_selects_the_execution_path(form: Form, draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network("resnet50", fill="zero", draw=draw, density=0.5, grid=0)
+    block = next(each for each in sparse(model, form=form).blocks if isinstance(each, MaskedBlock))
     x = torch.rand(2, block.first.weight.shape[1], 8, 8).contiguous(memory_format=torch.channels_last)
     density = block.density([float(mask.mean()) for mask in block.masks(x)])
     assert 0.1 < density < 0.9
-    ways: list[str] = []
+    paths: list[str] = []
 
-    def noted(way: str, run: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def run_and_note(*given: Tensor) -> Tensor:
-            ways.append(way)
-            return run(*given)
+    def recording(path: str, run: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def run_and_record(*args: Tensor) -> Tensor:
+            paths.append(path)
+            return run(*args)
 
-        return run_and_note
+        return run_and_record
 
-    for way in ("on", "masked", "whole"):
-        monkeypatch.setattr(block, way, noted(way, getattr(block, way)))
-    made = []
+    for path in ("on", "masked", "whole"):
+        monkeypatch.setattr(block, path, recording(path, getattr(block, path)))
+    outputs = []
     for even in (density + 0.05, density - 0.05):
         block.table = {block.key((2, 8, 8)): Choice(break_even=even)}
-        made.append(block(x.clone()))
-    assert ways == ["on", "whole" if draw == "budget" else "masked"]
-    assert torch.allclose(made[0], made[1], rtol=1e-4, atol=1e-5)
+        outputs.append(block(x.clone()))
+    assert paths == ["on", "whole" if draw == "budget" else "masked"]
+    assert torch.allclose(outputs[0], outputs[1], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("density", "computed"), [(0.4, 0.0), (0.6, 1.0)])
 @torch.inference_mode()
-def test_a_budget_of_few_tiles_is_what_it_draws(density: float, computed: float) -> None:
-    found = network("resnet50", fill="zero", draw="budget", density=density, grid=0, tile=8)
-    block = next(each for each in sparse(found).blocks if isinstance(each, MaskedBlock))
+def test_budget_of_few_tiles_equals_drawn_share(density: float, computed: float) -> None:
+    model = network("resnet50", fill="zero", draw="budget", density=density, grid=0, tile=8)
+    block = next(each for each in sparse(model).blocks if isinstance(each, MaskedBlock))
     x = torch.rand(2, block.first.weight.shape[1], 7, 7).contiguous(memory_format=torch.channels_last)
     assert block.budgets(extent(x)) == [computed] * 2 == [float(mask.mean()) for mask in block.masks(x)]
 
 
 @pytest.mark.parametrize("form", ["positions", "tiles"])
 @torch.inference_mode()
-def test_budgets_come_from_the_first_convolutions_product(form: Form) -> None:
-    found, x = network("resnet50", fill="zero", draw="budget", density=0.5, grid=0), images(2)
+def test_budgets_reuse_the_product_of_the_first_convolution(form: Form) -> None:
+    model, x = network("resnet50", fill="zero", draw="budget", density=0.5, grid=0), images(2)
     before = torch.get_rng_state()
-    table = break_even(found, x, form)
-    made = sparse(found, {name: Choice(break_even=0.0) for name in table}, form)
-    blocks = [each for each in made.blocks if isinstance(each, MaskedBlock)]
+    table = break_even(model, x, form)
+    fast = sparse(model, {name: Choice(break_even=0.0) for name in table}, form)
+    blocks = [each for each in fast.blocks if isinstance(each, MaskedBlock)]
     assert all(block.joint is not None for block in blocks)
     assert Counter(name[0] for name in table)["joint"] == 8
-    alone: list[nn.Module] = []
+    separate_mask_calls: list[nn.Module] = []
     for block in blocks:
-        block.masks.register_forward_hook(lambda module, given, masks: alone.append(module))
-    assert torch.allclose(made(x), found(x), rtol=1e-4, atol=1e-5)
-    assert alone == []
+        block.masks.register_forward_hook(lambda module, inputs, masks: separate_mask_calls.append(module))
+    assert torch.allclose(fast(x), model(x), rtol=1e-4, atol=1e-5)
+    assert separate_mask_calls == []
     torch.set_rng_state(before)
-    sparse(found, form=form)
+    sparse(model, form=form)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("form", ["positions", "tiles"])
 @torch.inference_mode()
-def test_maps_of_one_channel(form: Form) -> None:
+def test_sparse_forms_support_single_channel_maps(form: Form) -> None:
     torch.manual_seed(0)
     body = ResidualBottleneck(1, 4, 16, stride=1, groups=1, projection=True)
     plain_one = Architecture("one", 32, 1, 5, (body, Classifier(16, 5)))
-    found = trained(build(sampled(plain_one, Policy(density=0.5, draw="budget", fill="zero", grid=0))).eval())
+    model = with_trained_statistics(
+        build(sampled(plain_one, Policy(density=0.5, draw="budget", fill="zero", grid=0))).eval()
+    )
     x = torch.randn(3, 1, 9, 9)
     for role in ("first", "third", "shortcut"):
         for even in (0.0, 1.0):
-            table = {name: Choice(break_even=even, product=name[0] == role) for name in break_even(found, x, form)}
-            assert torch.allclose(sparse(found, table, form)(x), found(x), rtol=1e-4, atol=1e-5)
+            table = {name: Choice(break_even=even, product=name[0] == role) for name in break_even(model, x, form)}
+            assert torch.allclose(sparse(model, table, form)(x), model(x), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("densities", "seconds", "even"),
+    ("densities", "seconds", "expected"),
     [
         ((0.2, 0.5, 0.8), (0.4, 0.8, 1.2), 0.65),
         ((0.2, 0.5, 0.8), (0.6, 1.2, 1.3), 0.4),
@@ -234,19 +234,19 @@ def test_maps_of_one_channel(form: Form) -> None:
         ((0.0, 1.0, 1.0), (0.5, 1.5, 1.4), 0.5),
     ],
 )
-def test_break_even_is_where_the_lines_cross(
-    densities: tuple[float, ...], seconds: tuple[float, ...], even: float
+def test_break_even_is_the_crossing_of_fitted_lines(
+    densities: tuple[float, ...], seconds: tuple[float, ...], expected: float
 ) -> None:
-    assert _crossing(densities, seconds) == pytest.approx(even)
+    assert _crossing(densities, seconds) == pytest.approx(expected)
 
 
-def test_other_precisions_are_refused() -> None:
+def test_only_float32_is_accepted() -> None:
     with pytest.raises(ValueError, match=r"for float32 only, not torch\.bfloat16: call float"):
         sparse(network("resnet18").bfloat16())
 
 
-def test_tiles_of_a_mask_are_what_the_tiled_form_computes() -> None:
-    """With masks by positions almost every tile has one."""
+def test_tiled_form_computes_every_tile_with_a_sampled_position() -> None:
+    """With masks by position almost every tile contains a sampled one."""
     shares = []
     for tile in (1, 8):
         each = next(samplings(network("resnet18", draw="budget", density=0.1, grid=0, tile=tile)))

@@ -1,4 +1,4 @@
-"""Small weights, and where they are converted to."""
+"""Small weights and the path of their conversion."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.models.pretrained.conversion import images, run
 
 @pytest.fixture(scope="module")
 def small() -> dict[str, Tensor]:
-    """A MobileNetV2 of width 0.35 with five classes, as torchvision names it."""
+    """A MobileNetV2 x 0.35 with five classes, under torchvision's names."""
     weights, _ = run(lambda w, x: published.mobilenet_v2(w, x, "torchvision", 0.35, 5), images(32, 32))
     return weights.tensors
 

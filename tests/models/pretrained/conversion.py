@@ -1,4 +1,4 @@
-"""Conversions of tensors, and their expected results."""
+"""Helpers that convert tensors and compare the results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DIGEST = "0" * 64
 
 
 def load(path: Path, record: WeightsRecord) -> Network:
-    """The network of a weights file; layers that the file lacks are fresh."""
+    """The network of a weights file; layers that the file lacks are freshly initialized."""
     tensors, stored = checkpoint.read(path)
     assert WeightsRecord.model_validate(stored) == record
     network = build(record.architecture())
@@ -35,13 +35,13 @@ def converted(tensors: Mapping[str, Tensor], target: Path, **given: Any) -> tupl
     return load(target, record), record
 
 
-def assert_close(found: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
-    """To `tolerance` of the largest number, or of 1."""
-    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * max(1.0, float(expected.abs().max())))
+def assert_close(actual: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
+    """Within `tolerance` of the largest expected number, or of 1."""
+    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance * max(1.0, float(expected.abs().max())))
 
 
 def run(forward: Callable[[Weights, Tensor], Tensor], x: Tensor) -> tuple[Weights, Tensor]:
-    """Random weights, and the published network's outputs for two images, which differ."""
+    """Random weights, and the outputs of the published network for two images, which must differ."""
     weights = Weights()
     with torch.no_grad():
         expected = forward(weights, x)
@@ -59,6 +59,6 @@ def expected_tensors(small: dict[str, Tensor], tmp_path: Path) -> dict[str, Tens
 
 
 def assert_same(path: Path, expected: Mapping[str, Tensor]) -> None:
-    found, _ = checkpoint.read(path)
-    assert set(found) == set(expected)
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    actual, _ = checkpoint.read(path)
+    assert set(actual) == set(expected)
+    assert all(torch.equal(actual[name], expected[name]) for name in expected)

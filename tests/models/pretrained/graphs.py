@@ -12,11 +12,11 @@ FLOAT, INT32 = 1, 3
 
 
 def varint(value: int) -> bytes:
-    found = bytearray()
+    encoded = bytearray()
     while value > 0x7F:
-        found.append(value & 0x7F | 0x80)
+        encoded.append(value & 0x7F | 0x80)
         value >>= 7
-    return bytes([*found, value])
+    return bytes([*encoded, value])
 
 
 def number(field: int, value: int) -> bytes:
@@ -32,7 +32,7 @@ def shape(sizes: Iterable[int]) -> bytes:
 
 
 def tensor(sizes: Iterable[int], *values: bytes, dtype: int = FLOAT) -> bytes:
-    """A `TensorProto`: `values` are its fields with the numbers."""
+    """A `TensorProto`; `values` are its encoded value fields."""
     return number(1, dtype) + data(2, shape(sizes)) + b"".join(values)
 
 
@@ -41,7 +41,7 @@ def content(values: bytes) -> bytes:
 
 
 def node(name: str, value: bytes | None = None, *, op: str = "Const") -> bytes:
-    """A `NodeDef` in a `GraphDef`, with a tensor if it is given."""
+    """A `NodeDef` in a `GraphDef`, with an optional tensor."""
     fields = data(1, name.encode()) + data(2, op.encode())
     fields += data(5, data(1, b"dtype") + data(2, number(6, FLOAT)))
     if value is not None:
@@ -50,7 +50,7 @@ def node(name: str, value: bytes | None = None, *, op: str = "Const") -> bytes:
 
 
 def graph(constants: Mapping[str, NDArray[np.float32]]) -> bytes:
-    """With the nodes and the version that a frozen graph has besides."""
+    """A frozen graph of constants, with the other nodes and the version that such graphs contain."""
     nodes = [node("input", op="Placeholder")]
     nodes += [
         node(name, tensor(array.shape, content(array.astype("<f4").tobytes()))) for name, array in constants.items()
@@ -59,22 +59,22 @@ def graph(constants: Mapping[str, NDArray[np.float32]]) -> bytes:
 
 
 def mobilenet_v1(width: float, seed: int = 0) -> dict[str, NDArray[np.float32]]:
-    """The constants of Google's MobileNetV1, with a head of 1001 classes and another behind it, of random values."""
+    """Random constants for Google's MobileNetV1, with a head of 1001 classes and a second head after it."""
     random = np.random.default_rng(seed)
     channels = [round(width * each) for each in (32, 64, 128, 128, 256, 256, *(512,) * 6, 1024, 1024)]
-    found: dict[str, NDArray[np.float32]] = {}
+    arrays: dict[str, NDArray[np.float32]] = {}
 
     def add(name: str, *sizes: int, mean: float = 0, spread: float = 1) -> None:
-        found[f"MobilenetV1/{name}"] = (mean + spread * random.standard_normal(sizes)).astype(np.float32)
+        arrays[f"MobilenetV1/{name}"] = (mean + spread * random.standard_normal(sizes)).astype(np.float32)
 
     def unit(scope: str, kernel: str, *sizes: int, out: int) -> None:
         add(f"{scope}/{kernel}", *sizes, spread=0.1)
         add(f"{scope}/BatchNorm/gamma", out, mean=1, spread=0.1)
         add(f"{scope}/BatchNorm/beta", out, spread=0.5)
         add(f"{scope}/BatchNorm/moving_mean", out, spread=0.1)
-        # Small, so that the epsilon counts.
-        found[f"MobilenetV1/{scope}/BatchNorm/moving_variance"] = random.uniform(0.05, 0.2, out).astype(np.float32)
-        found[f"MobilenetV1/MobilenetV1/{scope}/BatchNorm/batchnorm/add/y"] = np.array(0.001, np.float32)
+        # Small, so that the epsilon matters.
+        arrays[f"MobilenetV1/{scope}/BatchNorm/moving_variance"] = random.uniform(0.05, 0.2, out).astype(np.float32)
+        arrays[f"MobilenetV1/MobilenetV1/{scope}/BatchNorm/batchnorm/add/y"] = np.array(0.001, np.float32)
 
     unit("Conv2d_0", "weights", 3, 3, 3, channels[0], out=channels[0])
     for i, (into, out) in enumerate(pairwise(channels), start=1):
@@ -82,5 +82,5 @@ def mobilenet_v1(width: float, seed: int = 0) -> dict[str, NDArray[np.float32]]:
         unit(f"Conv2d_{i}_pointwise", "weights", 1, 1, into, out, out=out)
     add("Logits/Conv2d_1c_1x1/weights", 1, 1, channels[-1], 1001)
     add("Logits/Conv2d_1c_1x1/biases", 1001)
-    found["final_training_ops/weights/final_weights"] = np.ones((1001, 2), np.float32)
-    return found
+    arrays["final_training_ops/weights/final_weights"] = np.ones((1001, 2), np.float32)
+    return arrays

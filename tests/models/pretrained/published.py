@@ -1,7 +1,7 @@
-"""Plain forward passes of published networks, written from their papers and state dicts, independent of `models`.
+"""Reference forward passes of published networks, written from papers and state dicts, independent of `models`.
 
-Each is one function over `Weights`, which draws a tensor under its published name when it is first used: the first pass
-makes the state dict, so the list of names and shapes and the computation are the same text.
+Each is one function over `Weights`, which creates a tensor under its published name at first use. The first pass
+therefore builds the state dict, and names, shapes and computation cannot diverge.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 class Weights:
-    """Random trained-looking weights by published name; `tf` names and stores them as TensorFlow does."""
+    """Random weights with statistics of trained ones, by published name; `tf` uses TensorFlow's names and layout."""
 
     def __init__(self, device: str = "cpu") -> None:
         self.tensors: dict[str, Tensor] = {}
@@ -40,14 +40,13 @@ class Weights:
         return F.conv2d(x, weight, self.get(f"{name}.bias", out) if bias else None, stride, kernel // 2, 1, groups)
 
     def norm(self, x: Tensor, name: str, eps: float = 1e-5, gain: float = 1.0) -> Tensor:
-        """`gain` is below 1 at the end of a residual block, so that the sum does not grow over the blocks."""
+        """`gain` is below 1 at the end of a residual block, so that sums do not grow from block to block."""
         names = [f"{name}.{leaf}" for leaf in ("weight", "bias", "running_mean", "running_var")]
         self.tensors.setdefault(f"{name}.num_batches_tracked", torch.tensor(7))
         return self.batch_norm(x, names, eps, gain)
 
     def batch_norm(self, x: Tensor, names: Sequence[str], eps: float, gain: float = 1.0) -> Tensor:
-        """`names` of scale, shift, mean and variance. The scale keeps a deep network's outputs dependent on its
-        input."""
+        """`names` of scale, shift, mean and variance. The scale keeps deep outputs dependent on the input."""
         count = x.shape[1]
         scale = self.get(names[0], count, low=gain, high=1.8 * gain)
         shift = self.get(names[1], count, low=-0.3, high=0.3)
@@ -308,7 +307,7 @@ def vgg16_head(w: Weights, classes: int = 1000, side: int = 7, hidden: int = 409
 
 
 def fd_mobilenet(w: Weights, x: Tensor, width: float = 1.0, classes: int = 1000) -> Tensor:
-    """Qin et al. 2018, table 1, as qinzheng93/FD-MobileNet names it."""
+    """Qin et al. 2018, table 1, with the names of qinzheng93/FD-MobileNet."""
     channels = int(32 * width)
     x = F.relu(w.norm(w.conv(x, "features.conv_0", channels, 3, 2), "features.norm_0"))
     table = ((64, 2), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 4, (1024, 1))
@@ -331,7 +330,7 @@ SHUFFLENETS = {
 
 
 def shufflenet_v1(w: Weights, x: Tensor, groups: int, width: float = 1.0, classes: int = 1000) -> Tensor:
-    """Zhang et al. 2017, as megvii-model/ShuffleNet-Series has it; `x` has BGR channels."""
+    """Zhang et al. 2017, as in megvii-model/ShuffleNet-Series; `x` has BGR channels."""
     stem, *stages = SHUFFLENETS[groups, width]
     x = F.max_pool2d(F.relu(w.norm(w.conv(x, "first_conv.0", stem, 3, 2), "first_conv.1")), 3, 2, 1)
     index = 0
@@ -372,7 +371,7 @@ PLAIN: dict[str, Callable[[Weights, Tensor], Tensor]] = {
 
 
 def published(name: str, device: str = "cpu", side: int = 64) -> dict[str, Tensor]:
-    """The state dict of a layout of `PLAIN`."""
+    """State dict of a layout in `PLAIN`."""
     w = Weights(device)
     with torch.no_grad():
         PLAIN[name](w, torch.zeros(1, 3, side, side, device=device))
@@ -380,6 +379,6 @@ def published(name: str, device: str = "cpu", side: int = 64) -> dict[str, Tenso
 
 
 def parameters(tensors: dict[str, Tensor]) -> int:
-    """How many trained numbers a state dict holds, as publishers count them."""
+    """Number of trained parameters in a state dict, as publishers count them."""
     counters = ("running_mean", "running_var", "num_batches_tracked", "moving_mean", "moving_variance")
     return sum(tensor.numel() for name, tensor in tensors.items() if not name.endswith(counters))

@@ -1,4 +1,4 @@
-"""Conversion of tensors: the outputs are the published network's, and its normalization is known or refused."""
+"""Conversion of tensors: outputs equal the published network's, and unknown input normalization is rejected."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TENSORFLOW = ["mobilenet_v2 transformers", "mobilenet_v1 transformers", "mobilen
 
 
 @pytest.mark.parametrize("name", BIT_EQUAL)
-def test_logits_are_the_published_networks(name: str, target: Path) -> None:
+def test_logits_equal_the_published_network(name: str, target: Path) -> None:
     x = images()
     weights, expected = run(PLAIN[name], x)
     network, record = converted(weights.tensors, target)
@@ -42,7 +42,7 @@ def test_logits_are_the_published_networks(name: str, target: Path) -> None:
 
 @pytest.mark.parametrize("width", [0.35, 0.5, 0.75, 1.4])
 @pytest.mark.parametrize("layout", ["torchvision", "timm"])
-def test_widths_of_mobilenet_v2(layout: str, width: float, target: Path) -> None:
+def test_mobilenet_v2_widths_are_converted(layout: str, width: float, target: Path) -> None:
     x = images(32, 32)
     weights, expected = run(lambda w, x: published.mobilenet_v2(w, x, layout, width, 7), x)
     network, record = converted(weights.tensors, target)
@@ -50,12 +50,12 @@ def test_widths_of_mobilenet_v2(layout: str, width: float, target: Path) -> None
         assert torch.equal(network(x), expected)
     assert (record.width, record.classes) == (width, 7)
     assert network.blocks[-1].linear.in_features == max(1280, round(1280 * width))  # type: ignore[union-attr]
-    # The search trains this form, of which the file is the full network.
+    # A search trains this slimmable form, whose full network is the file.
     assert record.slimmable_architecture() == network.architecture
 
 
 @pytest.mark.parametrize("width", [0.25, 1.25])
-def test_widths_of_mobilenet_v1_and_fd_mobilenet(width: float, target: Path) -> None:
+def test_mobilenet_v1_and_fd_mobilenet_widths_are_converted(width: float, target: Path) -> None:
     x = images(32, 32)
     for forward in (
         lambda w, x: published.mobilenet_v1(w, x, "timm", width),
@@ -69,9 +69,9 @@ def test_widths_of_mobilenet_v1_and_fd_mobilenet(width: float, target: Path) -> 
 
 
 @pytest.mark.parametrize("name", TENSORFLOW)
-def test_tensorflow_networks_on_the_mirrored_image(name: str, target: Path) -> None:
-    """At a width of 32 every stride is on an even side, where SAME padding is to the right; at a height of 33 on an odd
-    one, where it is symmetric as ours. Not bit-equal, because the epsilon is folded into the scale."""
+def test_tensorflow_networks_are_equivalent_on_mirrored_images(name: str, target: Path) -> None:
+    """Every stride sees an even side at width 32, where SAME padding goes to the right, and an odd side at height 33,
+    where it is symmetric like Paretofit's. Not bit-equal, because the epsilon is folded into the scale."""
     x = images(33, 32)
     weights, expected = run(PLAIN[name], x)
     network, record = converted(weights.tensors, target)
@@ -82,8 +82,8 @@ def test_tensorflow_networks_on_the_mirrored_image(name: str, target: Path) -> N
     assert any("mirrored" in note for note in record.notes)
 
 
-def test_mirroring_matters(target: Path) -> None:
-    """Unmirrored, the same weights give something else: the paddings differ."""
+def test_unmirrored_kernels_give_different_logits(target: Path) -> None:
+    """Without mirroring the same weights give different logits, because the paddings differ."""
     x = images(33, 32)
     weights, expected = run(PLAIN["mobilenet_v1 tf_slim"], x)
     network, _ = converted(weights.tensors, target)
@@ -92,9 +92,8 @@ def test_mirroring_matters(target: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [0.5, 1.0])
-def test_shufflenet_on_rgb_images(width: float, target: Path) -> None:
-    """The order of the channels within a group, and with it that of a sum's terms, is another: equal in double
-    precision."""
+def test_shufflenet_logits_equal_on_rgb_images(width: float, target: Path) -> None:
+    """Equal in double precision only: channels within a group, and so the terms of sums, are in a different order."""
     x = images(64, 48)
     weights, expected = run(lambda w, x: published.shufflenet_v1(w, x, 3, width), x.flip(1))
     network, record = converted(weights.tensors, target)
@@ -110,8 +109,8 @@ def test_shufflenet_on_rgb_images(width: float, target: Path) -> None:
 
 
 @pytest.mark.parametrize("normalized", [True, False])
-def test_vgg_features(normalized: bool, target: Path) -> None:
-    """The convolutions' biases are added by the normalization, so not bit-equal; the published head is dropped."""
+def test_vgg_features_equal_the_published_network(normalized: bool, target: Path) -> None:
+    """Not bit-equal, because biases are folded into the normalization; the published head is dropped."""
     x = images(32, 32)
 
     def forward(w: Weights, x: Tensor) -> Tensor:
@@ -127,7 +126,7 @@ def test_vgg_features(normalized: bool, target: Path) -> None:
     assert any("fully connected" in note for note in record.notes)
 
 
-def test_features_without_a_classifier(target: Path) -> None:
+def test_backbone_without_classifier_is_converted(target: Path) -> None:
     x = images(32, 32)
     weights, expected = run(lambda w, x: published.mobilenet_v2(w, x, "flat_conv", head=False), x)
     network, record = converted(weights.tensors, target)
@@ -137,13 +136,13 @@ def test_features_without_a_classifier(target: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet50_caffe-788b5fa3.pth", "bgr_resnet.safetensors", "detectron2 R-50"])
-def test_names_that_tell_of_bgr_are_refused(name: str, small: dict[str, Tensor], target: Path) -> None:
+def test_names_that_indicate_bgr_are_rejected(name: str, small: dict[str, Tensor], target: Path) -> None:
     with pytest.raises(PretrainedError, match="seems to be for BGR pixels"):
         convert_tensors(small, target, sha256=DIGEST, source_name=name)
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("params", "message"),
     [
         ({"mean": (103.5, 116.3, 123.7)}, "mean must be for pixels in 0..1"),
         ({"std": (57.4, 57.1, 58.4)}, "std must be for pixels in 0..1"),
@@ -154,21 +153,21 @@ def test_names_that_tell_of_bgr_are_refused(name: str, small: dict[str, Tensor],
         ({"class_names": ["one"]}, "class_names has 1 names for 5 classes"),
     ],
 )
-def test_wrong_normalization_and_classes(
-    given: dict[str, Any], message: str, small: dict[str, Tensor], target: Path
+def test_invalid_normalization_and_classes_are_rejected(
+    params: dict[str, Any], message: str, small: dict[str, Tensor], target: Path
 ) -> None:
     with pytest.raises(PretrainedError, match=message):
-        convert_tensors(small, target, sha256=DIGEST, source_name="weights", **given)
+        convert_tensors(small, target, sha256=DIGEST, source_name="weights", **params)
 
 
-def test_given_normalization_is_recorded(small: dict[str, Tensor], target: Path) -> None:
+def test_requested_normalization_is_recorded(small: dict[str, Tensor], target: Path) -> None:
     _, record = converted(small, target, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
     assert (record.mean, record.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 
 
-def test_normalization_of_grey_weights_is_not_guessed(small: dict[str, Tensor], target: Path) -> None:
-    grey = small | {"features.0.0.weight": small["features.0.0.weight"][:, :1]}
+def test_gray_weights_require_explicit_normalization(small: dict[str, Tensor], target: Path) -> None:
+    gray = small | {"features.0.0.weight": small["features.0.0.weight"][:, :1]}
     with pytest.raises(PretrainedError, match="mean: the file does not say how its 1-channel images were normalized"):
-        convert_tensors(grey, target, sha256=DIGEST, source_name="weights")
-    _, record = converted(grey, target, mean=(0.3,), std=(0.3,))
+        convert_tensors(gray, target, sha256=DIGEST, source_name="weights")
+    _, record = converted(gray, target, mean=(0.3,), std=(0.3,))
     assert (record.channels, record.mean) == (1, (0.3,))

@@ -1,4 +1,4 @@
-"""Conversion of files: safetensors and PyTorch state dicts, whole or refused, and nothing of a pickle executed."""
+"""Conversion of safetensors and PyTorch files: converted completely or rejected, without executing pickles."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from paretofit.models.pretrained.record import PretrainedError
 from tests.models.pretrained.conversion import DIGEST, assert_same, expected_tensors
 
 
-def test_safetensors_file(small: dict[str, Tensor], tmp_path: Path, target: Path) -> None:
+def test_safetensors_file_is_converted(small: dict[str, Tensor], tmp_path: Path, target: Path) -> None:
     source = tmp_path / "mine.safetensors"
     save_file(small, source)
     record = convert(source, target, licence="CC0-1.0", source_name="my own", class_names=list("abcde"))
@@ -33,24 +33,24 @@ def test_safetensors_file(small: dict[str, Tensor], tmp_path: Path, target: Path
 
 
 @pytest.mark.parametrize(
-    ("name", "given"),
+    ("name", "params"),
     [
         ("resnet50_swsl-1c2d3e4f.safetensors", {}),
         ("mine.safetensors", {"licence": "CC-BY-NC-4.0"}),
         ("mine.safetensors", {"source_name": "fb_swsl"}),
     ],
 )
-def test_files_for_non_commercial_use_need_a_confirmation(
-    name: str, given: dict[str, Any], small: dict[str, Tensor], tmp_path: Path, target: Path
+def test_non_commercial_weights_need_confirmation(
+    name: str, params: dict[str, Any], small: dict[str, Tensor], tmp_path: Path, target: Path
 ) -> None:
     save_file(small, tmp_path / name)
     with pytest.raises(PretrainedError, match=r"non-commercial use only.*--allow-non-commercial"):
-        convert(tmp_path / name, target, **given)
+        convert(tmp_path / name, target, **params)
     assert not target.exists()
-    record = convert(tmp_path / name, target, **given, allow_non_commercial=True)
-    assert record.licence == given.get("licence", "not stated")
-    if "licence" in given:
-        # A weights file still says so, whatever its name.
+    record = convert(tmp_path / name, target, **params, allow_non_commercial=True)
+    assert record.licence == params.get("licence", "not stated")
+    if "licence" in params:
+        # The record of a weights file keeps the restriction, whatever the file name.
         target.rename(tmp_path / "again")
         with pytest.raises(PretrainedError, match="non-commercial use only"):
             convert(tmp_path / "again", target)
@@ -73,7 +73,7 @@ def test_files_for_non_commercial_use_need_a_confirmation(
     ],
 )
 @pytest.mark.parametrize("legacy", [False, True])
-def test_pytorch_file(
+def test_pytorch_file_is_converted(
     nest: Callable[[dict[str, Tensor]], Any], legacy: bool, small: dict[str, Tensor], tmp_path: Path, target: Path
 ) -> None:
     source = tmp_path / "weights.pth"
@@ -90,7 +90,7 @@ def _changed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_precisions_become_float32(
+def test_other_precisions_are_converted_to_float32(
     dtype: torch.dtype, small: dict[str, Tensor], tmp_path: Path, target: Path
 ) -> None:
     source = tmp_path / "half.safetensors"
@@ -108,7 +108,7 @@ def test_other_precisions_become_float32(
         (lambda t: t.double() * 1e300, "not finite in float32"),
     ],
 )
-def test_unusable_numbers(
+def test_non_finite_weights_are_rejected(
     change: Callable[[Tensor], Tensor], message: str, small: dict[str, Tensor], tmp_path: Path, target: Path
 ) -> None:
     source = tmp_path / "odd.safetensors"
@@ -118,14 +118,14 @@ def test_unusable_numbers(
     assert not target.exists()
 
 
-def test_negative_variance(small: dict[str, Tensor], target: Path) -> None:
+def test_negative_variance_is_rejected(small: dict[str, Tensor], target: Path) -> None:
     odd = small | {"features.0.1.running_var": -small["features.0.1.running_var"]}
     with pytest.raises(PretrainedError, match="running_var has a negative variance"):
         convert_tensors(odd, target, sha256=DIGEST, source_name="weights")
 
 
 class MakesFolder:
-    """Makes a folder when it is unpickled."""
+    """Creates a folder when unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -139,7 +139,7 @@ class MakesFolder:
     ("how", "name"),
     [("namespace", "argparse.Namespace"), ("numpy", "numpy._core.multiarray.scalar"), ("code", "posix.mkdir")],
 )
-def test_blocked_globals_are_named_and_not_executed(
+def test_blocked_pickle_globals_are_named_and_not_executed(
     how: str, name: str, legacy: bool, small: dict[str, Tensor], tmp_path: Path, target: Path
 ) -> None:
     source, folder = tmp_path / "run.pth", tmp_path / "folder"
@@ -157,17 +157,17 @@ def test_blocked_globals_are_named_and_not_executed(
     assert not target.exists()
 
 
-def test_the_two_lines_convert(
+def test_suggested_conversion_script_works(
     small: dict[str, Tensor], tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the error says to do, done."""
+    """Runs the two lines that the error message suggests."""
     monkeypatch.chdir(tmp_path)
     source = tmp_path / "run.pth"
     torch.save({"state_dict": small, "args": Namespace(lr=0.1)}, source)
     with pytest.raises(PretrainedError) as caught:
         convert(source, target)
     program = "\n".join(line.strip() for line in str(caught.value).splitlines()[1:3])
-    exec(f"import torch, safetensors.torch\n{program}")  # The message's own text.
+    exec(f"import torch, safetensors.torch\n{program}")  # The lines come from the message itself.
     convert(tmp_path / "weights.safetensors", target)
     assert_same(target, expected_tensors(small, tmp_path))
 
@@ -182,7 +182,7 @@ def test_the_two_lines_convert(
         ((40).to_bytes(8, "little") + b"{" + b" " * 39, "neither a safetensors file|not a safetensors file"),
     ],
 )
-def test_files_of_another_kind(content: bytes, message: str, tmp_path: Path, target: Path) -> None:
+def test_unsupported_file_types_are_rejected(content: bytes, message: str, tmp_path: Path, target: Path) -> None:
     source = tmp_path / "odd.pth"
     source.write_bytes(content)
     with pytest.raises(PretrainedError, match=message):
@@ -197,18 +197,18 @@ def test_files_of_another_kind(content: bytes, message: str, tmp_path: Path, tar
         ({"epoch": 3}, "no tensors at the known keys .it has epoch."),
     ],
 )
-def test_pytorch_files_without_a_state_dict(saved: Any, message: str, tmp_path: Path, target: Path) -> None:
+def test_pytorch_files_without_state_dict_are_rejected(saved: Any, message: str, tmp_path: Path, target: Path) -> None:
     torch.save(saved, tmp_path / "odd.pth")
     with pytest.raises(PretrainedError, match=message):
         convert(tmp_path / "odd.pth", target)
 
 
-def test_no_file(tmp_path: Path, target: Path) -> None:
+def test_missing_file_is_rejected(tmp_path: Path, target: Path) -> None:
     with pytest.raises(FileNotFoundError):
         convert(tmp_path / "none.pth", target)
 
 
-def test_old_torch_reads_no_pickles(tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_torch_versions_reject_pickles(tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save({"a": torch.zeros(1)}, tmp_path / "a.pth")
     monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
     with pytest.raises(PretrainedError, match=r"CVE-2025-32434\): update it to 2\.6"):

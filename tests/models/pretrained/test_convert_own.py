@@ -1,4 +1,4 @@
-"""Conversion of Paretofit's own files: weights files and checkpoints of points."""
+"""Conversion of files that Paretofit wrote: weights files and checkpoints of points."""
 
 from __future__ import annotations
 
@@ -43,18 +43,22 @@ POINTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", POINTS)
-def test_checkpoint_of_a_point(name: str, tmp_path: Path, target: Path) -> None:
+def test_point_checkpoint_is_converted(name: str, tmp_path: Path, target: Path) -> None:
     network = build(architecture(classes=3, **POINTS[name]))
     record = _point(network)
     checkpoint.save(tmp_path / "point", network, record)
-    found = convert(tmp_path / "point", target)
+    converted = convert(tmp_path / "point", target)
     channels = network.architecture.channels
-    assert found.architecture() == network.architecture
-    assert (found.class_names, found.mean, found.std) == (("a", "b", "c"), (0.3,) * channels, (0.2,) * channels)
-    assert (found.layout, found.licence) == ("paretofit", "CC-BY-4.0")
+    assert converted.architecture() == network.architecture
+    assert (converted.class_names, converted.mean, converted.std) == (
+        ("a", "b", "c"),
+        (0.3,) * channels,
+        (0.2,) * channels,
+    )
+    assert (converted.layout, converted.licence) == ("paretofit", "CC-BY-4.0")
     x = torch.randn(2, channels, 32, 32)
     with torch.no_grad():
-        assert torch.equal(load(target, found)(x), network.eval()(x))
+        assert torch.equal(load(target, converted)(x), network.eval()(x))
 
 
 def _point(network: Network) -> dict[str, Any]:
@@ -78,20 +82,20 @@ def _point(network: Network) -> dict[str, Any]:
         {"classes": ["a"]},
     ],
 )
-def test_points_that_do_not_say_what_they_need(changes: dict[str, Any], tmp_path: Path, target: Path) -> None:
+def test_points_with_incomplete_metadata_are_rejected(changes: dict[str, Any], tmp_path: Path, target: Path) -> None:
     network = build(architecture("fd_mobilenet", base_width=0.125, nominal=32, classes=3))
     checkpoint.save(tmp_path / "point", network, _point(network) | changes)
     with pytest.raises(PretrainedError, match=r"mean|std|class"):
         convert(tmp_path / "point", target)
 
 
-def test_a_point_that_was_trained_from_scratch_has_the_licence_of_its_images(tmp_path: Path, target: Path) -> None:
+def test_point_trained_from_scratch_has_the_license_of_its_images(tmp_path: Path, target: Path) -> None:
     network = build(architecture("fd_mobilenet", base_width=0.125, nominal=32, classes=3))
     checkpoint.save(tmp_path / "point", network, _point(network) | {"provenance": {"search": "s"}})
     assert convert(tmp_path / "point", target).licence == "that of its training images"
 
 
-def test_points_without_a_single_width_are_refused(tmp_path: Path, target: Path) -> None:
+def test_points_without_a_single_width_are_rejected(tmp_path: Path, target: Path) -> None:
     network = build(architecture("wrn_10_1", slimmable=True, width=(1.0, 0.5, 0.25), nominal=32, classes=3))
     checkpoint.save(tmp_path / "point", network, _point(network))
     with pytest.raises(PretrainedError, match="this wrn_10_1 does not have a single width"):
@@ -106,13 +110,13 @@ def test_points_without_a_single_width_are_refused(tmp_path: Path, target: Path)
         ({"something": "else"}, "does not describe a network"),
     ],
 )
-def test_damaged_records(record: dict[str, Any], message: str, tmp_path: Path, target: Path) -> None:
+def test_damaged_records_are_rejected(record: dict[str, Any], message: str, tmp_path: Path, target: Path) -> None:
     checkpoint.write(tmp_path / "odd", {"blocks.0.conv.weight": torch.zeros(1)}, record)
     with pytest.raises(PretrainedError, match=message):
         convert(tmp_path / "odd", target)
 
 
-def test_tensors_that_are_not_the_records(small: dict[str, Tensor], tmp_path: Path, target: Path) -> None:
+def test_tensors_that_mismatch_the_record_are_rejected(small: dict[str, Tensor], tmp_path: Path, target: Path) -> None:
     record = convert_tensors(small, tmp_path / "first", sha256=DIGEST, source_name="somewhere")
     tensors, _ = checkpoint.read(tmp_path / "first")
     del tensors["blocks.3.expand.norm.bias"]

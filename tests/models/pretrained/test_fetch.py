@@ -1,4 +1,4 @@
-"""Named sources, from a server on this machine: fetched once, verified, converted, kept."""
+"""Named sources from a local server: downloaded once, verified, converted, cached."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NETWORK = "TEST_PACKAGE_INDEX"
 
 
 class Server(ThreadingHTTPServer):
-    """Files of a folder; it counts the requests."""
+    """Serves the files of a folder and counts requests."""
 
     def __init__(self, folder: Path) -> None:
         self.requests = 0
@@ -64,17 +64,17 @@ class Server(ThreadingHTTPServer):
 def server(tmp_path: Path) -> Iterator[Server]:
     folder = tmp_path / "published"
     folder.mkdir()
-    found = Server(folder)
-    thread = Thread(target=found.serve_forever, daemon=True)
+    instance = Server(folder)
+    thread = Thread(target=instance.serve_forever, daemon=True)
     thread.start()
-    yield found
-    found.shutdown()
-    found.server_close()
+    yield instance
+    instance.shutdown()
+    instance.server_close()
     thread.join()
 
 
 def publish(server: Server, **changes: Any) -> Source:
-    """A file whose name ends in its digest, and the source that names it."""
+    """Publish a file whose name ends in its digest; return the source that refers to it."""
     record = WeightsRecord(
         family="mobilenet_v1",
         width=0.25,
@@ -106,32 +106,32 @@ def publish(server: Server, **changes: Any) -> Source:
     return replace(source, **changes)
 
 
-def test_a_published_file_is_fetched_once(server: Server, tmp_path: Path) -> None:
+def test_published_file_is_downloaded_once(server: Server, tmp_path: Path) -> None:
     source, cache, target = publish(server), tmp_path / "cache", tmp_path / "w.safetensors"
     record = fetch_source(source, target, cache=cache, outbound=HERE)
     assert (record.family, record.width, record.classes) == ("mobilenet_v1", 0.25, 10)
     assert (record.mean, record.std, record.licence) == (source.mean, source.std, "Apache-2.0")
     assert record.source == "small: a small network"
-    (kept,) = cache.iterdir()
-    assert record.sha256 == hashlib.sha256(kept.read_bytes()).hexdigest()
+    (cached,) = cache.iterdir()
+    assert record.sha256 == hashlib.sha256(cached.read_bytes()).hexdigest()
     assert start_of(target).weights == record
-    assert identify(kept) is None
+    assert identify(cached) is None
     first = target.read_bytes()
     assert fetch_source(source, target, cache=cache, outbound=HERE) == record
     assert (server.requests, target.read_bytes()) == (1, first)
 
 
-def test_a_damaged_file_in_the_cache_is_fetched_again(server: Server, tmp_path: Path) -> None:
+def test_damaged_cache_file_is_downloaded_again(server: Server, tmp_path: Path) -> None:
     source, cache, target = publish(server), tmp_path / "cache", tmp_path / "w.safetensors"
     fetch_source(source, target, cache=cache, outbound=HERE)
-    (kept,) = cache.iterdir()
-    whole = kept.read_bytes()
-    kept.write_bytes(whole[:-1])
+    (cached,) = cache.iterdir()
+    original = cached.read_bytes()
+    cached.write_bytes(original[:-1])
     fetch_source(source, target, cache=cache, outbound=HERE)
-    assert (server.requests, kept.read_bytes()) == (2, whole)
+    assert (server.requests, cached.read_bytes()) == (2, original)
 
 
-def test_failed_downloads_name_the_file_and_the_command(server: Server, tmp_path: Path) -> None:
+def test_failed_downloads_suggest_manual_download_and_command(server: Server, tmp_path: Path) -> None:
     source, cache, target = publish(server), tmp_path / "cache", tmp_path / "w.safetensors"
     origin = source.origin
     assert isinstance(origin, PublishedFile)
@@ -140,7 +140,7 @@ def test_failed_downloads_name_the_file_and_the_command(server: Server, tmp_path
         unreachable = f"http://127.0.0.1:{closed.getsockname()[1]}/{origin.file}"
         served = server.folder / origin.file
         (server.folder / "other-00000000.safetensors").write_bytes(served.read_bytes())
-        for url, outbound, words in (
+        for url, outbound, message in (
             (unreachable, HERE, "refused"),
             (f"{server.url}/gone-00000000.safetensors", HERE, "the server answered with status 404"),
             (
@@ -153,13 +153,13 @@ def test_failed_downloads_name_the_file_and_the_command(server: Server, tmp_path
             with pytest.raises(PretrainedError) as error:
                 fetch_source(replace(source, origin=PublishedFile(url=url)), target, cache=cache, outbound=outbound)
             file = url.rpartition("/")[2]
-            for each in (words, f"download {url}", f"`paretofit weights add {file} --source small`"):
+            for each in (message, f"download {url}", f"`paretofit weights add {file} --source small`"):
                 assert each in str(error.value)
     assert not target.exists()
     assert not list(cache.iterdir())
 
 
-def test_a_file_that_was_downloaded_by_hand(server: Server, tmp_path: Path) -> None:
+def test_manually_downloaded_file_is_verified(server: Server, tmp_path: Path) -> None:
     source, cache, target = publish(server), tmp_path / "cache", tmp_path / "w.safetensors"
     by_hand = tmp_path / "renamed"
     by_hand.write_bytes((server.folder / source.origin.file).read_bytes())
@@ -171,25 +171,25 @@ def test_a_file_that_was_downloaded_by_hand(server: Server, tmp_path: Path) -> N
         fetch_source(source, target, cache=cache, file=by_hand)
 
 
-def test_a_table_that_is_wrong_writes_nothing(server: Server, tmp_path: Path) -> None:
+def test_source_with_wrong_architecture_writes_no_file(server: Server, tmp_path: Path) -> None:
     target = tmp_path / "w.safetensors"
     with pytest.raises(PretrainedError, match=r"contains mobilenet_v1 x 0.25 instead of mobilenet_v1 x 0.5"):
         fetch_source(publish(server, width=0.5), target, cache=tmp_path / "cache", outbound=HERE)
     assert not target.exists()
 
 
-def test_weights_for_non_commercial_use_are_not_fetched(server: Server, tmp_path: Path) -> None:
+def test_non_commercial_weights_are_not_downloaded(server: Server, tmp_path: Path) -> None:
     with pytest.raises(PretrainedError, match="non-commercial"):
         fetch_source(publish(server, licence="CC-BY-NC-4.0"), tmp_path / "w", cache=tmp_path / "c", outbound=HERE)
     assert server.requests == 0
 
 
-def test_an_unknown_name(tmp_path: Path) -> None:
+def test_unknown_source_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(PretrainedError, match="unknown source"):
         fetch("resnet19", tmp_path / "w", cache=tmp_path / "c")
 
 
-def packaged(folder: Path) -> tuple[Path, PackageFile]:
+def build_package(folder: Path) -> tuple[Path, PackageFile]:
     """A frozen graph of MobileNetV1 x 0.25 in a source distribution."""
     content = graph(mobilenet_v1(0.25))
     path, member = folder / "sample-1.0.tar.gz", "sample-1.0/graph.pb"
@@ -207,29 +207,28 @@ def packaged(folder: Path) -> tuple[Path, PackageFile]:
     )
 
 
-def shared_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package that two sources are made from, which are the only ones then."""
-    path, origin = packaged(folder)
+def build_shared_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Build a package shared by two sources, and make these the only known sources."""
+    path, origin = build_package(folder)
     two = {name: replace(SOURCES[name], width=0.25, origin=origin) for name in ("mobilenet_v1", "fd_mobilenet")}
     monkeypatch.setattr(sources, "SOURCES", two)
     return path
 
 
-def test_a_package_that_two_sources_share_needs_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = shared_package(tmp_path, monkeypatch)
+def test_package_shared_by_two_sources_needs_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = build_shared_package(tmp_path, monkeypatch)
     with pytest.raises(
         PretrainedError, match=r"sample-1\.0\.tar\.gz: mobilenet_v1 and fd_mobilenet are both made from"
     ):
         identify(path)
-    found = identify(path, "fd_mobilenet")
-    assert found is not None
-    assert fetch(found.name, tmp_path / "w", cache=tmp_path / "c", file=path).family == "fd_mobilenet"
+    source = identify(path, "fd_mobilenet")
+    assert source is not None
+    assert fetch(source.name, tmp_path / "w", cache=tmp_path / "c", file=path).family == "fd_mobilenet"
 
 
-def test_the_graph_of_mobilenet_v1_computes_what_tensorflow_does(tmp_path: Path) -> None:
-    """On the mirrored image. It has one row, which SAME padding and ours pad alike, as only the columns are
-    mirrored."""
-    path, origin = packaged(tmp_path)
+def test_mobilenet_v1_graph_equals_tensorflow(tmp_path: Path) -> None:
+    """On a mirrored image with one row: only columns are mirrored, and one row is padded alike by both rules."""
+    path, origin = build_package(tmp_path)
     source = replace(SOURCES["mobilenet_v1"], width=0.25, origin=origin)
     target = tmp_path / "w.safetensors"
     record = fetch_source(source, target, cache=tmp_path / "cache", file=path)
@@ -240,17 +239,17 @@ def test_the_graph_of_mobilenet_v1_computes_what_tensorflow_does(tmp_path: Path)
     transfer(start, start.architecture, same_classes=True).load(network)
     image = torch.randn(2, 3, 1, 64, dtype=torch.float64)
     with torch.no_grad():
-        found, wanted = network.double().eval()(image.flip(3)), in_tensorflow(image)
-    assert wanted.std() > 0.1
-    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
+        logits, expected = network.double().eval()(image.flip(3)), tensorflow_logits(image)
+    assert expected.std() > 0.1
+    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
 
 
-def in_tensorflow(x: Tensor) -> Tensor:
-    """The logits of the graph, by the definition of its operations."""
-    given = {name: torch.from_numpy(array.astype("f8")) for name, array in mobilenet_v1(0.25).items()}
+def tensorflow_logits(x: Tensor) -> Tensor:
+    """Logits of the graph, computed from the definitions of its operations."""
+    constants = {name: torch.from_numpy(array.astype("f8")) for name, array in mobilenet_v1(0.25).items()}
 
     def unit(x: Tensor, scope: str, kernel: str, stride: int = 1) -> Tensor:
-        weight = given[f"MobilenetV1/{scope}/{kernel}"]
+        weight = constants[f"MobilenetV1/{scope}/{kernel}"]
         depthwise = kernel == "depthwise_weights"
         weight = weight.permute(2, 3, 0, 1) if depthwise else weight.permute(3, 2, 0, 1)
         padding = []
@@ -259,7 +258,7 @@ def in_tensorflow(x: Tensor) -> Tensor:
             padding += [total // 2, total - total // 2]
         x = F.conv2d(F.pad(x, padding), weight, stride=stride, groups=x.shape[1] if depthwise else 1)
         beta, gamma, mean, variance = (
-            given[f"MobilenetV1/{scope}/BatchNorm/{leaf}"].view(1, -1, 1, 1)
+            constants[f"MobilenetV1/{scope}/BatchNorm/{leaf}"].view(1, -1, 1, 1)
             for leaf in ("beta", "gamma", "moving_mean", "moving_variance")
         )
         return ((x - mean) / (variance + 0.001).sqrt() * gamma + beta).clamp(0, 6)
@@ -269,11 +268,11 @@ def in_tensorflow(x: Tensor) -> Tensor:
         x = unit(x, f"Conv2d_{i}_depthwise", "depthwise_weights", stride=2 if i in (2, 4, 6, 12) else 1)
         x = unit(x, f"Conv2d_{i}_pointwise", "weights")
     head = "MobilenetV1/Logits/Conv2d_1c_1x1"
-    return x.mean((2, 3)) @ given[f"{head}/weights"][0, 0] + given[f"{head}/biases"]
+    return x.mean((2, 3)) @ constants[f"{head}/weights"][0, 0] + constants[f"{head}/biases"]
 
 
-def test_fd_mobilenet_is_made_of_its_blocks(tmp_path: Path) -> None:
-    path, origin = packaged(tmp_path)
+def test_fd_mobilenet_is_built_from_mobilenet_v1_blocks(tmp_path: Path) -> None:
+    path, origin = build_package(tmp_path)
     starts = {}
     for name in ("mobilenet_v1", "fd_mobilenet"):
         target = tmp_path / f"{name}.safetensors"
@@ -284,16 +283,16 @@ def test_fd_mobilenet_is_made_of_its_blocks(tmp_path: Path) -> None:
     assert "Made of blocks 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12 of mobilenet_v1" in record.notes[-1]
     assert not any("classifier" in note for note in record.notes)
     assert {name.split(".")[1] for name in record.dropped} <= {"11", "13", "14"}
-    # Two blocks of ten tensors each, and the classifier.
+    # Ten tensors of each of two blocks, and the classifier.
     assert (len(record.dropped), record.dropped_count) == (20, 22)
-    theirs = starts["mobilenet_v1"].tensors
+    source_tensors = starts["mobilenet_v1"].tensors
     for name, tensor in starts["fd_mobilenet"].tensors.items():
-        assert torch.equal(tensor, theirs[name.replace("blocks.11.", "blocks.12.")])
+        assert torch.equal(tensor, source_tensors[name.replace("blocks.11.", "blocks.12.")])
 
 
 @pytest.mark.skipif(NETWORK not in os.environ, reason=f"needs a package index: set {NETWORK}=1")
 @pytest.mark.parametrize(("name", "tensors"), [("mobilenet_v2", 260), ("mobilenet_v1", 137), ("fd_mobilenet", 115)])
-def test_the_sources_in_packages(name: str, tensors: int, tmp_path: Path) -> None:
+def test_package_sources_are_downloaded_and_converted(name: str, tensors: int, tmp_path: Path) -> None:
     record = fetch(name, tmp_path / "w.safetensors", cache=tmp_path / "cache")
     start = start_of(tmp_path / "w.safetensors")
     assert len(start.tensors) == tensors

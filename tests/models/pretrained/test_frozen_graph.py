@@ -1,4 +1,4 @@
-"""Constants of frozen TensorFlow graphs, and hostile bytes."""
+"""Constants of frozen TensorFlow graphs, and malformed input."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from paretofit.models.pretrained.record import PretrainedError
 from tests.models.pretrained.graphs import INT32, content, data, graph, mobilenet_v1, node, number, tensor, varint
 
 
-def test_round_trip() -> None:
+def test_constants_round_trip() -> None:
     written = mobilenet_v1(0.25)
     read = constants(graph(written))
     assert read.keys() == written.keys()
@@ -21,7 +21,7 @@ def test_round_trip() -> None:
         np.testing.assert_array_equal(read[name], array)
 
 
-def test_numbers_one_by_one_and_packed() -> None:
+def test_packed_and_unpacked_numbers_are_read() -> None:
     values = np.array([1, -2, 3], "<f4")
     packed = data(5, values.tobytes())
     single = b"".join(varint(5 << 3 | 5) + value.tobytes() for value in values)
@@ -29,8 +29,8 @@ def test_numbers_one_by_one_and_packed() -> None:
         np.testing.assert_array_equal(constants(node("a", tensor((3,), written)))["a"], values)
 
 
-def test_constants_other_than_float_weights_are_left_out() -> None:
-    found = constants(
+def test_non_float_constants_are_skipped() -> None:
+    arrays = constants(
         node("integers", tensor((1,), content(b"\0\0\0\0"), dtype=INT32))
         + node("variable", tensor((1,), content(b"\0\0\0\0")), op="VariableV2")
         + node("no value")
@@ -38,11 +38,11 @@ def test_constants_other_than_float_weights_are_left_out() -> None:
         + node("empty", tensor((0, 1 << 63)))
         + node("kept", tensor((), content(np.array(2, "<f4").tobytes())))
     )
-    assert {name: array.tolist() for name, array in found.items()} == {"kept": 2}
+    assert {name: array.tolist() for name, array in arrays.items()} == {"kept": 2}
 
 
 @pytest.mark.parametrize(
-    ("damaged", "words"),
+    ("damaged", "message"),
     [
         (node("a", tensor((2, 2), content(b"\0" * 12))), r"'a' has 12 bytes for shape \(2, 2\)"),
         (node("a", tensor(((1 << 64) - 1,), content(b"\0" * 12))), "'a' has 12 bytes"),
@@ -55,8 +55,8 @@ def test_constants_other_than_float_weights_are_left_out() -> None:
         (data(1, data(1, b"\xff")), "invalid start byte"),
     ],
 )
-def test_damage_is_named(damaged: bytes, words: str) -> None:
-    with pytest.raises(PretrainedError, match=words):
+def test_damaged_graphs_raise_specific_errors(damaged: bytes, message: str) -> None:
+    with pytest.raises(PretrainedError, match=message):
         constants(damaged)
 
 
@@ -65,19 +65,19 @@ GRAPH = node("a", tensor((2, 3), content(np.arange(6, dtype="<f4").tobytes()))) 
 
 @given(st.binary(max_size=200))
 @example(node("a", tensor((0, (1 << 64) - 1))))
-def test_any_bytes(content: bytes) -> None:
+def test_arbitrary_bytes_raise_only_known_errors(content: bytes) -> None:
     _read(content)
 
 
 @given(st.integers(0, len(GRAPH) - 1), st.binary(max_size=12), st.integers(0, 12))
-def test_any_damage(at: int, inserted: bytes, removed: int) -> None:
+def test_arbitrary_damage_raises_only_known_errors(at: int, inserted: bytes, removed: int) -> None:
     _read(GRAPH[:at] + inserted + GRAPH[at + removed :])
 
 
 def _read(content: bytes) -> None:
-    """Arrays no larger than the file, or the one error."""
+    """Read arrays that are not larger than the file, or raise the one known error."""
     try:
-        found = constants(content)
+        arrays = constants(content)
     except PretrainedError:
         return
-    assert sum(array.nbytes for array in found.values()) <= len(content)
+    assert sum(array.nbytes for array in arrays.values()) <= len(content)

@@ -1,4 +1,4 @@
-"""Names and shapes from a safetensors header, of honest and of hostile files."""
+"""Names and shapes from safetensors headers, valid and malicious."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def _entry(shape: list[Any], start: int, end: int, dtype: str = "F32") -> dict[s
     return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
 
 
-def test_shapes_types_and_record(tmp_path: Path) -> None:
+def test_header_has_shapes_dtypes_and_record(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     tensors = {"a": torch.zeros(2, 3), "b": torch.zeros(4, dtype=torch.float16), "n": torch.tensor(1)}
     save_file(tensors, path, metadata={"paretofit": '{"kind": "weights"}', "format": "pt"})
-    found = read_shapes(path)
-    assert found.tensors == {"a": Stored((2, 3), "F32"), "b": Stored((4,), "F16"), "n": Stored((), "I64")}
-    assert found.shapes["a"] == (2, 3)
-    assert found.record == {"kind": "weights"}
+    header = read_shapes(path)
+    assert header.tensors == {"a": Stored((2, 3), "F32"), "b": Stored((4,), "F16"), "n": Stored((), "I64")}
+    assert header.shapes["a"] == (2, 3)
+    assert header.record == {"kind": "weights"}
 
 
 @pytest.mark.parametrize("metadata", [None, {"paretofit": "{"}, {"paretofit": "[]"}, {"other": "1"}])
-def test_files_of_others_have_no_record(tmp_path: Path, metadata: dict[str, str] | None) -> None:
+def test_foreign_files_have_no_record(tmp_path: Path, metadata: dict[str, str] | None) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors", metadata=metadata)
     assert read_shapes(tmp_path / "w.safetensors").record is None
 
@@ -69,13 +69,13 @@ def test_files_of_others_have_no_record(tmp_path: Path, metadata: dict[str, str]
         ({str(i): _entry([0], 0, 0) for i in range(MAX_TENSORS + 1)}, 0),
     ],
 )
-def test_damaged_files_are_refused(tmp_path: Path, header: Any, size: int) -> None:
+def test_damaged_files_are_rejected(tmp_path: Path, header: Any, size: int) -> None:
     with pytest.raises(PretrainedError):
         read_shapes(_file(tmp_path / "w.safetensors", header, size))
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_arbitrary_bytes_raise_only_known_errors(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any"
     path.write_bytes(content)
     with contextlib.suppress(PretrainedError):
@@ -83,7 +83,9 @@ def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> 
 
 
 @given(st.integers(0, 200), st.binary(min_size=1, max_size=8))
-def test_a_changed_header(tmp_path_factory: pytest.TempPathFactory, at: int, change: bytes) -> None:
+def test_arbitrary_header_changes_raise_only_known_errors(
+    tmp_path_factory: pytest.TempPathFactory, at: int, change: bytes
+) -> None:
     content = bytearray(save({"a": torch.zeros(2, 3), "b": torch.zeros(1)}))
     content[at : at + len(change)] = change
     path = tmp_path_factory.getbasetemp() / "changed"

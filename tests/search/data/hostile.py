@@ -1,4 +1,4 @@
-"""Malicious archives, each with the expected rejection."""
+"""Malicious archives, each with the expected rejection code."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ ZEROS: Final = bytes(12 * 1024**2)
 
 @dataclass(frozen=True)
 class Hostile:
-    """`refused` is the code of the rejection; None: the archive is taken without its bad image `cat/bad.png`, which is
-    listed, or (`listed` empty) harmless once it was encoded again."""
+    """`rejection` is the expected error code. None: the archive is accepted without its bad image `cat/bad.png`,
+    which is listed; with `listed` empty the image is accepted and harmless after re-encoding."""
 
     content: bytes
-    refused: str | None
+    rejection: str | None
     listed: str = ""
 
 
@@ -105,7 +105,7 @@ def _overlapping() -> bytes:
 
 
 def _one_kernel(count: int) -> bytes:
-    """Many entries of the directory for one and the same compressed file (as in Fifield's bombs)."""
+    """Many directory entries for the same compressed file, as in Fifield's bombs."""
     single = _zip(("cat/000.png", PICTURE))
     start, end = single.index(b"PK\x01\x02"), single.index(b"PK\x05\x06")
     entry = single[start:end]
@@ -115,7 +115,7 @@ def _one_kernel(count: int) -> bytes:
 
 
 def _lying_size() -> bytes:
-    """The directory declares 10 bytes for contents of 12 MiB."""
+    """The directory declares 10 bytes for 12 MiB of content."""
     content = _zip(("cat/1.png", ZEROS))
     for signature, at in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
         content = _patched(content, content.index(signature) + at, struct.pack("<I", 10))
@@ -139,24 +139,24 @@ def _damaged_header() -> bytes:
 
 
 def _long_name(size: int) -> bytes:
-    """A name with this number of bytes."""
+    """A name of this many bytes."""
     info = tarfile.TarInfo("././@LongLink")
     info.type, info.size = tarfile.GNUTYPE_LONGNAME, size
     return gzip.compress(info.tobuf(tarfile.GNU_FORMAT) + b"n" * size + bytes(1024))
 
 
 def _headers(*headers: tuple[bytes, bytes]) -> bytes:
-    """A tar whose first member has these headers before its own: type and content."""
-    made = b""
+    """A tar whose first member is preceded by extra headers, given as type and content."""
+    archive = b""
     for kind, content in headers:
         info = tarfile.TarInfo("header")
         info.type, info.size = kind, len(content)
-        made += info.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % tarfile.BLOCKSIZE)
-    return made + _files({"cat/1.png": PICTURE})
+        archive += info.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % tarfile.BLOCKSIZE)
+    return archive + _files({"cat/1.png": PICTURE})
 
 
 def _endless() -> bytes:
-    """Its last header says that 2^80 bytes follow."""
+    """Its last header declares that 2^80 bytes follow."""
     info = tarfile.TarInfo("cat/1.jpg.txt")
     info.size = 2**80
     return _files({"cat/0.png": PICTURE})[: 3 * tarfile.BLOCKSIZE] + info.tobuf(tarfile.GNU_FORMAT) + bytes(20_000)
@@ -167,7 +167,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def _png(width: int, height: int, *chunks: bytes, rows: bytes | None = None) -> bytes:
-    """A gray PNG; its pixels are zeros, as many as it needs or `rows`."""
+    """A gray PNG with zero pixels; `rows` overrides the number of rows."""
     header = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
     data = zlib.compress(bytes((width + 1) * height) if rows is None else rows, 9)
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
@@ -186,9 +186,9 @@ def _jpeg(width: int, height: int) -> bytes:
 def _bombs() -> dict[str, Hostile]:
     zeros = _tar(_member("cat/1.png", ZEROS))
     compressions: dict[str, Callable[[bytes], bytes]] = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
-    made = {f"bomb.tar.{kind}": Hostile(pack(zeros), "compression_ratio") for kind, pack in compressions.items()}
+    cases = {f"bomb.tar.{kind}": Hostile(pack(zeros), "compression_ratio") for kind, pack in compressions.items()}
     large = {f"cat/{number}.png": noise(1024, 1024, number).tobytes() for number in range(3)}
-    return made | {
+    return cases | {
         "bomb.zip": Hostile(_zip(("cat/1.png", ZEROS)), "compression_ratio"),
         "bomb in what is ignored": Hostile(gzip.compress(_tar(_member("notes.txt", ZEROS))), "compression_ratio"),
         "bomb in two steps": Hostile(gzip.compress(gzip.compress(zeros)), "corrupt_archive"),
@@ -237,7 +237,7 @@ def _images() -> dict[str, Hostile]:
 
 
 def archives() -> dict[str, Hostile]:
-    """Cases by name."""
+    """All cases by name."""
     twice = _zip(("cat/e\u0301.png", PICTURE), ("cat/\u00e9.png", PICTURE))
     whole_zip, whole_tar = _zip(*GOOD.items()), _files(GOOD)
     nul = _named_zip("cat/evil_.png").replace(b"evil_", b"evil\0")

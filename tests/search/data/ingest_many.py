@@ -1,6 +1,6 @@
-"""`python -m tests.search.data.ingest_many LIST`: the ingesting process for one request after another, each forked from
-a process that has imported it already. LIST is JSON: [{request, out, answer}]; prints {exit status, peak memory in
-bytes} for each, a line of JSON."""
+"""`python -m tests.search.data.ingest_many LIST`: runs the ingestion process for several requests in sequence, forking
+each from a process with warm imports. LIST is a JSON file: [{request, out, answer}]. Prints one JSON line per request:
+{status, peak memory in bytes}."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def main() -> None:
         if child == 0:
             os._exit(_child(job))
         _, status, used = os.wait4(child, 0)
-        ended = {"status": os.waitstatus_to_exitcode(status), "peak": used.ru_maxrss * 1024}
-        sys.stdout.write(json.dumps(ended) + "\n")
+        usage = {"status": os.waitstatus_to_exitcode(status), "peak": used.ru_maxrss * 1024}
+        sys.stdout.write(json.dumps(usage) + "\n")
 
 
 if __name__ == "__main__":

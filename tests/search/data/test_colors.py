@@ -1,4 +1,4 @@
-"""Batched color augmentation against one operation on one image at a time."""
+"""Batched color augmentation, compared with single operations on single images."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def pixels(channels: int = 3) -> Tensor:
 
 
 def drawn(recipe: Augmentation = RECIPE, count: int = IMAGES) -> colors.Floats:
-    found = colors.draw(recipe, np.random.default_rng(0), count)
-    assert found is not None
-    return found
+    draws = colors.draw(recipe, np.random.default_rng(0), count)
+    assert draws is not None
+    return draws
 
 
 def luma(image: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def jittered(image: Tensor, row: list[float]) -> Tensor:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_equals_one_image_after_another(channels: int) -> None:
+def test_batch_equals_single_image_augmentation(channels: int) -> None:
     batch, rows = pixels(channels), drawn()
     result = colors.apply(batch, torch.from_numpy(rows))
     assert result.dtype == torch.float32
@@ -53,25 +53,25 @@ def test_equals_one_image_after_another(channels: int) -> None:
         torch.testing.assert_close(out.double(), jittered(image, row), atol=1e-3, rtol=0)
 
 
-def test_factors_orders_and_shifts_are_distributed_as_published() -> None:
+def test_factors_orders_and_shifts_have_published_distributions() -> None:
     rows = drawn(count=60_000)
     factors = rows[:, 0:9:3]
     assert (factors.min(), factors.max()) == (pytest.approx(0.6, abs=1e-3), pytest.approx(1.4, abs=1e-3))
     assert factors.mean() == pytest.approx(1, abs=2e-3)
-    # Each of the three is at each place as often, once in every image.
+    # Each of the three operations is equally often at each position, and occurs once per image.
     operations = rows[:, 1:9:3] + 2 * rows[:, 2:9:3]
     assert (np.sort(operations, axis=1) == [0, 1, 2]).all()
     orders, counts = np.unique(operations, axis=0, return_counts=True)
     assert len(orders) == 6
     assert counts / len(rows) == pytest.approx([1 / 6] * 6, abs=0.01)
-    # The covariance of the shifts is that of ImageNet's colors, 0.1 of its eigenvalues as deviations.
+    # The shifts have the covariance of ImageNet's colors, with 0.1 of its eigenvalues as standard deviations.
     shifts = rows[:, 9:] / 255
     components = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
     expected = components @ np.diag((0.1 * np.array([0.2175, 0.0188, 0.0045])) ** 2) @ components.T
     assert np.cov(shifts.T) == pytest.approx(expected, abs=0.02 * expected.max())
 
 
-def test_half_a_recipe_draws_the_other_half_neutral() -> None:
+def test_disabled_operation_gets_neutral_parameters() -> None:
     light = colors.apply(pixels(), torch.from_numpy(drawn(Augmentation(pca_lighting=0.1)))) - pixels()
     torch.testing.assert_close(light, light[:, :, :1, :1].expand_as(light), atol=1e-3, rtol=0)
     assert light.abs().max() > 1

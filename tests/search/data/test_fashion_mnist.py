@@ -23,15 +23,15 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-class _Quiet(SimpleHTTPRequestHandler):
+class _QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
         pass
 
 
 @pytest.fixture
 def mirror() -> Iterator[str]:
-    """The Debian files over HTTP."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(fashion_mnist.DEBIAN))) as server:
+    """Serves the Debian files over HTTP."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_QuietHandler, directory=str(fashion_mnist.DEBIAN))) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -45,7 +45,7 @@ def add(out: Path, *, seed: int = 0, subset: int | None = None, image_size: int 
     return ingest(IngestRequest(spec=spec, cache=NOWHERE), out), Dataset.open(out)
 
 
-def test_the_facts(tmp_path: Path) -> None:
+def test_profile_of_fashion_mnist(tmp_path: Path) -> None:
     ready, dataset = add(tmp_path)
     profile = dataset.profile
     assert profile == ready.profile
@@ -65,7 +65,7 @@ def test_the_facts(tmp_path: Path) -> None:
     assert ready.report["sizes"]["height"] == {"min": 28, "median": 28, "max": 28}
 
 
-def test_the_first_test_image_is_an_ankle_boot_framed_by_zeros(tmp_path: Path) -> None:
+def test_first_test_image_is_an_ankle_boot_padded_with_zeros(tmp_path: Path) -> None:
     _, dataset = add(tmp_path, subset=100)
     report = dataset.split("report")
     image = report.image(0)
@@ -79,30 +79,30 @@ def test_the_first_test_image_is_an_ankle_boot_framed_by_zeros(tmp_path: Path) -
 FIRST_TEST_IMAGE = "ffc7351ed0f8bae542820866086177fa4e0b366b97bf9d998dffdb8dbe138787"
 
 
-def test_a_subset_is_stratified_and_leaves_the_report_split_alone(tmp_path: Path) -> None:
+def test_subset_is_stratified_and_keeps_the_report_split(tmp_path: Path) -> None:
     _, dataset = add(tmp_path, subset=1_000, seed=4)
     assert dataset.profile.images == {"train": 900, "selection": 100, "report": 10_000}
     assert np.bincount(dataset.split("train").labels).tolist() == [90] * 10
     assert np.bincount(dataset.split("selection").labels).tolist() == [10] * 10
 
 
-def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
-    first, again, other = (
+def test_equal_seeds_give_identical_bytes(tmp_path: Path) -> None:
+    first, second, other = (
         add(tmp_path / name, subset=200, seed=seed)[0] for name, seed in (("a", 1), ("b", 1), ("c", 2))
     )
     for name in first.files:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    assert first.profile.fingerprint == again.profile.fingerprint != other.profile.fingerprint
+    assert first.profile.fingerprint == second.profile.fingerprint != other.profile.fingerprint
 
 
 @pytest.mark.parametrize(("subset", "image_size", "code"), [(60_001, None, "subset"), (None, 64, "image_size")])
-def test_impossible_wishes_are_refused(tmp_path: Path, subset: int | None, image_size: int | None, code: str) -> None:
-    with pytest.raises(RejectedError) as refused:
+def test_invalid_options_are_rejected(tmp_path: Path, subset: int | None, image_size: int | None, code: str) -> None:
+    with pytest.raises(RejectedError) as error:
         add(tmp_path, subset=subset, image_size=image_size)
-    assert [reason.code for reason in refused.value.reasons] == [code]
+    assert [reason.code for reason in error.value.reasons] == [code]
 
 
-def test_downloaded_once_then_read_from_the_cache(tmp_path: Path, mirror: str) -> None:
+def test_files_are_downloaded_once_and_cached(tmp_path: Path, mirror: str) -> None:
     downloaded = fashion_mnist.load(tmp_path, system=NOWHERE, mirrors=("http://127.0.0.1:9", mirror))
     cached = fashion_mnist.load(tmp_path, system=NOWHERE, mirrors=())
     packaged = fashion_mnist.load(NOWHERE)
@@ -114,7 +114,7 @@ def test_downloaded_once_then_read_from_the_cache(tmp_path: Path, mirror: str) -
         assert (downloaded.test_labels == other.test_labels).all()
 
 
-def test_wrong_contents_are_never_used(tmp_path: Path, mirror: str) -> None:
+def test_corrupt_downloads_are_rejected(tmp_path: Path, mirror: str) -> None:
     name = "train-labels-idx1-ubyte.gz"
     genuine = (fashion_mnist.DEBIAN / name).read_bytes()
     (tmp_path / name).write_bytes(genuine[:-100])
@@ -123,7 +123,7 @@ def test_wrong_contents_are_never_used(tmp_path: Path, mirror: str) -> None:
     assert (tmp_path / name).read_bytes() == genuine
 
 
-def test_nowhere_to_be_had_names_both_ways(tmp_path: Path, mirror: str) -> None:
+def test_missing_files_error_names_both_sources(tmp_path: Path, mirror: str) -> None:
     with pytest.raises(RejectedError) as refused:
         fashion_mnist.load(tmp_path, system=NOWHERE, mirrors=(f"{mirror}/missing", "http://127.0.0.1:9"))
     (reason,) = refused.value.reasons

@@ -1,4 +1,4 @@
-"""Every hostile archive, through the process that reads archives."""
+"""Malicious archives, passed through the process that ingests archives."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[3]
 
 @dataclass(frozen=True)
 class Outcome:
-    """The process's output, exit code, peak resources and written files."""
+    """Output, exit code, peak memory and output folder of the process."""
 
     answer: dict[str, Any]
     status: int
@@ -29,9 +29,9 @@ class Outcome:
 
 
 def _ingest_all(place: Path, cases: dict[str, Hostile]) -> dict[str, Outcome]:
-    """What becomes of every case. Whatever is written beside the answers and output folders is an accident."""
-    here = place / "here"
-    here.mkdir()
+    """Ingest every case; assert that nothing is written outside the answer files and output folders."""
+    cwd = place / "here"
+    cwd.mkdir()
     jobs = []
     for number, case in enumerate(cases.values()):
         folder = place / str(number)
@@ -43,9 +43,9 @@ def _ingest_all(place: Path, cases: dict[str, Hostile]) -> dict[str, Outcome]:
         jobs.append({name: str(folder / name) for name in ("request", "out", "answer")})
     (place / "jobs").write_text(json.dumps(jobs))
     before = _listed(place) | {Path(job[name]) for job in jobs for name in ("out", "answer")}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "tests.search.data.ingest_many", str(place / "jobs")],
-        cwd=here,
+        cwd=cwd,
         env={"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -54,20 +54,20 @@ def _ingest_all(place: Path, cases: dict[str, Hostile]) -> dict[str, Outcome]:
     )
     written = {path for path in _listed(place) - before if "out" not in path.relative_to(place).parts}
     assert written == set()
-    made = {}
-    for name, job, line in zip(cases, jobs, done.stdout.splitlines(), strict=True):
-        ended = json.loads(line)
+    outcomes = {}
+    for name, job, line in zip(cases, jobs, process.stdout.splitlines(), strict=True):
+        usage = json.loads(line)
         message = Path(job["answer"]).read_text().splitlines()
-        assert ended["status"] == 0, (name, message)
-        made[name] = Outcome(json.loads(message[-1]), ended["status"], ended["peak"], Path(job["out"]))
-    return made
+        assert usage["status"] == 0, (name, message)
+        outcomes[name] = Outcome(json.loads(message[-1]), usage["status"], usage["peak"], Path(job["out"]))
+    return outcomes
 
 
 def _listed(folder: Path) -> set[Path]:
     return set(folder.rglob("*"))
 
 
-def test_each_gets_its_reason_and_takes_no_more_than_it_may(tmp_path: Path, subtests: pytest.Subtests) -> None:
+def test_malicious_archives_are_rejected_within_resource_limits(tmp_path: Path, subtests: pytest.Subtests) -> None:
     cases = archives()
     assert len(cases) >= 40
     for name, outcome in _ingest_all(tmp_path, cases).items():
@@ -78,9 +78,9 @@ def test_each_gets_its_reason_and_takes_no_more_than_it_may(tmp_path: Path, subt
 def _check(case: Hostile, outcome: Outcome) -> None:
     answer = outcome.answer
     assert outcome.peak < MAX_MEMORY
-    if case.refused is not None:
+    if case.rejection is not None:
         assert answer["state"] == "rejected", answer
-        assert [error["code"] for error in answer["errors"]] == [case.refused]
+        assert [error["code"] for error in answer["errors"]] == [case.rejection]
         assert answer["errors"][0]["detail"]
         assert list(outcome.out.iterdir()) == []
         return
@@ -94,7 +94,7 @@ def _check_dataset(case: Hostile, outcome: Outcome) -> None:
         assert [entry["name"] for entry in corrupt] == ["cat/bad.png"]
         assert case.listed in corrupt[0]["reason"]
         assert sum(outcome.answer["profile"]["images"].values()) == len(GOOD)
-    # What is stored was encoded again: nothing but pixels is left.
+    # Stored images are re-encoded, so only pixels remain.
     for path in outcome.out.iterdir():
         content = path.read_bytes()
         assert PAYLOAD not in content

@@ -1,4 +1,4 @@
-"""The process, as workers start it."""
+"""The ingestion process, started as workers start it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.search.data.archives import encoded, pictures, zipped
 def run(tmp_path: Path, request: dict[str, Any]) -> tuple[int, str, str]:
     path = tmp_path / "request.json"
     path.write_text(json.dumps(request))
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "paretofit.search.data.ingest", "--request", path, "--out", tmp_path / "out"],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    return done.returncode, done.stdout, done.stderr
+    return process.returncode, process.stdout, process.stderr
 
 
 def request(archive: Path | None, limits: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -35,50 +35,50 @@ def request(archive: Path | None, limits: dict[str, Any] | None = None) -> dict[
     }
 
 
-def test_ready(tmp_path: Path) -> None:
+def test_valid_archive_is_ready(tmp_path: Path) -> None:
     archive = zipped(tmp_path / "a.zip", pictures({"cat": 5, "dog": 5}))
     code, out, progress = run(tmp_path, request(archive))
     assert code == 0
     (line,) = out.splitlines()
-    answer = json.loads(line)
-    assert answer["state"] == "ready"
-    assert sorted(answer["files"]) == sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert answer["files"][-1] == "dataset.json"
+    result = json.loads(line)
+    assert result["state"] == "ready"
+    assert sorted(result["files"]) == sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert result["files"][-1] == "dataset.json"
     dataset = Dataset.open(tmp_path / "out")
-    assert answer["profile"] == dataset.profile.model_dump(mode="json")
-    assert answer["report"] == dataset.report
+    assert result["profile"] == dataset.profile.model_dump(mode="json")
+    assert result["report"] == dataset.report
     stages = [json.loads(line) for line in progress.splitlines()]
     assert [stage["stage"] for stage in stages if stage["done"] == stage["total"]] == ["extract", "decode"]
 
 
-def test_rejected(tmp_path: Path) -> None:
+def test_invalid_archive_is_rejected(tmp_path: Path) -> None:
     archive = zipped(tmp_path / "a.zip", {"../evil.png": b"", "cat/1.png": b""})
     code, out, _ = run(tmp_path, request(archive))
-    answer = json.loads(out)
-    assert (code, answer["state"], answer["report"]) == (0, "rejected", None)
-    assert [error["code"] for error in answer["errors"]] == ["unsafe_name"]
+    result = json.loads(out)
+    assert (code, result["state"], result["report"]) == (0, "rejected", None)
+    assert [error["code"] for error in result["errors"]] == ["unsafe_name"]
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_no_archive(tmp_path: Path) -> None:
+def test_missing_archive_is_rejected(tmp_path: Path) -> None:
     code, out, _ = run(tmp_path, request(None))
     assert (code, json.loads(out)["errors"][0]["code"]) == (0, "no_archive")
 
 
-def test_an_invalid_request_exits_with_2(tmp_path: Path) -> None:
+def test_invalid_request_exits_with_2(tmp_path: Path) -> None:
     code, out, errors = run(tmp_path, {"spec": {"name": "x", "source": {"kind": "builtin", "name": "imagenet"}}})
     assert (code, out) == (2, "")
     assert "fashion_mnist" in errors
 
 
-def test_an_image_that_takes_too_much_memory_is_left_out(tmp_path: Path) -> None:
+def test_image_that_exceeds_memory_is_skipped(tmp_path: Path) -> None:
     files = pictures({"cat": 15, "dog": 15})
     files["dog/huge.png"] = encoded(np.zeros((6000, 6000, 3), dtype=np.uint8), compress_level=1)
     archive = zipped(tmp_path / "a.zip", files)
     code, out, _ = run(tmp_path, request(archive, {"max_memory_bytes": 100 * 1024**2}))
-    answer = json.loads(out)
-    assert (code, answer["state"]) == (0, "ready")
-    (corrupt,) = answer["report"]["corrupt"]
+    result = json.loads(out)
+    assert (code, result["state"]) == (0, "ready")
+    (corrupt,) = result["report"]["corrupt"]
     assert corrupt["name"] == "dog/huge.png"
     assert "memory" in corrupt["reason"]
 

@@ -23,7 +23,7 @@ SIZE = (12, 12)
 TRAIN = 50
 
 
-def made(out: Path, *, ragged: bool = False, encoding: Encoding = "raw", channels: int = 3) -> Dataset:
+def build_dataset(out: Path, *, ragged: bool = False, encoding: Encoding = "raw", channels: int = 3) -> Dataset:
     """50 + 10 + 23 images in two classes."""
     random = np.random.default_rng(0)
     count = TRAIN + 10 + 23
@@ -49,23 +49,21 @@ def same(first: Batch, second: Batch) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["pad_crop", "resized_crop", "none"])
-def test_resuming_at_a_step_gives_the_same_batches(tmp_path: Path, kind: str) -> None:
-    dataset = made(tmp_path / "d", ragged=True)
-    whole = list(islice(batches(dataset, kind=kind).from_step(), 15))
-    for step in (1, 6, 11):  # in the first epoch, at the start of the second, within it
+def test_resumed_stream_gives_identical_batches(tmp_path: Path, kind: str) -> None:
+    dataset = build_dataset(tmp_path / "d", ragged=True)
+    uninterrupted = list(islice(batches(dataset, kind=kind).from_step(), 15))
+    for step in (1, 6, 11):  # In the first epoch, at the start of the second, within the second.
         resumed = islice(batches(dataset, kind=kind).from_step(step), 4)
-        assert all(same(first, second) for first, second in zip(resumed, whole[step:], strict=False))
+        assert all(same(first, second) for first, second in zip(resumed, uninterrupted[step:], strict=False))
     other = next(batches(dataset, kind=kind, seed=4).from_step())
-    assert not same(other, whole[0])
+    assert not same(other, uninterrupted[0])
 
 
 @pytest.mark.parametrize("ragged", [False, True])
 @pytest.mark.parametrize("encoding", ["raw", "encoded"])
 @pytest.mark.parametrize("kind", ["pad_crop", "resized_crop"])
-def test_reading_ahead_gives_what_the_resident_split_gives(
-    tmp_path: Path, ragged: bool, encoding: Encoding, kind: Any
-) -> None:
-    dataset = made(tmp_path / "d", ragged=ragged, encoding=encoding)
+def test_prefetching_equals_resident_loading(tmp_path: Path, ragged: bool, encoding: Encoding, kind: Any) -> None:
+    dataset = build_dataset(tmp_path / "d", ragged=ragged, encoding=encoding)
     recipe = Augmentation(kind=kind)
     resident, ahead = (
         TrainBatches(dataset, batch_size=16, recipe=recipe, device="cpu", seed=1, resident_bytes=size).from_step(2)
@@ -75,8 +73,8 @@ def test_reading_ahead_gives_what_the_resident_split_gives(
 
 
 @pytest.mark.parametrize("resident_bytes", [10**9, 0])
-def test_the_shares_of_all_ranks_are_the_batch(tmp_path: Path, resident_bytes: int) -> None:
-    dataset = made(tmp_path / "d", ragged=True)
+def test_shards_of_all_ranks_form_the_batch(tmp_path: Path, resident_bytes: int) -> None:
+    dataset = build_dataset(tmp_path / "d", ragged=True)
     recipe = Augmentation(kind="resized_crop", colour_jitter=0.4, pca_lighting=0.1)
 
     def stream(share: tuple[int, int]) -> Iterator[Batch]:
@@ -84,26 +82,26 @@ def test_the_shares_of_all_ranks_are_the_batch(tmp_path: Path, resident_bytes: i
             dataset, batch_size=16, recipe=recipe, device="cpu", seed=1, share=share, resident_bytes=resident_bytes
         ).from_step(1)
 
-    whole, *shares = (stream(share) for share in ((0, 1), (0, 3), (1, 3), (2, 3)))
+    unsharded, *shares = (stream(share) for share in ((0, 1), (0, 3), (1, 3), (2, 3)))
     for _ in range(4):
-        expected, parts = next(whole), [next(share) for share in shares]
+        expected, parts = next(unsharded), [next(share) for share in shares]
         assert [len(part.labels) for part in parts] == [6, 5, 5]
         assert same(expected, Batch(*map(torch.cat, zip(*parts, strict=True))))
         cut = torch.tensor_split(expected.images, 3)
         assert all(torch.equal(part.images, images) for part, images in zip(parts, cut, strict=True))
 
 
-def test_colours_are_varied_alone(tmp_path: Path) -> None:
-    """The crops of a step are the same with and without."""
-    dataset = made(tmp_path / "d")
+def test_color_augmentation_does_not_change_crops(tmp_path: Path) -> None:
+    """The crops of a step are identical with and without color augmentation."""
+    dataset = build_dataset(tmp_path / "d")
     plain, lit = (next(batches(dataset, kind="pad_crop", pca_lighting=value).from_step()) for value in (0, 0.1))
     shift = (lit.images - plain.images) * torch.tensor(dataset.profile.std)[:, None, None] * 255
     torch.testing.assert_close(shift, shift[:, :, :1, :1].expand_as(shift), atol=1e-2, rtol=0)
     assert shift.abs().max() > 1
 
 
-def test_an_epoch_has_every_image_at_most_once_and_drops_the_rest(tmp_path: Path) -> None:
-    dataset = made(tmp_path / "d")
+def test_epoch_has_each_image_at_most_once_and_drops_the_last_partial_batch(tmp_path: Path) -> None:
+    dataset = build_dataset(tmp_path / "d")
     loader = batches(dataset, kind="none", flip=False)
     assert loader.steps_per_epoch == 6
     stream = loader.from_step()
@@ -115,8 +113,8 @@ def test_an_epoch_has_every_image_at_most_once_and_drops_the_rest(tmp_path: Path
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_batches_are_normalised_crops_with_their_labels(tmp_path: Path, channels: int) -> None:
-    dataset = made(tmp_path / "d", channels=channels)
+def test_batches_are_normalized_crops_with_labels(tmp_path: Path, channels: int) -> None:
+    dataset = build_dataset(tmp_path / "d", channels=channels)
     train = dataset.split("train")
     mean, std = (
         torch.tensor(values, dtype=torch.float32)[:, None, None]
@@ -132,16 +130,16 @@ def test_batches_are_normalised_crops_with_their_labels(tmp_path: Path, channels
         assert [expected[image.numpy().tobytes()] for image in batch.images] == batch.labels.tolist()
 
 
-def test_augmented_values_are_close_to_standard(tmp_path: Path) -> None:
-    dataset = made(tmp_path / "d")
+def test_augmented_values_are_nearly_standardized(tmp_path: Path) -> None:
+    dataset = build_dataset(tmp_path / "d")
     images = torch.cat([batch.images for batch in islice(batches(dataset, padding=0).from_step(), 30)])
     assert images.mean().abs() < 0.05
     assert (images.std() - 1).abs() < 0.05
 
 
-def test_a_batch_larger_than_the_split_is_refused(tmp_path: Path) -> None:
+def test_batch_larger_than_the_split_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="batch_size 51 exceeds the 50 images of train"):
-        batches(made(tmp_path / "d"), batch_size=51)
+        batches(build_dataset(tmp_path / "d"), batch_size=51)
 
 
 def preprocessing(dataset: Dataset, crop: tuple[int, int]) -> Preprocessing:
@@ -149,10 +147,10 @@ def preprocessing(dataset: Dataset, crop: tuple[int, int]) -> Preprocessing:
 
 
 @pytest.mark.parametrize("crop", [(12, 12), (20, 20)])
-def test_evaluation_is_the_centre_in_order(tmp_path: Path, crop: tuple[int, int]) -> None:
-    dataset = made(tmp_path / "d", ragged=True)
+def test_evaluation_uses_center_crops_in_order(tmp_path: Path, crop: tuple[int, int]) -> None:
+    dataset = build_dataset(tmp_path / "d", ragged=True)
     report = dataset.split("report")
-    found = list(
+    evaluated = list(
         evaluation_batches(
             dataset,
             "report",
@@ -161,20 +159,20 @@ def test_evaluation_is_the_centre_in_order(tmp_path: Path, crop: tuple[int, int]
             device="cpu",
         )
     )
-    assert [len(batch.labels) for batch in found] == [10, 10, 3]
-    assert torch.cat([batch.labels for batch in found]).tolist() == report.labels.tolist()
+    assert [len(batch.labels) for batch in evaluated] == [10, 10, 3]
+    assert torch.cat([batch.labels for batch in evaluated]).tolist() == report.labels.tolist()
     mean, std = (
         np.array(values, dtype=np.float32)[:, None, None] for values in (dataset.profile.mean, dataset.profile.std)
     )
-    for row, image in enumerate(torch.cat([batch.images for batch in found])):
+    for row, image in enumerate(torch.cat([batch.images for batch in evaluated])):
         framed = np.pad(report.image(row), ((0, 0), (32, 32), (32, 32)))
         top, left = ((side + 64 - wanted) // 2 for side, wanted in zip(report.image(row).shape[1:], crop, strict=True))
         expected = (framed[:, top : top + crop[0], left : left + crop[1]] / np.float32(255) - mean) / std
         np.testing.assert_allclose(image.numpy(), expected, rtol=1e-6, atol=1e-6)
 
 
-def followed(image: np.ndarray[Any, Any], steps: Preprocessing) -> np.ndarray[Any, Any]:
-    """The card's first three steps, literally, for a stored image [channels, height, width]."""
+def card_steps(image: np.ndarray[Any, Any], steps: Preprocessing) -> np.ndarray[Any, Any]:
+    """The first three steps of the model card, applied literally to a stored image [channels, height, width]."""
     height, width = steps.crop
     _, tall, wide = image.shape
     if steps.frame == "resize" and (tall < height or wide < width):
@@ -198,17 +196,17 @@ def followed(image: np.ndarray[Any, Any], steps: Preprocessing) -> np.ndarray[An
 
 @pytest.mark.parametrize("crop", [(12, 12), (20, 16), (40, 37)])
 @pytest.mark.parametrize("frame", ["zeros", "resize"])
-def test_evaluation_follows_the_cards_steps(tmp_path: Path, crop: tuple[int, int], frame: Any) -> None:
-    dataset = made(tmp_path / "d", ragged=True)
+def test_evaluation_follows_the_model_card_steps(tmp_path: Path, crop: tuple[int, int], frame: Any) -> None:
+    dataset = build_dataset(tmp_path / "d", ragged=True)
     steps = preprocessing(dataset, crop).model_copy(update={"frame": frame})
     report = dataset.split("report")
-    found = torch.cat([b.images for b in evaluation_batches(dataset, "report", steps, batch_size=10, device="cpu")])
-    for row, image in enumerate(found):
-        np.testing.assert_allclose(image.numpy(), followed(report.image(row), steps), rtol=1e-4, atol=1e-4)
+    evaluated = torch.cat([b.images for b in evaluation_batches(dataset, "report", steps, batch_size=10, device="cpu")])
+    for row, image in enumerate(evaluated):
+        np.testing.assert_allclose(image.numpy(), card_steps(report.image(row), steps), rtol=1e-4, atol=1e-4)
 
 
-def test_the_frame_does_not_touch_images_that_are_large_enough(tmp_path: Path) -> None:
-    dataset = made(tmp_path / "d", ragged=True)
+def test_padding_does_not_change_large_images(tmp_path: Path) -> None:
+    dataset = build_dataset(tmp_path / "d", ragged=True)
     steps = preprocessing(dataset, (14, 13))
     images = {
         frame: torch.cat(
@@ -230,7 +228,7 @@ def test_the_frame_does_not_touch_images_that_are_large_enough(tmp_path: Path) -
 
 
 def mixed(out: Path, small: int, large: int, crop: int) -> Dataset:
-    """Noise of two sizes, a class each, smaller and larger than the crop."""
+    """Noise images in two classes, one smaller and one larger than the crop."""
     out.mkdir()
     with DatasetWriter(out, 3, "raw") as writer:
         for seed in range(48):
@@ -253,18 +251,18 @@ def mixed(out: Path, small: int, large: int, crop: int) -> Dataset:
         {"kind": "none", "padding_mode": "reflect"},
     ],
 )
-def test_training_frames_small_images_as_evaluation_does(tmp_path: Path, recipe: dict[str, Any]) -> None:
-    """Images of 12 and 112 pixels, a crop of 84 (32, 300 and 224 in small): black is the frame alone."""
+def test_training_pads_small_images_like_evaluation(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    """Images of 12 and 112 pixels with a crop of 84, a scaled-down 32, 300 and 224: only padding is black."""
     dataset = mixed(tmp_path / "d", 12, 112, 84)
     augmentation = Augmentation.model_validate(recipe)
     steps = preprocessing(dataset, (84, 84)).model_copy(update={"frame": augmentation.frame})
     mean, std = (torch.tensor(values)[:, None, None] for values in (dataset.profile.mean, dataset.profile.std))
 
     def black(batches: Iterator[Batch]) -> list[float]:
-        """The share of black pixels in images of each class."""
-        every = list(batches)
-        images = torch.cat([batch.images for batch in every]) * std + mean
-        labels = torch.cat([batch.labels for batch in every])
+        """Share of black pixels in the images of each class."""
+        all_batches = list(batches)
+        images = torch.cat([batch.images for batch in all_batches]) * std + mean
+        labels = torch.cat([batch.labels for batch in all_batches])
         return [((images[labels == label] * 255).round() == 0).float().mean().item() for label in (0, 1)]
 
     training = TrainBatches(dataset, batch_size=32, recipe=augmentation, device="cpu", seed=1)
@@ -277,19 +275,19 @@ def test_training_frames_small_images_as_evaluation_does(tmp_path: Path, recipe:
         assert large == 0
 
 
-def test_evaluation_of_chosen_rows(tmp_path: Path) -> None:
-    dataset = made(tmp_path / "d")
+def test_evaluation_of_selected_rows(tmp_path: Path) -> None:
+    dataset = build_dataset(tmp_path / "d")
     rows = np.array([7, 3, 40])
     options: dict[str, Any] = {"batch_size": 2, "device": "cpu"}
     chosen = list(evaluation_batches(dataset, "train", preprocessing(dataset, SIZE), rows=rows, **options))
-    every = torch.cat(
+    all_images = torch.cat(
         [batch.images for batch in evaluation_batches(dataset, "train", preprocessing(dataset, SIZE), **options)]
     )
-    assert torch.equal(torch.cat([batch.images for batch in chosen]), every[rows])
+    assert torch.equal(torch.cat([batch.images for batch in chosen]), all_images[rows])
 
 
-def test_leaving_early_ends_the_reading_threads(tmp_path: Path) -> None:
-    dataset = made(tmp_path / "d", encoding="encoded")
+def test_early_exit_stops_the_reader_threads(tmp_path: Path) -> None:
+    dataset = build_dataset(tmp_path / "d", encoding="encoded")
     before = threading.active_count()
     stream = TrainBatches(
         dataset, batch_size=4, recipe=Augmentation(), device="cpu", seed=0, resident_bytes=0

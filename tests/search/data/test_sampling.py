@@ -1,4 +1,4 @@
-"""Batched cutting against one image at a time."""
+"""Batched cropping, compared with cropping one image at a time."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def batched(pictures: list[Tensor], cuts: Cuts) -> tuple[Tensor, sampling.Boxes]
 
 
 def padded(picture: Tensor, border: int, mode: str) -> Tensor:
-    """Padded so that the image begins at (border, border). `reflect`: a smaller image lies in a frame of zeros, which
-    is mirrored."""
+    """Pad so that the image begins at (border, border). `reflect`: a smaller image is first padded with zeros, and the
+    result is mirrored."""
     if mode == "zeros":
         return F.pad(picture, (border,) * 4)
     missing = [max(0, least - side) for side, least in zip(picture.shape[1:], OUT, strict=True)]
@@ -83,11 +83,11 @@ def test_resized_crop_equals_slicing_and_interpolating(channels: int) -> None:
         torch.testing.assert_close(out, expected.flip(2) if flip else expected, atol=1e-3, rtol=1e-5)
 
 
-def test_the_enlarged_box_is_the_largest_of_the_crops_aspect_ratio() -> None:
+def test_enlarged_box_is_the_largest_with_the_aspect_ratio_of_the_crop() -> None:
     sizes = np.array([(16, 14), (40, 33), (15, 60), (60, 13), (8, 7), (3, 50), (1, 1), (16, 13)])
     heights, widths = sizes.T
     cuts, centred = boxes.enlarged(heights, widths, OUT), boxes.center(heights, widths, OUT)
-    assert (cuts[:, :2] == centred[:, :2]).all()  # large enough: as it was
+    assert (cuts[:, :2] == centred[:, :2]).all()  # Large enough, so unchanged.
     for (height, width), (top, left, tall, wide) in zip(sizes[2:].tolist(), cuts[3:7, 2:].T.tolist(), strict=True):
         scale = min(height / OUT[0], width / OUT[1])
         assert abs(tall - scale * OUT[0]) <= 0.5
@@ -97,8 +97,8 @@ def test_the_enlarged_box_is_the_largest_of_the_crops_aspect_ratio() -> None:
         assert 1 <= wide <= width
 
 
-def test_a_box_of_the_crops_size_is_taken_exactly() -> None:
-    """Through the interpolation too, beside images that are enlarged."""
+def test_box_of_the_crop_size_is_copied_exactly() -> None:
+    """Also through interpolation, in a batch with enlarged images."""
     pictures = images(3)
     heights, widths = np.array(SIZES).T
     flat, of_batch = batched(pictures, boxes.enlarged(heights, widths, OUT))
@@ -111,7 +111,7 @@ def test_a_box_of_the_crops_size_is_taken_exactly() -> None:
     assert (result[~large] == 0).flatten(1).float().mean(1).max() < 0.02
 
 
-def test_half_of_the_images_are_mirrored() -> None:
+def test_half_of_the_images_are_flipped() -> None:
     sides = np.full(2000, 16)
     for kind in ("pad_crop", "resized_crop", "none"):
         flips = boxes.draw(Augmentation.model_validate({"kind": kind}), np.random.default_rng(0), sides, sides, OUT)[7]
@@ -120,21 +120,21 @@ def test_half_of_the_images_are_mirrored() -> None:
         assert not boxes.draw(plain, np.random.default_rng(0), sides, sides, OUT)[7].any()
 
 
-def test_pad_crop_reaches_every_place_and_no_other() -> None:
+def test_pad_crop_reaches_exactly_all_offsets() -> None:
     sides = np.full(4000, 20)
     _, _, _, tops, lefts, *_ = boxes.draw(Augmentation(padding=3), np.random.default_rng(0), sides, sides, (16, 20))
     assert sorted(set(tops.tolist())) == list(range(-3, 8))
     assert sorted(set(lefts.tolist())) == list(range(-3, 4))
 
 
-def test_a_small_image_stays_in_the_middle() -> None:
+def test_small_image_stays_centered() -> None:
     sides = np.full(4, 6)
     _, _, _, tops, lefts, *_ = boxes.draw(Augmentation(padding=2), np.random.default_rng(0), sides, sides, (16, 20))
     assert set(tops.tolist()) == {-5}
     assert set(lefts.tolist()) == {-7}
 
 
-def test_resized_crop_keeps_to_its_scale_and_ratio() -> None:
+def test_resized_crop_respects_scale_and_ratio() -> None:
     heights, widths = np.full(4000, 200), np.full(4000, 300)
     recipe = Augmentation(kind="resized_crop", minimum_scale=0.25)
     _, _, _, tops, lefts, tall, wide, _ = boxes.draw(recipe, np.random.default_rng(0), heights, widths, OUT)
@@ -149,7 +149,7 @@ def test_resized_crop_keeps_to_its_scale_and_ratio() -> None:
 
 
 @pytest.mark.parametrize(("height", "width", "box"), [(10, 1000, (10, 13)), (1000, 10, (13, 10))])
-def test_resized_crop_of_a_strip_is_its_middle(height: int, width: int, box: tuple[int, int]) -> None:
+def test_resized_crop_of_a_strip_is_centered(height: int, width: int, box: tuple[int, int]) -> None:
     recipe = Augmentation(kind="resized_crop", minimum_scale=0.9, flip=False)
     cut = boxes.draw(recipe, np.random.default_rng(0), np.array([height]), np.array([width]), OUT)[:, 0]
     assert cut[3:7].tolist() == [(height - box[0]) // 2, (width - box[1]) // 2, *box]
@@ -161,7 +161,7 @@ def test_resize_to_the_same_size_is_the_identity() -> None:
 
 
 @pytest.mark.parametrize(("align_corners", "antialias"), [(True, False), (False, False), (False, True)])
-def test_resize_is_torchs(align_corners: bool, antialias: bool) -> None:
+def test_resize_equals_torch(align_corners: bool, antialias: bool) -> None:
     x = torch.rand(2, 3, 32, 32)
     expected = F.interpolate(x, (20, 24), mode="bilinear", align_corners=align_corners, antialias=antialias)
     assert torch.equal(sampling.resize(x, (20, 24), align_corners=align_corners, antialias=antialias), expected)
@@ -173,7 +173,7 @@ def test_resize_keeps_the_corners() -> None:
     torch.testing.assert_close(small[..., ::19, ::19], x[..., ::31, ::31])
 
 
-def test_normalize_leaves_its_input() -> None:
+def test_normalize_does_not_modify_its_input() -> None:
     pixels = torch.randint(0, 256, (2, 3, 4, 5), dtype=torch.uint8)
     before = pixels.clone()
     mean, std = torch.rand(3, 1, 1), torch.rand(3, 1, 1) + 0.1

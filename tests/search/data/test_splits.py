@@ -14,14 +14,14 @@ def counts(rows: splits.Rows) -> list[int]:
 
 
 @pytest.mark.parametrize(("size", "expected"), [(1000, [600, 300, 100]), (100, [60, 30, 10]), (101, [61, 30, 10])])
-def test_subset_keeps_the_classes_in_proportion(size: int, expected: list[int]) -> None:
+def test_subset_keeps_class_proportions(size: int, expected: list[int]) -> None:
     rows = splits.subset(LABELS, size, seed=3)
     assert counts(rows) == expected
     assert len(np.unique(rows)) == size
     assert (np.diff(rows) > 0).all()
 
 
-def test_draws_depend_on_the_seed_alone() -> None:
+def test_draws_depend_only_on_the_seed() -> None:
     assert (splits.subset(LABELS, 100, seed=1) == splits.subset(LABELS, 100, seed=1)).all()
     assert (splits.subset(LABELS, 100, seed=1) != splits.subset(LABELS, 100, seed=2)).any()
     report, selection = (splits.holdout(LABELS, 0.1, 1, draw) for draw in (Draw.REPORT, Draw.SELECTION))
@@ -29,15 +29,15 @@ def test_draws_depend_on_the_seed_alone() -> None:
     assert set(report) != set(selection)
 
 
-def test_a_smaller_subset_lies_in_a_larger_one() -> None:
+def test_smaller_subset_is_contained_in_a_larger_one() -> None:
     assert set(splits.subset(LABELS, 100, seed=1)) < set(splits.subset(LABELS, 500, seed=1))
 
 
-def test_holdout_takes_at_least_one_of_each_class() -> None:
+def test_holdout_has_at_least_one_image_of_each_class() -> None:
     assert counts(splits.holdout(LABELS, 0.001, 0, Draw.REPORT)) == [1, 1, 1]
 
 
-def test_a_class_is_drawn_alike_whatever_other_classes_there_are() -> None:
+def test_draws_of_a_class_do_not_depend_on_other_classes() -> None:
     both = splits.holdout(LABELS, 0.1, 5, Draw.SELECTION)
-    alone = splits.holdout(LABELS[:600], 0.1, 5, Draw.SELECTION)
-    assert (both[: len(alone)] == alone).all()
+    subset = splits.holdout(LABELS[:600], 0.1, 5, Draw.SELECTION)
+    assert (both[: len(subset)] == subset).all()

@@ -20,7 +20,7 @@ SPLITS = {"train": np.array([0, 2, 3, 5]), "selection": np.array([4]), "report":
 def write(
     out: Path, sizes: list[tuple[int, int]], *, channels: int = 3, encoding: Encoding = "raw", **options: Any
 ) -> list[np.ndarray[Any, Any]]:
-    """Seven images; the images."""
+    """Write seven images and return them."""
     images = [
         noise(*size, seed, channels).reshape(*size, channels).transpose(2, 0, 1) for seed, size in enumerate(sizes)
     ]
@@ -41,7 +41,7 @@ RAGGED = [(9, 10), (8, 20), (11, 8), (9, 9), (30, 8), (8, 8), (12, 9)]
 @pytest.mark.parametrize("sizes", [UNIFORM, RAGGED, [*UNIFORM[:4], (3, 7), (9, 10), (9, 10)]])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("options", [{}, {"encoding": "encoded"}, {"encoding": "encoded", "shard_bytes": 300}])
-def test_written_images_are_read_back(
+def test_images_round_trip(
     tmp_path: Path, sizes: list[tuple[int, int]], channels: int, options: dict[str, Any]
 ) -> None:
     images = write(tmp_path / "d", sizes, channels=channels, **options)
@@ -61,20 +61,20 @@ def test_written_images_are_read_back(
         assert split.decoded_bytes == sum(images[row].size for row in rows)
 
 
-def test_uniform_size(tmp_path: Path) -> None:
+def test_uniform_size_is_detected(tmp_path: Path) -> None:
     write(tmp_path / "a", UNIFORM)
     write(tmp_path / "b", RAGGED)
     assert Dataset.open(tmp_path / "a").split("train").uniform_size == (9, 10)
     assert Dataset.open(tmp_path / "b").split("train").uniform_size is None
 
 
-def test_a_batch_of_nothing(tmp_path: Path) -> None:
+def test_empty_batch_is_gathered(tmp_path: Path) -> None:
     write(tmp_path / "d", RAGGED)
     flat, offsets = Dataset.open(tmp_path / "d").split("train").gather(np.array([], dtype=np.int64))
     assert len(flat) == len(offsets) == 0
 
 
-def test_fingerprint_is_of_the_contents_alone(tmp_path: Path) -> None:
+def test_fingerprint_depends_only_on_contents(tmp_path: Path) -> None:
     write(tmp_path / "a", RAGGED)
     write(tmp_path / "b", RAGGED)
     write(tmp_path / "c", list(reversed(RAGGED)))
@@ -83,7 +83,7 @@ def test_fingerprint_is_of_the_contents_alone(tmp_path: Path) -> None:
     assert len(first) == 64
 
 
-def test_a_directory_of_hard_links_opens_as_it_is(tmp_path: Path) -> None:
+def test_directory_of_hard_links_is_readable(tmp_path: Path) -> None:
     images = write(tmp_path / "a", UNIFORM)
     (tmp_path / "b").mkdir()
     for path in (tmp_path / "a").iterdir():
@@ -102,21 +102,21 @@ def _remove(directory: Path) -> None:
     (directory / "report.labels.npy").unlink()
 
 
-def _no_manifest(directory: Path) -> None:
+def _remove_manifest(directory: Path) -> None:
     (directory / MANIFEST).unlink()
 
 
-def _half_a_manifest(directory: Path) -> None:
+def _truncate_manifest(directory: Path) -> None:
     path = directory / MANIFEST
     path.write_bytes(path.read_bytes()[:100])
 
 
-def _from_the_future(directory: Path) -> None:
+def _newer_version(directory: Path) -> None:
     path = directory / MANIFEST
     path.write_text(json.dumps({**json.loads(path.read_text()), "version": 99}))
 
 
-def _without_profile(directory: Path) -> None:
+def _remove_profile(directory: Path) -> None:
     path = directory / MANIFEST
     path.write_text(json.dumps({**json.loads(path.read_text()), "profile": {}}))
 
@@ -138,15 +138,15 @@ def _label_beyond_the_classes(directory: Path) -> None:
     [
         (_shorten, "has 1889 bytes instead of 1890"),
         (_remove, "report.labels.npy is missing"),
-        (_no_manifest, "not a dataset directory"),
-        (_half_a_manifest, "damaged"),
-        (_from_the_future, "version 99"),
-        (_without_profile, "damaged"),
+        (_remove_manifest, "not a dataset directory"),
+        (_truncate_manifest, "damaged"),
+        (_newer_version, "version 99"),
+        (_remove_profile, "damaged"),
         (_index_beyond_the_pixels, "out of range of the pixels"),
         (_label_beyond_the_classes, "or the classes"),
     ],
 )
-def test_damage_is_reported(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
+def test_damaged_datasets_are_reported(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
     write(tmp_path / "d", UNIFORM)
     damage(tmp_path / "d")
     with pytest.raises(DatasetError, match=message):
@@ -164,7 +164,7 @@ def test_files_are_removed_after_an_error(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_constant_pixels_have_a_deviation_to_divide_by(tmp_path: Path) -> None:
+def test_constant_pixels_have_a_nonzero_std(tmp_path: Path) -> None:
     with DatasetWriter(tmp_path, 1) as writer:
         writer.append_block(np.full((7, 1, 8, 8), 51, dtype=np.uint8))
         profile, _, _ = writer.finish(

@@ -1,4 +1,4 @@
-"""A short network of each family, such as training leaves it: normalisations have statistics of their own."""
+"""A short network of each family in its state after training: normalizations have distinct statistics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NARROW: dict[str, dict[str, Any]] = {
 
 
 def short(family: str) -> Architecture:
-    """The beginning of a network of 32 pixels, one channel and ten classes: of blocks that repeat, the first."""
+    """The beginning of a network for 32 pixels, one channel and ten classes, with the first of repeated blocks."""
     narrow = _NARROW.get(family, {"base_width": 0.125})
     full = architecture(_NAMES.get(family, family), nominal=SIDE, classes=10, channels=1, **narrow)
     *body, classifier = (block for block, _ in groupby(full.blocks))
@@ -44,10 +44,10 @@ DISTINCT = {_kinds(short(family)): family for family in FAMILIES}
 
 def network(family: str) -> Network:
     """`short(family)` in evaluation mode."""
-    made = build(short(family))
+    built = build(short(family))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        for module in made.modules():
+        for module in built.modules():
             if isinstance(module, nn.BatchNorm2d):
                 assert module.running_mean is not None
                 assert module.running_var is not None
@@ -55,4 +55,4 @@ def network(family: str) -> Network:
                 module.running_var.uniform_(0.5, 2)
                 nn.init.uniform_(module.weight, 0.5, 1.5)
                 nn.init.normal_(module.bias, 0, 0.1)
-    return made.eval()
+    return built.eval()

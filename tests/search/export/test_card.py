@@ -1,4 +1,4 @@
-"""Model cards."""
+"""Contents of model cards."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def card(data: Data, exports: tuple[Made, ...] = (), **preprocessing: Any) -> st
     return render(record, point_id="pt_1", search_id="srch_1", spec=SPEC, data=data, formats=("onnx",), exports=exports)
 
 
-def test_says_what_is_known() -> None:
-    found = card(Data("pets", {"kind": "upload"}, "CC BY 4.0"), (Made("w0.5-r24.onnx", "ab" * 32, 1.5e-6),))
+def test_card_states_known_facts() -> None:
+    text = card(Data("pets", {"kind": "upload"}, "CC BY 4.0"), (Made("w0.5-r24.onnx", "ab" * 32, 1.5e-6),))
     for message in (
         "# fd_mobilenet: w0.5-r24",
         "800 train, 100 report",
@@ -55,12 +55,12 @@ def test_says_what_is_known() -> None:
         "- point: pt_1",
         "- torch: 2.13.0",
     ):
-        assert message in found, message
-    assert "| top1 |" not in found
+        assert message in text, message
+    assert "| top1 |" not in text
 
 
-def test_the_steps_say_what_happens_to_small_images() -> None:
-    """`test_evaluation_follows_the_cards_steps` follows them."""
+def test_preprocessing_steps_cover_small_images() -> None:
+    """`test_evaluation_follows_the_model_card_steps` applies them."""
     data = Data("pets", {"kind": "upload"}, None)
     old = card(data)
     assert "rows from floor((image height - 32) / 2), columns from floor((image width - 30) / 2)" in old
@@ -73,16 +73,16 @@ def test_the_steps_say_what_happens_to_small_images() -> None:
     assert "2. divide by 255;" in enlarged
 
 
-def test_licences() -> None:
+def test_license_statements() -> None:
     builtin = {"kind": "builtin", "name": "fashion_mnist"}
     assert "license: MIT" in card(Data("clothes", builtin, None))
     assert "license: CC0" in card(Data("clothes", builtin, "CC0"))
     assert "license: not stated" in card(Data("mine", {"kind": "upload"}, None))
 
 
-def test_origins() -> None:
+def test_origin_statements() -> None:
     signed = {"kind": "url", "url": "https://data.example/pets.zip?signature=secret"}
-    found = card(Data("pets", signed, None))
-    assert "dataset: pets (fetched from data.example)" in found
-    assert "secret" not in found
+    text = card(Data("pets", signed, None))
+    assert "dataset: pets (fetched from data.example)" in text
+    assert "secret" not in text
     assert "(read from s3://bucket/pets.zip)" in card(Data("pets", {"kind": "s3", "url": "s3://bucket/pets.zip"}, None))

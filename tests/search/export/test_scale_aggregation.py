@@ -1,4 +1,4 @@
-"""ScaleNets in ONNX Runtime: sizes at which branches are repeated, interpolated, or neither square nor even."""
+"""ScaleNets in ONNX Runtime: sizes with repeated or interpolated branches, non-square and odd sizes."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ SIZES = (pytest.param((224, 224), marks=pytest.mark.slow), (225, 225), pytest.pa
 
 
 def network() -> Network:
-    """Every kind of branch, one block in each stage."""
+    """Every kind of branch, with one block per stage."""
     torch.manual_seed(0)
-    found = build(architecture("scalenet", structure=ROWS, base_width=0.25, classes=10))
-    for norm in found.modules():
+    built = build(architecture("scalenet", structure=ROWS, base_width=0.25, classes=10))
+    for norm in built.modules():
         if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None:
             norm.running_mean.normal_(0, 0.1)
             norm.running_var.uniform_(0.5, 1.5)
-    return found.eval()
+    return built.eval()
 
 
-def every_form(found: Network, size: tuple[int, int]) -> Network:
-    """With one faster form and the other by turns."""
+def every_form(network: Network, size: tuple[int, int]) -> Network:
+    """Alternate between the two faster forms."""
     turns = count(1)
 
     def measure(modules: Sequence[nn.Module], x: Tensor) -> list[float]:
@@ -44,7 +44,7 @@ def every_form(found: Network, size: tuple[int, int]) -> Network:
         chosen = 1 + next(turns) % 2
         return [float(i != chosen) for i in range(len(modules))]
 
-    return fast(found, torch.zeros(1, 3, *size), measure)
+    return fast(network, torch.zeros(1, 3, *size), measure)
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -1,4 +1,4 @@
-"""Frozen shapes in every format: sizes that nothing divides, square and not, with and without pruned branches."""
+"""Frozen shapes in every format: indivisible sizes, square and non-square, with and without pruned branches."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ SIZES: tuple[Size, ...] = ((23, 17), (13, 11), (8, 5))
 def network(family: str, *blends: float) -> Network:
     torch.manual_seed(0)
     human = architecture(family, nominal=32, classes=10, base_width=0.125)
-    found = build(shaped(adapted(human, len(blends)), Shape(SIZES[: len(blends)], blends)))
-    for norm in found.modules():
+    built = build(shaped(adapted(human, len(blends)), Shape(SIZES[: len(blends)], blends)))
+    for norm in built.modules():
         if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None:
             norm.running_mean.normal_(0, 0.1)
             norm.running_var.uniform_(0.5, 1.5)
-    return found.eval()
+    return built.eval()
 
 
 @pytest.mark.parametrize("file_format", ALL_FORMATS)
 @pytest.mark.parametrize(("family", "blends"), [("vgg16", (0.7, 0.4)), ("resnet18", (0.6, 0.0, 1.0))])
 def test_parity(file_format: Format, family: str, blends: tuple[float, ...], tmp_path: Path) -> None:
-    made = network(family, *blends)
-    source = exportable(made, SIZE)
+    built = network(family, *blends)
+    source = exportable(built, SIZE)
     path = tmp_path / "network"
     write(source, file_format, path)
     parity = compare(source, open_session(path, file_format, threads=1))

@@ -1,4 +1,4 @@
-"""Networks with masks as files, in ONNX Runtime and as a torch.export program."""
+"""Networks with masks exported to ONNX and to a torch.export program."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ pytestmark = pytest.mark.integration
 def source(**policy: Any) -> Exportable:
     torch.manual_seed(0)
     plain = architecture("wrn_10_1", nominal=16, classes=5, channels=1)
-    found = build(sampled(plain, Policy(**policy))).eval()
-    for each in samplings(found):
+    network = build(sampled(plain, Policy(**policy))).eval()
+    for each in samplings(network):
         nn.init.normal_(each.predict.weight, 0, 0.1)
         assert each.predict.bias is not None
         nn.init.constant_(each.predict.bias, 0.2)
-    return exportable(found, (16, 16))
+    return exportable(network, (16, 16))
 
 
 @pytest.mark.timeout(300)
@@ -46,12 +46,12 @@ def source(**policy: Any) -> Exportable:
     ids=["stochastic", "budget", "tiles", "program"],
 )
 def test_parity(policy: dict[str, Any], file_format: Format, tmp_path: Path) -> None:
-    found = source(**policy)
+    network = source(**policy)
     path = tmp_path / "network.pt2"
-    write(found, file_format, path)
-    parity = compare(found, open_session(path, file_format, threads=1))
+    write(network, file_format, path)
+    parity = compare(network, open_session(path, file_format, threads=1))
     assert parity.max_abs_diff <= parity.tolerance
 
 
-def test_ncnn_is_not_offered() -> None:
+def test_ncnn_is_not_available() -> None:
     assert "ncnn" not in SpatialSamplingParams.exports

@@ -1,4 +1,4 @@
-"""What a bound in milliseconds is in multiply-accumulates."""
+"""Conversion of bounds in milliseconds to multiply-accumulates."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ MEASURED = [(10.0, 2.0), (20.0, 3.0), (40.0, 7.0)]
 @pytest.mark.parametrize(
     ("bound", "macs"), [(1.9, 0), (2, 10), (2.5, 15), (3, 20), (5, 30), (7, 40), (14, 80)], ids=lambda value: f"{value}"
 )
-def test_a_bound_is_found_on_the_lines_between_what_was_measured(bound: float, macs: float) -> None:
+def test_bound_is_interpolated_between_measurements(bound: float, macs: float) -> None:
     assert curve.at(MEASURED, bound) == macs
     assert curve.at(MEASURED[::-1], bound) == macs
 
 
-def test_none_is_taken_to_be_faster_than_a_smaller_one() -> None:
-    # The second was hit by something else that the machine did.
+def test_latency_curve_is_monotonic() -> None:
+    # The second measurement was disturbed by other load on the machine.
     assert curve.at([(10, 2), (20, 5), (30, 4)], 4.5) == pytest.approx(10 + 10 * 2.5 / 3)
     assert curve.at([(10, 2), (20, 5), (30, 4)], 5) == 30
 
 
-def test_every_bound_counts_that_is_known(stripes: Path) -> None:
+def test_all_known_bounds_are_applied(stripes: Path) -> None:
     spec = bounded(stripes, (ORT, 2.0), (NCNN, 1.0))
     listed = spec.candidates()
     assert curve.bounded(spec)

@@ -1,4 +1,4 @@
-"""Who may be on a machine with whom."""
+"""Lock that lets trainings share a machine and gives measurements exclusive access."""
 
 from __future__ import annotations
 
@@ -25,62 +25,64 @@ def hold(path: Path, mode: str) -> subprocess.Popen[bytes]:
     return process
 
 
-class GivenUpError(Exception):
-    """The test waited long enough."""
+class TimedOutError(Exception):
+    """The lock was not acquired within a few checks."""
 
 
-def waits(path: Path, mode: str) -> bool:
-    """Whether the lock cannot be had at once."""
+def is_blocked(path: Path, mode: str) -> bool:
+    """Whether the lock cannot be acquired immediately."""
     checks = 0
 
     def check() -> None:
         nonlocal checks
         checks += 1
         if checks > 4:
-            raise GivenUpError
+            raise TimedOutError
 
     try:
         with held(path, "alone" if mode == "alone" else "shared", check):
             return False
-    except GivenUpError:
+    except TimedOutError:
         return True
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "waiting"),
+    ("first", "second", "blocked"),
     [("shared", "shared", False), ("shared", "alone", True), ("alone", "shared", True), ("alone", "alone", True)],
 )
-def test_trainings_share_and_a_measurement_is_alone(tmp_path: Path, first: str, second: str, waiting: bool) -> None:
+def test_trainings_share_the_lock_and_measurements_are_exclusive(
+    tmp_path: Path, first: str, second: str, blocked: bool
+) -> None:
     path = tmp_path / "new" / "lock"
     process = hold(path, first)
     try:
-        assert waits(path, second) is waiting
+        assert is_blocked(path, second) is blocked
     finally:
         process.kill()
         process.communicate()
-    assert not waits(path, second)
+    assert not is_blocked(path, second)
 
 
-def test_who_waits_to_be_alone_goes_before_later_trainings(tmp_path: Path) -> None:
+def test_waiting_measurement_blocks_later_trainings(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     process = hold(path, "shared")
     entered = threading.Event()
-    asking = threading.Event()
+    waiting = threading.Event()
 
-    def alone() -> None:
-        with held(path, "alone", asking.set):
+    def measure() -> None:
+        with held(path, "alone", waiting.set):
             entered.set()
 
-    thread = threading.Thread(target=alone)
+    thread = threading.Thread(target=measure)
     thread.start()
     try:
-        assert asking.wait(5)
+        assert waiting.wait(5)
         time.sleep(0.2)
-        assert waits(path, "shared")
+        assert is_blocked(path, "shared")
         assert not entered.is_set()
     finally:
         process.kill()
         process.communicate()
         thread.join()
     assert entered.is_set()
-    assert not waits(path, "shared")
+    assert not is_blocked(path, "shared")

@@ -1,4 +1,4 @@
-"""A trial that measures."""
+"""Trials that measure latencies."""
 
 from __future__ import annotations
 
@@ -43,34 +43,34 @@ def trial(spec: ResolvedSpec, dataset: Path, folder: Path, **changes: Any) -> Tr
 
 
 @pytest.mark.parametrize("name", ["onnxruntime-cpu-1t", "ncnn-cpu-1t", "torch-cpu-1t"])
-def test_every_runtime_runs_a_network(name: str, tmp_path: Path) -> None:
+def test_every_runtime_runs_a_prepared_network(name: str, tmp_path: Path) -> None:
     assert name in offered("cpu")
     network = architecture("fd_shufflenet", width=0.25, nominal=32, classes=5)
     prepare(network, (32, 24), 1, DEVICES[name], tmp_path)()
     assert describe(name)["cores"] >= 1
 
 
-def test_untrained_masks_draw_as_many_positions_as_their_densities_say(tmp_path: Path) -> None:
+def test_untrained_masks_match_their_densities(tmp_path: Path) -> None:
     size = (64, 64)
     network = sampled(
         architecture("resnet18", base_width=0.25, nominal=224, classes=5), Policy(density=0.3, fill="zero", grid=0)
     )
-    given = untrained(network, size, 2)
-    assert given.images.shape == (2, 3, *size)
-    for mask in samplings(given.network):
+    sample = untrained(network, size, 2)
+    assert sample.images.shape == (2, 3, *size)
+    for mask in samplings(sample.network):
         logits = mask.predict(torch.randn(1, mask.predict.in_channels, 8, 8))
         assert torch.allclose(logits.sigmoid(), torch.tensor(0.3), atol=1e-4)
-    # As it is, and with what a network has learned.
+    # Untrained, and with a trained network.
     prepare(network, size, 2, DEVICES[TORCH], tmp_path)()
-    prepare(network, size, 2, DEVICES[TORCH], tmp_path, Sample(build(network).eval(), given.images))()
+    prepare(network, size, 2, DEVICES[TORCH], tmp_path, Sample(build(network).eval(), sample.images))()
 
 
-def test_a_scalenet_runs_in_torch_too(tmp_path: Path) -> None:
+def test_scalenet_runs_in_torch(tmp_path: Path) -> None:
     prepare(architecture("scalenet20", base_width=0.5, nominal=32), (32, 24), 1, DEVICES[TORCH], tmp_path)()
 
 
 @pytest.mark.gpu
-def test_a_gpu_is_waited_for(tmp_path: Path) -> None:
+def test_prepared_network_runs_on_the_gpu(tmp_path: Path) -> None:
     prepare(architecture("fd_mobilenet", nominal=32), (32, 32), 1, DEVICES["torch-cuda"], tmp_path)()
 
 
@@ -80,16 +80,16 @@ def test_candidates_are_measured_and_reported(stripes: Path, tmp_path: Path) -> 
     threads = torch.get_num_threads()
     outputs = run(trial(spec, stripes, tmp_path), recorder)
     assert torch.get_num_threads() == threads
-    found = read_table(recorder.artifacts[LATENCY_FILE])
-    assert found.latencies.keys() == {candidate.key for candidate in spec.candidates()}
-    assert found.machine == describe(TORCH)
-    assert outputs["table"] == found.model_dump(mode="json")
-    assert [each.latency for each in recorder.latencies] == list(found.latencies.values())
+    table = read_table(recorder.artifacts[LATENCY_FILE])
+    assert table.latencies.keys() == {candidate.key for candidate in spec.candidates()}
+    assert table.machine == describe(TORCH)
+    assert outputs["table"] == table.model_dump(mode="json")
+    assert [each.latency for each in recorder.latencies] == list(table.latencies.values())
     keys = {spec.method.network(spec.dataset, candidate.config).key for candidate in spec.candidates()}
     assert {each.architecture for each in recorder.latencies} == keys
 
 
-def test_cached_latencies_are_not_measured_again(stripes: Path, tmp_path: Path) -> None:
+def test_known_latencies_are_not_measured_again(stripes: Path, tmp_path: Path) -> None:
     spec = bounded(stripes, 1e6)
     candidate, _ = spec.candidates()
     known = Measured(
@@ -99,32 +99,32 @@ def test_cached_latencies_are_not_measured_again(stripes: Path, tmp_path: Path) 
         machine=describe(TORCH),
         latency=Latency(median_ms=123, p95_ms=456, runs=7),
     )
-    elsewhere = known.model_copy(
+    other_machine = known.model_copy(
         update={"machine": {"processor": "another"}, "latency": Latency(median_ms=1, p95_ms=1, runs=1)}
     )
     path = tmp_path / "known"
-    write_known(path, [elsewhere, known])
+    write_known(path, [other_machine, known])
     recorder = Recorder(tmp_path)
     run(trial(spec, stripes, tmp_path, inputs={KNOWN: path}), recorder)
-    found = read_table(recorder.artifacts[LATENCY_FILE]).latencies
-    assert len(found) == 2
-    assert found[candidate.key] == known.latency
+    latencies = read_table(recorder.artifacts[LATENCY_FILE]).latencies
+    assert len(latencies) == 2
+    assert latencies[candidate.key] == known.latency
     assert len(recorder.latencies) == 1
 
 
-def test_an_impossible_bound_names_the_fastest(stripes: Path, tmp_path: Path) -> None:
+def test_infeasible_bound_error_names_the_fastest_network(stripes: Path, tmp_path: Path) -> None:
     recorder = Recorder(tmp_path)
-    with pytest.raises(TrialEndedError, match="the fastest measured one is fd_mobilenet-w0") as ended:
+    with pytest.raises(TrialEndedError, match="the fastest measured one is fd_mobilenet-w0") as error:
         run(trial(bounded(stripes, 1e-6), stripes, tmp_path), recorder)
-    assert ended.value.state == "infeasible"
-    assert ended.value.error is not None
-    [nearest] = ended.value.error["nearest"]
+    assert error.value.state == "infeasible"
+    assert error.value.error is not None
+    [nearest] = error.value.error["nearest"]
     latencies = {each.latency.median_ms for each in recorder.latencies}
     assert (nearest["device"], nearest["value"]) == (TORCH, min(latencies))
 
 
 @pytest.mark.parametrize("stop", [Stop.CANCEL, Stop.DRAIN])
-def test_it_ends_at_once_when_it_is_asked(stripes: Path, tmp_path: Path, stop: Stop) -> None:
+def test_stop_request_ends_the_measurement_immediately(stripes: Path, tmp_path: Path, stop: Stop) -> None:
     recorder = Recorder(tmp_path, stop=lambda checks: stop)
     assert run(trial(bounded(stripes, 1e6), stripes, tmp_path), recorder) == {}
     assert not recorder.artifacts
@@ -136,11 +136,11 @@ def _run(
     return [point.metrics for point in LocalSearch(spec, dataset, folder).run(lambda: Stop.NO, on_progress).points]
 
 
-def test_a_search_by_itself_finds_points_with_their_latencies(stripes: Path, tmp_path: Path) -> None:
+def test_local_search_reports_points_with_latencies(stripes: Path, tmp_path: Path) -> None:
     for metrics in _run(bounded(stripes, 1e6), stripes, tmp_path, lambda trial, fraction: None):
         assert 0 < metrics[f"latency_ms:{TORCH}"] <= metrics[f"latency_p95_ms:{TORCH}"]
 
 
-def test_a_search_by_itself_fails_before_it_trains(stripes: Path, tmp_path: Path) -> None:
+def test_local_search_fails_before_training_if_bounds_are_infeasible(stripes: Path, tmp_path: Path) -> None:
     with pytest.raises(LocalSearchError, match="the fastest measured one"):
         _run(bounded(stripes, 1e-6), stripes, tmp_path, lambda trial, fraction: None)

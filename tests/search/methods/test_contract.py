@@ -1,4 +1,4 @@
-"""What every method that is registered must keep, as far as it can be seen without the service."""
+"""Contract of every registered method, as far as it can be tested without the service."""
 
 from __future__ import annotations
 
@@ -65,40 +65,38 @@ def test_presets_can_be_searched(method: Method, spec: ResolvedSpec, side: int) 
     for name, preset in method.params.presets.items():
         if name in {32: ("small", "cifar"), 224: ("small", "imagenet")}[side]:
             body = {"name": name, "dataset_id": "local", "method": {"kind": method.kind, **preset}}
-            found = SearchSpec.model_validate(body).resolve(profile)
-            assert found.feasible(), name
-            assert found.method.planned_epochs(profile) > 0
+            resolved = SearchSpec.model_validate(body).resolve(profile)
+            assert resolved.feasible(), name
+            assert resolved.method.planned_epochs(profile) > 0
 
 
-def test_candidates_are_the_same_every_time_and_have_costs(spec: ResolvedSpec) -> None:
-    found = spec.candidates()
-    assert found
-    assert found == ResolvedSpec.model_validate_json(spec.model_dump_json()).candidates()
-    assert len({candidate.key for candidate in found}) == len(found)
-    for candidate in found:
+def test_candidates_are_deterministic_and_have_costs(spec: ResolvedSpec) -> None:
+    candidates = spec.candidates()
+    assert candidates
+    assert candidates == ResolvedSpec.model_validate_json(spec.model_dump_json()).candidates()
+    assert len({candidate.key for candidate in candidates}) == len(candidates)
+    for candidate in candidates:
         assert candidate.cost.keys() == {"macs", "pool_inputs", "params", "peak_activation_bytes"}
         assert min(candidate.cost.values()) > 0
 
 
-def test_plan_is_pure_and_goes_on_from_any_prefix_of_its_history(method: Method, spec: ResolvedSpec) -> None:
+def test_plan_is_pure_and_resumes_from_any_history_prefix(method: Method, spec: ResolvedSpec) -> None:
     before = spec.model_dump_json()
     for history in _histories(method, spec):
-        kept = [record.model_copy(deep=True) for record in history]
-        again = [TrialRecord.model_validate_json(record.model_dump_json()) for record in history]
-        assert trials.plan(spec, history) == trials.plan(spec, again)
-        assert history == kept
+        copied = [record.model_copy(deep=True) for record in history]
+        reloaded = [TrialRecord.model_validate_json(record.model_dump_json()) for record in history]
+        assert trials.plan(spec, history) == trials.plan(spec, reloaded)
+        assert history == copied
     assert spec.model_dump_json() == before
 
 
 @pytest.mark.parametrize("state", ["failed", "cancelled"])
-def test_plan_comes_to_an_end_when_every_trial_goes_wrong(
-    method: Method, spec: ResolvedSpec, state: TrialState
-) -> None:
+def test_plan_ends_when_every_trial_fails(method: Method, spec: ResolvedSpec, state: TrialState) -> None:
     *_, last = _histories(method, spec, ends=state)
     assert len(last) < MOST_TRIALS
 
 
-def test_planning_imports_no_torch(method: Method, spec: ResolvedSpec) -> None:
+def test_planning_does_not_import_torch(method: Method, spec: ResolvedSpec) -> None:
     program = (
         "import sys; from paretofit.search import registry, trials\n"
         "from paretofit.search.contracts.spec import ResolvedSpec\n"
@@ -107,18 +105,18 @@ def test_planning_imports_no_torch(method: Method, spec: ResolvedSpec) -> None:
         "print(trials.plan(spec, []).model_dump_json())\n"
         "assert 'torch' not in sys.modules, 'torch is imported'"
     )
-    ended = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program], input=spec.model_dump_json(), capture_output=True, text=True, check=False
     )
-    assert ended.returncode == 0, ended.stderr
-    # Another process plans the same.
-    assert Plan.model_validate_json(ended.stdout) == trials.plan(spec, [])
+    assert process.returncode == 0, process.stderr
+    # Another process gives the same plan.
+    assert Plan.model_validate_json(process.stdout) == trials.plan(spec, [])
 
 
-def test_milliseconds_are_an_objective_and_a_constraint(method: Method, spec: ResolvedSpec) -> None:
+def test_latency_can_be_objective_and_constraint(method: Method, spec: ResolvedSpec) -> None:
     latency = {"metric": "latency_ms", "device": DEVICE}
-    given = {"objectives": [{"metric": "selection_top1"}, latency], "constraints": [{**latency, "value": 1.0}]}
-    timed = ResolvedSpec.model_validate(spec.model_dump() | given)
+    changes = {"objectives": [{"metric": "selection_top1"}, latency], "constraints": [{**latency, "value": 1.0}]}
+    timed = ResolvedSpec.model_validate(spec.model_dump() | changes)
     method.params.model_validate(timed.method.model_dump()).check_devices(timed.devices)
     [first] = trials.plan(timed, []).trials
     assert (first.params, first.device) == ({"stage": "latency", "device": DEVICE}, DEVICE)
@@ -126,19 +124,19 @@ def test_milliseconds_are_an_objective_and_a_constraint(method: Method, spec: Re
     assert all(networks[each.key].layers(each.input_size) for each in timed.candidates())
 
     def planned(milliseconds: float) -> Plan:
-        """After all networks were measured to take so long."""
-        found = Latency(median_ms=milliseconds, p95_ms=milliseconds, runs=60)
-        measured = Table(device=DEVICE, machine={}, latencies=dict.fromkeys(networks, found))
+        """The plan after all networks were measured at this latency."""
+        latency_of_all = Latency(median_ms=milliseconds, p95_ms=milliseconds, runs=60)
+        measured = Table(device=DEVICE, machine={}, latencies=dict.fromkeys(networks, latency_of_all))
         outputs = {"table": measured.model_dump(mode="json")}
         return trials.plan(timed, [TrialRecord(number=0, state="completed", params=first.params, outputs=outputs)])
 
-    own = planned(0.5).trials
-    assert own
-    assert all(new.inputs["latency-0"] == TrialArtifact(trial=0, artifact="latency.json") for new in own)
+    method_trials = planned(0.5).trials
+    assert method_trials
+    assert all(new.inputs["latency-0"] == TrialArtifact(trial=0, artifact="latency.json") for new in method_trials)
     assert planned(2.0) == Plan(done=True)
 
 
-def test_tiny_search_respects_constraints_and_its_points_rebuild_as_reported(
+def test_tiny_search_meets_constraints_and_reproduces_reported_metrics(
     spec: ResolvedSpec, dataset: Path, tmp_path: Path
 ) -> None:
     bound = Constraint(metric="macs", value=median_low(c.cost["macs"] for c in spec.candidates()))
@@ -146,47 +144,47 @@ def test_tiny_search_respects_constraints_and_its_points_rebuild_as_reported(
     front = LocalSearch(constrained, dataset, tmp_path).run(lambda: Stop.NO, lambda trial, fraction: None)
     assert front.finished
     assert front.points
-    every = [
+    all_points = [
         Point.model_validate(point)
         for trial in json.loads((tmp_path / "search.json").read_text())["trials"]
         for point in trial["points"].values()
     ]
-    assert all(bound.holds(point.metrics) for point in every)
-    expected = {every[i].key for i in nondominated([point.metrics for point in every])}
+    assert all(bound.holds(point.metrics) for point in all_points)
+    expected = {all_points[i].key for i in nondominated([point.metrics for point in all_points])}
     assert {point.key for point in front.points} == expected
 
     data = Dataset.open(dataset)
     for point in front.points:
         path = tmp_path / "points" / f"{point.key}.safetensors"
         assert Point.model_validate(checkpoint.read_record(path)) == point
-        found = cost(Architecture.from_json(point.architecture), point.input_size).as_dict()
-        assert {name: point.metrics[name] for name in found} == found
-        again = reevaluate(path, data)
-        assert (again.top1, again.equal) == (point.metrics["top1"], True)
+        costs = cost(Architecture.from_json(point.architecture), point.input_size).as_dict()
+        assert {name: point.metrics[name] for name in costs} == costs
+        reevaluated = reevaluate(path, data)
+        assert (reevaluated.top1, reevaluated.equal) == (point.metrics["top1"], True)
 
 
 def _histories(method: Method, spec: ResolvedSpec, ends: TrialState = "completed") -> Iterator[list[TrialRecord]]:
-    """Every history of a search whose trials run one after another and all end alike, with nothing reported."""
-    made: list[tuple[NewTrial, TrialState]] = []
+    """All histories of a search whose trials run in sequence, end in the same state and report nothing."""
+    created: list[tuple[NewTrial, TrialState]] = []
 
     def history() -> list[TrialRecord]:
         return [
             TrialRecord(number=number, state=state, params=new.params, outputs={} if state == "completed" else None)
-            for number, (new, state) in enumerate(made)
+            for number, (new, state) in enumerate(created)
         ]
 
-    while len(made) < MOST_TRIALS:
+    while len(created) < MOST_TRIALS:
         yield history()
         plan = trials.plan(spec, history())
-        first = len(made)
-        made += [(new, "queued") for new in plan.trials]
+        first = len(created)
+        created += [(new, "queued") for new in plan.trials]
         if not plan.trials:
-            assert plan.done, "nothing is under way, nothing is planned, and the plan is not done"
+            assert plan.done, "no trial is active or planned, but the plan is not done"
             return
-        for number in range(first, len(made)):
+        for number in range(first, len(created)):
             for state in ("running", ends):
                 yield history()
-                made[number] = (made[number][0], state)
+                created[number] = (created[number][0], state)
         if plan.done:
             yield history()
             assert not trials.plan(spec, history()).trials

@@ -1,4 +1,4 @@
-"""What the service chooses where a recipe is left out."""
+"""Default training recipes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def padded(by: int) -> Augmentation:
             STARTED
             | {"epochs": 10, "batch_size": 32, "learning_rate": 0.05, "effort": "tune"}
             | {"warmup_epochs": 0.5, "augmentation": PHOTO.model_copy(update={"colour_jitter": 0.2})},
-            id="photos, started",
+            id="photos, from weights",
         ),
         pytest.param(
             profile(60_000, 28, channels=1),
@@ -80,7 +80,7 @@ def padded(by: int) -> Augmentation:
             SCRATCH
             | {"epochs": 9, "batch_size": 64, "learning_rate": 0.05, "effort": "tune"}
             | {"warmup_epochs": 1.8, "augmentation": padded(3)},
-            id="many small grey images",
+            id="many small gray images",
         ),
         pytest.param(
             profile(60_000, 32),
@@ -88,7 +88,7 @@ def padded(by: int) -> Augmentation:
             STARTED
             | {"epochs": 5, "batch_size": 64, "learning_rate": 0.1, "effort": "tune"}
             | {"warmup_epochs": 0.25, "augmentation": padded(4)},
-            id="many small images, started: 5,000 steps",
+            id="many small images, from weights: 5,000 steps",
         ),
         pytest.param(
             profile(100, 224, channels=1),
@@ -96,7 +96,7 @@ def padded(by: int) -> Augmentation:
             SCRATCH
             | {"epochs": 200, "batch_size": 25, "learning_rate": 0.0195, "effort": "tune"}
             | {"warmup_epochs": 25.0, "augmentation": padded(28)},
-            id="few large grey images",
+            id="few large gray images",
         ),
         pytest.param(
             profile(199, 64),
@@ -104,7 +104,7 @@ def padded(by: int) -> Augmentation:
             STARTED
             | {"epochs": 100, "batch_size": 32, "learning_rate": 0.05, "effort": "probe"}
             | {"warmup_epochs": 5.0, "augmentation": padded(8)},
-            id="under 20 images a class, started: 600 steps",
+            id="under 20 images per class, from weights: 600 steps",
         ),
         pytest.param(
             profile(200, 64),
@@ -112,7 +112,7 @@ def padded(by: int) -> Augmentation:
             STARTED
             | {"epochs": 100, "batch_size": 32, "learning_rate": 0.05, "effort": "tune"}
             | {"warmup_epochs": 5.0, "augmentation": padded(8)},
-            id="20 images a class, started",
+            id="20 images per class, from weights",
         ),
     ],
 )
@@ -121,13 +121,13 @@ def test_default_recipe(dataset: DatasetProfile, *, started: bool, values: dict[
     assert tuple(values.keys() - set(CHOSEN)) == ()
 
 
-def test_every_chosen_parameter_is_one_that_may_be_left_out() -> None:
+def test_chosen_parameters_are_optional() -> None:
     assert set(recipe.training(CLOTHING, {}, started=False)) == set(CHOSEN)
     assert all(TrainingParams.model_fields[name].default is None for name in CHOSEN)
 
 
-def test_given_values_are_kept_and_determine_others() -> None:
-    mine: dict[str, Any] = {
+def test_explicit_values_are_kept_and_influence_defaults() -> None:
+    explicit: dict[str, Any] = {
         "epochs": 7,
         "batch_size": 128,
         "learning_rate": 0.3,
@@ -140,7 +140,7 @@ def test_given_values_are_kept_and_determine_others() -> None:
         "augmentation": Augmentation(kind="none"),
     }
     for started in (False, True):
-        assert recipe.training(CLOTHING, mine, started=started) == mine
+        assert recipe.training(CLOTHING, explicit, started=started) == explicit
     larger = recipe.training(CLOTHING, {"batch_size": 256}, started=False)
     assert (larger["learning_rate"], larger["epochs"]) == (0.2, 40)
     longer = recipe.training(CLOTHING, {"epochs": 100}, started=True)
@@ -150,7 +150,7 @@ def test_given_values_are_kept_and_determine_others() -> None:
 
 
 @pytest.mark.parametrize(("images", "epochs"), [(3000, 40), (12_000, 20), (60_000, 9), (10**7, 8), (10, 200)])
-def test_epochs_by_the_number_of_images(images: int, epochs: int) -> None:
+def test_default_epochs_depend_on_the_number_of_images(images: int, epochs: int) -> None:
     assert recipe.epochs(images, 64, started=False) == epochs
 
 
@@ -169,10 +169,10 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize(("kind", "name"), PUBLISHED)
-def test_a_papers_recipe_is_trained_as_published(kind: str, name: str) -> None:
-    """No value is chosen for parameters that its preset leaves out, except those that define the networks."""
+def test_published_recipes_are_not_modified(kind: str, name: str) -> None:
+    """Parameters missing from a published preset get no tuned defaults, except those that define the networks."""
     options = methods()[kind].params.presets[name]
-    found = methods()[kind].params.model_validate(options).resolved(profile(50_000, 32), None)
+    resolved = methods()[kind].params.model_validate(options).resolved(profile(50_000, 32), None)
     expected = {
         "warmup_epochs": 0,
         "label_smoothing": 0,
@@ -181,9 +181,9 @@ def test_a_papers_recipe_is_trained_as_published(kind: str, name: str) -> None:
         "backbone_rate": 1,
         "effort": "tune",
     } | PUBLISHED[kind, name]
-    assert {field: getattr(found, field) for field in expected} == expected
-    kept = type(found).model_validate(options)
-    assert all(getattr(found, field) == getattr(kept, field) for field in options)
+    assert {field: getattr(resolved, field) for field in expected} == expected
+    unresolved = type(resolved).model_validate(options)
+    assert all(getattr(resolved, field) == getattr(unresolved, field) for field in options)
 
 
 profiles = st.builds(
@@ -210,16 +210,14 @@ recipes = st.fixed_dictionaries(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(kind=st.sampled_from(KINDS), dataset=profiles, options=recipes)
-def test_a_resolved_specification_resolves_to_itself(
-    kind: str, dataset: DatasetProfile, options: dict[str, Any]
-) -> None:
+def test_resolution_is_idempotent(kind: str, dataset: DatasetProfile, options: dict[str, Any]) -> None:
     body = {"name": "x", "dataset_id": "d", "method": {"kind": kind, **options}}
     spec = SearchSpec.model_validate(body).resolve(dataset)
     assert all(value is not None for name, value in dict(spec.method).items() if name in CHOSEN)
     stored = json.loads(spec.model_dump_json())
-    again = ResolvedSpec.model_validate(stored)
-    assert again == spec
-    assert again.method.resolved(dataset, None) == spec.method
+    reloaded = ResolvedSpec.model_validate(stored)
+    assert reloaded == spec
+    assert reloaded.method.resolved(dataset, None) == spec.method
     for name, value in (
         type(spec.method).model_validate({"kind": kind, **options}).model_dump(exclude_unset=True).items()
     ):
@@ -238,11 +236,11 @@ NEW_FIELDS = (
     "polish",
     "polish_networks",
 )
-"""That specifications accepted by an earlier version lack."""
+"""Fields that are missing from specifications of earlier versions."""
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_search_of_an_earlier_version_trains_as_it_did(kind: str) -> None:
+def test_search_of_an_earlier_version_keeps_its_recipe(kind: str) -> None:
     body = {
         "name": "x",
         "dataset_id": "d",
@@ -256,7 +254,7 @@ def test_a_search_of_an_earlier_version_trains_as_it_did(kind: str) -> None:
     params = spec.params(TrainingParams)
     assert (params.ema_decay, params.clip_norm, params.backbone_rate, params.effort) == (0.0, 0.0, 1.0, "tune")
     assert (params.epochs, params.learning_rate) == (method["epochs"], 0.15)
-    # Whatever the images: random areas came later.
+    # For any images, because random-area crops were added later.
     assert params.augment(spec.dataset) == padded(16)
     if isinstance(params, MutualNetParams | UsNetParams):
         assert (params.full_first, params.lowering, params.polish) == (0.0, 0.0, 0)

@@ -1,4 +1,4 @@
-"""The moving average of the weights."""
+"""Exponential moving average of the weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 from paretofit.search.training.state import ExponentialMovingAverage
 
 
-def test_follows_the_weights_ever_more_slowly() -> None:
+def test_average_decay_increases_with_the_steps() -> None:
     network = nn.Linear(3, 2)
     average = ExponentialMovingAverage(network, 0.5)
     expected = network.weight.detach().clone()
@@ -25,7 +25,7 @@ def test_follows_the_weights_ever_more_slowly() -> None:
     assert network.weight.requires_grad
 
 
-def test_is_a_copy_of_its_own() -> None:
+def test_average_does_not_share_memory_with_the_network() -> None:
     network = nn.Linear(3, 2)
     average = ExponentialMovingAverage(network, 0.9)
     before = average.tensors["bias"].clone()

@@ -1,4 +1,4 @@
-"""Networks measured together: each as if it were by itself."""
+"""Batched evaluation of networks gives the same results as separate evaluation."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def _forward(shared: Slimmable, sub: Architecture, images: Tensor) -> Tensor:
 
 def batches(seed: int, count: int) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    made = (torch.randn(8, 1, *SIZE, generator=generator) for _ in range(count))
-    return [x.contiguous(memory_format=torch.channels_last) for x in made]
+    images = (torch.randn(8, 1, *SIZE, generator=generator) for _ in range(count))
+    return [x.contiguous(memory_format=torch.channels_last) for x in images]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_statistics_and_accuracies_are_those_of_each_by_itself(family: str) -> None:
+def test_batched_statistics_and_accuracies_equal_separate_evaluation(family: str) -> None:
     torch.manual_seed(0)
     shared = Slimmable(network(family)).eval()
     convert_conv2d_weight_memory_format(shared, torch.channels_last)
@@ -61,7 +61,7 @@ def test_statistics_and_accuracies_are_those_of_each_by_itself(family: str) -> N
     assert all(torch.equal(shared.bank[key], entry) for key, entry in statistics.items())
 
 
-def test_blocks_that_networks_begin_with_are_computed_once() -> None:
+def test_shared_leading_blocks_are_computed_once() -> None:
     full = network("fd_mobilenet")
     subs = list(dict.fromkeys(network("fd_mobilenet", 0.25 + 0.05 * step) for step in range(16)))
     shared = Slimmable(full).eval()
@@ -82,6 +82,6 @@ def test_blocks_that_networks_begin_with_are_computed_once() -> None:
         for layer in sub.layers(SIZE)
         if layer.op == "conv"
     }
-    found = [module for module in counted if isinstance(module, nn.Conv2d)]
-    assert len(found) == len(convolutions) < 0.8 * len(subs) * sum(layer.op == "conv" for layer in full.layers(SIZE))
+    computed = [module for module in counted if isinstance(module, nn.Conv2d)]
+    assert len(computed) == len(convolutions) < 0.8 * len(subs) * sum(layer.op == "conv" for layer in full.layers(SIZE))
     assert set(counted.values()) == {2}

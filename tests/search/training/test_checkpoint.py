@@ -1,4 +1,4 @@
-"""What a checkpoint keeps."""
+"""State restored from training checkpoints."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ def step(weights: TrainState, index: int) -> None:
     weights.update(index)
 
 
-def test_weights_momentum_average_scale_and_random_numbers_go_on(tmp_path: Path) -> None:
-    whole = training(0)
+def test_checkpoint_restores_weights_momentum_average_scale_and_rng(tmp_path: Path) -> None:
+    uninterrupted = training(0)
     for index in range(3):
-        step(whole, index)
+        step(uninterrupted, index)
     notes = {"seen": [1, 2]}
-    state.save(tmp_path / "c", whole, step=3, identity="a", notes=notes)
-    step(whole, 3)
+    state.save(tmp_path / "c", uninterrupted, step=3, identity="a", notes=notes)
+    step(uninterrupted, 3)
 
     resumed = training(1)
     assert state.restore(tmp_path / "c", resumed, identity="a") == (3, notes)
     assert resumed.scaler.get_scale() == 2.0**15
     step(resumed, 3)
-    assert whole.average is not None
+    assert uninterrupted.average is not None
     assert resumed.average is not None
-    for name, parameter in whole.network.named_parameters():
+    for name, parameter in uninterrupted.network.named_parameters():
         assert torch.equal(parameter, resumed.network.get_parameter(name))
-        assert torch.equal(whole.average.tensors[name], resumed.average.tensors[name])
-        assert not torch.equal(parameter, whole.average.tensors[name])
+        assert torch.equal(uninterrupted.average.tensors[name], resumed.average.tensors[name])
+        assert not torch.equal(parameter, uninterrupted.average.tensors[name])
 
 
-def test_another_trainings_is_refused(tmp_path: Path) -> None:
+def test_checkpoint_of_another_training_is_rejected(tmp_path: Path) -> None:
     state.save(tmp_path / "c", training(0), step=1, identity="a", notes={})
     with pytest.raises(state.CheckpointError, match="another training"):
         state.restore(tmp_path / "c", training(0), identity="b")

@@ -1,4 +1,4 @@
-"""Weights that are not finite never become a point: the trial fails as diverged."""
+"""Non-finite weights never become a point: the trial fails as diverged."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def given(images: Path, folder: Path, seed: int, **method: Any) -> Trial:
+def diverging_trial(images: Path, folder: Path, seed: int, **method: Any) -> Trial:
     body = {"name": "noise", "dataset_id": "local", "method": METHOD | method, "seed": seed}
     spec: ResolvedSpec = SearchSpec.model_validate(body).resolve(Dataset.open(images).profile)
     work = folder / "work"
@@ -61,11 +61,11 @@ def given(images: Path, folder: Path, seed: int, **method: Any) -> Trial:
 
 
 @pytest.mark.parametrize("seed", [0, 3, 7])
-def test_every_completed_trial_is_finite(images: Path, tmp_path: Path, seed: int) -> None:
-    """A recipe under which losses stay finite while variances overflow, of most seeds."""
+def test_completed_trials_have_finite_weights(images: Path, tmp_path: Path, seed: int) -> None:
+    """For most seeds, this recipe keeps losses finite while variances overflow."""
     recorder = Recorder(tmp_path)
     with suppress(DivergedError):
-        run(given(images, tmp_path, seed), recorder)
+        run(diverging_trial(images, tmp_path, seed), recorder)
         assert recorder.points
     for point in recorder.points:
         assert point.weights is not None
@@ -73,8 +73,8 @@ def test_every_completed_trial_is_finite(images: Path, tmp_path: Path, seed: int
 
 
 @pytest.mark.parametrize("tensor", ["weight", "bias"])
-def test_a_network_that_is_not_finite_is_not_published(images: Path, tmp_path: Path, tensor: str) -> None:
-    trial = given(images, tmp_path, 0, learning_rate=0.01, widths=[0.25], families=["fd_mobilenet"])
+def test_non_finite_network_is_not_published(images: Path, tmp_path: Path, tensor: str) -> None:
+    trial = diverging_trial(images, tmp_path, 0, learning_rate=0.01, widths=[0.25], families=["fd_mobilenet"])
     [candidate] = trial.spec.candidates()
     network = standalone.initial(trial, trial.spec.method.network(trial.spec.dataset, candidate.config))
     last = [parameter for name, parameter in network.named_parameters() if name.endswith(tensor)][-1]

@@ -1,4 +1,4 @@
-"""The loop: it never makes the host wait for the device between two points of a curve."""
+"""The training loop has no device sync between two points of a curve."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def test_step_has_no_device_sync(spec: ResolvedSpec, tmp_path: Path, dtype: str)
     recorder = Recorder(tmp_path, stop=lambda checks: Stop.CANCEL if checks == STEPS else Stop.NO)
     schedule = loop.Schedule(steps=loop.CURVE_POINTS * (STEPS + 1), peak=0.1, warmup=1)
     with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiled:
-        done, _ = loop.train(schedule, repeat(batch), update, weights, recorder, lambda step: None)
+        completed, _ = loop.train(schedule, repeat(batch), update, weights, recorder, lambda step: None)
     called = {event.key for event in profiled.key_averages()}
-    assert done == STEPS
+    assert completed == STEPS
     assert not called & WAITS
     assert {"aten::_fused_sgd_", "aten::_foreach_lerp_"} <= called
     assert not any(name == "loss" for name, _ in recorder.metrics)

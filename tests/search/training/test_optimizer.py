@@ -1,4 +1,4 @@
-"""Which parameters decay, and at which learning rate each is trained."""
+"""Weight decay and learning rates by parameter."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def decayed(decay: Decay) -> set[str]:
     return {names[id(p)] for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
 
 
-def test_dense_leaves_out_depthwise_norms_and_biases() -> None:
+def test_dense_decay_excludes_depthwise_norms_and_biases() -> None:
     pointwise = {f"blocks.{i}.pointwise.conv.weight" for i in range(1, 12)}
     assert decayed("dense") == {"blocks.0.conv.weight", "blocks.12.linear.weight", *pointwise}
 
 
-def test_all_is_everything() -> None:
+def test_all_decay_includes_every_parameter() -> None:
     assert "blocks.1.depthwise.conv.weight" in decayed("all")
     assert "blocks.12.linear.bias" in decayed("all")
 
@@ -33,7 +33,7 @@ HEAD = {"blocks.12.linear.weight", "blocks.12.linear.bias"}
 
 
 @pytest.mark.parametrize("share", [1.0, 0.1, 0.0])
-def test_all_layers_but_the_classifier_get_their_share_of_the_learning_rate(share: float) -> None:
+def test_backbone_rate_scales_all_layers_except_the_classifier(share: float) -> None:
     network = build(architecture("fd_mobilenet", base_width=0.125, nominal=32, classes=10, channels=1))
     optimizer = sgd(network, learning_rate=0.5, momentum=0.9, weight_decay=1e-4, decay="dense", backbone_rate=share)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
@@ -43,10 +43,10 @@ def test_all_layers_but_the_classifier_get_their_share_of_the_learning_rate(shar
 
     for rate in (0.5, 0.02):
         set_learning_rate(optimizer, rate)
-        found = rates()
-        assert found.keys() == set(names.values())
-        assert {found[name] for name in HEAD} == {rate}
-        assert {value for name, value in found.items() if name not in HEAD} == {rate * share}
+        rate_by_name = rates()
+        assert rate_by_name.keys() == set(names.values())
+        assert {rate_by_name[name] for name in HEAD} == {rate}
+        assert {value for name, value in rate_by_name.items() if name not in HEAD} == {rate * share}
     decayed = {names[id(p)] for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     assert "blocks.12.linear.weight" in decayed
     assert "blocks.12.linear.bias" not in decayed
@@ -54,7 +54,7 @@ def test_all_layers_but_the_classifier_get_their_share_of_the_learning_rate(shar
     assert len(optimizer.param_groups) == (2 if share == 1 else 4)
 
 
-def test_a_step_with_a_share_is_that_of_two_optimizers() -> None:
+def test_backbone_rate_step_equals_two_optimizers() -> None:
     torch.manual_seed(0)
     network = build(architecture("wrn_10_1", base_width=0.25, nominal=8, classes=3, channels=1))
     backbone = [p for name, p in network.named_parameters() if "linear" not in name]
@@ -72,8 +72,8 @@ def test_a_step_with_a_share_is_that_of_two_optimizers() -> None:
                 optimizer.step()
         return {name: value.clone() for name, value in network.named_parameters()}
 
-    ours = sgd(network, learning_rate=0.2, momentum=0.9, weight_decay=1e-3, decay="all", backbone_rate=0.1)
-    found = steps([ours])
+    grouped = sgd(network, learning_rate=0.2, momentum=0.9, weight_decay=1e-3, decay="all", backbone_rate=0.1)
+    result = steps([grouped])
     expected = steps(
         [
             torch.optim.SGD(parameters, lr=rate, momentum=0.9, nesterov=True, weight_decay=1e-3)
@@ -81,10 +81,10 @@ def test_a_step_with_a_share_is_that_of_two_optimizers() -> None:
         ]
     )
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value)
+        torch.testing.assert_close(result[name], value)
 
 
-def test_frozen_parameters_are_left_out() -> None:
+def test_frozen_parameters_are_not_optimized() -> None:
     network = build(architecture("wrn_10_1", base_width=0.25, nominal=8, classes=3, channels=1))
     for name, parameter in network.named_parameters():
         parameter.requires_grad = "conv" not in name

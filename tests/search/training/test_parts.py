@@ -1,4 +1,4 @@
-"""A batch in parts against the whole."""
+"""Gradient accumulation, compared with whole batches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def passes(network: nn.Module, step: int, batch: Batch, scale: Scale) -> dict[st
 
 
 @pytest.mark.parametrize("parts", [1, 3, 4])
-def test_gradients_and_losses_are_those_of_the_whole_batch(parts: int) -> None:
+def test_accumulated_gradients_and_losses_equal_the_whole_batch(parts: int) -> None:
     torch.manual_seed(0)
     network = nn.Linear(5, 3, dtype=torch.float64)
     batch = Batch(torch.randn(10, 5, dtype=torch.float64), torch.arange(10) % 3)

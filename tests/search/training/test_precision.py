@@ -1,4 +1,4 @@
-"""What passes are computed in."""
+"""Compute precision of training passes."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from paretofit.search.training.step import Precision, autocast_dtype, grad_scale
 
 
 @pytest.mark.parametrize(
-    ("given", "dtype"),
+    ("precision", "dtype"),
     [("auto", None), ("float32", None), ("bfloat16", torch.bfloat16), ("float16", torch.float16)],
 )
-def test_on_a_cpu(given: Precision, dtype: torch.dtype | None) -> None:
+def test_dtype_on_cpu(precision: Precision, dtype: torch.dtype | None) -> None:
     cpu = torch.device("cpu")
-    assert autocast_dtype(given, cpu) is dtype
+    assert autocast_dtype(precision, cpu) is dtype
     assert grad_scaler(dtype, cpu).is_enabled() == (dtype is torch.float16)
 
 
 @pytest.mark.gpu
-def test_auto_is_bfloat16_where_the_gpu_computes_it() -> None:
+def test_auto_is_bfloat16_on_supporting_gpus() -> None:
     computes = torch.cuda.is_bf16_supported(including_emulation=False)
     assert autocast_dtype("auto", torch.device("cuda")) is (torch.bfloat16 if computes else None)

@@ -1,4 +1,4 @@
-"""The classifier in closed form."""
+"""The closed-form ridge classifier."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def network() -> Network:
 
 
 def batches(count: int = 60, *, separable: bool = True) -> list[Batch]:
-    """Images whose classes differ in brightness, or in nothing."""
+    """Images whose classes differ in brightness, or not at all."""
     generator = torch.Generator().manual_seed(1)
     labels = torch.arange(count) % CLASSES
     images = 0.1 * torch.randn(count, 1, 16, 16, generator=generator)
@@ -32,14 +32,14 @@ def batches(count: int = 60, *, separable: bool = True) -> list[Batch]:
 
 
 def sums(x: Tensor, y: Tensor) -> _Sums:
-    found = _Sums.zeros(x.shape[1], y.shape[1], torch.device("cpu"))
+    result = _Sums.zeros(x.shape[1], y.shape[1], torch.device("cpu"))
     for begin in range(0, len(x), 7):
-        found.add(x[begin : begin + 7], y[begin : begin + 7])
-    return found
+        result.add(x[begin : begin + 7], y[begin : begin + 7])
+    return result
 
 
 def drawn(count: int, features: int, noise: float) -> tuple[Tensor, Tensor]:
-    """Features of very different spreads, and one-hot classes that a linear function of them tells up to the noise."""
+    """Features of very different scales, and one-hot classes that are a noisy linear function of them."""
     generator = torch.Generator().manual_seed(2)
     x = (
         torch.randn(count, features, generator=generator, dtype=torch.float64)
@@ -67,7 +67,7 @@ def penalties(x: Tensor) -> list[float]:
 
 
 def gcv(x: Tensor, y: Tensor, penalty: float) -> float:
-    """Residual sum of squares per image over the squared share of free residuals, from the hat matrix itself."""
+    """Generalized cross-validation score, computed directly from the hat matrix."""
     a = np.hstack([(x - x.mean(0)).numpy()])
     hat = np.ones((len(a), len(a))) / len(a) + a @ np.linalg.solve(
         a.T @ a / len(a) + penalty * np.eye(a.shape[1]), a.T / len(a)
@@ -77,7 +77,7 @@ def gcv(x: Tensor, y: Tensor, penalty: float) -> float:
 
 
 @pytest.mark.parametrize("noise", [0.01, 1.0])
-def test_the_solution_is_that_of_the_penalized_least_squares_with_the_best_penalty(noise: float) -> None:
+def test_solution_equals_least_squares_with_the_best_penalty(noise: float) -> None:
     x, y = drawn(80, 12, noise)
     weight, bias = sums(x, y).solve(len(x))
     scores = [gcv(x, y, penalty) for penalty in penalties(x)]
@@ -87,7 +87,7 @@ def test_the_solution_is_that_of_the_penalized_least_squares_with_the_best_penal
     np.testing.assert_allclose(bias.numpy(), intercept, rtol=1e-5, atol=1e-7)
 
 
-def test_the_penalty_grows_with_the_noise() -> None:
+def test_penalty_grows_with_the_noise() -> None:
     norms = []
     for noise in (0.01, 1.0, 100.0):
         x, y = drawn(80, 12, noise)
@@ -96,8 +96,8 @@ def test_the_penalty_grows_with_the_noise() -> None:
     assert norms == sorted(norms, reverse=True)
 
 
-def test_the_penalty_generalizes_where_there_are_more_features_than_images() -> None:
-    """Without one the fit is exact, and as good as a guess on other images."""
+def test_penalty_helps_with_more_features_than_images() -> None:
+    """Without a penalty the fit is exact, and no better than guessing on other images."""
     x, y = drawn(60, 50, 1.0)
     seen, other = slice(0, 30), slice(30, 60)
     weight, bias = sums(x[seen], y[seen]).solve(30)
@@ -110,52 +110,52 @@ def test_the_penalty_generalizes_where_there_are_more_features_than_images() -> 
 
 
 @pytest.mark.parametrize("classes", [2, 10, 100])
-def test_the_mean_confidence_lies_halfway_between_chance_and_certainty(classes: int) -> None:
+def test_mean_confidence_is_halfway_between_chance_and_certainty(classes: int) -> None:
     generator = torch.Generator().manual_seed(3)
     outputs = torch.randn(500, classes, generator=generator, dtype=torch.float64)
     confidence = (_scale(outputs) * outputs).softmax(1).amax(1).mean().item()
     assert confidence == pytest.approx((1 / classes + 1) / 2, abs=1e-3)
 
 
-def test_separable_images_are_classified_and_the_head_is_float32() -> None:
-    made = network()
-    head = ridge.fit(made, batches(), CLASSES)
+def test_separable_images_are_classified_with_a_float32_head() -> None:
+    model = network()
+    head = ridge.fit(model, batches(), CLASSES)
     assert (head.weight.dtype, head.bias.dtype) == (torch.float32, torch.float32)
     assert (head.weight.shape[0], head.bias.shape) == (CLASSES, (CLASSES,))
     assert head.weight.is_contiguous()
     for images, labels in batches():
-        logits = ridge.features(made, images) @ head.weight.t() + head.bias
+        logits = ridge.features(model, images) @ head.weight.t() + head.bias
         assert torch.equal(logits.argmax(1), labels)
-    made.blocks[-1].linear.weight.data.copy_(head.weight)  # type: ignore[operator, union-attr]
-    made.blocks[-1].linear.bias.data.copy_(head.bias)  # type: ignore[operator, union-attr]
+    model.blocks[-1].linear.weight.data.copy_(head.weight)  # type: ignore[operator, union-attr]
+    model.blocks[-1].linear.bias.data.copy_(head.bias)  # type: ignore[operator, union-attr]
     images, labels = batches()[0]
-    assert torch.equal(made(images).argmax(1), labels)
+    assert torch.equal(model(images).argmax(1), labels)
 
 
-def test_the_features_are_what_the_classifier_gets() -> None:
-    made = network()
+def test_features_equal_the_classifier_inputs() -> None:
+    model = network()
     images = batches()[0].images
-    linear = made.blocks[-1].linear
-    expected = ridge.features(made, images) @ linear.weight.t() + linear.bias  # type: ignore[operator, union-attr]
-    torch.testing.assert_close(made(images), expected)
+    linear = model.blocks[-1].linear
+    expected = ridge.features(model, images) @ linear.weight.t() + linear.bias  # type: ignore[operator, union-attr]
+    torch.testing.assert_close(model(images), expected)
 
 
-def test_how_the_images_are_batched_does_not_matter() -> None:
-    made = network()
+def test_batching_does_not_change_the_fit() -> None:
+    model = network()
     images, labels = (torch.cat(parts) for parts in zip(*batches(), strict=True))
-    whole = ridge.fit(made, [Batch(images, labels)], CLASSES)
-    parts = ridge.fit(made, batches(), CLASSES)
-    torch.testing.assert_close(whole.weight, parts.weight, rtol=1e-3, atol=1e-4)
+    single_batch = ridge.fit(model, [Batch(images, labels)], CLASSES)
+    parts = ridge.fit(model, batches(), CLASSES)
+    torch.testing.assert_close(single_batch.weight, parts.weight, rtol=1e-3, atol=1e-4)
 
 
-def test_images_that_tell_nothing_leave_it_finite() -> None:
-    made = network()
-    head = ridge.fit(made, batches(300, separable=False), CLASSES)
+def test_uninformative_images_give_a_finite_fit() -> None:
+    model = network()
+    head = ridge.fit(model, batches(300, separable=False), CLASSES)
     assert torch.isfinite(head.weight).all()
-    answers = torch.cat([ridge.features(made, images) @ head.weight.t() + head.bias for images, _ in batches()])
-    assert torch.isfinite(answers).all()
+    logits = torch.cat([ridge.features(model, images) @ head.weight.t() + head.bias for images, _ in batches()])
+    assert torch.isfinite(logits).all()
 
 
-def test_no_image_is_refused() -> None:
+def test_empty_batches_are_rejected() -> None:
     with pytest.raises(ValueError, match="at least one training image"):
         ridge.fit(network(), [], CLASSES)

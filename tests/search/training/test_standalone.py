@@ -1,4 +1,4 @@
-"""Networks trained on their own."""
+"""Separately trained networks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from paretofit.search.methods.mutualnet.params import SlimmableParams
 from paretofit.search.training.standalone import step
 
 
-def test_a_step_is_that_of_an_ordinary_network(spec: ResolvedSpec) -> None:
+def test_step_equals_plain_network_training(spec: ResolvedSpec) -> None:
     torch.manual_seed(0)
     params, profile = spec.params(SlimmableParams).model_copy(update={"label_smoothing": 0.1}), spec.dataset
     architecture = params.architecture(profile, 0.5)

@@ -57,14 +57,14 @@ def point(stripes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def normalized(point: Path) -> dict[str, Any]:
-    """As the images of its training were."""
+    """The normalization of the images that the point was trained on."""
     preprocessing = checkpoint.read_record(point)["preprocessing"]
     return {name: tuple(preprocessing[name]) for name in ("mean", "std")}
 
 
 @pytest.fixture(scope="session")
 def headless(point: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its weights as a file without a classifier."""
+    """The weights of `point` as a file without a classifier."""
     tensors, _ = checkpoint.read(point)
     record = weights_record(classes=None, class_names=None, **normalized(point))
     return write_weights(tmp_path_factory.mktemp("weights") / "headless.safetensors", record, tensors)
@@ -73,7 +73,7 @@ def headless(point: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(
     dataset: Path, folder: Path, file: Path | None, **method: Any
 ) -> tuple[dict[str, Any], Recorder, ResolvedSpec]:
-    """A training from these weights, or from scratch."""
+    """Run a training from these weights, or from scratch."""
     if file is None:
         body = {"name": "scratch", "dataset_id": "local", "method": METHOD | method}
         spec = SearchSpec.model_validate(body).resolve(Dataset.open(dataset).profile)
@@ -83,8 +83,8 @@ def trained(
     return run(first_trial(spec, dataset, folder, file), recorder), recorder, spec
 
 
-def stopped(folder: Path, stop: Stop, steps: int) -> Recorder:
-    """Requests a stop after a number of steps."""
+def stopping_recorder(folder: Path, stop: Stop, steps: int) -> Recorder:
+    """A recorder that requests a stop after a number of steps."""
     recorder = Recorder(folder)
     recorder.stop = lambda checks: stop if ("loss", steps) in recorder.metrics else Stop.NO
     return recorder
@@ -95,7 +95,7 @@ def tensors(recorder: Recorder) -> dict[str, Tensor]:
 
 
 def initialized(spec: ResolvedSpec, dataset: Path, folder: Path, file: Path, **options: Any) -> tuple[Slimmable, float]:
-    """A network before its first step, and its floor."""
+    """A network before its first step, and its floor accuracy."""
     trial = first_trial(spec, dataset, folder, file)
     config = trial.params.get("config", {"width": 1.0})
     network = standalone.initial(trial, spec.method.network(spec.dataset, config))
@@ -104,7 +104,7 @@ def initialized(spec: ResolvedSpec, dataset: Path, folder: Path, file: Path, **o
     return network, initialize()[FLOOR]
 
 
-def test_from_scratch_nothing_is_initialized(stripes: Path, tmp_path: Path) -> None:
+def test_training_from_scratch_has_no_initializer(stripes: Path, tmp_path: Path) -> None:
     outputs, recorder, spec = trained(stripes, tmp_path, None)
     assert FLOOR not in outputs
     assert "start" not in recorder.points[0].provenance
@@ -113,80 +113,82 @@ def test_from_scratch_nothing_is_initialized(stripes: Path, tmp_path: Path) -> N
     assert starting.initializer(trial, recorder, network, (16, 16)) is None
 
 
-def test_trained_weights_are_started_from_and_recorded(stripes: Path, tmp_path: Path, headless: Path) -> None:
+def test_training_starts_from_weights_and_records_them(stripes: Path, tmp_path: Path, headless: Path) -> None:
     outputs, recorder, spec = trained(stripes, tmp_path, headless)
-    # The classifier is fitted on features that were trained.
+    # The classifier is fitted on trained features.
     assert outputs[FLOOR] > 0.9
     assert recorder.metrics[FLOOR, 0] == outputs[FLOOR]
-    [found] = recorder.points
-    assert found.metrics["selection_top1"] >= outputs[FLOOR] - 0.1
+    [reported] = recorder.points
+    assert reported.metrics["selection_top1"] >= outputs[FLOOR] - 0.1
     record = start_record(headless)
-    assert found.provenance["start"] == record.provenance()
-    assert (found.preprocessing.mean, found.preprocessing.std) == (record.mean, record.std)
+    assert reported.provenance["start"] == record.provenance()
+    assert (reported.preprocessing.mean, reported.preprocessing.std) == (record.mean, record.std)
     path = recorder.artifacts[FILE]
-    assert Point.model_validate(checkpoint.read_record(path)) == found
+    assert Point.model_validate(checkpoint.read_record(path)) == reported
     for split, metric in (("report", "top1"), ("selection", "selection_top1")):
-        assert reevaluate(path, Dataset.open(stripes), split).top1 == found.metrics[metric]
+        assert reevaluate(path, Dataset.open(stripes), split).top1 == reported.metrics[metric]
     assert reevaluate(path, Dataset.open(stripes)).equal
     folder = tmp_path / "scratch"
     folder.mkdir()
-    # By the same recipe.
+    # The same recipe from scratch.
     recipe = {name: getattr(spec.method, name) for name in ("learning_rate", "backbone_rate", "ema_decay")}
     _, scratch, _ = trained(stripes, folder, None, **recipe)
-    given, _ = checkpoint.read(headless)
+    start_tensors, _ = checkpoint.read(headless)
     name = "blocks.3.pointwise.conv.weight"
-    near, far = ((tensors(each)[name] - given[name]).norm() for each in (recorder, scratch))
+    near, far = ((tensors(each)[name] - start_tensors[name]).norm() for each in (recorder, scratch))
     assert near < 0.2 * far
 
 
-def test_the_normalization_is_that_of_the_weights(stripes: Path, tmp_path: Path, point: Path) -> None:
-    others = weights_record(classes=None, class_names=None, mean=(0.1,), std=(0.9,))
-    file = write_weights(tmp_path / "w.safetensors", others, checkpoint.read(point)[0])
+def test_normalization_comes_from_the_weights(stripes: Path, tmp_path: Path, point: Path) -> None:
+    record = weights_record(classes=None, class_names=None, mean=(0.1,), std=(0.9,))
+    file = write_weights(tmp_path / "w.safetensors", record, checkpoint.read(point)[0])
     spec = started(stripes, METHOD, file)
     assert (spec.dataset.mean, spec.dataset.std) == ((0.1,), (0.9,))
     assert Dataset.open(stripes).profile.mean != (0.1,)
 
 
-def test_a_point_of_the_same_classes_keeps_its_classifier(stripes: Path, tmp_path: Path, point: Path) -> None:
+def test_point_with_equal_classes_keeps_its_classifier(stripes: Path, tmp_path: Path, point: Path) -> None:
     network, floor = initialized(started(stripes, METHOD, point), stripes, tmp_path, point)
-    given, record = checkpoint.read(point)
+    start_tensors, record = checkpoint.read(point)
     assert floor == record["metrics"]["selection_top1"]
     for name, parameter in network.network.named_parameters():
-        assert torch.equal(parameter, given[name]), name
+        assert torch.equal(parameter, start_tensors[name]), name
 
 
-def test_a_classifier_of_other_classes_is_fitted_anew(stripes: Path, tmp_path: Path, point: Path) -> None:
+def test_classifier_of_other_classes_is_refitted(stripes: Path, tmp_path: Path, point: Path) -> None:
     record = weights_record(class_names=tuple(reversed(CLASSES)), **normalized(point))
     file = write_weights(tmp_path / "w.safetensors", record, checkpoint.read(point)[0])
     network, floor = initialized(started(stripes, METHOD, file), stripes, tmp_path, file)
     assert floor > 0.9
-    given, _ = checkpoint.read(point)
-    differing = {n for n, parameter in network.network.named_parameters() if not torch.equal(parameter, given[n])}
+    start_tensors, _ = checkpoint.read(point)
+    differing = {
+        n for n, parameter in network.network.named_parameters() if not torch.equal(parameter, start_tensors[n])
+    }
     assert differing == {"blocks.12.linear.weight", "blocks.12.linear.bias"}
 
 
-def test_a_resumed_training_does_not_load_them_again(stripes: Path, tmp_path: Path, headless: Path) -> None:
+def test_resumed_training_does_not_reload_the_weights(stripes: Path, tmp_path: Path, headless: Path) -> None:
     (tmp_path / "whole").mkdir()
-    whole, expected, _ = trained(stripes, tmp_path / "whole", headless)
+    outputs, expected, _ = trained(stripes, tmp_path / "whole", headless)
     file = tmp_path / "copy.safetensors"
     file.write_bytes(headless.read_bytes())
     spec = started(stripes, METHOD, headless)
-    first = stopped(tmp_path / "a", Stop.DRAIN, 3)
+    first = stopping_recorder(tmp_path / "a", Stop.DRAIN, 3)
     run(first_trial(spec, stripes, tmp_path / "a", file), first)
-    [(_, kept)] = first.checkpoints
+    [(_, saved)] = first.checkpoints
     file.unlink()
     second = Recorder(tmp_path / "b")
-    assert run(first_trial(spec, stripes, tmp_path / "b", file, checkpoint=kept), second) == whole
-    found = tensors(second)
+    assert run(first_trial(spec, stripes, tmp_path / "b", file, checkpoint=saved), second) == outputs
+    resumed = tensors(second)
     for name, value in tensors(expected).items():
-        assert torch.equal(found[name], value), name
+        assert torch.equal(resumed[name], value), name
 
 
 @pytest.mark.parametrize("stop", [Stop.CANCEL, Stop.DRAIN])
 def test_trainings_stopped_before_the_first_step_report_nothing(
     stripes: Path, tmp_path: Path, headless: Path, stop: Stop
 ) -> None:
-    """It begins anew: weights that are loaded in part are never gone on with."""
+    """A later run starts from the beginning, so partially loaded weights are never used."""
     spec = started(stripes, METHOD, headless)
     recorder = Recorder(tmp_path, stop=lambda checks: stop if checks >= 1 else Stop.NO)
     outputs = run(first_trial(spec, stripes, tmp_path, headless), recorder)
@@ -195,25 +197,23 @@ def test_trainings_stopped_before_the_first_step_report_nothing(
     assert not recorder.points
 
 
-def test_a_narrower_network_is_cut_from_the_most_important_channels(
-    stripes: Path, tmp_path: Path, headless: Path
-) -> None:
+def test_narrower_network_keeps_the_most_important_channels(stripes: Path, tmp_path: Path, headless: Path) -> None:
     spec = started(stripes, METHOD | {"widths": [0.125]}, headless)
     network, floor = initialized(spec, stripes, tmp_path, headless)
-    given, _ = checkpoint.read(headless)
+    start_tensors, _ = checkpoint.read(headless)
     leading = 0
     for i in range(1, 12):
         name = f"blocks.{i}.depthwise.conv.weight"
-        whole, cut = given[name], dict(network.network.named_parameters())[name]
-        rows = [int((whole - row).abs().flatten(1).sum(1).argmin()) for row in cut]
-        assert all(torch.equal(whole[row], kernel) for row, kernel in zip(rows, cut, strict=True))
+        full, cut = start_tensors[name], dict(network.network.named_parameters())[name]
+        rows = [int((full - row).abs().flatten(1).sum(1).argmin()) for row in cut]
+        assert all(torch.equal(full[row], kernel) for row, kernel in zip(rows, cut, strict=True))
         assert len(set(rows)) == len(cut)
         leading += rows == list(range(len(cut)))
     assert leading < 11
     assert floor > 1 / len(CLASSES)
 
 
-def test_sorting_the_channels_leaves_the_function_as_it_was(stripes: Path, tmp_path: Path, headless: Path) -> None:
+def test_sorting_the_channels_keeps_the_outputs(stripes: Path, tmp_path: Path, headless: Path) -> None:
     spec = started(stripes, METHOD, headless)
     plain, floor = initialized(spec, stripes, tmp_path / "a", headless)
     ordered, same = initialized(spec, stripes, tmp_path / "b", headless, sort=True)
@@ -225,22 +225,20 @@ def test_sorting_the_channels_leaves_the_function_as_it_was(stripes: Path, tmp_p
     torch.testing.assert_close(plain.train()(images), ordered.train()(images), rtol=1e-3, atol=1e-3)
 
 
-def test_probing_trains_the_classifier_and_the_norms_scales_and_shifts(
-    stripes: Path, tmp_path: Path, headless: Path
-) -> None:
+def test_probe_trains_classifier_and_norm_parameters(stripes: Path, tmp_path: Path, headless: Path) -> None:
     outputs, recorder, spec = trained(stripes, tmp_path, headless, effort="probe", epochs=3)
     assert spec.params(TrainingParams).fixes_statistics
-    given, _ = checkpoint.read(headless)
-    found = tensors(recorder)
-    changed = {name for name, value in given.items() if not torch.equal(found[name], value)}
-    norms = {name for name in given if ".norm." in name and name.endswith(("weight", "bias"))}
+    start_tensors, _ = checkpoint.read(headless)
+    trained_tensors = tensors(recorder)
+    changed = {name for name, value in start_tensors.items() if not torch.equal(trained_tensors[name], value)}
+    norms = {name for name in start_tensors if ".norm." in name and name.endswith(("weight", "bias"))}
     assert changed == norms
     assert outputs[FLOOR] > 0.9
     path = recorder.artifacts[FILE]
     assert reevaluate(path, Dataset.open(stripes)).equal
 
 
-def test_a_few_images_a_class_are_probed_unless_asked_otherwise(stripes: Path, headless: Path) -> None:
+def test_few_images_per_class_default_to_probe(stripes: Path, headless: Path) -> None:
     profile = Dataset.open(stripes).profile
     few = profile.model_copy(update={"images": {**profile.images, "train": 59}})
     body = {"name": "x", "dataset_id": "d", "method": {"kind": "fd_mobilenet", "start": {"file": "x"}}}
@@ -249,66 +247,66 @@ def test_a_few_images_a_class_are_probed_unless_asked_otherwise(stripes: Path, h
     assert SearchSpec.model_validate(body).resolve(few, start_record(headless)).params(TrainingParams).effort == "tune"
 
 
-def test_small_batches_are_normalized_by_the_statistics_of_the_weights(
-    stripes: Path, tmp_path: Path, headless: Path
-) -> None:
+def test_small_batches_use_the_statistics_of_the_weights(stripes: Path, tmp_path: Path, headless: Path) -> None:
     _, recorder, spec = trained(stripes, tmp_path, headless, batch_size=8)
     assert spec.params(TrainingParams).effort == "tune"
-    given, _ = checkpoint.read(headless)
-    found = tensors(recorder)
-    running = {name for name in given if "running" in name}
+    start_tensors, _ = checkpoint.read(headless)
+    trained_tensors = tensors(recorder)
+    running = {name for name in start_tensors if "running" in name}
     assert running
-    assert all(torch.equal(found[name], given[name]) for name in running)
-    assert not torch.equal(found["blocks.1.pointwise.conv.weight"], given["blocks.1.pointwise.conv.weight"])
+    assert all(torch.equal(trained_tensors[name], start_tensors[name]) for name in running)
+    assert not torch.equal(
+        trained_tensors["blocks.1.pointwise.conv.weight"], start_tensors["blocks.1.pointwise.conv.weight"]
+    )
 
 
 def test_fixed_statistics_are_resumed(stripes: Path, tmp_path: Path, headless: Path) -> None:
     (tmp_path / "whole").mkdir()
     _, expected, spec = trained(stripes, tmp_path / "whole", headless, batch_size=8)
-    first = stopped(tmp_path / "a", Stop.DRAIN, 5)
+    first = stopping_recorder(tmp_path / "a", Stop.DRAIN, 5)
     run(first_trial(spec, stripes, tmp_path / "a", headless), first)
-    [(_, kept)] = first.checkpoints
+    [(_, saved)] = first.checkpoints
     second = Recorder(tmp_path / "b")
-    run(first_trial(spec, stripes, tmp_path / "b", None, checkpoint=kept), second)
-    found = tensors(second)
-    assert all(torch.equal(found[name], value) for name, value in tensors(expected).items())
+    run(first_trial(spec, stripes, tmp_path / "b", None, checkpoint=saved), second)
+    trained_tensors = tensors(second)
+    assert all(torch.equal(trained_tensors[name], value) for name, value in tensors(expected).items())
 
 
-def coloured(point: Path) -> tuple[WeightsRecord, dict[str, Tensor]]:
-    """Weights for colours whose first convolution is a third of the grey one's in each of them."""
-    given, _ = checkpoint.read(point)
+def color_weights(point: Path) -> tuple[WeightsRecord, dict[str, Tensor]]:
+    """Color weights whose first convolution has a third of the gray kernel in each channel."""
+    start_tensors, _ = checkpoint.read(point)
     statistics = {name: value * 3 for name, value in normalized(point).items()}
     record = weights_record(classes=None, class_names=None, channels=3, **statistics)
     first = "blocks.0.conv.weight"
-    return record, given | {first: given[first].expand(-1, 3, -1, -1) / 3}
+    return record, start_tensors | {first: start_tensors[first].expand(-1, 3, -1, -1) / 3}
 
 
-def test_grey_images_start_from_weights_for_colours(stripes: Path, tmp_path: Path, point: Path, headless: Path) -> None:
-    record, colours = coloured(point)
-    file = write_weights(tmp_path / "colours.safetensors", record, colours)
+def test_gray_images_start_from_color_weights(stripes: Path, tmp_path: Path, point: Path, headless: Path) -> None:
+    record, color_tensors = color_weights(point)
+    file = write_weights(tmp_path / "colors.safetensors", record, color_tensors)
     spec = started(stripes, METHOD, file)
     for name, value in normalized(point).items():
         assert getattr(spec.dataset, name) == pytest.approx(value)
     network, floor = initialized(spec, stripes, tmp_path / "a", file)
-    grey, same = initialized(started(stripes, METHOD, headless), stripes, tmp_path / "b", headless)
+    gray, same = initialized(started(stripes, METHOD, headless), stripes, tmp_path / "b", headless)
     assert floor == same
-    ours, theirs = (dict(each.network.named_parameters())["blocks.0.conv.weight"] for each in (network, grey))
-    torch.testing.assert_close(ours, theirs)
+    from_color, from_gray = (dict(each.network.named_parameters())["blocks.0.conv.weight"] for each in (network, gray))
+    torch.testing.assert_close(from_color, from_gray)
     outputs, recorder, _ = trained(stripes, tmp_path, file)
     assert outputs[FLOOR] == floor
     assert len(recorder.points[0].preprocessing.mean) == 1
     assert reevaluate(recorder.artifacts[FILE], Dataset.open(stripes)).equal
 
 
-def test_a_training_that_destroys_the_weights_fails(stripes: Path, tmp_path: Path, headless: Path) -> None:
+def test_training_that_destroys_the_weights_fails(stripes: Path, tmp_path: Path, headless: Path) -> None:
     ruin = {"learning_rate": 10.0, "backbone_rate": 1.0, "ema_decay": 0.0, "clip_norm": 0.0, "warmup_epochs": 0}
     with pytest.raises(BelowStartError, match=r"below the .* of its trained weights: train for more epochs") as failed:
         trained(stripes, tmp_path, headless, **ruin)
     assert code_of(failed.value) == "below_start"
 
 
-def test_a_training_within_two_standard_errors_of_its_floor_does_not() -> None:
-    # Of 100 images at .8: .08.
+def test_training_within_two_standard_errors_of_the_floor_passes() -> None:
+    # Two standard errors of 0.8 with 100 images are 0.08.
     starting.require_floor({FLOOR: 0.8}, 0.721, 100)
     with pytest.raises(BelowStartError):
         starting.require_floor({FLOOR: 0.8}, 0.719, 100)
@@ -316,10 +314,10 @@ def test_a_training_within_two_standard_errors_of_its_floor_does_not() -> None:
     starting.require_floor({FLOOR: 1.0}, 1.0, 30)
 
 
-def test_a_training_that_a_limit_ends_is_not_judged(stripes: Path, tmp_path: Path, headless: Path) -> None:
+def test_training_ended_by_a_limit_is_not_checked(stripes: Path, tmp_path: Path, headless: Path) -> None:
     ruin = {"learning_rate": 10.0, "backbone_rate": 1.0, "ema_decay": 0.0, "clip_norm": 0.0, "warmup_epochs": 0}
     spec = started(stripes, METHOD | ruin, headless)
-    recorder = stopped(tmp_path, Stop.LIMIT, 5)
+    recorder = stopping_recorder(tmp_path, Stop.LIMIT, 5)
     outputs = run(first_trial(spec, stripes, tmp_path, headless), recorder)
     assert len(recorder.points) == 1
     assert recorder.points[0].metrics["selection_top1"] < outputs[FLOOR]
@@ -332,13 +330,16 @@ RESNET: dict[str, Any] = {"family": "resnet18", "width": 0.125}
 METHODS_FROM_WEIGHTS = {
     "mutualnet": ({}, SHARED | {"kind": "mutualnet", "baselines": [{"width": 0.5, "resolution": 16}]}),
     "us_net": ({}, SHARED | {"kind": "us_net"}),
-    "mutualnet of stages": ({}, SHARED | {"kind": "mutualnet", "granularity": "stage", "sweep": {"mode": "adaptive"}}),
+    "mutualnet with stage widths": (
+        {},
+        SHARED | {"kind": "mutualnet", "granularity": "stage", "sweep": {"mode": "adaptive"}},
+    ),
     "boost": ({}, SMALL | {"kind": "mutualnet", "goal": "boost", "resolutions": [16]}),
     "fd_mobilenet": ({}, SMALL | {"kind": "fd_mobilenet", "trials": 2, "resolutions": [16, 12]}),
     "shape_adaptor": (RESNET, SHAPES | {"last_sides": [4], "adaptors": [2]}),
     "autotl": (RESNET, SHAPES | {"modes": ["autotl"]}),
     "spatial_sampling": (RESNET, SMALL | {"kind": "spatial_sampling", "trials": 1, "fill": "zero", "shares": [0.2]}),
-    "spatial_sampling in small batches": (
+    "spatial_sampling with small batches": (
         RESNET,
         SMALL | {"kind": "spatial_sampling", "trials": 1, "fill": "zero", "batch_size": 8},
     ),
@@ -354,10 +355,10 @@ def test_every_method_starts_from_trained_weights(stripes: Path, tmp_path: Path,
         file = write_weights(tmp_path / "w.safetensors", weights_record(classes=None, class_names=None, **network))
     spec = started(stripes, method, file)
     search = run_search(spec, stripes, tmp_path / "search")
-    found = search.points()
-    assert found
-    assert all(each.provenance["start"]["sha256"] == start_record(file).sha256 for each in found)
-    assert {each.preprocessing.mean for each in found} == {start_record(file).mean}
+    points = search.points()
+    assert points
+    assert all(each.provenance["start"]["sha256"] == start_record(file).sha256 for each in points)
+    assert {each.preprocessing.mean for each in points} == {start_record(file).mean}
     for path in (tmp_path / "search" / "points").iterdir():
         assert reevaluate(path, Dataset.open(stripes)).equal
     lines = (tmp_path / "search" / "metrics.jsonl").read_text()
@@ -365,21 +366,21 @@ def test_every_method_starts_from_trained_weights(stripes: Path, tmp_path: Path,
 
 
 @pytest.mark.parametrize("batch_size", [8, 16])
-def test_only_networks_that_are_trained_as_they_are_keep_the_statistics_of_the_weights(
+def test_only_unmodified_networks_keep_the_statistics_of_the_weights(
     stripes: Path, tmp_path: Path, batch_size: int
 ) -> None:
     """Masks, shape adaptors and shared weights change the inputs of layers."""
     file = write_weights(tmp_path / "w.safetensors", weights_record(classes=None, class_names=None, **RESNET))
-    of_kinds = {
+    method_by_kind = {
         "fd_mobilenet": METHOD | {"families": ["resnet18"], "widths": [0.125]},
         "spatial_sampling": SMALL | {"kind": "spatial_sampling"},
         "shape_adaptor": SHAPES,
         "mutualnet": SHARED | {"kind": "mutualnet"},
     }
-    for kind, method in of_kinds.items():
+    for kind, method in method_by_kind.items():
         spec = started(stripes, method | {"batch_size": batch_size}, file)
         assert spec.params(TrainingParams).fixes_statistics == (kind == "fd_mobilenet" and batch_size < 16)
-    spec = started(stripes, of_kinds["spatial_sampling"] | {"batch_size": batch_size}, file)
+    spec = started(stripes, method_by_kind["spatial_sampling"] | {"batch_size": batch_size}, file)
     trial = first_trial(spec, stripes, tmp_path, file)
     assert (
         standalone.initial(trial, spec.params(SpatialSamplingParams).masked(spec.dataset, "stochastic", 1.0, 0)).fixed
@@ -387,7 +388,7 @@ def test_only_networks_that_are_trained_as_they_are_keep_the_statistics_of_the_w
     )
 
 
-def test_the_trial_needs_its_weights(stripes: Path, tmp_path: Path, headless: Path) -> None:
+def test_missing_weights_file_raises(stripes: Path, tmp_path: Path, headless: Path) -> None:
     trial = first_trial(started(stripes, METHOD, headless), stripes, tmp_path, headless)
     with pytest.raises(OSError, match="No such file"):
         run(replace(trial, inputs={"start": tmp_path / "none.safetensors"}), Recorder(tmp_path))

@@ -1,4 +1,4 @@
-"""Two processes that train one network, as `python -m paretofit.search run --ranks 2` starts them, against one."""
+"""Two processes of `python -m paretofit.search run --ranks 2` that train one network, compared with one process."""
 
 from __future__ import annotations
 
@@ -22,10 +22,8 @@ from paretofit.search.methods.mutualnet import supernet
 pytestmark = pytest.mark.integration
 
 
-def test_two_ranks_equal_one_that_accumulates_over_the_same_half_batches(
-    method: dict[str, Any], stripes: Path, tmp_path: Path
-) -> None:
-    # Slowly, because the steps of a fast training magnify the last bits of a sum, in which the two differ.
+def test_two_ranks_equal_one_rank_with_accumulation(method: dict[str, Any], stripes: Path, tmp_path: Path) -> None:
+    # A low learning rate, because large steps amplify differences in the summation order.
     method |= {
         "learning_rate": 0.02,
         "ema_decay": 0.9,
@@ -48,9 +46,9 @@ def test_two_ranks_equal_one_that_accumulates_over_the_same_half_batches(
         "--json",
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert ended.returncode == 0, ended.stderr
-    assert json.loads(ended.stdout)["finished"]
+    process = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert process.returncode == 0, process.stderr
+    assert json.loads(process.stdout)["finished"]
 
     body = {"name": "one", "dataset_id": "local", "method": method | {"accumulation": 2}}
     one = SearchSpec.model_validate(body).resolve(Dataset.open(stripes).profile)
@@ -68,7 +66,7 @@ def test_two_ranks_equal_one_that_accumulates_over_the_same_half_batches(
     assert [point["role"] for point in two[2]["points"].values()] == ["baseline"]
 
 
-def test_a_trial_that_fails_with_a_code_on_every_rank_is_followed_by_the_next(stripes: Path, tmp_path: Path) -> None:
+def test_trial_failing_with_a_code_on_every_rank_is_followed_by_the_next(stripes: Path, tmp_path: Path) -> None:
     spec = tmp_path / "spec.yaml"
     method = {"kind": "steps", "fault": "not_learning_first", "trials": 2}
     spec.write_text(yaml.safe_dump({"dataset": str(stripes), "method": method}))
@@ -84,8 +82,8 @@ def test_a_trial_that_fails_with_a_code_on_every_rank_is_followed_by_the_next(st
         "2",
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PARETOFIT_METHODS": "tests.methods.steps"}
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=100)
-    assert ended.returncode == 0, ended.stderr
+    process = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=100)
+    assert process.returncode == 0, process.stderr
     trials = json.loads((tmp_path / "two" / "search.json").read_text())["trials"]
     assert [trial["state"] for trial in trials] == ["failed", "completed"]
 
@@ -103,15 +101,15 @@ def test_invalid_options_are_reported_before_start(tmp_path: Path, ranks: str, d
     spec = tmp_path / "spec.yaml"
     spec.write_text(yaml.safe_dump({"dataset": str(tmp_path), "method": {"kind": "mutualnet", "epochs": 0}}))
     command = [sys.executable, "-m", "paretofit.search", "run", str(spec), "--out", str(tmp_path / "out")]
-    ended = subprocess.run(
+    process = subprocess.run(
         [*command, "--ranks", ranks, "--device", device], capture_output=True, text=True, check=False
     )
-    assert ended.returncode == 1
-    assert message in ended.stderr
-    assert "Traceback" not in ended.stderr
+    assert process.returncode == 1
+    assert message in process.stderr
+    assert "Traceback" not in process.stderr
 
 
 def losses(path: Path) -> dict[tuple[int, int], float]:
-    """By trial and step."""
+    """Losses by trial and step."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     return {(line["trial"], line["step"]): line["value"] for line in lines if line["name"] == "loss"}

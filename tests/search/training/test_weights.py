@@ -1,4 +1,4 @@
-"""A step of everything that a training changes."""
+"""Updates of the complete training state."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from paretofit.search.training.state import ExponentialMovingAverage, TrainState
 from paretofit.search.training.step import grad_scaler
 
 
-def weights(
+def train_state(
     network: nn.Module, dtype: torch.dtype | None = None, average: ExponentialMovingAverage | None = None
 ) -> TrainState:
     optimizer = sgd(network, learning_rate=0.1, momentum=0.9, weight_decay=0.01, decay="all")
@@ -23,11 +23,11 @@ def weights(
     )
 
 
-def test_an_overflow_of_float16_changes_nothing_but_the_scale_even_at_the_first_step() -> None:
+def test_float16_overflow_changes_only_the_scale_even_at_the_first_step() -> None:
     torch.manual_seed(0)
     network, plain = nn.Linear(4, 3), nn.Linear(4, 3)
     plain.load_state_dict(network.state_dict())
-    scaled, unscaled = weights(network, torch.float16), weights(plain)
+    scaled, unscaled = train_state(network, torch.float16), train_state(plain)
     x = torch.randn(6, 4)
 
     torch.autograd.backward(scaled.scaler.scale(network(x).sum() * torch.inf))
@@ -42,24 +42,23 @@ def test_an_overflow_of_float16_changes_nothing_but_the_scale_even_at_the_first_
         torch.testing.assert_close(network.weight, plain.weight)
 
 
-def test_the_average_is_what_is_evaluated() -> None:
+def test_finish_copies_the_average_into_the_network() -> None:
     network = nn.Linear(4, 3)
     average = ExponentialMovingAverage(network, 0.9)
-    averaged = weights(network, average=average)
+    averaged = train_state(network, average=average)
     first = network.weight.detach().clone()
     torch.autograd.backward(network(torch.ones(2, 4)).sum())
     averaged.update(0)
     torch.testing.assert_close(average.tensors["weight"], 0.1 * first + 0.9 * network.weight.detach())
     averaged.finish()
     assert torch.equal(network.weight, average.tensors["weight"])
-    unaveraged = weights(network)
+    unaveraged = train_state(network)
     unaveraged.finish()
     assert torch.equal(network.weight, average.tensors["weight"])
 
 
 def clipped(norm: float, dtype: torch.dtype | None) -> tuple[nn.Linear, torch.Tensor, float]:
-    """A plain step of SGD at rate 1 by a large gradient: the network, its change, and the norm of the whole
-    gradient."""
+    """One plain SGD step at rate 1 with a large gradient: the network, its change, and the total gradient norm."""
     torch.manual_seed(0)
     network = nn.Linear(4, 3)
     before = torch.cat([p.detach().flatten().clone() for p in network.parameters()])
@@ -74,8 +73,8 @@ def clipped(norm: float, dtype: torch.dtype | None) -> tuple[nn.Linear, torch.Te
 
 
 @pytest.mark.parametrize("dtype", [None, torch.float16], ids=["float32", "float16"])
-def test_the_gradient_of_all_parameters_together_is_limited(dtype: torch.dtype | None) -> None:
-    """Norm of the gradient itself, without float16's scale."""
+def test_total_gradient_norm_is_clipped(dtype: torch.dtype | None) -> None:
+    """The norm is that of the unscaled gradient, without the float16 loss scale."""
     _, change, norm = clipped(2.0, dtype)
     assert norm > 2
     assert change.norm().item() == pytest.approx(2.0, rel=1e-4)
@@ -86,7 +85,7 @@ def test_the_gradient_of_all_parameters_together_is_limited(dtype: torch.dtype |
     torch.testing.assert_close(same, free)
 
 
-def test_an_overflow_of_float16_changes_nothing_with_a_limit_either() -> None:
+def test_float16_overflow_changes_nothing_with_clipping() -> None:
     torch.manual_seed(0)
     network = nn.Linear(4, 3)
     before = [p.detach().clone() for p in network.parameters()]

@@ -1,4 +1,4 @@
-"""Small files of trained weights, and files that are not."""
+"""Small valid and invalid weights files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Tensors = dict[str, Tensor]
 
 
 def record(**changes: Any) -> WeightsRecord:
-    """Tensors of an FD-MobileNet x .25 for 32 pixels."""
+    """Record of an FD-MobileNet x .25 for 32 pixels."""
     fields: dict[str, Any] = {
         "family": "fd_mobilenet",
         "width": WIDTH,
@@ -39,34 +39,35 @@ def record(**changes: Any) -> WeightsRecord:
     return WeightsRecord(**fields | changes)
 
 
-def tensors(made: WeightsRecord, seed: int = 0) -> Tensors:
-    """Random tensors of its network, with the names of weights files."""
+def tensors(weights_record: WeightsRecord, seed: int = 0) -> Tensors:
+    """Random tensors of the record's network, under the names of weights files."""
     torch.manual_seed(seed)
-    network = build(made.architecture(), "cpu")
+    network = build(weights_record.architecture(), "cpu")
     last = f"blocks.{len(network.blocks) - 1}."
     return {
         name: tensor
         for name, tensor in network.state_dict().items()
-        if not name.endswith("num_batches_tracked") and (made.classes is not None or not name.startswith(last))
+        if not name.endswith("num_batches_tracked")
+        and (weights_record.classes is not None or not name.startswith(last))
     }
 
 
 def write(path: Path, *, calibrated: bool = False, **changes: Any) -> WeightsRecord:
-    """A weights file; `calibrated`: its batch-norm statistics are those of Fashion-MNIST's images."""
-    made = record(**changes)
-    values = tensors(made)
+    """Write a weights file; with `calibrated` its batch-norm statistics come from Fashion-MNIST images."""
+    weights_record = record(**changes)
+    values = tensors(weights_record)
     if calibrated:
-        values |= _statistics(made, values)
-    checkpoint.write(path, values, made.model_dump(mode="json"))
-    return made
+        values |= _statistics(weights_record, values)
+    checkpoint.write(path, values, weights_record.model_dump(mode="json"))
+    return weights_record
 
 
 @torch.no_grad()
-def _statistics(made: WeightsRecord, values: Tensors) -> Tensors:
+def _statistics(weights_record: WeightsRecord, values: Tensors) -> Tensors:
     data = fashion_mnist.load(get_settings().home / "cache" / "fashion_mnist")
     images = torch.from_numpy(fashion_mnist.padded(data.train_images[:512])).float() / 255
-    mean, std = (torch.tensor(each)[:, None, None] for each in (made.mean, made.std))
-    network = build(made.architecture(), "cpu").train()
+    mean, std = (torch.tensor(each)[:, None, None] for each in (weights_record.mean, weights_record.std))
+    network = build(weights_record.architecture(), "cpu").train()
     network.load_state_dict(values, strict=False)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -78,29 +79,29 @@ def _statistics(made: WeightsRecord, values: Tensors) -> Tensors:
 
 
 def torchvision_mobilenet_v2() -> Tensors:
-    """A MobileNetV2 with torchvision's names: small blocks of published width, so the file has 14 MB."""
+    """A MobileNetV2 of published width under torchvision's names; the file has 14 MB."""
     from tests.models.pretrained.published import published
 
     return published("mobilenet_v2 torchvision")
 
 
-def content(values: Tensors, made: WeightsRecord) -> bytes:
-    """A weights file as bytes."""
-    return save(values, metadata={METADATA_KEY: made.model_dump_json()})
+def content(values: Tensors, weights_record: WeightsRecord) -> bytes:
+    """Contents of a weights file."""
+    return save(values, metadata={METADATA_KEY: weights_record.model_dump_json()})
 
 
 def hostile() -> dict[str, tuple[bytes, str, str]]:
-    """By name: a file, the code with which it is rejected, and a part of its detail."""
-    made = record()
-    good = tensors(made)
+    """By name: a file, the code of its rejection, and a part of the detail."""
+    good_record = record()
+    good = tensors(good_record)
     name = "blocks.0.conv.weight"
-    whole = content(good, made)
-    (length,) = struct.unpack("<Q", whole[:8])
+    valid = content(good, good_record)
+    (length,) = struct.unpack("<Q", valid[:8])
 
     def changed(change: Callable[[Tensors], Any]) -> bytes:
         values = dict(good)
         change(values)
-        return content(values, made)
+        return content(values, good_record)
 
     def nan(values: Tensors) -> None:
         values[name] = values[name].clone()
@@ -112,25 +113,29 @@ def hostile() -> dict[str, tuple[bytes, str, str]]:
     def negative(values: Tensors) -> None:
         values["blocks.0.norm.running_var"] = -values["blocks.0.norm.running_var"]
 
-    header = json.loads(whole[8 : 8 + length])
+    header = json.loads(valid[8 : 8 + length])
     entry = json.dumps(header.pop(name))
     other = json.dumps({"dtype": "F32", "shape": [1], "data_offsets": [0, 4]})
-    twice = json.dumps(header)[:-1] + f', "{name}": {entry}, "{name}": {other}}}'
-    deep = b'{"__metadata__": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
-    lying = json.dumps(
-        {"__metadata__": {METADATA_KEY: made.model_dump_json().replace('"width":0.25', '"width":16.0')}}
-        | {key: value for key, value in json.loads(whole[8 : 8 + length]).items() if key != "__metadata__"}
+    duplicated = json.dumps(header)[:-1] + f', "{name}": {entry}, "{name}": {other}}}'
+    nested = b'{"__metadata__": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    wrong_width = json.dumps(
+        {"__metadata__": {METADATA_KEY: good_record.model_dump_json().replace('"width":0.25', '"width":16.0')}}
+        | {key: value for key, value in json.loads(valid[8 : 8 + length]).items() if key != "__metadata__"}
     ).encode()
     return {
-        "truncated header": (whole[:200], "not_usable", "truncated"),
-        "truncated data": (whole[:-100], "not_usable", "truncated or damaged"),
-        "trailing data": (whole + b"x" * 10, "not_usable", "do not fill the file"),
+        "truncated header": (valid[:200], "not_usable", "truncated"),
+        "truncated data": (valid[:-100], "not_usable", "truncated or damaged"),
+        "trailing data": (valid + b"x" * 10, "not_usable", "do not fill the file"),
         "header beyond the file": (struct.pack("<Q", 2**40) + b'{"a": 1}', "not_usable", "truncated"),
         "huge header": (struct.pack("<Q", 10**8 + 1) + b"{" + b" " * 10**8, "not_usable", "header"),
-        "header of brackets": (struct.pack("<Q", len(deep)) + deep, "not_usable", ""),
+        "header of brackets": (struct.pack("<Q", len(nested)) + nested, "not_usable", ""),
         "not JSON": (struct.pack("<Q", 4) + b"{{{{", "not_usable", ""),
         "no tensors": (struct.pack("<Q", 2) + b"{}", "not_usable", ""),
-        "one name twice": (struct.pack("<Q", len(twice)) + twice.encode() + whole[8 + length :], "not_usable", ""),
+        "one name twice": (
+            struct.pack("<Q", len(duplicated)) + duplicated.encode() + valid[8 + length :],
+            "not_usable",
+            "",
+        ),
         "another network": (save({"fc.weight": torch.zeros(4, 4)}), "not_usable", "unknown weights"),
         "one missing": (changed(lambda values: values.pop(name)), "not_usable", name),
         "wrong shape": (changed(lambda values: values.update({name: torch.zeros(3, 3)})), "not_usable", name),
@@ -138,13 +143,13 @@ def hostile() -> dict[str, tuple[bytes, str, str]]:
         "NaN": (changed(nan), "not_usable", "not finite"),
         "infinite": (changed(infinite_in_half), "not_usable", "not finite"),
         "negative variance": (changed(negative), "not_usable", "negative variance"),
-        "a record that lies": (
-            struct.pack("<Q", len(lying)) + lying + whole[8 + length :],
+        "record with a wrong width": (
+            struct.pack("<Q", len(wrong_width)) + wrong_width + valid[8 + length :],
             "not_usable",
             "",
         ),
-        "a record of long texts": (
-            content(good, made.model_copy(update={"source": "x" * 10**6})),
+        "record with long texts": (
+            content(good, good_record.model_copy(update={"source": "x" * 10**6})),
             "not_usable",
             "source",
         ),
@@ -153,5 +158,5 @@ def hostile() -> dict[str, tuple[bytes, str, str]]:
 
 
 def save_torchvision(path: Path) -> None:
-    """A safetensors file with torchvision's names."""
+    """Write a safetensors file with torchvision's names."""
     save_file(torchvision_mobilenet_v2(), path)

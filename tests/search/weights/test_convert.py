@@ -1,4 +1,4 @@
-"""The conversion process: accepted and rejected files, and its sandbox."""
+"""The weights conversion process: accepted and rejected files, and its sandbox."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ Run = Callable[..., dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def forks() -> Iterator[Prepared]:
-    """What runs the conversion's process without starting it anew."""
+    """A preloaded process from which conversions are forked."""
     with prepared(MODULE) as process:
         yield process
 
 
 @pytest.fixture
 def run(forks: Prepared) -> Run:
-    """The answer of the process."""
+    """Runs the process and returns its JSON result."""
 
     def run(folder: Path, file: Path | None, **spec: Any) -> dict[str, Any]:
-        done = forks.run(request(folder, file, **spec), folder)
-        assert done.returncode == 0, done.stderr
-        answer: dict[str, Any] = json.loads(done.stdout)
-        return answer
+        process = forks.run(request(folder, file, **spec), folder)
+        assert process.returncode == 0, process.stderr
+        result: dict[str, Any] = json.loads(process.stdout)
+        return result
 
     return run
 
 
 def request(folder: Path, file: Path | None, **spec: Any) -> list[str]:
-    """The arguments of the process."""
+    """Command-line arguments of the process."""
     body = {
         "spec": {"name": "mine", "source": {"kind": "upload"}, **spec},
         "file": None if file is None else str(file),
@@ -60,34 +60,39 @@ def request(folder: Path, file: Path | None, **spec: Any) -> list[str]:
     return ["--request", str(folder / "request.json"), "--out", str(folder / "out")]
 
 
-def test_started_as_the_worker_starts_it(tmp_path: Path) -> None:
+def test_process_started_like_a_worker_converts_a_file(tmp_path: Path) -> None:
     files.write(tmp_path / "file", classes=3)
     command = [sys.executable, "-m", MODULE, *request(tmp_path, tmp_path / "file")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["state"] == "ready"
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert process.returncode == 0, process.stderr
+    assert json.loads(process.stdout)["state"] == "ready"
 
 
-def test_a_weights_file_passes_through(run: Run, tmp_path: Path) -> None:
-    made = files.write(tmp_path / "file", classes=3)
-    answer = run(tmp_path, tmp_path / "file", licence="CC0", class_names=["a", "b", "c"])
-    assert (answer["state"], answer["file"]) == ("ready", FILE)
+def test_weights_file_is_converted_unchanged(run: Run, tmp_path: Path) -> None:
+    written = files.write(tmp_path / "file", classes=3)
+    result = run(tmp_path, tmp_path / "file", licence="CC0", class_names=["a", "b", "c"])
+    assert (result["state"], result["file"]) == ("ready", FILE)
     tensors, record = checkpoint.read(tmp_path / "out" / FILE)
-    assert record == answer["record"]
+    assert record == result["record"]
     read = WeightsRecord.model_validate(record)
-    assert (read.licence, read.class_names, read.mean, read.sha256) == ("CC0", ("a", "b", "c"), made.mean, made.sha256)
-    given, _ = checkpoint.read(tmp_path / "file")
+    assert (read.licence, read.class_names, read.mean, read.sha256) == (
+        "CC0",
+        ("a", "b", "c"),
+        written.mean,
+        written.sha256,
+    )
+    original, _ = checkpoint.read(tmp_path / "file")
     assert {name: tensor.tolist() for name, tensor in tensors.items()} == {
-        name: tensor.tolist() for name, tensor in given.items()
+        name: tensor.tolist() for name, tensor in original.items()
     }
 
 
-def test_double_and_half_precision_become_single(run: Run, tmp_path: Path) -> None:
-    made = files.record()
-    values = files.tensors(made)
+def test_double_and_half_precision_are_converted_to_single(run: Run, tmp_path: Path) -> None:
+    record = files.record()
+    values = files.tensors(record)
     kinds = (torch.float64, torch.float16, torch.bfloat16)
     mixed = {name: tensor.to(kinds[index % 3]) for index, (name, tensor) in enumerate(values.items())}
-    (tmp_path / "file").write_bytes(files.content(mixed, made))
+    (tmp_path / "file").write_bytes(files.content(mixed, record))
     assert run(tmp_path, tmp_path / "file")["state"] == "ready"
     tensors, _ = checkpoint.read(tmp_path / "out" / FILE)
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
@@ -95,50 +100,50 @@ def test_double_and_half_precision_become_single(run: Run, tmp_path: Path) -> No
 
 def test_published_names_are_recognized(run: Run, tmp_path: Path) -> None:
     files.save_torchvision(tmp_path / "file")
-    answer = run(tmp_path, tmp_path / "file")
-    assert answer["state"] == "ready", answer
-    assert (answer["record"]["family"], answer["record"]["width"]) == ("mobilenet_v2", 1.0)
-    assert answer["record"]["licence"] == "not stated"
+    result = run(tmp_path, tmp_path / "file")
+    assert result["state"] == "ready", result
+    assert (result["record"]["family"], result["record"]["width"]) == ("mobilenet_v2", 1.0)
+    assert result["record"]["licence"] == "not stated"
 
 
 @pytest.mark.parametrize("name", sorted(files.hostile()))
 def test_hostile_files_are_rejected(run: Run, tmp_path: Path, name: str) -> None:
     content, code, message = files.hostile()[name]
     (tmp_path / "file").write_bytes(content)
-    answer = run(tmp_path, tmp_path / "file")
-    assert answer["state"] == "rejected", answer
-    assert answer["error"]["code"] == code
-    assert message in answer["error"]["detail"]
+    result = run(tmp_path, tmp_path / "file")
+    assert result["state"] == "rejected", result
+    assert result["error"]["code"] == code
+    assert message in result["error"]["detail"]
 
 
-def test_a_reason_that_quotes_a_long_name_is_cut_off(run: Run, tmp_path: Path) -> None:
+def test_rejection_detail_with_a_long_name_is_truncated(run: Run, tmp_path: Path) -> None:
     save_file({"x" * 10**6: torch.zeros(1)}, tmp_path / "file")
-    answer = run(tmp_path, tmp_path / "file")
-    assert answer["state"] == "rejected"
-    assert len(answer["error"]["detail"]) < 2010
+    result = run(tmp_path, tmp_path / "file")
+    assert result["state"] == "rejected"
+    assert len(result["error"]["detail"]) < 2010
 
 
-def test_an_upload_needs_its_file(run: Run, tmp_path: Path) -> None:
+def test_upload_without_file_is_rejected(run: Run, tmp_path: Path) -> None:
     assert run(tmp_path, None)["error"]["code"] == "no_file"
 
 
-def test_a_large_file_is_rejected_unread(run: Run, tmp_path: Path) -> None:
+def test_oversized_file_is_rejected_without_reading(run: Run, tmp_path: Path) -> None:
     with (tmp_path / "file").open("wb") as file:
         file.truncate(1024**3 + 1)
     assert run(tmp_path, tmp_path / "file")["error"]["code"] == "too_large"
 
 
-def test_an_unknown_source_is_rejected(run: Run, tmp_path: Path) -> None:
-    answer = run(tmp_path, None, source={"kind": "named", "name": "none"})
-    assert answer["error"]["code"] == "source_failed"
-    assert "choose one of" in answer["error"]["detail"]
+def test_unknown_source_is_rejected(run: Run, tmp_path: Path) -> None:
+    result = run(tmp_path, None, source={"kind": "named", "name": "none"})
+    assert result["error"]["code"] == "source_failed"
+    assert "choose one of" in result["error"]["detail"]
 
 
-def test_a_licence_for_non_commercial_use_needs_a_confirmation(run: Run, tmp_path: Path) -> None:
+def test_non_commercial_license_needs_confirmation(run: Run, tmp_path: Path) -> None:
     files.write(tmp_path / "file", licence="CC-BY-NC-4.0")
-    refused = run(tmp_path, tmp_path / "file")
-    assert refused["error"]["code"] == "not_usable"
-    assert "allow_non_commercial" in refused["error"]["detail"]
+    rejected = run(tmp_path, tmp_path / "file")
+    assert rejected["error"]["code"] == "not_usable"
+    assert "allow_non_commercial" in rejected["error"]["detail"]
     assert run(tmp_path, tmp_path / "file", allow_non_commercial=True)["record"]["licence"] == "CC-BY-NC-4.0"
 
 
@@ -155,11 +160,11 @@ folder, file, like, width = sys.argv.pop(1).split(":")
 folder, file = Path(folder), Path(file)
 origin = PublishedFile(url=f"https://published.example/{file.name}")
 sources.SOURCES = {"mine": replace(sources.SOURCES[like], name="mine", width=float(width), origin=origin)}
-converting, found = weights.convert_original, {}
+convert_original, reachable = weights.convert_original, {}
 
 
-def observed(*given):
-    "What can be reached while the file is read."
+def observed(*args):
+    "Records what is reachable while the file is read."
     reached = {
         "network": socket.socket,
         "program": lambda: os.execv("/bin/true", ["true"]),
@@ -169,15 +174,15 @@ def observed(*given):
     for name, reach in reached.items():
         try:
             reach()
-            found[name] = True
+            reachable[name] = True
         except PermissionError:
-            found[name] = False
-    return converting(*given)
+            reachable[name] = False
+    return convert_original(*args)
 
 
 weights.convert_original = observed
 status = weights.main()
-sys.stderr.write(json.dumps(found))
+sys.stderr.write(json.dumps(reachable))
 sys.exit(status)
 """
 
@@ -190,7 +195,7 @@ sys.exit(status)
         ("fd_mobilenet", 0.25, "fd_mobilenet"),
     ],
 )
-def test_the_file_of_a_source_is_read_without_the_network(like: str, width: float, family: str, tmp_path: Path) -> None:
+def test_source_file_is_read_in_a_sandbox(like: str, width: float, family: str, tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "secret").write_text("of another tenant")
     path = tmp_path / "cache" / "mine"
@@ -212,12 +217,12 @@ def test_the_file_of_a_source_is_read_without_the_network(like: str, width: floa
         str(tmp_path / "request.json"),
     ]
     command += ["--out", str(tmp_path / "out")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
-    assert answer["state"] == "ready", answer
-    assert (answer["record"]["family"], answer["record"]["width"]) == (family, width)
-    reached = json.loads(done.stderr)
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert process.returncode == 0, process.stderr
+    result = json.loads(process.stdout)
+    assert result["state"] == "ready", result
+    assert (result["record"]["family"], result["record"]["width"]) == (family, width)
+    reached = json.loads(process.stderr)
     assert not reached["network"]
     assert not reached["program"]
     if landlock.version():
@@ -225,7 +230,7 @@ def test_the_file_of_a_source_is_read_without_the_network(like: str, width: floa
         assert not reached["writing"]
 
 
-def test_normalization_is_needed_where_the_layout_has_none(run: Run, tmp_path: Path) -> None:
-    made = files.record(channels=1, mean=(0.5,), std=(0.5,))
-    save_file(files.tensors(made), tmp_path / "file")
+def test_missing_normalization_is_rejected(run: Run, tmp_path: Path) -> None:
+    record = files.record(channels=1, mean=(0.5,), std=(0.5,))
+    save_file(files.tensors(record), tmp_path / "file")
     assert run(tmp_path, tmp_path / "file")["state"] == "rejected"

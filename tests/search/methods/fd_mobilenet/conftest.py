@@ -24,7 +24,7 @@ METHOD: dict[str, Any] = {
 
 
 def resolved(dataset: Path, *, method: dict[str, Any] | None = None, **changes: Any) -> ResolvedSpec:
-    """The search with other parameters of its method, and of its own."""
+    """The search with changed method parameters and other fields."""
     body = {"name": "stripes", "dataset_id": "local", "method": METHOD | (method or {}), **changes}
     return SearchSpec.model_validate(body).resolve(Dataset.open(dataset).profile)
 

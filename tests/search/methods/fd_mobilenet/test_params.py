@@ -28,44 +28,44 @@ def profile(side: int = 32, *, images: int = 10_000) -> DatasetProfile:
 
 
 def candidates(params: FdMobileNetParams, data: DatasetProfile | None = None) -> list[Candidate]:
-    """With a value for each parameter that is left out."""
+    """Candidates after missing parameters are resolved."""
     data = data or profile()
     return params.resolved(data, None).candidates(data)
 
 
 def test_candidates_are_families_with_groups_by_widths_by_resolutions() -> None:
     params = FdMobileNetParams(groups=(1, 2, 3, 4, 8), widths=(0.25, 1.0))
-    found = candidates(params)
-    assert len(found) == (3 + 2 * 5) * 2 * 4
-    assert len({candidate.key for candidate in found}) == len(found)
-    [one] = [c for c in found if c.key == "shufflenet_v1-g8-w0.25-r24"]
+    networks = candidates(params)
+    assert len(networks) == (3 + 2 * 5) * 2 * 4
+    assert len({candidate.key for candidate in networks}) == len(networks)
+    [one] = [c for c in networks if c.key == "shufflenet_v1-g8-w0.25-r24"]
     assert one.config == {"family": "shufflenet_v1", "groups": 8, "width": 0.25, "resolution": 24}
     network = architecture("shufflenet_v1", width=0.25, groups=8, nominal=32, classes=10)
     assert one.cost == cost(network, (24, 24)).as_dict()
     assert params.resolved(profile(), None).network(profile(), one.config) == network
 
 
-def test_the_papers_networks_are_among_those_of_the_papers_size() -> None:
-    """Qin et al., table 3: MACs at 224 pixels; 10 classes take 990 x 1024 of them less."""
+def test_published_networks_are_candidates() -> None:
+    """Qin et al., table 3: MACs at 224 pixels; 10 instead of 1000 classes need 990 x 1024 fewer."""
     params = FdMobileNetParams.model_validate(FdMobileNetParams.presets["imagenet"])
     macs = {c.key: c.cost["macs"] for c in candidates(params, profile(224))}
     assert macs["fd_mobilenet-w1-r224"] == 144_489_728 - 990 * 1024
     assert macs["fd_mobilenet-w0.5-r224"] == 40_132_224 - 990 * 512
 
 
-def test_widths_of_the_same_channels_are_one_candidate() -> None:
-    found = candidates(FdMobileNetParams(families=("shufflenet_v1",), widths=(0.25, 0.251), resolutions=(32,)))
-    assert [c.config["width"] for c in found] == [0.25]
+def test_widths_with_equal_channels_are_one_candidate() -> None:
+    networks = candidates(FdMobileNetParams(families=("shufflenet_v1",), widths=(0.25, 0.251), resolutions=(32,)))
+    assert [c.config["width"] for c in networks] == [0.25]
 
 
-def test_candidates_are_quick_enough_for_a_request() -> None:
+def test_candidates_are_listed_fast_enough_for_a_request() -> None:
     start = time.process_time()
     assert len(candidates(FdMobileNetParams(widths=(0.2, 0.3, 0.6, 0.9)), profile(224))) == 80
-    assert time.process_time() - start < 1  # 0.15 on an idle machine
+    assert time.process_time() - start < 1  # About 0.15 s on an idle machine.
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("params", "message"),
     [
         ({"families": ["fd_mobile"]}, "unknown family 'fd_mobile'"),
         ({"families": []}, "at least 1 item"),
@@ -75,12 +75,12 @@ def test_candidates_are_quick_enough_for_a_request() -> None:
         ({"pruning": {"fractions": [1.0]}}, "less than 1"),
     ],
 )
-def test_wrong_values_are_refused(given: dict[str, Any], message: str) -> None:
+def test_invalid_values_are_rejected(params: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        FdMobileNetParams.model_validate(given)
+        FdMobileNetParams.model_validate(params)
 
 
-def test_groups_that_no_family_has_are_refused_with_those_it_has() -> None:
+def test_unsupported_groups_error_lists_supported_groups() -> None:
     with pytest.raises(ValueError, match=r"^groups: 5 is not available for shufflenet_v1; choose from 1, 2, 3, 4, 8"):
         candidates(FdMobileNetParams(groups=(5,)))
 

@@ -1,4 +1,4 @@
-"""A trial trains one network to a point, or ends early."""
+"""Trials that train one network to a point or end early."""
 
 from __future__ import annotations
 
@@ -45,37 +45,35 @@ def test_every_family_is_trained_and_measured(stripes: Path, tmp_path: Path, fam
     assert [compared["fraction"] for compared in outputs["compared"]] == [0.25, 0.5]
     path = recorder.artifacts["network.safetensors"]
     assert checkpoint.read_record(path) == point.model_dump(mode="json")
-    again = reevaluate(path, Dataset.open(stripes))
-    assert (again.top1, again.equal) == (point.metrics["top1"], True)
+    reevaluated = reevaluate(path, Dataset.open(stripes))
+    assert (reevaluated.top1, reevaluated.equal) == (point.metrics["top1"], True)
 
 
-def test_a_dominated_training_is_given_up(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
-    given = trial(spec, stripes, tmp_path)
+def test_dominated_training_is_pruned(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+    trial_spec = trial(spec, stripes, tmp_path)
     rivals = [{"trial": 7, "fraction": 0.5, "top1": 1.0, "hits": ALL_RIGHT}]
     recorder = Recorder(tmp_path)
-    with pytest.raises(TrialEndedError) as ended:
-        run(replace(given, params=given.params | {"rivals": rivals}), recorder)
-    assert ended.value.state == "pruned"
-    assert (ended.value.outputs["epochs"], ended.value.outputs["dominated_by"]) == (1.0, 7)
-    assert len(ended.value.outputs["compared"]) == 2
+    with pytest.raises(TrialEndedError) as error:
+        run(replace(trial_spec, params=trial_spec.params | {"rivals": rivals}), recorder)
+    assert error.value.state == "pruned"
+    assert (error.value.outputs["epochs"], error.value.outputs["dominated_by"]) == (1.0, 7)
+    assert len(error.value.outputs["compared"]) == 2
     assert not recorder.points
 
 
-def test_comparisons_are_the_same_after_a_drain_and_on_the_same_images(
-    spec: ResolvedSpec, stripes: Path, tmp_path: Path
-) -> None:
-    whole = run(trial(spec, stripes, tmp_path / "a"), Recorder(tmp_path / "a"))
+def test_comparisons_are_reproducible_after_a_drain(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+    uninterrupted = run(trial(spec, stripes, tmp_path / "a"), Recorder(tmp_path / "a"))
     first = Recorder(tmp_path / "b", stop=lambda checks: Stop.DRAIN if checks == 5 else Stop.NO)
     run(trial(spec, stripes, tmp_path / "b"), first)
-    [(step, kept)] = first.checkpoints
+    [(step, saved)] = first.checkpoints
     assert step == 5
-    again = Recorder(tmp_path / "c")
-    resumed = run(trial(spec, stripes, tmp_path / "c", checkpoint=kept), again)
-    assert resumed == whole
+    repeated = Recorder(tmp_path / "c")
+    resumed = run(trial(spec, stripes, tmp_path / "c", checkpoint=saved), repeated)
+    assert resumed == uninterrupted
     assert len(resumed["compared"]) == 2
 
 
-def test_a_searched_recipe_is_what_is_trained_with(stripes: Path, tmp_path: Path) -> None:
+def test_tuned_recipe_is_used_in_training(stripes: Path, tmp_path: Path) -> None:
     spec = resolved(stripes, method={"tuning": {"learning_rate": [0.2, 0.3]}})
     recorder = Recorder(tmp_path)
     run(trial(spec, stripes, tmp_path), recorder)
@@ -88,8 +86,8 @@ def test_a_searched_recipe_is_what_is_trained_with(stripes: Path, tmp_path: Path
 
 
 @pytest.mark.integration
-def test_a_search_prunes_and_goes_on(stripes: Path, tmp_path: Path) -> None:
-    """With no error to spare every training ends that is behind at all: the dearer networks' among them."""
+def test_search_prunes_trials_and_continues(stripes: Path, tmp_path: Path) -> None:
+    """With a tolerance of zero, every training that is behind a rival ends, including those of costlier networks."""
     method = {"trials": 8, "parallel_trials": 1, "epochs": 3, "pruning": {"fractions": [0.5], "errors": 0}}
     search = LocalSearch(resolved(stripes, method=method), stripes, tmp_path)
     front = search.run(lambda: Stop.NO, lambda trial, fraction: None)

@@ -1,4 +1,4 @@
-"""The adaptive sweep: its budget, its results, stopping and resuming."""
+"""The adaptive sweep: budget, results, stopping and resuming."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def search(dataset: Path, *, constraints: tuple[Constraint, ...] = (), seed: int
 
 
 def trial_of(spec: ResolvedSpec, dataset: Path, folder: Path, checkpoint: Path | None = None) -> Trial:
-    """Its sweep, of a network that is not trained."""
+    """The sweep trial of a search, on an untrained network."""
     folder.mkdir(exist_ok=True)
     path, work = folder / "supernet.safetensors", folder / "work"
     torch.manual_seed(1)
@@ -83,14 +83,16 @@ def latest(*recorders: Recorder) -> dict[str, Point]:
 
 
 @pytest.fixture(scope="module")
-def whole(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Recorder]:
-    """Outputs and reports of a sweep that nothing interrupts."""
+def uninterrupted_sweep(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Recorder]:
+    """Outputs and reports of an uninterrupted sweep."""
     torch.set_num_threads(1)
     return swept(search(dataset), dataset, tmp_path_factory.mktemp("whole"))
 
 
-def test_compares_on_a_part_and_measures_the_best_on_all(dataset: Path, whole: tuple[dict[str, Any], Recorder]) -> None:
-    outputs, recorder = whole
+def test_compares_on_a_subset_and_measures_the_best_on_all_images(
+    dataset: Path, uninterrupted_sweep: tuple[dict[str, Any], Recorder]
+) -> None:
+    outputs, recorder = uninterrupted_sweep
     points = latest(recorder)
     assert outputs["candidates"] == outputs["compared"] == 18
     assert 8 <= outputs["evaluated"] == len(points) < 18
@@ -102,15 +104,17 @@ def test_compares_on_a_part_and_measures_the_best_on_all(dataset: Path, whole: t
     data = Dataset.open(dataset)
     for point in front:
         assert point.weights is not None
-        # What is reported was measured on all images.
+        # Reported metrics are measured on all images.
         assert reevaluate(recorder.artifacts[point.weights], data, "selection").images == IMAGES["selection"]
-        again = reevaluate(recorder.artifacts[point.weights], data, "selection")
-        assert again.top1 == point.metrics["selection_top1"]
+        reevaluated = reevaluate(recorder.artifacts[point.weights], data, "selection")
+        assert reevaluated.top1 == point.metrics["selection_top1"]
 
 
-def test_statistics_of_the_comparison_are_not_kept(dataset: Path, whole: tuple[dict[str, Any], Recorder]) -> None:
+def test_statistics_of_the_comparison_are_discarded(
+    dataset: Path, uninterrupted_sweep: tuple[dict[str, Any], Recorder]
+) -> None:
     spec = search(dataset)
-    _, recorder = whole
+    _, recorder = uninterrupted_sweep
     network = supernet.load(recorder.artifacts["supernet"])
     points = latest(recorder)
     assert len(network.bank) == len(points)
@@ -123,32 +127,32 @@ def test_statistics_of_the_comparison_are_not_kept(dataset: Path, whole: tuple[d
 
 
 @pytest.mark.parametrize("share", [0, 0.4, 0.97])
-def test_drained_it_goes_on_as_if_nothing_had_been(
-    dataset: Path, tmp_path: Path, whole: tuple[dict[str, Any], Recorder], share: float
+def test_drained_sweep_resumes_to_identical_results(
+    dataset: Path, tmp_path: Path, uninterrupted_sweep: tuple[dict[str, Any], Recorder], share: float
 ) -> None:
     spec = search(dataset)
-    outputs, uninterrupted = whole
+    outputs, uninterrupted = uninterrupted_sweep
     stop_at = int(share * uninterrupted.checks)
     _, first = swept(
         spec, dataset, tmp_path / "first", stop=lambda checks: Stop.DRAIN if checks == stop_at else Stop.NO
     )
     [(count, folder)] = first.checkpoints
-    then, second = swept(spec, dataset, tmp_path / "second", checkpoint=folder)
-    assert then == outputs
+    resumed, second = swept(spec, dataset, tmp_path / "second", checkpoint=folder)
+    assert resumed == outputs
     assert latest(first, second) == latest(uninterrupted)
     assert (second.checks < uninterrupted.checks) == (count > 0)
 
 
-def test_checkpoints_are_saved_on_the_way(dataset: Path, tmp_path: Path) -> None:
+def test_checkpoints_are_saved_periodically(dataset: Path, tmp_path: Path) -> None:
     spec = search(dataset, widths={"step": 0.25})
     trial = trial_of(spec, dataset, tmp_path)
     recorder = Recorder(tmp_path)
     sweep.run(trial, recorder, checkpoint_seconds=0)
     steps = [step for step, _ in recorder.checkpoints]
-    assert steps == [4, 8]  # the four of an input size at a time
+    assert steps == [4, 8]  # The four networks of an input size are measured together.
 
 
-def test_constraints_hold_for_all_that_is_measured(dataset: Path, tmp_path: Path) -> None:
+def test_measured_networks_meet_the_constraints(dataset: Path, tmp_path: Path) -> None:
     bounds = (Constraint(metric="macs", value=300_000), Constraint(metric="params", value=60_000))
     spec = search(dataset, constraints=bounds)
     assert 8 < len(spec.feasible()) < 18
@@ -157,7 +161,7 @@ def test_constraints_hold_for_all_that_is_measured(dataset: Path, tmp_path: Path
     assert all(bound.holds(point.metrics) for point in recorder.points for bound in bounds)
 
 
-def test_other_objectives(dataset: Path, tmp_path: Path) -> None:
+def test_front_uses_the_objectives_of_the_search(dataset: Path, tmp_path: Path) -> None:
     spec = search(dataset).model_copy(
         update={
             "objectives": (Objective(metric="params"), Objective(metric="selection_top1"), Objective(metric="macs"))
@@ -165,15 +169,15 @@ def test_other_objectives(dataset: Path, tmp_path: Path) -> None:
     )
     _, recorder = swept(spec, dataset, tmp_path)
     points = latest(recorder)
-    kept = nondominated([point.metrics for point in points.values()], minimize=("params", "macs"))
-    assert {key for key, point in points.items() if point.weights} == {list(points)[i] for i in kept}
+    front = nondominated([point.metrics for point in points.values()], minimize=("params", "macs"))
+    assert {key for key, point in points.items() if point.weights} == {list(points)[i] for i in front}
 
 
 @pytest.mark.parametrize("share", [0, 0.2, 0.7])
-def test_at_a_limit_the_best_so_far_are_measured_on_all(
-    dataset: Path, tmp_path: Path, whole: tuple[dict[str, Any], Recorder], share: float
+def test_limit_measures_the_best_networks_so_far_on_all_images(
+    dataset: Path, tmp_path: Path, uninterrupted_sweep: tuple[dict[str, Any], Recorder], share: float
 ) -> None:
-    stop_at = int(share * whole[1].checks)
+    stop_at = int(share * uninterrupted_sweep[1].checks)
     _, recorder = swept(
         search(dataset), dataset, tmp_path, stop=lambda checks: Stop.LIMIT if checks >= stop_at else Stop.NO
     )
@@ -183,11 +187,11 @@ def test_at_a_limit_the_best_so_far_are_measured_on_all(
 
 
 @pytest.mark.parametrize("last", [Stop.DRAIN, Stop.CANCEL])
-def test_stops_after_a_limit_are_obeyed(
-    dataset: Path, tmp_path: Path, whole: tuple[dict[str, Any], Recorder], last: Stop
+def test_later_stop_overrides_a_limit(
+    dataset: Path, tmp_path: Path, uninterrupted_sweep: tuple[dict[str, Any], Recorder], last: Stop
 ) -> None:
-    """A limit while networks are compared; while those of the front are measured, the last word."""
-    at = int(0.2 * whole[1].checks)
+    """The limit comes while networks are compared; the other stop while the front is measured."""
+    at = int(0.2 * uninterrupted_sweep[1].checks)
     stops = {Stop.LIMIT: range(at, at + 6), last: range(at + 6, 10**6)}
     _, recorder = swept(
         search(dataset),
@@ -199,9 +203,9 @@ def test_stops_after_a_limit_are_obeyed(
     assert len(recorder.checkpoints) == (last is Stop.DRAIN)
 
 
-def test_full_measurements_at_a_limit_keep_their_statistics(dataset: Path, tmp_path: Path) -> None:
-    """Drained at a limit that came before any comparison, and which is then raised: networks that have been measured in
-    full are compared."""
+def test_full_measurements_at_a_limit_keep_statistics(dataset: Path, tmp_path: Path) -> None:
+    """The sweep is drained at a limit before any comparison; the limit is then raised, and fully measured networks are
+    compared."""
     spec = search(dataset)
     first = Recorder(tmp_path / "first")
     first.stop = lambda checks: Stop.DRAIN if first.points else Stop.LIMIT
@@ -215,13 +219,13 @@ def test_full_measurements_at_a_limit_keep_their_statistics(dataset: Path, tmp_p
         assert network.calibrated(Architecture.from_json(point.architecture), point.input_size)
 
 
-def test_cancel_ends_at_once(dataset: Path, tmp_path: Path) -> None:
+def test_cancel_ends_the_sweep_immediately(dataset: Path, tmp_path: Path) -> None:
     _, recorder = swept(search(dataset), dataset, tmp_path, stop=lambda checks: Stop.CANCEL)
     assert not recorder.points
     assert not recorder.artifacts
 
 
-def test_a_small_split_is_not_divided(dataset: Path, tmp_path: Path) -> None:
+def test_small_split_is_not_subsampled(dataset: Path, tmp_path: Path) -> None:
     small = tmp_path / "small"
     write_stripes(small, 12, {**IMAGES, "selection": 100})
     outputs, _ = swept(search(small), small, tmp_path / "out")
@@ -229,7 +233,7 @@ def test_a_small_split_is_not_divided(dataset: Path, tmp_path: Path) -> None:
     assert outputs["compared"] == outputs["evaluated"] == int(0.8 * 18)
 
 
-def test_widths_by_stage(dataset: Path, tmp_path: Path) -> None:
+def test_sweep_over_stage_widths(dataset: Path, tmp_path: Path) -> None:
     bounds = (Constraint(metric="macs", value=400_000),)
     spec = search(dataset, granularity="stage", constraints=bounds, widths={"step": 0.15})
     assert Space(spec).size > 1000
@@ -251,29 +255,29 @@ def test_widths_by_stage(dataset: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.integration
-def test_proposals_go_on_after_a_drain(dataset: Path, tmp_path: Path) -> None:
+def test_proposals_continue_after_a_drain(dataset: Path, tmp_path: Path) -> None:
     sweep_ = {"mode": "adaptive", "budget": 2}
     spec = search(dataset, granularity="stage", widths={"step": 0.25}, sweep=sweep_)
-    outputs, whole = swept(spec, dataset, tmp_path / "whole")
+    outputs, uninterrupted_sweep = swept(spec, dataset, tmp_path / "whole")
     assert outputs["compared"] > STARTUP
-    stop_at = 3 * STARTUP + 10  # three times for each network; proposals have begun
+    stop_at = 3 * STARTUP + 10  # Three checks per network, so proposals have started.
     _, first = swept(
         spec, dataset, tmp_path / "first", stop=lambda checks: Stop.DRAIN if checks == stop_at else Stop.NO
     )
     [(count, folder)] = first.checkpoints
     assert STARTUP < count < outputs["compared"]
-    then, second = swept(spec, dataset, tmp_path / "second", checkpoint=folder)
-    assert then == outputs
-    assert latest(first, second) == latest(whole)
+    resumed, second = swept(spec, dataset, tmp_path / "second", checkpoint=folder)
+    assert resumed == outputs
+    assert latest(first, second) == latest(uninterrupted_sweep)
 
 
-def test_a_grid_of_stages_is_refused() -> None:
+def test_grid_over_stage_widths_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"sweep\.mode: granularity stage has too many networks for a grid; use"):
         MutualNetParams(granularity="stage")
 
 
 @pytest.mark.integration
-def test_where_latencies_count_only_measured_networks_are_found(dataset: Path, tmp_path: Path) -> None:
+def test_latency_objectives_restrict_the_sweep_to_measured_networks(dataset: Path, tmp_path: Path) -> None:
     metric = "latency_ms:torch-cpu-1t"
     objectives = [Objective(metric="selection_top1"), Objective(metric="latency_ms", device="torch-cpu-1t")]
     spec = search(dataset, granularity="stage", widths={"step": 0.25}, sweep={"mode": "adaptive", "budget": 0.3})
@@ -282,7 +286,7 @@ def test_where_latencies_count_only_measured_networks_are_found(dataset: Path, t
     equal = {candidate.key for candidate in spec.method.candidates(spec.dataset)}
     assert len(candidates) > len(equal)
     assert spec.candidates() == candidates
-    # What another bound excludes is not measured.
+    # Networks excluded by another bound are not measured.
     bounds = (
         Constraint(metric="macs", value=0.9 * candidates[-1].cost["macs"]),
         Constraint(metric="latency_ms", device="torch-cpu-1t", value=4),

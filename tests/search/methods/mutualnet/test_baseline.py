@@ -1,4 +1,4 @@
-"""Networks that are trained on their own, and the gain of one that was not."""
+"""Separately trained baselines, and the gain of a boosted network over its baseline."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def trial(spec: ResolvedSpec, dataset: Path, folder: Path, **changes: Any) -> Tr
     return replace(Trial(number=1, spec=spec, params=SMALL, dataset=dataset, work=work, seed=3), **changes)
 
 
-def test_reports_a_baseline_with_its_weights(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+def test_baseline_is_reported_with_weights(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
     recorder = Recorder(tmp_path)
     outputs = run.run(trial(spec, stripes, tmp_path), recorder)
     [point] = recorder.points
@@ -49,39 +49,41 @@ def test_reports_a_baseline_with_its_weights(spec: ResolvedSpec, stripes: Path, 
 
 
 @pytest.mark.parametrize("stop_at", [STEPS // 2, STEPS])
-def test_drained_it_goes_on_with_what_it_has(spec: ResolvedSpec, stripes: Path, tmp_path: Path, stop_at: int) -> None:
-    whole = Recorder(tmp_path)
-    run.run(trial(spec, stripes, tmp_path), whole)
+def test_drained_baseline_resumes_to_identical_results(
+    spec: ResolvedSpec, stripes: Path, tmp_path: Path, stop_at: int
+) -> None:
+    uninterrupted = Recorder(tmp_path)
+    run.run(trial(spec, stripes, tmp_path), uninterrupted)
     first = Recorder(tmp_path / "a", stop=lambda checks: Stop.DRAIN if checks == stop_at else Stop.NO)
     run.run(trial(spec, stripes, tmp_path / "a"), first)
     assert not first.points
-    kept = first.checkpoints[-1][1] if first.checkpoints else None
-    assert (kept is None) == (stop_at == STEPS)
-    again = Recorder(tmp_path / "b")
-    run.run(trial(spec, stripes, tmp_path / "b", checkpoint=kept), again)
-    assert again.points == whole.points
+    saved = first.checkpoints[-1][1] if first.checkpoints else None
+    assert (saved is None) == (stop_at == STEPS)
+    second = Recorder(tmp_path / "b")
+    run.run(trial(spec, stripes, tmp_path / "b", checkpoint=saved), second)
+    assert second.points == uninterrupted.points
 
 
-def test_a_boosted_network_comes_with_its_gain(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+def test_boosted_network_is_reported_with_its_gain(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
     boost = type(spec.method)(**spec.method.model_dump() | {"goal": "boost", "widths": {"min": 0.5}})
     spec = spec.model_copy(update={"method": boost})
     [candidate] = spec.candidates()
     front = LocalSearch(spec, stripes, tmp_path).run(lambda: Stop.NO, lambda trial, fraction: None)
     [boosted] = front.points
-    shared, alone, last = json.loads((tmp_path / "search.json").read_text())["trials"]
-    [point] = alone["points"].values()
+    shared, baseline_trial, last = json.loads((tmp_path / "search.json").read_text())["trials"]
+    [point] = baseline_trial["points"].values()
     assert (boosted.key, boosted.config, boosted.input_size) == (candidate.key, candidate.config, candidate.input_size)
     assert (boosted.role, point["role"]) == ("candidate", "baseline")
     assert boosted.architecture == point["architecture"]
-    assert shared["outputs"]["epochs"] == alone["outputs"]["epochs"] == 2
+    assert shared["outputs"]["epochs"] == baseline_trial["outputs"]["epochs"] == 2
     for name in ("selection_top1", "top1"):
         gain = boosted.metrics[name] - point["metrics"][name]
         assert boosted.metrics[f"{name}_gain"] == last["outputs"][f"{name}_gain"] == gain
         assert last["outputs"]["baseline"][name] == point["metrics"][name]
     assert boosted.provenance["baseline"] == last["outputs"]["baseline"]
     assert boosted.provenance["baseline"]["trial"] == 1
-    again = reevaluate(tmp_path / "points" / f"{boosted.key}.safetensors", Dataset.open(stripes))
-    assert (again.top1, again.equal) == (boosted.metrics["top1"], True)
+    reevaluated = reevaluate(tmp_path / "points" / f"{boosted.key}.safetensors", Dataset.open(stripes))
+    assert (reevaluated.top1, reevaluated.equal) == (boosted.metrics["top1"], True)
 
 
 def test_untrained_networks_are_not_baselines(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:

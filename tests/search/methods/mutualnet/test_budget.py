@@ -1,4 +1,4 @@
-"""What trainings cost, and how epochs are shared out."""
+"""Costs of trainings, and distribution of epochs."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from tests.search.methods.mutualnet.test_params import profile
         (UsNetParams, "mobilenet_v2", 0.35, 2.37),
     ],
 )
-def test_a_step_costs_what_is_published(
+def test_step_cost_equals_published_cost(
     kind: type[SlimmableParams], family: str, least: float, published: float
 ) -> None:
-    """Yang et al., arXiv 2105.07085: in units of the full network's pass."""
+    """Yang et al., arXiv 2105.07085: in multiples of a pass of the full network."""
     data = profile((224, 224))
     values = {**PUBLISHED, "family": family, "base_width": 1.0, "widths": {"min": least}}
     params = kind.model_validate(values).resolved(data, None)
@@ -60,37 +60,37 @@ BASELINES = tuple(Baseline(width=width, resolution=16) for width in (1.0, 0.75, 
         (21, 4, 7, 7, 2),
     ],
 )
-def test_epochs_are_shared_out(
+def test_epochs_are_distributed_within_limits(
     spec: ResolvedSpec, kind: str, most: int | None, max_trials: int | None, shared: int, each: int, count: int
 ) -> None:
     limits = {"limits": Limits(max_epochs=most, max_trials=max_trials)}
     values = changed(spec, epochs=10, baselines=BASELINES, baseline_budget=kind).model_copy(update=limits)
-    found = budget.epochs(values)
-    assert found.baselines == BASELINES[:count]
-    assert most is None or found.shared + found.each * count <= most
+    epochs = budget.epochs(values)
+    assert epochs.baselines == BASELINES[:count]
+    assert most is None or epochs.shared + epochs.each * count <= most
     if kind == "epochs":
-        assert (found.shared, found.each if count else 0) == (shared, each)
+        assert (epochs.shared, epochs.each if count else 0) == (shared, each)
     else:
-        assert found.shared <= 10
-        assert not count or found.each >= 1
+        assert epochs.shared <= 10
+        assert not count or epochs.each >= 1
 
 
-def test_baselines_of_the_same_compute_take_the_macs_of_the_shared_training(spec: ResolvedSpec) -> None:
+def test_compute_matched_baselines_use_the_macs_of_the_shared_training(spec: ResolvedSpec) -> None:
     baselines = [Baseline(width=1.0, resolution=16), Baseline(width=0.5, resolution=12)]
     same = changed(spec, epochs=100, baselines=baselines, baseline_budget="compute")
-    found = budget.epochs(same)
-    assert (found.shared, found.baselines) == (100, tuple(baselines))
+    epochs = budget.epochs(same)
+    assert (epochs.shared, epochs.baselines) == (100, tuple(baselines))
     params, data = same.params(SlimmableParams), same.dataset
     macs = sum(cost(params.architecture(data, b.width), (b.resolution, b.resolution)).macs for b in baselines)
-    assert found.each * macs == pytest.approx(100 * budget.step_macs(params, data), rel=0.01)
-    assert found.each > 100
+    assert epochs.each * macs == pytest.approx(100 * budget.step_macs(params, data), rel=0.01)
+    assert epochs.each > 100
 
 
-def test_the_boosted_network_is_the_first_baseline_and_each_is_trained_once(spec: ResolvedSpec) -> None:
+def test_boosted_network_is_the_first_baseline_and_duplicates_are_dropped(spec: ResolvedSpec) -> None:
     full, small = Baseline(resolution=16), Baseline(width=0.5, resolution=12)
-    given = [small.model_dump(), full.model_dump(), small.model_dump()]
-    assert budget.baselines(changed(spec, baselines=given)) == (small, full)
-    assert budget.baselines(changed(spec, baselines=given, goal="boost")) == (full, small)
+    requested = [small.model_dump(), full.model_dump(), small.model_dump()]
+    assert budget.baselines(changed(spec, baselines=requested)) == (small, full)
+    assert budget.baselines(changed(spec, baselines=requested, goal="boost")) == (full, small)
     assert budget.baselines(changed(spec, goal="boost", widths=Widths(min=0.9, max=1.1).model_dump())) == (
         Baseline(width=1.1, resolution=16),
     )

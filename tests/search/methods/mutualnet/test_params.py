@@ -30,12 +30,12 @@ def profile(size: tuple[int, int] = (32, 32), *, images: int = 10_000) -> Datase
 
 
 def candidates(params: SlimmableParams, data: DatasetProfile | None = None) -> list[Candidate]:
-    """With a value for each parameter that is left out."""
+    """Candidates after missing parameters are resolved."""
     data = data or profile()
     return params.resolved(data, None).candidates(data)
 
 
-def test_default_resolutions_are_the_papers() -> None:
+def test_default_resolutions_match_the_paper() -> None:
     assert MutualNetParams().sides(profile((32, 32))) == (32, 28, 24, 20)
     assert MutualNetParams().sides(profile((224, 224))) == (224, 192, 160, 128)
     assert MutualNetParams().sides(profile((64, 96))) == (64, 56, 44, 36)
@@ -48,11 +48,11 @@ def test_width_grid() -> None:
     assert Widths(min=1.0).grid() == [1.0]
 
 
-def test_candidates_are_widths_by_resolutions_with_their_costs() -> None:
-    found = candidates(MutualNetParams())
-    assert len(found) == 64
-    assert len({candidate.key for candidate in found}) == 64
-    [half] = [c for c in found if c.config == {"width": 0.5, "resolution": 24}]
+def test_candidates_are_all_widths_and_resolutions_with_costs() -> None:
+    all_candidates = candidates(MutualNetParams())
+    assert len(all_candidates) == 64
+    assert len({candidate.key for candidate in all_candidates}) == 64
+    [half] = [c for c in all_candidates if c.config == {"width": 0.5, "resolution": 24}]
     network = architecture(
         "fd_mobilenet", width=0.5, slimmable=True, base_width=0.25, nominal=32, classes=10, channels=1
     )
@@ -60,7 +60,7 @@ def test_candidates_are_widths_by_resolutions_with_their_costs() -> None:
     assert half.input_size == (24, 24)
 
 
-def test_widths_of_the_same_channels_are_one_candidate() -> None:
+def test_widths_with_equal_channels_are_one_candidate() -> None:
     params = MutualNetParams(family="wrn_16_1", base_width=0.25, widths=Widths(min=0.5, step=0.05)).resolved(
         profile(), None
     )
@@ -71,11 +71,11 @@ def test_widths_of_the_same_channels_are_one_candidate() -> None:
     assert 1.0 in widths
 
 
-def test_candidates_are_quick_enough_for_a_request() -> None:
+def test_candidates_are_listed_fast_enough_for_a_request() -> None:
     best = min(_seconds(MutualNetParams(base_width=0.25 + 0.01 * i)) for i in range(3))
-    again = _seconds(MutualNetParams(base_width=0.25))
-    assert best < 0.25  # 0.03 on an idle machine
-    assert again < 0.05
+    retry = _seconds(MutualNetParams(base_width=0.25))
+    assert best < 0.25  # About 0.03 s on an idle machine.
+    assert retry < 0.05
 
 
 def _seconds(params: MutualNetParams) -> float:
@@ -85,7 +85,7 @@ def _seconds(params: MutualNetParams) -> float:
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("params", "message"),
     [
         ({"family": "resnet_9000"}, "unknown family 'resnet_9000'"),
         ({"widths": {"min": 0.8, "max": 0.5}}, "widths.min 0.8 is above widths.max 0.5"),
@@ -102,24 +102,24 @@ def _seconds(params: MutualNetParams) -> float:
         ({"baselines": [{"width": 0.5}]}, "resolution"),
     ],
 )
-def test_wrong_values_are_refused(given: dict[str, Any], message: str) -> None:
+def test_invalid_values_are_rejected(params: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        MutualNetParams.model_validate(given)
+        MutualNetParams.model_validate(params)
 
 
-def test_dataset_errors_name_the_field_and_the_fix() -> None:
+def test_dataset_errors_name_the_field_and_the_remedy() -> None:
     with pytest.raises(ValueError, match=r"^resolutions: 40 exceeds the dataset's image size 32; use at most 32"):
         candidates(MutualNetParams(resolutions=(40, 32)))
     with pytest.raises(ValueError, match=r"^batch_size: 64 exceeds the dataset's 50 training images; use at most"):
         candidates(MutualNetParams(batch_size=64), profile(images=50))
 
 
-def test_baselines_within_the_image_size() -> None:
+def test_baselines_above_the_image_size_are_rejected() -> None:
     with pytest.raises(ValueError, match=r"^baselines: resolution 40 exceeds the dataset's image size 32; use at most"):
         candidates(MutualNetParams(baselines=(Baseline(resolution=40),)))
 
 
-def test_a_boosted_network_is_the_full_one() -> None:
+def test_boosted_network_is_the_full_network() -> None:
     [candidate] = candidates(MutualNetParams(goal="boost", widths=Widths(min=0.9)))
     assert candidate.config == {"width": 1.0, "resolution": 32}
 
@@ -139,10 +139,10 @@ def test_every_field_is_documented(kind: type[SlimmableParams]) -> None:
         assert field.description or name == "kind", name
 
 
-def test_boost_narrows_little_unless_told_otherwise() -> None:
+def test_boost_has_narrow_default_width_range() -> None:
     assert MutualNetParams.model_validate({"goal": "boost"}).widths == Widths(min=0.9)
     wide = MutualNetParams.model_validate({"goal": "boost", "widths": {"max": 1.1}})
     assert wide.widths == Widths(min=0.9, max=1.1)
     assert MutualNetParams.model_validate(wide.model_dump()) == wide
-    told = MutualNetParams.model_validate({"goal": "boost", "widths": {"min": 0.5}, "granularity": "stage"})
-    assert told.widths.min == 0.5
+    explicit = MutualNetParams.model_validate({"goal": "boost", "widths": {"min": 0.5}, "granularity": "stage"})
+    assert explicit.widths.min == 0.5

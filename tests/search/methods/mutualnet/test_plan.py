@@ -1,4 +1,4 @@
-"""Train, and baselines beside it; then sweep or measure the boosted network."""
+"""Order of training, baselines, and the sweep or the boosted network."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ TRAIN: dict[str, Any] = {"stage": "train", "epochs": 2}
 
 
 def record(number: int, state: TrialState, params: dict[str, Any], trained: float | None = None) -> TrialRecord:
-    """Outputs of a trial that trained for this many epochs if it is completed; unset: the planned ones."""
-    done = params.get("epochs", 0) if trained is None else trained
-    outputs = {"epochs": float(done)} if state == "completed" else None
+    """A trial record; a completed trial reports `trained` epochs, by default the planned ones."""
+    epochs = params.get("epochs", 0) if trained is None else trained
+    outputs = {"epochs": float(epochs)} if state == "completed" else None
     return TrialRecord(number=number, state=state, params=params, outputs=outputs)
 
 
-def test_trains_then_sweeps_what_was_trained(spec: ResolvedSpec) -> None:
+def test_trains_then_sweeps_the_trained_network(spec: ResolvedSpec) -> None:
     first = plan(spec, [])
     assert [trial.params for trial in first.trials] == [TRAIN]
     assert not first.done
@@ -33,17 +33,17 @@ def test_trains_then_sweeps_what_was_trained(spec: ResolvedSpec) -> None:
 
 
 @pytest.mark.parametrize("state", ["failed", "cancelled", "pruned", "infeasible"])
-def test_nothing_follows_a_training_that_gave_no_network(spec: ResolvedSpec, state: TrialState) -> None:
+def test_search_ends_after_an_unsuccessful_training(spec: ResolvedSpec, state: TrialState) -> None:
     assert plan(spec, [record(0, state, TRAIN)]) == Plan(done=True)
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "completed", "failed", "cancelled"])
-def test_nothing_follows_the_sweep(spec: ResolvedSpec, state: TrialState) -> None:
+def test_search_ends_after_the_sweep(spec: ResolvedSpec, state: TrialState) -> None:
     history = [record(0, "completed", TRAIN), record(1, state, {"stage": "sweep"})]
     assert plan(spec, history) == Plan(done=True)
 
 
-def test_trains_nothing_when_no_network_could_be_used(spec: ResolvedSpec) -> None:
+def test_infeasible_search_plans_no_trials(spec: ResolvedSpec) -> None:
     impossible = spec.model_copy(update={"constraints": (Constraint(metric="macs", value=1),)})
     assert plan(impossible, []) == Plan(done=True)
 
@@ -61,7 +61,7 @@ def baseline(width: float, resolution: int, epochs: int = 2) -> dict[str, Any]:
 SWEEP, SMALL, FULL = {"stage": "sweep"}, baseline(0.5, 12), baseline(1.0, 16)
 
 
-def test_baselines_are_trained_after_all_that_the_front_needs(spec: ResolvedSpec) -> None:
+def test_baselines_are_planned_after_the_sweep(spec: ResolvedSpec) -> None:
     spec = with_baselines(spec)
     assert [trial.params for trial in plan(spec, []).trials] == [TRAIN]
     assert plan(spec, [record(0, "running", TRAIN)]) == Plan()
@@ -71,7 +71,7 @@ def test_baselines_are_trained_after_all_that_the_front_needs(spec: ResolvedSpec
     assert plan(spec, [record(0, "failed", TRAIN)]) == Plan(done=True)
 
 
-def test_baselines_that_found_no_room_come_later(spec: ResolvedSpec) -> None:
+def test_missing_baselines_are_planned_later(spec: ResolvedSpec) -> None:
     spec = with_baselines(spec)
     history = [record(0, "completed", TRAIN), record(1, "queued", SWEEP), record(2, "failed", SMALL)]
     after = plan(spec, history)
@@ -80,7 +80,7 @@ def test_baselines_that_found_no_room_come_later(spec: ResolvedSpec) -> None:
     assert plan(spec, [*history, record(3, "queued", FULL)]) == Plan(done=True)
 
 
-def test_limits_leave_the_search_its_own_trials_and_share_out_epochs(spec: ResolvedSpec) -> None:
+def test_limits_reserve_required_trials_and_distribute_epochs(spec: ResolvedSpec) -> None:
     history = [record(0, "completed", TRAIN)]
     two = with_baselines(spec, limits=Limits(max_trials=2, max_epochs=2))
     assert [trial.params for trial in plan(two, []).trials] == [TRAIN]
@@ -92,7 +92,7 @@ def test_limits_leave_the_search_its_own_trials_and_share_out_epochs(spec: Resol
     assert [trial.params for trial in plan(three, history).trials] == [SWEEP, baseline(0.5, 12, epochs=1)]
 
 
-def test_more_trials_asked_for_later_get_what_is_left_of_the_epochs(spec: ResolvedSpec) -> None:
+def test_baselines_added_later_get_the_remaining_epochs(spec: ResolvedSpec) -> None:
     history = [record(0, "completed", TRAIN)]
     more = with_baselines(spec, limits=Limits(max_epochs=4))
     planned = [trial.params for trial in plan(more, history).trials]
@@ -101,7 +101,7 @@ def test_more_trials_asked_for_later_get_what_is_left_of_the_epochs(spec: Resolv
     assert [trial.params for trial in plan(none, history).trials] == [SWEEP]
 
 
-def test_boost_trains_the_full_network_alone_and_compares(spec: ResolvedSpec) -> None:
+def test_boost_trains_the_full_network_as_baseline_and_compares(spec: ResolvedSpec) -> None:
     spec = with_baselines(spec, goal="boost", baselines=[])
     assert [trial.params for trial in plan(spec, []).trials] == [TRAIN, FULL]
     assert plan(spec, [record(0, "completed", TRAIN), record(1, "running", FULL)]) == Plan()
@@ -117,22 +117,24 @@ def test_boost_trains_the_full_network_alone_and_compares(spec: ResolvedSpec) ->
 
 
 @pytest.mark.parametrize("state", ["failed", "cancelled"])
-def test_boost_without_its_baseline_gives_the_network_without_a_gain(spec: ResolvedSpec, state: TrialState) -> None:
+def test_boost_without_baseline_reports_no_gain(spec: ResolvedSpec, state: TrialState) -> None:
     spec = with_baselines(spec, goal="boost", baselines=[])
     last = plan(spec, [record(0, "completed", TRAIN), record(1, state, FULL)])
     assert last.trials[0].inputs.keys() == {"supernet"}
-    alone = with_baselines(spec, goal="boost", limits=Limits(max_trials=2))
-    assert plan(alone, [record(0, "completed", TRAIN)]).trials[0].inputs.keys() == {"supernet"}
+    limited = with_baselines(spec, goal="boost", limits=Limits(max_trials=2))
+    assert plan(limited, [record(0, "completed", TRAIN)]).trials[0].inputs.keys() == {"supernet"}
 
 
-@pytest.mark.parametrize(("shared", "alone"), [(2, 0.0), (2, 1.5), (1.9, 2)])
-def test_boost_is_not_compared_with_less_training_or_by_it(spec: ResolvedSpec, shared: float, alone: float) -> None:
+@pytest.mark.parametrize(("shared_epochs", "baseline_epochs"), [(2, 0.0), (2, 1.5), (1.9, 2)])
+def test_boost_is_not_compared_after_unequal_training(
+    spec: ResolvedSpec, shared_epochs: float, baseline_epochs: float
+) -> None:
     spec = with_baselines(spec, goal="boost", baselines=[])
-    history = [record(0, "completed", TRAIN, shared), record(1, "completed", FULL, alone)]
+    history = [record(0, "completed", TRAIN, shared_epochs), record(1, "completed", FULL, baseline_epochs)]
     assert plan(spec, history).trials[0].inputs.keys() == {"supernet"}
 
 
-def test_boost_trains_other_baselines_last(spec: ResolvedSpec) -> None:
+def test_boost_plans_other_baselines_last(spec: ResolvedSpec) -> None:
     spec = with_baselines(spec, goal="boost")
     assert [trial.params for trial in plan(spec, []).trials] == [TRAIN, FULL]
     last = plan(spec, [record(0, "completed", TRAIN), record(1, "completed", FULL)])
@@ -140,9 +142,7 @@ def test_boost_trains_other_baselines_last(spec: ResolvedSpec) -> None:
 
 
 @pytest.mark.parametrize(("limits", "reason"), [({"max_trials": 3}, "max_trials"), ({"max_epochs": 2}, "max_epochs")])
-def test_baselines_that_a_limit_leaves_out_are_its_reason(
-    spec: ResolvedSpec, limits: dict[str, int], reason: str
-) -> None:
+def test_limit_that_drops_baselines_is_the_stop_reason(spec: ResolvedSpec, limits: dict[str, int], reason: str) -> None:
     limited = with_baselines(spec, limits=Limits(**limits))
     params = plan(limited, []).trials[0].params
     assert plan(limited, [record(0, "completed", params)]).stop_reason == reason

@@ -1,4 +1,4 @@
-"""Networks of the front that get weights of their own, and when."""
+"""Polishing: separate weights for networks of the front, and its plan."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CHOSEN = {"teacher": CONFIGS[-1], "networks": CONFIGS}
 
 @pytest.fixture
 def method(method: dict[str, Any]) -> dict[str, Any]:
-    """The small search's: each of three networks gets an epoch of its own."""
+    """The small search with one polishing epoch for each of three networks."""
     return method | {"polish": STEPS, "polish_networks": NETWORKS}
 
 
@@ -47,54 +47,54 @@ def changed(spec: ResolvedSpec, *, limits: Limits | None = None, **method: Any) 
     return spec.model_copy(update={"method": params, "limits": limits or Limits()})
 
 
-# The phases of the shared training.
+# Phases of the shared training.
 
 
-def phases(steps: int, **given: Any) -> list[float | None]:
+def phases(steps: int, **options: Any) -> list[float | None]:
     """The least width at each step."""
-    params = MutualNetParams(**{"full_first": 0.25, "lowering": 0.5, "widths": {"min": 0.5, "max": 1.0}, **given})
-    made = Phases(params, steps)
-    return [made.least(index) for index in range(steps)]
+    params = MutualNetParams(**{"full_first": 0.25, "lowering": 0.5, "widths": {"min": 0.5, "max": 1.0}, **options})
+    schedule = Phases(params, steps)
+    return [schedule.least(index) for index in range(steps)]
 
 
-def test_the_full_network_is_trained_alone_then_the_least_width_falls_along_a_line() -> None:
-    found = phases(16)
-    assert found[:4] == [None] * 4
-    assert found[4:12] == pytest.approx([1 - 0.5 * (i + 1) / 8 for i in range(8)])
-    assert found[12:] == [0.5] * 4
+def test_full_network_trains_first_then_least_width_falls_linearly() -> None:
+    least_widths = phases(16)
+    assert least_widths[:4] == [None] * 4
+    assert least_widths[4:12] == pytest.approx([1 - 0.5 * (i + 1) / 8 for i in range(8)])
+    assert least_widths[12:] == [0.5] * 4
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("options", "expected"),
     [
         ({"full_first": 0.0, "lowering": 0.0}, [0.5] * 4),
         ({"full_first": 0.0, "lowering": 1.0}, [0.875, 0.75, 0.625, 0.5]),
         ({"full_first": 1.0, "lowering": 0.0}, [None] * 4),
         ({"full_first": 0.5, "lowering": 0.0}, [None, None, 0.5, 0.5]),
-        # Of a line shorter than a step nothing is left.
+        # A decrease shorter than one step disappears.
         ({"full_first": 0.25, "lowering": 0.2}, [None, 0.5, 0.5, 0.5]),
     ],
 )
-def test_phases_of_other_lengths(given: dict[str, Any], expected: list[float | None]) -> None:
-    assert phases(4, **given) == expected
+def test_phase_lengths_are_configurable(options: dict[str, Any], expected: list[float | None]) -> None:
+    assert phases(4, **options) == expected
 
 
-def test_phases_that_take_more_than_the_training_are_refused() -> None:
+def test_phases_longer_than_the_training_are_rejected() -> None:
     with pytest.raises(ValueError, match=r"lowering: 0.6 and full_first 0.5 together exceed the whole training"):
         MutualNetParams(full_first=0.5, lowering=0.6)
 
 
-def test_phases_are_chosen_for_a_front_and_not_for_a_boosted_network() -> None:
+def test_default_phases_apply_to_fronts_but_not_to_boost() -> None:
     data = profile(images=6400)
     front = MutualNetParams(epochs=9, batch_size=64).resolved(data, None)
     assert (front.full_first, front.lowering, front.polish) == (0.25, 0.25, 300)
     boosted = MutualNetParams(goal="boost").resolved(data, None)
     assert (boosted.full_first, boosted.lowering, boosted.polish) == (0.0, 0.0, 0)
-    kept = MutualNetParams(full_first=0.1, lowering=0.0, polish=7).resolved(data, None)
-    assert (kept.full_first, kept.lowering, kept.polish) == (0.1, 0.0, 7)
+    explicit = MutualNetParams(full_first=0.1, lowering=0.0, polish=7).resolved(data, None)
+    assert (explicit.full_first, explicit.lowering, explicit.polish) == (0.1, 0.0, 7)
 
 
-def test_a_training_by_phases_distils_only_after_the_first(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+def test_phased_training_distills_only_after_the_first_phase(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
     from paretofit.search.methods.mutualnet import train
 
     phased = changed(spec, full_first=0.5, lowering=0.25)
@@ -108,7 +108,7 @@ def test_a_training_by_phases_distils_only_after_the_first(spec: ResolvedSpec, s
     assert min(losses[steps // 2 :]) > 0
 
 
-# What the plan makes of it.
+# The plan.
 
 
 def record(number: int, state: TrialState, params: dict[str, Any]) -> TrialRecord:
@@ -119,8 +119,8 @@ def record(number: int, state: TrialState, params: dict[str, Any]) -> TrialRecor
     return TrialRecord(number=number, state=state, params=params, outputs=outputs)
 
 
-def searched(spec: ResolvedSpec, ends: TrialState = "completed") -> list[TrialRecord]:
-    """A search by the service's rules: as many trials of a plan are created as `max_trials` allows."""
+def run_plan(spec: ResolvedSpec, ends: TrialState = "completed") -> list[TrialRecord]:
+    """History of a search by the service's rules, which create planned trials up to `max_trials`."""
     history: list[TrialRecord] = []
     while True:
         planned = plan(spec, history)
@@ -134,7 +134,7 @@ def searched(spec: ResolvedSpec, ends: TrialState = "completed") -> list[TrialRe
             history.append(record(len(history), state, trial.params))
 
 
-def test_the_networks_that_the_sweep_chose_are_polished(spec: ResolvedSpec) -> None:
+def test_networks_selected_by_the_sweep_are_polished(spec: ResolvedSpec) -> None:
     trained = [record(0, "completed", TRAIN)]
     second = plan(spec, trained)
     assert [trial.params for trial in second.trials] == [SWEEP]
@@ -151,80 +151,80 @@ def test_the_networks_that_the_sweep_chose_are_polished(spec: ResolvedSpec) -> N
     assert all(trial.inputs == supernet for trial in last.trials)
 
 
-def test_nothing_is_polished_twice(spec: ResolvedSpec) -> None:
+def test_each_network_is_polished_once(spec: ResolvedSpec) -> None:
     swept = [record(0, "completed", TRAIN), record(1, "completed", SWEEP)]
     planned = plan(spec, swept).trials
     for count in range(NETWORKS + 1):
-        made = [record(2 + i, "running", trial.params) for i, trial in enumerate(planned[:count])]
-        assert plan(spec, [*swept, *made]).trials == planned[count:]
-    assert [trial.params["stage"] for trial in searched(spec)] == ["train", "sweep", *["polish"] * NETWORKS]
-    assert len(searched(spec, ends="failed")) == 2 + NETWORKS
+        existing = [record(2 + i, "running", trial.params) for i, trial in enumerate(planned[:count])]
+        assert plan(spec, [*swept, *existing]).trials == planned[count:]
+    assert [trial.params["stage"] for trial in run_plan(spec)] == ["train", "sweep", *["polish"] * NETWORKS]
+    assert len(run_plan(spec, ends="failed")) == 2 + NETWORKS
 
 
 @pytest.mark.parametrize("state", ["failed", "cancelled"])
-def test_nothing_is_polished_after_a_sweep_that_failed(spec: ResolvedSpec, state: TrialState) -> None:
+def test_failed_sweep_is_not_followed_by_polishing(spec: ResolvedSpec, state: TrialState) -> None:
     assert plan(spec, [record(0, "completed", TRAIN), record(1, state, SWEEP)]) == Plan(done=True)
 
 
-def test_without_polish_the_sweep_is_the_last_as_in_the_paper(spec: ResolvedSpec) -> None:
+def test_search_without_polishing_ends_with_the_sweep(spec: ResolvedSpec) -> None:
     published = changed(spec, polish=0)
     assert plan(published, [record(0, "completed", TRAIN)]).done
-    assert [trial.params["stage"] for trial in searched(published)] == ["train", "sweep"]
+    assert [trial.params["stage"] for trial in run_plan(published)] == ["train", "sweep"]
     assert budget.epochs(published).polished == 0
 
 
 BASELINES = [{"width": 0.5, "resolution": 12}, {"resolution": 16}]
 
 
-def test_baselines_go_first_where_trials_are_few(spec: ResolvedSpec) -> None:
+def test_baselines_take_precedence_over_polishing_under_trial_limits(spec: ResolvedSpec) -> None:
     compared = changed(spec, baselines=BASELINES)
-    stages = [trial.params["stage"] for trial in searched(compared)]
+    stages = [trial.params["stage"] for trial in run_plan(compared)]
     assert sorted(stages[2:]) == ["baseline"] * 2 + ["polish"] * NETWORKS
     for most, polished in ((2, 0), (3, 0), (4, 0), (5, 1), (6, 2), (7, 3), (20, 3)):
         limited = changed(spec, baselines=BASELINES, limits=Limits(max_trials=most))
-        stages = [trial.params["stage"] for trial in searched(limited)]
+        stages = [trial.params["stage"] for trial in run_plan(limited)]
         assert stages.count("polish") == polished
         assert len(stages) == min(most, 7)
 
 
 @pytest.mark.parametrize("max_trials", [None, 2, 3, 4, 6])
 @pytest.mark.parametrize("max_epochs", [*range(1, 14), 40])
-@pytest.mark.parametrize("baselines", [[], BASELINES], ids=["alone", "compared"])
-def test_limits_hold_for_all_trainings_together(
+@pytest.mark.parametrize("baselines", [[], BASELINES], ids=["without baselines", "with baselines"])
+def test_limits_hold_for_all_trainings_in_total(
     spec: ResolvedSpec, max_trials: int | None, max_epochs: int, baselines: list[dict[str, Any]]
 ) -> None:
     limits = Limits(max_trials=max_trials, max_epochs=max_epochs)
     limited = changed(spec, epochs=4, baselines=baselines, polish=9, limits=limits)
-    history = searched(limited)
+    history = run_plan(limited)
     assert sum(trial.params.get("epochs", 0) for trial in history) <= max_epochs + 1e-9
     assert max_trials is None or len(history) <= max_trials
     assert [trial.params["stage"] for trial in history[:2]] == ["train", "sweep"]
     polished = [trial.params["epochs"] for trial in history if trial.params["stage"] == "polish"]
     assert all(0 < epochs <= 1.5 for epochs in polished)
-    # At most a quarter is kept from the other trainings for it.
-    whole = changed(spec, epochs=4, baselines=baselines, polish=0, limits=limits)
-    without = sum(trial.params.get("epochs", 0) for trial in searched(whole))
+    # Polishing takes at most a quarter of the epochs from other trainings.
+    unpolished = changed(spec, epochs=4, baselines=baselines, polish=0, limits=limits)
+    without = sum(trial.params.get("epochs", 0) for trial in run_plan(unpolished))
     trained = sum(trial.params["epochs"] for trial in history if trial.params["stage"] in ("train", "baseline"))
     assert trained >= min(without, math.floor(0.75 * max_epochs)) - len(baselines)
 
 
-def test_planned_epochs_count_the_polish(spec: ResolvedSpec) -> None:
+def test_planned_epochs_include_polishing(spec: ResolvedSpec) -> None:
     assert spec.params(SlimmableParams).polish_epochs(spec.dataset) == 1.0
     assert spec.method.planned_epochs(spec.dataset) == 2 + NETWORKS
     assert changed(spec, polish=0).method.planned_epochs(spec.dataset) == 2
 
 
-# The training itself.
+# The polishing trial.
 
 
-def test_the_loss_is_distillation_at_a_temperature_and_half_of_the_cross_entropy(spec: ResolvedSpec) -> None:
+def test_loss_is_tempered_distillation_plus_half_the_cross_entropy(spec: ResolvedSpec) -> None:
     params = changed(spec, label_smoothing=0.1).params(SlimmableParams)
     torch.manual_seed(0)
     student = Slimmable(params.architecture(spec.dataset, 0.5)).double().train()
     teacher = build(params.architecture(spec.dataset, 1.0)).double().eval()
     batch = Batch(torch.randn(8, 1, 16, 16, dtype=torch.float64), torch.arange(8) % 3)
     losses = polish.step(student, teacher, params, (12, 12), (16, 16), 0, batch, lambda loss: loss)
-    found = {name: p.grad.clone() for name, p in student.network.named_parameters() if p.grad is not None}
+    gradients = {name: p.grad.clone() for name, p in student.network.named_parameters() if p.grad is not None}
     student.zero_grad(set_to_none=True)
 
     def soft(logits: Tensor) -> Tensor:
@@ -240,28 +240,28 @@ def test_the_loss_is_distillation_at_a_temperature_and_half_of_the_cross_entropy
     torch.autograd.backward(4 * divergence + 0.5 * cross_entropy)
     assert losses["distillation_loss"].item() == pytest.approx(divergence.item(), rel=1e-9)
     assert losses["loss"].item() == pytest.approx(cross_entropy.item(), rel=1e-9)
-    assert found.keys() == dict(student.network.named_parameters()).keys()
+    assert gradients.keys() == dict(student.network.named_parameters()).keys()
     for name, parameter in student.network.named_parameters():
-        torch.testing.assert_close(found[name], parameter.grad, rtol=1e-7, atol=1e-10)
+        torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-7, atol=1e-10)
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
 @pytest.fixture
 def polished(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> Path:
-    """The folder of a whole search."""
+    """The folder of a complete search."""
     run_search(changed(spec, learning_rate=0.05), stripes, tmp_path / "search")
     return tmp_path / "search"
 
 
-def test_each_network_is_reported_with_weights_of_its_own_and_its_gain(
+def test_polished_networks_are_reported_with_weights_and_gain(
     polished: Path, spec: ResolvedSpec, stripes: Path
 ) -> None:
     trials = json.loads((polished / "search.json").read_text())["trials"]
     swept = trials[1]["points"]
-    own = [trial for trial in trials if trial["new"]["params"]["stage"] == "polish"]
-    assert 1 <= len(own) <= NETWORKS
+    polish_trials = [trial for trial in trials if trial["new"]["params"]["stage"] == "polish"]
+    assert 1 <= len(polish_trials) <= NETWORKS
     for number, trial in enumerate(trials):
-        if trial not in own:
+        if trial not in polish_trials:
             continue
         [point] = trial["points"].values()
         before = swept[point["key"].removesuffix("-polished")]
@@ -279,13 +279,17 @@ def test_each_network_is_reported_with_weights_of_its_own_and_its_gain(
         path = artifacts / f"{point['key']}.safetensors"
         assert reevaluate(path, Dataset.open(stripes)).equal
         shared = polished / "trials" / "1" / "artifacts" / f"{before['key']}.safetensors"
-        mine, theirs = checkpoint.read(path)[0], checkpoint.read(shared)[0]
-        assert mine.keys() == theirs.keys()
-        assert not any(torch.equal(mine[name], theirs[name]) for name in mine if name.endswith("conv1.weight"))
+        polished_weights, shared_weights = checkpoint.read(path)[0], checkpoint.read(shared)[0]
+        assert polished_weights.keys() == shared_weights.keys()
+        assert not any(
+            torch.equal(polished_weights[name], shared_weights[name])
+            for name in polished_weights
+            if name.endswith("conv1.weight")
+        )
 
 
-def of_search(polished: Path, spec: ResolvedSpec, dataset: Path, work: Path, **changes: Any) -> Trial:
-    """The first polish, once more."""
+def first_polish(polished: Path, spec: ResolvedSpec, dataset: Path, work: Path, **changes: Any) -> Trial:
+    """The first polishing trial of the search, to be run again."""
     trials = json.loads((polished / "search.json").read_text())["trials"]
     params = trials[2]["new"]["params"]
     assert params["stage"] == "polish"
@@ -300,45 +304,45 @@ def artifact(recorder: Recorder) -> bytes:
     return path.read_bytes()
 
 
-def test_a_drained_polish_goes_on_bit_for_bit(
+def test_drained_polish_resumes_bit_identically(
     polished: Path, spec: ResolvedSpec, stripes: Path, tmp_path: Path
 ) -> None:
     spec = changed(spec, ema_decay=0.9)
-    whole = Recorder(tmp_path)
-    outputs = polish.run(of_search(polished, spec, stripes, tmp_path / "whole"), whole)
+    uninterrupted = Recorder(tmp_path)
+    outputs = polish.run(first_polish(polished, spec, stripes, tmp_path / "whole"), uninterrupted)
     first = Recorder(tmp_path / "a", stop=lambda checks: Stop.DRAIN if checks == 2 else Stop.NO)
-    polish.run(of_search(polished, spec, stripes, tmp_path / "a" / "work"), first)
+    polish.run(first_polish(polished, spec, stripes, tmp_path / "a" / "work"), first)
     assert not first.points
-    [(step, kept)] = first.checkpoints
+    [(step, saved)] = first.checkpoints
     assert step == 2
     second = Recorder(tmp_path / "b")
-    resumed = polish.run(of_search(polished, spec, stripes, tmp_path / "b" / "work", checkpoint=kept), second)
+    resumed = polish.run(first_polish(polished, spec, stripes, tmp_path / "b" / "work", checkpoint=saved), second)
     assert resumed == outputs
-    assert artifact(second) == artifact(whole)
+    assert artifact(second) == artifact(uninterrupted)
 
 
 @pytest.mark.parametrize("stop", [Stop.CANCEL, Stop.LIMIT])
-def test_a_polish_that_is_ended(polished: Path, spec: ResolvedSpec, stripes: Path, tmp_path: Path, stop: Stop) -> None:
+def test_stopped_polish_reports_a_point_only_at_a_limit(
+    polished: Path, spec: ResolvedSpec, stripes: Path, tmp_path: Path, stop: Stop
+) -> None:
     recorder = Recorder(tmp_path, stop=lambda checks: stop if checks >= 3 else Stop.NO)
-    outputs = polish.run(of_search(polished, spec, stripes, tmp_path / "a"), recorder)
+    outputs = polish.run(first_polish(polished, spec, stripes, tmp_path / "a"), recorder)
     assert outputs["steps"] == 3
     assert len(recorder.points) == (stop is Stop.LIMIT)
 
 
-def test_the_rate_is_its_own_whatever_that_of_the_shared_training_was(
+def test_polish_learning_rate_does_not_depend_on_the_shared_training(
     polished: Path, spec: ResolvedSpec, stripes: Path, tmp_path: Path
 ) -> None:
     fast = changed(spec, learning_rate=3.0, warmup_epochs=1.0)
     recorder = Recorder(tmp_path)
-    polish.run(of_search(polished, fast, stripes, tmp_path / "a"), recorder)
+    polish.run(first_polish(polished, fast, stripes, tmp_path / "a"), recorder)
     rates = [recorder.metrics["learning_rate", step] for step in range(1, STEPS + 1)]
     assert max(rates) <= 0.04 * 16 / 64
     assert rates == sorted(rates, reverse=True)
 
 
-def test_a_teacher_that_a_constraint_left_unmeasured_is_calibrated(
-    spec: ResolvedSpec, stripes: Path, tmp_path: Path
-) -> None:
+def test_unmeasured_teacher_is_calibrated(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
     macs = sorted(candidate.cost["macs"] for candidate in spec.candidates())
     body = spec.model_dump(exclude={"latencies"}) | {"constraints": [{"metric": "macs", "value": macs[-2]}]}
     bounded = ResolvedSpec.model_validate(body)

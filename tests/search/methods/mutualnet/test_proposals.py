@@ -1,4 +1,4 @@
-"""The networks that a sweep may find, and which it proposes."""
+"""The search space of an adaptive sweep, and its proposals."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def spec_of(*constraints: Constraint, **method: Any) -> ResolvedSpec:
         std=(0.5,),
         fingerprint="none",
     )
-    given = {"kind": "mutualnet", "sweep": {"mode": "adaptive"}, **method}
-    body = {"name": "space", "dataset_id": "local", "method": given, "constraints": constraints}
+    fields = {"kind": "mutualnet", "sweep": {"mode": "adaptive"}, **method}
+    body = {"name": "space", "dataset_id": "local", "method": fields, "constraints": constraints}
     return SearchSpec.model_validate(body).resolve(profile)
 
 
 def top1(candidate: Candidate) -> float:
-    """Grows with the cost, most where the last stages are wide and the first are not."""
+    """Grows with the cost, and most with the widths of the last stages."""
     widths = width_of(candidate.config)
     wide = sum(i * width for i, width in enumerate(widths)) / 15 if isinstance(widths, tuple) else widths / 2
     return 0.3 + 0.4 * wide + 0.2 * int(candidate.config["resolution"]) / 32
@@ -46,14 +46,14 @@ def measured(candidate: Candidate) -> dict[str, float]:
 
 
 def proposed(proposals: Proposals, most: int) -> list[Candidate]:
-    found: list[Candidate] = []
-    while len(found) < most and (candidate := proposals.ask()) is not None:
+    candidates: list[Candidate] = []
+    while len(candidates) < most and (candidate := proposals.ask()) is not None:
         proposals.tell(candidate, measured(candidate))
-        found.append(candidate)
-    return found
+        candidates.append(candidate)
+    return candidates
 
 
-def test_the_grid_is_its_own_space() -> None:
+def test_grid_space_lists_all_candidates() -> None:
     spec = spec_of()
     space = Space(spec)
     assert (space.size, space.listed) == (64, True)
@@ -61,7 +61,7 @@ def test_the_grid_is_its_own_space() -> None:
     assert all(space.candidate(space.place(candidate.config)) == candidate for candidate in spec.candidates())
 
 
-def test_every_combination_of_stages_is_another_network() -> None:
+def test_stage_width_combinations_are_distinct_networks() -> None:
     spec = spec_of(granularity="stage", family="wrn_10_1", base_width=1.0, resolutions=[32], widths={"step": 0.25})
     space = Space(spec)
     assert not space.listed
@@ -77,8 +77,8 @@ def test_every_combination_of_stages_is_another_network() -> None:
 
 
 @pytest.mark.parametrize("family", ["fd_mobilenet", "mobilenet_v2", "resnet18", "vgg16", "wrn_16_2"])
-def test_the_listed_stages_bound_all_costs(family: str) -> None:
-    """What no listed network can meet, none can."""
+def test_listed_candidates_bound_all_costs(family: str) -> None:
+    """Constraints that no listed network meets are therefore infeasible."""
     spec = spec_of(granularity="stage", family=family)
     space, listed, random = Space(spec), spec.candidates(), Random(0)
     for _ in range(50):
@@ -87,47 +87,47 @@ def test_the_listed_stages_bound_all_costs(family: str) -> None:
             assert min(c.cost[name] for c in listed) <= value <= max(c.cost[name] for c in listed)
 
 
-def test_all_are_proposed_once() -> None:
+def test_each_candidate_is_proposed_once() -> None:
     spec = spec_of()
-    found = proposed(Proposals(Space(spec), OBJECTIVES, seed=1), most=100)
-    assert {candidate.key for candidate in found} == {candidate.key for candidate in spec.candidates()}
-    assert len(found) == 64
+    candidates = proposed(Proposals(Space(spec), OBJECTIVES, seed=1), most=100)
+    assert {candidate.key for candidate in candidates} == {candidate.key for candidate in spec.candidates()}
+    assert len(candidates) == 64
 
 
 @pytest.mark.parametrize("granularity", ["network", "stage"])
-def test_only_what_is_feasible(granularity: str) -> None:
+def test_only_feasible_candidates_are_proposed(granularity: str) -> None:
     bounds = (Constraint(metric="macs", value=600_000), Constraint(metric="params", value=30_000))
     spec = spec_of(*bounds, granularity=granularity)
-    found = proposed(Proposals(Space(spec), OBJECTIVES, seed=1), most=40)
-    assert all(bound.holds(candidate.cost) for candidate in found for bound in bounds)
+    candidates = proposed(Proposals(Space(spec), OBJECTIVES, seed=1), most=40)
+    assert all(bound.holds(candidate.cost) for candidate in candidates for bound in bounds)
     if granularity == "network":
-        assert {candidate.key for candidate in found} == {candidate.key for candidate in spec.feasible()}
+        assert {candidate.key for candidate in candidates} == {candidate.key for candidate in spec.feasible()}
     else:
-        assert len(found) == 40
+        assert len(candidates) == 40
 
 
-def test_a_single_feasible_network() -> None:
+def test_single_feasible_network_is_proposed() -> None:
     least = spec_of().candidates()[0].cost["macs"]
     spec = spec_of(Constraint(metric="macs", value=least))
     assert [candidate.cost["macs"] for candidate in proposed(Proposals(Space(spec), OBJECTIVES, seed=0), 5)] == [least]
 
 
-def test_told_the_same_it_goes_on_the_same() -> None:
+def test_proposals_are_reproducible_from_history() -> None:
     spec = spec_of(granularity="stage")
-    whole = proposed(Proposals(Space(spec), OBJECTIVES, seed=5), most=30)
-    again = Proposals(Space(spec), OBJECTIVES, seed=5)
-    for candidate in whole[:17]:
-        again.tell(candidate, measured(candidate))
-    assert proposed(again, most=13) == whole[17:]
-    assert proposed(Proposals(Space(spec), OBJECTIVES, seed=6), most=30) != whole
+    uninterrupted = proposed(Proposals(Space(spec), OBJECTIVES, seed=5), most=30)
+    resumed = Proposals(Space(spec), OBJECTIVES, seed=5)
+    for candidate in uninterrupted[:17]:
+        resumed.tell(candidate, measured(candidate))
+    assert proposed(resumed, most=13) == uninterrupted[17:]
+    assert proposed(Proposals(Space(spec), OBJECTIVES, seed=6), most=30) != uninterrupted
 
 
-def test_it_finds_more_than_chance_in_a_space_too_large_to_enumerate() -> None:
+def test_proposals_beat_random_search_in_a_large_space() -> None:
     spec = spec_of(granularity="stage")
     macs = [float(candidate.cost["macs"]) for candidate in spec.candidates()]
 
-    def volume(found: list[Candidate]) -> float:
-        return hypervolume([measured(candidate) for candidate in found], macs=(min(macs), max(macs)), classes=2)
+    def volume(candidates: list[Candidate]) -> float:
+        return hypervolume([measured(candidate) for candidate in candidates], macs=(min(macs), max(macs)), classes=2)
 
     space, listed = Space(spec), spec.candidates()
     spread = [listed[round(i * (len(listed) - 1) / (STARTUP - 1))] for i in range(STARTUP)]

@@ -1,4 +1,4 @@
-"""The recipes as the papers have them."""
+"""Published training recipes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLAIN = {"momentum": 0.9, "random_widths": 2, "label_smoothing": 0.0, "ema_decay
 
 
 def resolved(params: SlimmableParams, side: int) -> dict[str, Any]:
-    """What training goes by on square images of `side` pixels."""
+    """Resolved parameters for square images of `side` pixels."""
     data = profile((side, side), images=1_281_167)
     params = params.resolved(data, None)
     fields = {name: getattr(params, name) for name in (*MOBILE, *PLAIN, "family", "base_width")}
@@ -57,22 +57,22 @@ def test_mutualnet_on_cifar(name: str, family: str, least: float) -> None:
 
 
 @pytest.mark.parametrize(("name", "least"), [("imagenet", 0.05), ("imagenet_mobilenet_v2", 0.35), ("cifar", 0.9)])
-def test_us_net_is_trained_as_mutualnet_is_on_wider_ranges(name: str, least: float) -> None:
+def test_us_net_uses_the_mutualnet_recipe_with_wider_ranges(name: str, least: float) -> None:
     side = 32 if name == "cifar" else 224
     mutualnet = resolved(MutualNetParams.model_validate(MutualNetParams.presets[name]), side)
     us_net = resolved(UsNetParams.model_validate(UsNetParams.presets[name]), side)
     assert us_net == mutualnet | {"widths": (least, 1.0, 0.05), "sides": (side,)}
 
 
-def test_small() -> None:
+def test_small_preset() -> None:
     small = MutualNetParams.model_validate(MutualNetParams.presets["small"])
-    found = resolved(small, 28)
-    assert found["augmentation"] == Augmentation(kind="pad_crop", padding=3, padding_mode="reflect")
-    assert (found["warmup_epochs"], found["label_smoothing"], found["ema_decay"]) == (3, 0.1, 0.995)
-    assert (found["epochs"], found["batch_size"], found["learning_rate"]) == (60, 64, 0.1)
+    params = resolved(small, 28)
+    assert params["augmentation"] == Augmentation(kind="pad_crop", padding=3, padding_mode="reflect")
+    assert (params["warmup_epochs"], params["label_smoothing"], params["ema_decay"]) == (3, 0.1, 0.995)
+    assert (params["epochs"], params["batch_size"], params["learning_rate"]) == (60, 64, 0.1)
 
 
-def test_demo_leaves_out_what_three_epochs_have_no_time_for() -> None:
+def test_demo_preset_omits_features_that_need_long_training() -> None:
     demo = MutualNetParams.model_validate(MutualNetParams.presets["demo"]).resolved(profile(), None)
     assert demo.augment(profile()) == Augmentation(kind="none")
     assert (demo.epochs, demo.random_widths, demo.calibration_images) == (3, 1, 1024)

@@ -1,4 +1,4 @@
-"""A search with a width for each stage, from training to its front."""
+"""A search with one width per stage, from training to the front."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from paretofit.search.methods.mutualnet.params import SlimmableParams
 from paretofit.search.methods.mutualnet.space import width_of
 
 
-def test_a_search(stripes: Path, method: dict[str, Any], tmp_path: Path) -> None:
-    given = {**method, "granularity": "stage", "sweep": {"mode": "adaptive"}}
-    body = {"name": "stages", "dataset_id": "local", "method": given}
-    every = SearchSpec.model_validate(body).resolve(Dataset.open(stripes).profile)
-    macs = [candidate.cost["macs"] for candidate in every.candidates()]
+def test_complete_search_over_stage_widths(stripes: Path, method: dict[str, Any], tmp_path: Path) -> None:
+    stage_method = {**method, "granularity": "stage", "sweep": {"mode": "adaptive"}}
+    body = {"name": "stages", "dataset_id": "local", "method": stage_method}
+    unbounded = SearchSpec.model_validate(body).resolve(Dataset.open(stripes).profile)
+    macs = [candidate.cost["macs"] for candidate in unbounded.candidates()]
     bound = Constraint(metric="macs", value=(min(macs) + max(macs)) / 2)
-    spec: ResolvedSpec = every.model_copy(update={"constraints": (bound,)})
+    spec: ResolvedSpec = unbounded.model_copy(update={"constraints": (bound,)})
     front = LocalSearch(spec, stripes, tmp_path).run(lambda: Stop.NO, lambda trial, fraction: None)
     assert front.finished
     assert front.points

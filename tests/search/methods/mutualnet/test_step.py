@@ -1,4 +1,4 @@
-"""The training step against the published one, written out plainly in float64."""
+"""The training step, compared with a plain float64 implementation of the published one."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ SEED, STEPS, PEAK, MOMENTUM, DECAY = 5, 5, 0.05, 0.9, 0.01
 
 @pytest.fixture
 def method(method: dict[str, Any]) -> dict[str, Any]:
-    """The small search's, for FD-MobileNet."""
+    """The small search for FD-MobileNet."""
     return method | {"family": "fd_mobilenet", "base_width": 0.125}
 
 
 def narrowed(base: int, width: float) -> int:
-    """The nearest multiple of 8, at least 8, not under 0.9 of the exact number, not over the base."""
+    """The nearest multiple of 8, at least 8, at least 0.9 of the exact value, at most the base."""
     exact = base * width
     rounded = max(8, int(exact + 4) // 8 * 8)
     return min(base, rounded + 8 if rounded < 0.9 * exact else rounded)
 
 
-def normalised(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def normalized(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     mean, variance = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), unbiased=False, keepdim=True)
     channels = x.shape[1]
     scaled = (x - mean) / torch.sqrt(variance + 1e-5) * weight[:channels].view(1, -1, 1, 1)
@@ -48,15 +48,15 @@ def logits(p: dict[str, Tensor], x: Tensor, width: float) -> Tensor:
     stem = p["blocks.0.conv.weight"]
     channels = narrowed(len(stem), width)
     x = F.conv2d(x, stem[:channels], stride=STRIDES[0], padding=1)
-    x = normalised(x, p["blocks.0.norm.weight"], p["blocks.0.norm.bias"])
+    x = normalized(x, p["blocks.0.norm.weight"], p["blocks.0.norm.bias"])
     for i in range(1, LAYERS + 1):
         name = f"blocks.{i}"
         depthwise, pointwise = p[f"{name}.depthwise.conv.weight"], p[f"{name}.pointwise.conv.weight"]
         x = F.conv2d(x, depthwise[:channels], stride=STRIDES[i], padding=1, groups=channels)
-        x = normalised(x, p[f"{name}.depthwise.norm.weight"], p[f"{name}.depthwise.norm.bias"])
+        x = normalized(x, p[f"{name}.depthwise.norm.weight"], p[f"{name}.depthwise.norm.bias"])
         out = narrowed(len(pointwise), width)
         x = F.conv2d(x, pointwise[:out, :channels])
-        x = normalised(x, p[f"{name}.pointwise.norm.weight"], p[f"{name}.pointwise.norm.bias"])
+        x = normalized(x, p[f"{name}.pointwise.norm.weight"], p[f"{name}.pointwise.norm.bias"])
         channels = out
     return x.mean((2, 3)) @ p["blocks.12.linear.weight"][:, :channels].T + p["blocks.12.linear.bias"]
 
@@ -66,7 +66,7 @@ def resized(x: Tensor, side: int) -> Tensor:
 
 
 def published_step(p: dict[str, Tensor], batch: Batch, subs: list[Draw]) -> tuple[Tensor, Tensor]:
-    """One backward through the sum of all losses."""
+    """One backward pass through the sum of all losses."""
     full = logits(p, batch.images, 1.0)
     cross_entropy = F.nll_loss(full.log_softmax(1), batch.labels)
     target = full.softmax(1).detach()
@@ -114,7 +114,7 @@ def test_losses_gradients_and_weights_equal_the_published_step(spec: ResolvedSpe
         torch.testing.assert_close(parameter.detach(), plain[name].detach(), rtol=1e-6, atol=1e-8)
 
 
-def test_training_keeps_no_statistics(spec: ResolvedSpec) -> None:
+def test_training_does_not_keep_statistics(spec: ResolvedSpec) -> None:
     params, profile = spec.params(SlimmableParams), spec.dataset
     network = Slimmable(params.architecture(profile)).train()
     before = {name for name, _ in network.named_buffers()}

@@ -1,4 +1,4 @@
-"""The trained network as a file: its statistics come back, and none are made up."""
+"""The supernet file: statistics round-trip, and missing ones raise."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FULL, HALF = (
 )
 
 
-def test_statistics_by_channels_and_input_size(tmp_path: Path) -> None:
+def test_statistics_round_trip_by_channels_and_input_size(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = Slimmable(FULL).eval()
     batches = {size: torch.randn(16, 1, *size) for size in ((32, 32), (24, 20))}
@@ -34,7 +34,7 @@ def test_statistics_by_channels_and_input_size(tmp_path: Path) -> None:
     assert all(torch.equal(loaded.bank[key], entry) for key, entry in network.bank.items())
 
 
-def test_uncalibrated_networks_are_not_evaluated(tmp_path: Path) -> None:
+def test_uncalibrated_networks_raise(tmp_path: Path) -> None:
     network = Slimmable(FULL).eval()
     network.calibrate(HALF, [torch.randn(16, 1, 32, 32)])
     path = tmp_path / "supernet.safetensors"
@@ -48,7 +48,7 @@ def test_uncalibrated_networks_are_not_evaluated(tmp_path: Path) -> None:
             loaded.extract(sub, size)
 
 
-def test_another_file_is_refused(tmp_path: Path) -> None:
+def test_non_supernet_file_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "network.safetensors"
     checkpoint.save(path, build(HALF), {"architecture": HALF.to_json()})
     with pytest.raises(ValueError, match="is not a supernet: use the artifact"):

@@ -1,4 +1,4 @@
-"""The sweep: measured networks, reports, stopping and resuming."""
+"""The grid sweep: measured networks, reports, stopping and resuming."""
 
 from __future__ import annotations
 
@@ -55,30 +55,30 @@ def test_every_candidate_is_measured_and_the_front_has_weights(trial: Trial, str
     data = Dataset.open(stripes)
     for point in recorder.points:
         architecture = Architecture.from_json(point.architecture)
-        found = cost(architecture, point.input_size).as_dict()
-        assert {name: point.metrics[name] for name in found} == found == candidates[point.key].cost
+        costs = cost(architecture, point.input_size).as_dict()
+        assert {name: point.metrics[name] for name in costs} == costs == candidates[point.key].cost
         assert point.supernet == "supernet"
     for point in front:
         assert point.weights is not None
         path = recorder.artifacts[point.weights]
         assert Point.model_validate(checkpoint.read_record(path)) == point
-        again = reevaluate(path, data)
-        assert (again.top1, again.equal, again.images) == (point.metrics["top1"], True, 60)
-        # The static network decides as the shared one did.
+        reevaluated = reevaluate(path, data)
+        assert (reevaluated.top1, reevaluated.equal, reevaluated.images) == (point.metrics["top1"], True, 60)
+        # The static network has the accuracy of the slice of the supernet.
         assert reevaluate(path, data, "selection").top1 == point.metrics["selection_top1"]
     assert recorder.metrics["progress", 1000] == 1.0
 
 
 def spoil(trial: Trial, channel: int) -> None:
-    """Make an output channel of one of the supernet's convolutions NaN."""
+    """Set an output channel of one convolution of the supernet to NaN."""
     network = supernet.load(trial.inputs["supernet"])
     weight = dict(network.network.named_parameters())["blocks.2.conv1.weight"]
     weight.data[channel] = float("nan")
     supernet.save(trial.inputs["supernet"], network)
 
 
-def test_networks_that_are_not_finite_become_no_points(trial: Trial, tmp_path: Path) -> None:
-    """The last channel is in the full width alone."""
+def test_non_finite_networks_are_not_reported(trial: Trial, tmp_path: Path) -> None:
+    """The last channel is only used at full width."""
     spoil(trial, -1)
     recorder = Recorder(tmp_path)
     outputs = sweep.run(trial, recorder)
@@ -89,7 +89,7 @@ def test_networks_that_are_not_finite_become_no_points(trial: Trial, tmp_path: P
             assert checkpoint.first_nonfinite(checkpoint.load(recorder.artifacts[point.weights])) is None
 
 
-def test_a_sweep_without_a_finite_network_fails_as_diverged(trial: Trial, tmp_path: Path) -> None:
+def test_sweep_without_finite_networks_fails_as_diverged(trial: Trial, tmp_path: Path) -> None:
     spoil(trial, 0)
     recorder = Recorder(tmp_path)
     with pytest.raises(DivergedError, match=r"every measured network has infinite or NaN .*; lower learning_rate"):
@@ -97,7 +97,7 @@ def test_a_sweep_without_a_finite_network_fails_as_diverged(trial: Trial, tmp_pa
     assert not recorder.points
 
 
-def test_the_swept_supernet_keeps_the_statistics_of_every_point(trial: Trial, tmp_path: Path) -> None:
+def test_swept_supernet_has_the_statistics_of_every_point(trial: Trial, tmp_path: Path) -> None:
     recorder = Recorder(tmp_path)
     sweep.run(trial, recorder)
     network = supernet.load(recorder.artifacts["supernet"])
@@ -111,7 +111,7 @@ def test_the_swept_supernet_keeps_the_statistics_of_every_point(trial: Trial, tm
 
 
 @pytest.mark.parametrize("cost", ["macs", "params", "peak_activation_bytes"])
-def test_the_query_table_has_the_best_of_the_front_under_every_bound(trial: Trial, tmp_path: Path, cost: str) -> None:
+def test_query_table_has_the_best_front_point_under_every_bound(trial: Trial, tmp_path: Path, cost: str) -> None:
     recorder = Recorder(tmp_path)
     table = sweep.run(trial, recorder)["best_under"][cost]
     front = [point for point in recorder.points if point.weights is not None]
@@ -137,8 +137,8 @@ def test_infeasible_networks_are_never_measured(trial: Trial, tmp_path: Path) ->
     assert all(bound.holds(point.metrics) for point in recorder.points)
 
 
-def test_cancel_ends_at_once(trial: Trial, tmp_path: Path) -> None:
-    # The three networks of an input size are measured together: it asks before them and at each of their batches.
+def test_cancel_ends_the_sweep_immediately(trial: Trial, tmp_path: Path) -> None:
+    # The three networks of an input size are measured together; stops are checked before them and at each batch.
     recorder = Recorder(tmp_path, stop=lambda checks: Stop.CANCEL if checks == 4 else Stop.NO)
     assert sweep.run(trial, recorder)["evaluated"] == 3
     assert recorder.checks == 5
@@ -146,23 +146,25 @@ def test_cancel_ends_at_once(trial: Trial, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("stop_at", "measured"), [(2, 0), (4, 3), (7, 6)])
-def test_drained_it_goes_on_with_what_it_has(trial: Trial, tmp_path: Path, stop_at: int, measured: int) -> None:
-    whole = Recorder(tmp_path)
-    sweep.run(trial, whole)
+def test_drained_sweep_resumes_with_measured_networks(
+    trial: Trial, tmp_path: Path, stop_at: int, measured: int
+) -> None:
+    uninterrupted = Recorder(tmp_path)
+    sweep.run(trial, uninterrupted)
     (tmp_path / "first").mkdir()
     first = Recorder(tmp_path / "first", stop=lambda checks: Stop.DRAIN if checks == stop_at else Stop.NO)
-    sweep.run(_again(trial, tmp_path / "first"), first)
+    sweep.run(_in_folder(trial, tmp_path / "first"), first)
     [(count, folder)] = first.checkpoints
     assert count == measured
     (tmp_path / "second").mkdir()
     second = Recorder(tmp_path / "second")
-    sweep.run(_again(trial, tmp_path / "second", folder), second)
+    sweep.run(_in_folder(trial, tmp_path / "second", folder), second)
     reported = first.points + second.points
-    assert {point.key: point for point in reported} == {point.key: point for point in whole.points}
-    assert len(second.points) == len(whole.points) - len(first.points)
+    assert {point.key: point for point in reported} == {point.key: point for point in uninterrupted.points}
+    assert len(second.points) == len(uninterrupted.points) - len(first.points)
 
 
-def test_at_a_limit_a_few_networks_over_the_costs_are_measured(trial: Trial, tmp_path: Path) -> None:
+def test_limit_measures_a_few_networks_across_the_costs(trial: Trial, tmp_path: Path) -> None:
     method = trial.spec.method.model_copy(
         update={"widths": trial.spec.params(SlimmableParams).widths.model_copy(update={"min": 0.25, "step": 0.05})}
     )
@@ -170,13 +172,13 @@ def test_at_a_limit_a_few_networks_over_the_costs_are_measured(trial: Trial, tmp
     recorder = Recorder(tmp_path, stop=lambda checks: Stop.LIMIT)
     sweep.run(replace(trial, spec=spec), recorder)
     macs = {point.key: point.metrics["macs"] for point in recorder.points}
-    every = [candidate.cost["macs"] for candidate in spec.candidates()]
-    assert len(macs) == AT_LIMIT < len(every)
-    assert (min(macs.values()), max(macs.values())) == (min(every), max(every))
+    costs = [candidate.cost["macs"] for candidate in spec.candidates()]
+    assert len(macs) == AT_LIMIT < len(costs)
+    assert (min(macs.values()), max(macs.values())) == (min(costs), max(costs))
     assert any("top1" in point.metrics for point in recorder.points)
 
 
-def test_only_a_supernet_can_be_swept(trial: Trial, tmp_path: Path) -> None:
+def test_sweep_rejects_other_files(trial: Trial, tmp_path: Path) -> None:
     recorder = Recorder(tmp_path)
     sweep.run(trial, recorder)
     weights = recorder.points[-1].weights
@@ -185,7 +187,7 @@ def test_only_a_supernet_can_be_swept(trial: Trial, tmp_path: Path) -> None:
         sweep.run(replace(trial, inputs={"supernet": recorder.artifacts[weights]}), recorder)
 
 
-def _again(trial: Trial, folder: Path, checkpoint: Path | None = None) -> Trial:
+def _in_folder(trial: Trial, folder: Path, checkpoint: Path | None = None) -> Trial:
     work = folder / "work"
     work.mkdir()
     return replace(trial, work=work, checkpoint=checkpoint)

@@ -32,14 +32,14 @@ def trial(spec: ResolvedSpec, dataset: Path, folder: Path, **changes: Any) -> Tr
     work = folder / "work"
     work.mkdir(parents=True)
     [planned] = plan(spec, []).trials
-    # A slow machine makes no checkpoint besides those that a test asks for.
-    alone = Trial(
+    # The long interval prevents extra checkpoints on slow machines.
+    default = Trial(
         number=0, spec=spec, params=planned.params, dataset=dataset, work=work, seed=3, checkpoint_seconds=3600
     )
-    return replace(alone, **changes)
+    return replace(default, **changes)
 
 
-def test_reports_curves_progress_and_the_supernet(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+def test_training_reports_curves_progress_and_the_supernet(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
     recorder = Recorder(tmp_path)
     outputs = train.run(trial(spec, stripes, tmp_path), recorder)
     assert outputs == {"steps": STEPS, "epochs": 2.0, "planned_epochs": 2, "batch_size": 16}
@@ -59,21 +59,21 @@ def test_max_epochs_shortens_the_schedule(spec: ResolvedSpec, stripes: Path, tmp
     assert recorder.metrics["learning_rate", STEPS // 2] < 0.1 * spec.params(SlimmableParams).learning_rate
 
 
-def test_a_smaller_batch_takes_more_and_smaller_steps(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+def test_smaller_batch_gives_more_and_smaller_steps(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
     recorder = Recorder(tmp_path)
     outputs = train.run(trial(spec, stripes, tmp_path, batch_scale=0.5), recorder)
     assert outputs == {"steps": 2 * STEPS, "epochs": 2.0, "planned_epochs": 2, "batch_size": 8}
     assert recorder.metrics["learning_rate", 1] == spec.params(SlimmableParams).learning_rate / 2
 
 
-def test_cancel_ends_at_once(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+def test_cancel_ends_the_training_immediately(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, stop=lambda checks: Stop.CANCEL if checks == 3 else Stop.NO)
     assert train.run(trial(spec, stripes, tmp_path), recorder)["steps"] == 3
     assert not recorder.artifacts
     assert not recorder.checkpoints
 
 
-def test_a_limit_ends_training_with_what_there_is(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+def test_limit_ends_training_with_the_current_weights(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, stop=lambda checks: Stop.LIMIT if checks >= 5 else Stop.NO)
     assert train.run(trial(spec, stripes, tmp_path), recorder)["steps"] == 5
     assert "supernet" in recorder.artifacts
@@ -85,20 +85,20 @@ def test_divergence_is_reported(spec: ResolvedSpec, stripes: Path, tmp_path: Pat
         train.run(trial(spec.model_copy(update={"method": method}), stripes, tmp_path), Recorder(tmp_path))
 
 
-def test_another_trainings_checkpoint_is_refused(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+def test_checkpoint_of_another_training_is_rejected(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, stop=lambda checks: Stop.DRAIN if checks == 2 else Stop.NO)
     train.run(trial(spec, stripes, tmp_path), recorder)
-    [(step, kept)] = recorder.checkpoints
+    [(step, saved)] = recorder.checkpoints
     assert step == 2
     with pytest.raises(CheckpointError, match="another training"):
-        train.run(trial(spec, stripes, tmp_path / "b", checkpoint=kept, seed=4), recorder)
-    state = kept / "state.safetensors"
+        train.run(trial(spec, stripes, tmp_path / "b", checkpoint=saved, seed=4), recorder)
+    state = saved / "state.safetensors"
     state.write_bytes(state.read_bytes()[:-8])
     with pytest.raises(CheckpointError, match="is an incomplete checkpoint"):
-        train.run(trial(spec, stripes, tmp_path / "cut", checkpoint=kept), recorder)
-    (kept / "manifest.json").unlink()
+        train.run(trial(spec, stripes, tmp_path / "cut", checkpoint=saved), recorder)
+    (saved / "manifest.json").unlink()
     with pytest.raises(CheckpointError, match="is an incomplete checkpoint"):
-        train.run(trial(spec, stripes, tmp_path / "c", checkpoint=kept), recorder)
+        train.run(trial(spec, stripes, tmp_path / "c", checkpoint=saved), recorder)
 
 
 @pytest.mark.parametrize(
@@ -119,29 +119,29 @@ def test_another_trainings_checkpoint_is_refused(spec: ResolvedSpec, stripes: Pa
         ),
     ],
 )
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+def test_resumed_training_is_bit_identical(
     spec: ResolvedSpec, stripes: Path, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     spec = spec.model_copy(update={"method": type(spec.method)(**spec.method.model_dump() | options)})
-    whole = Recorder(tmp_path)
-    train.run(trial(spec, stripes, tmp_path), whole)
+    uninterrupted = Recorder(tmp_path)
+    train.run(trial(spec, stripes, tmp_path), uninterrupted)
     first = Recorder(tmp_path, stop=lambda checks: Stop.DRAIN if checks == DRAINED else Stop.NO)
     train.run(trial(spec, stripes, tmp_path / "first"), first)
     assert not first.artifacts
-    [(step, kept)] = first.checkpoints
+    [(step, saved)] = first.checkpoints
     assert step == DRAINED
 
     method = spec.method.model_dump(mode="json")
-    resumed = _resume_elsewhere(method, stripes, tmp_path / "second", kept)
-    losses = {step: value for (name, step), value in whole.metrics.items() if name == "loss" and step > DRAINED}
+    resumed = _resume_in_new_process(method, stripes, tmp_path / "second", saved)
+    losses = {step: value for (name, step), value in uninterrupted.metrics.items() if name == "loss" and step > DRAINED}
     assert {int(step): value for step, value in resumed["loss"].items()} == losses
-    expected = supernet.load(whole.artifacts["supernet"]).state()
+    expected = supernet.load(uninterrupted.artifacts["supernet"]).state()
     state = supernet.load(Path(resumed["supernet"])).state()
     assert expected.keys() == state.keys()
     assert all(torch.equal(expected[name], state[name]) for name in expected)
 
 
-def test_the_learning_rate_warms_up(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+def test_learning_rate_warms_up(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
     warming = spec.model_copy(update={"method": spec.method.model_copy(update={"warmup_epochs": 0.5})})
     recorder = Recorder(tmp_path)
     train.run(trial(warming, stripes, tmp_path), recorder)
@@ -150,27 +150,27 @@ def test_the_learning_rate_warms_up(spec: ResolvedSpec, stripes: Path, tmp_path:
     assert rates[3:] == sorted(rates[3:], reverse=True)
 
 
-def test_the_average_of_the_weights_is_what_is_kept(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
-    kept = {}
+def test_averaged_weights_are_saved(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+    results = {}
     for decay in (0.0, 0.9):
         folder = tmp_path / str(decay)
         recorder = Recorder(folder)
         averaging = spec.model_copy(update={"method": spec.method.model_copy(update={"ema_decay": decay})})
         train.run(trial(averaging, stripes, folder), recorder)
-        kept[decay] = (supernet.load(recorder.artifacts["supernet"]).state(), recorder.metrics["loss", STEPS])
-    (last, loss), (average, same_loss) = kept[0.0], kept[0.9]
-    assert loss == same_loss  # of the weights in training
+        results[decay] = (supernet.load(recorder.artifacts["supernet"]).state(), recorder.metrics["loss", STEPS])
+    (last, loss), (average, same_loss) = results[0.0], results[0.9]
+    assert loss == same_loss  # The loss of the weights in training, not of their average.
     assert not any(torch.equal(last[name], average[name]) for name in last)
 
 
-def _resume_elsewhere(method: dict[str, Any], dataset: Path, folder: Path, checkpoint: Path) -> dict[str, Any]:
-    """Go on in a process of its own on one thread."""
+def _resume_in_new_process(method: dict[str, Any], dataset: Path, folder: Path, checkpoint: Path) -> dict[str, Any]:
+    """Resume in a separate process on one thread."""
     order = {"method": method, "dataset": str(dataset), "folder": str(folder), "checkpoint": str(checkpoint)}
     command = [sys.executable, "-m", __name__, json.dumps(order)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    answer: dict[str, Any] = json.loads(ended.stdout)
-    return answer
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    result: dict[str, Any] = json.loads(process.stdout)
+    return result
 
 
 def _main(order: dict[str, Any]) -> None:

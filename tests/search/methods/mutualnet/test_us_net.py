@@ -21,26 +21,26 @@ from tests.search.methods.mutualnet.test_params import candidates, profile
 
 @pytest.fixture
 def method(method: dict[str, Any]) -> dict[str, Any]:
-    """The small search's."""
+    """The small search as a US-Net search."""
     return method | {"kind": "us_net"}
 
 
-def test_is_a_kind_of_its_own() -> None:
+def test_us_net_is_a_separate_method_kind() -> None:
     assert methods()["us_net"].params is UsNetParams
     assert methods()["us_net"].package == methods()["mutualnet"].package
 
 
-def test_trains_at_the_largest_resolution_and_is_swept_there() -> None:
+def test_us_net_trains_and_sweeps_at_the_largest_resolution() -> None:
     us_net, plus = UsNetParams(), UsNetParams(plus=True)
     assert us_net.trained_sides(profile()) == plus.trained_sides(profile()) == us_net.sides(profile()) == (32,)
     assert plus.sides(profile()) == MutualNetParams().sides(profile()) == MutualNetParams().trained_sides(profile())
     assert {c.config["resolution"] for c in candidates(us_net)} == {32}
     assert candidates(plus) == candidates(MutualNetParams())
-    given = UsNetParams(resolutions=(24, 28), plus=True)
-    assert (given.trained_sides(profile()), given.sides(profile())) == ((28,), (28, 24))
+    two_sides = UsNetParams(resolutions=(24, 28), plus=True)
+    assert (two_sides.trained_sides(profile()), two_sides.sides(profile())) == ((28,), (28, 24))
 
 
-def test_its_step_is_mutualnets_with_that_resolution_alone(spec: ResolvedSpec) -> None:
+def test_us_net_step_equals_mutualnet_at_a_single_resolution(spec: ResolvedSpec) -> None:
     us_net = spec.params(SlimmableParams)
     one = MutualNetParams(**us_net.model_dump(exclude={"kind", "plus", "resolutions"}), resolutions=(16,))
     batch = Batch(torch.randn(16, 1, 16, 16), torch.arange(16) % 3)
@@ -54,7 +54,7 @@ def test_its_step_is_mutualnets_with_that_resolution_alone(spec: ResolvedSpec) -
     assert all(torch.equal(mine, other) for mine, other in zip(*gradients, strict=True))
 
 
-def test_us_net_plus_finds_networks_at_every_resolution(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
+def test_us_net_plus_sweeps_every_resolution(spec: ResolvedSpec, stripes: Path, tmp_path: Path) -> None:
     small = spec.model_copy(update={"method": spec.method.model_copy(update={"plus": True, "epochs": 1})})
     front = LocalSearch(small, stripes, tmp_path).run(lambda: Stop.NO, lambda trial, fraction: None)
     assert front.finished

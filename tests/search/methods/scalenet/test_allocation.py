@@ -1,4 +1,4 @@
-"""From importance to a structure: exact, the same every time, growing with the budget."""
+"""Allocation of channels by importance: exact, deterministic, monotonic in the budget."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def sites(family: str, *, ratio: float = 1.0, width: float = 1.0, seed: int = 0)
     """Sites of a seed network with random scores, higher for channels of large maps."""
     variant = scalenet.VARIANTS[family]
     random = Random(seed)
-    found = []
+    result = []
     for i, planes in enumerate(variant.rows(variant.widened(Scale(base_width=width)))):
         scores = tuple(tuple(random.gauss(2.0 - at / 2, 1.0) for _ in range(round(ratio * planes))) for at in range(4))
-        found.append(Site(planes, scores, width=planes if not variant.bottleneck and i % 2 else None))
-    return found
+        result.append(Site(planes, scores, width=planes if not variant.bottleneck and i % 2 else None))
+    return result
 
 
 def measures(name: str, size: tuple[int, int]) -> dict[str, Callable[[Architecture], float]]:
@@ -53,7 +53,7 @@ def build(family: str, width: float = 1.0) -> Callable[[Structure], Architecture
     return lambda structure: architecture(family, base_width=width, structure=structure)
 
 
-def test_the_most_important_channels_of_all_scales_together_are_kept() -> None:
+def test_most_important_channels_across_scales_are_kept() -> None:
     site = Site(4, ((0.9, 0.1), (0.8, 0.7), (0.2, 0.3), (0.6, 0.0)))
     steps = ladder("learned", [site])
     assert isinstance(steps, ByAlpha)
@@ -63,7 +63,7 @@ def test_the_most_important_channels_of_all_scales_together_are_kept() -> None:
     assert steps[7] == ((2, 2, 2, 2),)
 
 
-def test_k_is_the_ceiling_of_alpha_times_the_planes_of_each_block() -> None:
+def test_kept_channels_are_alpha_times_planes_rounded_up() -> None:
     """ScaleNet-50 (arXiv 1904.09460): 88, 175, 349 and 697 channels."""
     steps = ladder("learned", sites("scalenet50"))
     assert isinstance(steps, ByAlpha)
@@ -73,7 +73,7 @@ def test_k_is_the_ceiling_of_alpha_times_the_planes_of_each_block() -> None:
     assert sums == [{88, 175, 349, 697}]
 
 
-def test_equal_importance_is_ranked_by_scale_then_by_channel() -> None:
+def test_ties_are_ranked_by_scale_then_channel() -> None:
     site = Site(4, ((1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (1.0, 1.0)))
     assert [ladder("learned", [site])[step] for step in (1, 2, 4)] == [
         ((2, 0, 0, 0),),
@@ -84,13 +84,13 @@ def test_equal_importance_is_ranked_by_scale_then_by_channel() -> None:
 
 @pytest.mark.parametrize("allocation", ALLOCATIONS)
 @pytest.mark.parametrize(("family", "width"), [("scalenet50", 0.25), ("scalenet18", 0.25), ("scalenet20", 1.0)])
-def test_ladders_grow_and_keep_within_the_seed(allocation: Allocation, family: str, width: float) -> None:
-    of_seed = sites(family, width=width)
-    steps = ladder(allocation, of_seed)
+def test_ladders_grow_within_the_seed(allocation: Allocation, family: str, width: float) -> None:
+    seed_sites = sites(family, width=width)
+    steps = ladder(allocation, seed_sites)
     before: Structure | None = None
     for step in range(0, len(steps), max(1, len(steps) // 40)):
         structure = steps[step]
-        for i, (row, site) in enumerate(zip(structure, of_seed, strict=True)):
+        for i, (row, site) in enumerate(zip(structure, seed_sites, strict=True)):
             assert sum(row) >= 1
             assert site.width in (None, sum(row))
             if allocation != "single":
@@ -103,15 +103,15 @@ def test_ladders_grow_and_keep_within_the_seed(allocation: Allocation, family: s
 
 @pytest.mark.parametrize(("family", "gap"), [("scalenet50", 0.005), ("scalenet101", 0.005), ("scalenet152", 0.005)])
 @pytest.mark.parametrize("metric", ["macs", "params"])
-def test_the_budget_is_met_from_below(family: str, gap: float, metric: str) -> None:
-    """To 0.5 % from a depth of 50 on: one step of alpha."""
-    of_seed, network = sites(family), build(family)
-    steps = ladder("learned", of_seed)
-    plain = cost(network(tuple((site.planes, 0, 0, 0) for site in of_seed)), (224, 224)).as_dict()[metric]
+def test_budget_is_met_from_below(family: str, gap: float, metric: str) -> None:
+    """Within 0.5 % for depths from 50, which is one step of alpha."""
+    seed_sites, network = sites(family), build(family)
+    steps = ladder("learned", seed_sites)
+    plain = cost(network(tuple((site.planes, 0, 0, 0) for site in seed_sites)), (224, 224)).as_dict()[metric]
     for budget in (0.75 * plain, 1.0 * plain):
-        found = allocate(steps, network, measures(metric, (224, 224)), {metric: budget})
-        assert (1 - gap) * budget <= found.measured[metric] <= budget
-        more = cost(network(steps[found.step + 1]), (224, 224)).as_dict()[metric]
+        allocated = allocate(steps, network, measures(metric, (224, 224)), {metric: budget})
+        assert (1 - gap) * budget <= allocated.measured[metric] <= budget
+        more = cost(network(steps[allocated.step + 1]), (224, 224)).as_dict()[metric]
         assert more > budget
 
 
@@ -121,9 +121,7 @@ def test_the_budget_is_met_from_below(family: str, gap: float, metric: str) -> N
     seed=st.integers(0, 99),
     allocation=st.sampled_from(ALLOCATIONS),
 )
-def test_a_larger_budget_gives_no_fewer_channels_anywhere(
-    budgets: list[float], seed: int, allocation: Allocation
-) -> None:
+def test_larger_budget_never_removes_channels(budgets: list[float], seed: int, allocation: Allocation) -> None:
     network = partial(architecture, "scalenet20", nominal=32, classes=10)
     steps = ladder(allocation, sites("scalenet20", seed=seed))
     small, large = (
@@ -138,18 +136,18 @@ def test_a_larger_budget_gives_no_fewer_channels_anywhere(
     )
 
 
-def test_two_runs_give_the_same_structure() -> None:
+def test_allocation_is_deterministic() -> None:
     for allocation in ALLOCATIONS:
         one, other = (ladder(allocation, sites("scalenet20", seed=3), seed=5)[20] for _ in range(2))
         assert one == other
     assert ladder("random", sites("scalenet20"), seed=1)[20] != ladder("random", sites("scalenet20"), seed=2)[20]
 
 
-def test_several_bounds_hold_together() -> None:
+def test_several_bounds_hold_simultaneously() -> None:
     network = build("scalenet50", 0.25)
-    of_seed = sites("scalenet50", width=0.25)
+    seed_sites = sites("scalenet50", width=0.25)
     by = measures("macs", (64, 64)) | measures("params", (64, 64))
-    steps = ladder("learned", of_seed)
+    steps = ladder("learned", seed_sites)
     loose = allocate(steps, network, by, {"macs": 3e7})
     params = float(cost(network(loose.structure), (64, 64)).params)
     tight = allocate(steps, network, by, {"macs": 3e7, "params": 0.9 * params})
@@ -157,27 +155,27 @@ def test_several_bounds_hold_together() -> None:
     assert tight.step < loose.step
 
 
-def test_a_budget_below_the_smallest_structure_is_refused_with_what_that_takes() -> None:
-    with pytest.raises(InfeasibleAllocationError) as refused:
+def test_infeasible_budget_error_has_the_least_cost() -> None:
+    with pytest.raises(InfeasibleAllocationError) as error:
         allocate(
             ladder("learned", sites("scalenet20")), build("scalenet20"), measures("macs", (32, 32)), {"macs": 1000}
         )
-    assert refused.value.least["macs"] > 1000
+    assert error.value.least["macs"] > 1000
 
 
-def test_a_measure_that_is_not_the_same_twice_is_met_all_the_same() -> None:
-    turns = count()
+def test_noisy_measure_still_meets_the_bound() -> None:
+    calls = count()
 
     def latency(network: Architecture) -> float:
-        return sum(block.out_channels for block in aggregations(network).values()) * (1.0 if next(turns) % 3 else 1.2)
+        return sum(block.out_channels for block in aggregations(network).values()) * (1.0 if next(calls) % 3 else 1.2)
 
     steps = ladder("learned", sites("scalenet20"))
     bound = sum(map(sum, steps[20]))
-    found = allocate(steps, build("scalenet20"), {"latency_ms": latency}, {"latency_ms": bound})
-    assert found.measured["latency_ms"] <= bound
+    allocated = allocate(steps, build("scalenet20"), {"latency_ms": latency}, {"latency_ms": bound})
+    assert allocated.measured["latency_ms"] <= bound
 
 
-def test_global_ranking_takes_from_any_block_and_leaves_none_empty() -> None:
+def test_global_ranking_selects_across_blocks_and_keeps_one_channel_each() -> None:
     important = Site(4, (tuple(9.0 + i / 10 for i in range(4)), (), (), ()))
     unimportant = Site(4, ((0.5,), (0.4,), (), ()))
     steps = ladder("global", [unimportant, important])
@@ -190,9 +188,9 @@ def test_global_ranking_takes_from_any_block_and_leaves_none_empty() -> None:
     ]
 
 
-def test_even_parts_and_the_largest_scale_alone() -> None:
-    of_seed = sites("scalenet20")
-    even, single = (ladder(name, of_seed)[9] for name in ("even", "single"))
+def test_even_and_single_allocations() -> None:
+    seed_sites = sites("scalenet20")
+    even, single = (ladder(name, seed_sites)[9] for name in ("even", "single"))
     assert all(max(row) - min(row) <= 1 for row in even)
     assert all(row[1:] == (0, 0, 0) for row in single)
     assert Counter(map(sum, even)) == Counter(map(sum, single))

@@ -1,4 +1,4 @@
-"""Time-limited training, which leaves time for later trainings."""
+"""Time-limited training that leaves time for later trainings."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.search.recorder import Recorder
         (Stop.CANCEL, math.inf, Stop.CANCEL),
     ],
 )
-def test_its_share_is_a_limit_unless_it_is_to_end_at_once(
+def test_time_share_acts_as_a_limit_unless_a_stop_is_requested(
     tmp_path: Path, requested: Stop, seconds: float, expected: Stop
 ) -> None:
     assert TimeLimitedReporter(Recorder(tmp_path, stop=lambda _: requested), seconds).should_stop() is expected
 
 
-def test_reports_go_on(tmp_path: Path) -> None:
+def test_reports_are_forwarded(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path)
     limited = TimeLimitedReporter(recorder, 0.0)
     (tmp_path / "file").touch()

@@ -1,5 +1,4 @@
-"""Structures under a budget of milliseconds: measured while they are looked for, before anything is trained for
-them."""
+"""Structures under a budget of milliseconds, measured during allocation and before their training."""
 
 from __future__ import annotations
 
@@ -38,18 +37,18 @@ def resolved(stripes: Path, budgets: list[float], **changes: Any) -> ResolvedSpe
     return SearchSpec.model_validate(submitted).resolve(Dataset.open(stripes).profile)
 
 
-def searched(spec: ResolvedSpec, dataset: Path, folder: Path) -> LocalSearch:
+def run_search(spec: ResolvedSpec, dataset: Path, folder: Path) -> LocalSearch:
     search = LocalSearch(spec, dataset, folder)
     search.run(lambda: Stop.NO, lambda trial, fraction: None)
     return search
 
 
 @pytest.mark.integration
-def test_structures_are_measured_and_their_points_say_so(stripes: Path, tmp_path: Path) -> None:
+def test_structures_are_measured_and_points_have_latencies(stripes: Path, tmp_path: Path) -> None:
     spec = resolved(stripes, [1e5])
-    [point] = searched(spec, stripes, tmp_path).points()
+    [point] = run_search(spec, stripes, tmp_path).points()
     assert (point.key, point.role) == ("latency_ms-100000", "candidate")
-    # The budget does not bind.
+    # The budget is not binding.
     assert from_line(str(point.config["structure"]))[0] == spec.params(ScaleNetParams).space(spec.dataset).seed[0]
     trials = tmp_path / "trials"
     learned = read_table(artifact_file(trials / "2", LATENCY_FILE))
@@ -57,7 +56,7 @@ def test_structures_are_measured_and_their_points_say_so(stripes: Path, tmp_path
     assert point.metrics[METRIC] == learned.latencies[point.key].median_ms
     assert point.provenance["latency"][DEVICE]["machine"] == learned.machine
 
-    # One that may: what is kept was measured within it, whatever else runs on this machine.
+    # A budget that may bind: the kept structure was measured within it, whatever load the machine has.
     most = 20 * point.metrics[METRIC]
     new = NewTrial(params={"stage": "allocate"}, inputs={})
     recorder = Recorder(tmp_path)
@@ -77,22 +76,22 @@ def test_infeasible_bounds_end_the_search_before_training(
     stripes: Path, tmp_path: Path, bounds: dict[str, Any]
 ) -> None:
     with pytest.raises(LocalSearchError, match=r"no network.*; the fastest measured"):
-        searched(resolved(stripes, **bounds), stripes, tmp_path)
+        run_search(resolved(stripes, **bounds), stripes, tmp_path)
     states = [trial["state"] for trial in json.loads((tmp_path / "search.json").read_text())["trials"]]
     assert states in (["infeasible"], ["completed", "infeasible"])
     assert not (tmp_path / "metrics.jsonl").exists() or "loss" not in (tmp_path / "metrics.jsonl").read_text()
 
 
-def test_with_a_budget_of_another_cost_a_bound_on_milliseconds_is_met_too(stripes: Path) -> None:
+def test_latency_bound_is_added_to_a_budget_of_another_metric(stripes: Path) -> None:
     spec = resolved(stripes, [3.0, 4.0], constraints=[{**LATENCY, "value": 3.5}])
     assert budget.targets(spec) == (3.0, 3.5)
     method = spec.method.model_copy(update={"budget_metric": "macs", "budgets": (1e6,)})
-    counted = spec.model_copy(update={"method": method})
-    assert budget.bounds(counted, 1e6) == {"macs": 1e6, METRIC: 3.5}
+    macs_spec = spec.model_copy(update={"method": method})
+    assert budget.bounds(macs_spec, 1e6) == {"macs": 1e6, METRIC: 3.5}
 
 
 @pytest.mark.parametrize(
-    ("given", "devices", "message"),
+    ("params", "devices", "message"),
     [
         ({"budget_metric": "latency_ms", "budgets": [5]}, (), "budget_metric: latency_ms needs a device"),
         (
@@ -102,13 +101,13 @@ def test_with_a_budget_of_another_cost_a_bound_on_milliseconds_is_met_too(stripe
         ),
     ],
 )
-def test_devices_that_do_not_serve_are_refused(given: dict[str, Any], devices: tuple[str, ...], message: str) -> None:
+def test_unsuitable_devices_are_rejected(params: dict[str, Any], devices: tuple[str, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ScaleNetParams.model_validate(given).check_devices(devices)
+        ScaleNetParams.model_validate(params).check_devices(devices)
 
 
-def test_milliseconds_must_be_given() -> None:
+def test_latency_budgets_must_be_explicit() -> None:
     with pytest.raises(ValueError, match="budgets: missing with budget_metric latency_ms"):
         ScaleNetParams.model_validate({"budget_metric": "latency_ms"})
-    found = ScaleNetParams.model_validate({"budget_metric": "latency_ms", "budgets": [5]}).resolved(DATASET, None)
-    assert [candidate.key for candidate in found.candidates(DATASET)] == ["least", "most"]
+    params = ScaleNetParams.model_validate({"budget_metric": "latency_ms", "budgets": [5]}).resolved(DATASET, None)
+    assert [candidate.key for candidate in params.candidates(DATASET)] == ["least", "most"]

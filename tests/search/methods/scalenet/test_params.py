@@ -1,4 +1,4 @@
-"""Validation of ScaleNet's parameters, and costs of its networks."""
+"""Validation of ScaleNet parameters, and costs of the networks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DATASET = DatasetProfile(
 IMAGENET = DATASET.model_copy(update={"image_size": (224, 224), "classes": tuple(map(str, range(1000)))})
 
 
-def test_the_seed_has_all_planes_at_every_scale() -> None:
+def test_seed_has_all_planes_at_every_scale() -> None:
     """ScaleNet (arXiv 1904.09460), section 3.2."""
     space = ScaleNetParams(family="scalenet50").space(DATASET)
     assert space.planes == (64,) * 3 + (128,) * 4 + (256,) * 6 + (512,) * 3
@@ -33,7 +33,7 @@ def test_the_seed_has_all_planes_at_every_scale() -> None:
     assert ScaleNetParams(family="scalenet50", seed_ratio=0.5).space(DATASET).seed[-1] == (256,) * 4
 
 
-def test_the_second_of_a_basic_block_keeps_its_channels() -> None:
+def test_second_aggregation_of_a_basic_block_keeps_its_channels() -> None:
     space = ScaleNetParams(family="scalenet20", base_width=0.5).space(DATASET)
     assert space.planes == (8,) * 6 + (16,) * 6 + (32,) * 6
     assert space.fixed == (None, 8) * 3 + (None, 16) * 3 + (None, 32) * 3
@@ -41,19 +41,19 @@ def test_the_second_of_a_basic_block_keeps_its_channels() -> None:
 
 @pytest.mark.parametrize("metric", ["macs", "params"])
 @pytest.mark.parametrize("family", [name for name in VARIANTS if "_" not in name])
-def test_budgets_are_shares_of_what_a_plain_resnet_takes_more_than_the_least(family: str, metric: BudgetMetric) -> None:
+def test_budgets_are_fractions_between_least_network_and_plain_resnet(family: str, metric: BudgetMetric) -> None:
     params = ScaleNetParams(family=family, budget_metric=metric).resolved(IMAGENET, None)
-    least, *found = params.candidates(IMAGENET)
+    least, *budgets = params.candidates(IMAGENET)
     space = params.space(IMAGENET)
     plain = space.cost(tuple((planes, 0, 0, 0) for planes in space.planes))[metric]
-    between = plain - least.cost[metric]
+    span = plain - least.cost[metric]
     assert params.targets(IMAGENET) == tuple(
-        float(round(least.cost[metric] + share * between)) for share in (0.25, 0.5, 1.0)
+        float(round(least.cost[metric] + share * span)) for share in (0.25, 0.5, 1.0)
     )
-    assert [candidate.cost[metric] for candidate in found] == list(params.targets(IMAGENET))
+    assert [candidate.cost[metric] for candidate in budgets] == list(params.targets(IMAGENET))
 
 
-def test_the_blocks_are_those_of_a_resnet() -> None:
+def test_blocks_match_resnet_blocks() -> None:
     space = ScaleNetParams(family="scalenet50", nominal=224).space(DATASET)
     resnet = architecture("resnet50", nominal=224, classes=3, channels=1)
     assert len(space.architecture(space.seed).blocks) == len(resnet.blocks)
@@ -64,17 +64,19 @@ def test_candidates_are_the_budgets_and_the_least_network(metric: str) -> None:
     params = ScaleNetParams.model_validate(
         {"budget_metric": metric, "budgets": [2e5, 1e5] if metric == "params" else [2e7, 1e7]}
     ).resolved(DATASET, None)
-    least, *found = params.candidates(DATASET)
+    least, *candidates = params.candidates(DATASET)
     assert least.key == "least"
     assert (
-        [candidate.cost[metric] for candidate in found] == list(params.targets(DATASET)) == sorted(params.budgets or ())
+        [candidate.cost[metric] for candidate in candidates]
+        == list(params.targets(DATASET))
+        == sorted(params.budgets or ())
     )
-    assert all(least.cost[name] < candidate.cost[name] for candidate in found for name in ("macs", "params"))
-    assert [candidate.input_size for candidate in found] == [(32, 24)] * 2
+    assert all(least.cost[name] < candidate.cost[name] for candidate in candidates for name in ("macs", "params"))
+    assert [candidate.input_size for candidate in candidates] == [(32, 24)] * 2
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("params", "message"),
     [
         ({"family": "scalenet50_light"}, "unknown family 'scalenet50_light': choose one of scalenet18, scalenet34"),
         ({"family": "resnet50"}, "unknown family 'resnet50': choose one of scalenet18"),
@@ -85,26 +87,26 @@ def test_candidates_are_the_budgets_and_the_least_network(metric: str) -> None:
         ({"warmup_epochs": 20, "epochs": 20}, "warmup_epochs: 20 must be less than epochs, 20"),
     ],
 )
-def test_invalid_parameters_are_rejected(given: dict[str, Any], message: str) -> None:
+def test_invalid_parameters_are_rejected(params: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ScaleNetParams.model_validate(given)
+        ScaleNetParams.model_validate(params)
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("params", "message"),
     [
         ({"budgets": [1000.0]}, "budgets: 1000 macs is less than the smallest network needs; use at least"),
         ({"budgets": [1e12]}, "budgets: 1e.12 macs is more than all channels of the seed network use; use at most"),
         ({"batch_size": 501}, "batch_size: 501 exceeds the dataset's 500 training images"),
     ],
 )
-def test_dataset_errors_name_the_field(given: dict[str, Any], message: str) -> None:
+def test_dataset_errors_name_the_field(params: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ScaleNetParams.model_validate(given).resolved(DATASET, None).candidates(DATASET)
+        ScaleNetParams.model_validate(params).resolved(DATASET, None).candidates(DATASET)
 
 
 def ceiling(family: str, *baselines: str) -> int:
-    """The largest budget that is not refused."""
+    """The largest accepted budget."""
     values = {"family": family, "baselines": baselines, "budgets": [1e15]}
     with pytest.raises(ValueError, match="more than all channels of the seed network use; use at most") as refused:
         ScaleNetParams.model_validate(values).targets(IMAGENET)
@@ -113,26 +115,26 @@ def ceiling(family: str, *baselines: str) -> int:
     return most
 
 
-def test_the_largest_budget_can_be_used_up() -> None:
+def test_largest_budget_can_be_used_completely() -> None:
     bottlenecks, basic = (ScaleNetParams(family=family).space(IMAGENET) for family in ("scalenet50", "scalenet20"))
     assert ceiling("scalenet50") == bottlenecks.cost(bottlenecks.seed)["macs"]
-    # Of a basic block's second aggregation only so many channels are kept as the residual has.
+    # The second aggregation of a basic block keeps only as many channels as the residual has.
     assert ceiling("scalenet20") < basic.cost(basic.seed)["macs"]
     assert ceiling("scalenet20", "single") > ceiling("scalenet20")
     assert ceiling("scalenet50", "even", "single") > ceiling("scalenet50", "even")
 
 
-def test_the_warm_up_that_is_chosen_is_shorter_than_both_trainings() -> None:
+def test_default_warmup_is_shorter_than_both_trainings() -> None:
     params = ScaleNetParams(epochs=100, seed_epochs=2).resolved(DATASET, None)
     assert params.warmup_epochs == 0.4
     assert ScaleNetParams(epochs=5, seed_epochs=200).resolved(DATASET, None).warmup_epochs == 1.0
 
 
-def test_no_trained_weights_are_started_from() -> None:
+def test_start_from_trained_weights_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"start: not available for scalenet.* use another method"):
         ScaleNetParams.model_validate({"start": {"weights": "resnet18"}})
 
 
-def test_budgets_and_baselines_are_named_once() -> None:
+def test_duplicate_budgets_and_baselines_are_dropped() -> None:
     params = ScaleNetParams.model_validate({"budgets": [3e7, 2e7, 3e7], "baselines": ["even", "single", "even"]})
     assert (params.budgets, params.baselines) == ((2e7, 3e7), ("even", "single"))

@@ -1,4 +1,4 @@
-"""The order of trials, and how epochs, seconds and constraints are shared out."""
+"""Order of trials, and distribution of epochs and seconds under constraints."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ NETWORKS = [{"allocation": "learned", "budget": b, "structure": "1-2-3-4"} for b
 
 
 def spec(method: dict[str, Any] | None = None, **more: Any) -> ResolvedSpec:
-    given = {"kind": "scalenet", "budgets": [1e7, 2e7, 3e7], "epochs": 10} | (method or {})
-    return SearchSpec.model_validate({"name": "x", "dataset_id": "d", "method": given, **more}).resolve(DATASET)
+    params = {"kind": "scalenet", "budgets": [1e7, 2e7, 3e7], "epochs": 10} | (method or {})
+    return SearchSpec.model_validate({"name": "x", "dataset_id": "d", "method": params, **more}).resolve(DATASET)
 
 
 def record(number: int, new: NewTrial, state: TrialState = "completed", **outputs: Any) -> TrialRecord:
     return TrialRecord(number=number, state=state, params=new.params, outputs=outputs or None)
 
 
-def test_seed_then_allocation_then_every_network_side_by_side() -> None:
+def test_seed_then_allocation_then_all_networks_in_parallel() -> None:
     assert plan(spec(), []).trials == (SEED,)
     assert plan(spec(), [record(0, SEED, "running")]).trials == ()
     assert plan(spec(), [record(0, SEED)]).trials == (ALLOCATE,)
@@ -35,14 +35,14 @@ def test_seed_then_allocation_then_every_network_side_by_side() -> None:
     assert [new.params for new in planned.trials] == [
         {"stage": "network", "epochs": 10, "config": each} for each in NETWORKS
     ]
-    # Where only some could be started, the others follow.
+    # If only some were started, the others follow.
     left = plan(spec(), [*history, record(2, planned.trials[1], "running")])
     assert left.trials == (planned.trials[0], planned.trials[2])
 
 
-@pytest.mark.parametrize("ended", ["failed", "cancelled"])
-def test_nothing_follows_a_seed_or_an_allocation_that_gave_nothing(ended: TrialState) -> None:
-    for history in ([record(0, SEED, ended)], [record(0, SEED), record(1, ALLOCATE, ended)]):
+@pytest.mark.parametrize("state", ["failed", "cancelled"])
+def test_search_ends_after_an_unsuccessful_seed_or_allocation(state: TrialState) -> None:
+    for history in ([record(0, SEED, state)], [record(0, SEED), record(1, ALLOCATE, state)]):
         planned = plan(spec(), history)
         assert (planned.trials, planned.done) == ((), True)
 
@@ -58,27 +58,29 @@ def test_nothing_follows_a_seed_or_an_allocation_that_gave_nothing(ended: TrialS
         ({}, 1, budget.Epochs(1, 0, 0)),
     ],
 )
-def test_epochs_are_shared_in_proportion(method: dict[str, Any], most: int | None, expected: budget.Epochs) -> None:
-    found = budget.epochs(spec(method), most)
-    assert found == expected
-    assert most is None or found.total <= most
+def test_epochs_are_distributed_in_proportion(
+    method: dict[str, Any], most: int | None, expected: budget.Epochs
+) -> None:
+    epochs = budget.epochs(spec(method), most)
+    assert epochs == expected
+    assert most is None or epochs.total <= most
 
 
-def test_as_many_networks_as_there_are_epochs_for() -> None:
+def test_number_of_networks_is_limited_by_epochs() -> None:
     limited = spec(limits={"max_epochs": 3})
     planned = plan(limited, [record(0, SEED), record(1, ALLOCATE, networks=NETWORKS)])
     assert [new.params["config"]["budget"] for new in planned.trials] == [1e7, 2e7]
 
 
-def test_seconds_are_shared_as_epochs_are() -> None:
+def test_seconds_are_distributed_like_epochs() -> None:
     assert budget.seconds(spec(), 10) == math.inf
-    alone = spec(limits={"max_wall_seconds": 400, "max_device_seconds": 800})
-    assert budget.seconds(alone, 10) == pytest.approx((1 - RESERVE) * 100)
-    together = spec(limits={"max_wall_seconds": 400, "max_parallel_trials": 3})
-    assert budget.seconds(together, 10) == pytest.approx((1 - RESERVE) * 200)
+    sequential = spec(limits={"max_wall_seconds": 400, "max_device_seconds": 800})
+    assert budget.seconds(sequential, 10) == pytest.approx((1 - RESERVE) * 100)
+    parallel = spec(limits={"max_wall_seconds": 400, "max_parallel_trials": 3})
+    assert budget.seconds(parallel, 10) == pytest.approx((1 - RESERVE) * 200)
 
 
-def test_a_constraint_takes_the_place_of_budgets_beyond_it() -> None:
+def test_constraint_replaces_larger_budgets() -> None:
     bound = spec(constraints=[{"metric": "macs", "value": 1.5e7}, {"metric": "params", "value": 1e5}])
     assert budget.targets(bound) == (1e7, 1.5e7)
     assert budget.bounds(bound, 1e7) == {"macs": 1e7, "params": 1e5}

@@ -1,4 +1,4 @@
-"""A search of two budgets, trial by trial: training, allocation, measurement, reports and resuming."""
+"""A search with two budgets, trial by trial: training, allocation, measurement, reports and resuming."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def trial(spec: ResolvedSpec, dataset: Path, folder: Path, new: NewTrial, **chan
 
 
 @dataclass(frozen=True)
-class Searched:
+class AllocatedSearch:
     spec: ResolvedSpec
     seed: Path
     allocated: dict[str, Any]
@@ -63,8 +63,8 @@ class Searched:
 
 
 @pytest.fixture(scope="module")
-def searched(stripes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searched]:
-    """A search up to its networks."""
+def searched(stripes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AllocatedSearch]:
+    """A search after seed training and allocation, before its networks are trained."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     spec = resolved(stripes)
@@ -81,41 +81,41 @@ def searched(stripes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     described = json.loads(recorder.artifacts["allocation.json"].read_text())
     assert described["networks"] == outputs["networks"]
     assert [len(scale) for scale in described["importance"][0]] == [8, 8, 8, 8]
-    yield Searched(spec, source, outputs, plan(spec, history).trials)
+    yield AllocatedSearch(spec, source, outputs, plan(spec, history).trials)
     torch.set_num_threads(threads)
 
 
-def test_a_structure_for_each_budget_and_baseline(searched: Searched) -> None:
+def test_allocation_has_a_structure_per_budget_and_baseline(searched: AllocatedSearch) -> None:
     spec = searched.spec
-    told = [(each["allocation"], each["budget"]) for each in searched.allocated["networks"]]
-    assert told == [("learned", 1.1e6), ("learned", 1.6e6), ("single", 1.1e6), ("single", 1.6e6)]
+    requested = [(each["allocation"], each["budget"]) for each in searched.allocated["networks"]]
+    assert requested == [("learned", 1.1e6), ("learned", 1.6e6), ("single", 1.1e6), ("single", 1.6e6)]
     for each in searched.allocated["networks"]:
-        found = spec.params(ScaleNetParams).space(spec.dataset).cost(from_line(each["structure"]))
-        # A step of alpha is up to an eighth here, where a block has 8 planes.
-        assert 0.85 * each["budget"] <= found["macs"] <= each["budget"]
+        costs = spec.params(ScaleNetParams).space(spec.dataset).cost(from_line(each["structure"]))
+        # A step of alpha is up to an eighth here, because a block has 8 planes.
+        assert 0.85 * each["budget"] <= costs["macs"] <= each["budget"]
 
 
-def test_importance_is_the_scale_of_the_normalisation(searched: Searched) -> None:
+def test_importance_is_the_scale_of_the_normalization(searched: AllocatedSearch) -> None:
     architecture, tensors = train.read_seed(searched.seed)
     params, dataset = searched.spec.params(ScaleNetParams), searched.spec.dataset
-    found = find_sites(params, dataset, architecture, tensors)
-    for site, name in zip(found, aggregations(architecture), strict=True):
+    sites = find_sites(params, dataset, architecture, tensors)
+    for site, name in zip(sites, aggregations(architecture), strict=True):
         for i, scores in enumerate(site.scores):
             assert torch.equal(torch.tensor(scores), tensors[f"{name}.branches.{i}.norm.weight"].abs())
     negative = {name: -tensor for name, tensor in tensors.items()}
-    assert find_sites(params, dataset, architecture, negative) == found
+    assert find_sites(params, dataset, architecture, negative) == sites
     signed = params.model_copy(update={"importance": "signed"})
     assert max(find_sites(signed, dataset, architecture, negative)[0].scores[0]) < 0
     cheap = params.model_copy(update={"cost_exponent": 1.0})
     site = find_sites(cheap, dataset, architecture, tensors)[0]
     macs = 9 * 8 * 16 * 16
-    assert site.scores[0][0] == pytest.approx(found[0].scores[0][0] / macs)
-    # At a scale of 2 a channel takes a quarter.
-    assert site.scores[1][0] == pytest.approx(found[0].scores[1][0] / (macs / 4))
+    assert site.scores[0][0] == pytest.approx(sites[0].scores[0][0] / macs)
+    # At a scale of 2 a channel costs a quarter.
+    assert site.scores[1][0] == pytest.approx(sites[0].scores[1][0] / (macs / 4))
 
 
-def test_a_network_becomes_a_point_with_weights_and_a_report(
-    searched: Searched, stripes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_network_is_reported_as_a_point_with_weights_and_report(
+    searched: AllocatedSearch, stripes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recorder = Recorder(tmp_path)
     outputs = run(trial(searched.spec, stripes, tmp_path, searched.planned[1]), recorder)
@@ -124,8 +124,8 @@ def test_a_network_becomes_a_point_with_weights_and_a_report(
     assert outputs["point"] == point.key
     assert outputs["used"] == point.metrics["macs"] / 1.6e6 <= 1
     architecture = Architecture.from_json(point.architecture)
-    found = cost(architecture, point.input_size).as_dict()
-    assert {name: point.metrics[name] for name in found} == found
+    costs = cost(architecture, point.input_size).as_dict()
+    assert {name: point.metrics[name] for name in costs} == costs
     path = recorder.artifacts["macs-1600000.safetensors"]
     assert Point.model_validate(checkpoint.read_record(path)) == point
     for split, metric in (("report", "top1"), ("selection", "selection_top1")):
@@ -136,13 +136,13 @@ def test_a_network_becomes_a_point_with_weights_and_a_report(
     picture = recorder.artifacts["macs-1600000.scales.svg"].read_text()
     assert picture.startswith("<?xml")
     assert "macs-1600000" in picture
-    # The report is a structure that the cost command reads.
+    # The cost command reads the report as a structure.
     file = recorder.artifacts["macs-1600000.scales.json"]
     main(f"scalenet20 --base-width 0.5 --nominal 16 --classes 3 --channels 1 --structure {file}".split())
     assert json.loads(capsys.readouterr().out)["macs"] == point.metrics["macs"]
 
 
-def test_another_allocation_is_a_baseline(searched: Searched, stripes: Path, tmp_path: Path) -> None:
+def test_other_allocations_are_baselines(searched: AllocatedSearch, stripes: Path, tmp_path: Path) -> None:
     recorder = Recorder(tmp_path)
     run(trial(searched.spec, stripes, tmp_path, searched.planned[2]), recorder)
     [point] = recorder.points
@@ -151,37 +151,37 @@ def test_another_allocation_is_a_baseline(searched: Searched, stripes: Path, tmp
     assert {block.scales for block in blocks} == {(1,)}
 
 
-def test_a_drained_training_goes_on_to_the_same_network(searched: Searched, stripes: Path, tmp_path: Path) -> None:
+def test_drained_training_resumes_to_the_same_network(searched: AllocatedSearch, stripes: Path, tmp_path: Path) -> None:
     new = searched.planned[0]
-    whole = Recorder(tmp_path)
-    run(trial(searched.spec, stripes, tmp_path, new), whole)
+    uninterrupted = Recorder(tmp_path)
+    run(trial(searched.spec, stripes, tmp_path, new), uninterrupted)
     first = Recorder(tmp_path / "a", stop=lambda checks: Stop.DRAIN if checks == 5 else Stop.NO)
     run(trial(searched.spec, stripes, tmp_path / "a", new), first)
     assert not first.points
-    [(step, kept)] = first.checkpoints
+    [(step, saved)] = first.checkpoints
     assert step == 5
     second = Recorder(tmp_path / "b")
-    run(trial(searched.spec, stripes, tmp_path / "b", new, checkpoint=kept), second)
-    name = whole.points[0].weights
+    run(trial(searched.spec, stripes, tmp_path / "b", new, checkpoint=saved), second)
+    name = uninterrupted.points[0].weights
     assert name is not None
-    assert second.artifacts[name].read_bytes() == whole.artifacts[name].read_bytes()
+    assert second.artifacts[name].read_bytes() == uninterrupted.artifacts[name].read_bytes()
 
 
 @pytest.mark.parametrize("stop", [Stop.CANCEL, Stop.DRAIN])
-def test_cancelled_trials_report_nothing(searched: Searched, stripes: Path, tmp_path: Path, stop: Stop) -> None:
-    # Asked once for each of 12 steps, then while it is measured.
+def test_stopped_trials_report_no_points(searched: AllocatedSearch, stripes: Path, tmp_path: Path, stop: Stop) -> None:
+    # One stop check per training step, 12 in total, then checks during measurement.
     recorder = Recorder(tmp_path, stop=lambda checks: stop if checks >= 12 else Stop.NO)
     train.train_network(trial(searched.spec, stripes, tmp_path, searched.planned[0]), recorder)
     assert not recorder.points
 
 
-def test_at_a_limit_it_reports_what_it_has(searched: Searched, stripes: Path, tmp_path: Path) -> None:
+def test_limit_reports_the_current_network(searched: AllocatedSearch, stripes: Path, tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, stop=lambda checks: Stop.LIMIT if checks >= 3 else Stop.NO)
     outputs = run(trial(searched.spec, stripes, tmp_path, searched.planned[0]), recorder)
     assert (outputs["steps"], len(recorder.points)) == (3, 1)
 
 
-def test_a_seed_leaves_time_for_the_networks(stripes: Path, tmp_path: Path) -> None:
+def test_seed_training_leaves_time_for_the_networks(stripes: Path, tmp_path: Path) -> None:
     spec = resolved(stripes)
     limits = spec.limits.model_copy(update={"max_wall_seconds": 1e-6})
     recorder = Recorder(tmp_path)
@@ -193,6 +193,6 @@ def test_a_seed_leaves_time_for_the_networks(stripes: Path, tmp_path: Path) -> N
     assert "seed" in recorder.artifacts
 
 
-def test_unknown_stages_are_rejected(searched: Searched, stripes: Path, tmp_path: Path) -> None:
+def test_unknown_stages_are_rejected(searched: AllocatedSearch, stripes: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="stage 'sweep'; use one of seed, network, allocate"):
         run(trial(searched.spec, stripes, tmp_path, NewTrial(params={"stage": "sweep"})), Recorder(tmp_path))

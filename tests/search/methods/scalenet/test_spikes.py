@@ -1,4 +1,4 @@
-"""Structures under a budget of milliseconds on a machine whose measurements jump."""
+"""Structures under a budget of milliseconds on a machine with noisy measurements."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ BUDGETS = (3.0, 4.0, 5.0, 7.0, 10.0)
 
 
 @dataclass
-class Jumpy(Clock):
-    """Says by arithmetic how long a network takes; one of ten times half as long again."""
+class NoisyTimer(Clock):
+    """Computes a network's latency; one of ten measurements is 50 % longer."""
 
     random: Random = field(default_factory=Random)
 
     def again(self, architecture: Architecture) -> float:
         spike = 1.5 if self.random.random() < 0.1 else self.random.uniform(1, 1.03)
-        taken = spike * milliseconds(architecture)
-        self.found[architecture] = Latency(median_ms=taken, p95_ms=taken, runs=1)
-        return taken
+        measured = spike * milliseconds(architecture)
+        self.found[architecture] = Latency(median_ms=measured, p95_ms=measured, runs=1)
+        return measured
 
 
 def milliseconds(architecture: Architecture) -> float:
@@ -43,7 +43,7 @@ def milliseconds(architecture: Architecture) -> float:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_spike_costs_little_of_a_budget_and_a_larger_one_never_gives_less(tmp_path: Path, seed: int) -> None:
+def test_measurement_spikes_cost_little_budget_and_results_stay_monotonic(tmp_path: Path, seed: int) -> None:
     method = {"kind": "scalenet", "family": "scalenet20", "base_width": 0.5, "budget_metric": "latency_ms"}
     body = {"name": "x", "dataset_id": "d", "method": {**method, "budgets": BUDGETS}, "objectives": [ACCURACY, LATENCY]}
     spec = SearchSpec.model_validate(body).resolve(DATASET)
@@ -54,7 +54,9 @@ def test_a_spike_costs_little_of_a_budget_and_a_larger_one_never_gives_less(tmp_
         Site(planes, tuple(tuple(random.random() for _ in range(width)) for width in row), width=fixed)
         for planes, row, fixed in zip(space.planes, space.seed, space.fixed, strict=True)
     ]
-    configs = allocated(trial, sites, "learned", Jumpy(trial, Recorder(tmp_path), DEVICE, random=random))
-    taken = {config["budget"]: milliseconds(space.architecture(from_line(config["structure"]))) for config in configs}
-    assert list(taken.values()) == sorted(taken.values())
-    assert all(0.8 * budget <= spent <= budget for budget, spent in taken.items()), taken
+    configs = allocated(trial, sites, "learned", NoisyTimer(trial, Recorder(tmp_path), DEVICE, random=random))
+    latencies = {
+        config["budget"]: milliseconds(space.architecture(from_line(config["structure"]))) for config in configs
+    }
+    assert list(latencies.values()) == sorted(latencies.values())
+    assert all(0.8 * budget <= spent <= budget for budget, spent in latencies.items()), latencies

@@ -1,4 +1,4 @@
-"""One of two ranks that learn a shape, each on images of its own: prints the alphas and sizes it ends with."""
+"""One of two ranks that learn a shape from separate images; prints the final alphas and sizes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.search.methods.shape_adaptor.test_params import DATASET
 
 
 def main(rank: int, ranks: int, store: str) -> None:
-    """Take six steps of the alphas, large ones."""
+    """Take six large steps of the alphas."""
     torch.set_num_threads(1)
     registry.setup()
     if ranks > 1:

@@ -1,4 +1,4 @@
-"""Shapes under a latency bound: targets from other shapes' latencies, and measurements after the training."""
+"""Shapes under a latency bound: targets derived from other shapes' latencies, and measurements after training."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def resolved(method: dict[str, Any], dataset: Path | None = None, bound: float |
 
 
 def informed(spec: ResolvedSpec, factor: float = 1e-6) -> ResolvedSpec:
-    """After latencies in proportion to the multiply-accumulates were measured."""
+    """The search after latencies proportional to the multiply-accumulates were measured."""
     latencies = {
         each.key: Latency(median_ms=factor * each.cost["macs"], p95_ms=factor * each.cost["macs"], runs=60)
         for each in spec.candidates()
@@ -51,10 +51,10 @@ def informed(spec: ResolvedSpec, factor: float = 1e-6) -> ResolvedSpec:
     return with_tables(spec, [Table(device=DEVICE, machine={}, latencies=latencies)])
 
 
-def test_the_least_and_the_usual_shape_of_each_target_are_measured() -> None:
+def test_smallest_and_typical_shapes_of_each_target_are_measured() -> None:
     spec = resolved({"targets": [0, 1, 2], "modes": ["standard", "autosc"]})
-    found = {each.key: each for each in spec.candidates()}
-    assert found.keys() == {
+    candidates = {each.key: each for each in spec.candidates()}
+    assert candidates.keys() == {
         "least-vgg16-standard-a4-d4",
         "like-vgg16-standard-a4-d4-free",
         "like-vgg16-standard-a4-d4-m1",
@@ -65,13 +65,13 @@ def test_the_least_and_the_usual_shape_of_each_target_are_measured() -> None:
     human = spec.params(ShapeAdaptorParams).space(DATASET, {"family": "vgg16", "target": 1.0}).target_macs
     assert human is not None
     for target in (1, 2):
-        like = found[f"like-vgg16-standard-a4-d4-m{target}"]
+        like = candidates[f"like-vgg16-standard-a4-d4-m{target}"]
         assert 0.95 * target * human <= like.cost["macs"] <= target * human
         assert spec.method.network(DATASET, like.config).layers(like.input_size)
-    assert set(Shape.from_line(str(found["least-vgg16-standard-a4-d4"].config["shape"])).blends) == {0.5}
+    assert set(Shape.from_line(str(candidates["least-vgg16-standard-a4-d4"].config["shape"])).blends) == {0.5}
 
 
-def test_a_bound_in_milliseconds_is_one_in_multiply_accumulates() -> None:
+def test_latency_bound_is_converted_to_multiply_accumulates() -> None:
     free = resolved({"targets": [1, 4]})
     config, dearer = free.params(ShapeAdaptorParams).configs(DATASET)
     target = free.params(ShapeAdaptorParams).space(DATASET, config).target_macs
@@ -79,19 +79,19 @@ def test_a_bound_in_milliseconds_is_one_in_multiply_accumulates() -> None:
     spec = informed(resolved({"targets": [1, 4]}, bound=2e-6 * target))
     assert budget.macs(spec, config) == target
     assert budget.macs(spec, dearer) == pytest.approx(2 * target)
-    # Other adaptors have other latencies; before anything is measured nothing is known.
+    # Other numbers of adaptors have other latencies, and without measurements the bound has no effect.
     assert budget.macs(spec, {**dearer, "adaptors": 5}) == 4 * target
     assert budget.macs(resolved({"targets": [1, 4]}, bound=1e-9), dearer) == 4 * target
-    # What not even the least shape meets is not trained.
+    # A bound that not even the smallest shape meets plans no training.
     least = min(each.cost["macs"] for each in spec.candidates())
     assert plan(informed(resolved({}, bound=0.9e-6 * least)), []).trials == ()
-    # Where it makes two targets one, that is learned once.
+    # Two targets that the bound makes equal are learned once.
     same = informed(resolved({"targets": [2, 4], "random_shapes": 0, "human": False}, bound=1.5e-6 * target))
     assert [new.params["config"]["target"] for new in plan(same, []).trials] == [2]
 
 
 @pytest.mark.integration
-def test_learned_shapes_are_measured_before_they_are_points(stripes: Path, tmp_path: Path) -> None:
+def test_learned_shapes_are_measured_before_they_become_points(stripes: Path, tmp_path: Path) -> None:
     spec = resolved({"targets": [2.0]}, stripes, bound=1e5)
     search = LocalSearch(spec, stripes, tmp_path)
     front = search.run(lambda: Stop.NO, lambda trial, fraction: None)
@@ -106,11 +106,11 @@ def test_learned_shapes_are_measured_before_they_are_points(stripes: Path, tmp_p
         ("latency", 2),
         ("latency", 3),
     ]
-    learned, *others = [list(trial["points"]) for trial in trials[4:]]
+    learned, *baselines = [list(trial["points"]) for trial in trials[4:]]
     key = "vgg16-standard-a4-d4-m2"
-    # It may have been too slow, so smaller ones are there as well.
+    # The learned shape may be too slow, so smaller ones are measured as well.
     assert learned == [key, f"{key}-x0.9", f"{key}-x0.75"]
-    assert others == [["human-vgg16"], ["vgg16-random-a4-m2-0"]]
+    assert baselines == [["human-vgg16"], ["vgg16-random-a4-m2-0"]]
     assert front.points
     assert all(point.role == ("candidate" if point.key.startswith(key) else "baseline") for point in search.points())
     for point in front.points:

@@ -1,4 +1,4 @@
-"""Validation of Shape Adaptor's parameters, and costs of its networks."""
+"""Validation of Shape Adaptor parameters, and costs of the networks."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ LARGE = DATASET.model_copy(update={"image_size": (224, 224)})
         ("vgg16", "autotl", 5, 5),
     ],
 )
-def test_numbers_of_adaptors(family: str, mode: str, small: int, large: int) -> None:
-    """Liu et al. (arXiv 2008.00892): int(log2(side / 2)); for compression 2, of MobileNetV2 3, large inputs 4; where
-    ResNet-50 resizes: 5."""
+def test_default_numbers_of_adaptors(family: str, mode: str, small: int, large: int) -> None:
+    """Liu et al. (arXiv 2008.00892): int(log2(side / 2)). For compression 2, MobileNetV2 3, large inputs 4. For
+    transfer as many as ResNet-50 has resizing layers: 5."""
     params = ShapeAdaptorParams().resolved(DATASET, None)
     assert params.numbers(DATASET, family, mode) == (small,)
     assert params.numbers(LARGE, family, mode) == (large,)
 
 
-def test_where_each_mode_begins() -> None:
+def test_initial_alphas_and_limits_by_mode() -> None:
     params = ShapeAdaptorParams(modes=("standard", "memory_bounded", "autosc", "autotl"), last_sides=(4, 8)).resolved(
         DATASET, None
     )
@@ -71,7 +71,7 @@ def test_where_each_mode_begins() -> None:
     assert {rule.size for rule in rules} == {(32, 40)}
 
 
-def test_a_compressed_network_takes_no_more_than_the_human_designed() -> None:
+def test_compressed_network_costs_at_most_the_human_designed_one() -> None:
     params = ShapeAdaptorParams(modes=("autosc",), targets=(0.5, 1.0, 2.0)).resolved(DATASET, None)
     assert [config["target"] for config in params.configs(DATASET)] == [0.0, 0.5]
     human = params.space(DATASET, {"family": "vgg16", "target": 1.0}).target_macs
@@ -88,22 +88,22 @@ def test_presets_have_networks(preset: str) -> None:
 def test_candidates_are_bounded_by_their_targets() -> None:
     params = ShapeAdaptorParams(base_width=0.25, targets=(0.0, 1.0, 2.0)).resolved(DATASET, None)
     human = cost(params.designed(DATASET, "vgg16"), (32, 40)).macs
-    found = {candidate.key: candidate.cost["macs"] for candidate in params.candidates(DATASET)}
-    free = found.pop("vgg16-standard-a4-d8-free")
-    assert found.pop("least-vgg16-standard-a4-d8") < human
-    assert found == {"vgg16-standard-a4-d8-m1": human, "vgg16-standard-a4-d8-m2": 2 * human}
+    costs = {candidate.key: candidate.cost["macs"] for candidate in params.candidates(DATASET)}
+    free = costs.pop("vgg16-standard-a4-d8-free")
+    assert costs.pop("least-vgg16-standard-a4-d8") < human
+    assert costs == {"vgg16-standard-a4-d8-m1": human, "vgg16-standard-a4-d8-m2": 2 * human}
     rule = params.space(DATASET, params.configs(DATASET)[0]).rule
     assert free == rule.macs(((32, 40),) * 4) > 40 * human
 
 
-def test_a_shape_is_a_network() -> None:
+def test_shape_defines_a_network() -> None:
     params = ShapeAdaptorParams(base_width=0.25).resolved(DATASET, None)
     config = {**params.configs(DATASET)[0], "shape": "25x31@0.5 20x25@0.4 15x19@0.3 11x14@0.25"}
-    found = params.candidate(DATASET, config)
+    candidate = params.candidate(DATASET, config)
     network = params.network(DATASET, config)
     assert [block.size for block in adaptors(network).values()] == [(25, 31), (20, 25), (15, 19), (11, 14)]
-    assert found.cost["macs"] == cost(network, (32, 40)).macs
-    assert found.key == key(config) == "vgg16-standard-a4-d8-m1"
+    assert candidate.cost["macs"] == cost(network, (32, 40)).macs
+    assert candidate.key == key(config) == "vgg16-standard-a4-d8-m1"
     human = {"family": "vgg16", "mode": "human"}
     assert params.network(DATASET, human) == architecture("vgg16", base_width=0.25, nominal=32, classes=3, channels=1)
     assert params.candidate(DATASET, human).key == "human-vgg16"
@@ -115,7 +115,7 @@ def test_a_shape_is_a_network() -> None:
     "family",
     ["resnet18", "resnext50_32x4d", "mobilenet_v1", "fd_mobilenet", "shufflenet_v1", "fd_shufflenet", "wrn_16_2"],
 )
-def test_every_family_with_places_has_candidates(family: str) -> None:
+def test_every_supported_family_has_candidates(family: str) -> None:
     options = ShapeAdaptorParams(families=(family,), base_width=0.5, targets=(0.0,), modes=("standard", "autosc"))
     params = options.resolved(DATASET, None)
     assert params.candidates(DATASET)
@@ -133,26 +133,26 @@ def point(network: Architecture) -> StartRecord:
     return StartRecord.of(record, "0" * 64)
 
 
-def test_the_networks_it_can_start_from() -> None:
+def test_start_must_match_the_network() -> None:
     options: dict[str, Any] = {"base_width": 0.25, "modes": ["autotl"], "start": {"point": "x"}, "human": False}
-    given: dict[str, Any] = {"base_width": 0.25, "nominal": 32, "channels": 1}
-    found = ShapeAdaptorParams.model_validate(options).resolved(
-        DATASET, point(architecture("resnet18", classes=1000, **given))
+    options_of_network: dict[str, Any] = {"base_width": 0.25, "nominal": 32, "channels": 1}
+    resolved = ShapeAdaptorParams.model_validate(options).resolved(
+        DATASET, point(architecture("resnet18", classes=1000, **options_of_network))
     )
-    assert (found.families, found.nominal) == (("resnet18",), 32)
-    assert found.effort == "tune"
-    for family, other, mine, message in (
+    assert (resolved.families, resolved.nominal) == (("resnet18",), 32)
+    assert resolved.effort == "tune"
+    for family, other, changes, message in (
         ("resnet34", {}, {"families": ["resnet18"]}, "start: its family is resnet34, but the network's is resnet18"),
         ("resnet18", {}, {"base_width": 0.5}, "start: .* choose a smaller width"),
         ("resnet18", {"nominal": 224}, {"nominal": 32}, "nominal: 32 differs .* use 224"),
         ("resnet18", {}, {"effort": "probe"}, "effort: probe is not available for shape_adaptor: use tune"),
     ):
-        params = ShapeAdaptorParams.model_validate(options | mine)
+        params = ShapeAdaptorParams.model_validate(options | changes)
         with pytest.raises(ValueError, match=message):
-            params.resolved(DATASET, point(architecture(family, classes=3, **{**given, **other})))
+            params.resolved(DATASET, point(architecture(family, classes=3, **{**options_of_network, **other})))
 
 
-def test_the_paper_s_recipe_of_transfer() -> None:
+def test_published_transfer_recipe() -> None:
     """Liu et al. (arXiv 2008.00892): the five resizing layers of a pretrained ResNet-50, alphas of -2.19, lr .001,
     batch 8, 80 epochs."""
     options = ShapeAdaptorParams.model_validate(ShapeAdaptorParams.presets["transfer"] | {"init_from": "pt_x"})
@@ -168,7 +168,7 @@ def test_the_paper_s_recipe_of_transfer() -> None:
     ("reference", "start"),
     [("pt_x", Start(point="pt_x")), ("given.safetensors", Start(file="given.safetensors")), ("./x", Start(file="./x"))],
 )
-def test_init_from_is_a_former_name_of_start(reference: str, start: Start) -> None:
+def test_init_from_is_an_alias_of_start(reference: str, start: Start) -> None:
     params = ShapeAdaptorParams(init_from=reference)
     assert params.start == start
     assert ShapeAdaptorParams.model_validate(params.model_dump()) == params
@@ -177,11 +177,11 @@ def test_init_from_is_a_former_name_of_start(reference: str, start: Start) -> No
             ShapeAdaptorParams.model_validate({"init_from": reference, "start": other})
 
 
-def test_the_path_of_init_from_is_relative_to_the_specification() -> None:
-    given = {"init_from": "./a/b.safetensors", "start": {"file": "/specs/a/b.safetensors"}}
-    assert ShapeAdaptorParams.model_validate(given).start == Start(file="/specs/a/b.safetensors")
+def test_init_from_path_is_relative_to_the_specification() -> None:
+    params = {"init_from": "./a/b.safetensors", "start": {"file": "/specs/a/b.safetensors"}}
+    assert ShapeAdaptorParams.model_validate(params).start == Start(file="/specs/a/b.safetensors")
     with pytest.raises(ValueError, match="differs from start"):
-        ShapeAdaptorParams.model_validate(given | {"start": {"file": "/specs/c/b.safetensors"}})
+        ShapeAdaptorParams.model_validate(params | {"start": {"file": "/specs/c/b.safetensors"}})
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_dataset_errors_name_the_field(options: dict[str, Any], message: str) ->
         ShapeAdaptorParams.model_validate(options).resolved(DATASET, None).candidates(DATASET)
 
 
-def test_latencies_are_not_known_before_learning() -> None:
+def test_latencies_are_unknown_before_learning() -> None:
     body = {"name": "x", "dataset_id": "d", "method": {"kind": "shape_adaptor"}}
     spec = SearchSpec.model_validate(body).resolve(DATASET)
     with pytest.raises(ValueError, match="learns its networks, so none can be measured before"):

@@ -1,4 +1,4 @@
-"""Two ranks that learn one shape."""
+"""Two ranks that learn one shape together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.integration
 
 
 def learned(ranks: int, store: Path) -> list[dict[str, Any]]:
-    """The result of each of this many ranks."""
+    """The results of this many ranks."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
     started = [
         subprocess.Popen(
@@ -26,13 +26,13 @@ def learned(ranks: int, store: Path) -> list[dict[str, Any]]:
         )
         for rank in range(ranks)
     ]
-    answers = [process.communicate(timeout=90)[0] for process in started]
+    outputs = [process.communicate(timeout=90)[0] for process in started]
     assert [process.returncode for process in started] == [0] * ranks
-    return [json.loads(answer) for answer in answers]
+    return [json.loads(answer) for answer in outputs]
 
 
-def test_ranks_with_images_of_their_own_learn_one_shape(tmp_path: Path) -> None:
+def test_ranks_with_separate_images_learn_one_shape(tmp_path: Path) -> None:
     first, second = learned(2, tmp_path / "store")
     assert first == second
-    [alone] = learned(1, tmp_path / "none")
-    assert alone["alphas"] != first["alphas"]
+    [single] = learned(1, tmp_path / "none")
+    assert single["alphas"] != first["alphas"]

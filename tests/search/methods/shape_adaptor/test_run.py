@@ -1,4 +1,4 @@
-"""Trials of a search: shapes that are learned, frozen, measured, reported, and gone on with."""
+"""Trials of a search: shapes are learned, frozen, measured, reported and resumed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from paretofit.search.methods.shape_adaptor.learner import Learner
 from paretofit.search.methods.shape_adaptor.params import ShapeAdaptorParams
 from paretofit.search.methods.shape_adaptor.plan import plan
 from paretofit.search.methods.shape_adaptor.run import run
-from tests.models.layers.waits import waits
+from tests.models.layers.device_syncs import device_syncs
 from tests.search.recorder import Recorder
 from tests.search.starts import started
 
@@ -76,13 +76,13 @@ def trial(spec: ResolvedSpec, dataset: Path, folder: Path, new: NewTrial, **chan
 
 
 def learned(stripes: Path, tmp_path: Path, stop: Any = None, **changes: Any) -> tuple[dict[str, Any], Recorder]:
-    """The first training of a search."""
+    """Run the first training of a search."""
     spec = resolved(stripes, **changes)
     recorder = Recorder(tmp_path) if stop is None else Recorder(tmp_path, stop=stop)
     return run(trial(spec, stripes, tmp_path, plan(spec, []).trials[0]), recorder), recorder
 
 
-def test_a_learned_network_becomes_a_point_with_weights_and_a_report(stripes: Path, tmp_path: Path) -> None:
+def test_learned_network_is_reported_as_a_point_with_weights_and_report(stripes: Path, tmp_path: Path) -> None:
     outputs, recorder = learned(stripes, tmp_path)
     [point] = recorder.points
     assert (point.key, point.role) == ("vgg16-standard-a4-d4-m2", "candidate")
@@ -92,8 +92,8 @@ def test_a_learned_network_becomes_a_point_with_weights_and_a_report(stripes: Pa
     assert 0.9 * target <= point.metrics["macs"] <= target
     architecture = Architecture.from_json(point.architecture)
     assert shape(architecture) == Shape.from_line(str(point.config["shape"])) == Shape.from_line(outputs["shape"])
-    found = cost(architecture, point.input_size).as_dict()
-    assert {name: point.metrics[name] for name in found} == found
+    costs = cost(architecture, point.input_size).as_dict()
+    assert {name: point.metrics[name] for name in costs} == costs
     path = recorder.artifacts[f"{point.key}.safetensors"]
     assert Point.model_validate(checkpoint.read_record(path)) == point
     for split, metric in (("report", "top1"), ("selection", "selection_top1")):
@@ -114,22 +114,22 @@ def test_a_learned_network_becomes_a_point_with_weights_and_a_report(stripes: Pa
         assert f"<!-- {text} -->" in picture
 
 
-@pytest.mark.parametrize("at", [5, 11], ids=["while it learns", "once it is settled"])
-def test_a_drained_training_goes_on_to_the_same_network(stripes: Path, tmp_path: Path, at: int) -> None:
-    _, whole = learned(stripes, tmp_path / "whole")
+@pytest.mark.parametrize("at", [5, 11], ids=["learning", "settled"])
+def test_drained_training_resumes_to_the_same_network(stripes: Path, tmp_path: Path, at: int) -> None:
+    _, uninterrupted = learned(stripes, tmp_path / "whole")
     _, first = learned(stripes, tmp_path / "a", stop=lambda checks: Stop.DRAIN if checks == at else Stop.NO)
     assert not first.points
-    [(step, kept)] = first.checkpoints
+    [(step, saved)] = first.checkpoints
     assert step == at
     spec = resolved(stripes)
     second = Recorder(tmp_path / "b")
-    run(trial(spec, stripes, tmp_path / "b", plan(spec, []).trials[0], checkpoint=kept), second)
-    assert second.artifacts.keys() == whole.artifacts.keys()
-    for name, path in whole.artifacts.items():
+    run(trial(spec, stripes, tmp_path / "b", plan(spec, []).trials[0], checkpoint=saved), second)
+    assert second.artifacts.keys() == uninterrupted.artifacts.keys()
+    for name, path in uninterrupted.artifacts.items():
         assert second.artifacts[name].read_bytes() == path.read_bytes()
 
 
-def test_at_a_limit_the_shape_settles_and_is_reported(stripes: Path, tmp_path: Path) -> None:
+def test_limit_settles_the_shape_and_reports_it(stripes: Path, tmp_path: Path) -> None:
     outputs, recorder = learned(stripes, tmp_path, stop=lambda checks: Stop.LIMIT if checks >= 3 else Stop.NO)
     [point] = recorder.points
     spec = resolved(stripes)
@@ -138,21 +138,21 @@ def test_at_a_limit_the_shape_settles_and_is_reported(stripes: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("stop", [Stop.CANCEL, Stop.DRAIN])
-def test_cancelled_trials_report_nothing(stripes: Path, tmp_path: Path, stop: Stop) -> None:
-    # Asked once for each of 12 steps, then while it is measured.
+def test_stopped_trials_report_no_points(stripes: Path, tmp_path: Path, stop: Stop) -> None:
+    # One stop check per training step, 12 in total, then checks during measurement.
     _, recorder = learned(stripes, tmp_path, stop=lambda checks: stop if checks >= 12 else Stop.NO)
     assert not recorder.points
 
 
 @pytest.mark.parametrize("mode", ["memory_bounded", "autosc"])
-def test_free_shapes_of_other_modes(stripes: Path, tmp_path: Path, mode: str) -> None:
+def test_unbounded_shapes_of_other_modes(stripes: Path, tmp_path: Path, mode: str) -> None:
     adaptors = {"adaptors": [2]} if mode == "autosc" else {}
     outputs, recorder = learned(stripes, tmp_path, modes=[mode], targets=[0], alpha_learning_rate=20.0, **adaptors)
-    found = Shape.from_line(outputs["shape"])
+    learned_shape = Shape.from_line(outputs["shape"])
     assert [point.key for point in recorder.points] == [outputs["point"]]
     if mode == "memory_bounded":
-        assert found.sizes[-1][0] <= 4
-        assert min(found.blends) >= 0
+        assert learned_shape.sizes[-1][0] <= 4
+        assert min(learned_shape.blends) >= 0
     else:
         spec = resolved(stripes)
         assert recorder.points[0].metrics["macs"] <= target_of(spec, {"family": "vgg16", "target": 1.0})
@@ -176,17 +176,17 @@ def test_constraints_hold_without_a_target(stripes: Path, tmp_path: Path) -> Non
         run(trial(spec, stripes, tmp_path / "x", new), Recorder(tmp_path))
 
 
-def test_negligible_branches_are_pruned_and_measured_anew(stripes: Path, tmp_path: Path) -> None:
-    # Begins with blends of a ten-thousandth.
+def test_negligible_branches_are_pruned_and_remeasured(stripes: Path, tmp_path: Path) -> None:
+    # The initial blends are about 0.0001.
     _, recorder = learned(
         stripes, tmp_path, families=["wrn_10_1"], adaptors=[2], targets=[0], prune=True, alpha_learning_rate=1e-3
     )
-    whole, pruned = recorder.points
-    assert pruned.key == f"{whole.key}-pruned"
-    assert pruned.metrics["params"] < whole.metrics["params"]
-    assert pruned.metrics["macs"] < whole.metrics["macs"]
-    again = reevaluate(recorder.artifacts[f"{pruned.key}.safetensors"], Dataset.open(stripes))
-    assert (again.top1, again.equal) == (pruned.metrics["top1"], True)
+    unpruned, pruned = recorder.points
+    assert pruned.key == f"{unpruned.key}-pruned"
+    assert pruned.metrics["params"] < unpruned.metrics["params"]
+    assert pruned.metrics["macs"] < unpruned.metrics["macs"]
+    reevaluated = reevaluate(recorder.artifacts[f"{pruned.key}.safetensors"], Dataset.open(stripes))
+    assert (reevaluated.top1, reevaluated.equal) == (pruned.metrics["top1"], True)
     nearly = Shape(((2, 2),) * 4, (0.0009, 0.002, 0.998, 0.9991))
     assert learn.without_negligible(nearly).blends == (0.0, 0.002, 0.998, 1.0)
 
@@ -235,39 +235,39 @@ def save_point(path: Path, network: Network, classes: Iterable[str]) -> None:
 
 
 @pytest.mark.parametrize("family", ["wrn_10_1", "resnet18", "mobilenet_v2"])
-def test_weights_are_transferred_to_what_they_are_of(stripes: Path, tmp_path: Path, family: str) -> None:
+def test_weights_are_transferred_to_matching_layers(stripes: Path, tmp_path: Path, family: str) -> None:
     spec = resolved(stripes, modes=["autotl"], families=[family], targets=[0])
-    given = build(params_of(spec).designed(spec.dataset, family))
-    for i, parameter in enumerate(given.parameters()):
+    donor = build(params_of(spec).designed(spec.dataset, family))
+    for i, parameter in enumerate(donor.parameters()):
         torch.nn.init.constant_(parameter, i)
     source = tmp_path / "given.safetensors"
-    save_point(source, given, spec.dataset.classes)
+    save_point(source, donor, spec.dataset.classes)
     network = Adaptive(params_of(spec).space(spec.dataset, params_of(spec).configs(spec.dataset)[0]).rule, -2.19)
     learn.start_from(source, network, spec.dataset.classes)
-    # As many of a shape, each filled by another number: of equal shapes the order is that of the network.
-    shortcuts = {i for i, (name, _) in enumerate(given.named_parameters()) if "shortcut" in name}
+    # Each tensor has a distinct constant, so tensors of equal shape must keep the network's order.
+    shortcuts = {i for i, (name, _) in enumerate(donor.named_parameters()) if "shortcut" in name}
     filled = [int(parameter.flatten()[0]) for parameter in network.parameters()]
     assert sorted(filled) == list(range(len(filled)))
     assert [i for i in filled if i not in shortcuts] == sorted(set(filled) - shortcuts)
-    shapes = [parameter.shape for parameter in given.parameters()]
+    shapes = [parameter.shape for parameter in donor.parameters()]
     assert [parameter.shape for parameter in network.parameters()] == [shapes[i] for i in filled]
 
 
-def test_a_classifier_for_other_classes_is_not_transferred(stripes: Path, tmp_path: Path) -> None:
-    """A search by itself, from a network of five classes."""
+def test_classifier_for_other_classes_is_not_transferred(stripes: Path, tmp_path: Path) -> None:
+    """A local search that starts from a network of five classes."""
     torch.manual_seed(0)
-    given = build(architecture("vgg16", base_width=0.125, nominal=16, channels=1, classes=5))
+    donor = build(architecture("vgg16", base_width=0.125, nominal=16, channels=1, classes=5))
     source = tmp_path / "given.safetensors"
-    save_point(source, given, "abcde")
+    save_point(source, donor, "abcde")
     method = METHOD | {"modes": ["autotl"], "targets": [0], "epochs": 1, "random_shapes": 0, "human": False}
     spec = started(stripes, method, source)
     config = params_of(spec).configs(spec.dataset)[0]
     network = Adaptive(params_of(spec).space(spec.dataset, config).rule, -2.19)
-    own = [parameter.clone() for parameter in network.parameters()]
+    initial = [parameter.clone() for parameter in network.parameters()]
     learn.start_from(source, network, spec.dataset.classes)
-    weights = list(given.parameters())
+    weights = list(donor.parameters())
     for i, parameter in enumerate(network.parameters()):
-        assert torch.equal(parameter, own[i] if i >= len(own) - 2 else weights[i])
+        assert torch.equal(parameter, initial[i] if i >= len(initial) - 2 else weights[i])
 
     front = LocalSearch(spec, stripes, tmp_path / "search").run(lambda: Stop.NO, lambda number, done: None)
     assert [point.key for point in front.points] == ["vgg16-autotl-a5-free"]
@@ -275,8 +275,8 @@ def test_a_classifier_for_other_classes_is_not_transferred(stripes: Path, tmp_pa
         started(stripes, METHOD | {"modes": ["autotl"], "families": ["resnet18"]}, source)
 
 
-def teacher(stripes: Path, tmp_path: Path, device: str = "cpu", **changes: Any) -> Learner:
-    """What takes the steps of the first training."""
+def make_learner(stripes: Path, tmp_path: Path, device: str = "cpu", **changes: Any) -> Learner:
+    """The learner that takes the steps of the first training."""
     spec = resolved(stripes, **changes)
     config = params_of(spec).configs(spec.dataset)[0]
     torch.manual_seed(0)
@@ -287,7 +287,7 @@ def teacher(stripes: Path, tmp_path: Path, device: str = "cpu", **changes: Any) 
 
 @pytest.fixture
 def learner(stripes: Path, tmp_path: Path) -> Learner:
-    return teacher(stripes, tmp_path)
+    return make_learner(stripes, tmp_path)
 
 
 def batch(device: str = "cpu") -> Batch:
@@ -295,53 +295,53 @@ def batch(device: str = "cpu") -> Batch:
     return Batch(torch.randn(8, 1, 16, 16, generator=generator).to(device), torch.arange(8, device=device) % 3)
 
 
-def test_a_step_never_makes_the_host_wait_and_a_change_of_the_alphas_does_once(learner: Learner) -> None:
-    assert waits(lambda: learner.passes(0, batch(), lambda loss: loss)) == []
+def test_step_has_no_device_sync_and_alpha_updates_have_one(learner: Learner) -> None:
+    assert device_syncs(lambda: learner.passes(0, batch(), lambda loss: loss)) == []
     before = learner.network.alpha.clone()
-    assert waits(lambda: learner.passes(1, batch(), lambda loss: loss)) == ["_to_copy"]
+    assert device_syncs(lambda: learner.passes(1, batch(), lambda loss: loss)) == ["_to_copy"]
     assert not torch.equal(learner.network.alpha, before)
 
 
 @pytest.mark.gpu
-def test_a_step_on_cuda_does_not_make_the_host_wait(stripes: Path, tmp_path: Path) -> None:
-    made = teacher(stripes, tmp_path, "cuda")
+def test_cuda_step_has_no_device_sync(stripes: Path, tmp_path: Path) -> None:
+    learner = make_learner(stripes, tmp_path, "cuda")
     data = batch("cuda")
     for index in range(2):
-        made.passes(index, data, lambda loss: loss)
+        learner.passes(index, data, lambda loss: loss)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        made.passes(2, data, lambda loss: loss)
+        learner.passes(2, data, lambda loss: loss)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_the_target_pulls_at_the_alphas(stripes: Path, tmp_path: Path) -> None:
-    learner = teacher(stripes, tmp_path, penalty=1000)
+def test_penalty_pulls_alphas_toward_the_target(stripes: Path, tmp_path: Path) -> None:
+    learner = make_learner(stripes, tmp_path, penalty=1000)
     network = learner.network
     images, labels = batch()
     for value, sign in ((3.0, 1), (-3.0, -1)):
         alpha = torch.full_like(network.alpha, value).requires_grad_()
-        (found,) = torch.autograd.grad(learner.loss(images, labels, alpha), [alpha])
-        assert torch.equal(found.sign(), torch.full_like(found, sign))
+        (gradient,) = torch.autograd.grad(learner.loss(images, labels, alpha), [alpha])
+        assert torch.equal(gradient.sign(), torch.full_like(gradient, sign))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_an_overflow_changes_nothing_on_any_adaptor(learner: Learner, value: float) -> None:
+def test_overflow_changes_no_adaptor(learner: Learner, value: float) -> None:
     alpha = learner.network.alpha
     learner.move(torch.ones_like(alpha), 0, skips=True)
     before, velocity = alpha.clone(), learner.velocity.clone()
     assert velocity.all()
     overflow = torch.tensor([1.0, value, 1.0, 1.0])
-    assert waits(lambda: learner.move(overflow, 1, skips=True)) == []
+    assert device_syncs(lambda: learner.move(overflow, 1, skips=True)) == []
     assert torch.equal(learner.network.alpha, before)
     assert torch.equal(learner.velocity, velocity)
-    # Without a scale it is no overflow, and `plan` says that the alphas diverged.
+    # Without a loss scale this is not an overflow, and `plan` reports that the alphas diverged.
     learner.move(overflow, 1, skips=False)
     with pytest.raises(ValueError, match="diverged"):
         learner.network.plan()
 
 
-def test_a_step_in_parts_teaches_the_alphas_once(learner: Learner) -> None:
+def test_accumulated_step_updates_alphas_once(learner: Learner) -> None:
     learner.passes(1, batch(), lambda loss: loss)
     once = learner.network.alpha.clone()
     learner.passes(1, batch(), lambda loss: loss)

@@ -41,7 +41,7 @@ def resolved(dataset: Path | None = None, bound: float | None = None, *devices: 
 
 
 def informed(spec: ResolvedSpec, factor: float = 1e-6) -> ResolvedSpec:
-    """After latencies in proportion to the multiply-accumulates were measured."""
+    """The search after latencies proportional to the multiply-accumulates were measured."""
     latencies = {
         each.key: Latency(median_ms=factor * each.cost["macs"], p95_ms=factor * each.cost["macs"], runs=60)
         for each in spec.candidates()
@@ -49,7 +49,7 @@ def informed(spec: ResolvedSpec, factor: float = 1e-6) -> ResolvedSpec:
     return with_tables(spec, [Table(device=SPARSE, machine={}, latencies=latencies)])
 
 
-def test_networks_of_one_density_tell_how_dense_others_may_be() -> None:
+def test_measured_densities_bound_the_searched_densities() -> None:
     free = resolved()
     assert [each.config["density"] for each in free.candidates()] == [0, 0.25, 0.5, 1]
     most = free.params(SpatialSamplingParams).cost(DATASET, 0.4)["macs"]
@@ -67,7 +67,7 @@ def test_networks_of_one_density_tell_how_dense_others_may_be() -> None:
     assert plan(informed(resolved(None, 1e-9)), []).trials == ()
 
 
-def test_a_device_that_has_not_the_operations_is_refused(stripes: Path, tmp_path: Path) -> None:
+def test_device_without_required_operations_is_rejected(stripes: Path, tmp_path: Path) -> None:
     with pytest.raises(LocalSearchError, match=r"ncnn-cpu-1t cannot run networks with masks.*use one of onnxruntime"):
         LocalSearch(resolved(stripes, None, "ncnn-cpu-1t"), stripes, tmp_path)
 
@@ -86,7 +86,7 @@ def test_points_have_the_latencies_of_every_device(stripes: Path, tmp_path: Path
         (SPARSE, 2),
         (OTHER, 2),
     ]
-    # On a bound each network has smaller budgets too.
+    # With a bound, each network is also measured with smaller budgets.
     assert [list(trial["points"]) for trial in trials if trial["points"]] == [
         ["density-0.3", "density-0.3-budget-0.9", "density-0.3-budget-0.75"]
     ]
