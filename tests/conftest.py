@@ -1,7 +1,7 @@
-"""Real servers for the tests: one PostgreSQL and one Redis per session, a database of its own for every test.
+"""Real servers for the tests: one PostgreSQL and one Redis per session, and one database per test.
 
-The first test that asks for them starts them, for all processes of the session: tests that need none start none. At the
-end nothing that the session started may still run.
+The first test that needs the servers starts them for all processes of the session. At the end no process that the
+session started may still run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from paretofit.search import registry
 from tests.launch.service import Service
 from tests.servers import Servers
 
-# Every process that descends from this session inherits it, whoever its parent is by then.
+# All descendants of this session inherit this variable, even after they are reparented.
 MARK = "PARETOFIT_TEST_SESSION"
 TEMPLATE = "template_migrated"
 
@@ -39,13 +39,13 @@ for name in [name for name in os.environ if name.startswith("PARETOFIT_") and na
     del os.environ[name]
 os.environ.pop("DATABASE_URL", None)
 os.environ.pop("REDIS_URL", None)
-# Tests run side by side: OpenMP threads that spin while another process has their core make both many times slower.
+# Tests run in parallel: OpenMP threads that spin while another process has their core make both many times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 registry.setup()
 
-LEFT = pytest.StashKey[list[str]]()
+LEFTOVERS = pytest.StashKey[list[str]]()
 SERVERS = pytest.StashKey[Servers]()
 
 
@@ -67,16 +67,15 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests with a time limit of their own take longest: they start first, so that no process ends long after the
-    others."""
+    """Start tests with their own time limit first: they take longest, so that no process ends long after the others."""
     items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") is not None and _no_gpu():
-        pytest.skip("torch sees no CUDA device here")
+        pytest.skip("no CUDA device is available")
     if item.get_closest_marker("docker") is not None and _no_docker():
-        pytest.skip("there is no Docker with compose here")
+        pytest.skip("Docker with Compose is not available")
 
 
 @cache
@@ -89,8 +88,8 @@ def _no_docker() -> bool:
     docker = shutil.which("docker")
     if docker is None:
         return True
-    answers = (subprocess.run([docker, *words], capture_output=True) for words in (("info",), ("compose", "version")))
-    return any(done.returncode for done in answers)
+    checks = (subprocess.run([docker, *words], capture_output=True) for words in (("info",), ("compose", "version")))
+    return any(done.returncode for done in checks)
 
 
 @pytest.hookimpl(trylast=True)
@@ -101,12 +100,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     left = _left_behind(stop_timeout=10.0)
     if left:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        # Not raised: the failures are still to be told.
-        session.config.stash[LEFT] = left
+        # Not raised, so that pytest still reports the failures.
+        session.config.stash[LEFTOVERS] = left
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for line in config.stash.get(LEFT, []):
+    for line in config.stash.get(LEFTOVERS, []):
         terminalreporter.write_line(f"left behind by the tests: {line}", red=True)
 
 
@@ -115,15 +114,15 @@ def _left_behind(stop_timeout: float) -> list[str]:
     mark, own = os.environ[MARK], os.getpid()
     deadline = time.monotonic() + stop_timeout
     while True:
-        found = []
+        running = []
         for process in psutil.process_iter():
             try:
                 if process.pid != own and process.environ().get(MARK) == mark:
-                    found.append(f"{process.pid} {' '.join(process.cmdline())}")
+                    running.append(f"{process.pid} {' '.join(process.cmdline())}")
             except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
                 continue
-        if not found or time.monotonic() > deadline:
-            return found
+        if not running or time.monotonic() > deadline:
+            return running
         time.sleep(0.1)
 
 
@@ -134,7 +133,7 @@ def servers(request: pytest.FixtureRequest) -> Servers:
     return running
 
 
-def _named(url: str, database: str) -> str:
+def _url_of_database(url: str, database: str) -> str:
     """The URL of another database of the same server."""
     before, _, query = url.partition("?")
     return f"{before.rpartition('/')[0]}/{database}?{query}"
@@ -146,15 +145,15 @@ def _sqlalchemy(url: str) -> str:
 
 @pytest.fixture(scope="session")
 def template(servers: Servers) -> str:
-    """The name of a migrated database that nobody connects to: made by the first process that needs it."""
+    """The name of a migrated database without connections, which the first process that needs it creates."""
     with psycopg.connect(servers.postgres_url, autocommit=True) as connection:
         connection.execute("SELECT pg_advisory_lock(1)")
         if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (TEMPLATE,)).fetchone() is None:
-            growing = f"{TEMPLATE}_growing"
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(growing)))
-            migrate.upgrade(_sqlalchemy(_named(servers.postgres_url, growing)))
+            incomplete = f"{TEMPLATE}_growing"
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(incomplete)))
+            migrate.upgrade(_sqlalchemy(_url_of_database(servers.postgres_url, incomplete)))
             connection.execute(
-                sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(growing), sql.Identifier(TEMPLATE))
+                sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(incomplete), sql.Identifier(TEMPLATE))
             )
     return TEMPLATE
 
@@ -167,7 +166,7 @@ def _database(servers: Servers, template: str) -> Iterator[str]:
             sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
         )
         try:
-            yield _named(servers.postgres_url, name)
+            yield _url_of_database(servers.postgres_url, name)
         finally:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
@@ -189,7 +188,7 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 @pytest.fixture
 def redis_url(servers: Servers, worker_id: str) -> Iterator[str]:
-    """redis://... of an empty logical database that no other test uses meanwhile. Channels are the server's, though."""
+    """redis://... of an empty logical database that no other test uses at the same time. Channels are shared."""
     number = 1 + int(worker_id.removeprefix("gw")) if worker_id != "master" else 0
     url = f"{servers.redis_url.rpartition('/')[0]}/{number}"
     with Redis.from_url(url) as client:
@@ -200,6 +199,6 @@ def redis_url(servers: Servers, worker_id: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A whole running service with a home of its own: `.url`, `.home`, `.database_url`, `.redis_url`, `.stop()`."""
+    """A running service with its own home: `.url`, `.home`, `.database_url`, `.redis_url`, `.stop()`."""
     with Service.start(tmp_path_factory.mktemp("home")) as running:
         yield running

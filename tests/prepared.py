@@ -46,11 +46,11 @@ class Prepared:
         self._calls = 0
 
     def run(self, arguments: Sequence[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-        """Run it and wait for its end."""
+        """Run the module with these arguments and wait for its exit."""
         files = {name: cwd / f".{name}" for name in ("stdout", "stderr")}
         self._calls += 1
-        places = {name: str(path) for name, path in files.items()}
-        call = {"number": self._calls, "arguments": list(arguments), "cwd": str(cwd), **places}
+        paths = {name: str(path) for name, path in files.items()}
+        call = {"number": self._calls, "arguments": list(arguments), "cwd": str(cwd), **paths}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(call) + "\n")

@@ -1,7 +1,7 @@
 """PostgreSQL and Redis of a test session, started by the first process that calls `Servers.start`.
 
-They belong to a process of their own, `python -m tests.servers FOLDER PID`, which outlives the test process that
-started it. It ends on SIGTERM or when the main process of the session has exited.
+They run in their own process, `python -m tests.servers FOLDER PID`, which outlives the test process that started it.
+The process ends on SIGTERM or when the main process of the session has exited.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Servers:
 
     @classmethod
     def new(cls) -> Self:
-        """The servers of a session of this process, not started yet."""
+        """Servers for a session of this process, not started yet."""
         folder = Path(tempfile.mkdtemp(prefix="paretofit-tests-"))
         # PostgreSQL may run as another user.
         folder.chmod(0o711)
@@ -53,10 +53,10 @@ class Servers:
             return
         with (self.folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not self._described.exists():
+            if not self._description.exists():
                 self._await(self._process() or self._launch())
-        found = json.loads(self._described.read_text())
-        self.postgres_url, self.redis_url = found["postgres_url"], found["redis_url"]
+        urls = json.loads(self._description.read_text())
+        self.postgres_url, self.redis_url = urls["postgres_url"], urls["redis_url"]
 
     def stop(self) -> None:
         """Stop the servers and remove the folder."""
@@ -68,7 +68,7 @@ class Servers:
             shutil.rmtree(self.folder)
 
     @property
-    def _described(self) -> Path:
+    def _description(self) -> Path:
         return self.folder / "servers.json"
 
     @property
@@ -76,7 +76,7 @@ class Servers:
         return self.folder / "servers.log"
 
     def _process(self) -> psutil.Process | None:
-        """The one that serves, or is about to; None if none was started, or it is gone."""
+        """The server process, running or starting; None if it was not started or has ended."""
         try:
             return psutil.Process(int((self.folder / "pid").read_text()))
         except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
@@ -87,32 +87,32 @@ class Servers:
         with self._log.open("w") as output:
             process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, start_new_session=True)
         (self.folder / "pid").write_text(str(process.pid))
-        # Whoever started it may end before it does.
+        # A daemon thread reaps the process, so that this process may end first.
         threading.Thread(target=process.wait, daemon=True).start()
         return psutil.Process(process.pid)
 
     def _await(self, process: psutil.Process) -> None:
         deadline = time.monotonic() + _TIMEOUT
-        while not self._described.exists():
+        while not self._description.exists():
             assert process.is_running(), self._log.read_text()
             assert time.monotonic() < deadline, self._log.read_text()
             time.sleep(0.02)
 
 
 def main(folder: Path, owner: int) -> None:
-    """Serve until SIGTERM, or until the process `owner` is gone."""
-    told = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: told.set())
+    """Serve until SIGTERM, or until the process `owner` has ended."""
+    stop_requested = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop_requested.set())
     session = psutil.Process(owner)
     with (
         EmbeddedPostgres(folder / "postgres", sync=False) as postgres,
         EmbeddedRedis(folder / "redis", databases=REDIS_DATABASES) as redis,
     ):
-        found = {"postgres_url": postgres.url, "redis_url": redis.url}
+        urls = {"postgres_url": postgres.url, "redis_url": redis.url}
         part = folder / "servers.json.part"
-        part.write_text(json.dumps(found))
+        part.write_text(json.dumps(urls))
         part.rename(folder / "servers.json")
-        while not told.wait(0.5) and session.is_running():
+        while not stop_requested.wait(0.5) and session.is_running():
             pass
 
 

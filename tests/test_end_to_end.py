@@ -45,10 +45,10 @@ def textures() -> bytes:
     rows, columns = np.mgrid[0:40, 0:44]
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
-        for name, colour in TEXTURES.items():
+        for name, color in TEXTURES.items():
             for number in range(PER_CLASS):
                 waves = np.sin(noise.uniform(0, 1) * rows + noise.uniform(0, 1) * columns)
-                stripes = (170 + 50 * waves[..., None]) * np.array(colour) + noise.normal(0, 12, (40, 44, 3))
+                stripes = (170 + 50 * waves[..., None]) * np.array(color) + noise.normal(0, 12, (40, 44, 3))
                 image = io.BytesIO()
                 Image.fromarray(stripes.clip(0, 255).astype(np.uint8)).save(image, "PNG")
                 archive.writestr(f"{name}/{number}.png", image.getvalue())
@@ -97,10 +97,10 @@ def finish(client: Client, service: Service, spec: dict[str, Any]) -> SearchDeta
 def wait(ready: Callable[[], T | None]) -> T:
     """Poll until `ready` returns a true value."""
     deadline = time.monotonic() + SECONDS
-    while not (found := ready()):
-        assert time.monotonic() < deadline, f"not in {SECONDS:g} s"
+    while not (result := ready()):
+        assert time.monotonic() < deadline, f"not ready within {SECONDS:g} s"
         time.sleep(0.05)
-    return found
+    return result
 
 
 def trainer(trial_id: str) -> psutil.Process | None:
@@ -127,9 +127,9 @@ def evaluate(checkpoint: Path, dataset: str | Path) -> dict[str, Any]:
         str(dataset),
         "--json",
     ]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-    assert answer.returncode == 0, answer.stderr
-    result: dict[str, Any] = json.loads(answer.stdout)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
     return result
 
 
@@ -139,7 +139,7 @@ def _marks(kind: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=_marks(kind)) for kind in sorted(methods())])
-def test_every_method_from_submission_to_checkpoints(
+def test_every_method_runs_from_submission_to_checkpoints(
     client: Client, service: Service, fashion: str, tmp_path: Path, kind: str
 ) -> None:
     presets = {method.kind: method.presets for method in client.methods()}
@@ -167,7 +167,7 @@ def test_every_method_from_submission_to_checkpoints(
 
 
 @pytest.mark.slow
-def test_three_budgets_give_three_networks_as_accurate_as_reported(
+def test_each_budget_yields_a_network_with_its_reported_accuracy(
     client: Client, service: Service, fashion: str, tmp_path: Path
 ) -> None:
     method = {"kind": "scalenet", **methods()["scalenet"].params.tiny, "budgets": [2e5, 4e5, 7e5]}
@@ -185,32 +185,30 @@ def test_three_budgets_give_three_networks_as_accurate_as_reported(
 
 
 @pytest.mark.integration
-def test_a_training_that_is_killed_at_random_gives_the_same_networks_bit_for_bit(
-    client: Client, service: Service, fashion: str
-) -> None:
+def test_killed_training_yields_bit_identical_networks(client: Client, service: Service, fashion: str) -> None:
     tiny = methods()["mutualnet"].params.tiny
-    # Long enough that no machine finishes it between two looks at its progress.
+    # Long enough that training does not finish between two polls of its progress.
     method = {"kind": "mutualnet", **tiny, "epochs": 3, "resolutions": [24], "widths": {"step": 0.75}}
-    spec = {"name": "undisturbed", "dataset_id": fashion, "method": method, "seed": 3}
-    disturbed = client.searches.create(spec | {"name": "disturbed"})
-    trial = wait(lambda: next(iter(client.searches.trials(disturbed.id)), None))
-    # It has saved itself several times by then, at whatever step the clock chose.
+    spec = {"name": "uninterrupted", "dataset_id": fashion, "method": method, "seed": 3}
+    interrupted = client.searches.create(spec | {"name": "interrupted"})
+    trial = wait(lambda: next(iter(client.searches.trials(interrupted.id)), None))
+    # By then several checkpoints have been saved, at steps that depend on the clock.
     done = random.uniform(0.2, 0.6)
     killed = wait(lambda: trainer(trial.id) if client.trials.get(trial.id).progress > done else None)
     killed.kill()
-    assert client.searches.wait(disturbed.id, timeout=SECONDS).state == "succeeded"
+    assert client.searches.wait(interrupted.id, timeout=SECONDS).state == "succeeded"
     assert [attempt.outcome for attempt in client.trials.get(trial.id).attempts] == ["crashed", "completed"]
     assert "resuming from step" in "\n".join(line.line for line in client.trials.logs(trial.id))
-    undisturbed = finish(client, service, spec)
+    uninterrupted = finish(client, service, spec)
     digests = [
         {point.key: point.artifact and point.artifact.sha256 for point in client.searches.front(search).points}
-        for search in (disturbed.id, undisturbed.id)
+        for search in (interrupted.id, uninterrupted.id)
     ]
     assert digests[0] == digests[1]
 
 
 @pytest.mark.integration
-def test_images_of_a_user_from_archive_to_checkpoint(
+def test_uploaded_images_run_from_archive_to_checkpoint(
     client: Client, service: Service, upload: Callable[..., str], tmp_path: Path
 ) -> None:
     dataset = client.datasets.wait(upload(textures(), image_size=32), timeout=SECONDS, poll=0.1)
@@ -229,14 +227,14 @@ def test_images_of_a_user_from_archive_to_checkpoint(
     search = finish(client, service, {"name": "textures", "dataset_id": dataset.id, "method": method})
     best = client.searches.front(search.id).points[-1]
     assert best.artifact is not None
-    assert (best.metrics["selection_top1"] or 0) > 0.5, "better than chance, which is 1/3"
+    assert (best.metrics["selection_top1"] or 0) > 0.5, "must be better than chance, which is 1/3"
     checkpoint = client.artifacts.download(best.artifact.id, tmp_path / "best.safetensors")
     assert paretofit.load(checkpoint)(torch.zeros(1, 3, *best.input_size)).shape == (1, 3)
     staged = service.home / "cache" / "datasets" / dataset.id
     assert evaluate(checkpoint, staged)["top1"] == best.metrics["top1"]
 
 
-def test_an_unknown_dataset_is_refused(client: Client) -> None:
+def test_unknown_dataset_is_rejected(client: Client) -> None:
     with pytest.raises(ApiError) as refused:
         client.searches.create({"name": "x", "dataset_id": "ds_" + 32 * "0", "method": {"kind": "mutualnet"}})
     assert refused.value.status == 422
@@ -255,7 +253,7 @@ def test_an_unknown_dataset_is_refused(client: Client) -> None:
         ({"nmae": "x"}, "/nmae"),
     ],
 )
-def test_a_wrong_field_is_refused_with_its_place(
+def test_invalid_field_is_rejected_with_its_pointer(
     client: Client, fashion: str, change: dict[str, Any], pointer: str
 ) -> None:
     with pytest.raises(ApiError) as refused:
@@ -265,7 +263,7 @@ def test_a_wrong_field_is_refused_with_its_place(
     assert refused.value.errors[0].detail
 
 
-def test_an_impossible_constraint_is_refused_with_the_nearest_cost(client: Client, fashion: str) -> None:
+def test_infeasible_constraint_is_rejected_with_the_nearest_cost(client: Client, fashion: str) -> None:
     spec = {"name": "x", "dataset_id": fashion, "method": {"kind": "mutualnet"}}
     least = client.searches.estimate(spec).cost["macs"].min
     with pytest.raises(ApiError) as refused:
@@ -284,7 +282,7 @@ def test_unknown_ids_are_not_found(client: Client, prefix: str) -> None:
         assert (refused.value.status, refused.value.code) == (404, "not_found")
 
 
-def test_an_archive_beyond_the_limit_is_refused_before_it_is_sent(client: Client, tmp_path: Path) -> None:
+def test_oversize_archive_is_rejected_before_it_is_sent(client: Client, tmp_path: Path) -> None:
     dataset = client.datasets.create({"name": uuid4().hex, "source": {"kind": "upload"}})
     with (tmp_path / "sparse.tar").open("wb") as file:
         file.truncate(5 * 1024**3)
@@ -314,14 +312,14 @@ def escaping_tar() -> bytes:
 @pytest.mark.parametrize(
     "content",
     [
-        pytest.param(b"", id="nothing"),
-        pytest.param(empty_zip(), id="empty"),
-        pytest.param(textures()[: 50 * 1024], id="cut off"),
-        pytest.param(b"these are no images" * 1000, id="no archive"),
-        pytest.param(escaping_tar(), id="escaping"),
+        pytest.param(b"", id="empty file"),
+        pytest.param(empty_zip(), id="empty archive"),
+        pytest.param(textures()[: 50 * 1024], id="truncated"),
+        pytest.param(b"these are not images" * 1000, id="not an archive"),
+        pytest.param(escaping_tar(), id="path traversal"),
     ],
 )
-def test_a_bad_archive_is_rejected_with_reasons(client: Client, upload: Callable[..., str], content: bytes) -> None:
+def test_invalid_archive_is_rejected_with_reasons(client: Client, upload: Callable[..., str], content: bytes) -> None:
     dataset_id = upload(content)
     with pytest.raises(DatasetRejectedError) as rejected:
         client.datasets.wait(dataset_id, timeout=SECONDS, poll=0.1)

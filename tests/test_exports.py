@@ -42,38 +42,38 @@ def front(client: Client, service: Service) -> Front:
     return client.searches.front(search.id, dominated=True)
 
 
-def test_points_of_a_search_in_every_format(client: Client, service: Service, front: Front, tmp_path: Path) -> None:
-    # One test, because the search takes longer than all that is looked at.
+def test_points_are_exported_in_every_format(client: Client, service: Service, front: Front, tmp_path: Path) -> None:
+    # One test, because the search takes longer than all of the checks.
     chosen = front.points[0]
     assert chosen.artifact is not None
-    asked = {name: client.points.export(chosen.id, name) for name in get_args(Format)}
+    requested = {name: client.points.export(chosen.id, name) for name in get_args(Format)}
     assert front.dominated
-    inside = next(point for point in front.dominated if point.artifact is None)
-    cut = client.points.export(inside.id, "safetensors")
+    subnet = next(point for point in front.dominated if point.artifact is None)
+    extracted = client.points.export(subnet.id, "safetensors")
 
     network = paretofit.load(client.artifacts.download(chosen.artifact.id, tmp_path / "checkpoint"))
     images = torch.randn(3, 1, *chosen.input_size)
     with torch.inference_mode():
         expected = network(images).numpy()
-    for name, export in asked.items():
-        made = client.points.wait(export.id)
-        assert made.parity is not None
-        assert made.parity.max_abs_diff <= made.parity.tolerance
-        path = client.artifacts.download(made.id, tmp_path / name)
-        assert np.abs(open_session(path, name)(images.numpy()) - expected).max() <= made.parity.tolerance
+    for name, export in requested.items():
+        ready = client.points.wait(export.id)
+        assert ready.parity is not None
+        assert ready.parity.max_abs_diff <= ready.parity.tolerance
+        path = client.artifacts.download(ready.id, tmp_path / name)
+        assert np.abs(open_session(path, name)(images.numpy()) - expected).max() <= ready.parity.tolerance
         assert client.points.export(chosen.id, name).id == export.id
-    assert {export.id for export in client.points.exports(chosen.id)} == {export.id for export in asked.values()}
+    assert {export.id for export in client.points.exports(chosen.id)} == {export.id for export in requested.values()}
     assert (tmp_path / "safetensors").read_bytes() == (tmp_path / "checkpoint").read_bytes()
 
-    path = client.artifacts.download(client.points.wait(cut.id).id, tmp_path / "cut")
-    assert read_record(path)["key"] == inside.key
+    path = client.artifacts.download(client.points.wait(extracted.id).id, tmp_path / "cut")
+    assert read_record(path)["key"] == subnet.key
     with torch.inference_mode():
-        assert paretofit.load(path)(torch.zeros(2, 1, *inside.input_size)).shape == (2, 10)
+        assert paretofit.load(path)(torch.zeros(2, 1, *subnet.input_size)).shape == (2, 10)
 
-    _from_the_command_line(service, f"{front.search_id}:{chosen.key}", tmp_path)
+    _export_from_the_command_line(service, f"{front.search_id}:{chosen.key}", tmp_path)
 
 
-def _from_the_command_line(service: Service, point: str, folder: Path) -> None:
+def _export_from_the_command_line(service: Service, point: str, folder: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "paretofit", "--url", service.url, *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)

@@ -17,7 +17,7 @@ from tests.workers.fleet import FAST, Fleet
 pytestmark = pytest.mark.integration
 
 MAX_MEMORY = 300 * 1024**2
-# Refused by the service's own limits, which are larger than those that the others exceed.
+# Archives that the default limits of the service reject; the other archives exceed only smaller limits.
 CHOSEN = ("slip.zip", "link out.tar", "one file, 200 names.zip", "cut off.tar.gz", "picture and zip")
 
 
@@ -34,22 +34,22 @@ def test_hostile_archives_are_rejected_in_bounded_memory(tmp_path: Path, databas
         fleet.start("paretofit.workers.relay")
         worker = fleet.start("paretofit.workers", "light", "--processes", "2")
         server, peak = psutil.Process(api.process.pid), 0
-        sent = {}
+        uploaded = {}
         for name in CHOSEN:
-            made = api.http.post("/v1/datasets", json={"name": name, "source": {"kind": "upload"}}).json()
-            answer = api.http.put(f"/v1/datasets/{made['id']}/content", content=cases[name].content)
-            assert answer.status_code == 200, (name, answer.text)
-            sent[made["id"]] = name
+            created = api.http.post("/v1/datasets", json={"name": name, "source": {"kind": "upload"}}).json()
+            response = api.http.put(f"/v1/datasets/{created['id']}/content", content=cases[name].content)
+            assert response.status_code == 200, (name, response.text)
+            uploaded[created["id"]] = name
             peak = max(peak, server.memory_info().rss)
         deadline = time.monotonic() + 60
-        waiting = dict(sent)
+        waiting = dict(uploaded)
         while waiting:
             assert time.monotonic() < deadline, (waiting, fleet.logs())
             for dataset, name in list(waiting.items()):
-                found = api.http.get(f"/v1/datasets/{dataset}").json()
+                document = api.http.get(f"/v1/datasets/{dataset}").json()
                 peak = max(peak, server.memory_info().rss, *(_memory(worker.pid)))
-                if found["state"] == "rejected":
-                    assert found["error"]["code"] == cases[name].rejection, (name, found["error"])
+                if document["state"] == "rejected":
+                    assert document["error"]["code"] == cases[name].rejection, (name, document["error"])
                     del waiting[dataset]
             time.sleep(0.05)
         assert peak < MAX_MEMORY

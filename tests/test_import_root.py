@@ -71,21 +71,21 @@ def _build(kind: str, tree: Path, into: Path) -> None:
 
 @pytest.fixture(scope="module")
 def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of programs of an environment that has the wheel; what it requires are this environment's packages,
-    without its editable install."""
+    """The folder of programs of an environment with the wheel. Its requirements are the packages of this environment,
+    without the editable install."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin" / "python"
     install = ["-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", "--quiet", str(wheel)]
     subprocess.run([sys.executable, *install], check=True)
     [packages] = folder.glob("lib/python*/site-packages")
-    # A path that a .pth file names is no site directory: the .pth files in it are not read.
+    # A path in a .pth file is not a site directory: Python does not read the .pth files in it.
     (packages / "required.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return folder / "bin"
 
 
 @pytest.fixture
-def beside(tmp_path: Path) -> Path:
+def repository(tmp_path: Path) -> Path:
     """A repository of a user, whose packages exit when imported."""
     for name in PARTS:
         (tmp_path / name).mkdir()
@@ -113,7 +113,7 @@ def _service(scripts: Path, home: Path) -> Iterator[Service]:
         yield service
 
 
-def test_a_wheel_has_one_top_level_name(wheel: Path) -> None:
+def test_wheel_has_one_top_level_package(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     tops = {name.partition("/")[0] for name in names}
@@ -125,20 +125,27 @@ def test_a_wheel_has_one_top_level_name(wheel: Path) -> None:
     assert {f"paretofit/{path.relative_to(ROOT)}" for path in data} | {"paretofit/py.typed"} <= set(names)
 
 
-def test_client_command_line_service_and_load_beside_packages_of_the_same_names(scripts: Path, beside: Path) -> None:
-    assert "paretofit" in _run(beside, scripts / "paretofit", "--help")
-    assert "up" in _run(beside, scripts / "python", "-m", "paretofit", "--help")
-    with _service(scripts, beside / "home") as service:
-        key, ours = _run(beside, scripts / "python", "-c", CLIENT, service.url).split(maxsplit=1)
+def test_client_cli_and_service_work_next_to_packages_with_the_same_names(scripts: Path, repository: Path) -> None:
+    assert "paretofit" in _run(repository, scripts / "paretofit", "--help")
+    assert "up" in _run(repository, scripts / "python", "-m", "paretofit", "--help")
+    with _service(scripts, repository / "home") as service:
+        key, ours = _run(repository, scripts / "python", "-c", CLIENT, service.url).split(maxsplit=1)
         assert key.startswith("fd_mobilenet")
         assert ours.strip() == "[]"
-        assert "beside" in _run(beside, scripts / "paretofit", "--url", service.url, "list")
+        assert "beside" in _run(repository, scripts / "paretofit", "--url", service.url, "list")
 
 
-def test_a_search_without_a_service_beside_packages_of_the_same_names(scripts: Path, beside: Path) -> None:
-    (beside / "spec.yaml").write_text(RUN)
-    _run(beside, scripts / "python", "-m", "paretofit.search", "run", "spec.yaml", "--out", "out")
-    [point] = (beside / "out" / "points").glob("*.safetensors")
+def test_search_without_a_service_works_next_to_packages_with_the_same_names(scripts: Path, repository: Path) -> None:
+    (repository / "spec.yaml").write_text(RUN)
+    _run(repository, scripts / "python", "-m", "paretofit.search", "run", "spec.yaml", "--out", "out")
+    [point] = (repository / "out" / "points").glob("*.safetensors")
     assert "exactly as reported" in _run(
-        beside, scripts / "python", "-m", "paretofit.search", "evaluate", point, "--dataset", beside / "out" / "dataset"
+        repository,
+        scripts / "python",
+        "-m",
+        "paretofit.search",
+        "evaluate",
+        point,
+        "--dataset",
+        repository / "out" / "dataset",
     )

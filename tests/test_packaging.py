@@ -64,12 +64,12 @@ def _run_without(absent: tuple[str, ...], code: str) -> subprocess.CompletedProc
     return subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
 
 
-def test_api_is_without_torch() -> None:
+def test_api_does_not_import_torch() -> None:
     code = "import paretofit.api.app, sys; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_api_and_relay_need_no_numeric_package() -> None:
+def test_api_and_relay_import_no_numeric_package() -> None:
     done = _run_without(
         NUMERIC,
         "import paretofit.api.app, paretofit.api.__main__, paretofit.workers.relay, paretofit.db.migrate, "
@@ -78,7 +78,7 @@ def test_api_and_relay_need_no_numeric_package() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_celery_processes_are_without_torch() -> None:
+def test_celery_processes_run_without_torch() -> None:
     modules = ("workers.__main__", "workers.tasks", "workers.relay", "search.methods.mutualnet.plan")
     code = "\n".join(f"import paretofit.{module}" for module in modules)
     done = _run_without(("torch",), code)
@@ -140,13 +140,13 @@ def test_packages_have_empty_init_files() -> None:
             assert path.read_text() == "", path
 
 
-def test_a_page_lists_every_setting_with_its_default() -> None:
+def test_configuration_page_lists_every_setting_with_its_default() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text()
     rows = {
         name: (default, meaning)
         for name, default, meaning in re.findall(r"^\| `(\w+)` \| (.*?) \| (.*) \|$", page, re.MULTILINE)
     }
-    customary = {"database_url": "DATABASE_URL", "redis_url": "REDIS_URL"}
+    standard_names = {"database_url": "DATABASE_URL", "redis_url": "REDIS_URL"}
     expected = {}
     for name, field in Settings.model_fields.items():
         match field.default:
@@ -156,7 +156,7 @@ def test_a_page_lists_every_setting_with_its_default() -> None:
                 default = ""
             case _:
                 default = "" if field.default_factory else str(field.default)
-        variable = customary.get(name, f"PARETOFIT_{name.upper()}")
+        variable = standard_names.get(name, f"PARETOFIT_{name.upper()}")
         expected[variable] = (f"`{default}`" if default else "", (field.description or "").replace("|", "\\|"))
     assert rows == expected
 
@@ -189,7 +189,7 @@ def test_make_bench_runs_every_benchmark_and_nothing_else() -> None:
     assert sorted(names.split()) == sorted(benchmarks)
 
 
-def test_hooks_use_the_environment_alone() -> None:
+def test_hooks_use_only_the_environment() -> None:
     configuration = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
     assert [repository["repo"] for repository in configuration["repos"]] == ["local"]
     assert all(hook["entry"].startswith(".venv/bin/") for hook in configuration["repos"][0]["hooks"])

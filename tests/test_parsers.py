@@ -47,7 +47,7 @@ from paretofit.search.data.images import BadImageError, decode, inspect
 from paretofit.search.data.ingest import silent
 from paretofit.search.data.limits import IngestLimits
 from paretofit.search.data.rejection import RejectedError
-from tests.api.fuzzing import effort
+from tests.api.fuzzing import fuzz_settings
 from tests.search.data.archives import encoded, noise, pictures, tarred, zipped
 
 ETAG = '"etag"'
@@ -71,16 +71,16 @@ def api_routes(tmp_path_factory: pytest.TempPathFactory) -> list[RouteContext]:
     return [route for route in routes if (route.path or "").startswith(("/v1", "/metrics"))]
 
 
-@effort(100)
+@fuzz_settings(100)
 @given(st.text(max_size=80) | st.text(string.ascii_letters + string.digits + "pf_", min_size=60, max_size=68))
 def test_keys(text: str) -> None:
     parsed = keys.parse(text)
-    # What is no key is taken for one by a checksum of 32 bits in 62^6.
+    # The checksum rejects arbitrary text, except with negligible probability.
     assert parsed is None
     assert len(_digest(SecretStr(text))) == 32
 
 
-@effort(200)
+@fuzz_settings(200)
 @given(LATIN)
 def test_hosts_and_origins(text: str) -> None:
     host = host_name(text)
@@ -91,20 +91,20 @@ def test_hosts_and_origins(text: str) -> None:
         assert urlsplit(text).netloc.lower() == "search.example"
 
 
-@effort(200)
+@fuzz_settings(200)
 @given(st.sampled_from(["GET", "POST", "PATCH", "BREW"]), st.text(max_size=60).map(lambda text: f"/{text}"))
 @example("POST", "/v1")
 @example("GET", "/v1/searches")
 @example("POST", "/v1/searches/x/front/select/")
 @example("POST", "/v1//searches/estimate")
-def test_every_path_that_reaches_the_api_needs_a_key(api_routes: list[RouteContext], method: str, path: str) -> None:
-    asked = {"type": "http", "method": method, "path": path, "headers": []}
+def test_every_api_path_requires_a_key(api_routes: list[RouteContext], method: str, path: str) -> None:
+    scope = {"type": "http", "method": method, "path": path, "headers": []}
     for route in api_routes:
-        if route.matches(asked)[0] is not Match.NONE:
+        if route.matches(scope)[0] is not Match.NONE:
             assert access.requires_auth(path)
 
 
-def test_no_change_needs_less_than_the_scope_write(api_routes: list[RouteContext]) -> None:
+def test_writes_require_at_least_the_write_scope(api_routes: list[RouteContext]) -> None:
     for route in api_routes:
         scopes, path = access.required_scopes(route), route.path or ""
         if path == "/v1/session":
@@ -115,7 +115,7 @@ def test_no_change_needs_less_than_the_scope_write(api_routes: list[RouteContext
             assert set(scopes) & {"write", "manage", "admin"}
 
 
-@effort(200)
+@fuzz_settings(200)
 @given(LATIN, st.none() | LATIN)
 @example("bytes 0-9/10", "10")
 @example("bytes 5-4/10", None)
@@ -129,7 +129,7 @@ def test_content_ranges(content_range: str, length: str | None) -> None:
     assert part.total is None or part.start < part.total
 
 
-@effort(200)
+@fuzz_settings(200)
 @given(
     st.from_regex(r"(bytes=)?[0-9]{0,4}-[0-9]{0,4}", fullmatch=True) | LATIN,
     st.integers(0, 300),
@@ -149,7 +149,7 @@ def _cursor(value: Any) -> str:
     return base64.urlsafe_b64encode(json.dumps(value).encode()).decode()
 
 
-@effort(200)
+@fuzz_settings(200)
 @given(st.text(max_size=60) | JSON.map(_cursor))
 @example(_cursor(["2026-01-01T00:00:00+00:00", "x"]))
 @example(_cursor(["0001-01-01T00:00:00-23:59", "x"]))
@@ -157,19 +157,19 @@ def _cursor(value: Any) -> str:
 def test_cursors(text: str) -> None:
     for read in (paging.keyset, lambda cursor: paging.position(cursor, start=0)):
         try:
-            found = read(text)
+            position = read(text)
         except InvalidError:
             continue
-        assert isinstance(found, int | Keyset)
+        assert isinstance(position, int | Keyset)
 
 
-@effort(200)
+@fuzz_settings(200)
 @given(st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_bodies_under_an_idempotency_key(body: bytes) -> None:
     assert isinstance(idempotency._canonical(body), bytes)
 
 
-@effort(100)
+@fuzz_settings(100)
 @given(st.lists(st.text(max_size=5) | st.integers(0, 99), max_size=4))
 def test_pointers(path: list[str | int]) -> None:
     text = pointers.pointer(path)
@@ -207,7 +207,7 @@ VALID: dict[str, Any] = {
 def test_bodies(model: type[BaseModel]) -> None:
     names = sorted(model.model_fields)
 
-    @effort(80)
+    @fuzz_settings(80)
     @given(JSON, st.dictionaries(st.sampled_from(names), JSON, max_size=3), st.sampled_from(names))
     def bodies(anything: Any, changes: dict[str, Any], dropped: str) -> None:
         near = {name: value for name, value in VALID.items() if name in names} | changes
@@ -216,18 +216,18 @@ def test_bodies(model: type[BaseModel]) -> None:
             try:
                 parsed = model.model_validate(body)
             except ValidationError as error:
-                found = pointers.field_problems(
+                problems = pointers.field_problems(
                     [{**each, "loc": ("body", *each["loc"])} for each in error.errors()], body
                 )
-                assert found
-                assert all(problem.detail for problem in found)
+                assert problems
+                assert all(problem.detail for problem in problems)
             else:
                 assert isinstance(parsed.model_dump(mode="json"), dict)
 
     bodies()
 
 
-@effort(150)
+@fuzz_settings(150)
 @given(st.text(max_size=70))
 def test_tenants(text: str) -> None:
     try:
@@ -238,7 +238,7 @@ def test_tenants(text: str) -> None:
     assert not set(name) & set("/.\\ \0")
 
 
-@effort(400)
+@fuzz_settings(400)
 @given(
     st.text(max_size=60)
     | st.builds(
@@ -260,9 +260,9 @@ def test_urls(url: str) -> None:
     assert literal is None or http.is_public(literal)
 
 
-@effort(300)
+@fuzz_settings(300)
 @given(st.integers(0, 2**32 - 1))
-def test_an_ipv4_address_is_as_public_however_it_is_written(number: int) -> None:
+def test_all_notations_of_an_ipv4_address_are_equally_public(number: int) -> None:
     plain = ipaddress.IPv4Address(number)
     mapped = ipaddress.IPv6Address(f"::ffff:{plain}")
     translated = ipaddress.IPv6Address(int(ipaddress.IPv6Address("64:ff9b::")) + number)
@@ -272,13 +272,13 @@ def test_an_ipv4_address_is_as_public_however_it_is_written(number: int) -> None
         assert not http.is_public(plain)
 
 
-@effort(200)
+@fuzz_settings(200)
 @given(LATIN)
 def test_cookies(header: str) -> None:
     assert isinstance(cookie_parser(header), dict)
 
 
-@effort(150)
+@fuzz_settings(150)
 @given(st.text(max_size=15))
 def test_quantities_and_durations(text: str) -> None:
     for read in (parse_quantity, parse_seconds):
@@ -288,7 +288,7 @@ def test_quantities_and_durations(text: str) -> None:
             continue
 
 
-@effort(150)
+@fuzz_settings(150)
 @given(JSON, st.dictionaries(st.sampled_from(["version", "blocks", "nominal", "channels"]), JSON))
 def test_architectures(anything: Any, near: dict[str, Any]) -> None:
     for data in (anything, near, {"version": 1, **near}):
@@ -298,7 +298,7 @@ def test_architectures(anything: Any, near: dict[str, Any]) -> None:
             continue
 
 
-@effort(100)
+@fuzz_settings(100)
 @given(st.lists(st.text(max_size=30).map(lambda line: line.replace("\n", "")), max_size=8))
 def test_events(lines: list[str]) -> None:
     parser = Parser()
@@ -317,24 +317,24 @@ def _changed(content: bytes, changes: list[tuple[int, int]], cut: int) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+def valid_archives(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     """Valid archives."""
-    path = tmp_path_factory.mktemp("sound") / "archive"
+    path = tmp_path_factory.mktemp("archives") / "archive"
     files = pictures({"cat": 2, "dog": 2}, size=(8, 8))
-    made = [zipped(path, files).read_bytes()]
-    return made + [tarred(path, files, kind).read_bytes() for kind in ("", "gz", "bz2", "xz")]
+    archives = [zipped(path, files).read_bytes()]
+    return archives + [tarred(path, files, kind).read_bytes() for kind in ("", "gz", "bz2", "xz")]
 
 
-def test_archives(sound: list[bytes], tmp_path: Path) -> None:
-    @effort(250)
+def test_archives(valid_archives: list[bytes], tmp_path: Path) -> None:
+    @fuzz_settings(250)
     @given(st.integers(0, 4), CHANGES, st.integers(0, 200) | st.just(0))
     def archives(which: int, changes: list[tuple[int, int]], cut: int) -> None:
-        _extract(_changed(sound[which], changes, cut), tmp_path)
+        _extract(_changed(valid_archives[which], changes, cut), tmp_path)
 
     archives()
 
 
-@effort(150)
+@fuzz_settings(150)
 @given(st.binary(max_size=600))
 def test_arbitrary_bytes_as_an_archive(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -342,7 +342,7 @@ def test_arbitrary_bytes_as_an_archive(content: bytes) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-@effort(100)
+@fuzz_settings(100)
 @given(st.lists(st.text(min_size=1, max_size=40), min_size=1, max_size=4))
 def test_names_in_archives(names: list[str]) -> None:
     buffer = io.BytesIO()
@@ -364,17 +364,17 @@ def _extract(content: bytes, folder: Path) -> None:
     archive, spool = folder / "archive", folder / "spool"
     archive.write_bytes(content)
     try:
-        found = extract(archive, spool, SMALL, silent)
+        extracted = extract(archive, spool, SMALL, silent)
     except RejectedError:
         return
     assert spool.stat().st_size <= SMALL.max_decompressed_bytes
-    for image in found.images:
+    for image in extracted.images:
         assert ".." not in image.path
         assert not image.name.startswith("/")
 
 
 @pytest.mark.filterwarnings("ignore:::PIL")
-@effort(250)
+@fuzz_settings(250)
 @given(st.sampled_from(["PNG", "JPEG", "WEBP"]), CHANGES, st.integers(0, 100) | st.just(0))
 def test_images(kind: str, changes: list[tuple[int, int]], cut: int) -> None:
     content = _changed(encoded(noise(16, 16, 1), kind), changes, cut)

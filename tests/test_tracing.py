@@ -22,7 +22,7 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
 @contextmanager
-def collecting() -> Iterator[tuple[str, list[tuple[str, Span]]]]:
+def span_collector() -> Iterator[tuple[str, list[tuple[str, Span]]]]:
     """The URL of a collector and the spans it received: (service, span)."""
     spans: list[tuple[str, Span]] = []
 
@@ -47,24 +47,26 @@ def collecting() -> Iterator[tuple[str, list[tuple[str, Span]]]]:
         thread.join()
 
 
-def test_an_upload_and_its_validation_are_one_trace(tmp_path: Path, database_url: str, redis_url: str) -> None:
+def test_upload_and_validation_share_one_trace(tmp_path: Path, database_url: str, redis_url: str) -> None:
     from paretofit.db.engine import connect
 
     engine = connect(database_url)
     home = tmp_path / "home"
     home.mkdir()
-    with collecting() as (url, spans), Fleet(engine, database_url, redis_url, home) as fleet:
+    with span_collector() as (url, spans), Fleet(engine, database_url, redis_url, home) as fleet:
         fleet.environment |= {"PARETOFIT_OTLP_URL": url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
         fleet.start("paretofit.workers.relay")
         fleet.start("paretofit.workers", "light", "--processes", "1")
         variables = {name: value for name, value in FAST.items() if name != "PARETOFIT_METHODS"}
         traced = {"PARETOFIT_OTLP_URL": url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
         with running(home, database_url, redis_url, None, **variables, **traced) as api:
-            made = api.http.post("/v1/datasets", json={"name": "d", "source": {"kind": "upload"}}).json()
+            dataset = api.http.post("/v1/datasets", json={"name": "d", "source": {"kind": "upload"}}).json()
             content = archive(tmp_path / "a.zip").read_bytes()
             parent = f"00-{TRACE}-b7ad6b7169203331-01"
-            sent = api.http.put(f"/v1/datasets/{made['id']}/content", content=content, headers={"traceparent": parent})
-            assert sent.status_code == 200
+            uploaded = api.http.put(
+                f"/v1/datasets/{dataset['id']}/content", content=content, headers={"traceparent": parent}
+            )
+            assert uploaded.status_code == 200
             fleet.wait(
                 lambda: {name for name, span in spans if span.trace_id.hex() == TRACE} >= {"api", "light"}, "trace"
             )
@@ -73,4 +75,4 @@ def test_an_upload_and_its_validation_are_one_trace(tmp_path: Path, database_url
     [request] = [span for _, span in spans if span.name == "request" and span.trace_id.hex() == TRACE]
     assert job.parent_span_id == request.span_id
     assert request.parent_span_id.hex() == "b7ad6b7169203331"
-    assert {each.key: each.value.string_value for each in job.attributes}["subject"] == made["id"]
+    assert {each.key: each.value.string_value for each in job.attributes}["subject"] == dataset["id"]

@@ -164,7 +164,7 @@ def _for_channels(
             f"the weights take images with {channels} channels, but the dataset has {target.channels}: only color "
             "weights can be used for grayscale images, not the reverse; choose other weights"
         )
-    notes.append("The images are grey: the first convolution is the sum over the color channels of the weights'.")
+    notes.append("The images are grayscale: the first convolution is the sum over the color channels of the weights'.")
     return _gray(start, theirs)
 
 

@@ -1,4 +1,4 @@
-"""One API for all tests that do not ask for one of their own, on a database that they share."""
+"""One API and database that all tests share unless they start their own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine
 
 from paretofit.db.engine import connect
-from tests.api.keys import Locked, locked
+from tests.api.keys import KeyedApi, keyed_api
 from tests.api.process import Api, running
 from tests.conftest import _database, _sqlalchemy
 from tests.servers import Servers
@@ -26,7 +26,7 @@ KEYED = {
 
 @pytest.fixture(scope="session")
 def api(servers: Servers, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """A running API with a small cap on uploads."""
+    """A running API with a small upload limit."""
     home = tmp_path_factory.mktemp("api")
     with (
         _database(servers, template) as url,
@@ -43,18 +43,18 @@ def http(api: Api) -> httpx.Client:
 
 @pytest.fixture(scope="session")
 def stored(api: Api) -> Iterator[Engine]:
-    """The database of `api`, to put there what workers would."""
+    """The database of `api`, for rows that workers would write."""
     engine = connect(api.database_url)
     yield engine
     engine.dispose()
 
 
 @pytest.fixture(scope="session")
-def keyed(servers: Servers, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Locked]:
-    """A running API that wants a key."""
+def keyed(servers: Servers, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeyedApi]:
+    """A running API that requires a key."""
     home = tmp_path_factory.mktemp("keyed")
     with (
         _database(servers, template) as url,
-        locked(home, _sqlalchemy(url), servers.redis_url, **KEYED) as service,
+        keyed_api(home, _sqlalchemy(url), servers.redis_url, **KEYED) as service,
     ):
         yield service

@@ -1,4 +1,4 @@
-"""How much the tests that look for surprises look: `make fuzz` lets them look longer."""
+"""The number of examples of the fuzz tests, which `make fuzz` multiplies."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import os
 from hypothesis import HealthCheck, Phase, settings
 
 
-def effort(examples: int) -> settings:
-    """So many examples, times FUZZ; the same ones in each run unless FUZZ is set."""
-    times = int(os.environ.get("FUZZ", "1"))
+def fuzz_settings(examples: int) -> settings:
+    """Settings for this many examples, times FUZZ; the same examples in each run unless FUZZ is set."""
+    factor = int(os.environ.get("FUZZ", "1"))
     return settings(
-        max_examples=examples * times,
+        max_examples=examples * factor,
         deadline=None,
         database=None,
-        derandomize=times == 1,
-        phases=[Phase.explicit, Phase.generate, *([Phase.shrink] if times > 1 else [])],
+        derandomize=factor == 1,
+        phases=[Phase.explicit, Phase.generate, *([Phase.shrink] if factor > 1 else [])],
         suppress_health_check=list(HealthCheck),
     )

@@ -1,4 +1,4 @@
-"""The API as its users start it: `python -m paretofit.api` in a process of its own."""
+"""The API in its own process, started like its users do: `python -m paretofit.api`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PREFIX = "listening on "
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """A running API: a client at its address, its process, its home, what it writes, how long it took to answer."""
+    """A running API: a client at its address, its process, home, database, log and startup time."""
 
     http: httpx.Client
     process: subprocess.Popen[str]
@@ -33,7 +33,7 @@ class Api:
 
 
 def command(home: Path, database_url: str, redis_url: str, **variables: str) -> tuple[list[str], dict[str, str]]:
-    """How to start it, on a free port of loopback unless `variables` say otherwise."""
+    """The command and environment of an API on a free loopback port, unless `variables` set another address."""
     environment = os.environ | {
         "DATABASE_URL": database_url,
         "REDIS_URL": redis_url,
@@ -47,7 +47,7 @@ def command(home: Path, database_url: str, redis_url: str, **variables: str) -> 
 def running(
     home: Path, database_url: str, redis_url: str, headers: Mapping[str, str] | None = None, **variables: str
 ) -> Iterator[Api]:
-    """The API, from when it answers until it was told to stop (which it has 15 s for)."""
+    """A running API, which has 15 s to stop at the end of the block."""
     arguments, environment = command(home, database_url, redis_url, **variables)
     home.mkdir(parents=True, exist_ok=True)
     log = home / "api.log"
@@ -57,7 +57,7 @@ def running(
     try:
         assert process.stdout is not None
         line = process.stdout.readline().strip()
-        assert line.startswith(PREFIX), f"it did not start: {line}\n{log.read_text()}"
+        assert line.startswith(PREFIX), f"the API did not start: {line}\n{log.read_text()}"
         with httpx.Client(base_url=line.removeprefix(PREFIX), headers=headers, timeout=30, trust_env=False) as http:
             assert http.get("/healthz").status_code == 200, log.read_text()
             yield Api(http, process, home, database_url, log, time.monotonic() - began)

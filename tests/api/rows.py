@@ -1,4 +1,4 @@
-"""What workers write, put into the database by the tests."""
+"""Rows that planners and workers would write."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MACS = (100_000.0, 10_000_000.0)
 
 
 def ready_dataset(engine: Engine, **changes: Any) -> str:
-    """The id of a dataset that searches can be made on."""
+    """Add a dataset that is ready for searches. Returns its id."""
     fields = {
         "name": "clothes",
         "state": "ready",
@@ -49,13 +49,13 @@ def ready_dataset(engine: Engine, **changes: Any) -> str:
 
 
 def body(dataset: str, **changes: Any) -> dict[str, Any]:
-    """What a client submits."""
+    """The body of a submission."""
     method = {"kind": "mutualnet", "widths": {"step": 0.25}, "resolutions": [32, 24], "epochs": 2}
     return {"name": "small", "dataset_id": dataset, "method": method, **changes}
 
 
 def search(engine: Engine, dataset_id: str, **changes: Any) -> str:
-    """The id of a search that was accepted, its candidates from `MACS[0]` to `MACS[1]` MACs."""
+    """Add a search with candidates from `MACS[0]` to `MACS[1]` MACs. Returns its id."""
     spec = SearchSpec.model_validate(body(dataset_id, **changes)).resolve(DatasetProfile.model_validate(PROFILE))
     created = {"candidates": {"configurations": 8, "feasible": 8, "macs": list(MACS)}, "versions": {}}
     with transaction(engine) as session:
@@ -74,14 +74,14 @@ def set_search(engine: Engine, search_id: str, **values: Any) -> None:
 
 
 def end(engine: Engine, search_id: str) -> None:
-    """Have the planner end a search that runs nothing, by a time limit that it has met."""
+    """Let the planner end a search without running trials by its time limit."""
     began = datetime.now(UTC) - timedelta(hours=1)
     set_search(engine, search_id, limits={"max_wall_seconds": 1}, started_at=began, advance_wanted=True)
     planning.advance(engine, search_id)
 
 
 def trial(engine: Engine, search_id: str, number: int = 0, **changes: Any) -> str:
-    """The id of a trial that completed."""
+    """Add a trial, by default completed. Returns its id."""
     row = TrialRow(
         id=new_id("trl"), search_id=search_id, number=number, **{"state": "completed", "params": {}, **changes}
     )
@@ -91,7 +91,7 @@ def trial(engine: Engine, search_id: str, number: int = 0, **changes: Any) -> st
 
 
 def artifact(engine: Engine, search_id: str, trial_id: str, *, name: str, sha256: str, size: int) -> str:
-    """The id of a file of a trial."""
+    """Add an artifact of a trial. Returns its id."""
     row = ArtifactRow(id=new_id("art"), search_id=search_id, trial_id=trial_id, name=name, sha256=sha256, size=size)
     with transaction(engine) as session:
         session.add(row)
@@ -99,7 +99,7 @@ def artifact(engine: Engine, search_id: str, trial_id: str, *, name: str, sha256
 
 
 def point(engine: Engine, search_id: str, trial_id: str, key: str, **changes: Any) -> str:
-    """The id of a point; `changes` are its metrics, its `role` and its `artifact_id`."""
+    """Add a point; `changes` are its metrics, its `role` and its `artifact_id`. Returns its id."""
     role, artifact_id = changes.pop("role", "candidate"), changes.pop("artifact_id", None)
     row = PointRow(
         id=new_id("pt"),

@@ -1,4 +1,4 @@
-"""Keys, sessions, hosts, origins, headers, rates, the audit log: who is let in, and what is told of it."""
+"""Authentication and access: keys, sessions, hosts, origins, headers, rates and the audit log."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from paretofit.api import access
 from paretofit.db import keys
 from paretofit.db.engine import transaction
 from paretofit.db.tables import ApiKeyRow, SessionRow
-from tests.api.keys import BOOTSTRAP, Locked, locked
+from tests.api.keys import BOOTSTRAP, KeyedApi, keyed_api
 from tests.api.test_problems import pointers, problem
 
 EVERY = ["read", "write", "manage", "metrics", "admin"]
 
 
-def test_a_key_has_its_form_and_is_stored_as_a_digest(keyed: Locked) -> None:
+def test_key_has_its_format_and_is_stored_as_a_digest(keyed: KeyedApi) -> None:
     issued = keyed.issued(["read"])
     assert re.fullmatch(r"pf_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}", issued["key"])
     parsed = keys.parse(issued["key"])
@@ -40,7 +40,7 @@ def test_a_key_has_its_form_and_is_stored_as_a_digest(keyed: Locked) -> None:
     assert parsed.secret not in listed
 
 
-def test_a_rotated_key_and_its_successor_are_both_good_for_a_while(keyed: Locked) -> None:
+def test_rotated_key_is_valid_during_the_overlap(keyed: KeyedApi) -> None:
     old = keyed.issued(["read", "manage"])
     rotated = keyed.send("POST", f"/v1/api-keys/{old['id']}/rotate", json={"overlap_seconds": 2})
     assert rotated.status_code == 201
@@ -55,14 +55,14 @@ def test_a_rotated_key_and_its_successor_are_both_good_for_a_while(keyed: Locked
     assert keyed.send("GET", "/v1/usage", new["key"]).status_code == 200
 
 
-def test_a_key_expires_at_its_time(keyed: Locked) -> None:
+def test_key_has_an_expiry_time(keyed: KeyedApi) -> None:
     issued = keyed.issued(["read"], expires_in_seconds=3600)
     ends = datetime.fromisoformat(issued["expires_at"]) - datetime.now(UTC)
     assert timedelta(minutes=59) < ends <= timedelta(hours=1)
     assert keyed.send("GET", "/v1/session", issued["key"]).json()["expires_at"] == issued["expires_at"]
 
 
-def test_a_key_grants_only_its_own_scopes(keyed: Locked) -> None:
+def test_key_can_grant_only_its_own_scopes(keyed: KeyedApi) -> None:
     manager = keyed.issue("manage", "read")
     body = {"name": "k", "scopes": ["read"]}
     assert keyed.send("POST", "/v1/api-keys", manager, json=body).status_code == 201
@@ -73,12 +73,12 @@ def test_a_key_grants_only_its_own_scopes(keyed: Locked) -> None:
 
 
 @pytest.mark.parametrize("tenant", ["", "UPPER", "a b", "-x", "x" * 64, "ä", "../x"])
-def test_invalid_tenant_ids_are_rejected(keyed: Locked, tenant: str) -> None:
-    answer = keyed.send("POST", "/v1/api-keys", json={"name": "k", "scopes": ["read"], "tenant": tenant})
-    assert pointers(problem(answer, 422, "invalid")) == ["/tenant"]
+def test_invalid_tenant_ids_are_rejected(keyed: KeyedApi, tenant: str) -> None:
+    response = keyed.send("POST", "/v1/api-keys", json={"name": "k", "scopes": ["read"], "tenant": tenant})
+    assert pointers(problem(response, 422, "invalid")) == ["/tenant"]
 
 
-def test_a_browser_signs_in_and_out(keyed: Locked) -> None:
+def test_browser_signs_in_and_out(keyed: KeyedApi) -> None:
     key = keyed.issued(["read", "write"])
     origin = str(keyed.api.http.base_url).rstrip("/")
     page = {"Origin": origin, "Sec-Fetch-Site": "same-origin"}
@@ -92,7 +92,7 @@ def test_a_browser_signs_in_and_out(keyed: Locked) -> None:
     body = {"name": "d", "source": {"kind": "upload"}}
     created = keyed.send("POST", "/v1/datasets", None, headers={**with_cookie, **page}, json=body)
     assert created.status_code == 201
-    # What no browser of ours would send with the cookie.
+    # Requests with the cookie that the service's own pages never send.
     problem(keyed.send("POST", "/v1/datasets", None, headers=with_cookie, json=body), 403, "cross_origin")
     problem(keyed.send("GET", "/v1/api-keys", None, headers=with_cookie), 403, "forbidden")
     with transaction(keyed.engine) as session:
@@ -101,7 +101,7 @@ def test_a_browser_signs_in_and_out(keyed: Locked) -> None:
     problem(keyed.send("GET", "/v1/session", None, headers=with_cookie), 401, "unauthorized")
 
 
-def test_a_session_ends_with_its_key(keyed: Locked) -> None:
+def test_session_ends_with_its_key(keyed: KeyedApi) -> None:
     key = keyed.issued(["read"])
     token = keyed.send("POST", "/v1/session", key["key"]).cookies["paretofit_session"]
     with_cookie = {"Cookie": f"paretofit_session={token}"}
@@ -110,7 +110,7 @@ def test_a_session_ends_with_its_key(keyed: Locked) -> None:
     problem(keyed.send("GET", "/v1/usage", None, headers=with_cookie), 401, "unauthorized")
 
 
-def test_a_session_ends_by_itself_and_with_the_bootstrap_key(keyed: Locked) -> None:
+def test_session_ends_by_itself_and_with_the_bootstrap_key(keyed: KeyedApi) -> None:
     token = keyed.send("POST", "/v1/session").cookies["paretofit_session"]
     with_cookie = {"Cookie": f"paretofit_session={token}"}
     assert keyed.send("GET", "/v1/session", None, headers=with_cookie).json()["actor"] == "bootstrap"
@@ -124,12 +124,12 @@ def test_a_session_ends_by_itself_and_with_the_bootstrap_key(keyed: Locked) -> N
     problem(keyed.send("GET", "/v1/session", None, headers=with_cookie), 401, "unauthorized")
 
 
-def test_behind_tls_the_cookie_is_secure(keyed: Locked) -> None:
+def test_cookie_is_secure_behind_tls(keyed: KeyedApi) -> None:
     host = {"Origin": "https://127.0.0.1", "Host": "127.0.0.1"}
     assert "secure" in keyed.send("POST", "/v1/session", headers=host).headers["Set-Cookie"].lower()
 
 
-def test_on_loopback_no_key_is_needed_and_a_wrong_one_is_refused(http: httpx.Client) -> None:
+def test_loopback_needs_no_key_but_rejects_a_wrong_one(http: httpx.Client) -> None:
     caller = http.get("/v1/session").json()
     assert (caller["tenant"], caller["actor"], caller["scopes"]) == ("default", "local", EVERY)
     assert "Set-Cookie" not in http.post("/v1/session").headers
@@ -151,23 +151,21 @@ def test_on_loopback_no_key_is_needed_and_a_wrong_one_is_refused(http: httpx.Cli
         {"Sec-Fetch-Site": "same-site"},
     ],
 )
-def test_no_page_of_another_origin_changes_anything(http: httpx.Client, headers: dict[str, str]) -> None:
+def test_cross_origin_writes_are_rejected(http: httpx.Client, headers: dict[str, str]) -> None:
     for method, path in (("POST", "/v1/datasets"), ("PUT", "/v1/datasets/x/content"), ("DELETE", "/v1/searches/x")):
         problem(http.request(method, path, headers=headers), 403, "cross_origin")
-    answer = http.get("/v1/datasets", headers=headers)
-    assert answer.status_code == 200
-    assert not [name for name in answer.headers if name.startswith("access-control")]
+    response = http.get("/v1/datasets", headers=headers)
+    assert response.status_code == 200
+    assert not [name for name in response.headers if name.startswith("access-control")]
     preflight = http.options("/v1/datasets", headers={**headers, "Access-Control-Request-Method": "POST"})
     assert preflight.status_code == 405
     assert not [name for name in preflight.headers if name.startswith("access-control")]
 
 
-def test_beyond_loopback_it_answers_for_addresses_and_the_names_it_was_given(
-    tmp_path: Path, database_url: str, redis_url: str
-) -> None:
+def test_public_bind_accepts_addresses_and_allowed_hosts(tmp_path: Path, database_url: str, redis_url: str) -> None:
     variables = {"PARETOFIT_HOST": "0.0.0.0", "PARETOFIT_ALLOWED_HOSTS": "Search.example, other.example"}
-    with locked(tmp_path, database_url, redis_url, **variables) as service:
-        # The server says where it listens; it is asked at loopback.
+    with keyed_api(tmp_path, database_url, redis_url, **variables) as service:
+        # The server prints its public address; the test connects through loopback.
         service.api.http.base_url = httpx.URL(f"http://127.0.0.1:{service.api.http.base_url.port}")
         for host in (
             "search.example",
@@ -183,7 +181,7 @@ def test_beyond_loopback_it_answers_for_addresses_and_the_names_it_was_given(
 
 
 class _Page(HTMLParser):
-    """What a page would have a browser load or run."""
+    """Collects what a browser would load or run for a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -191,48 +189,48 @@ class _Page(HTMLParser):
         self.inline: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
-        self.loads += [str(given[name]) for name in ("src", "href") if name in given and tag != "a"]
-        self.inline += [name for name in given if name.startswith("on") or name == "style"]
-        if tag in {"script", "style"} and "src" not in given:
+        attributes = dict(attrs)
+        self.loads += [str(attributes[name]) for name in ("src", "href") if name in attributes and tag != "a"]
+        self.inline += [name for name in attributes if name.startswith("on") or name == "style"]
+        if tag in {"script", "style"} and "src" not in attributes:
             self.inline.append(tag)
 
 
-def test_the_reference_needs_no_other_host_and_no_script(http: httpx.Client) -> None:
-    answer = http.get("/docs")
-    assert answer.status_code == 200
+def test_api_reference_loads_no_script_and_no_other_host(http: httpx.Client) -> None:
+    response = http.get("/docs")
+    assert response.status_code == 200
     page = _Page()
-    page.feed(answer.text)
+    page.feed(response.text)
     assert page.inline == []
     assert page.loads == ["/docs/style.css"]
     assert http.get("/docs/style.css").headers["Content-Type"].startswith("text/css")
     for path, methods in http.get("/openapi.json").json()["paths"].items():
-        assert f"<code>{path}</code>" in answer.text
-        assert all(operation["operationId"] in answer.text for operation in methods.values())
-    policy = answer.headers["Content-Security-Policy"]
+        assert f"<code>{path}</code>" in response.text
+        assert all(operation["operationId"] in response.text for operation in methods.values())
+    policy = response.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert "http" not in policy
 
 
-def test_every_answer_has_the_headers(http: httpx.Client) -> None:
-    answers = [
+def test_every_response_has_the_security_headers(http: httpx.Client) -> None:
+    responses = [
         http.get(path) for path in ("/healthz", "/v1/datasets", "/v1/nothing", "/docs", "/openapi.json", "/metrics")
     ]
-    answers += [http.post("/v1/datasets", json={}), http.get("/v1/datasets", headers={"Host": "evil.example"})]
-    for answer in answers:
-        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-        assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
-        assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        assert answer.headers["X-Frame-Options"] == "DENY"
-        assert answer.headers["Referrer-Policy"] == "no-referrer"
-        assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
-        assert "server" not in answer.headers
+    responses += [http.post("/v1/datasets", json={}), http.get("/v1/datasets", headers={"Host": "evil.example"})]
+    for response in responses:
+        assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+        assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert response.headers["X-Frame-Options"] == "DENY"
+        assert response.headers["Referrer-Policy"] == "no-referrer"
+        assert response.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert "server" not in response.headers
     assert http.get("/v1/datasets").headers["Cache-Control"] == "no-store"
 
 
-def test_a_key_may_not_ask_too_often(tmp_path: Path, database_url: str, redis_url: str) -> None:
-    with locked(tmp_path, database_url, redis_url, PARETOFIT_REQUESTS_PER_SECOND="0.5") as service:
+def test_requests_are_rate_limited_per_key(tmp_path: Path, database_url: str, redis_url: str) -> None:
+    with keyed_api(tmp_path, database_url, redis_url, PARETOFIT_REQUESTS_PER_SECOND="0.5") as service:
         one, other = service.issue("read"), service.issue("read")
         statuses = [service.send("GET", "/v1/usage", one).status_code for _ in range(8)]
         assert statuses[:5] == [200] * 5
@@ -243,11 +241,11 @@ def test_a_key_may_not_ask_too_often(tmp_path: Path, database_url: str, redis_ur
         wrong = [service.send("GET", "/v1/usage", None).status_code for _ in range(40)]
         assert wrong[:30] == [401] * 30
         assert wrong[-1] == 429
-        # Whoever has a good key is not kept out by others at the same address.
+        # Failed attempts from an address do not block valid keys from the same address.
         assert service.send("GET", "/v1/usage", other).status_code == 200
 
 
-def test_what_could_change_something_is_in_the_audit_log(keyed: Locked) -> None:
+def test_write_requests_are_in_the_audit_log(keyed: KeyedApi) -> None:
     manager = keyed.issued(["manage", "read", "write"], tenant="audited")
     reader = keyed.issued(["read"], tenant="audited")
     key = manager["key"]
@@ -272,9 +270,9 @@ def test_what_could_change_something_is_in_the_audit_log(keyed: Locked) -> None:
     assert entries[0]["path"] == f"/v1/datasets/{created.json()['id']}"
 
 
-def test_no_secret_is_in_a_log(tmp_path: Path, database_url: str, redis_url: str) -> None:
+def test_logs_contain_no_secrets(tmp_path: Path, database_url: str, redis_url: str) -> None:
     canary = "canary0123456789"
-    with locked(tmp_path, database_url, redis_url.replace("redis://", f"redis://:{canary}@")) as service:
+    with keyed_api(tmp_path, database_url, redis_url.replace("redis://", f"redis://:{canary}@")) as service:
         issued = service.issued(EVERY)
         secret = issued["key"].rpartition("_")[2]
         hook = service.send("POST", "/v1/webhooks", json={"url": "https://hooks.example/"}).json()["secret"]
@@ -291,13 +289,13 @@ def test_no_secret_is_in_a_log(tmp_path: Path, database_url: str, redis_url: str
         for text in (secret, BOOTSTRAP, hook, token, canary):
             assert text not in lines
         parsed = [json.loads(line) for line in lines.splitlines()]
-        mine = [line for line in parsed if line.get("actor") == f"key:{issued['id']}"]
-        assert mine
-        assert {line["tenant"] for line in mine} == {"default"}
-        assert all(line["request_id"] for line in mine)
+        entries = [line for line in parsed if line.get("actor") == f"key:{issued['id']}"]
+        assert entries
+        assert {line["tenant"] for line in entries} == {"default"}
+        assert all(line["request_id"] for line in entries)
 
 
-def test_a_route_that_declares_no_scope_is_refused() -> None:
+def test_route_without_a_scope_is_rejected() -> None:
     app = FastAPI()
     app.add_api_route("/v1/open", lambda: None)
     app.add_api_route("/v1/read", lambda: None, dependencies=[access.requires("read")])

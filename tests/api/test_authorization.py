@@ -1,5 +1,5 @@
-"""Every route as everybody who may not use it: without a key, with one that is over, of too little scope, of another
-tenant; the pages in the same way, with sessions. A route that this file does not list fails it."""
+"""Every route without a key, with an expired key, without the scope and as another tenant; every page likewise with
+sessions. A route that is not listed here fails a test."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from paretofit.db.engine import transaction
 from paretofit.db.exports import Form, Source
 from paretofit.db.tables import ApiKeyRow, PointRow
 from tests.api import rows
-from tests.api.keys import BOOTSTRAP, Locked
+from tests.api.keys import BOOTSTRAP, KeyedApi
 from tests.api.pages.test_samples import written_dataset
 from tests.api.test_exports import RECORD
 from tests.db import rows as workers
 
-Theirs = Literal["hidden", "empty", "shared", "own"]
-"""What another tenant finds: 404; a list without it; what is the same for all; what is its own by nature."""
+OtherTenant = Literal["hidden", "empty", "shared", "own"]
+"""The response to another tenant: 404; a list without the resource; the same for all tenants; its own data."""
 
 
 @dataclass(frozen=True)
 class Route:
-    """`scope` is what it needs ("" any key, None nothing at all); `theirs` what another tenant's key with every scope
-    finds."""
+    """`scope` is the required scope ("": any key, None: public); `other_tenant` is the response to another tenant with
+    every scope."""
 
     scope: str | None
-    theirs: Theirs
+    other_tenant: OtherTenant
     body: Any = None
 
 
@@ -110,7 +110,7 @@ ROUTES: dict[str, Route] = {
     "GET /v1/artifacts/{artifact_id}": Route("read", "hidden"),
     "GET /v1/artifacts/{artifact_id}/content": Route("read", "hidden"),
 }
-"""The API's. Its document lists the same."""
+"""The routes of the API, which are those of the OpenAPI document."""
 
 PAGES: dict[str, Route] = {
     "GET /": Route(None, "shared"),
@@ -137,7 +137,7 @@ PAGES: dict[str, Route] = {
 ID = re.compile(r"\w+")
 OWN_PAGE = {"Sec-Fetch-Site": "same-origin"}
 DOCUMENTS = {"GET /openapi.json", "GET /docs", "GET /docs/style.css"}
-"""The same for everybody, and open to everybody."""
+"""Public, and the same for all tenants."""
 
 GUARDED = [name for name, route in ROUTES.items() if route.scope is not None]
 GUARDED_PAGES = [name for name, route in PAGES.items() if route.scope is not None]
@@ -145,19 +145,19 @@ EVERY = ("read", "write", "manage", "metrics", "admin")
 
 
 @dataclass(frozen=True)
-class World:
-    """The ids of a tenant's things, and keys of it and of another tenant."""
+class Tenants:
+    """The ids of a tenant's resources, and keys of this tenant and of another one."""
 
-    service: Locked
+    service: KeyedApi
     ids: dict[str, str]
     full: str
-    theirs: str
+    other_key: str
     expired: str
     revoked: str
 
     @property
     def private(self) -> set[str]:
-        """What no other tenant may be told."""
+        """The ids that no other tenant may see."""
         return {value for name, value in self.ids.items() if name.endswith("_id") and name != "tenant_id"}
 
     def send(self, name: str, key: str | None) -> httpx.Response:
@@ -167,15 +167,15 @@ class World:
             body = {field: self.ids.get(str(value).strip("{}"), value) for field, value in body.items()}
         return self.service.send(method, path.format(**self.ids), key, json=body)
 
-    def look(self, name: str, cookie: dict[str, str]) -> httpx.Response:
-        """A page, as a browser asks for it."""
+    def get_page(self, name: str, cookie: dict[str, str]) -> httpx.Response:
+        """Request a page like a browser."""
         method, path = name.split(" ")
         return self.service.send(method, path.format(**self.ids), None, headers=cookie)
 
 
 @pytest.fixture(scope="module")
-def world(keyed: Locked) -> World:
-    """Of one tenant, one of everything."""
+def tenants(keyed: KeyedApi) -> Tenants:
+    """A tenant with one resource of each kind, and another tenant."""
     engine = keyed.engine
     *_, manifest = written_dataset(keyed.api.home, 1, "raw")
     dataset = rows.ready_dataset(engine, manifest=manifest)
@@ -192,10 +192,10 @@ def world(keyed: Locked) -> World:
         row = session.get_one(PointRow, point)
         row.record = RECORD
     with transaction(engine) as session:
-        found = points.get(session, "default", point)
-        assert found is not None
+        stored_point = points.get(session, "default", point)
+        assert stored_point is not None
         form = Form("onnx", "float32", (32, 32))
-        export = exports.request(session, found, Source(blob.sha256, supernet=False), form).row.id
+        export = exports.request(session, stored_point, Source(blob.sha256, supernet=False), form).row.id
         webhook = webhooks.insert(
             session, "default", url="https://hooks.example/", events=["search.failed"], secret="whsec_AAAA"
         ).id
@@ -209,7 +209,7 @@ def world(keyed: Locked) -> World:
             .values(expires_at=datetime.now(UTC) - timedelta(seconds=1))
         )
     assert keyed.send("DELETE", f"/v1/api-keys/{revoked['id']}").status_code == 204
-    return World(
+    return Tenants(
         keyed,
         {
             "kind": "mutualnet",
@@ -228,18 +228,18 @@ def world(keyed: Locked) -> World:
             "row": "0",
         },
         full=keyed.issue(*EVERY),
-        theirs=keyed.issue(*EVERY, tenant="another"),
+        other_key=keyed.issue(*EVERY, tenant="another"),
         expired=expired["key"],
         revoked=revoked["key"],
     )
 
 
-def code(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
+def code(response: httpx.Response) -> tuple[int, str]:
+    return response.status_code, response.json()["code"]
 
 
 def test_every_route_is_listed(tmp_path: Path) -> None:
-    # Nothing is connected to before the first request.
+    # The application connects to nothing before the first request.
     app = create_app(
         Settings(home=tmp_path, database_url="postgresql://localhost/none", redis_url="redis://localhost/0")
     )
@@ -249,16 +249,16 @@ def test_every_route_is_listed(tmp_path: Path) -> None:
         for method in (route.methods or {"(any)"}) - {"HEAD"}
     }
     listed = set(ROUTES) | {name.partition("?")[0] for name in PAGES} | DOCUMENTS
-    assert served == listed, "list the new route above, with the scope it needs and what other tenants find"
+    assert served == listed, "list the new route above, with its scope and the response to other tenants"
 
 
-def test_every_route_of_the_api_is_documented(keyed: Locked) -> None:
+def test_every_route_of_the_api_is_documented(keyed: KeyedApi) -> None:
     paths = keyed.send("GET", "/openapi.json", None).json()["paths"]
     served = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
     assert served == set(ROUTES)
 
 
-def test_the_document_names_the_scopes(keyed: Locked) -> None:
+def test_openapi_document_declares_the_scopes(keyed: KeyedApi) -> None:
     paths = keyed.send("GET", "/openapi.json", None).json()["paths"]
     for name, route in ROUTES.items():
         method, path = name.split(" ")
@@ -267,126 +267,126 @@ def test_the_document_names_the_scopes(keyed: Locked) -> None:
         assert named == ([{}] if route.scope is None else [{}, {"key": expected}, {"session": expected}]), name
 
 
-def test_without_a_key(world: World) -> None:
+def test_missing_key_is_unauthorized(tenants: Tenants) -> None:
     for name in ROUTES:
-        answer = world.send(name, None)
+        response = tenants.send(name, None)
         if ROUTES[name].scope is None:
-            assert answer.status_code == 200, name
+            assert response.status_code == 200, name
         else:
-            assert (name, *code(answer)) == (name, 401, "unauthorized")
-            assert answer.headers["WWW-Authenticate"] == "Bearer"
+            assert (name, *code(response)) == (name, 401, "unauthorized")
+            assert response.headers["WWW-Authenticate"] == "Bearer"
 
 
-def test_with_a_key_that_is_not_good(world: World) -> None:
-    good = world.full
-    for key in (world.expired, world.revoked, good[:-1] + ("0" if good[-1] != "0" else "1")):
+def test_invalid_key_is_unauthorized(tenants: Tenants) -> None:
+    good = tenants.full
+    for key in (tenants.expired, tenants.revoked, good[:-1] + ("0" if good[-1] != "0" else "1")):
         for name in GUARDED:
-            assert (name, *code(world.send(name, key))) == (name, 401, "unauthorized")
-        assert code(world.service.send("GET", "/v1/nothing", key)) == (401, "unauthorized")
+            assert (name, *code(tenants.send(name, key))) == (name, 401, "unauthorized")
+        assert code(tenants.service.send("GET", "/v1/nothing", key)) == (401, "unauthorized")
 
 
-def test_with_every_scope_but_the_one_it_needs(world: World) -> None:
-    lacking = {scope: world.service.issue(*(other for other in EVERY if other != scope)) for scope in EVERY}
+def test_missing_scope_is_forbidden(tenants: Tenants) -> None:
+    lacking = {scope: tenants.service.issue(*(other for other in EVERY if other != scope)) for scope in EVERY}
     for name in GUARDED:
         if scope := ROUTES[name].scope:
-            answer = world.send(name, lacking[scope])
-            assert (name, *code(answer)) == (name, 403, "forbidden")
-            assert answer.json()["needed"] == scope
+            response = tenants.send(name, lacking[scope])
+            assert (name, *code(response)) == (name, 403, "forbidden")
+            assert response.json()["needed"] == scope
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff"])
-def test_a_malformed_body_without_the_scope_is_forbidden(world: World, body: bytes) -> None:
-    key = world.service.issue("metrics")
+def test_malformed_body_without_the_scope_is_forbidden(tenants: Tenants, body: bytes) -> None:
+    key = tenants.service.issue("metrics")
     for name in GUARDED:
         if ROUTES[name].scope and not name.startswith("GET"):
             method, path = name.split(" ")
             headers = {"Content-Type": "application/json"}
-            answer = world.service.send(method, path.format(**world.ids), key, content=body, headers=headers)
-            assert (name, *code(answer)) == (name, 403, "forbidden")
+            response = tenants.service.send(method, path.format(**tenants.ids), key, content=body, headers=headers)
+            assert (name, *code(response)) == (name, 403, "forbidden")
 
 
 @pytest.mark.parametrize("name", GUARDED)
-def test_with_another_tenants_key(world: World, name: str) -> None:
-    answer = world.send(name, world.theirs)
-    match ROUTES[name].theirs:
+def test_routes_hide_resources_of_other_tenants(tenants: Tenants, name: str) -> None:
+    response = tenants.send(name, tenants.other_key)
+    match ROUTES[name].other_tenant:
         case "hidden" if "{" in name:
-            assert code(answer) == (404, "not_found")
+            assert code(response) == (404, "not_found")
         case "hidden":
-            # The id is in the body: there it is a field that names nothing.
-            assert code(answer) == (422, "invalid")
+            # The id is in the body, where an unknown id is an invalid field.
+            assert code(response) == (422, "invalid")
         case "empty":
-            assert answer.status_code == 200
-            assert not set(world.ids.values()) & {str(entry["id"]) for entry in answer.json()["data"]}
+            assert response.status_code == 200
+            assert not set(tenants.ids.values()) & {str(entry["id"]) for entry in response.json()["data"]}
         case _:
-            assert answer.status_code < 300, answer.text
-    assert not world.private & set(answer.text.split('"'))
+            assert response.status_code < 300, response.text
+    assert not tenants.private & set(response.text.split('"'))
 
 
-def test_with_the_right_key_it_is_there(world: World) -> None:
+def test_valid_key_is_accepted(tenants: Tenants) -> None:
     for name in GUARDED:
         if name.startswith("GET"):
-            status = world.send(name, world.full).status_code
+            status = tenants.send(name, tenants.full).status_code
             assert status == 200, name
 
 
-def test_another_tenants_deed_leaves_everything_as_it_was(world: World) -> None:
-    path = f"/v1/datasets/{world.ids['dataset_id']}"
-    assert code(world.service.send("PUT", f"{path}/content", world.theirs, content=b"x")) == (404, "not_found")
-    assert code(world.service.send("DELETE", path, world.theirs)) == (404, "not_found")
-    assert world.service.send("GET", path, world.full).json()["state"] == "ready"
-    assert not (world.service.api.home / "uploads" / world.ids["dataset_id"]).exists()
-    path = f"/v1/weights/{world.ids['weights_id']}"
-    assert code(world.service.send("PUT", f"{path}/content", world.theirs, content=b"x")) == (404, "not_found")
-    assert code(world.service.send("DELETE", path, world.theirs)) == (404, "not_found")
-    assert world.service.send("GET", path, world.full).json()["state"] == "ready"
+def test_requests_of_another_tenant_change_nothing(tenants: Tenants) -> None:
+    path = f"/v1/datasets/{tenants.ids['dataset_id']}"
+    assert code(tenants.service.send("PUT", f"{path}/content", tenants.other_key, content=b"x")) == (404, "not_found")
+    assert code(tenants.service.send("DELETE", path, tenants.other_key)) == (404, "not_found")
+    assert tenants.service.send("GET", path, tenants.full).json()["state"] == "ready"
+    assert not (tenants.service.api.home / "uploads" / tenants.ids["dataset_id"]).exists()
+    path = f"/v1/weights/{tenants.ids['weights_id']}"
+    assert code(tenants.service.send("PUT", f"{path}/content", tenants.other_key, content=b"x")) == (404, "not_found")
+    assert code(tenants.service.send("DELETE", path, tenants.other_key)) == (404, "not_found")
+    assert tenants.service.send("GET", path, tenants.full).json()["state"] == "ready"
 
 
-def test_pages_without_a_session(world: World) -> None:
-    over = world.service.sign_in(world.full)
-    assert world.service.send("DELETE", "/v1/session", None, headers=over | OWN_PAGE).status_code == 204
+def test_pages_without_a_session_show_the_sign_in_form(tenants: Tenants) -> None:
+    ended = tenants.service.sign_in(tenants.full)
+    assert tenants.service.send("DELETE", "/v1/session", None, headers=ended | OWN_PAGE).status_code == 204
     for name, route in PAGES.items():
-        for cookie in ({}, over, {"Cookie": f"{COOKIE}=none"}):
-            answer = world.look(name, cookie)
+        for cookie in ({}, ended, {"Cookie": f"{COOKIE}=none"}):
+            response = tenants.get_page(name, cookie)
             if route.scope is None:
-                assert answer.status_code < 400, name
+                assert response.status_code < 400, name
                 continue
-            assert (name, answer.status_code) == (name, 401)
-            assert 'id="sign-in"' in answer.text
-            assert answer.headers["WWW-Authenticate"] == "Bearer"
-            assert answer.headers["Content-Security-Policy"] == PAGE_POLICY
-            assert not world.private & set(ID.findall(answer.text))
+            assert (name, response.status_code) == (name, 401)
+            assert 'id="sign-in"' in response.text
+            assert response.headers["WWW-Authenticate"] == "Bearer"
+            assert response.headers["Content-Security-Policy"] == PAGE_POLICY
+            assert not tenants.private & set(ID.findall(response.text))
 
 
-def test_pages_take_no_key(world: World) -> None:
+def test_pages_reject_api_keys(tenants: Tenants) -> None:
     for name in GUARDED_PAGES:
-        assert world.look(name, {"Authorization": f"Bearer {world.full}"}).status_code == 401, name
+        assert tenants.get_page(name, {"Authorization": f"Bearer {tenants.full}"}).status_code == 401, name
 
 
-def test_pages_with_every_scope_but_the_one_they_need(world: World) -> None:
+def test_pages_reject_a_session_without_the_scope(tenants: Tenants) -> None:
     for scope in ("read", "manage"):
-        lacking = world.service.sign_in(world.service.issue(*(other for other in EVERY if other != scope)))
+        lacking = tenants.service.sign_in(tenants.service.issue(*(other for other in EVERY if other != scope)))
         for name in GUARDED_PAGES:
             if PAGES[name].scope == scope:
-                answer = world.look(name, lacking)
-                assert (name, answer.status_code) == (name, 403)
-                assert f"the scope &#39;{scope}&#39;" in answer.text
-                assert 'id="sign-out"' in answer.text
-                assert not world.private & set(ID.findall(answer.text))
+                response = tenants.get_page(name, lacking)
+                assert (name, response.status_code) == (name, 403)
+                assert f"the scope &#39;{scope}&#39;" in response.text
+                assert 'id="sign-out"' in response.text
+                assert not tenants.private & set(ID.findall(response.text))
 
 
-def test_pages_with_another_tenants_session(world: World) -> None:
-    theirs, own = world.service.sign_in(world.theirs), world.service.sign_in(world.full)
+def test_pages_hide_resources_of_other_tenants(tenants: Tenants) -> None:
+    other, own = tenants.service.sign_in(tenants.other_key), tenants.service.sign_in(tenants.full)
     for name in GUARDED_PAGES:
-        assert (name, world.look(name, own).status_code) == (name, 200)
-        answer = world.look(name, theirs)
-        assert (name, answer.status_code) == (name, 404 if PAGES[name].theirs == "hidden" else 200)
-        # What was asked for is told back.
-        asked = {value for field, value in world.ids.items() if f"{{{field}}}" in name}
-        assert not (world.private - asked) & set(ID.findall(answer.text))
+        assert (name, tenants.get_page(name, own).status_code) == (name, 200)
+        response = tenants.get_page(name, other)
+        assert (name, response.status_code) == (name, 404 if PAGES[name].other_tenant == "hidden" else 200)
+        # The page may repeat the ids of its own URL.
+        requested = {value for field, value in tenants.ids.items() if f"{{{field}}}" in name}
+        assert not (tenants.private - requested) & set(ID.findall(response.text))
 
 
-def test_a_page_says_whose_it_is(world: World) -> None:
-    answer = world.look("GET /searches", world.service.sign_in(world.theirs))
-    assert re.search(r"another <small>key:\w+</small>", answer.text)
-    answer = world.look("GET /searches", world.service.sign_in(BOOTSTRAP))
-    assert "default <small>bootstrap</small>" in answer.text
+def test_page_shows_the_signed_in_tenant(tenants: Tenants) -> None:
+    response = tenants.get_page("GET /searches", tenants.service.sign_in(tenants.other_key))
+    assert re.search(r"another <small>key:\w+</small>", response.text)
+    response = tenants.get_page("GET /searches", tenants.service.sign_in(BOOTSTRAP))
+    assert "default <small>bootstrap</small>" in response.text

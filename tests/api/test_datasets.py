@@ -1,4 +1,4 @@
-"""Datasets over HTTP: made, uploaded in one piece or several, listed, removed."""
+"""Datasets over HTTP: created, uploaded in one or several requests, listed, deleted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from paretofit.db.ids import new_id
 from paretofit.db.tables import DatasetRow, OutboxRow
 from tests.api import rows
 from tests.api.conftest import MAX_UPLOAD_BYTES
-from tests.api.keys import Locked
+from tests.api.keys import KeyedApi
 from tests.api.process import Api
 from tests.api.test_problems import pointers, problem
 
@@ -29,10 +29,10 @@ DIGEST = hashlib.sha256(ARCHIVE).hexdigest()
 
 
 def create(http: httpx.Client, **changes: Any) -> str:
-    answer = http.post("/v1/datasets", json={"name": "clothes", "source": {"kind": "upload"}, **changes})
-    assert answer.status_code == 201, answer.text
-    identifier: str = answer.json()["id"]
-    assert answer.headers["Location"] == f"/v1/datasets/{identifier}"
+    response = http.post("/v1/datasets", json={"name": "clothes", "source": {"kind": "upload"}, **changes})
+    assert response.status_code == 201, response.text
+    identifier: str = response.json()["id"]
+    assert response.headers["Location"] == f"/v1/datasets/{identifier}"
     return identifier
 
 
@@ -54,7 +54,7 @@ def wait_for(http: httpx.Client, dataset_id: str, condition: Callable[[dict[str,
     return dict(dataset)
 
 
-def test_lists_have_no_reports(http: httpx.Client, stored: Engine) -> None:
+def test_list_omits_reports(http: httpx.Client, stored: Engine) -> None:
     dataset = rows.ready_dataset(stored, report={"corrupt": []})
     assert http.get(f"/v1/datasets/{dataset}").json()["report"] == {"corrupt": []}
     listed = {each["id"]: each for each in http.get("/v1/datasets?limit=200").json()["data"]}
@@ -62,7 +62,7 @@ def test_lists_have_no_reports(http: httpx.Client, stored: Engine) -> None:
     assert listed[dataset]["profile"] == rows.PROFILE
 
 
-def test_a_new_one_waits_for_its_content(http: httpx.Client, stored: Engine) -> None:
+def test_new_dataset_waits_for_its_content(http: httpx.Client, stored: Engine) -> None:
     splits = {"selection": 0.2}
     dataset = http.get(f"/v1/datasets/{create(http, image_size=24, splits=splits, seed=7)}").json()
     assert dataset["state"] == "pending"
@@ -79,23 +79,23 @@ def test_a_new_one_waits_for_its_content(http: httpx.Client, stored: Engine) -> 
     assert notifications(stored, dataset["id"]) == []
 
 
-def test_a_builtin_one_goes_to_validation_and_takes_no_content(http: httpx.Client, stored: Engine) -> None:
+def test_builtin_dataset_is_validated_and_accepts_no_upload(http: httpx.Client, stored: Engine) -> None:
     dataset_id = create(http, source={"kind": "builtin", "name": "fashion_mnist", "subset": 1000})
     assert notifications(stored, dataset_id) == ["ingest"]
     problem(http.put(f"/v1/datasets/{dataset_id}/content", content=b"x"), 409, "not_uploadable")
 
 
-def from_bucket(keyed: Locked, key: str, url: str) -> httpx.Response:
+def create_from_bucket(keyed: KeyedApi, key: str, url: str) -> httpx.Response:
     return keyed.send("POST", "/v1/datasets", key, json={"name": "d", "source": {"kind": "s3", "url": url}})
 
 
-def test_a_tenant_reads_what_the_operator_opened_to_it(keyed: Locked) -> None:
+def test_tenant_reads_allowed_s3_locations(keyed: KeyedApi) -> None:
     acme = keyed.issue("write", tenant="acme")
     for url in ("s3://imports/acme/images.zip", "s3://imports/acme/2026/a b%.zip", "s3://shared/open/images.zip"):
-        answer = from_bucket(keyed, acme, url)
-        assert answer.status_code == 201, answer.text
-        assert answer.json()["state"] == "pending"
-        assert notifications(keyed.engine, answer.json()["id"]) == ["ingest"]
+        response = create_from_bucket(keyed, acme, url)
+        assert response.status_code == 201, response.text
+        assert response.json()["state"] == "pending"
+        assert notifications(keyed.engine, response.json()["id"]) == ["ingest"]
 
 
 @pytest.mark.parametrize(
@@ -117,9 +117,9 @@ def test_a_tenant_reads_what_the_operator_opened_to_it(keyed: Locked) -> None:
         "https://imports/acme/images.zip",
     ],
 )
-def test_no_tenant_reads_anything_else_in_s3(keyed: Locked, url: str) -> None:
+def test_other_s3_locations_are_rejected(keyed: KeyedApi, url: str) -> None:
     acme = keyed.issue("write", tenant="acme")
-    document = problem(from_bucket(keyed, acme, url), 422, "invalid")
+    document = problem(create_from_bucket(keyed, acme, url), 422, "invalid")
     assert [pointer.rpartition("/")[2] for pointer in pointers(document)] == ["url"]
     assert "^s3:" not in document["detail"]
 
@@ -127,12 +127,12 @@ def test_no_tenant_reads_anything_else_in_s3(keyed: Locked, url: str) -> None:
 def test_invalid_s3_urls_are_rejected_with_the_format(http: httpx.Client) -> None:
     source = {"kind": "s3", "url": "s3://clothes.zip", "sha256": "A" * 64}
     document = problem(http.post("/v1/datasets", json={"name": "d", "source": source}), 422, "invalid")
-    told = {each["pointer"]: each["detail"] for each in document["errors"]}
-    assert "write s3://BUCKET/KEY" in told["/source/url"]
-    assert "64 hexadecimal digits" in told["/source/sha256"]
+    details = {each["pointer"]: each["detail"] for each in document["errors"]}
+    assert "write s3://BUCKET/KEY" in details["/source/url"]
+    assert "64 hexadecimal digits" in details["/source/sha256"]
 
 
-def test_where_nothing_is_opened_nothing_in_s3_is_read(http: httpx.Client) -> None:
+def test_s3_is_rejected_without_allowed_locations(http: httpx.Client) -> None:
     body = {"name": "d", "source": {"kind": "s3", "url": "s3://imports/default/images.zip"}}
     document = problem(http.post("/v1/datasets", json=body), 422, "invalid")
     assert pointers(document) == ["/source/url"]
@@ -140,42 +140,42 @@ def test_where_nothing_is_opened_nothing_in_s3_is_read(http: httpx.Client) -> No
 
 
 @pytest.mark.parametrize(
-    "place", ["s3://bucket", "s3://bucket/blobs", "s3://bucket/blobs/acme", "s3://bucket/{tenant}"]
+    "location", ["s3://bucket", "s3://bucket/blobs", "s3://bucket/blobs/acme", "s3://bucket/{tenant}"]
 )
-def test_no_place_of_the_blob_store_can_be_opened(place: str) -> None:
+def test_s3_sources_must_not_overlap_the_blob_store(location: str) -> None:
     with pytest.raises(ValueError, match="overlap"):
-        Settings(blob_url="s3://bucket/blobs", s3_sources=(place,))
-    Settings(blob_url="file:///blobs", s3_sources=(place,))
+        Settings(blob_url="s3://bucket/blobs", s3_sources=(location,))
+    Settings(blob_url="file:///blobs", s3_sources=(location,))
     Settings(blob_url="s3://bucket/blobs", s3_sources=("s3://bucket/blobs2/", "s3://other/{tenant}"))
     with pytest.raises(ValueError, match="invalid S3 location"):
         Settings(s3_sources=("s3://",))
 
 
-def test_an_archive_in_one_piece(api: Api, stored: Engine) -> None:
+def test_archive_is_uploaded_in_one_request(api: Api, stored: Engine) -> None:
     dataset_id = create(api.http)
-    answer = api.http.put(f"/v1/datasets/{dataset_id}/content", content=ARCHIVE)
-    assert answer.status_code == 200, answer.text
-    assert answer.json()["state"] == "validating"
-    assert answer.json()["source"] == {"kind": "upload", "sha256": DIGEST, "size": len(ARCHIVE)}
-    assert answer.json()["uploaded_bytes"] == len(ARCHIVE)
+    response = api.http.put(f"/v1/datasets/{dataset_id}/content", content=ARCHIVE)
+    assert response.status_code == 200, response.text
+    assert response.json()["state"] == "validating"
+    assert response.json()["source"] == {"kind": "upload", "sha256": DIGEST, "size": len(ARCHIVE)}
+    assert response.json()["uploaded_bytes"] == len(ARCHIVE)
     assert b"".join(open_store((api.home / "blobs").as_uri()).stream(DIGEST)) == ARCHIVE
     assert notifications(stored, dataset_id) == ["ingest"]
     assert not (api.home / "uploads" / dataset_id).exists()
     problem(api.http.put(f"/v1/datasets/{dataset_id}/content", content=ARCHIVE), 409, "not_uploadable")
 
 
-def test_an_archive_of_unknown_length(http: httpx.Client) -> None:
+def test_archive_of_unknown_length_is_uploaded(http: httpx.Client) -> None:
     blocks = (ARCHIVE[start : start + 1000] for start in range(0, len(ARCHIVE), 1000))
-    answer = http.put(f"/v1/datasets/{create(http)}/content", content=blocks)
-    assert answer.json()["source"]["sha256"] == DIGEST
+    response = http.put(f"/v1/datasets/{create(http)}/content", content=blocks)
+    assert response.json()["source"]["sha256"] == DIGEST
 
 
-def test_an_empty_archive_goes_to_validation_which_says_why(http: httpx.Client) -> None:
-    answer = http.put(f"/v1/datasets/{create(http)}/content", content=b"")
-    assert (answer.status_code, answer.json()["state"]) == (200, "validating")
+def test_empty_archive_is_accepted_for_validation(http: httpx.Client) -> None:
+    response = http.put(f"/v1/datasets/{create(http)}/content", content=b"")
+    assert (response.status_code, response.json()["state"]) == (200, "validating")
 
 
-def test_an_archive_in_pieces(http: httpx.Client, stored: Engine) -> None:
+def test_archive_is_uploaded_in_parts(http: httpx.Client, stored: Engine) -> None:
     dataset_id = create(http)
     first = send(http, dataset_id, 0, 70_000)
     assert (first.status_code, first.json()["state"], first.json()["uploaded_bytes"]) == (200, "uploading", 70_000)
@@ -189,35 +189,35 @@ def test_an_archive_in_pieces(http: httpx.Client, stored: Engine) -> None:
     assert last.json()["source"]["sha256"] == DIGEST
 
 
-def test_beginning_again_replaces_what_had_arrived(http: httpx.Client) -> None:
+def test_restarted_upload_replaces_the_received_bytes(http: httpx.Client) -> None:
     dataset_id = create(http)
     send(http, dataset_id, 0, 5)
-    answer = http.put(f"/v1/datasets/{dataset_id}/content", content=ARCHIVE)
-    assert answer.json()["source"]["sha256"] == DIGEST
+    response = http.put(f"/v1/datasets/{dataset_id}/content", content=ARCHIVE)
+    assert response.json()["source"]["sha256"] == DIGEST
 
 
-def test_an_interrupted_upload_continues(http: httpx.Client) -> None:
+def test_interrupted_upload_is_resumed(http: httpx.Client) -> None:
     dataset_id = create(http)
     with socket.create_connection(("127.0.0.1", http.base_url.port or 0)) as connection:
         head = f"PUT /v1/datasets/{dataset_id}/content HTTP/1.1\r\nHost: 127.0.0.1\r\n"
         head += f"Content-Length: {len(ARCHIVE)}\r\n\r\n"
         connection.sendall(head.encode() + ARCHIVE[:50_000])
         wait_for(http, dataset_id, lambda dataset: dataset["state"] == "uploading")
-        # What the server has not read when the connection breaks is lost: give it some time.
+        # Give the server some time: bytes that it has not read when the connection breaks are lost.
         time.sleep(0.5)
-    arrived = wait_for(http, dataset_id, lambda dataset: dataset["uploaded_bytes"] > 0)["uploaded_bytes"]
-    assert arrived <= 50_000
-    assert send(http, dataset_id, arrived, len(ARCHIVE)).json()["source"]["sha256"] == DIGEST
+    received = wait_for(http, dataset_id, lambda dataset: dataset["uploaded_bytes"] > 0)["uploaded_bytes"]
+    assert received <= 50_000
+    assert send(http, dataset_id, received, len(ARCHIVE)).json()["source"]["sha256"] == DIGEST
 
 
-def test_an_upload_that_has_all_its_bytes_can_be_finished(http: httpx.Client) -> None:
+def test_upload_with_all_bytes_can_be_completed(http: httpx.Client) -> None:
     dataset_id = create(http)
     send(http, dataset_id, 0, len(ARCHIVE), "*")
     assert send(http, dataset_id, len(ARCHIVE), len(ARCHIVE)).json()["source"]["sha256"] == DIGEST
 
 
 @pytest.mark.parametrize("announced", [True, False])
-def test_an_oversize_upload_is_refused_and_nothing_is_kept(api: Api, announced: bool) -> None:
+def test_oversize_upload_is_rejected_and_discarded(api: Api, announced: bool) -> None:
     dataset_id = create(api.http)
     large = b"x" * (MAX_UPLOAD_BYTES + 1)
     content = large if announced else iter([large[: len(large) // 2], large[len(large) // 2 :]])
@@ -225,51 +225,53 @@ def test_an_oversize_upload_is_refused_and_nothing_is_kept(api: Api, announced: 
     assert document["limit"] == MAX_UPLOAD_BYTES
     dataset = api.http.get(f"/v1/datasets/{dataset_id}").json()
     assert (dataset["state"], dataset["uploaded_bytes"]) == ("pending", 0)
-    answer = api.http.put(f"/v1/datasets/{dataset_id}/content", content=ARCHIVE)
-    assert answer.json()["state"] == "validating"
+    response = api.http.put(f"/v1/datasets/{dataset_id}/content", content=ARCHIVE)
+    assert response.json()["state"] == "validating"
 
 
-def test_a_client_that_keeps_sending_too_much_gets_the_response(http: httpx.Client) -> None:
+def test_client_that_sends_too_much_receives_the_response(http: httpx.Client) -> None:
     content = (b"x" * 2**20 for _ in range(64))
     problem(http.put(f"/v1/datasets/{create(http)}/content", content=content), 413, "too_large")
     headers = {"Content-Length": str(64 * 2**20)}
     content = (b"x" * 2**20 for _ in range(64))
-    answer = http.put(f"/v1/datasets/{create(http)}/content", content=content, headers=headers)
-    problem(answer, 413, "too_large")
+    response = http.put(f"/v1/datasets/{create(http)}/content", content=content, headers=headers)
+    problem(response, 413, "too_large")
 
 
-@pytest.mark.parametrize("given", ["bytes 0-9", "bytes 5-3/10", "bytes 0-99/50", "items 0-1/2", "bytes 0-98/200"])
-def test_a_content_range_that_makes_no_sense(http: httpx.Client, given: str) -> None:
-    headers = {"Content-Range": given}
-    answer = http.put(f"/v1/datasets/{create(http)}/content", content=b"x" * 100, headers=headers)
-    problem(answer, 400, "bad_request")
+@pytest.mark.parametrize(
+    "content_range", ["bytes 0-9", "bytes 5-3/10", "bytes 0-99/50", "items 0-1/2", "bytes 0-98/200"]
+)
+def test_invalid_content_range_is_rejected(http: httpx.Client, content_range: str) -> None:
+    headers = {"Content-Range": content_range}
+    response = http.put(f"/v1/datasets/{create(http)}/content", content=b"x" * 100, headers=headers)
+    problem(response, 400, "bad_request")
 
 
-def test_uploads_of_several_at_once_do_not_mix(http: httpx.Client) -> None:
+def test_concurrent_uploads_do_not_mix(http: httpx.Client) -> None:
     dataset_id = create(http)
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda _: http.put(f"/v1/datasets/{dataset_id}/content", content=ARCHIVE), range(4)))
-    assert {answer.status_code for answer in answers} <= {200, 409}
+        responses = list(pool.map(lambda _: http.put(f"/v1/datasets/{dataset_id}/content", content=ARCHIVE), range(4)))
+    assert {response.status_code for response in responses} <= {200, 409}
     assert http.get(f"/v1/datasets/{dataset_id}").json()["source"]["sha256"] == DIGEST
 
 
-def test_the_list_stays_right_while_it_grows(http: httpx.Client, stored: Engine) -> None:
-    mine = [rows.ready_dataset(stored, state="rejected", manifest=None) for _ in range(7)]
+def test_pagination_is_stable_while_datasets_are_added(http: httpx.Client, stored: Engine) -> None:
+    created = [rows.ready_dataset(stored, state="rejected", manifest=None) for _ in range(7)]
     seen, cursor = [], ""
     while True:
         page = http.get(f"/v1/datasets?state=rejected&limit=3{cursor}").json()
         seen += [dataset["id"] for dataset in page["data"]]
         assert len(page["data"]) <= 3
-        mine.append(rows.ready_dataset(stored, state="rejected", manifest=None))
+        created.append(rows.ready_dataset(stored, state="rejected", manifest=None))
         if not page["has_more"]:
             assert page["next_cursor"] is None
             break
         cursor = f"&cursor={page['next_cursor']}"
-    assert seen[:7] == mine[6::-1]
+    assert seen[:7] == created[6::-1]
     assert len(set(seen)) == len(seen)
 
 
-def test_only_an_unused_one_is_removed(http: httpx.Client, stored: Engine) -> None:
+def test_only_unused_datasets_can_be_deleted(http: httpx.Client, stored: Engine) -> None:
     dataset_id = rows.ready_dataset(stored)
     search_id = rows.search(stored, dataset_id)
     problem(http.delete(f"/v1/datasets/{dataset_id}"), 409, "dataset_in_use")
@@ -279,7 +281,7 @@ def test_only_an_unused_one_is_removed(http: httpx.Client, stored: Engine) -> No
     problem(http.get(f"/v1/datasets/{dataset_id}"), 404, "not_found")
 
 
-def test_another_tenants_dataset_is_not_there(http: httpx.Client, stored: Engine) -> None:
+def test_datasets_of_other_tenants_are_not_found(http: httpx.Client, stored: Engine) -> None:
     with transaction(stored) as session:
         row = DatasetRow(id=new_id("ds"), tenant_id="other", name="theirs", source={"kind": "upload"})
         session.add(row)

@@ -25,25 +25,25 @@ def worker(engine: Engine, *devices: str, cores: int = 2) -> str:
     return name
 
 
-def purge_expired(engine: Engine, *names: str) -> None:
+def expire(engine: Engine, *names: str) -> None:
     with transaction(engine) as session:
         ago = func.clock_timestamp() - timedelta(minutes=2)
         session.execute(update(WorkerRow).where(WorkerRow.name.in_(names)).values(seen_at=ago))
 
 
-def test_devices_of_live_workers_with_their_distinct_machines(http: httpx.Client, stored: Engine) -> None:
-    alike = [worker(stored, DEVICE, "ncnn-cpu-1t"), worker(stored, DEVICE)]
-    other = worker(stored, DEVICE, cores=8)
+def test_devices_of_live_workers_list_distinct_machines(http: httpx.Client, stored: Engine) -> None:
+    same_machine = [worker(stored, DEVICE, "ncnn-cpu-1t"), worker(stored, DEVICE)]
+    other_machine = worker(stored, DEVICE, cores=8)
     devices = {device["name"]: device for device in http.get("/v1/devices").json()["data"]}
-    assert {*alike, other} <= set(devices[DEVICE]["workers"])
+    assert {*same_machine, other_machine} <= set(devices[DEVICE]["workers"])
     assert devices[DEVICE]["runtime"] == "onnxruntime"
     machines = devices[DEVICE]["machines"]
     assert machines.count({"processor": "p", "cores": 2}) == machines.count({"processor": "p", "cores": 8}) == 1
-    purge_expired(stored, *alike, other)
+    expire(stored, *same_machine, other_machine)
     assert "ncnn-cpu-1t" not in {device["name"] for device in http.get("/v1/devices").json()["data"]}
 
 
-def test_a_latency_needs_a_device_that_is_offered(http: httpx.Client, stored: Engine) -> None:
+def test_latency_constraint_needs_an_available_device(http: httpx.Client, stored: Engine) -> None:
     dataset = rows.ready_dataset(stored)
     other = worker(stored, "ncnn-cpu-1t")
     constraints = [{"metric": "macs", "value": 1e12}, {"metric": "latency_ms", "device": "torch-cuda", "value": 1}]
@@ -51,20 +51,20 @@ def test_a_latency_needs_a_device_that_is_offered(http: httpx.Client, stored: En
     assert pointers(document) == ["/constraints/1/device"]
     name = worker(stored, "torch-cuda")
     assert http.post("/v1/searches", json=rows.body(dataset, constraints=constraints)).status_code == 202
-    purge_expired(stored, name, other)
+    expire(stored, name, other)
 
 
-def test_without_any_worker_a_search_waits_for_one(http: httpx.Client, stored: Engine) -> None:
+def test_search_is_accepted_without_any_worker(http: httpx.Client, stored: Engine) -> None:
     with transaction(stored) as session:
         names = [row.name for row in workers.seen_within(session, 60)]
-    purge_expired(stored, *names)
+    expire(stored, *names)
     constraints = [{"metric": "latency_ms", "device": DEVICE, "value": 1}]
     assert not http.get("/v1/devices").json()["data"]
     body = rows.body(rows.ready_dataset(stored), constraints=constraints)
     assert http.post("/v1/searches", json=body).status_code == 202
 
 
-def test_the_device_of_a_front_is_one_of_the_searchs(http: httpx.Client, stored: Engine) -> None:
+def test_device_of_a_front_must_be_one_of_the_search(http: httpx.Client, stored: Engine) -> None:
     dataset = rows.ready_dataset(stored)
     bounds = [{"metric": "latency_ms", "device": device, "value": 5} for device in (DEVICE, "ncnn-cpu-1t")]
     search_id = rows.search(stored, dataset, constraints=bounds)

@@ -1,4 +1,4 @@
-"""A search's events, by pages and as a stream."""
+"""The events of a search, as pages and as a stream."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from paretofit.db.engine import transaction
 from paretofit.db.transitions import move_search
 from tests.api import rows
 from tests.api.conftest import MAX_EVENT_STREAMS
-from tests.api.keys import Locked
+from tests.api.keys import KeyedApi
 from tests.api.process import Api
 from tests.api.test_problems import pointers, problem
 from tests.servers import Servers
@@ -29,7 +29,7 @@ def search_id(stored: Engine) -> str:
     return rows.search(stored, rows.ready_dataset(stored))
 
 
-def happen(engine: Engine, search_id: str, number: int) -> None:
+def append_events(engine: Engine, search_id: str, number: int) -> None:
     with transaction(engine) as session:
         for index in range(number):
             events.append(session, search_id, "front.updated", {"index": index, "text": "a\nb\r\n: c"})
@@ -42,7 +42,7 @@ def end(engine: Engine, search_id: str) -> None:
 
 @contextmanager
 def stream(http: httpx.Client, search_id: str, **headers: str) -> Iterator[Iterator[Event]]:
-    """The events as they arrive, each checked against its own id and name."""
+    """A stream of events; the id and name of each are checked against its data."""
 
     def parse(lines: Iterator[str]) -> Iterator[Event]:
         fields: dict[str, str] = {}
@@ -57,14 +57,14 @@ def stream(http: httpx.Client, search_id: str, **headers: str) -> Iterator[Itera
                 fields = {}
 
     headers = {"Accept": "text/event-stream", **{name.replace("_", "-"): value for name, value in headers.items()}}
-    with http.stream("GET", f"/v1/searches/{search_id}/events", headers=headers) as answer:
-        assert answer.status_code == 200
-        assert answer.headers["Content-Type"].startswith("text/event-stream")
-        yield parse(answer.iter_lines())
+    with http.stream("GET", f"/v1/searches/{search_id}/events", headers=headers) as response:
+        assert response.status_code == 200
+        assert response.headers["Content-Type"].startswith("text/event-stream")
+        yield parse(response.iter_lines())
 
 
-def test_pages_can_be_followed(http: httpx.Client, stored: Engine, search_id: str) -> None:
-    happen(stored, search_id, 4)
+def test_event_pages_can_be_followed(http: httpx.Client, stored: Engine, search_id: str) -> None:
+    append_events(stored, search_id, 4)
     url = f"/v1/searches/{search_id}/events"
     first = http.get(url, params={"limit": 3}).json()
     assert [event["seq"] for event in first["data"]] == [1, 2, 3]
@@ -76,8 +76,8 @@ def test_pages_can_be_followed(http: httpx.Client, stored: Engine, search_id: st
     assert pointers(problem(http.get(url, params={"cursor": "last"}), 422, "invalid")) == ["?cursor"]
 
 
-def test_a_search_that_is_over_is_replayed_to_its_end(http: httpx.Client, stored: Engine, search_id: str) -> None:
-    happen(stored, search_id, 450)
+def test_stream_of_a_finished_search_replays_all_events(http: httpx.Client, stored: Engine, search_id: str) -> None:
+    append_events(stored, search_id, 450)
     end(stored, search_id)
     with stream(http, search_id) as arriving:
         seen = list(arriving)
@@ -86,8 +86,8 @@ def test_a_search_that_is_over_is_replayed_to_its_end(http: httpx.Client, stored
     assert seen[5].data["text"] == "a\nb\r\n: c"
 
 
-def test_a_stream_continues_after_the_last_event_received(http: httpx.Client, stored: Engine, search_id: str) -> None:
-    happen(stored, search_id, 5)
+def test_stream_resumes_after_last_event_id(http: httpx.Client, stored: Engine, search_id: str) -> None:
+    append_events(stored, search_id, 5)
     end(stored, search_id)
     with stream(http, search_id, Last_Event_ID="4") as arriving:
         assert [event.seq for event in arriving] == [5, 6, 7]
@@ -95,20 +95,20 @@ def test_a_stream_continues_after_the_last_event_received(http: httpx.Client, st
         assert list(arriving) == []
 
 
-def test_what_happens_arrives_though_no_wakeup_is_sent(http: httpx.Client, stored: Engine, search_id: str) -> None:
+def test_events_arrive_without_a_notification(http: httpx.Client, stored: Engine, search_id: str) -> None:
     with stream(http, search_id) as arriving:
         assert next(arriving).type == "search.created"
-        happen(stored, search_id, 1)
+        append_events(stored, search_id, 1)
         assert next(arriving).seq == 2
         end(stored, search_id)
         assert [event.type for event in arriving] == ["search.cancelled"]
 
 
-def test_a_wakeup_is_passed_on_at_once(api: Api, servers: Servers, stored: Engine, search_id: str) -> None:
+def test_notification_delivers_events_immediately(api: Api, servers: Servers, stored: Engine, search_id: str) -> None:
     with stream(api.http, search_id) as arriving, Redis.from_url(servers.redis_url) as redis:
         next(arriving)
         for _ in range(3):
-            happen(stored, search_id, 1)
+            append_events(stored, search_id, 1)
             time.sleep(0.05)
             began = time.monotonic()
             assert redis.publish(events.CHANNEL, search_id) >= 1
@@ -116,8 +116,8 @@ def test_a_wakeup_is_passed_on_at_once(api: Api, servers: Servers, stored: Engin
             assert time.monotonic() - began < 1
 
 
-def test_many_follow_at_once_and_hold_no_session(http: httpx.Client, stored: Engine, search_id: str) -> None:
-    # More than there are connections to the database.
+def test_concurrent_streams_hold_no_database_connections(http: httpx.Client, stored: Engine, search_id: str) -> None:
+    # More than the pool has database connections.
     count = 40
     limits = httpx.Limits(max_connections=count)
     seen: list[list[int]] = []
@@ -130,7 +130,7 @@ def test_many_follow_at_once_and_hold_no_session(http: httpx.Client, stored: Eng
         threads = [threading.Thread(target=follow) for _ in range(count)]
         for thread in threads:
             thread.start()
-        happen(stored, search_id, 2)
+        append_events(stored, search_id, 2)
         assert http.get("/v1/datasets?limit=1").status_code == 200
         end(stored, search_id)
         for thread in threads:
@@ -139,7 +139,7 @@ def test_many_follow_at_once_and_hold_no_session(http: httpx.Client, stored: Eng
 
 
 @pytest.mark.parametrize("ended_by", ["revoked", "expired", "signed out"])
-def test_a_stream_ends_soon_after_its_key_or_session(keyed: Locked, ended_by: str) -> None:
+def test_stream_ends_soon_after_its_key_or_session(keyed: KeyedApi, ended_by: str) -> None:
     search_id = rows.search(keyed.engine, rows.ready_dataset(keyed.engine))
     key = keyed.issued(["read"], expires_in_seconds=3 if ended_by == "expired" else 3600)
     cookie = keyed.sign_in(key["key"])
@@ -154,10 +154,10 @@ def test_a_stream_ends_soon_after_its_key_or_session(keyed: Locked, ended_by: st
         began = time.monotonic()
         assert list(arriving) == []
         assert time.monotonic() - began < 8
-        happen(keyed.engine, search_id, 1)
+        append_events(keyed.engine, search_id, 1)
 
 
-def test_a_key_has_so_many_streams_and_no_more(keyed: Locked) -> None:
+def test_streams_per_key_are_limited(keyed: KeyedApi) -> None:
     search_id = rows.search(keyed.engine, rows.ready_dataset(keyed.engine))
     path, accept = f"/v1/searches/{search_id}/events", {"Accept": "text/event-stream"}
     key, other = keyed.issue("read"), keyed.issue("read")
@@ -174,16 +174,16 @@ def test_a_key_has_so_many_streams_and_no_more(keyed: Locked) -> None:
             assert next(arriving).type == "search.created"
     end(keyed.engine, search_id)
     deadline = time.monotonic() + 10
-    while (answer := keyed.send("GET", path, key, headers=accept)).status_code == 429:
+    while (response := keyed.send("GET", path, key, headers=accept)).status_code == 429:
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    # What was closed gave its place back, and what is refused takes none.
-    assert answer.status_code == 200
+    # Closed streams no longer count, and rejected ones never do.
+    assert response.status_code == 200
     for _ in range(MAX_EVENT_STREAMS + 1):
         assert keyed.send("GET", "/v1/searches/none/events", key, headers=accept).status_code == 404
 
 
-def test_a_stream_ends_with_its_key(keyed: Locked) -> None:
+def test_stream_with_a_valid_key_lasts_until_the_search_ends(keyed: KeyedApi) -> None:
     search_id = rows.search(keyed.engine, rows.ready_dataset(keyed.engine))
     with stream(keyed.api.http, search_id, Authorization=f"Bearer {keyed.issue('read')}") as arriving:
         next(arriving)

@@ -1,4 +1,4 @@
-"""Exports over HTTP: asked for, read, refused; model cards."""
+"""Exports over HTTP: requested, read, rejected; model cards."""
 
 from __future__ import annotations
 
@@ -46,36 +46,36 @@ RECORD: dict[str, Any] = {
 
 @pytest.fixture
 def point_id(stored: Engine) -> str:
-    """A point in its trial's supernet."""
+    """A point whose weights are in the supernet of its trial."""
     search_id = rows.search(stored, rows.ready_dataset(stored))
     trial_id = rows.trial(stored, search_id)
     rows.artifact(stored, search_id, trial_id, name="supernet", sha256="a" * 64, size=1)
-    found = rows.point(stored, search_id, trial_id, RECORD["key"], **RECORD["metrics"])
+    identifier = rows.point(stored, search_id, trial_id, RECORD["key"], **RECORD["metrics"])
     with transaction(stored) as session:
-        session.execute(update(PointRow).where(PointRow.id == found).values(record=RECORD))
-    return found
+        session.execute(update(PointRow).where(PointRow.id == identifier).values(record=RECORD))
+    return identifier
 
 
-def ask(http: httpx.Client, point_id: str, **wanted: Any) -> httpx.Response:
-    return http.post(f"/v1/points/{point_id}/exports", json={"format": "onnx", **wanted})
+def request_export(http: httpx.Client, point_id: str, **form: Any) -> httpx.Response:
+    return http.post(f"/v1/points/{point_id}/exports", json={"format": "onnx", **form})
 
 
-def test_the_schemas_name_what_there_is() -> None:
+def test_schemas_list_every_format_precision_and_state() -> None:
     assert get_args(schemas.Format) == ALL_FORMATS
     assert get_args(schemas.Precision) == get_args(Precision)
     assert set(get_args(schemas.ExportState)) == set(states.EXPORT)
 
 
-def test_an_export_is_requested_made_and_downloaded(http: httpx.Client, stored: Engine, point_id: str) -> None:
-    answer = ask(http, point_id)
-    assert answer.status_code == 202, answer.text
-    export = answer.json()
-    assert answer.headers["Location"] == f"/v1/exports/{export['id']}"
-    assert answer.headers["Retry-After"]
+def test_export_goes_from_request_to_artifact(http: httpx.Client, stored: Engine, point_id: str) -> None:
+    response = request_export(http, point_id)
+    assert response.status_code == 202, response.text
+    export = response.json()
+    assert response.headers["Location"] == f"/v1/exports/{export['id']}"
+    assert response.headers["Retry-After"]
     assert (export["state"], export["artifact"], export["input_shape"]) == ("queued", None, [1, 32, 32])
     with transaction(stored) as session:
-        wake_ups = session.scalars(select(OutboxRow.task).where(OutboxRow.subject == export["id"])).all()
-    assert wake_ups == [outbox.EXPORT]
+        tasks = session.scalars(select(OutboxRow.task).where(OutboxRow.subject == export["id"])).all()
+    assert tasks == [outbox.EXPORT]
     for path in (f"/v1/artifacts/{export['id']}", f"/v1/artifacts/{export['id']}/content"):
         waiting = http.get(path)
         assert waiting.headers["Retry-After"]
@@ -91,15 +91,15 @@ def test_an_export_is_requested_made_and_downloaded(http: httpx.Client, stored: 
     assert (ready["state"], ready["parity"]) == ("ready", parity)
     assert ready["artifact"] == http.get(f"/v1/artifacts/{export['id']}").json()
     assert ready["artifact"]["name"] in ready["loading"]
-    again = ask(http, point_id, input_shape=[1, 32, 32])
+    again = request_export(http, point_id, input_shape=[1, 32, 32])
     assert again.json() == ready
     assert "Retry-After" not in again.headers
     assert http.get(f"/v1/points/{point_id}/exports").json() == {"data": [ready]}
     assert "| w0.5-r32.onnx | 1e-06 |" in http.get(f"/v1/points/{point_id}/card").text
 
 
-def test_a_failure_is_typed(http: httpx.Client, stored: Engine, point_id: str) -> None:
-    export_id = ask(http, point_id).json()["id"]
+def test_failed_export_has_a_typed_error_and_can_be_retried(http: httpx.Client, stored: Engine, point_id: str) -> None:
+    export_id = request_export(http, point_id).json()["id"]
     error = {"code": "parity", "detail": "its logits differ", "parity": {"max_abs_diff": 1.0}}
     with transaction(stored) as session:
         job = exports.claim(session, export_id, seconds=60)
@@ -110,10 +110,10 @@ def test_a_failure_is_typed(http: httpx.Client, stored: Engine, point_id: str) -
     refused = http.get(f"/v1/artifacts/{export_id}/content")
     problem(refused, 409, "artifact_not_ready")
     assert "Retry-After" not in refused.headers
-    assert ask(http, point_id).json()["state"] == "queued"
+    assert request_export(http, point_id).json()["state"] == "queued"
 
 
-def test_a_key_makes_it_once(http: httpx.Client, point_id: str) -> None:
+def test_idempotency_key_creates_one_export(http: httpx.Client, point_id: str) -> None:
     path, headers = f"/v1/points/{point_id}/exports", {"Idempotency-Key": new_id("key")}
     first = http.post(path, json={"format": "ncnn"}, headers=headers)
     assert http.post(path, json={"format": "ncnn"}, headers=headers).content == first.content
@@ -121,7 +121,7 @@ def test_a_key_makes_it_once(http: httpx.Client, point_id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "pointer", "said"),
+    ("form", "pointer", "message"),
     [
         ({"format": "tflite"}, "/format", "onnx"),
         ({"precision": "int4"}, "/precision", "float16"),
@@ -132,34 +132,34 @@ def test_a_key_makes_it_once(http: httpx.Client, point_id: str) -> None:
     ],
 )
 def test_unsupported_exports_are_rejected(
-    http: httpx.Client, point_id: str, wanted: dict[str, Any], pointer: str, said: str
+    http: httpx.Client, point_id: str, form: dict[str, Any], pointer: str, message: str
 ) -> None:
-    document = problem(ask(http, point_id, **wanted), 422, "invalid")
+    document = problem(request_export(http, point_id, **form), 422, "invalid")
     assert pointers(document) == [pointer]
-    assert said in document["errors"][0]["detail"]
+    assert message in document["errors"][0]["detail"]
 
 
-def test_a_format_that_the_method_does_not_declare(
+def test_format_that_the_method_does_not_support_is_rejected(
     tmp_path: Path, engine: Engine, database_url: str, redis_url: str
 ) -> None:
     search_id = rows.search(engine, rows.ready_dataset(engine))
     rows.set_search(engine, search_id, method="steps")
     point_id = rows.point(engine, search_id, rows.trial(engine, search_id), "net")
     with running(tmp_path, database_url, redis_url, PARETOFIT_METHODS="tests.methods.steps") as api:
-        document = problem(ask(api.http, point_id, format="ncnn"), 422, "invalid")
+        document = problem(request_export(api.http, point_id, format="ncnn"), 422, "invalid")
         assert document["detail"] == "steps does not support ncnn: use one of safetensors, onnx"
         assert pointers(document) == ["/format"]
         offered = api.http.get(f"/v1/points/{point_id}").json()["exports"]
     assert [form["format"] for form in offered] == ["safetensors", "onnx"]
 
 
-def test_a_point_without_weights(http: httpx.Client, stored: Engine) -> None:
+def test_point_without_weights_cannot_be_exported(http: httpx.Client, stored: Engine) -> None:
     search_id = rows.search(stored, rows.ready_dataset(stored))
     point_id = rows.point(stored, search_id, rows.trial(stored, search_id), "net")
-    problem(ask(http, point_id), 409, "no_weights")
+    problem(request_export(http, point_id), 409, "no_weights")
 
 
-def test_a_point_says_how_each_format_is_loaded(http: httpx.Client, point_id: str) -> None:
+def test_point_documents_how_to_load_each_format(http: httpx.Client, point_id: str) -> None:
     offered = http.get(f"/v1/points/{point_id}").json()["exports"]
     assert [form["format"] for form in offered] == list(ALL_FORMATS)
     for form in offered:
@@ -167,19 +167,19 @@ def test_a_point_says_how_each_format_is_loaded(http: httpx.Client, point_id: st
         assert "w0.5-r32" in form["loading"]
 
 
-def test_the_card_is_a_file(http: httpx.Client, point_id: str) -> None:
-    answer = http.get(f"/v1/points/{point_id}/card")
-    assert answer.headers["Content-Type"] == "text/markdown; charset=utf-8"
-    assert 'filename="w0.5-r32.md"' in answer.headers["Content-Disposition"]
-    assert answer.text.startswith("# fd_mobilenet: w0.5-r32\n")
+def test_model_card_is_a_markdown_file(http: httpx.Client, point_id: str) -> None:
+    response = http.get(f"/v1/points/{point_id}/card")
+    assert response.headers["Content-Type"] == "text/markdown; charset=utf-8"
+    assert 'filename="w0.5-r32.md"' in response.headers["Content-Disposition"]
+    assert response.text.startswith("# fd_mobilenet: w0.5-r32\n")
 
 
-def test_another_tenants_are_not_there(http: httpx.Client, stored: Engine, point_id: str) -> None:
-    export_id = ask(http, point_id).json()["id"]
+def test_exports_of_other_tenants_are_not_found(http: httpx.Client, stored: Engine, point_id: str) -> None:
+    export_id = request_export(http, point_id).json()["id"]
     with transaction(stored) as session:
         session.execute(update(ExportRow).where(ExportRow.id == export_id).values(tenant_id="other"))
         session.execute(update(PointRow).where(PointRow.id == point_id).values(tenant_id="other"))
     for path in (f"exports/{export_id}", f"points/{point_id}/exports", f"points/{point_id}/card"):
         problem(http.get(f"/v1/{path}"), 404, "not_found")
     problem(http.get(f"/v1/artifacts/{export_id}/content"), 404, "not_found")
-    problem(ask(http, point_id), 404, "not_found")
+    problem(request_export(http, point_id), 404, "not_found")

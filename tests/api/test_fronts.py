@@ -1,4 +1,4 @@
-"""A search's front and the point to deploy."""
+"""The front of a search and the selection of a point."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ POINTS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def search_id(stored: Engine) -> str:
-    """A search whose points must have at most 5 MMACs; `small` has a checkpoint."""
+    """A search with a constraint of 5 MMACs; `small` has a checkpoint."""
     dataset_id = rows.ready_dataset(stored)
     search_id = rows.search(stored, dataset_id, constraints=[{"metric": "macs", "value": 5e6}])
     trial_id = rows.trial(stored, search_id)
@@ -44,9 +44,9 @@ def empty(stored: Engine) -> str:
 
 
 def front(http: httpx.Client, search_id: str, **params: str) -> Front:
-    answer = http.get(f"/v1/searches/{search_id}/front", params=params)
-    assert answer.status_code == 200, answer.text
-    return Front.model_validate_json(answer.content)
+    response = http.get(f"/v1/searches/{search_id}/front", params=params)
+    assert response.status_code == 200, response.text
+    return Front.model_validate_json(response.content)
 
 
 def select(http: httpx.Client, search_id: str, *bounds: tuple[str, str, float]) -> httpx.Response:
@@ -54,13 +54,13 @@ def select(http: httpx.Client, search_id: str, *bounds: tuple[str, str, float]) 
     return http.post(f"/v1/searches/{search_id}/front/select", json={"constraints": constraints})
 
 
-def test_the_front_holds_what_nothing_beats(http: httpx.Client, search_id: str) -> None:
-    found = front(http, search_id)
-    assert [point.key for point in found.points] == ["small", "medium", "equal", "large"]
-    assert [point.key for point in found.baselines] == ["reference"]
-    assert found.dominated is None
-    assert all(point.feasible for point in found.points)
-    small, medium, *_ = found.points
+def test_front_holds_the_nondominated_points(http: httpx.Client, search_id: str) -> None:
+    result = front(http, search_id)
+    assert [point.key for point in result.points] == ["small", "medium", "equal", "large"]
+    assert [point.key for point in result.baselines] == ["reference"]
+    assert result.dominated is None
+    assert all(point.feasible for point in result.points)
+    small, medium, *_ = result.points
     assert small.artifact is not None
     assert (small.artifact.sha256, small.artifact.size) == ("1" * 64, 9)
     assert (medium.artifact, medium.basis, medium.input_size) == (None, "measured", (32, 32))
@@ -68,22 +68,22 @@ def test_the_front_holds_what_nothing_beats(http: httpx.Client, search_id: str) 
 
 
 def test_dominated_points_are_included_on_request(http: httpx.Client, search_id: str) -> None:
-    found = front(http, search_id, include="dominated")
-    assert found.dominated is not None
-    assert {point.key: point.feasible for point in found.dominated} == {
+    result = front(http, search_id, include="dominated")
+    assert result.dominated is not None
+    assert {point.key: point.feasible for point in result.dominated} == {
         "worse": True,
         "beyond": False,
         "unmeasured": True,
     }
 
 
-def test_another_cost_makes_another_front(http: httpx.Client, search_id: str) -> None:
+def test_front_depends_on_the_cost_axis(http: httpx.Client, search_id: str) -> None:
     assert [point.key for point in front(http, search_id, x="params").points] == ["worse", "medium", "equal", "large"]
     assert pointers(problem(http.get(f"/v1/searches/{search_id}/front?x=top1"), 422, "invalid")) == ["?x"]
     assert pointers(problem(http.get(f"/v1/searches/{search_id}/front?y=macs"), 422, "invalid")) == ["?y"]
 
 
-def test_the_hypervolume_is_that_of_the_definition(http: httpx.Client, search_id: str) -> None:
+def test_hypervolume_matches_its_definition(http: httpx.Client, search_id: str) -> None:
     least, most = (math.log10(macs) for macs in rows.MACS)
     right, chance = math.log10(1.1) + most, 1 / len(rows.PROFILE["classes"])
     area = sum(
@@ -94,12 +94,12 @@ def test_the_hypervolume_is_that_of_the_definition(http: httpx.Client, search_id
             (POINTS["large"], 0.7),
         ]
     )
-    found = front(http, search_id)
-    assert found.hypervolume == pytest.approx(area / ((right - least) * (1 - chance)), abs=1e-12)
-    assert found.reference is not None
-    assert found.reference.model_dump() == pytest.approx({"macs": 1.1e7, "selection_top1": 0.25})
-    assert found.ideal is not None
-    assert found.ideal.model_dump() == pytest.approx({"macs": 1e5, "selection_top1": 1})
+    result = front(http, search_id)
+    assert result.hypervolume == pytest.approx(area / ((right - least) * (1 - chance)), abs=1e-12)
+    assert result.reference is not None
+    assert result.reference.model_dump() == pytest.approx({"macs": 1.1e7, "selection_top1": 0.25})
+    assert result.ideal is not None
+    assert result.ideal.model_dump() == pytest.approx({"macs": 1e5, "selection_top1": 1})
     summary = http.get(f"/v1/searches/{search_id}").json()["front"]
     assert summary == {
         "sequence": len(POINTS),
@@ -108,7 +108,7 @@ def test_the_hypervolume_is_that_of_the_definition(http: httpx.Client, search_id
         "best_top1": 0.72,
         "macs_min": 1e5,
         "macs_max": 4e6,
-        "hypervolume": found.hypervolume,
+        "hypervolume": result.hypervolume,
         "unmet": [],
         "majority_class": None,
         "majority_top1": None,
@@ -116,7 +116,7 @@ def test_the_hypervolume_is_that_of_the_definition(http: httpx.Client, search_id
     }
 
 
-def test_it_is_sent_again_only_when_it_changed(http: httpx.Client, stored: Engine, empty: str) -> None:
+def test_unchanged_front_is_not_sent_again(http: httpx.Client, stored: Engine, empty: str) -> None:
     url = f"/v1/searches/{empty}/front"
     first = http.get(url)
     assert (first.headers["ETag"], first.json()["points"], first.json()["hypervolume"]) == ('"0"', [], 0)
@@ -137,27 +137,30 @@ def test_it_is_sent_again_only_when_it_changed(http: httpx.Client, stored: Engin
         ([("selection_top1", ">=", 0.8), ("macs", "<=", 4e6)], "large"),
     ],
 )
-def test_the_most_accurate_that_fits_is_selected(
+def test_most_accurate_point_within_the_bounds_is_selected(
     http: httpx.Client, search_id: str, bounds: list[tuple[str, str, float]], key: str
 ) -> None:
-    answer = select(http, search_id, *bounds)
-    assert answer.status_code == 200, answer.text
-    assert answer.json()["key"] == ("equal" if key == "medium" else key)  # of equals the first by key
+    response = select(http, search_id, *bounds)
+    assert response.status_code == 200, response.text
+    assert response.json()["key"] == ("equal" if key == "medium" else key)  # ties are resolved by key
 
 
 @pytest.mark.parametrize("cost", ["macs", "params"])
-def test_the_table_matches_selection_under_every_bound(http: httpx.Client, search_id: str, cost: Cost) -> None:
+def test_table_matches_selection_under_every_bound(http: httpx.Client, search_id: str, cost: Cost) -> None:
     table = front(http, search_id).best_under[cost]
     assert [step.bound for step in table] == sorted({step.bound for step in table})
     values = sorted({point[cost] for point in POINTS.values()})
     for bound in [value + shift for value in values for shift in (-0.5, 0, 0.5)]:
-        answer = select(http, search_id, (cost, "<=", max(bound, 0)))
+        response = select(http, search_id, (cost, "<=", max(bound, 0)))
         within = [step for step in table if step.bound <= bound]
         if within:
-            found = answer.json()
-            assert (found["id"], found["metrics"]["selection_top1"]) == (within[-1].point_id, within[-1].selection_top1)
+            result = response.json()
+            assert (result["id"], result["metrics"]["selection_top1"]) == (
+                within[-1].point_id,
+                within[-1].selection_top1,
+            )
         else:
-            problem(answer, 409, "no_point_fits")
+            problem(response, 409, "no_point_fits")
 
 
 @pytest.mark.parametrize(
@@ -169,7 +172,7 @@ def test_the_table_matches_selection_under_every_bound(http: httpx.Client, searc
         ([("macs", "<=", 10), ("selection_top1", ">=", 0.9)], [("/constraints/0", 1e5), ("/constraints/1", 0.8)]),
     ],
 )
-def test_what_nothing_meets_is_refused_with_the_nearest(
+def test_unmet_bounds_are_rejected_with_the_nearest_values(
     http: httpx.Client, search_id: str, bounds: list[tuple[str, str, float]], nearest: list[tuple[str, float]]
 ) -> None:
     document = problem(select(http, search_id, *bounds), 409, "no_point_fits")
@@ -177,7 +180,7 @@ def test_what_nothing_meets_is_refused_with_the_nearest(
     assert pointers(document) == [pointer for pointer, _ in nearest]
 
 
-def test_an_empty_front_has_nothing_to_select(http: httpx.Client, stored: Engine) -> None:
+def test_empty_front_has_nothing_to_select(http: httpx.Client, stored: Engine) -> None:
     search_id = rows.search(stored, rows.ready_dataset(stored))
     assert "still empty" in problem(select(http, search_id), 409, "no_point_fits")["detail"]
     rows.set_search(stored, search_id, state="succeeded", stop_reason="max_epochs")
@@ -185,7 +188,7 @@ def test_an_empty_front_has_nothing_to_select(http: httpx.Client, stored: Engine
     assert detail.endswith("its front is empty: it ended before it had trained a network")
 
 
-def test_a_search_that_is_over_says_how_near_it_came(http: httpx.Client, stored: Engine) -> None:
+def test_finished_search_reports_the_nearest_point(http: httpx.Client, stored: Engine) -> None:
     bound = {"metric": "macs", "op": "<=", "value": 2e5}
     search_id = rows.search(stored, rows.ready_dataset(stored), constraints=[bound])
     trial = rows.trial(stored, search_id)
@@ -203,12 +206,12 @@ def test_a_search_that_is_over_says_how_near_it_came(http: httpx.Client, stored:
     assert "violates a constraint" in page
 
 
-def test_a_bound_that_makes_no_sense(http: httpx.Client, search_id: str) -> None:
+def test_invalid_bound_is_rejected(http: httpx.Client, search_id: str) -> None:
     document = problem(select(http, search_id, ("latency", "<=", 1)), 422, "invalid")
     assert pointers(document) == ["/constraints/0/metric"]
 
 
-def test_a_point_has_its_whole_record(http: httpx.Client, search_id: str) -> None:
+def test_point_has_its_full_record(http: httpx.Client, search_id: str) -> None:
     point = front(http, search_id).points[0]
     detail = http.get(f"/v1/points/{point.id}").json()
     assert detail["record"]["architecture"] == {"version": 1}

@@ -1,4 +1,4 @@
-"""What the service says it can do."""
+"""The methods, families and workers that the service lists."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from paretofit.models.pretrained.sources import SOURCES
 from paretofit.search.registry import methods
 
 
-def test_methods_and_their_schemas(http: httpx.Client) -> None:
+def test_methods_are_listed_with_their_schemas(http: httpx.Client) -> None:
     [method] = [method for method in http.get("/v1/methods").json()["data"] if method["kind"] == "mutualnet"]
     assert method["summary"]
     assert "arXiv" in method["paper"]
@@ -33,7 +33,7 @@ def test_methods_and_their_schemas(http: httpx.Client) -> None:
         jsonschema.validate({"kind": "mutualnet", "no_such_parameter": 1}, schema)
 
 
-def test_families(http: httpx.Client) -> None:
+def test_families_are_listed(http: httpx.Client) -> None:
     families = {family["name"]: family for family in http.get("/v1/families").json()["data"]}
     assert {"fd_mobilenet", "mobilenet_v1"} <= families.keys()
     assert any(re.fullmatch(family["pattern"], "wrn_28_10") for family in families.values())
@@ -41,7 +41,7 @@ def test_families(http: httpx.Client) -> None:
     assert (families["shufflenet_v1"]["stages"], families["shufflenet_v1"]["groups"]) == (0, [1, 2, 3, 4, 8])
 
 
-def test_families_name_the_published_weights_that_fit_them(http: httpx.Client) -> None:
+def test_families_list_their_published_weights(http: httpx.Client) -> None:
     families = {family["name"]: family for family in http.get("/v1/families").json()["data"]}
     named = [name for family in families.values() for name in family["sources"]]
     assert sorted(named) == sorted(SOURCES)
@@ -51,28 +51,28 @@ def test_families_name_the_published_weights_that_fit_them(http: httpx.Client) -
     assert families["scalenet"]["sources"] == []
 
 
-def test_methods_say_whether_they_start_from_weights(http: httpx.Client) -> None:
+def test_methods_declare_whether_they_start_from_weights(http: httpx.Client) -> None:
     starting = {method["kind"]: method["takes_start"] for method in http.get("/v1/methods").json()["data"]}
     assert starting == {kind: kind != "scalenet" for kind in methods()}
 
 
-def test_workers(http: httpx.Client, stored: Engine) -> None:
+def test_workers_are_listed_with_their_liveness(http: httpx.Client, stored: Engine) -> None:
     with transaction(stored) as session:
         workers.beat(session, "here", queue="train", device="cpu", description={"threads": 2})
         workers.beat(session, "silent", queue="light", device=None, description={})
         session.execute(
             update(WorkerRow).where(WorkerRow.name == "silent").values(seen_at=datetime.now(UTC) - timedelta(minutes=2))
         )
-    found = {worker["name"]: worker for worker in http.get("/v1/workers").json()["data"]}
-    assert (found["here"]["alive"], found["here"]["device"], found["here"]["description"]) == (
+    listed = {worker["name"]: worker for worker in http.get("/v1/workers").json()["data"]}
+    assert (listed["here"]["alive"], listed["here"]["device"], listed["here"]["description"]) == (
         True,
         "cpu",
         {"threads": 2},
     )
-    assert found["silent"]["alive"] is False
+    assert listed["silent"]["alive"] is False
 
 
-def test_the_states_are_those_of_the_database() -> None:
+def test_states_match_the_database() -> None:
     assert get_args(SearchState) == tuple(states.SEARCH)
     assert get_args(TrialState) == tuple(states.TRIAL)
     assert get_args(DatasetState) == tuple(states.DATASET)

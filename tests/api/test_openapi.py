@@ -1,5 +1,5 @@
-"""The service against its own OpenAPI document: nothing that fits it, or nearly does, is a fault of the service, and
-every answer is one that the document names."""
+"""The service against its own OpenAPI document: valid and nearly valid requests never cause an internal error, and
+every response is documented."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from paretofit.db import webhooks
 from paretofit.db.engine import transaction
 from paretofit.db.tables import PointRow
 from tests.api import rows
-from tests.api.fuzzing import effort
-from tests.api.keys import BOOTSTRAP, Locked
+from tests.api.fuzzing import fuzz_settings
+from tests.api.keys import BOOTSTRAP, KeyedApi
 from tests.api.test_exports import RECORD
 from tests.db import rows as workers
 
@@ -35,11 +35,11 @@ CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance,
 
 
 @pytest.fixture(scope="module")
-def ids(keyed: Locked) -> dict[str, list[str]]:
-    """By the name of a path's parameter: ids that are there."""
+def ids(keyed: KeyedApi) -> dict[str, list[str]]:
+    """Existing ids by the name of the path parameter."""
     engine = keyed.engine
     dataset = rows.ready_dataset(engine)
-    searches = [rows.search(engine, dataset), _over(engine, dataset)]
+    searches = [rows.search(engine, dataset), _finished_search(engine, dataset)]
     trials = [rows.trial(engine, search) for search in searches]
     points = [
         rows.point(engine, search, trial, "k", macs=1e6, selection_top1=0.5)
@@ -64,22 +64,24 @@ def ids(keyed: Locked) -> dict[str, list[str]]:
     }
 
 
-def _over(engine: Engine, dataset: str) -> str:
+def _finished_search(engine: Engine, dataset: str) -> str:
     search = rows.search(engine, dataset)
     rows.set_search(engine, search, state="succeeded", stop_reason="completed")
     return search
 
 
-def _operations(keyed: Locked) -> Iterator[Any]:
+def _operations(keyed: KeyedApi) -> Iterator[Any]:
     schema = schemathesis.openapi.from_url(f"{keyed.api.http.base_url}/openapi.json".replace("//openapi", "/openapi"))
-    for found in schema.get_all_operations():
-        assert isinstance(found, Ok), found
-        yield found.ok()
+    for result in schema.get_all_operations():
+        assert isinstance(result, Ok), result
+        yield result.ok()
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.integration
-def test_the_service_keeps_to_its_document(keyed: Locked, ids: dict[str, list[str]], subtests: pytest.Subtests) -> None:
+def test_service_conforms_to_its_document(
+    keyed: KeyedApi, ids: dict[str, list[str]], subtests: pytest.Subtests
+) -> None:
     seen = 0
     for operation in _operations(keyed):
         with subtests.test(operation.label):
@@ -92,10 +94,10 @@ def _explore(operation: Any, ids: dict[str, list[str]]) -> None:
     known = sorted(name for name in ids if f"{{{name}}}" in operation.path)
 
     cases = operation.as_strategy()
-    if _can_be_wrong(operation):
+    if _can_be_invalid(operation):
         cases |= operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
 
-    @effort(EXAMPLES)
+    @fuzz_settings(EXAMPLES)
     @given(case=cases, pick=st.integers(0, 3))
     def explore(case: Any, pick: int) -> None:
         for name in known:
@@ -108,8 +110,8 @@ def _explore(operation: Any, ids: dict[str, list[str]]) -> None:
     explore()
 
 
-def _can_be_wrong(operation: Any) -> bool:
-    """Whether a request can differ from what the document asks for: paths take any text."""
+def _can_be_invalid(operation: Any) -> bool:
+    """Whether a request can violate the document; paths cannot, because they accept any text."""
     return bool(operation.body) or bool(operation.query)
 
 

@@ -1,4 +1,4 @@
-"""Every error is a problem document that says where it is and what to do."""
+"""Every error is a problem document with the invalid fields and a remedy."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tests.api import rows
 from tests.api.process import Api
 
 
-def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """The document of an answer that must be this problem."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    document: dict[str, Any] = answer.json()
+def problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """Check that a response is this problem. Returns its document."""
+    assert response.status_code == status, response.text
+    assert response.headers["Content-Type"] == "application/problem+json"
+    document: dict[str, Any] = response.json()
     assert document["code"] == code
     assert document["type"] == f"urn:paretofit:problem:{code}"
     assert document["status"] == status
     assert document["detail"]
-    assert document["request_id"] == answer.headers["X-Request-Id"]
+    assert document["request_id"] == response.headers["X-Request-Id"]
     return document
 
 
@@ -34,14 +34,14 @@ def pointers(document: dict[str, Any]) -> list[str]:
     return [error["pointer"] for error in document["errors"]]
 
 
-def test_a_route_that_is_not_there(http: httpx.Client) -> None:
+def test_unknown_route_is_not_found(http: httpx.Client) -> None:
     problem(http.get("/v1/nothing"), 404, "not_found")
 
 
-def test_a_method_that_is_not_there(http: httpx.Client) -> None:
-    answer = http.put("/v1/searches")
-    assert "GET" in problem(answer, 405, "method_not_allowed")["detail"]
-    assert "GET" in answer.headers["Allow"]
+def test_unsupported_method_is_not_allowed(http: httpx.Client) -> None:
+    response = http.put("/v1/searches")
+    assert "GET" in problem(response, 405, "method_not_allowed")["detail"]
+    assert "GET" in response.headers["Allow"]
 
 
 @pytest.mark.parametrize(
@@ -65,15 +65,15 @@ def test_a_method_that_is_not_there(http: httpx.Client) -> None:
         ("GET", "/v1/methods/x/schema"),
     ],
 )
-def test_an_unknown_id(http: httpx.Client, method: str, path: str) -> None:
+def test_unknown_id_is_not_found(http: httpx.Client, method: str, path: str) -> None:
     assert "'x'" in problem(http.request(method, path), 404, "not_found")["detail"]
 
 
-def test_the_front_of_an_unknown_search_has_no_point(http: httpx.Client) -> None:
+def test_selection_from_an_unknown_search_is_not_found(http: httpx.Client) -> None:
     problem(http.post("/v1/searches/x/front/select", json={}), 404, "not_found")
 
 
-def test_the_request_id_of_the_client_is_kept_if_it_is_plain(http: httpx.Client) -> None:
+def test_valid_request_id_of_the_client_is_kept(http: httpx.Client) -> None:
     assert http.get("/healthz", headers={"X-Request-Id": "abc-1.2"}).headers["X-Request-Id"] == "abc-1.2"
     assert len(http.get("/healthz", headers={"X-Request-Id": "a b\t<"}).headers["X-Request-Id"]) == 32
 
@@ -109,7 +109,7 @@ WIDTHS = {"kind": "mutualnet", "widths": {"min": "small"}}
         ({"seed": -1}, "/seed"),
     ],
 )
-def test_a_wrong_field_is_pointed_to(http: httpx.Client, stored: Engine, changes: dict[str, Any], pointer: str) -> None:
+def test_invalid_field_has_a_pointer(http: httpx.Client, stored: Engine, changes: dict[str, Any], pointer: str) -> None:
     body = rows.body(rows.ready_dataset(stored), **changes)
     for path in ("/v1/searches", "/v1/searches/estimate"):
         document = problem(http.post(path, json=body), 422, "invalid")
@@ -125,7 +125,7 @@ def test_errors_that_follow_from_another_are_not_reported(http: httpx.Client, st
     ]
 
 
-def test_missing_fields_are_pointed_to(http: httpx.Client) -> None:
+def test_missing_fields_have_pointers(http: httpx.Client) -> None:
     document = problem(http.post("/v1/searches", json={}), 422, "invalid")
     assert pointers(document) == ["/name", "/dataset_id", "/method"]
 
@@ -133,13 +133,13 @@ def test_missing_fields_are_pointed_to(http: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("content", "kind"), [(b'{"name": ', "application/json"), (b"[]", "application/json"), (b"{}", "text/plain")]
 )
-def test_a_body_that_is_no_json_object(http: httpx.Client, content: bytes, kind: str) -> None:
+def test_body_must_be_a_json_object(http: httpx.Client, content: bytes, kind: str) -> None:
     document = problem(http.post("/v1/searches", content=content, headers={"Content-Type": kind}), 422, "invalid")
     assert pointers(document) == [""]
 
 
 @pytest.mark.parametrize("text", ["a\\u0000b", "a\\ud800b"])
-def test_text_that_cannot_be_stored(http: httpx.Client, text: str) -> None:
+def test_text_that_cannot_be_stored_is_rejected(http: httpx.Client, text: str) -> None:
     content = f'{{"name": "{text}", "source": {{"kind": "upload"}}}}'
     headers = {"Content-Type": "application/json"}
     document = problem(http.post("/v1/datasets", content=content, headers=headers), 422, "invalid")
@@ -147,7 +147,7 @@ def test_text_that_cannot_be_stored(http: httpx.Client, text: str) -> None:
     problem(http.get("/v1/searches/%00"), 404, "not_found")
 
 
-def test_a_nul_in_a_search_is_pointed_to(http: httpx.Client, stored: Engine) -> None:
+def test_nul_character_is_rejected_at_its_field(http: httpx.Client, stored: Engine) -> None:
     dataset = rows.ready_dataset(stored)
     for changes, pointer in (
         ({"name": "a\0b"}, "/name"),
@@ -160,35 +160,35 @@ def test_a_nul_in_a_search_is_pointed_to(http: httpx.Client, stored: Engine) -> 
         assert "PostgreSQL" not in json.dumps(document)
 
 
-def test_a_number_that_cannot_be_stored(http: httpx.Client, stored: Engine) -> None:
+def test_nonfinite_numbers_are_rejected(http: httpx.Client, stored: Engine) -> None:
     body = json.dumps(rows.body(rows.ready_dataset(stored), constraints=[{"metric": "macs", "value": 12345}]))
     headers = {"Content-Type": "application/json"}
     for number in ("1e999", "NaN", "-Infinity"):
-        answer = http.post("/v1/searches", content=body.replace("12345", number), headers=headers)
-        problem(answer, 422, "invalid")
+        response = http.post("/v1/searches", content=body.replace("12345", number), headers=headers)
+        problem(response, 422, "invalid")
 
 
-def test_a_fault_of_the_service_says_no_more_than_its_id(api: Api, stored: Engine) -> None:
+def test_internal_error_exposes_only_its_request_id(api: Api, stored: Engine) -> None:
     dataset_id = rows.ready_dataset(stored, profile={"secret": "s3cret"})
-    answer = api.http.post("/v1/searches", json=rows.body(dataset_id))
-    document = problem(answer, 500, "internal")
-    assert "s3cret" not in answer.text
+    response = api.http.post("/v1/searches", json=rows.body(dataset_id))
+    document = problem(response, 500, "internal")
+    assert "s3cret" not in response.text
     deadline = time.monotonic() + 10
-    mine: list[dict[str, Any]] = []
-    while {line["logger"] for line in mine} != {"paretofit.api.request", "uvicorn.error"}:
-        assert time.monotonic() < deadline, mine
+    entries: list[dict[str, Any]] = []
+    while {line["logger"] for line in entries} != {"paretofit.api.request", "uvicorn.error"}:
+        assert time.monotonic() < deadline, entries
         written = api.log.read_text()
         lines = [json.loads(line) for line in written[: written.rfind("\n") + 1].splitlines()]
-        mine = [line for line in lines if line.get("request_id") == document["request_id"]]
-    [request] = [line for line in mine if line["logger"] == "paretofit.api.request"]
+        entries = [line for line in lines if line.get("request_id") == document["request_id"]]
+    [request] = [line for line in entries if line["logger"] == "paretofit.api.request"]
     assert (request["method"], request["path"], request["status"]) == ("POST", "/v1/searches", 500)
-    assert any("ValidationError" in json.dumps(line.get("exception", "")) for line in mine)
-    # Other tests look at all datasets.
+    assert any("ValidationError" in json.dumps(line.get("exception", "")) for line in entries)
+    # Other tests list all datasets.
     with transaction(stored) as session:
         session.execute(delete(DatasetRow).where(DatasetRow.id == dataset_id))
 
 
-def test_an_oversize_json_body(http: httpx.Client) -> None:
+def test_oversize_json_body_is_rejected(http: httpx.Client) -> None:
     problem(http.post("/v1/searches", json={"name": "x" * 2_000_000}), 413, "too_large")
     problem(http.put("/v1/tenants/large", json={"name": "x" * 2_000_000}), 413, "too_large")
 
@@ -200,7 +200,7 @@ def test_an_oversize_json_body(http: httpx.Client) -> None:
         ("/v1/searches?limit=many", "?limit"),
         ("/v1/searches?cursor=zzz", "?cursor"),
         ("/v1/searches?cursor=bnVsbA==", "?cursor"),
-        # A place and, as an id, half of a surrogate pair.
+        # A valid time and, as the id, half of a surrogate pair.
         ("/v1/searches?cursor=WyIyMDI2LTAxLTAxVDAwOjAwOjAwKzAwOjAwIiwiXHVkODAwIl0=", "?cursor"),
         ("/v1/searches?label=%00", "?label"),
         ("/v1/searches?method=a%00b", "?method"),
@@ -208,11 +208,11 @@ def test_an_oversize_json_body(http: httpx.Client) -> None:
         ("/v1/datasets?state=sleeping", "?state"),
     ],
 )
-def test_a_wrong_parameter_is_named(http: httpx.Client, path: str, pointer: str) -> None:
+def test_invalid_query_parameter_is_named(http: httpx.Client, path: str, pointer: str) -> None:
     assert pointers(problem(http.get(path), 422, "invalid")) == [pointer]
 
 
-def test_an_unknown_builtin_dataset(http: httpx.Client) -> None:
+def test_unknown_builtin_dataset_is_rejected(http: httpx.Client) -> None:
     source = {"kind": "builtin", "name": "imagenet"}
     document = problem(http.post("/v1/datasets", json={"name": "d", "source": source}), 422, "invalid")
     assert pointers(document) == ["/source/name"]
@@ -242,7 +242,7 @@ def test_every_route_documents_its_problems(http: httpx.Client) -> None:
 def _references(value: Any) -> list[str]:
     if isinstance(value, dict):
         own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
-        return own + [found for part in value.values() for found in _references(part)]
+        return own + [reference for part in value.values() for reference in _references(part)]
     if isinstance(value, list):
-        return [found for part in value for found in _references(part)]
+        return [reference for part in value for reference in _references(part)]
     return []

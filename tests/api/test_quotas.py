@@ -1,4 +1,4 @@
-"""Quotas are kept by the transaction of what they could refuse, however many ask at once."""
+"""Quotas are enforced in the transaction of each request, also with concurrent requests."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from sqlalchemy import func, select, update
 from paretofit.db.engine import transaction
 from paretofit.db.tables import ArtifactRow, AttemptRow, PointRow, SearchRow, TrialRow
 from tests.api import rows
-from tests.api.keys import Locked
+from tests.api.keys import KeyedApi
 from tests.api.test_exports import RECORD
 from tests.api.test_problems import problem
 
 QUOTA = 5
 
 
-def _tenant(service: Locked, name: str, **quota: float) -> str:
-    """A key of a tenant with quotas of its own."""
+def _tenant(service: KeyedApi, name: str, **quota: float) -> str:
+    """Create a tenant with these quotas. Returns a key of the tenant."""
     assert service.send("PUT", f"/v1/tenants/{name}", json=quota).status_code == 200
     return service.issue("read", "write", tenant=name)
 
 
-def test_a_hundred_at_once_leave_exactly_as_many_as_allowed(keyed: Locked) -> None:
+def test_concurrent_submissions_stop_at_the_quota(keyed: KeyedApi) -> None:
     key = _tenant(keyed, "crowd", max_searches=QUOTA)
     dataset = rows.ready_dataset(keyed.engine, tenant_id="crowd")
 
@@ -34,14 +34,14 @@ def test_a_hundred_at_once_leave_exactly_as_many_as_allowed(keyed: Locked) -> No
         return keyed.send("POST", "/v1/searches", key, json=rows.body(dataset, name=f"s{number}"))
 
     with ThreadPoolExecutor(100) as pool:
-        answers = list(pool.map(submit, range(100)))
-    accepted = [answer.json() for answer in answers if answer.status_code == 202]
+        responses = list(pool.map(submit, range(100)))
+    accepted = [response.json() for response in responses if response.status_code == 202]
     assert len(accepted) == QUOTA
-    for answer in answers:
-        if answer.status_code != 202:
-            refused = problem(answer, 429, "quota_exceeded")
+    for response in responses:
+        if response.status_code != 202:
+            refused = problem(response, 429, "quota_exceeded")
             assert (refused["quota"], refused["limit"]) == ("max_searches", QUOTA)
-            assert int(answer.headers["Retry-After"]) > 0
+            assert int(response.headers["Retry-After"]) > 0
     with transaction(keyed.engine) as session:
         stored = session.scalar(select(func.count()).where(SearchRow.tenant_id == "crowd"))
     assert stored == QUOTA
@@ -49,13 +49,13 @@ def test_a_hundred_at_once_leave_exactly_as_many_as_allowed(keyed: Locked) -> No
     assert (usage["searches"], usage["max_searches"]) == (QUOTA, QUOTA)
     clone = f"/v1/searches/{accepted[0]['id']}/clone"
     problem(keyed.send("POST", clone, key), 429, "quota_exceeded")
-    # One that is over makes room for one.
+    # A finished search makes room for another one.
     assert keyed.send("POST", f"/v1/searches/{accepted[0]['id']}/cancel", key).status_code == 202
     assert keyed.send("POST", clone, key).status_code == 202
     problem(keyed.send("POST", clone, key), 429, "quota_exceeded")
 
 
-def test_other_tenants_do_not_count(keyed: Locked) -> None:
+def test_quota_ignores_other_tenants(keyed: KeyedApi) -> None:
     key = _tenant(keyed, "alone", max_searches=1)
     rows.search(keyed.engine, rows.ready_dataset(keyed.engine))
     body = rows.body(rows.ready_dataset(keyed.engine, tenant_id="alone"))
@@ -63,7 +63,7 @@ def test_other_tenants_do_not_count(keyed: Locked) -> None:
     problem(keyed.send("POST", "/v1/searches", key, json=body), 429, "quota_exceeded")
 
 
-def test_device_time_of_thirty_days(keyed: Locked) -> None:
+def test_device_time_quota_covers_thirty_days(keyed: KeyedApi) -> None:
     key = _tenant(keyed, "busy", max_device_seconds=100)
     dataset = rows.ready_dataset(keyed.engine, tenant_id="busy")
     body = rows.body(dataset)
@@ -84,52 +84,52 @@ def test_device_time_of_thirty_days(keyed: Locked) -> None:
     assert keyed.send("GET", "/v1/usage", key).json()["device_seconds"] == pytest.approx(101)
     refused = problem(keyed.send("POST", "/v1/searches", key, json=body), 429, "quota_exceeded")
     assert refused["quota"] == "max_device_seconds"
-    # What was spent stays spent when its search is deleted.
+    # Device time still counts after its search is deleted.
     rows.set_search(keyed.engine, search, state="cancelled")
     assert keyed.send("DELETE", f"/v1/searches/{search}", key).status_code == 204
     assert keyed.send("GET", "/v1/usage", key).json()["device_seconds"] == pytest.approx(101)
     problem(keyed.send("POST", "/v1/searches", key, json=body), 429, "quota_exceeded")
 
 
-def test_bytes_of_uploads(keyed: Locked) -> None:
+def test_uploads_count_toward_stored_bytes(keyed: KeyedApi) -> None:
     key = _tenant(keyed, "full", max_stored_bytes=1500)
     body = {"name": "d", "source": {"kind": "upload"}}
 
     def upload(size: int) -> httpx.Response:
-        made = keyed.send("POST", "/v1/datasets", key, json=body)
-        if made.status_code != 201:
-            return made
-        return keyed.send("PUT", f"/v1/datasets/{made.json()['id']}/content", key, content=b"x" * size)
+        created = keyed.send("POST", "/v1/datasets", key, json=body)
+        if created.status_code != 201:
+            return created
+        return keyed.send("PUT", f"/v1/datasets/{created.json()['id']}/content", key, content=b"x" * size)
 
     assert upload(1000).status_code == 200
     problem(upload(600), 429, "quota_exceeded")
     with ThreadPoolExecutor(8) as pool:
-        sent = sorted(answer.status_code for answer in pool.map(upload, [500] * 8))
-    assert sent == [200] + [429] * 7
+        statuses = sorted(response.status_code for response in pool.map(upload, [500] * 8))
+    assert statuses == [200] + [429] * 7
     assert keyed.send("GET", "/v1/usage", key).json()["stored_bytes"] == 1500
     problem(keyed.send("POST", "/v1/datasets", key, json=body), 429, "quota_exceeded")
-    # A search would make files, too.
+    # A search would also store files.
     search = rows.body(rows.ready_dataset(keyed.engine, tenant_id="full"))
     refused = problem(keyed.send("POST", "/v1/searches", key, json=search), 429, "quota_exceeded")
     assert refused["quota"] == "max_stored_bytes"
 
 
-def test_bytes_of_unfinished_uploads(keyed: Locked) -> None:
+def test_unfinished_uploads_count_toward_stored_bytes(keyed: KeyedApi) -> None:
     key = _tenant(keyed, "parts", max_stored_bytes=1500)
     body = {"name": "d", "source": {"kind": "upload"}}
-    made = [keyed.send("POST", "/v1/datasets", key, json=body).json()["id"] for _ in range(4)]
+    datasets = [keyed.send("POST", "/v1/datasets", key, json=body).json()["id"] for _ in range(4)]
 
     def begin(dataset: str) -> httpx.Response:
         part = {"Content-Range": "bytes 0-999/*"}
         return keyed.send("PUT", f"/v1/datasets/{dataset}/content", key, content=b"x" * 1000, headers=part)
 
     with ThreadPoolExecutor(4) as pool:
-        sent = sorted(answer.status_code for answer in pool.map(begin, made))
-    assert sent == [200, 429, 429, 429]
+        statuses = sorted(response.status_code for response in pool.map(begin, datasets))
+    assert statuses == [200, 429, 429, 429]
     assert keyed.send("GET", "/v1/usage", key).json()["stored_bytes"] == 1000
 
 
-def test_bytes_of_exports(keyed: Locked) -> None:
+def test_exports_count_toward_stored_bytes(keyed: KeyedApi) -> None:
     search = rows.search(keyed.engine, rows.ready_dataset(keyed.engine, tenant_id="exporting"))
     trial = rows.trial(keyed.engine, search)
     weights = rows.artifact(keyed.engine, search, trial, name="p", sha256="b" * 64, size=1000)
@@ -147,22 +147,22 @@ def test_bytes_of_exports(keyed: Locked) -> None:
     assert keyed.send("POST", path, key, json=body).status_code == 202
 
 
-def test_bytes_that_are_not_announced_are_counted_when_they_are_there(keyed: Locked) -> None:
+def test_upload_of_unknown_length_is_counted_on_arrival(keyed: KeyedApi) -> None:
     key = _tenant(keyed, "quiet", max_stored_bytes=1500)
-    made = keyed.send("POST", "/v1/datasets", key, json={"name": "d", "source": {"kind": "upload"}}).json()
+    dataset = keyed.send("POST", "/v1/datasets", key, json={"name": "d", "source": {"kind": "upload"}}).json()
 
     def stream() -> Iterator[bytes]:
         yield b"x" * 2000
 
-    problem(keyed.send("PUT", f"/v1/datasets/{made['id']}/content", key, content=stream()), 429, "quota_exceeded")
+    problem(keyed.send("PUT", f"/v1/datasets/{dataset['id']}/content", key, content=stream()), 429, "quota_exceeded")
     blobs = keyed.api.home / "blobs"
     assert [path for path in blobs.rglob("*") if path.is_file() and path.stat().st_size == 2000] == []
-    again = keyed.send("GET", f"/v1/datasets/{made['id']}", key).json()
-    assert (again["state"], again["uploaded_bytes"]) == ("pending", 0)
-    assert keyed.send("PUT", f"/v1/datasets/{made['id']}/content", key, content=b"x" * 1500).status_code == 200
+    unchanged = keyed.send("GET", f"/v1/datasets/{dataset['id']}", key).json()
+    assert (unchanged["state"], unchanged["uploaded_bytes"]) == ("pending", 0)
+    assert keyed.send("PUT", f"/v1/datasets/{dataset['id']}/content", key, content=b"x" * 1500).status_code == 200
 
 
-def test_quotas_of_tenants_are_set_and_listed(keyed: Locked) -> None:
+def test_quotas_of_tenants_are_set_and_listed(keyed: KeyedApi) -> None:
     for name in ("zebra-1", "zebra-2"):
         _tenant(keyed, name, max_searches=3)
     first = keyed.send("GET", "/v1/tenants?limit=1&cursor=zebra-").json()

@@ -1,4 +1,4 @@
-"""How often somebody may ask, over all processes."""
+"""Request rates, across all processes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 
 from paretofit.api.problems import TooManyRequestsError
 from paretofit.api.rates import LocalTokenBuckets, Rate, SharedBuckets
-from tests.api.keys import locked
+from tests.api.keys import keyed_api
 from tests.api.test_problems import problem
 
 NOWHERE = "redis://127.0.0.1:1/0"
 
 
-def test_own_buckets_keep_a_rate_on_average() -> None:
+def test_local_buckets_enforce_an_average_rate() -> None:
     now = 0.0
     buckets = LocalTokenBuckets(2, 4, clock=lambda: now)
     assert [buckets.take("a") for _ in range(4)] == [0.0] * 4
@@ -29,7 +29,7 @@ def test_own_buckets_keep_a_rate_on_average() -> None:
     assert [buckets.take("a") == 0 for _ in range(5)] == [True] * 4 + [False]
 
 
-def test_shared_buckets_keep_the_same_rate(redis_url: str) -> None:
+def test_shared_buckets_enforce_one_rate(redis_url: str) -> None:
     one, other = SharedBuckets(redis_url), SharedBuckets(redis_url)
     taken = [buckets.take("a", 2, 4) for buckets in (one, other, other, one)]
     assert taken == [0.0] * 4
@@ -48,32 +48,32 @@ def test_concurrent_requests_share_the_burst(redis_url: str) -> None:
     assert sum(wait == 0 for wait in waits) == 5
 
 
-def test_without_redis_each_process_counts_for_itself() -> None:
-    rate = Rate("asked", 0.1, 3, SharedBuckets(NOWHERE))
+def test_rate_is_limited_per_process_without_redis() -> None:
+    rate = Rate("requests", 0.1, 3, SharedBuckets(NOWHERE))
     began = time.monotonic()
     for _ in range(3):
         rate.check("a")
     with pytest.raises(TooManyRequestsError) as refused:
         rate.check("a")
     assert 1 <= int(refused.value.headers["Retry-After"]) <= 10
-    # Nobody waits for Redis again and again.
+    # Only the first check waits for Redis.
     assert time.monotonic() - began < 2
 
 
-def test_no_limit() -> None:
-    rate = Rate("asked", 0, 0, None)
+def test_zero_rate_means_no_limit() -> None:
+    rate = Rate("requests", 0, 0, None)
     for _ in range(100):
         rate.check("a")
 
 
-def test_a_key_has_one_rate_over_processes_and_pages(tmp_path: Path, database_url: str, redis_url: str) -> None:
+def test_key_has_one_rate_across_processes_and_pages(tmp_path: Path, database_url: str, redis_url: str) -> None:
     variables = {"PARETOFIT_REQUESTS_PER_SECOND": "0.3"}
     with (
-        locked(tmp_path / "one", database_url, redis_url, **variables) as one,
-        locked(tmp_path / "other", database_url, redis_url, **variables) as other,
+        keyed_api(tmp_path / "one", database_url, redis_url, **variables) as one,
+        keyed_api(tmp_path / "other", database_url, redis_url, **variables) as other,
     ):
         key = one.issue("read")
-        # Three at once: this is the first.
+        # The burst is three requests: this is the first.
         cookie = one.sign_in(key)
         assert other.send("GET", "/v1/usage", key).status_code == 200
         assert one.send("GET", "/workers", None, headers=cookie).status_code == 200

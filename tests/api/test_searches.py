@@ -1,4 +1,4 @@
-"""Searches over HTTP: submitted, estimated, listed, cancelled, removed."""
+"""Searches over HTTP: submitted, estimated, listed, cancelled, deleted."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def count(engine: Engine, dataset_id: str) -> int:
 
 
 def cheapest(dataset_id: str) -> dict[str, int]:
-    """The least of each cost that the small search can find."""
+    """The minimum of each cost among the candidates of the small search."""
     spec = SearchSpec.model_validate(rows.body(dataset_id)).resolve(DatasetProfile.model_validate(rows.PROFILE))
     costs = [candidate.cost for candidate in spec.candidates()]
     return {name: int(min(cost[name] for cost in costs)) for name in costs[0]}
 
 
-def test_it_is_accepted_and_its_planner_woken(http: httpx.Client, stored: Engine, dataset: str) -> None:
-    answer = http.post("/v1/searches", json=rows.body(dataset, labels={"team": "vision"}, priority=3))
-    assert answer.status_code == 202, answer.text
-    search = SearchDetail.model_validate_json(answer.content)
-    assert answer.headers["Location"] == f"/v1/searches/{search.id}"
-    assert answer.headers["Retry-After"] == "1"
+def test_search_is_accepted_and_its_planning_enqueued(http: httpx.Client, stored: Engine, dataset: str) -> None:
+    response = http.post("/v1/searches", json=rows.body(dataset, labels={"team": "vision"}, priority=3))
+    assert response.status_code == 202, response.text
+    search = SearchDetail.model_validate_json(response.content)
+    assert response.headers["Location"] == f"/v1/searches/{search.id}"
+    assert response.headers["Retry-After"] == "1"
     assert (search.state, search.method, search.priority) == ("queued", "mutualnet", 3)
     assert search.spec["method"]["batch_size"] == 64
     assert search.spec["dataset"]["classes"] == rows.PROFILE["classes"]
@@ -51,7 +51,7 @@ def test_it_is_accepted_and_its_planner_woken(http: httpx.Client, stored: Engine
     assert search.front.hypervolume == 0
     assert search.provenance["candidates"]["configurations"] == 8
     assert search.provenance["versions"]["paretofit"]
-    assert http.get(f"/v1/searches/{search.id}").json() == answer.json()
+    assert http.get(f"/v1/searches/{search.id}").json() == response.json()
     with transaction(stored) as session:
         notifications = session.execute(
             select(OutboxRow.task, OutboxRow.priority).where(OutboxRow.subject == search.id)
@@ -62,7 +62,7 @@ def test_it_is_accepted_and_its_planner_woken(http: httpx.Client, stored: Engine
 
 
 @pytest.mark.parametrize("state", ["pending", "uploading", "validating", "rejected"])
-def test_its_dataset_must_be_ready(http: httpx.Client, stored: Engine, state: str) -> None:
+def test_search_requires_a_ready_dataset(http: httpx.Client, stored: Engine, state: str) -> None:
     dataset_id = rows.ready_dataset(stored, state=state, manifest=None, profile=None)
     document = problem(http.post("/v1/searches", json=rows.body(dataset_id)), 409, "dataset_not_ready")
     assert document["state"] == state
@@ -70,7 +70,7 @@ def test_its_dataset_must_be_ready(http: httpx.Client, stored: Engine, state: st
 
 
 @pytest.mark.parametrize("path", ["/v1/searches", "/v1/searches/estimate"])
-def test_an_impossible_constraint_is_refused_with_the_nearest_cost(
+def test_infeasible_constraint_is_rejected_with_the_nearest_cost(
     http: httpx.Client, stored: Engine, dataset: str, path: str
 ) -> None:
     least = cheapest(dataset)
@@ -89,7 +89,7 @@ def test_an_impossible_constraint_is_refused_with_the_nearest_cost(
     assert http.post(path, json=rows.body(dataset, constraints=constraints)).status_code in {200, 202}
 
 
-def test_several_impossible_constraints_are_all_named(http: httpx.Client, dataset: str) -> None:
+def test_every_infeasible_constraint_is_named(http: httpx.Client, dataset: str) -> None:
     names = ("macs", "params", "peak_activation_bytes")
     constraints = [{"metric": name, "value": 1} for name in names]
     document = problem(http.post("/v1/searches", json=rows.body(dataset, constraints=constraints)), 422, "infeasible")
@@ -98,7 +98,7 @@ def test_several_impossible_constraints_are_all_named(http: httpx.Client, datase
     assert [hint["value"] for hint in document["nearest"]] == [least[name] for name in names]
 
 
-def test_an_estimate_stores_no_search(http: httpx.Client, stored: Engine, dataset: str) -> None:
+def test_estimate_stores_no_search(http: httpx.Client, stored: Engine, dataset: str) -> None:
     least = cheapest(dataset)
     body = rows.body(dataset, constraints=[{"metric": "macs", "value": least["macs"]}])
     estimate = http.post("/v1/searches/estimate", json=body).json()
@@ -108,12 +108,10 @@ def test_an_estimate_stores_no_search(http: httpx.Client, stored: Engine, datase
     assert count(stored, dataset) == 0
 
 
-def test_expected_time_rests_on_searches_that_ran_to_their_end(
-    http: httpx.Client, stored: Engine, dataset: str
-) -> None:
+def test_expected_time_is_based_on_completed_searches(http: httpx.Client, stored: Engine, dataset: str) -> None:
     began = datetime(2026, 1, 1, tzinfo=UTC)
 
-    def ran(seconds: float, **values: Any) -> None:
+    def add_finished_search(seconds: float, **values: Any) -> None:
         search_id = http.post("/v1/searches", json=rows.body(dataset)).json()["id"]
         trial_id = rows.trial(stored, search_id)
         with transaction(stored) as session:
@@ -121,11 +119,11 @@ def test_expected_time_rests_on_searches_that_ran_to_their_end(
             session.add(AttemptRow(trial_id=trial_id, epoch=1, worker="w", computing_at=began, ended_at=ended))
         rows.set_search(stored, search_id, state="succeeded", **values)
 
-    ran(99999, stop_reason="max_wall_seconds")
+    add_finished_search(99999, stop_reason="max_wall_seconds")
     body = rows.body(dataset)
     before = http.post("/v1/searches/estimate", json=body).json()
-    ran(100, stop_reason="completed")
-    ran(50, stop_reason="completed")
+    add_finished_search(100, stop_reason="completed")
+    add_finished_search(50, stop_reason="completed")
     after = http.post("/v1/searches/estimate", json=body).json()
     assert after["based_on"] == before["based_on"] + 2
     if before["based_on"] == 0:
@@ -136,7 +134,7 @@ def test_expected_time_rests_on_searches_that_ran_to_their_end(
     assert longer["expected_seconds"] == pytest.approx(2 * after["expected_seconds"])
 
 
-def test_progress_and_usage(http: httpx.Client, stored: Engine, dataset: str) -> None:
+def test_progress_and_usage_are_reported(http: httpx.Client, stored: Engine, dataset: str) -> None:
     search_id = rows.search(stored, dataset)
     first = rows.trial(stored, search_id, 0)
     now = datetime.now(UTC)
@@ -166,16 +164,16 @@ def test_progress_and_usage(http: httpx.Client, stored: Engine, dataset: str) ->
     assert (ended.progress.fraction, ended.progress.eta_seconds) == (1, None)
 
 
-def test_the_list_is_filtered(http: httpx.Client, stored: Engine, dataset: str) -> None:
+def test_searches_are_filtered(http: httpx.Client, stored: Engine, dataset: str) -> None:
     team = new_id("team")
     blue = rows.search(stored, dataset, labels={team: "blue"})
     red = rows.search(stored, dataset, labels={team: "a:b", "other": "blue"})
     rows.set_search(stored, red, state="failed")
 
     def listed(**filters: str) -> list[str]:
-        answer = http.get("/v1/searches", params=filters)
-        assert answer.status_code == 200, answer.text
-        return [search["id"] for search in answer.json()["data"]]
+        response = http.get("/v1/searches", params=filters)
+        assert response.status_code == 200, response.text
+        return [search["id"] for search in response.json()["data"]]
 
     assert listed(label=team) == [red, blue]
     assert listed(label=f"{team}:blue") == [blue]
@@ -185,9 +183,9 @@ def test_the_list_is_filtered(http: httpx.Client, stored: Engine, dataset: str) 
     assert listed(label=team, method="other") == []
 
 
-def test_the_list_stays_right_while_it_grows(http: httpx.Client, stored: Engine, dataset: str) -> None:
+def test_pagination_is_stable_while_searches_are_added(http: httpx.Client, stored: Engine, dataset: str) -> None:
     team = new_id("team")
-    mine = [rows.search(stored, dataset, labels={team: ""}) for _ in range(5)]
+    created = [rows.search(stored, dataset, labels={team: ""}) for _ in range(5)]
     seen: list[str] = []
     params = {"label": team, "limit": "2"}
     while True:
@@ -197,23 +195,23 @@ def test_the_list_stays_right_while_it_grows(http: httpx.Client, stored: Engine,
         if not page["has_more"]:
             break
         params["cursor"] = page["next_cursor"]
-    assert seen == mine[::-1]
+    assert seen == created[::-1]
 
 
-def test_cancelling(http: httpx.Client, stored: Engine, dataset: str) -> None:
+def test_cancel_is_idempotent_and_rejects_finished_searches(http: httpx.Client, stored: Engine, dataset: str) -> None:
     search_id = rows.search(stored, dataset)
     rows.trial(stored, search_id, state="queued")
-    answer = http.post(f"/v1/searches/{search_id}/cancel")
-    assert answer.status_code == 202, answer.text
-    assert answer.json()["state"] == "cancelled"
-    assert answer.json()["progress"]["trials"] == {"cancelled": 1}
+    response = http.post(f"/v1/searches/{search_id}/cancel")
+    assert response.status_code == 202, response.text
+    assert response.json()["state"] == "cancelled"
+    assert response.json()["progress"]["trials"] == {"cancelled": 1}
     assert http.post(f"/v1/searches/{search_id}/cancel").json()["state"] == "cancelled"
-    over = rows.search(stored, dataset)
-    rows.set_search(stored, over, state="succeeded")
-    problem(http.post(f"/v1/searches/{over}/cancel"), 409, "search_finished")
+    finished = rows.search(stored, dataset)
+    rows.set_search(stored, finished, state="succeeded")
+    problem(http.post(f"/v1/searches/{finished}/cancel"), 409, "search_finished")
 
 
-def test_only_one_that_is_over_is_removed(http: httpx.Client, stored: Engine, dataset: str) -> None:
+def test_only_finished_searches_can_be_deleted(http: httpx.Client, stored: Engine, dataset: str) -> None:
     search_id = rows.search(stored, dataset)
     trial_id = rows.trial(stored, search_id)
     artifact_id = rows.artifact(stored, search_id, trial_id, name="a", sha256="0" * 64, size=1)

@@ -1,4 +1,4 @@
-"""A search as a study of Optuna's: what Optuna reads from the file."""
+"""A search as an Optuna study, read back by Optuna from the file."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def load(content: str, folder: Path) -> optuna.Study:
 
 def trial(number: int, state: str) -> TrialRow:
     started = None if state == "queued" else NOW
-    over = NOW + timedelta(hours=1) if state not in {"queued", "running"} else None
+    finished = NOW + timedelta(hours=1) if state not in {"queued", "running"} else None
     error = {"code": "oom"} if state == "failed" else None
     return TrialRow(
         id=f"trl_{number}",
@@ -53,7 +53,7 @@ def trial(number: int, state: str) -> TrialRow:
         params={"stage": "train"},
         created_at=NOW,
         started_at=started,
-        finished_at=over,
+        finished_at=finished,
         error=error,
     )
 
@@ -77,7 +77,7 @@ def study(tmp_path: Path) -> optuna.Study:
     return load("".join(journal(row, found, trials)), tmp_path)
 
 
-def test_a_study_has_the_searchs_objectives_and_facts(study: optuna.Study) -> None:
+def test_study_has_the_objectives_and_attributes_of_its_search(study: optuna.Study) -> None:
     assert study.study_name == "größer"
     assert study.directions == [StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE]
     assert study.metric_names == ["macs", "selection_top1"]
@@ -106,7 +106,7 @@ def test_candidates_are_trials_with_their_parameters_values_and_attributes(study
     }
 
 
-def test_the_best_trials_are_the_feasible_front(study: optuna.Study) -> None:
+def test_best_trials_are_the_feasible_front(study: optuna.Study) -> None:
     assert {trial.user_attrs["key"] for trial in study.best_trials} == {"small", "large"}
     assert [trial.user_attrs["feasible"] for trial in study.trials[:4]].count(False) == 1
 
@@ -124,19 +124,19 @@ def test_trials_without_points_keep_their_states(study: optuna.Study) -> None:
     assert others["failed"].user_attrs["error"] == {"code": "oom"}
 
 
-def test_a_stored_search_is_served_as_a_study(http: httpx.Client, stored: Engine, tmp_path: Path) -> None:
+def test_stored_search_is_served_as_a_study(http: httpx.Client, stored: Engine, tmp_path: Path) -> None:
     search_id = rows.search(stored, rows.ready_dataset(stored))
     trial_id = rows.trial(stored, search_id)
     rows.point(stored, search_id, trial_id, "small", macs=1e5, selection_top1=0.5)
-    answer = http.get(f"/v1/searches/{search_id}/study")
-    assert answer.status_code == 200
-    [trial] = load(answer.text, tmp_path).trials
+    response = http.get(f"/v1/searches/{search_id}/study")
+    assert response.status_code == 200
+    [trial] = load(response.text, tmp_path).trials
     assert (trial.values, trial.params) == ([0.5, 1e5], {"width": 0.5})
-    again = http.get(f"/v1/searches/{search_id}/study", headers={"If-None-Match": answer.headers["ETag"]})
+    again = http.get(f"/v1/searches/{search_id}/study", headers={"If-None-Match": response.headers["ETag"]})
     assert again.status_code == 304
     assert http.get("/v1/searches/srch_0/study").status_code == 404
 
 
-def test_a_search_without_points_is_an_empty_study(http: httpx.Client, stored: Engine, tmp_path: Path) -> None:
+def test_search_without_points_is_an_empty_study(http: httpx.Client, stored: Engine, tmp_path: Path) -> None:
     search_id = rows.search(stored, rows.ready_dataset(stored))
     assert load(http.get(f"/v1/searches/{search_id}/study").text, tmp_path).trials == []

@@ -45,12 +45,12 @@ def trial_id(stored: Engine, search_id: str) -> str:
 
 
 def curves(http: httpx.Client, trial_id: str, **params: str | int) -> list[Curve]:
-    answer = http.get(f"/v1/trials/{trial_id}/metrics", params=params)
-    assert answer.status_code == 200, answer.text
-    return Curves.model_validate_json(answer.content).curves
+    response = http.get(f"/v1/trials/{trial_id}/metrics", params=params)
+    assert response.status_code == 200, response.text
+    return Curves.model_validate_json(response.content).curves
 
 
-def test_a_trial_with_its_attempts_and_files(http: httpx.Client, trial_id: str) -> None:
+def test_trial_lists_its_attempts_and_files(http: httpx.Client, trial_id: str) -> None:
     trial = TrialDetail.model_validate_json(http.get(f"/v1/trials/{trial_id}").content)
     assert (trial.state, trial.outputs) == ("completed", {"a": 1})
     assert [(attempt.epoch, attempt.worker, attempt.outcome) for attempt in trial.attempts] == [
@@ -60,7 +60,7 @@ def test_a_trial_with_its_attempts_and_files(http: httpx.Client, trial_id: str) 
     assert [artifact.name for artifact in trial.artifacts] == ["supernet"]
 
 
-def test_the_list_goes_by_number(http: httpx.Client, stored: Engine) -> None:
+def test_trials_are_listed_by_number(http: httpx.Client, stored: Engine) -> None:
     search_id = rows.search(stored, rows.ready_dataset(stored))
     for number in (2, 0, 1, 3):
         rows.trial(stored, search_id, number, state="failed" if number == 2 else "completed")
@@ -72,7 +72,7 @@ def test_the_list_goes_by_number(http: httpx.Client, stored: Engine) -> None:
     assert [trial["number"] for trial in http.get(url, params={"state": "failed"}).json()["data"]] == [2]
 
 
-def test_a_short_curve_is_whole(http: httpx.Client, trial_id: str) -> None:
+def test_short_curve_is_complete(http: httpx.Client, trial_id: str) -> None:
     [curve] = curves(http, trial_id, name="accuracy")
     assert [(point.step, point.value) for point in curve.points] == [(0, 0.1), (1, None), (2, None)]
     assert curve.total == 3
@@ -80,15 +80,13 @@ def test_a_short_curve_is_whole(http: httpx.Client, trial_id: str) -> None:
     assert curves(http, trial_id, name="nothing")[0].points == []
 
 
-@pytest.mark.parametrize("most", [4, 5, 100, 999, 4999, 5000, 10_000])
-def test_a_long_curve_keeps_its_ends_and_spikes_and_invents_nothing(
-    http: httpx.Client, trial_id: str, most: int
-) -> None:
-    [curve] = curves(http, trial_id, name="loss", max_points=most)
+@pytest.mark.parametrize("max_points", [4, 5, 100, 999, 4999, 5000, 10_000])
+def test_downsampled_curve_keeps_its_ends_and_spikes(http: httpx.Client, trial_id: str, max_points: int) -> None:
+    [curve] = curves(http, trial_id, name="loss", max_points=max_points)
     steps = [point.step for point in curve.points]
     assert curve.total == STEPS
-    assert len(steps) <= most
-    assert len(steps) >= min(STEPS, most * 0.6)
+    assert len(steps) <= max_points
+    assert len(steps) >= min(STEPS, max_points * 0.6)
     assert steps == sorted(set(steps))
     assert (steps[0], steps[-1]) == (0, STEPS - 1)
     assert set(SPIKES) <= set(steps)
@@ -96,13 +94,13 @@ def test_a_long_curve_keeps_its_ends_and_spikes_and_invents_nothing(
         assert point.value == SPIKES.get(point.step, math.sin(point.step / 100))
 
 
-def test_a_curve_continues_from_a_step(http: httpx.Client, trial_id: str) -> None:
+def test_curve_continues_from_a_step(http: httpx.Client, trial_id: str) -> None:
     [curve] = curves(http, trial_id, name="loss", since_step=4989)
     assert [point.step for point in curve.points] == list(range(4990, 5000))
     assert curve.total == 10
 
 
-def test_logs_come_in_pages_and_can_be_followed(http: httpx.Client, stored: Engine, trial_id: str) -> None:
+def test_logs_are_paginated_and_can_be_followed(http: httpx.Client, stored: Engine, trial_id: str) -> None:
     url = f"/v1/trials/{trial_id}/logs"
     lines: list[str] = []
     params: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""A search whose best network does not beat the majority class succeeds with a warning, wherever it is read."""
+"""A search whose best network does not beat the majority class succeeds with a warning in every document."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ THRESHOLD = 0.35 + 2 * math.sqrt(0.35 * 0.65 / 200)
 
 
 def search(stored: Engine, *points: dict[str, Any], counted: bool = True, **changes: Any) -> str:
-    """A search that has found these points and is not over."""
+    """Add an unfinished search with these points."""
     dataset = rows.ready_dataset(stored, report={"class_counts": rows.COUNTS} if counted else {})
     search_id = rows.search(stored, dataset, **changes)
     trial = rows.trial(stored, search_id)
@@ -30,9 +30,9 @@ def search(stored: Engine, *points: dict[str, Any], counted: bool = True, **chan
 
 
 def read(http: httpx.Client, path: str) -> Any:
-    answer = http.get(path)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
+    response = http.get(path)
+    assert response.status_code == 200, response.text
+    return response.json()
 
 
 def codes(document: dict[str, Any]) -> list[str]:
@@ -45,7 +45,7 @@ def codes(document: dict[str, Any]) -> list[str]:
         ([{"selection_top1": 0.4, "top1": 0.35}], True),
         ([{"selection_top1": 0.9, "top1": THRESHOLD - 1e-9}], True),
         ([{"selection_top1": 0.4, "top1": THRESHOLD + 1e-9}], False),
-        # Nothing is chosen on the report split.
+        # Points are never selected on the report split.
         ([{"selection_top1": 0.5, "top1": 0.35}, {"selection_top1": 0.4, "top1": 0.9}], True),
         ([{"selection_top1": 0.5, "top1": 0.9}, {"selection_top1": 0.4, "top1": 0.35}], False),
         # Measured on the selection split alone: 40 % and two standard errors of 4.9 %.
@@ -57,7 +57,7 @@ def codes(document: dict[str, Any]) -> list[str]:
         ([], False),
     ],
 )
-def test_a_warning_if_and_only_if_the_best_is_within_two_standard_errors(
+def test_search_warns_exactly_if_its_best_point_is_within_two_standard_errors(
     http: httpx.Client, stored: Engine, points: list[dict[str, Any]], warned: bool
 ) -> None:
     search_id = search(stored, *points, constraints=[{"metric": "macs", "value": 1e8}])
@@ -73,7 +73,7 @@ def test_a_warning_if_and_only_if_the_best_is_within_two_standard_errors(
     assert (last["type"], last["data"]["warnings"]) == ("search.succeeded", document["warnings"])
 
 
-def test_it_says_what_the_majority_class_reaches(http: httpx.Client, stored: Engine) -> None:
+def test_warning_states_the_accuracy_of_the_majority_class(http: httpx.Client, stored: Engine) -> None:
     search_id = search(stored, {"selection_top1": 0.4, "top1": 0.36})
     rows.end(stored, search_id)
     document = read(http, f"/v1/searches/{search_id}")
@@ -84,34 +84,34 @@ def test_it_says_what_the_majority_class_reaches(http: httpx.Client, stored: Eng
     )
     assert "check the labels, lower `learning_rate`, or start from trained weights (`start`)" in warning["detail"]
     shares = {"majority_class": "boot", "majority_top1": 0.35, "majority_selection_top1": 0.4}
-    for found in (document["front"], read(http, f"/v1/searches/{search_id}/front")):
-        assert {name: found[name] for name in shares} == shares
+    for front in (document["front"], read(http, f"/v1/searches/{search_id}/front")):
+        assert {name: front[name] for name in shares} == shares
 
 
-def test_a_dataset_whose_classes_were_not_counted_has_no_baseline(http: httpx.Client, stored: Engine) -> None:
+def test_dataset_without_class_counts_has_no_baseline(http: httpx.Client, stored: Engine) -> None:
     search_id = search(stored, {"selection_top1": 0.1, "top1": 0.1}, counted=False)
     rows.end(stored, search_id)
     document = read(http, f"/v1/searches/{search_id}")
     assert (document["warnings"], document["front"]["majority_top1"]) == ([], None)
 
 
-def test_a_copy_of_the_front_without_the_warning_is_out_of_date(http: httpx.Client, stored: Engine) -> None:
+def test_warning_invalidates_cached_fronts(http: httpx.Client, stored: Engine) -> None:
     search_id = search(stored, {"selection_top1": 0.4, "top1": 0.36})
     url = f"/v1/searches/{search_id}/front"
     before = http.get(url).headers["ETag"]
     rows.end(stored, search_id)
-    answer = http.get(url, headers={"If-None-Match": before})
-    assert answer.status_code == 200
-    assert codes(answer.json()) == ["at_chance"]
+    response = http.get(url, headers={"If-None-Match": before})
+    assert response.status_code == 200
+    assert codes(response.json()) == ["at_chance"]
 
 
-def test_a_cancelled_search_has_it_too(http: httpx.Client, stored: Engine) -> None:
+def test_cancelled_search_has_the_warning(http: httpx.Client, stored: Engine) -> None:
     search_id = search(stored, {"selection_top1": 0.4, "top1": 0.36})
-    answer = http.post(f"/v1/searches/{search_id}/cancel")
-    assert (answer.json()["state"], codes(answer.json())) == ("cancelled", ["at_chance"])
+    response = http.post(f"/v1/searches/{search_id}/cancel")
+    assert (response.json()["state"], codes(response.json())) == ("cancelled", ["at_chance"])
 
 
-def test_webhooks_are_notified(stored: Engine, http: httpx.Client) -> None:
+def test_webhooks_receive_the_warning(stored: Engine, http: httpx.Client) -> None:
     search_id = search(stored, {"selection_top1": 0.4, "top1": 0.36})
     with transaction(stored) as session:
         hook = webhooks.insert(session, "default", url="https://a.example/", events=["search.succeeded"], secret="s")
@@ -123,23 +123,23 @@ def test_webhooks_are_notified(stored: Engine, http: httpx.Client) -> None:
     assert codes(json.loads(body)["data"]) == ["at_chance"]
 
 
-def test_the_list_asks_no_more_for_more_searches(stored: Engine) -> None:
+def test_list_needs_a_constant_number_of_queries(stored: Engine) -> None:
     for _ in range(5):
         rows.end(stored, search(stored, {"selection_top1": 0.4, "top1": 0.36}))
-    asked: list[str] = []
+    statements: list[str] = []
 
     def count(*arguments: Any) -> None:
-        asked.append(arguments[2])
+        statements.append(arguments[2])
 
     event.listen(stored, "before_cursor_execute", count)
     try:
         for limit in (1, 5):
-            asked.clear()
+            statements.clear()
             with transaction(stored) as session:
-                found = searches.page(session, "default", state=None, method=None, label=None, after=None, limit=limit)
-                tallies = searches.tallies(session, [row.id for row in found])
-                shown = [documents.listed(row, tallies[row.id]) for row in found]
-            assert [codes(each.model_dump()) for each in shown] == [["at_chance"]] * limit
-            assert len(asked) == 2
+                page = searches.page(session, "default", state=None, method=None, label=None, after=None, limit=limit)
+                tallies = searches.tallies(session, [row.id for row in page])
+                listed = [documents.listed(row, tallies[row.id]) for row in page]
+            assert [codes(each.model_dump()) for each in listed] == [["at_chance"]] * limit
+            assert len(statements) == 2
     finally:
         event.remove(stored, "before_cursor_execute", count)

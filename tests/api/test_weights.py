@@ -1,4 +1,4 @@
-"""Trained weights over HTTP: created, uploaded, listed, downloaded, removed."""
+"""Trained weights over HTTP: created, uploaded, listed, downloaded, deleted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from paretofit.core.settings import Settings
 from paretofit.db.blobs import open_store
 from paretofit.models.pretrained.sources import SOURCES
 from tests.api.conftest import MAX_UPLOAD_BYTES
-from tests.api.keys import Locked
+from tests.api.keys import KeyedApi
 from tests.api.process import Api
 from tests.api.test_datasets import notifications
 from tests.api.test_problems import pointers, problem
@@ -33,7 +33,7 @@ SOURCE = "mobilenet_v2"
 
 
 def safetensors(padding: int = 1000) -> bytes:
-    """A file that begins as safetensors do."""
+    """A file with a valid safetensors header."""
     header = json.dumps({"__metadata__": {"padding": "x" * padding}}).encode()
     return len(header).to_bytes(8, "little") + header
 
@@ -43,15 +43,15 @@ DIGEST = hashlib.sha256(FILE).hexdigest()
 
 
 def create(http: httpx.Client, **changes: Any) -> str:
-    answer = http.post("/v1/weights", json={"name": "mine", "source": {"kind": "upload"}, **changes})
-    assert answer.status_code == 201, answer.text
-    identifier: str = answer.json()["id"]
+    response = http.post("/v1/weights", json={"name": "mine", "source": {"kind": "upload"}, **changes})
+    assert response.status_code == 201, response.text
+    identifier: str = response.json()["id"]
     assert identifier.startswith("wts_")
-    assert answer.headers["Location"] == f"/v1/weights/{identifier}"
+    assert response.headers["Location"] == f"/v1/weights/{identifier}"
     return identifier
 
 
-def test_new_ones_wait_for_their_content(http: httpx.Client, stored: Engine) -> None:
+def test_new_weights_wait_for_their_content(http: httpx.Client, stored: Engine) -> None:
     described = {"licence": "MIT", "mean": [0.5], "std": [0.25], "class_names": ["cat", "dog"]}
     weights = http.get(f"/v1/weights/{create(http, **described)}").json()
     assert (weights["state"], weights["source"], weights["uploaded_bytes"]) == ("pending", {"kind": "upload"}, 0)
@@ -60,13 +60,13 @@ def test_new_ones_wait_for_their_content(http: httpx.Client, stored: Engine) -> 
     assert notifications(stored, weights["id"]) == []
 
 
-def test_named_ones_go_to_conversion_and_take_no_content(http: httpx.Client, stored: Engine) -> None:
+def test_named_weights_are_converted_and_accept_no_upload(http: httpx.Client, stored: Engine) -> None:
     weights_id = create(http, source={"kind": "named", "name": SOURCE})
     assert notifications(stored, weights_id) == ["convert"]
     problem(http.put(f"/v1/weights/{weights_id}/content", content=FILE), 409, "not_uploadable")
 
 
-def test_sources_are_listed_with_their_licences(http: httpx.Client) -> None:
+def test_sources_are_listed_with_their_licenses(http: httpx.Client) -> None:
     listed = {each["name"]: each for each in http.get("/v1/weights/sources").json()["data"]}
     assert set(listed) == set(SOURCES)
     for name, source in SOURCES.items():
@@ -75,7 +75,7 @@ def test_sources_are_listed_with_their_licences(http: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "place", "said"),
+    ("changes", "prefix", "message"),
     [
         ({"source": {"kind": "named", "name": "none"}}, "/source/name", "choose one of"),
         ({"source": {"kind": "file"}}, "/source", ""),
@@ -89,28 +89,28 @@ def test_sources_are_listed_with_their_licences(http: httpx.Client) -> None:
         ({"name": "resnet50_swsl-1c2d3e4f"}, "/name", "allow_non_commercial"),
     ],
 )
-def test_invalid_weights_are_refused_at_their_field(
-    http: httpx.Client, changes: dict[str, Any], place: str, said: str
+def test_invalid_weights_are_rejected_at_their_field(
+    http: httpx.Client, changes: dict[str, Any], prefix: str, message: str
 ) -> None:
-    answer = http.post("/v1/weights", json={"name": "mine", "source": {"kind": "upload"}, **changes})
-    document = problem(answer, 422, "invalid")
-    assert [pointer for pointer in pointers(document) if pointer.startswith(place)]
-    assert said in json.dumps(document["errors"])
+    response = http.post("/v1/weights", json={"name": "mine", "source": {"kind": "upload"}, **changes})
+    document = problem(response, 422, "invalid")
+    assert [pointer for pointer in pointers(document) if pointer.startswith(prefix)]
+    assert message in json.dumps(document["errors"])
 
 
-def test_a_file_in_one_piece(api: Api, stored: Engine) -> None:
+def test_file_is_uploaded_in_one_request(api: Api, stored: Engine) -> None:
     weights_id = create(api.http)
-    answer = api.http.put(f"/v1/weights/{weights_id}/content", content=FILE)
-    assert answer.status_code == 200, answer.text
-    assert answer.json()["state"] == "converting"
-    assert answer.json()["source"] == {"kind": "upload", "sha256": DIGEST, "size": len(FILE)}
+    response = api.http.put(f"/v1/weights/{weights_id}/content", content=FILE)
+    assert response.status_code == 200, response.text
+    assert response.json()["state"] == "converting"
+    assert response.json()["source"] == {"kind": "upload", "sha256": DIGEST, "size": len(FILE)}
     assert b"".join(open_store((api.home / "blobs").as_uri()).stream(DIGEST)) == FILE
     assert notifications(stored, weights_id) == ["convert"]
     assert not (api.home / "uploads" / weights_id).exists()
     problem(api.http.put(f"/v1/weights/{weights_id}/content", content=FILE), 409, "not_uploadable")
 
 
-def test_a_file_in_pieces(http: httpx.Client, stored: Engine) -> None:
+def test_file_is_uploaded_in_parts(http: httpx.Client, stored: Engine) -> None:
     weights_id = create(http)
 
     def send(start: int, end: int) -> httpx.Response:
@@ -131,7 +131,7 @@ def zipped() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (zipped(), "PyTorch file"),
         (pickle.dumps({"weight": [0.0] * 100}), "PyTorch file"),
@@ -142,10 +142,10 @@ def zipped() -> bytes:
         ((1).to_bytes(8, "little") + b"{}" + b" " * 100, "header is invalid"),
     ],
 )
-def test_other_files_are_refused_at_once_and_not_kept(api: Api, stored: Engine, content: bytes, said: str) -> None:
+def test_other_files_are_rejected_and_discarded(api: Api, stored: Engine, content: bytes, message: str) -> None:
     weights_id = create(api.http)
     document = problem(api.http.put(f"/v1/weights/{weights_id}/content", content=content), 415, "not_safetensors")
-    assert said in document["detail"]
+    assert message in document["detail"]
     assert "`paretofit weights add FILE`" in document["detail"]
     weights = api.http.get(f"/v1/weights/{weights_id}").json()
     assert (weights["state"], weights["uploaded_bytes"]) == ("pending", 0)
@@ -153,7 +153,7 @@ def test_other_files_are_refused_at_once_and_not_kept(api: Api, stored: Engine, 
     assert api.http.put(f"/v1/weights/{weights_id}/content", content=FILE).json()["state"] == "converting"
 
 
-def test_a_pickle_is_refused_before_it_has_all_arrived(http: httpx.Client) -> None:
+def test_pickle_is_rejected_before_it_is_received_completely(http: httpx.Client) -> None:
     def endless() -> Iterator[bytes]:
         yield b"\x80\x02}q\x00" + b"x" * 2**20
         for _ in range(63):
@@ -162,7 +162,7 @@ def test_a_pickle_is_refused_before_it_has_all_arrived(http: httpx.Client) -> No
     problem(http.put(f"/v1/weights/{create(http)}/content", content=endless()), 415, "not_safetensors")
 
 
-def test_what_begins_as_safetensors_is_accepted() -> None:
+def test_safetensors_header_is_accepted() -> None:
     check_safetensors(FILE[:16])
     check_safetensors((2).to_bytes(8, "little") + b"{}")
     for head in (b"", FILE[:8], zipped()[:16]):
@@ -171,7 +171,7 @@ def test_what_begins_as_safetensors_is_accepted() -> None:
 
 
 @pytest.mark.parametrize("size", [MAX_UPLOAD_BYTES, 2 * 2**20])
-def test_an_oversize_file_is_refused(http: httpx.Client, size: int) -> None:
+def test_oversize_file_is_rejected(http: httpx.Client, size: int) -> None:
     weights_id = create(http)
     large = safetensors(size)
     document = problem(http.put(f"/v1/weights/{weights_id}/content", content=large), 413, "too_large")
@@ -184,17 +184,17 @@ def test_weights_for_non_commercial_use_are_accepted_when_confirmed(http: httpx.
     assert http.get(f"/v1/weights/{weights_id}").json()["options"]["allow_non_commercial"] is True
 
 
-def test_files_have_a_limit_of_their_own(keyed: Locked) -> None:
-    # This service takes uploads of 4 GiB.
+def test_weights_have_their_own_size_limit(keyed: KeyedApi) -> None:
+    # This service accepts uploads of up to 4 GiB.
     key = keyed.issue("read", "write", tenant="large")
     body = {"name": "w", "source": {"kind": "upload"}}
     weights_id = keyed.send("POST", "/v1/weights", key, json=body).json()["id"]
     for size, status in ((2**30 + 1, 413), (2**30, 200)):
         headers = {"Content-Range": f"bytes 0-{len(FILE) - 1}/{size}"}
-        answer = keyed.send("PUT", f"/v1/weights/{weights_id}/content", key, content=FILE, headers=headers)
-        assert answer.status_code == status, answer.text
+        response = keyed.send("PUT", f"/v1/weights/{weights_id}/content", key, content=FILE, headers=headers)
+        assert response.status_code == status, response.text
         if status == 413:
-            document = problem(answer, 413, "too_large")
+            document = problem(response, 413, "too_large")
             assert (document["limit"], "limit of 1073741824 bytes" in document["detail"]) == (2**30, True)
     cookie = keyed.sign_in(key)
     for path in ("/weights", f"/weights/{weights_id}"):
@@ -203,9 +203,9 @@ def test_files_have_a_limit_of_their_own(keyed: Locked) -> None:
 
 
 @pytest.mark.parametrize("sizes", [[1] * 40, [3, 20], [40], [15, 1, 24], [5], []])
-def test_no_byte_is_written_before_the_beginning_was_checked(sizes: list[int]) -> None:
+def test_nothing_is_written_before_the_header_is_checked(sizes: list[int]) -> None:
     content = bytes(range(sum(sizes)))
-    seen: list[bytes] = []
+    checked: list[bytes] = []
 
     async def body() -> AsyncIterator[bytes]:
         start = 0
@@ -213,26 +213,26 @@ def test_no_byte_is_written_before_the_beginning_was_checked(sizes: list[int]) -
             yield content[start : start + size]
             start += size
 
-    async def passed() -> bytes:
+    async def write() -> bytes:
         written = b""
-        async for chunk in _checked(body(), seen.append):
-            assert seen == [content[:HEAD]]
+        async for chunk in _checked(body(), checked.append):
+            assert checked == [content[:HEAD]]
             written += chunk
         return written
 
-    assert asyncio.run(passed()) == content
-    assert seen == [content[:HEAD]]
+    assert asyncio.run(write()) == content
+    assert checked == [content[:HEAD]]
 
 
-def test_the_converted_file_is_downloaded(api: Api, stored: Engine) -> None:
+def test_converted_file_can_be_downloaded(api: Api, stored: Engine) -> None:
     path = api.home / "converted"
     path.write_bytes(FILE)
     blob = open_store((api.home / "blobs").as_uri()).put(path)
     weights_id = rows.add_weights(stored, name="naïve", sha256=blob.sha256, size=blob.size)
-    answer = api.http.get(f"/v1/weights/{weights_id}/content")
-    assert answer.content == FILE
-    assert answer.headers["ETag"] == f'"{DIGEST}"'
-    assert "filename*=UTF-8''na%C3%AFve.safetensors" in answer.headers["Content-Disposition"]
+    response = api.http.get(f"/v1/weights/{weights_id}/content")
+    assert response.content == FILE
+    assert response.headers["ETag"] == f'"{DIGEST}"'
+    assert "filename*=UTF-8''na%C3%AFve.safetensors" in response.headers["Content-Disposition"]
     part = api.http.get(f"/v1/weights/{weights_id}/content", headers={"Range": "bytes=8-9"})
     assert (part.status_code, part.content) == (206, FILE[8:10])
     head = api.http.head(f"/v1/weights/{weights_id}/content")
@@ -255,7 +255,7 @@ def test_lists_are_filtered_by_state(http: httpx.Client, stored: Engine) -> None
 
 
 @pytest.mark.parametrize("state", ["pending", "uploading", "converting", "ready", "rejected"])
-def test_weights_in_any_state_are_removed(http: httpx.Client, stored: Engine, state: str) -> None:
+def test_weights_in_any_state_can_be_deleted(http: httpx.Client, stored: Engine, state: str) -> None:
     weights_id = rows.add_weights(stored, state=state)
     assert http.delete(f"/v1/weights/{weights_id}").status_code == 204
     problem(http.get(f"/v1/weights/{weights_id}"), 404, "not_found")
@@ -264,17 +264,17 @@ def test_weights_in_any_state_are_removed(http: httpx.Client, stored: Engine, st
 
 def test_other_tenants_weights_do_not_exist(http: httpx.Client, stored: Engine) -> None:
     weights_id = rows.add_weights(stored, tenant_id="other")
-    for answer in (
+    for response in (
         http.get(f"/v1/weights/{weights_id}"),
         http.get(f"/v1/weights/{weights_id}/content"),
         http.put(f"/v1/weights/{weights_id}/content", content=FILE),
         http.delete(f"/v1/weights/{weights_id}"),
     ):
-        problem(answer, 404, "not_found")
+        problem(response, 404, "not_found")
     assert weights_id not in http.get("/v1/weights?limit=200").text
 
 
-def test_bytes_of_weights_count(keyed: Locked) -> None:
+def test_weights_count_toward_stored_bytes(keyed: KeyedApi) -> None:
     key = _tenant(keyed, "heavy", max_stored_bytes=len(FILE) + 10)
     body = {"name": "w", "source": {"kind": "upload"}}
 
@@ -290,7 +290,7 @@ def test_bytes_of_weights_count(keyed: Locked) -> None:
     problem(keyed.send("POST", "/v1/weights", key, json=body), 429, "quota_exceeded")
 
 
-def test_requests_are_written_to_the_audit_log(keyed: Locked) -> None:
+def test_requests_are_written_to_the_audit_log(keyed: KeyedApi) -> None:
     key = keyed.issue("read", "write", "manage", tenant="audited-weights")
     weights_id = keyed.send("POST", "/v1/weights", key, json={"name": "w", "source": {"kind": "upload"}}).json()["id"]
     assert keyed.send("DELETE", f"/v1/weights/{weights_id}", key).status_code == 204
@@ -305,17 +305,15 @@ def test_requests_are_written_to_the_audit_log(keyed: Locked) -> None:
     ("value", "fetched"),
     [("all", {"a", "b"}), ("a", {"a"}), ("a, b", {"a", "b"}), ("none", set()), ("", set()), (None, {"a", "b"})],
 )
-def test_the_operator_chooses_the_sources(
-    monkeypatch: pytest.MonkeyPatch, value: str | None, fetched: set[str]
-) -> None:
+def test_operator_chooses_the_sources(monkeypatch: pytest.MonkeyPatch, value: str | None, fetched: set[str]) -> None:
     if value is not None:
         monkeypatch.setenv("PARETOFIT_WEIGHTS_SOURCES", value)
     settings = Settings()
     assert {name for name in ("a", "b") if settings.fetches_weights(name)} == fetched
 
 
-def test_disabled_sources_are_refused(keyed: Locked) -> None:
-    # This service was started with one source.
+def test_disabled_sources_are_rejected(keyed: KeyedApi) -> None:
+    # This service enables only one source.
     key = keyed.issue("read", "write", tenant="choosing")
     enabled = [each["name"] for each in keyed.send("GET", "/v1/weights/sources", key).json()["data"] if each["enabled"]]
     assert enabled == [SOURCE]

@@ -1,7 +1,7 @@
-"""The whole service as separate processes, each of which faults can hit; the run restarts those that end.
+"""The whole service as separate processes, each of which can be a target of faults; the run restarts those that end.
 
-Not `paretofit up`: it ends all of its parts when one of them cannot be kept, and a guard process kills a worker's group
-with the worker. Here whatever is killed dies alone.
+This is not `paretofit up`, which stops all parts when one of them keeps failing, and whose guard processes kill the
+process group of a worker with the worker. Here a killed process dies alone.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ _SETTINGS: Final = {
     "PARETOFIT_RESEND_SECONDS": "2",
     "PARETOFIT_RETRY_SECONDS": "0.1",
     "PARETOFIT_STOP_GRACE_SECONDS": "2",
-    # Every trial of the run can be finished: one that fails is a finding.
+    # Every trial of the run can be completed, so a failed trial is a violation.
     "PARETOFIT_MAX_CRASHES": "1000",
 }
 
 
 @dataclass(slots=True)
 class Part:
-    """A process of the service. `expected`: its end was brought about by the run."""
+    """A process of the service. `expected`: the run has ended it on purpose."""
 
     name: str
     arguments: Sequence[str]
@@ -61,7 +61,7 @@ class Part:
     start_at: float | None = None
 
     def tree(self) -> list[psutil.Process]:
-        """It and all below it that live."""
+        """The living process and its descendants."""
         try:
             main = psutil.Process(self.process.pid)
             return [main, *main.children(recursive=True)]
@@ -86,8 +86,8 @@ class Cluster:
         self.home = folder / "home"
         self.diaries = folder / "diaries"
         self.logs = folder / "logs"
-        for made in (self.home, self.diaries, self.logs):
-            made.mkdir(parents=True)
+        for path in (self.home, self.diaries, self.logs):
+            path.mkdir(parents=True)
         self.postgres = EmbeddedPostgres(folder / "postgres")
         self.redis = EmbeddedRedis(folder / "redis")
         self.failures = Failures()
@@ -100,16 +100,16 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        """Of the API."""
+        """The URL of the API."""
         return f"http://127.0.0.1:{self._port}"
 
     @property
     def database_url(self) -> str:
-        """As SQLAlchemy names it."""
+        """The URL for SQLAlchemy."""
         return self.postgres.url.replace("postgresql://", "postgresql+psycopg://", 1)
 
     def start(self) -> None:
-        """Start everything; returns when the processes are started, not when they are ready."""
+        """Start everything. Returns when the processes are started, not when they are ready."""
         self.postgres.start()
         self.redis.start()
         migrate.upgrade(self.database_url)
@@ -142,19 +142,19 @@ class Cluster:
         ]
 
     def kill(self, part: Part, *, tree: bool) -> None:
-        """SIGKILL to a part, with or without all below it; it is started again soon."""
+        """Send SIGKILL to a part, with or without its descendants; it is restarted soon."""
         part.expected = True
         for process in reversed(part.tree()) if tree else part.tree()[:1]:
             send(process, signal.SIGKILL)
 
     def drain(self, part: Part) -> None:
-        """SIGTERM to a worker; it is started again when it has ended."""
+        """Send SIGTERM to a worker; it is restarted when it has ended."""
         part.expected = True
         part.drain_until = time.monotonic() + DRAIN_SECONDS
         part.process.send_signal(signal.SIGTERM)
 
     def check(self) -> None:
-        """Restart ended parts after a moment; record parts that ended for no reason or not in time."""
+        """Restart ended parts after a delay; record parts that ended unexpectedly or not in time."""
         now = time.monotonic()
         for part in self._parts.values():
             if part.start_at is not None:
@@ -184,7 +184,7 @@ class Cluster:
                 self.failures.slow_drains.append(f"{part.name} did not end within {DRAIN_SECONDS:g} s of SIGTERM")
                 self.kill(part, tree=True)
                 part.process.wait()
-        # What a killed parent left has a moment to notice it.
+        # Give the children of killed processes some time to notice.
         deadline = time.monotonic() + 5
         while (left := self._marked()) and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -209,7 +209,7 @@ class Cluster:
         command = [sys.executable, "-m", *module]
         setpriv = shutil.which("setpriv")
         if setpriv is not None:
-            # Nothing outlives the run, even if it is killed. Parts are started by its main thread only.
+            # No part outlives the run, even if it is killed. Only the main thread of the run starts parts.
             command = [setpriv, "--pdeathsig", "KILL", "--", *command]
         with self._log(name).open("ab") as log:
             process = subprocess.Popen(
@@ -221,19 +221,19 @@ class Cluster:
         return self.logs / f"{name}.log"
 
     def _marked(self) -> list[psutil.Process]:
-        """Every living process of this run but the servers."""
-        found = []
+        """Every living process of this run except the servers."""
+        living = []
         for process in psutil.process_iter():
             try:
                 if process.environ().get(MARK) == self._mark and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
+                    living.append(process)
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
-        return found
+        return living
 
 
 def attempt_of(process: psutil.Process) -> str | None:
-    """TRIAL-EPOCH of a trainer process, by the scratch folder that it works in; None for any other."""
+    """TRIAL-EPOCH of a trainer process, from its scratch folder; None for other processes."""
     try:
         folder = Path(process.cwd())
     except (psutil.NoSuchProcess, psutil.AccessDenied):

@@ -29,7 +29,7 @@ _BLOCK: Final = 1024**2
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that is known of a run: the database, the blobs, the trainers' diaries, the users' memory and the faults."""
+    """The evidence of a run: the database, the blobs, the diaries of trainers, the records of users, and the faults."""
 
     engine: Engine
     blobs: Path
@@ -43,10 +43,10 @@ class Evidence:
 
     def by_trial(self) -> dict[str, list[Attempt]]:
         """The diaries of each trial, by epoch."""
-        found = defaultdict(list)
+        by_id = defaultdict(list)
         for attempt in self.attempts:
-            found[attempt.trial_id].append(attempt)
-        return found
+            by_id[attempt.trial_id].append(attempt)
+        return by_id
 
 
 def unfinished(evidence: Evidence) -> Iterator[str]:
@@ -63,7 +63,7 @@ def unfinished(evidence: Evidence) -> Iterator[str]:
 
 
 def failed(evidence: Evidence) -> Iterator[str]:
-    """No search fails: nothing is wrong with any of them, and whatever the faults broke can be tried again."""
+    """No search fails: all searches are valid, and everything that faults break can be retried."""
     with evidence.session() as session:
         for row in session.scalars(select(SearchRow).where(SearchRow.state == "failed")):
             yield f"search {row.id}: {row.error}"
@@ -72,7 +72,7 @@ def failed(evidence: Evidence) -> Iterator[str]:
 
 
 def doubled_submissions(evidence: Evidence) -> Iterator[str]:
-    """One Idempotency-Key makes one search, and every answer names it."""
+    """One Idempotency-Key creates one search, and every response has its id."""
     with evidence.session() as session:
         by_key = defaultdict(set)
         for search_id, labels in session.execute(select(SearchRow.id, SearchRow.labels)):
@@ -83,7 +83,7 @@ def doubled_submissions(evidence: Evidence) -> Iterator[str]:
 
 
 def terminal_events(evidence: Evidence) -> Iterator[str]:
-    """A search that is over has one terminal event, its state's, and nothing after it."""
+    """A finished search has one terminal event, which matches its state and is the last event."""
     with evidence.session() as session:
         ended = _pairs(session, select(SearchRow.id, SearchRow.state).where(SearchRow.state.in_(_ENDED)))
         types = defaultdict(list)
@@ -94,7 +94,7 @@ def terminal_events(evidence: Evidence) -> Iterator[str]:
     for search_id, state in ended.items():
         last = [(index, kind) for index, kind in enumerate(types[search_id], start=1) if kind in _LAST]
         if last != [(len(types[search_id]), f"search.{state}")]:
-            yield f"search {search_id} is {state}: of {len(types[search_id])} events terminal are {last}"
+            yield f"search {search_id} is {state}: terminal events {last} of {len(types[search_id])} events"
 
 
 def event_numbers(evidence: Evidence) -> Iterator[str]:
@@ -111,7 +111,7 @@ def event_numbers(evidence: Evidence) -> Iterator[str]:
 
 
 def stale_writes(evidence: Evidence) -> Iterator[str]:
-    """No write below the current epoch: only who holds a trial's lease writes to it."""
+    """No write is below the current epoch: only the holder of its lease writes to a trial."""
     yield from triggers.findings(evidence.engine)["stale_write"]
 
 
@@ -126,7 +126,7 @@ def illegal_transitions(evidence: Evidence) -> Iterator[str]:
 
 
 def damaged_artifacts(evidence: Evidence) -> Iterator[str]:
-    """Whatever the database names by a digest is in the store, has its size and hashes to it."""
+    """Every blob that the database references is in the store with its size and digest."""
     with evidence.session() as session:
         named = {row.sha256: row.size for row in session.execute(select(ArtifactRow.sha256, ArtifactRow.size))}
         manifests = [row["files"] for row in session.scalars(select(TrialRow.checkpoint)) if row is not None]
@@ -141,14 +141,14 @@ def damaged_artifacts(evidence: Evidence) -> Iterator[str]:
 
 
 def partial_files(evidence: Evidence) -> Iterator[str]:
-    """Every published file is whole, whether the database names it or not."""
+    """Every published file is complete, whether or not the database references it."""
     for path in evidence.blobs.glob("??/*"):
         if _digest(path) != path.name:
             yield f"{path} holds {path.stat().st_size} bytes that hash to {_digest(path)}"
 
 
 def replays(evidence: Evidence) -> Iterator[str]:
-    """The steps of a trial that were done again are at most its crashes times its checkpoint interval."""
+    """A trial repeats at most as many steps as its crashes times its checkpoint interval."""
     with evidence.session() as session:
         crashes = _crashes(session)
         every = _intervals(session)
@@ -156,11 +156,11 @@ def replays(evidence: Evidence) -> Iterator[str]:
         again = replayed(attempts)
         if again > crashes[trial_id] * every[trial_id]:
             allowed = f"{crashes[trial_id]} crashes, {every[trial_id]} allowed each"
-            yield f"trial {trial_id}: {again} steps done again in {allowed}"
+            yield f"trial {trial_id}: {again} steps repeated in {allowed}"
 
 
 def skipped_steps(evidence: Evidence) -> Iterator[str]:
-    """A completed trial did every step, and none of its reports are missing or of another trial."""
+    """A completed trial did every step, and its reports are complete and its own."""
     with evidence.session() as session:
         specs = _pairs(session, select(SearchRow.id, SearchRow.spec))
         completed = session.scalars(select(TrialRow).where(TrialRow.state == "completed")).all()
@@ -182,25 +182,25 @@ def skipped_steps(evidence: Evidence) -> Iterator[str]:
 
 
 def overlaps(evidence: Evidence) -> Iterator[str]:
-    """Attempts of a trial follow each other. One whose supervisor was stopped past its lease may do what is left to its
-    next checkpoint, and no more."""
+    """Attempts of a trial do not overlap. If its supervisor was stopped past the lease, an attempt may continue to its
+    next checkpoint."""
     with evidence.session() as session:
         every = _intervals(session)
     for trial_id, attempts in evidence.by_trial().items():
         for attempt in attempts:
-            if len(attempt.lives) > 1:
-                yield f"attempt {attempt.name} ran as {attempt.lives}"
+            if len(attempt.processes) > 1:
+                yield f"attempt {attempt.name} ran as {attempt.processes}"
         for earlier, later in pairwise(attempt for attempt in attempts if attempt.steps):
             since = later.steps[0][1]
             late = sum(at > since for _, at in earlier.steps)
             if late > (every[trial_id] if earlier.name in evidence.stopped else 0):
-                yield f"attempt {earlier.name} did {late} steps after {later.name} had begun"
+                yield f"attempt {earlier.name} did {late} steps after {later.name} had started"
 
 
 def undone_cancels(evidence: Evidence) -> Iterator[str]:
-    """An acknowledged cancellation ends the search as cancelled, and nothing of it runs afterwards."""
+    """An acknowledged cancellation ends the search as cancelled, and none of its trials runs afterwards."""
     with evidence.session() as session:
-        found = _pairs(session, select(SearchRow.id, SearchRow.state))
+        states_by_id = _pairs(session, select(SearchRow.id, SearchRow.state))
         trials = _pairs(session, select(TrialRow.id, TrialRow.search_id))
         ended = {
             search_id: at.timestamp()
@@ -210,8 +210,8 @@ def undone_cancels(evidence: Evidence) -> Iterator[str]:
         }
         every = _intervals(session)
     for search_id in evidence.load.cancelled:
-        if found.get(search_id) != "cancelled":
-            yield f"search {search_id} was cancelled and is {found.get(search_id)}"
+        if states_by_id.get(search_id) != "cancelled":
+            yield f"search {search_id} was cancelled and is {states_by_id.get(search_id)}"
     for attempt in evidence.attempts:
         at = ended.get(trials.get(attempt.trial_id, ""))
         late = 0 if at is None else sum(time > at for _, time in attempt.steps)
@@ -220,15 +220,15 @@ def undone_cancels(evidence: Evidence) -> Iterator[str]:
 
 
 def living_trainers(evidence: Evidence) -> Iterator[str]:
-    """When every search is over no trainer is left."""
+    """No trainer is running when all searches have ended."""
     for attempt in evidence.attempts:
-        for life in attempt.lives:
-            if not life.is_over:
-                yield f"the trainer of attempt {attempt.name} still runs as process {life.pid}"
+        for process in attempt.processes:
+            if not process.has_ended:
+                yield f"the trainer of attempt {attempt.name} still runs as process {process.pid}"
 
 
 def processes_that_ended(evidence: Evidence) -> Iterator[str]:
-    """No part of the service ends because another one was hurt."""
+    """No part of the service ends because of a fault in another part."""
     yield from evidence.failures.ended
 
 
@@ -238,13 +238,13 @@ def slow_drains(evidence: Evidence) -> Iterator[str]:
 
 
 def leftover_processes(evidence: Evidence) -> Iterator[str]:
-    """When the service was stopped nothing of it runs."""
+    """No process is left after the service has stopped."""
     yield from evidence.failures.left
 
 
 def surprising_answers(evidence: Evidence) -> Iterator[str]:
-    """Users are answered as documented, after some patience."""
-    yield from evidence.load.surprises
+    """Users receive the documented responses, possibly after retries."""
+    yield from evidence.load.unexpected_responses
 
 
 INVARIANTS: Final[Mapping[str, Callable[[Evidence], Iterator[str]]]] = {
@@ -274,13 +274,13 @@ INVARIANTS: Final[Mapping[str, Callable[[Evidence], Iterator[str]]]] = {
 
 
 def replayed(attempts: Sequence[Attempt]) -> int:
-    """How many steps of a trial were done again."""
+    """The number of repeated steps of a trial."""
     steps = [step for attempt in attempts for step, _ in attempt.steps]
     return len(steps) - len(set(steps))
 
 
 def crashes(engine: Engine) -> int:
-    """Attempts that ended without a word: the trainer's crash, or its worker's silence."""
+    """The number of attempts that ended by a crash of the trainer or a loss of the worker."""
     with Session(engine) as session:
         return sum(_crashes(session).values())
 
@@ -290,7 +290,7 @@ def _crashes(session: Session) -> Counter[str]:
 
 
 def _intervals(session: Session) -> dict[str, int]:
-    """The steps between checkpoints, by trial."""
+    """The steps between checkpoints by trial."""
     rows = session.execute(select(TrialRow.id, SearchRow.spec).join(SearchRow, SearchRow.id == TrialRow.search_id))
     return {trial_id: spec["method"].get("checkpoint_every", 0) for trial_id, spec in rows}
 

@@ -54,38 +54,38 @@ _PER_FULL_RUN: Final[Mapping[Fault | Request, int]] = {
     "cancel": 20,
     "pause": 12,
 }
-_PROVOKES: Final[Mapping[Guard, Fault]] = {
+_GUARDS_AGAINST: Final[Mapping[Guard, Fault]] = {
     "epoch_guard": "supervisor_stop",
     "outbox": "redis_flush",
     "claim_guard": "duplicate_messages",
     "rename": "supervisor_kill",
 }
-"""The fault that each guard protects against; a run without the guard has one every few seconds."""
-_EVERY: Final = 4.0
+"""The fault that each guard protects against; a run without the guard injects it every few seconds."""
+_EVERY_SECONDS: Final = 4.0
 _WHEN: Final[Mapping[Fault | Request, tuple[float, float]]] = {"search": (0.0, 0.9), "mutualnet": (0.0, 0.6)}
-_CALM: Final = 0.04
-"""Share of the time at both ends in which there are no faults."""
+_CALM_SHARE: Final = 0.04
+"""Share of the time at the start and at the end without faults."""
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """A fault or a request at a time, in seconds from the beginning."""
+class Action:
+    """A fault or a request at a time, in seconds from the start."""
 
     at: float
     kind: Fault | Request
 
 
-def draw(rng: random.Random, seconds: float, without: Guard | None) -> list[Moment]:
-    """A run's moments in their order: of every kind as many as its length asks for, at least one, spread evenly."""
+def draw(rng: random.Random, seconds: float, without: Guard | None) -> list[Action]:
+    """The actions of a run in order: of each kind a number proportional to its length, at least one, spread evenly."""
     counts = {kind: max(1, round(count * seconds / FULL_SECONDS)) for kind, count in _PER_FULL_RUN.items()}
     if without is not None:
-        counts[_PROVOKES[without]] = max(counts[_PROVOKES[without]], round(seconds / _EVERY))
-    # A search takes seconds: those of a short run come close together, so that faults find something that runs.
+        counts[_GUARDS_AGAINST[without]] = max(counts[_GUARDS_AGAINST[without]], round(seconds / _EVERY_SECONDS))
+    # Searches take seconds. In a short run they are frequent, so that faults find running trials.
     counts["search"] = max(counts["search"], round(seconds / 4))
-    moments = []
+    actions = []
     for kind, count in counts.items():
-        first, last = _WHEN.get(kind, (_CALM, 1 - _CALM))
+        first, last = _WHEN.get(kind, (_CALM_SHARE, 1 - _CALM_SHARE))
         for index in range(count):
             share = (index + rng.random()) / count
-            moments.append(Moment(seconds * (first + share * (last - first)), kind))
-    return sorted(moments, key=lambda moment: moment.at)
+            actions.append(Action(seconds * (first + share * (last - first)), kind))
+    return sorted(actions, key=lambda action: action.at)

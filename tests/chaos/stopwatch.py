@@ -1,25 +1,24 @@
-"""Time as the run has it."""
+"""The time of a run."""
 
 from __future__ import annotations
 
 import time
 from typing import Final
 
-_LONGEST: Final = 15.0
-"""Seconds between two looks at the watch after which this process, or the whole machine, must have been stopped."""
+_MAX_GAP_SECONDS: Final = 15.0
+"""A longer gap between two readings means that this process, or the whole machine, was stopped."""
 
 
 class Stopwatch:
-    """Counts seconds, without those for which this process was stopped or the machine slept: nothing happened in
-    them."""
+    """Counts seconds, excluding times at which this process was stopped or the machine slept."""
 
     def __init__(self) -> None:
         self._seen = time.monotonic()
         self._seconds = 0.0
 
     def seconds(self) -> float:
-        """Since the watch was made."""
+        """The seconds since the stopwatch was created."""
         now = time.monotonic()
-        self._seconds += min(now - self._seen, _LONGEST)
+        self._seconds += min(now - self._seen, _MAX_GAP_SECONDS)
         self._seen = now
         return self._seconds

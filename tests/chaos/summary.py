@@ -1,4 +1,4 @@
-"""Statistics of a run: its faults, their effects, and whether there were enough."""
+"""Statistics of a run: its faults, their effects, and the minimum numbers of a full run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.chaos import invariants
 from tests.chaos.invariants import Evidence
 from tests.chaos.schedule import FAULTS, REQUESTS, Fault
 
-PROMISED: Final[Mapping[str, int]] = {
+MINIMUMS: Final[Mapping[str, int]] = {
     "searches_accepted": 100,
     "kills_and_stops": 40,
     "redis_faults": 8,
@@ -26,7 +26,7 @@ _TRAINING: Final = ("worker", "supervisor", "trainer")
 
 
 def summarize(evidence: Evidence, done: Counter[Fault], violations: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """The figures of a run, as JSON."""
+    """The statistics of a run as JSON."""
     with evidence.session() as session:
         terminal = Counter(session.scalars(select(SearchRow.state)))
     return {
@@ -39,7 +39,7 @@ def summarize(evidence: Evidence, done: Counter[Fault], violations: Mapping[str,
         "searches_accepted": len(set(evidence.load.accepted)),
         "cancels_acknowledged": len(evidence.load.cancelled),
         "terminal": dict(sorted(terminal.items())),
-        "violations": {name: len(found) for name, found in violations.items()},
+        "violations": {name: len(lines) for name, lines in violations.items()},
         "steps_replayed": sum(invariants.replayed(attempts) for attempts in evidence.by_trial().values()),
         "crashes": invariants.crashes(evidence.engine),
     }
@@ -47,4 +47,4 @@ def summarize(evidence: Evidence, done: Counter[Fault], violations: Mapping[str,
 
 def too_few(numbers: Mapping[str, Any]) -> list[str]:
     """The minimum numbers that this run missed, one line each."""
-    return [f"{what}: {numbers[what]} of {least}" for what, least in PROMISED.items() if numbers[what] < least]
+    return [f"{name}: {numbers[name]} of {minimum}" for name, minimum in MINIMUMS.items() if numbers[name] < minimum]

@@ -1,6 +1,6 @@
 """Triggers that watch every write of the service: who wrote, to which trial, and who held its lease at that time.
 
-They are installed by the chaos run only. What they find is kept in `chaos.findings`; they forbid nothing.
+Only the chaos run installs them. Findings are kept in `chaos.findings`; no write is rejected.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ CREATE TRIGGER chaos_report AFTER INSERT OR UPDATE ON logs FOR EACH ROW EXECUTE 
 
 
 def install(engine: Engine) -> None:
-    """Begin to watch."""
+    """Install the triggers."""
     machines = {"trials": states.TRIAL, "searches": states.SEARCH, "datasets": states.DATASET}
     legal = [
         {"machine": name, "source": source, "target": target}
@@ -97,8 +97,8 @@ def install(engine: Engine) -> None:
 
 def findings(engine: Engine) -> dict[str, list[str]]:
     """The findings by kind: stale_write, claimed_twice, illegal_transition."""
-    found = defaultdict(list)
+    by_kind = defaultdict(list)
     with engine.connect() as connection:
         for row in connection.execute(text("SELECT kind, about, detail FROM chaos.findings ORDER BY at")):
-            found[row.kind].append(f"{row.about}: {row.detail}")
-    return found
+            by_kind[row.kind].append(f"{row.about}: {row.detail}")
+    return by_kind

@@ -1,6 +1,6 @@
-"""A part of the service with one of its guards taken out: `python -m tests.chaos.without GUARD MODULE ARGUMENTS...`.
+"""A part of the service with one guard disabled: `python -m tests.chaos.without GUARD MODULE ARGUMENTS...`.
 
-The run must turn red then; if it does not, it proves nothing. The service itself knows nothing of this module.
+The run must then find a violation; otherwise it proves nothing. The service itself does not use this module.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from tests.chaos.schedule import Guard
 
-_PIECE: Final = 16 * 1024
+_CHUNK: Final = 16 * 1024
 _PAUSE: Final = 0.06
 
 
@@ -29,7 +29,7 @@ def _epoch_guard() -> None:
     """Writes check whether the trial is running, not whether it runs under the writer's epoch.
 
     The supervisor's clock is disabled too: it ends most attempts before they write. But a process may be suspended
-    between its check of the clock and its write, and then only the epoch protects.
+    between its check of the clock and its write, and then only the epoch protects the trial.
     """
     from paretofit.db.leases import Lease
     from paretofit.db.tables import TrialRow
@@ -39,7 +39,7 @@ def _epoch_guard() -> None:
         return (TrialRow.id == lease.trial_id) & (TrialRow.state == "running")
 
     lease_renewer._USABLE_FRACTION = float("inf")  # type: ignore[misc]  # as below
-    Lease.held = held  # type: ignore[assignment, method-assign]  # that is what this module is for
+    Lease.held = held  # type: ignore[assignment, method-assign]  # on purpose
 
 
 def _outbox() -> None:
@@ -59,7 +59,7 @@ def _outbox() -> None:
     def nothing(session: Session, task: str, *, seconds: float) -> list[str]:
         return []
 
-    # Before the modules that import it by name.
+    # Patched before modules import it by name.
     outbox.enqueue = publish
     from paretofit.db import reaping
 
@@ -80,7 +80,7 @@ def _claim_guard() -> None:
 
 
 def _rename() -> None:
-    """A blob is written under its final name, piece by piece as on a slow disk, and is not verified when it is read."""
+    """A blob is written slowly under its final name and is not verified when it is read."""
     from paretofit.db import blobs
     from paretofit.db.blobs import Blob, LocalBlobStore
 
@@ -90,8 +90,8 @@ def _rename() -> None:
         target = store._root / blob.sha256[:2] / blob.sha256
         target.parent.mkdir(exist_ok=True)
         with target.open("wb", buffering=0) as file:
-            for start in range(0, len(content), _PIECE):
-                file.write(content[start : start + _PIECE])
+            for start in range(0, len(content), _CHUNK):
+                file.write(content[start : start + _CHUNK])
                 time.sleep(_PAUSE)
         return blob
 
@@ -102,7 +102,7 @@ def _rename() -> None:
     blobs._verified = unverified
 
 
-_TAKE_OUT: Final[Mapping[Guard, Callable[[], None]]] = {
+_DISABLE: Final[Mapping[Guard, Callable[[], None]]] = {
     "epoch_guard": _epoch_guard,
     "outbox": _outbox,
     "claim_guard": _claim_guard,
@@ -111,11 +111,11 @@ _TAKE_OUT: Final[Mapping[Guard, Callable[[], None]]] = {
 
 
 def main(guard: Guard, module: str) -> None:
-    _TAKE_OUT[guard]()
+    _DISABLE[guard]()
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":
     guard, module, *_ = sys.argv[1:]
     del sys.argv[:2]
-    main(next(known for known in _TAKE_OUT if known == guard), module)
+    main(next(known for known in _DISABLE if known == guard), module)

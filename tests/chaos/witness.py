@@ -1,6 +1,6 @@
-"""Evidence from outside the service: the trainers' diaries and triggers in the database.
+"""Evidence from outside the service: the diaries of trainers.
 
-Only the standard library: trainers import it.
+Trainers import this module, so it uses only the standard library.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 VARIABLE = "PARETOFIT_CHAOS_WITNESS"
-"""Names the folder of the diaries: files outside the service's home, one for each attempt, `TRIAL-EPOCH`."""
+"""The variable with the folder of diaries, outside the home of the service; one file per attempt, `TRIAL-EPOCH`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
-    """A process for good: its id together with the time it was started (clock ticks since the boot)."""
+class ProcessIdentity:
+    """The unique identity of a process: its id and its start time (clock ticks since boot)."""
 
     pid: int
     started: int
 
     @classmethod
-    def of(cls, pid: int) -> Life:
-        """The process that has this id now. Raises FileNotFoundError, ProcessLookupError."""
+    def of(cls, pid: int) -> ProcessIdentity:
+        """The process that currently has this id. Raises FileNotFoundError, ProcessLookupError."""
         return cls(pid, int(_stat(pid)[19]))
 
     @property
-    def is_over(self) -> bool:
-        """Whether it has ended; a zombie has."""
+    def has_ended(self) -> bool:
+        """Whether the process has ended; a zombie has."""
         try:
             fields = _stat(self.pid)
         except (FileNotFoundError, ProcessLookupError):
@@ -37,7 +37,7 @@ class Life:
 
 
 def _stat(pid: int) -> list[str]:
-    # proc(5): what follows the name in parentheses, from the state on.
+    # proc(5): the fields after the name in parentheses, starting with the state.
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
@@ -46,8 +46,8 @@ class Diary:
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        life = Life.of(os.getpid())
-        os.write(self._file, f"life {life.pid} {life.started}\n".encode())
+        identity = ProcessIdentity.of(os.getpid())
+        os.write(self._file, f"process {identity.pid} {identity.started}\n".encode())
 
     def write(self, step: int) -> None:
         os.write(self._file, f"step {step} {time.time():.6f}\n".encode())
@@ -55,11 +55,11 @@ class Diary:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A diary that was read: who wrote in it, and (step, seconds since the epoch) in the order of the writing."""
+    """The content of a diary: the processes that wrote it, and (step, seconds since the epoch) in order."""
 
     trial_id: str
     epoch: int
-    lives: tuple[Life, ...]
+    processes: tuple[ProcessIdentity, ...]
     steps: tuple[tuple[int, float], ...]
 
     @property
@@ -68,7 +68,7 @@ class Attempt:
 
 
 def read(folder: Path) -> list[Attempt]:
-    """Every attempt that left a diary, by trial and epoch."""
+    """Every attempt with a diary, by trial and epoch."""
     attempts = []
     for path in folder.iterdir():
         trial_id, _, epoch = path.name.rpartition("-")
@@ -77,7 +77,7 @@ def read(folder: Path) -> list[Attempt]:
             Attempt(
                 trial_id,
                 int(epoch),
-                tuple(Life(int(a), int(b)) for kind, a, b in words if kind == "life"),
+                tuple(ProcessIdentity(int(a), int(b)) for kind, a, b in words if kind == "process"),
                 tuple((int(a), float(b)) for kind, a, b in words if kind == "step"),
             )
         )

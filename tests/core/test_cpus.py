@@ -10,7 +10,7 @@ from paretofit.core.cpus import available_cpus
 ALLOWED = len(os.sched_getaffinity(0))
 
 
-def _groups(folder: Path, membership: str, files: dict[str, str]) -> tuple[Path, Path]:
+def _write_groups(folder: Path, membership: str, files: dict[str, str]) -> tuple[Path, Path]:
     (folder / "cgroup").write_text(membership)
     for name, text in files.items():
         path = folder / "mounted" / name
@@ -30,15 +30,15 @@ def _groups(folder: Path, membership: str, files: dict[str, str]) -> tuple[Path,
         ("3:cpu,cpuacct:/a\n", {"cpu/a/cpu.cfs_quota_us": "-1\n", "cpu/a/cpu.cfs_period_us": "100000\n"}, ALLOWED),
         ("3:cpu,cpuacct:/a/b\n", {"cpu/a/cpu.cfs_quota_us": "100000", "cpu/a/cpu.cfs_period_us": "100000"}, 1),
         ("3:cpuset:/a\n", {"cpu/a/cpu.cfs_quota_us": "100000", "cpu/a/cpu.cfs_period_us": "100000"}, ALLOWED),
-        ("0::/\n", {"cpu.max": "not what it was\n"}, ALLOWED),
+        ("0::/\n", {"cpu.max": "invalid\n"}, ALLOWED),
         ("0::/\n", {"cpu.max": f"{100 * 100000} 100000\n"}, ALLOWED),
     ],
 )
-def test_the_strictest_quota_of_the_group_and_those_above_it(
+def test_strictest_quota_of_the_group_and_its_parents_applies(
     tmp_path: Path, membership: str, files: dict[str, str], expected: int
 ) -> None:
-    assert available_cpus(*_groups(tmp_path, membership, files)) == expected
+    assert available_cpus(*_write_groups(tmp_path, membership, files)) == expected
 
 
-def test_a_system_without_control_groups(tmp_path: Path) -> None:
+def test_affinity_applies_without_control_groups(tmp_path: Path) -> None:
     assert available_cpus(tmp_path / "none", tmp_path) == ALLOWED

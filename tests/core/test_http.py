@@ -32,7 +32,7 @@ NAMES = ("data.example", "other.example", "inside.example", "turning.example")
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """`/to?URL` redirects there; any other request is answered with its host and path."""
+    """`/to?URL` redirects there; the response to any other request is its host and path."""
 
     def do_GET(self) -> None:
         kind, _, target = self.path.partition("?")
@@ -53,32 +53,32 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @dataclass
-class World:
-    """A name server and the Internet, both on loopback: the same server answers on every address."""
+class FakeInternet:
+    """A fake name server and Internet on loopback: one server responds on every address."""
 
     port: int
     tls: ssl.SSLContext
     answers: Mapping[str, Sequence[Sequence[Address]]] = field(default_factory=dict)
     lookups: list[str] = field(default_factory=list)
-    dialled: list[Address] = field(default_factory=list)
+    dialed: list[Address] = field(default_factory=list)
 
     def resolve(self, host: str, port: int) -> Sequence[Address]:
         if host not in self.answers:
-            # No name: the system says what its notation means, without a name server.
+            # Not a host name: the system parses the notation without a name server.
             return system_resolver(host, port)
         answers = self.answers[host]
         self.lookups.append(host)
         return answers[min(self.lookups.count(host), len(answers)) - 1]
 
     def dial(self, address: Address, port: int, timeout: float) -> socket.socket:
-        self.dialled.append(address)
+        self.dialed.append(address)
         return socket.create_connection(("127.0.0.1", self.port), timeout)
 
     def read(self, url: str) -> bytes:
         guarded = Outbound(resolve=self.resolve, dial=self.dial, tls=self.tls, timeout=5)
-        with guarded.get(url) as answer:
-            assert answer.status == 200
-            return b"".join(answer.chunks())
+        with guarded.get(url) as response:
+            assert response.status == 200
+            return b"".join(response.chunks())
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +105,9 @@ def _serving(context: ssl.SSLContext) -> Iterator[int]:
 
 
 @pytest.fixture
-def world(server: tuple[int, ssl.SSLContext]) -> World:
+def internet(server: tuple[int, ssl.SSLContext]) -> FakeInternet:
     loopback = ipaddress.ip_address("127.0.0.1")
-    return World(
+    return FakeInternet(
         *server,
         answers={
             "data.example": [[PUBLIC]],
@@ -158,11 +158,11 @@ NOT_PUBLIC = (
 
 
 @pytest.mark.parametrize("address", NOT_PUBLIC)
-def test_private_addresses_are_not_public(address: str, world: World) -> None:
+def test_private_addresses_are_not_public(address: str, internet: FakeInternet) -> None:
     assert not is_public(ipaddress.ip_address(address))
     with pytest.raises(RefusedError):
-        world.read(f"https://{f'[{address}]' if ':' in address else address}/")
-    assert world.dialled == []
+        internet.read(f"https://{f'[{address}]' if ':' in address else address}/")
+    assert internet.dialed == []
 
 
 @pytest.mark.parametrize(
@@ -187,33 +187,33 @@ def test_internet_addresses_are_public(address: str) -> None:
         "localhost",
     ],
 )
-def test_other_notations_of_private_addresses_are_refused(host: str, world: World) -> None:
+def test_other_notations_of_private_addresses_are_refused(host: str, internet: FakeInternet) -> None:
     with pytest.raises(RefusedError, match="not a public Internet address"):
-        world.read(f"https://{host}/archive.zip")
-    assert world.dialled == []
+        internet.read(f"https://{host}/archive.zip")
+    assert internet.dialed == []
 
 
 @pytest.mark.parametrize("host", ["inside.example", "both.example", "link-local.example", "mapped.example"])
-def test_names_of_private_addresses_are_refused(host: str, world: World) -> None:
+def test_names_of_private_addresses_are_refused(host: str, internet: FakeInternet) -> None:
     with pytest.raises(RefusedError, match="not a public Internet address"):
-        world.read(f"https://{host}/archive.zip")
-    assert world.dialled == []
+        internet.read(f"https://{host}/archive.zip")
+    assert internet.dialed == []
 
 
-def test_connection_goes_to_the_checked_address(world: World) -> None:
-    assert world.read("https://turning.example/a?b=c") == b"turning.example /a?b=c"
-    assert world.lookups == ["turning.example"]
-    assert world.dialled == [PUBLIC]
+def test_connection_goes_to_the_checked_address(internet: FakeInternet) -> None:
+    assert internet.read("https://turning.example/a?b=c") == b"turning.example /a?b=c"
+    assert internet.lookups == ["turning.example"]
+    assert internet.dialed == [PUBLIC]
     # The second lookup returns another address, which is checked again.
     with pytest.raises(RefusedError):
-        world.read("https://turning.example/a?b=c")
-    assert world.dialled == [PUBLIC]
+        internet.read("https://turning.example/a?b=c")
+    assert internet.dialed == [PUBLIC]
 
 
-def test_redirects_are_followed_and_each_is_checked(world: World) -> None:
-    assert world.read("https://data.example/to?https://other.example/x.zip") == b"other.example /x.zip"
-    assert world.read("https://data.example/to?/x.zip") == b"data.example /x.zip"
-    assert world.dialled == [PUBLIC, ELSEWHERE, PUBLIC, PUBLIC]
+def test_redirects_are_followed_and_each_is_checked(internet: FakeInternet) -> None:
+    assert internet.read("https://data.example/to?https://other.example/x.zip") == b"other.example /x.zip"
+    assert internet.read("https://data.example/to?/x.zip") == b"data.example /x.zip"
+    assert internet.dialed == [PUBLIC, ELSEWHERE, PUBLIC, PUBLIC]
 
 
 @pytest.mark.parametrize(
@@ -233,20 +233,20 @@ def test_redirects_are_followed_and_each_is_checked(world: World) -> None:
         "https://data.example/to?https://inside.example/",
     ],
 )
-def test_redirects_to_private_addresses_are_refused(target: str, world: World) -> None:
+def test_redirects_to_private_addresses_are_refused(target: str, internet: FakeInternet) -> None:
     with pytest.raises(RefusedError):
-        world.read(f"https://data.example/to?{target}")
-    assert set(world.dialled) == {PUBLIC}
+        internet.read(f"https://data.example/to?{target}")
+    assert set(internet.dialed) == {PUBLIC}
 
 
-def test_at_most_three_redirects(world: World) -> None:
+def test_redirects_are_limited_to_three(internet: FakeInternet) -> None:
     def url(redirects: int) -> str:
         return "https://data.example/to?" * redirects + "https://data.example/x"
 
-    assert world.read(url(3)) == b"data.example /x"
+    assert internet.read(url(3)) == b"data.example /x"
     with pytest.raises(RefusedError, match="more than 3 times"):
-        world.read(url(4))
-    assert len(world.dialled) == 8
+        internet.read(url(4))
+    assert len(internet.dialed) == 8
 
 
 @pytest.mark.parametrize(
@@ -280,25 +280,27 @@ def test_at_most_three_redirects(world: World) -> None:
         "https://data.example/" + "x" * 3000,
     ],
 )
-def test_invalid_urls_are_refused(url: str, world: World) -> None:
+def test_invalid_urls_are_refused(url: str, internet: FakeInternet) -> None:
     with pytest.raises(RefusedError):
         check_url(url)
     with pytest.raises(RefusedError):
-        world.read(url)
-    assert world.dialled == []
+        internet.read(url)
+    assert internet.dialed == []
 
 
-def test_certificate_of_another_name_is_rejected(world: World) -> None:
+def test_certificate_of_another_name_is_rejected(internet: FakeInternet) -> None:
     with pytest.raises(ssl.SSLCertVerificationError):
-        Outbound(resolve=lambda *_: [PUBLIC], dial=world.dial, tls=world.tls).get("https://bank.example/").__enter__()
+        Outbound(resolve=lambda *_: [PUBLIC], dial=internet.dial, tls=internet.tls).get(
+            "https://bank.example/"
+        ).__enter__()
 
 
-def test_a_name_without_an_address(world: World) -> None:
+def test_host_without_an_address_raises(internet: FakeInternet) -> None:
     with pytest.raises(OSError, match="has no address"):
-        world.read("https://nowhere.example/")
+        internet.read("https://nowhere.example/")
 
 
-def test_networks_of_the_operator_are_allowed(world: World) -> None:
+def test_networks_of_the_operator_are_allowed(internet: FakeInternet) -> None:
     networks = [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("fd00::/8")]
     for url in ("http://127.0.0.1:80/", "https://127.0.0.1/", "http://[fd00::1]/", "http://[::ffff:127.0.0.1]/"):
         check_url(url, networks)
@@ -306,28 +308,28 @@ def test_networks_of_the_operator_are_allowed(world: World) -> None:
         with pytest.raises(RefusedError):
             check_url(url, networks)
     # For host names, plain http is allowed only within these networks.
-    guarded = Outbound(networks, resolve=world.resolve, dial=world.dial, timeout=5)
+    guarded = Outbound(networks, resolve=internet.resolve, dial=internet.dial, timeout=5)
     with pytest.raises(RefusedError, match="only https"):
         guarded.get("http://data.example/").__enter__()
-    assert world.dialled == []
+    assert internet.dialed == []
     with pytest.raises((ExchangeError, ConnectionError)), guarded.get("http://inside.example/"):
         pass  # The server there speaks TLS.
-    assert world.dialled == [ipaddress.ip_address("127.0.0.1")]
+    assert internet.dialed == [ipaddress.ip_address("127.0.0.1")]
 
 
 @contextmanager
-def _answering(parts: Iterable[bytes]) -> Iterator[str]:
-    """A loopback server that sends these parts to its first client; its URL."""
+def _sending(parts: Iterable[bytes]) -> Iterator[str]:
+    """The URL of a loopback server that sends these parts to its first client."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def answer() -> None:
+        def serve() -> None:
             connection, _ = listener.accept()
             with connection, suppress(ConnectionError):
                 connection.recv(1000)
                 for part in parts:
                     connection.sendall(part)
 
-        thread = threading.Thread(target=answer)
+        thread = threading.Thread(target=serve)
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
         thread.join()
@@ -335,12 +337,12 @@ def _answering(parts: Iterable[bytes]) -> Iterator[str]:
 
 def _body(url: str, total_timeout: float = 60.0) -> bytes:
     local = Outbound([ipaddress.ip_network("127.0.0.0/8")], total_timeout=total_timeout)
-    with local.get(url) as answer:
-        return b"".join(answer.chunks())
+    with local.get(url) as response:
+        return b"".join(response.chunks())
 
 
-def test_invalid_http_response() -> None:
-    with _answering([b"what?\r\n\r\n"]) as url, pytest.raises(ExchangeError):
+def test_invalid_http_response_raises() -> None:
+    with _sending([b"what?\r\n\r\n"]) as url, pytest.raises(ExchangeError):
         _body(url)
 
 
@@ -357,7 +359,7 @@ HEAD = b"HTTP/1.1 200 OK\r\n"
     ],
 )
 def test_body_matches_its_announced_length(parts: list[bytes], body: bytes) -> None:
-    with _answering(parts) as url:
+    with _sending(parts) as url:
         assert _body(url) == body
 
 
@@ -371,7 +373,7 @@ def test_body_matches_its_announced_length(parts: list[bytes], body: bytes) -> N
     ],
 )
 def test_incomplete_response_raises(parts: list[bytes]) -> None:
-    with _answering(parts) as url, pytest.raises(ExchangeError):
+    with _sending(parts) as url, pytest.raises(ExchangeError):
         _body(url)
 
 
@@ -384,7 +386,7 @@ def test_trickling_server_times_out(head: bytes) -> None:
             yield b"."
 
     began = time.monotonic()
-    with _answering(drip()) as url:
+    with _sending(drip()) as url:
         with pytest.raises((ExchangeError, TimeoutError)):
             _body(url, total_timeout=0.5)
         assert 0.4 < time.monotonic() - began < 3
@@ -397,5 +399,5 @@ def test_slow_but_steady_server_is_accepted() -> None:
             time.sleep(0.1)
             yield bytes(MIN_BYTES_PER_SECOND // 5)
 
-    with _answering(steady()) as url:
+    with _sending(steady()) as url:
         assert len(_body(url, total_timeout=0.5)) == MIN_BYTES_PER_SECOND // 5 * 10

@@ -25,7 +25,7 @@ PROFILE: dict[str, Any] = {
 
 
 def add_dataset(engine: Engine, **values: Any) -> str:
-    """A dataset, by default ready and without files."""
+    """Add a dataset, by default ready and without files. Returns its id."""
     fields: dict[str, Any] = {
         "name": "data",
         "state": "ready",
@@ -61,7 +61,7 @@ RECORD: dict[str, Any] = {
 
 
 def add_weights(engine: Engine, **values: Any) -> str:
-    """Weights, by default ready, of a file that is not in any store."""
+    """Add weights, by default ready, whose file is not in any store. Returns their id."""
     fields: dict[str, Any] = {"name": "mine", "state": "ready", "source": {"kind": "upload"}}
     if values.get("state", "ready") == "ready":
         fields |= {"record": RECORD, "sha256": "d" * 64, "size": 9}
@@ -79,7 +79,7 @@ def add_search(
     labels: dict[str, str] | None = None,
     dataset_id: str | None = None,
 ) -> str:
-    """A queued search with its job message."""
+    """Add a queued search with its job message. Returns its id."""
     spec: dict[str, Any] = {
         "name": "count",
         "dataset_id": dataset_id or add_dataset(engine),
@@ -105,7 +105,7 @@ def add_search(
 
 
 def plan(engine: Engine, search_id: str) -> list[str]:
-    """Advance a search; the ids of its trials in their order."""
+    """Advance a search. Returns the ids of its trials in their order."""
     advance(engine, search_id)
     return [row.id for row in trials(engine, search_id)]
 
@@ -154,7 +154,7 @@ def event_types(engine: Engine, search_id: str) -> list[str]:
 
 
 def pop_messages(engine: Engine) -> list[tuple[str, str]]:
-    """Empty the outbox; returns its messages as (task, subject)."""
+    """Empty the outbox. Returns its messages as (task, subject)."""
     with transaction(engine) as session:
         rows = session.scalars(select(OutboxRow).order_by(OutboxRow.id)).all()
         for row in rows:

@@ -1,4 +1,4 @@
-"""Files by their digest: published as a whole, checked when read."""
+"""Blobs are named by their digest, published atomically and verified when they are read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def store(root: Path) -> BlobStore:
 
 
 @pytest.fixture(params=["disk", "bucket"])
-def either(request: pytest.FixtureRequest, store: BlobStore) -> BlobStore:
+def any_store(request: pytest.FixtureRequest, store: BlobStore) -> BlobStore:
     """A store on disk, or a bucket in memory."""
     return store if request.param == "disk" else S3BlobStore(MemoryStore())
 
@@ -42,11 +42,11 @@ def files(root: Path) -> list[str]:
     return [path.name for path in root.rglob("*") if path.is_file()]
 
 
-def test_stored_content_is_read_back(either: BlobStore, file: Path, tmp_path: Path) -> None:
-    assert either.put(file) == Blob(DIGEST, len(CONTENT))
+def test_stored_content_is_read_back(any_store: BlobStore, file: Path, tmp_path: Path) -> None:
+    assert any_store.put(file) == Blob(DIGEST, len(CONTENT))
     file.unlink()
-    assert either.size(DIGEST) == len(CONTENT)
-    either.fetch(DIGEST, tmp_path / "deep" / "copy")
+    assert any_store.size(DIGEST) == len(CONTENT)
+    any_store.fetch(DIGEST, tmp_path / "deep" / "copy")
     assert (tmp_path / "deep" / "copy").read_bytes() == CONTENT
     assert files(tmp_path / "deep") == ["copy"]
 
@@ -54,23 +54,23 @@ def test_stored_content_is_read_back(either: BlobStore, file: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("start", "end"), [(0, None), (0, 0), (0, 1), (5, 9), (CHUNK - 1, CHUNK + 1), (7, None), (len(CONTENT), None)]
 )
-def test_any_range_is_streamed(either: BlobStore, file: Path, start: int, end: int | None) -> None:
-    either.put(file)
-    assert b"".join(either.stream(DIGEST, start, end)) == CONTENT[start:end]
+def test_any_range_is_streamed(any_store: BlobStore, file: Path, start: int, end: int | None) -> None:
+    any_store.put(file)
+    assert b"".join(any_store.stream(DIGEST, start, end)) == CONTENT[start:end]
 
 
 @pytest.mark.parametrize(("start", "end"), [(-1, 3), (4, 3), (0, len(CONTENT) + 1)])
-def test_a_range_outside_is_refused(either: BlobStore, file: Path, start: int, end: int) -> None:
-    either.put(file)
+def test_range_outside_the_file_is_rejected(any_store: BlobStore, file: Path, start: int, end: int) -> None:
+    any_store.put(file)
     with pytest.raises(ValueError, match="are not within"):
-        list(either.stream(DIGEST, start, end))
+        list(any_store.stream(DIGEST, start, end))
 
 
-def test_empty_file_is_stored(either: BlobStore, file: Path, tmp_path: Path) -> None:
+def test_empty_file_is_stored(any_store: BlobStore, file: Path, tmp_path: Path) -> None:
     file.write_bytes(b"")
-    blob = either.put(file)
+    blob = any_store.put(file)
     assert blob == Blob(hashlib.sha256(b"").hexdigest(), 0)
-    either.fetch(blob.sha256, tmp_path / "copy")
+    any_store.fetch(blob.sha256, tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == b""
 
 
@@ -84,7 +84,7 @@ def test_concurrent_puts_of_the_same_content_store_one_blob(
     store.fetch(DIGEST, tmp_path / "copy")
 
 
-def test_a_file_that_cannot_be_read_leaves_nothing(store: BlobStore, root: Path, tmp_path: Path) -> None:
+def test_unreadable_file_leaves_no_partial_blob(store: BlobStore, root: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         store.put(tmp_path / "nothing")
     with pytest.raises(IsADirectoryError):
@@ -109,38 +109,38 @@ def test_damage_is_detected_on_read_and_repaired_by_put(
     store.fetch(DIGEST, tmp_path / "out" / "copy")
 
 
-def test_fetch_is_atomic(either: BlobStore, file: Path, tmp_path: Path) -> None:
-    either.put(file)
+def test_fetch_is_atomic(any_store: BlobStore, file: Path, tmp_path: Path) -> None:
+    any_store.put(file)
     destination = tmp_path / "copy"
     destination.write_text("old")
-    either.fetch(DIGEST, destination)
+    any_store.fetch(DIGEST, destination)
     assert destination.read_bytes() == CONTENT
     with pytest.raises(BlobMissingError):
-        either.fetch("0" * 64, destination)
+        any_store.fetch("0" * 64, destination)
     assert destination.read_bytes() == CONTENT
 
 
-def test_delete_is_idempotent(either: BlobStore, file: Path) -> None:
-    either.put(file)
-    either.delete(DIGEST)
-    either.delete(DIGEST)
+def test_delete_is_idempotent(any_store: BlobStore, file: Path) -> None:
+    any_store.put(file)
+    any_store.delete(DIGEST)
+    any_store.delete(DIGEST)
     with pytest.raises(BlobMissingError):
-        either.size(DIGEST)
+        any_store.size(DIGEST)
     with pytest.raises(BlobMissingError):
-        list(either.stream(DIGEST))
+        list(any_store.stream(DIGEST))
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "0" * 63, "A" * 64, ""])
-def test_only_digests_are_names(either: BlobStore, name: str) -> None:
+def test_names_must_be_digests(any_store: BlobStore, name: str) -> None:
     with pytest.raises(ValueError, match="not a SHA-256"):
-        either.size(name)
+        any_store.size(name)
 
 
 @pytest.mark.parametrize("url", ["/var/blobs", "gs://bucket", "file://host/path", "s3://", ""])
-def test_an_unknown_kind_of_store_is_refused(url: str) -> None:
+def test_unknown_store_url_is_rejected(url: str) -> None:
     with pytest.raises(ValueError, match="s3://bucket/prefix"):
         open_store(url)
 
 
-def test_a_bucket_is_a_store() -> None:
+def test_s3_url_opens_a_bucket_store() -> None:
     assert isinstance(open_store("s3://bucket/prefix"), S3BlobStore)

@@ -23,19 +23,19 @@ def dataset_id(engine: Engine) -> str:
     return rows.add_dataset(engine, state="pending", manifest=None, profile=None, options={"seed": 3})
 
 
-def take(engine: Engine, dataset_id: str) -> ValidationJob | None:
+def claim(engine: Engine, dataset_id: str) -> ValidationJob | None:
     with transaction(engine) as session:
         return datasets.claim(session, dataset_id, seconds=60)
 
 
-def test_one_of_many_claims_wins(engine: Engine, dataset_id: str) -> None:
-    won: list[ValidationJob | None] = []
-    threads = [threading.Thread(target=lambda: won.append(take(engine, dataset_id))) for _ in range(6)]
+def test_one_of_many_concurrent_claims_wins(engine: Engine, dataset_id: str) -> None:
+    claims: list[ValidationJob | None] = []
+    threads = [threading.Thread(target=lambda: claims.append(claim(engine, dataset_id))) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    (job,) = [job for job in won if job is not None]
+    (job,) = [job for job in claims if job is not None]
     assert (job.epoch, job.archive, job.spec.seed) == (1, None, 3)
     assert rows.dataset(engine, dataset_id).state == "validating"
 
@@ -43,16 +43,16 @@ def test_one_of_many_claims_wins(engine: Engine, dataset_id: str) -> None:
 def test_upload_is_claimed_when_it_is_complete(engine: Engine) -> None:
     upload = {"kind": "upload", "sha256": "a" * 64, "size": 7}
     dataset_id = rows.add_dataset(engine, state="uploading", source=upload, manifest=None, profile=None)
-    assert take(engine, dataset_id) is None
+    assert claim(engine, dataset_id) is None
     with transaction(engine) as session:
         session.execute(text("UPDATE datasets SET state = 'validating'"))
-    job = take(engine, dataset_id)
+    job = claim(engine, dataset_id)
     assert job is not None
     assert (job.archive, job.spec.source.kind) == ("a" * 64, "upload")
 
 
 def test_valid_dataset_is_ready(engine: Engine, dataset_id: str) -> None:
-    job = take(engine, dataset_id)
+    job = claim(engine, dataset_id)
     assert job is not None
     manifest = {"images": {"sha256": "a" * 64, "size": 1}}
     with transaction(engine) as session:
@@ -61,8 +61,8 @@ def test_valid_dataset_is_ready(engine: Engine, dataset_id: str) -> None:
     assert (row.state, row.manifest, row.fingerprint, row.lease_expires_at) == ("ready", manifest, "f", None)
 
 
-def test_bad_dataset_is_rejected(engine: Engine, dataset_id: str) -> None:
-    job = take(engine, dataset_id)
+def test_invalid_dataset_is_rejected(engine: Engine, dataset_id: str) -> None:
+    job = claim(engine, dataset_id)
     assert job is not None
     error = {"code": "empty", "detail": "no image"}
     with transaction(engine) as session:
@@ -72,11 +72,11 @@ def test_bad_dataset_is_rejected(engine: Engine, dataset_id: str) -> None:
 
 
 def test_stale_epoch_writes_nothing(engine: Engine, dataset_id: str) -> None:
-    stale = take(engine, dataset_id)
+    stale = claim(engine, dataset_id)
     assert stale is not None
     with transaction(engine) as session:
         jobs.release(session, stale)
-    current = take(engine, dataset_id)
+    current = claim(engine, dataset_id)
     assert current is not None
     assert current.epoch == 2
     writes: tuple[Callable[[Session], object], ...] = (
@@ -94,12 +94,12 @@ def test_stale_epoch_writes_nothing(engine: Engine, dataset_id: str) -> None:
 
 def test_crashes_back_off_and_then_reject(engine: Engine, dataset_id: str) -> None:
     for expected in ("validating", "validating", "rejected"):
-        job = take(engine, dataset_id)
+        job = claim(engine, dataset_id)
         assert job is not None
         with transaction(engine) as session:
             state = jobs.crash(session, job, CRASHED, max_crashes=3, back_off=60)
         assert state == expected
-        assert take(engine, dataset_id) is None
+        assert claim(engine, dataset_id) is None
         with transaction(engine) as session:
             session.execute(text("UPDATE datasets SET run_after = clock_timestamp()"))
     assert rows.dataset(engine, dataset_id).error == CRASHED

@@ -11,7 +11,7 @@ MACHINES = (states.SEARCH, states.TRIAL, states.DATASET, states.WEIGHTS, states.
 
 
 def test_page_is_up_to_date() -> None:
-    assert PAGE.read_text() == diagrams.render(), f"refresh it: {diagrams.COMMAND}"
+    assert PAGE.read_text() == diagrams.render(), f"outdated; refresh it with: {diagrams.COMMAND}"
 
 
 def test_page_shows_every_transition_and_no_other() -> None:

@@ -1,4 +1,4 @@
-"""Exports as rows: requested, claimed, ended, reclaimed."""
+"""Rows of exports: requested, claimed, finished, reclaimed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ERROR = {"code": "parity", "detail": "it computes something else"}
 
 @pytest.fixture
 def point_id(engine: Engine) -> str:
-    """A point that is still in its trial's supernet."""
+    """A point whose weights are in the supernet of its trial."""
     search_id = rows.add_search(engine)
     trial_id = rows.plan(engine, search_id)[0]
     row = PointRow(
@@ -105,10 +105,10 @@ def test_ready_export_has_an_artifact_with_its_id(engine: Engine, point_id: str)
         assert exports.claim(session, export_id, seconds=60) is None
         jobs.renew(session, job)
     ready(engine, job)
-    found = request(engine, point_id)
-    assert found.row.state == "ready"
-    assert found.artifact is not None
-    assert (found.artifact.id, found.artifact.sha256, found.artifact.trial_id) == (export_id, "c" * 64, None)
+    export = request(engine, point_id)
+    assert export.row.state == "ready"
+    assert export.artifact is not None
+    assert (export.artifact.id, export.artifact.sha256, export.artifact.trial_id) == (export_id, "c" * 64, None)
 
 
 def test_failed_export_is_retried_on_request(engine: Engine, point_id: str) -> None:
@@ -122,7 +122,7 @@ def test_failed_export_is_retried_on_request(engine: Engine, point_id: str) -> N
     assert claim(engine, export_id).epoch == 2
 
 
-def test_a_lost_worker_writes_nothing(engine: Engine, point_id: str) -> None:
+def test_worker_with_a_lost_lease_writes_nothing(engine: Engine, point_id: str) -> None:
     export_id = request(engine, point_id).row.id
     lost = claim(engine, export_id)
     rows.pop_messages(engine)

@@ -58,7 +58,7 @@ def age(folder: Path) -> None:
             os.utime(path, (TWO_DAYS_AGO, TWO_DAYS_AGO))
 
 
-def clean(engine: Engine, store: BlobStore, folder: Path, seconds: float = DAY) -> Collected:
+def collect_garbage(engine: Engine, store: BlobStore, folder: Path, seconds: float = DAY) -> Collected:
     return collect(engine, store, uploads=folder / "uploads", seconds=seconds)
 
 
@@ -66,8 +66,8 @@ def stored(store: BlobStore) -> set[str]:
     return {blob.sha256 for blob in store.list()}
 
 
-def name(engine: Engine, store: BlobStore, blob: Blob, trial_id: str) -> str:
-    """Commit a row that names a blob; its id."""
+def reference(engine: Engine, store: BlobStore, blob: Blob, trial_id: str) -> str:
+    """Commit a row that references a blob. Returns its id."""
     row = ArtifactRow(id=new_id("art"), trial_id=trial_id, name=new_id("name"), sha256=blob.sha256, size=blob.size)
     with transaction(engine) as session:
         references.pin(session, store, [blob.sha256])
@@ -77,17 +77,17 @@ def name(engine: Engine, store: BlobStore, blob: Blob, trial_id: str) -> str:
 
 def test_referenced_blobs_are_kept(engine: Engine, store: LocalBlobStore, trial_id: str, tmp_path: Path) -> None:
     artifact, checkpoint, file, archive, orphan = (put(store, tmp_path, content) for content in "abcde")
-    name(engine, store, artifact, trial_id)
+    reference(engine, store, artifact, trial_id)
     entry: dict[str, Any] = {"sha256": file.sha256, "size": 1}
     rows.add_dataset(engine, manifest={"train.bin": entry})
     rows.add_dataset(engine, state="validating", manifest=None, source={"kind": "upload", "sha256": archive.sha256})
     with transaction(engine) as session:
         files = {"state": {"sha256": checkpoint.sha256, "size": 1}}
         session.get_one(TrialRow, trial_id).checkpoint = {"step": 3, "files": files}
-    assert not clean(engine, store, tmp_path)
+    assert not collect_garbage(engine, store, tmp_path)
     age(tmp_path / "blobs")
     young = put(store, tmp_path, "young")
-    assert clean(engine, store, tmp_path) == Collected(blobs=1, size=1, partial=0, uploads=0, responses=0)
+    assert collect_garbage(engine, store, tmp_path) == Collected(blobs=1, size=1, partial=0, uploads=0, responses=0)
     assert stored(store) == {blob.sha256 for blob in (artifact, checkpoint, file, archive, young)}
     with pytest.raises(BlobMissingError):
         store.find(orphan.sha256)
@@ -100,15 +100,15 @@ def test_uploaded_weights_file_is_kept_until_converted(engine: Engine, store: Lo
         return {"source": {"kind": "upload", "sha256": blob.sha256, "size": 1}}
 
     rows.add_weights(engine, state="converting", **uploaded(waiting))
-    # Once it is converted the original is not needed.
-    made = rows.add_weights(engine, sha256=ready.sha256, size=1, **uploaded(original))
+    # The original is no longer needed after its conversion.
+    converted = rows.add_weights(engine, sha256=ready.sha256, size=1, **uploaded(original))
     rows.add_weights(engine, state="rejected", **uploaded(rejected))
     age(tmp_path / "blobs")
-    assert clean(engine, store, tmp_path).blobs == 2
+    assert collect_garbage(engine, store, tmp_path).blobs == 2
     assert stored(store) == {waiting.sha256, ready.sha256}
     with transaction(engine) as session:
-        assert weights.delete(session, "default", made)
-    assert clean(engine, store, tmp_path).blobs == 1
+        assert weights.delete(session, "default", converted)
+    assert collect_garbage(engine, store, tmp_path).blobs == 1
     assert stored(store) == {waiting.sha256}
 
 
@@ -118,7 +118,7 @@ def test_abandoned_uploads_of_weights_are_removed(engine: Engine, store: LocalBl
     folder.mkdir()
     (folder / weights_id).write_text("half")
     age(folder)
-    assert clean(engine, store, tmp_path).uploads == 1
+    assert collect_garbage(engine, store, tmp_path).uploads == 1
     row = rows.weights(engine, weights_id)
     assert (row.state, row.uploaded_bytes) == ("pending", 0)
 
@@ -127,11 +127,11 @@ def test_rewritten_blob_is_not_collected(engine: Engine, store: LocalBlobStore, 
     put(store, tmp_path, "a")
     age(tmp_path / "blobs")
     blob = put(store, tmp_path, "a")
-    assert clean(engine, store, tmp_path).blobs == 0
+    assert collect_garbage(engine, store, tmp_path).blobs == 0
     assert stored(store) == {blob.sha256}
 
 
-def test_more_than_one_batch(engine: Engine, store: LocalBlobStore, trial_id: str, tmp_path: Path) -> None:
+def test_several_batches_are_collected(engine: Engine, store: LocalBlobStore, trial_id: str, tmp_path: Path) -> None:
     blobs = [put(store, tmp_path, str(index)) for index in range(garbage_collection._BATCH + 50)]
     kept = blobs[::2]
     with transaction(engine) as session:
@@ -140,17 +140,17 @@ def test_more_than_one_batch(engine: Engine, store: LocalBlobStore, trial_id: st
             for blob in kept
         )
     age(tmp_path / "blobs")
-    assert clean(engine, store, tmp_path).blobs == len(blobs) - len(kept)
+    assert collect_garbage(engine, store, tmp_path).blobs == len(blobs) - len(kept)
     assert stored(store) == {blob.sha256 for blob in kept}
 
 
-def test_bucket_is_collected(engine: Engine, trial_id: str, tmp_path: Path) -> None:
+def test_blobs_of_a_bucket_are_collected(engine: Engine, trial_id: str, tmp_path: Path) -> None:
     bucket = S3BlobStore(MemoryStore())
     kept, orphan = put(bucket, tmp_path, "a"), put(bucket, tmp_path, "b")
-    name(engine, bucket, kept, trial_id)
-    assert clean(engine, bucket, tmp_path, seconds=60).blobs == 0
+    reference(engine, bucket, kept, trial_id)
+    assert collect_garbage(engine, bucket, tmp_path, seconds=60).blobs == 0
     assert bucket.find(orphan.sha256).put_at > datetime.now(UTC) - timedelta(seconds=60)
-    assert clean(engine, bucket, tmp_path, seconds=1e-6).blobs == 1
+    assert collect_garbage(engine, bucket, tmp_path, seconds=1e-6).blobs == 1
     assert stored(bucket) == {kept.sha256}
 
 
@@ -159,7 +159,7 @@ def test_partial_files_are_deleted(engine: Engine, store: LocalBlobStore, tmp_pa
     (incoming / "dead").write_text("half of it")
     age(incoming)
     (incoming / "alive").write_text("half of it")
-    assert clean(engine, store, tmp_path) == Collected(blobs=0, size=0, partial=1, uploads=0, responses=0)
+    assert collect_garbage(engine, store, tmp_path) == Collected(blobs=0, size=0, partial=1, uploads=0, responses=0)
     assert [path.name for path in incoming.iterdir()] == ["alive"]
 
 
@@ -174,7 +174,7 @@ def test_abandoned_uploads_are_deleted(engine: Engine, store: LocalBlobStore, tm
     (folder / growing).write_text("half")
     with (folder / held).open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert clean(engine, store, tmp_path).uploads == 2
+        assert collect_garbage(engine, store, tmp_path).uploads == 2
     assert {path.name for path in folder.iterdir()} == {growing, held}
     states = [rows.dataset(engine, dataset_id).state for dataset_id in (abandoned, growing, held)]
     assert states == ["pending", "uploading", "uploading"]
@@ -188,24 +188,24 @@ def test_stored_responses_expire(engine: Engine, store: LocalBlobStore, tmp_path
             idempotency.keep(session, claimed, idempotency.StoredResponse(202, {}, b"{}"))
     with transaction(engine) as session:
         session.execute(text("UPDATE idempotency_keys SET created_at = now() - interval '25 hours' WHERE key = 'old'"))
-    assert clean(engine, store, tmp_path).responses == 1
+    assert collect_garbage(engine, store, tmp_path).responses == 1
     with transaction(engine) as session:
         assert session.scalars(select(IdempotencyRow.key)).all() == ["new"]
 
 
 def test_pin_rejects_a_collected_blob(engine: Engine, store: LocalBlobStore, trial_id: str, tmp_path: Path) -> None:
     blob = put(store, tmp_path, "a")
-    assert clean(engine, store, tmp_path, seconds=1e-6).blobs == 1
+    assert collect_garbage(engine, store, tmp_path, seconds=1e-6).blobs == 1
     with pytest.raises(BlobCollectedError, match=blob.sha256):
-        name(engine, store, blob, trial_id)
-    name(engine, store, put(store, tmp_path, "a"), trial_id)
+        reference(engine, store, blob, trial_id)
+    reference(engine, store, put(store, tmp_path, "a"), trial_id)
 
 
 def test_collector_waits_for_uncommitted_references(
     engine: Engine, store: LocalBlobStore, trial_id: str, tmp_path: Path
 ) -> None:
     blob = put(store, tmp_path, "a")
-    collecting = threading.Thread(target=clean, args=(engine, store, tmp_path, 1e-6))
+    collecting = threading.Thread(target=collect_garbage, args=(engine, store, tmp_path, 1e-6))
     with transaction(engine) as session:
         references.pin(session, store, [blob.sha256])
         collecting.start()
@@ -219,7 +219,7 @@ def test_collector_waits_for_uncommitted_references(
 def test_concurrent_writers_and_collectors_leave_no_dangling_reference(
     engine: Engine, store: LocalBlobStore, trial_id: str, tmp_path: Path
 ) -> None:
-    """Six writers name and forget the same few contents while two collectors take whatever is unnamed at all."""
+    """Six writers add and delete references to the same few blobs while two collectors delete unreferenced ones."""
     ended = threading.Event()
     deadline = time.monotonic() + 3
     counts = Counter[str]()
@@ -229,26 +229,26 @@ def test_concurrent_writers_and_collectors_leave_no_dangling_reference(
         while time.monotonic() < deadline:
             content = str(draw.randrange(8))
             try:
-                row = name(engine, store, put(store, tmp_path, content), trial_id)
+                row = reference(engine, store, put(store, tmp_path, content), trial_id)
             except (BlobCollectedError, FileNotFoundError):
-                counts["collected before it was named"] += 1
+                counts["collected before it was referenced"] += 1
                 continue
             with transaction(engine) as session:
                 sha256 = session.get_one(ArtifactRow, row).sha256
                 assert b"".join(store.stream(sha256)) == content.encode()
                 session.execute(delete(ArtifactRow).where(ArtifactRow.id == row))
-            counts["named"] += 1
+            counts["referenced"] += 1
 
-    def gather() -> None:
+    def collect_repeatedly() -> None:
         while not ended.is_set():
-            counts["collected"] += clean(engine, store, tmp_path, seconds=1e-6).blobs
+            counts["collected"] += collect_garbage(engine, store, tmp_path, seconds=1e-6).blobs
 
     with ThreadPoolExecutor(8) as pool:
         writers = [pool.submit(publish, seed) for seed in range(6)]
-        collectors = [pool.submit(gather) for _ in range(2)]
+        collectors = [pool.submit(collect_repeatedly) for _ in range(2)]
         wait(writers)
         ended.set()
     for thread in [*writers, *collectors]:
         thread.result()
-    assert counts["named"] > 20
+    assert counts["referenced"] > 20
     assert counts["collected"] > 5

@@ -22,11 +22,11 @@ def test_every_job_transition_is_in_the_state_machine(kind: JobKind[Any]) -> Non
     assert kind.queued == kind.leased or {kind.queued} <= set(kind.machine[kind.leased])
 
 
-def test_no_two_kinds_share_a_table_or_a_message() -> None:
+def test_each_kind_has_its_own_table_and_message() -> None:
     assert len({kind.row for kind in KINDS}) == len({kind.task for kind in KINDS}) == len(KINDS)
 
 
-def test_move_loads_json_lazily_and_up_to_date(engine: Engine) -> None:
+def test_move_loads_current_json_lazily(engine: Engine) -> None:
     dataset_id = rows.add_dataset(engine, state="validating", manifest=None, report={"images": 1})
     statements: list[str] = []
     event.listen(engine, "before_cursor_execute", lambda *call: statements.append(call[2]))

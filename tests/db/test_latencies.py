@@ -31,9 +31,12 @@ def known(engine: Engine, *architectures: str, tenant: str = "default", **machin
 
 
 def test_latest_measurement_is_kept(engine: Engine) -> None:
-    for found in ([measured(1), measured(2)], [measured(3, machine={"cores": 8}), measured(4, architecture="b")]):
+    for measurements in (
+        [measured(1), measured(2)],
+        [measured(3, machine={"cores": 8}), measured(4, architecture="b")],
+    ):
         with transaction(engine) as session:
-            latencies.record(session, "default", found)
+            latencies.record(session, "default", measurements)
     assert known(engine, "a", processor="p", cores=2) == [measured(2)]
     assert known(engine, "a") == [measured(3, machine={"cores": 8}), measured(2)]
     assert known(engine, "a", "b", cores=8) == [measured(3, machine={"cores": 8})]
@@ -54,7 +57,7 @@ def test_latencies_are_written_under_the_lease(engine: Engine) -> None:
 
 
 @pytest.mark.usefixtures("scripted")
-def test_only_a_worker_that_offers_its_device_takes_a_measuring_trial(engine: Engine) -> None:
+def test_only_a_worker_with_the_device_claims_a_measurement_trial(engine: Engine) -> None:
     [trial_id] = rows.plan(engine, rows.add_search(engine))
     with transaction(engine) as session:
         session.execute(update(TrialRow).values(device=DEVICE))
@@ -69,4 +72,4 @@ def test_only_a_worker_that_offers_its_device_takes_a_measuring_trial(engine: En
         assert lease is not None
         assert assignment(session, lease).device == DEVICE
         trials.pass_on(session, trial_id, [], seconds=60)
-        assert len(session.scalars(select(OutboxRow)).all()) == 1, "a trial that runs is not passed on"
+        assert len(session.scalars(select(OutboxRow)).all()) == 1, "a running trial is not passed on"

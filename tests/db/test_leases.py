@@ -23,21 +23,21 @@ def trial_id(engine: Engine) -> str:
     return rows.plan(engine, rows.add_search(engine))[0]
 
 
-def test_one_of_many_claims_wins(engine: Engine, trial_id: str) -> None:
-    won: list[Lease | None] = []
+def test_one_of_many_concurrent_claims_wins(engine: Engine, trial_id: str) -> None:
+    claims: list[Lease | None] = []
     start = threading.Barrier(8)
 
     def compete(number: int) -> None:
         start.wait()
         with transaction(engine) as session:
-            won.append(claim(session, trial_id, owner=f"w{number}", device="cpu", seconds=60))
+            claims.append(claim(session, trial_id, owner=f"w{number}", device="cpu", seconds=60))
 
     threads = [threading.Thread(target=compete, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    (lease,) = [lease for lease in won if lease is not None]
+    (lease,) = [lease for lease in claims if lease is not None]
     row = rows.trial(engine, trial_id)
     assert (row.state, row.lease_epoch, row.lease_owner) == ("running", 1, lease.owner)
     with transaction(engine) as session:
@@ -55,7 +55,7 @@ def test_first_claim_starts_the_search(engine: Engine, trial_id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "hindrance",
+    "statement",
     [
         "UPDATE trials SET run_after = clock_timestamp() + interval '1 minute'",
         "UPDATE searches SET pause_requested = true",
@@ -63,9 +63,9 @@ def test_first_claim_starts_the_search(engine: Engine, trial_id: str) -> None:
         "UPDATE searches SET state = 'paused', paused_at = now()",
     ],
 )
-def test_inactive_trial_is_not_claimed(engine: Engine, trial_id: str, hindrance: str) -> None:
+def test_inactive_trial_is_not_claimed(engine: Engine, trial_id: str, statement: str) -> None:
     with transaction(engine) as session:
-        session.execute(text(hindrance))
+        session.execute(text(statement))
         assert claim(session, trial_id, owner="w", device="cpu", seconds=60) is None
     assert rows.trial(engine, trial_id).state == "queued"
 
@@ -129,11 +129,11 @@ def test_lease_cannot_be_taken_between_the_guard_and_the_commit(engine: Engine, 
     assert taken.is_set()
 
 
-def test_flags_are_read(engine: Engine, trial_id: str) -> None:
+def test_control_flags_are_read(engine: Engine, trial_id: str) -> None:
     lease = rows.take(engine, trial_id)
     with transaction(engine) as session:
-        now = control_flags(session, lease)
-        assert (now.cancel, now.pause, now.limit) == (False, False, False)
+        flags = control_flags(session, lease)
+        assert (flags.cancel, flags.pause, flags.limit) == (False, False, False)
         request_cancel(session, lease.search_id)
         assert control_flags(session, lease).cancel
 

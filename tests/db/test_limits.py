@@ -31,7 +31,7 @@ def enforce(engine: Engine) -> list[str]:
 
 @pytest.fixture
 def search_id(engine: Engine) -> str:
-    """A search of which one trial ended and two wait."""
+    """A search with one completed and two queued trials."""
     search_id = rows.add_search(engine, labels={"trials": "3"}, limits={"max_wall_seconds": 100})
     lease = rows.take(engine, rows.plan(engine, search_id)[0])
     with transaction(engine) as session:
@@ -41,7 +41,7 @@ def search_id(engine: Engine) -> str:
     return search_id
 
 
-def test_wall_limit_ends_a_search_whose_trials_wait(engine: Engine, search_id: str) -> None:
+def test_wall_limit_ends_a_search_with_queued_trials(engine: Engine, search_id: str) -> None:
     started_ago(engine, 99)
     assert enforce(engine) == []
     started_ago(engine, 101)
@@ -58,7 +58,7 @@ def test_waiting_for_the_machine_is_neither_device_time_nor_a_stall(engine: Engi
     search_id = rows.add_search(engine, labels={"trials": "1"}, limits={"max_device_seconds": 100})
     lease = replace(rows.take(engine, rows.plan(engine, search_id)[0]), stall_seconds=100)
 
-    def passed(seconds: float) -> None:
+    def let_time_pass(seconds: float) -> None:
         with transaction(engine) as session:
             earlier = f"clock_timestamp() - interval '{seconds} s'"
             session.execute(text(f"UPDATE trials SET progressed_at = {earlier} WHERE id = '{lease.trial_id}'"))
@@ -68,13 +68,13 @@ def test_waiting_for_the_machine_is_neither_device_time_nor_a_stall(engine: Engi
                 )
             )
 
-    passed(200)
+    let_time_pass(200)
     assert enforce(engine) == []
     with transaction(engine) as session:
         begin_computing(session, lease)
         assert limits.device_seconds(session, search_id) < 50
         assert not control_flags(session, lease).stalled
-    passed(101)
+    let_time_pass(101)
     with transaction(engine) as session:
         assert limits.device_seconds(session, search_id) > 100
         assert control_flags(session, lease).stalled
@@ -92,13 +92,13 @@ def test_pauses_are_not_counted(engine: Engine, search_id: str) -> None:
     assert enforce(engine) == []
 
 
-def test_running_trials_see_the_limit_and_then_its_excess(engine: Engine, search_id: str) -> None:
+def test_running_trial_sees_the_limit_and_then_that_it_is_overdue(engine: Engine, search_id: str) -> None:
     lease = rows.take(engine, rows.trials(engine, search_id)[1].id)
     for seconds, limit, overdue in ((80, False, False), (90, True, False), (101, True, True)):
         started_ago(engine, seconds)
         with transaction(engine) as session:
-            now = control_flags(session, lease)
-        assert (now.limit, now.overdue) == (limit, overdue)
+            flags = control_flags(session, lease)
+        assert (flags.limit, flags.overdue) == (limit, overdue)
 
 
 def out_of_memory(engine: Engine, lease: Lease) -> str | None:

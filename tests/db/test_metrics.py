@@ -1,4 +1,4 @@
-"""Metrics of trials."""
+"""The metrics of trials."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.db import rows
 pytestmark = pytest.mark.usefixtures("scripted")
 
 
-def test_metric_names_by_trial(engine: Engine) -> None:
+def test_metric_names_are_listed_by_trial(engine: Engine) -> None:
     [first, second, third] = [rows.plan(engine, rows.add_search(engine))[0] for _ in range(3)]
     with transaction(engine) as session:
         for trial, names in ((first, ("top1", "loss", "Loss")), (second, ("loss",))):
@@ -21,6 +21,6 @@ def test_metric_names_by_trial(engine: Engine) -> None:
                 MetricRow(trial_id=trial, name=name, step=step, value=0.5) for name in names for step in range(3)
             )
     with transaction(engine) as session:
-        found = metrics.names(session, [first, third])
-        assert {trial: set(names) for trial, names in found.items()} == {first: {"loss", "Loss", "top1"}}
+        names_by_trial = metrics.names(session, [first, third])
+        assert {trial: set(names) for trial, names in names_by_trial.items()} == {first: {"loss", "Loss", "top1"}}
         assert metrics.names(session, []) == {}

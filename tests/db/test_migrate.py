@@ -33,13 +33,13 @@ def empty_url(engine: Engine, database_url: str) -> str:
     return database_url
 
 
-def test_migrations_make_the_tables_of_the_code(engine: Engine) -> None:
+def test_migrations_create_the_tables_of_the_code(engine: Engine) -> None:
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
     assert migrate.current(engine) == migrate.head()
 
 
-def test_migrations_make_the_checks_and_indexes_of_the_code(engine: Engine) -> None:
+def test_migrations_create_the_checks_and_indexes_of_the_code(engine: Engine) -> None:
     with engine.begin() as connection:
         migrated = connection.execute(text(CONSTRAINTS)).all()
         connection.execute(text("DROP SCHEMA public CASCADE"))

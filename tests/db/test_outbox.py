@@ -1,4 +1,4 @@
-"""Job messages that are to be sent."""
+"""Job messages in the outbox."""
 
 from __future__ import annotations
 

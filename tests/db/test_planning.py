@@ -21,7 +21,7 @@ ERROR = {"code": "error", "detail": "bad"}
 POINT: dict[str, Any] = {"key": "k", "role": "candidate", "metrics": {"selection_top1": 0.5}}
 
 
-def end(engine: Engine, lease: Lease, outcome: Outcome = "completed", *, point: bool = False) -> None:
+def finish_trial(engine: Engine, lease: Lease, outcome: Outcome = "completed", *, point: bool = False) -> None:
     with transaction(engine) as session:
         if point:
             write(session, lease, Report(points=[POINT]))
@@ -29,11 +29,11 @@ def end(engine: Engine, lease: Lease, outcome: Outcome = "completed", *, point: 
 
 
 def run(engine: Engine, search_id: str, outcome: Outcome = "completed", *, point: bool = False) -> None:
-    """Run every trial that the search plans until it plans no more."""
+    """Run every trial of a search until no more trials are planned."""
     done: set[str] = set()
     while new := [trial_id for trial_id in rows.plan(engine, search_id) if trial_id not in done]:
         for trial_id in new:
-            end(engine, rows.take(engine, trial_id), outcome, point=point)
+            finish_trial(engine, rows.take(engine, trial_id), outcome, point=point)
         done |= set(new)
 
 
@@ -69,13 +69,13 @@ def test_search_with_a_point_succeeds(engine: Engine) -> None:
     )
 
 
-def test_search_does_not_end_while_a_trial_is_running(engine: Engine) -> None:
+def test_search_continues_while_a_trial_is_running(engine: Engine) -> None:
     search_id = rows.add_search(engine, labels={"trials": "2"})
     first, second = (rows.take(engine, trial_id) for trial_id in rows.plan(engine, search_id))
-    end(engine, first, point=True)
+    finish_trial(engine, first, point=True)
     rows.plan(engine, search_id)
     assert rows.search(engine, search_id).state == "running"
-    end(engine, second)
+    finish_trial(engine, second)
     rows.plan(engine, search_id)
     assert rows.search(engine, search_id).state == "succeeded"
 
@@ -89,8 +89,8 @@ def test_failed_trial_without_any_point_fails_the_search(engine: Engine) -> None
 
 def test_points_are_kept_after_a_failed_trial(engine: Engine) -> None:
     search_id = rows.add_search(engine, labels={"trials": "2", "at_once": "1"})
-    end(engine, rows.take(engine, rows.plan(engine, search_id)[0]), point=True)
-    end(engine, rows.take(engine, rows.plan(engine, search_id)[1]), "failed")
+    finish_trial(engine, rows.take(engine, rows.plan(engine, search_id)[0]), point=True)
+    finish_trial(engine, rows.take(engine, rows.plan(engine, search_id)[1]), "failed")
     rows.plan(engine, search_id)
     search = rows.search(engine, search_id)
     assert (search.state, search.stop_reason) == ("succeeded", "trials_failed")
@@ -136,24 +136,24 @@ def test_sufficient_max_trials_is_not_a_stop_reason(engine: Engine) -> None:
 def test_parallel_trials_are_limited(engine: Engine) -> None:
     search_id = rows.add_search(engine, labels={"trials": "5"}, limits={"max_parallel_trials": 2})
     first, _ = rows.plan(engine, search_id)
-    end(engine, rows.take(engine, first), point=True)
+    finish_trial(engine, rows.take(engine, first), point=True)
     assert len(rows.plan(engine, search_id)) == 3
 
 
 @pytest.mark.parametrize(
-    ("limit", "past"),
+    ("limit", "statement"),
     [
         ("max_wall_seconds", "UPDATE searches SET started_at = clock_timestamp() - interval '1 hour'"),
         ("max_device_seconds", "UPDATE attempts SET computing_at = clock_timestamp() - interval '1 hour'"),
     ],
 )
-def test_time_limits_end_the_search(engine: Engine, limit: str, past: str) -> None:
+def test_time_limits_end_the_search(engine: Engine, limit: str, statement: str) -> None:
     search_id = rows.add_search(engine, labels={"trials": "3"}, limits={limit: 60})
     first, *others = rows.plan(engine, search_id)
     lease = rows.take(engine, first)
     with transaction(engine) as session:
-        session.execute(text(past))
-    end(engine, lease, point=True)
+        session.execute(text(statement))
+    finish_trial(engine, lease, point=True)
     rows.plan(engine, search_id)
     assert [rows.trial(engine, trial_id).state for trial_id in others] == ["cancelled", "cancelled"]
     search = rows.search(engine, search_id)
@@ -183,7 +183,7 @@ def test_advance_of_an_unknown_or_finished_search_does_nothing(engine: Engine) -
     assert rows.event_types(engine, search_id) == events
 
 
-def test_queued_search_is_cancelled_at_once(engine: Engine) -> None:
+def test_queued_search_is_cancelled_immediately(engine: Engine) -> None:
     search_id = rows.add_search(engine, labels={"trials": "2"})
     rows.plan(engine, search_id)
     with transaction(engine) as session:
@@ -205,7 +205,7 @@ def test_running_search_is_cancelled_when_its_trial_has_ended(engine: Engine) ->
         assert request_cancel(session, search_id)
     assert rows.search(engine, search_id).state == "running"
     assert [trial.state for trial in rows.trials(engine, search_id)] == ["running", "cancelled"]
-    end(engine, lease, "cancelled")
+    finish_trial(engine, lease, "cancelled")
     rows.plan(engine, search_id)
     assert rows.search(engine, search_id).state == "cancelled"
     assert rows.event_types(engine, search_id).count("search.cancel_requested") == 1

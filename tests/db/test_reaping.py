@@ -61,12 +61,12 @@ def test_trial_that_keeps_getting_lost_fails_with_a_reason(engine: Engine, lease
 def test_locked_rows_are_skipped(engine: Engine, database_url: str, lease: Lease) -> None:
     other = rows.take(engine, rows.plan(engine, rows.add_search(engine))[0])
     execute(engine, f"UPDATE trials SET lease_expires_at = {PAST}")
-    impatient = connect(database_url, lock_seconds=0.2)
+    short_timeout = connect(database_url, lock_seconds=0.2)
     with transaction(engine) as session:
         session.execute(text("SELECT 1 FROM searches WHERE id = :id FOR UPDATE"), {"id": lease.search_id})
-        assert reap(impatient) == {other.trial_id: "queued"}
-    assert reap(impatient) == {lease.trial_id: "queued"}
-    impatient.dispose()
+        assert reap(short_timeout) == {other.trial_id: "queued"}
+    assert reap(short_timeout) == {lease.trial_id: "queued"}
+    short_timeout.dispose()
 
 
 def test_hung_transaction_loses_its_locks(database_url: str, engine: Engine, lease: Lease) -> None:
@@ -134,7 +134,7 @@ def test_lost_message_of_a_trial_is_resent(engine: Engine) -> None:
     search_id = rows.add_search(engine)
     (trial_id,) = rows.plan(engine, search_id)
     execute(engine, f"UPDATE trials SET woken_at = {PAST}")
-    assert resend(engine, outbox.TRAIN) == []  # Its first one is still in the outbox.
+    assert resend(engine, outbox.TRAIN) == []  # The first message is still in the outbox.
     rows.pop_messages(engine)
     assert resend(engine, outbox.TRAIN, seconds=90) == []
     assert resend(engine, outbox.TRAIN) == [trial_id]
@@ -198,7 +198,7 @@ def test_message_that_cannot_be_published_stays(engine: Engine) -> None:
 
     def publish(task: str, subject: str, priority: int) -> None:
         if sent:
-            raise ConnectionError("the broker is away")
+            raise ConnectionError("the broker is unavailable")
         sent.append((task, subject, priority))
 
     with pytest.raises(ConnectionError), transaction(engine) as session:

@@ -25,7 +25,7 @@ def lease(engine: Engine) -> Lease:
     return rows.take(engine, rows.plan(engine, rows.add_search(engine))[0])
 
 
-def test_report_is_written_as_a_whole(engine: Engine, lease: Lease) -> None:
+def test_report_is_written_completely(engine: Engine, lease: Lease) -> None:
     checkpoint = {"step": 7, "files": {"net": {"sha256": SHA, "size": 3}}}
     report = Report(
         metrics=[Metric("loss", 1, 0.5), Metric("loss", 2, float("nan"))],
@@ -44,9 +44,9 @@ def test_report_is_written_as_a_whole(engine: Engine, lease: Lease) -> None:
         logs = session.scalars(select(LogRow).order_by(LogRow.seq)).all()
         assert [(log.stream, log.line, log.epoch) for log in logs] == [("stdout", "one", 1), ("stderr", "two", 1)]
         artifact = session.scalars(select(ArtifactRow)).one()
-        found = session.scalars(select(PointRow)).one()
+        stored_point = session.scalars(select(PointRow)).one()
     assert (artifact.name, artifact.sha256, artifact.search_id) == ("net", SHA, lease.search_id)
-    assert (found.artifact_id, found.record["key"]) == (artifact.id, "k")
+    assert (stored_point.artifact_id, stored_point.record["key"]) == (artifact.id, "k")
 
 
 def test_repeated_reports_of_a_resumed_trial_replace_earlier_ones(engine: Engine, lease: Lease) -> None:
@@ -62,8 +62,8 @@ def test_repeated_reports_of_a_resumed_trial_replace_earlier_ones(engine: Engine
     with transaction(engine) as session:
         assert session.scalars(select(MetricRow.value)).all() == [0.4]
         assert session.scalars(select(ArtifactRow.sha256)).all() == ["b" * 64]
-        found = session.execute(select(PointRow.key, PointRow.metrics).order_by(PointRow.key)).all()
-    assert [(key, metrics["selection_top1"]) for key, metrics in found] == [("k", 0.6), ("l", 0.7)]
+        points = session.execute(select(PointRow.key, PointRow.metrics).order_by(PointRow.key)).all()
+    assert [(key, metrics["selection_top1"]) for key, metrics in points] == [("k", 0.6), ("l", 0.7)]
 
 
 def test_points_update_the_front_and_append_an_event(engine: Engine, lease: Lease) -> None:
@@ -76,7 +76,7 @@ def test_points_update_the_front_and_append_an_event(engine: Engine, lease: Leas
     assert event.data == {"front_seq": 1, "trial": lease.trial_id, "number": 0, "points": 1}
 
 
-def test_weights_that_were_not_reported_are_refused(engine: Engine, lease: Lease) -> None:
+def test_unreported_weights_are_rejected(engine: Engine, lease: Lease) -> None:
     report = Report(metrics=[Metric("loss", 1, 1.0)], points=[point("k", 0.5, weights="net")])
     with pytest.raises(LookupError, match="'net': report that artifact before"), transaction(engine) as session:
         write(session, lease, report)
@@ -84,8 +84,8 @@ def test_weights_that_were_not_reported_are_refused(engine: Engine, lease: Lease
         assert session.scalars(select(MetricRow)).all() == []
 
 
-@pytest.mark.parametrize(("reported", "kept"), [(1.5, 1.0), (-1.0, 0.0)])
-def test_progress_stays_a_fraction(engine: Engine, lease: Lease, reported: float, kept: float) -> None:
+@pytest.mark.parametrize(("reported", "stored"), [(1.5, 1.0), (-1.0, 0.0)])
+def test_progress_is_clamped_to_a_fraction(engine: Engine, lease: Lease, reported: float, stored: float) -> None:
     with transaction(engine) as session:
         write(session, lease, Report(progress=reported))
-    assert rows.trial(engine, lease.trial_id).progress == kept
+    assert rows.trial(engine, lease.trial_id).progress == stored

@@ -40,9 +40,9 @@ def end(engine: Engine, lease: Lease, *, outputs: dict[str, Any] | None = None, 
 
 def can_be_claimed(engine: Engine, trial_id: str) -> bool:
     with transaction(engine) as session:
-        taken = claim(session, trial_id, owner="w", device="cpu", seconds=60)
+        lease_or_none = claim(session, trial_id, owner="w", device="cpu", seconds=60)
         session.rollback()
-    return taken is not None
+    return lease_or_none is not None
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def search_id(engine: Engine) -> str:
     return rows.add_search(engine, labels={"trials": "2"})
 
 
-def test_search_without_running_trials_is_paused_at_once(engine: Engine, search_id: str) -> None:
+def test_search_without_running_trials_is_paused_immediately(engine: Engine, search_id: str) -> None:
     first, second = rows.plan(engine, search_id)
     rows.pop_messages(engine)
     assert pause(engine, search_id)
@@ -143,7 +143,7 @@ def test_cancel_takes_precedence_over_pause(engine: Engine, search_id: str) -> N
     with transaction(engine) as session:
         assert request_cancel(session, search_id)
     assert not resume(engine, search_id)
-    # The trainer had drained before it could hear of the cancellation.
+    # The trainer had drained before it received the cancellation.
     with transaction(engine) as session:
         release(session, lease)
     assert rows.trial(engine, lease.trial_id).state == "cancelled"
@@ -152,7 +152,7 @@ def test_cancel_takes_precedence_over_pause(engine: Engine, search_id: str) -> N
     assert rows.search(engine, search_id).state == "cancelled"
 
 
-def test_method_that_cannot_plan_fails_its_search_after_the_pause(engine: Engine) -> None:
+def test_plan_error_fails_the_search_after_the_pause(engine: Engine) -> None:
     search_id = rows.add_search(engine, labels={"fail": "yes"})
     with pytest.raises(planning.PlanError) as raised:
         rows.plan(engine, search_id)
@@ -190,8 +190,8 @@ def wall_seconds(engine: Engine, search_id: str) -> float:
         return limits.wall_seconds(session, rows.search(engine, search_id))
 
 
-def earlier(engine: Engine, seconds: float) -> None:
-    """Let so much time pass."""
+def let_time_pass(engine: Engine, seconds: float) -> None:
+    """Move the times of all searches back by these seconds."""
     with transaction(engine) as session:
         for column in ("started_at", "paused_at", "finished_at"):
             session.execute(text(f"UPDATE searches SET {column} = {column} - make_interval(secs => {seconds})"))
@@ -199,25 +199,25 @@ def earlier(engine: Engine, seconds: float) -> None:
 
 def test_paused_time_is_not_counted(engine: Engine, search_id: str) -> None:
     pause(engine, search_id)
-    earlier(engine, 1000)
+    let_time_pass(engine, 1000)
     resume(engine, search_id)
     assert wall_seconds(engine, search_id) == 0
     lease = rows.take(engine, rows.plan(engine, search_id)[0])
-    earlier(engine, 100)
+    let_time_pass(engine, 100)
     with transaction(engine) as session:
         release(session, lease)
     pause(engine, search_id)
-    earlier(engine, 50)
+    let_time_pass(engine, 50)
     assert wall_seconds(engine, search_id) == pytest.approx(100, abs=5)
     resume(engine, search_id)
     assert rows.search(engine, search_id).state == "running"
-    earlier(engine, 10)
+    let_time_pass(engine, 10)
     assert wall_seconds(engine, search_id) == pytest.approx(110, abs=5)
     pause(engine, search_id)
-    earlier(engine, 500)
+    let_time_pass(engine, 500)
     with transaction(engine) as session:
         request_cancel(session, search_id)
-    earlier(engine, 50)
+    let_time_pass(engine, 50)
     assert wall_seconds(engine, search_id) == pytest.approx(110, abs=5)
     assert rows.search(engine, search_id).paused_at is None
 
@@ -227,9 +227,9 @@ def set_limits(engine: Engine, search_id: str, **changed: float) -> bool:
         return search_control.set_limits(session, search_id, changed)
 
 
-def test_changed_limits_apply_at_once(engine: Engine, search_id: str) -> None:
+def test_changed_limits_apply_immediately(engine: Engine, search_id: str) -> None:
     lease = rows.take(engine, rows.plan(engine, search_id)[0])
-    earlier(engine, 100)
+    let_time_pass(engine, 100)
     rows.pop_messages(engine)
     assert set_limits(engine, search_id, max_wall_seconds=60)
     assert rows.pop_messages(engine) == [("advance", search_id)]
@@ -257,7 +257,7 @@ def test_lower_max_trials_cancels_queued_trials(engine: Engine) -> None:
     assert (search.state, search.stop_reason) == ("succeeded", "max_trials")
 
 
-def test_higher_max_trials_plans_more_at_once(engine: Engine) -> None:
+def test_higher_max_trials_plans_more_trials_immediately(engine: Engine) -> None:
     search_id = rows.add_search(engine, labels={"trials": "3", "at_once": "3"}, limits={"max_trials": 1})
     assert len(rows.plan(engine, search_id)) == 1
     set_limits(engine, search_id, max_trials=3)
@@ -267,7 +267,7 @@ def test_higher_max_trials_plans_more_at_once(engine: Engine) -> None:
 def test_signaled_limit_is_the_stop_reason(engine: Engine) -> None:
     search_id = rows.add_search(engine, limits={"max_wall_seconds": 100})
     lease = rows.take(engine, rows.plan(engine, search_id)[0])
-    earlier(engine, 90)
+    let_time_pass(engine, 90)
     with transaction(engine) as session:
         assert write(session, lease, Report()).limit
     end(engine, lease)
@@ -286,7 +286,7 @@ def test_signaled_limit_is_the_stop_reason(engine: Engine) -> None:
         (None, [{"epochs": 3.0, "planned_epochs": 10}, {}], "completed"),
     ],
 )
-def test_training_that_epochs_shortened_says_so(
+def test_training_shortened_by_max_epochs_is_reported(
     engine: Engine, most: int | None, outputs: list[dict[str, Any]], reason: str
 ) -> None:
     search_id = rows.add_search(engine, labels={"trials": "2"}, limits={"max_epochs": most})

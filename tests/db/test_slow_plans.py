@@ -1,5 +1,5 @@
-"""A plan runs outside any transaction: it may take longer than the database lets a transaction idle, and whatever
-happens to the search meanwhile comes first."""
+"""A plan runs outside any transaction. It may take longer than the idle timeout of transactions, and changes to the
+search during the plan take precedence."""
 
 from __future__ import annotations
 
@@ -23,16 +23,18 @@ from tests.db import rows
 pytestmark = pytest.mark.usefixtures("scripted")
 
 PLAN_SECONDS = 2.0
-PATIENCE = 1.5
+DATABASE_TIMEOUT = 1.5
 POINT = {"key": "k", "role": "candidate", "metrics": {"selection_top1": 0.5}}
 
 
 @pytest.fixture
-def impatient(engine: Engine) -> Iterator[Engine]:
-    """An engine whose transactions may idle and wait for locks for less than a plan takes."""
-    impatient = connect(engine.url.render_as_string(hide_password=False), idle_seconds=PATIENCE, lock_seconds=PATIENCE)
-    yield impatient
-    impatient.dispose()
+def strict_engine(engine: Engine) -> Iterator[Engine]:
+    """An engine whose idle and lock timeouts are shorter than a plan."""
+    strict_engine = connect(
+        engine.url.render_as_string(hide_password=False), idle_seconds=DATABASE_TIMEOUT, lock_seconds=DATABASE_TIMEOUT
+    )
+    yield strict_engine
+    strict_engine.dispose()
 
 
 def add(engine: Engine, calls: Path, **labels: str) -> str:
@@ -40,8 +42,8 @@ def add(engine: Engine, calls: Path, **labels: str) -> str:
 
 
 @contextmanager
-def planned(engine: Engine, search_id: str, calls: Path) -> Iterator[None]:
-    """The block runs while the method plans; at its end the plan is committed or dropped."""
+def planning_in_background(engine: Engine, search_id: str, calls: Path) -> Iterator[None]:
+    """Run the block while the method plans; at its end the plan is committed or dropped."""
     before = len(calls.read_bytes()) if calls.exists() else 0
     failed: list[BaseException] = []
 
@@ -59,44 +61,44 @@ def planned(engine: Engine, search_id: str, calls: Path) -> Iterator[None]:
         assert time.monotonic() < deadline, failed
         time.sleep(0.01)
     yield
-    assert thread.is_alive(), "the plan ended before the block: this shows nothing"
+    assert thread.is_alive(), "the plan ended before the block, so the test is inconclusive"
     thread.join()
     assert not failed
 
 
-def started(engine: Engine, search_id: str) -> Lease:
-    """The search's first trial, running."""
+def start_first_trial(engine: Engine, search_id: str) -> Lease:
+    """Start the first trial of a search. Returns its lease."""
     lease = rows.take(engine, rows.plan(engine, search_id)[0])
     rows.pop_messages(engine)
     return lease
 
 
-def test_a_plan_longer_than_the_idle_timeout_is_committed(impatient: Engine, tmp_path: Path) -> None:
-    search_id = add(impatient, tmp_path / "calls", trials="2")
-    with planned(impatient, search_id, tmp_path / "calls"):
+def test_plan_longer_than_the_idle_timeout_is_committed(strict_engine: Engine, tmp_path: Path) -> None:
+    search_id = add(strict_engine, tmp_path / "calls", trials="2")
+    with planning_in_background(strict_engine, search_id, tmp_path / "calls"):
         pass
-    assert len(rows.trials(impatient, search_id)) == 2
-    assert not rows.search(impatient, search_id).advance_wanted
+    assert len(rows.trials(strict_engine, search_id)) == 2
+    assert not rows.search(strict_engine, search_id).advance_wanted
 
 
-def test_reports_are_written_during_a_plan(impatient: Engine, tmp_path: Path) -> None:
-    search_id = add(impatient, tmp_path / "calls", trials="3", at_once="1")
-    lease = started(impatient, search_id)
-    with transaction(impatient) as session:
+def test_reports_are_written_during_a_plan(strict_engine: Engine, tmp_path: Path) -> None:
+    search_id = add(strict_engine, tmp_path / "calls", trials="3", at_once="1")
+    lease = start_first_trial(strict_engine, search_id)
+    with transaction(strict_engine) as session:
         search_control.set_limits(session, search_id, {"max_trials": 9})
-    with planned(impatient, search_id, tmp_path / "calls"), transaction(impatient) as session:
+    with planning_in_background(strict_engine, search_id, tmp_path / "calls"), transaction(strict_engine) as session:
         reports.write(session, lease, reports.Report(points=[POINT], progress=0.5))
-    assert rows.trial(impatient, lease.trial_id).progress == 0.5
-    assert rows.event_types(impatient, search_id)[-1] == "front.updated"
-    assert not rows.search(impatient, search_id).advance_wanted
+    assert rows.trial(strict_engine, lease.trial_id).progress == 0.5
+    assert rows.event_types(strict_engine, search_id)[-1] == "front.updated"
+    assert not rows.search(strict_engine, search_id).advance_wanted
 
 
-def test_concurrent_advances_plan_once(impatient: Engine, tmp_path: Path) -> None:
-    search_id = add(impatient, tmp_path / "calls", trials="2")
-    with planned(impatient, search_id, tmp_path / "calls"):
-        planning.advance(impatient, search_id)
-        assert rows.trials(impatient, search_id) == []
-    assert [trial.number for trial in rows.trials(impatient, search_id)] == [0, 1]
+def test_concurrent_advances_plan_once(strict_engine: Engine, tmp_path: Path) -> None:
+    search_id = add(strict_engine, tmp_path / "calls", trials="2")
+    with planning_in_background(strict_engine, search_id, tmp_path / "calls"):
+        planning.advance(strict_engine, search_id)
+        assert rows.trials(strict_engine, search_id) == []
+    assert [trial.number for trial in rows.trials(strict_engine, search_id)] == [0, 1]
     assert (tmp_path / "calls").read_bytes() == b"."
 
 
@@ -120,51 +122,53 @@ def test_second_of_two_plans_is_dropped(engine: Engine) -> None:
     assert rows.pop_messages(engine) == [("advance", search_id)]
 
 
-def test_a_cancel_during_a_plan_wins(impatient: Engine, tmp_path: Path) -> None:
-    search_id = add(impatient, tmp_path / "calls", trials="2")
-    with planned(impatient, search_id, tmp_path / "calls"), transaction(impatient) as session:
+def test_cancel_during_a_plan_takes_precedence(strict_engine: Engine, tmp_path: Path) -> None:
+    search_id = add(strict_engine, tmp_path / "calls", trials="2")
+    with planning_in_background(strict_engine, search_id, tmp_path / "calls"), transaction(strict_engine) as session:
         assert cancellation.request_cancel(session, search_id)
-    assert rows.search(impatient, search_id).state == "cancelled"
-    assert rows.trials(impatient, search_id) == []
-    assert rows.event_types(impatient, search_id)[-1] == "search.cancelled"
+    assert rows.search(strict_engine, search_id).state == "cancelled"
+    assert rows.trials(strict_engine, search_id) == []
+    assert rows.event_types(strict_engine, search_id)[-1] == "search.cancelled"
 
 
-def test_a_pause_during_a_plan_wins_until_the_search_is_resumed(impatient: Engine, tmp_path: Path) -> None:
-    search_id = add(impatient, tmp_path / "calls", trials="2")
-    with planned(impatient, search_id, tmp_path / "calls"), transaction(impatient) as session:
+def test_pause_during_a_plan_takes_precedence_until_the_search_is_resumed(
+    strict_engine: Engine, tmp_path: Path
+) -> None:
+    search_id = add(strict_engine, tmp_path / "calls", trials="2")
+    with planning_in_background(strict_engine, search_id, tmp_path / "calls"), transaction(strict_engine) as session:
         assert search_control.request_pause(session, search_id)
-    assert (rows.search(impatient, search_id).state, rows.trials(impatient, search_id)) == ("paused", [])
-    with transaction(impatient) as session:
+    assert (rows.search(strict_engine, search_id).state, rows.trials(strict_engine, search_id)) == ("paused", [])
+    with transaction(strict_engine) as session:
         assert search_control.resume(session, search_id)
-    assert len(rows.plan(impatient, search_id)) == 2
+    assert len(rows.plan(strict_engine, search_id)) == 2
 
 
-def test_limits_changed_during_a_plan_drop_it(impatient: Engine, tmp_path: Path) -> None:
-    search_id = add(impatient, tmp_path / "calls", trials="2")
-    with planned(impatient, search_id, tmp_path / "calls"), transaction(impatient) as session:
+def test_limits_changed_during_a_plan_drop_it(strict_engine: Engine, tmp_path: Path) -> None:
+    search_id = add(strict_engine, tmp_path / "calls", trials="2")
+    with planning_in_background(strict_engine, search_id, tmp_path / "calls"), transaction(strict_engine) as session:
         assert search_control.set_limits(session, search_id, {"max_trials": 1})
     assert (tmp_path / "calls").read_bytes() == b".."
-    assert len(rows.trials(impatient, search_id)) == 1
-    assert not rows.search(impatient, search_id).advance_wanted
+    assert len(rows.trials(strict_engine, search_id)) == 1
+    assert not rows.search(strict_engine, search_id).advance_wanted
 
 
-def test_a_trial_that_ends_during_a_plan_is_planned_for_again(impatient: Engine, tmp_path: Path) -> None:
-    """Its end would have closed the search, or brought one more trial: the plan that runs has not seen it."""
-    search_id = add(impatient, tmp_path / "calls", trials="1", retry="yes")
-    lease = started(impatient, search_id)
-    with transaction(impatient) as session:
+def test_end_of_a_trial_during_a_plan_plans_again(strict_engine: Engine, tmp_path: Path) -> None:
+    """The running plan has not seen the end of the trial, which finishes the search or requires one more trial."""
+    search_id = add(strict_engine, tmp_path / "calls", trials="1", retry="yes")
+    lease = start_first_trial(strict_engine, search_id)
+    with transaction(strict_engine) as session:
         search_control.set_limits(session, search_id, {"max_trials": 9})
-    with planned(impatient, search_id, tmp_path / "calls"), transaction(impatient) as session:
+    with planning_in_background(strict_engine, search_id, tmp_path / "calls"), transaction(strict_engine) as session:
         finish(session, lease, "failed", error={"code": "error", "detail": "bad"})
-    search = rows.search(impatient, search_id)
+    search = rows.search(strict_engine, search_id)
     assert (search.state, search.advance_wanted) == ("running", False)
-    assert [trial.state for trial in rows.trials(impatient, search_id)] == ["failed", "queued"]
+    assert [trial.state for trial in rows.trials(strict_engine, search_id)] == ["failed", "queued"]
 
 
 def test_change_during_a_commit_is_planned_once(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second planner leaves the search to the first one, whether it comes just before the commit or just after."""
+    """A second planner leaves the search to the first one, whether it runs just before or just after the commit."""
     search_id = rows.add_search(engine, labels={"trials": "2", "at_once": "1", "calls": str(tmp_path / "calls")})
     commit = planning.commit
 
@@ -189,7 +193,7 @@ def test_change_during_a_commit_is_planned_once(
 @pytest.mark.parametrize("change", ["limits", "outcome"])
 def test_plan_error_for_an_outdated_history_is_ignored(engine: Engine, change: str) -> None:
     search_id = rows.add_search(engine, labels={"trials": "3", "at_once": "2"})
-    lease = started(engine, search_id)
+    lease = start_first_trial(engine, search_id)
     with transaction(engine) as session:
         outbox.request_advance(session, search_id)
     with transaction(engine) as session:

@@ -1,6 +1,6 @@
-"""Whatever users, planners, workers and the reaper do to a search, in any order: a small model predicts every state.
+"""A small model predicts the states of a search under any actions of users, planners, workers and the reaper.
 
-The model knows nothing of SQL; the database is the real one. What may follow what is `paretofit.db.states`.
+The model does not use SQL; the database is real. `paretofit.db.states` defines the legal transitions.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PROFILE = settings(
     deadline=None,
     database=None,
     derandomize=True,
-    # Not shrunk: that would take minutes with a real database, and forty steps can be read.
+    # Without shrinking, which would take minutes with a real database; forty steps are readable.
     phases=[Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -65,7 +65,7 @@ class Trial:
 
 
 class Model:
-    """A search as it should be."""
+    """The model of a search."""
 
     def __init__(self, planned: int, at_once: int) -> None:
         self.planned = planned
@@ -77,15 +77,15 @@ class Model:
         self.points = False
         self.trials: list[Trial] = []
 
-    def having(self, *which: str) -> list[Trial]:
-        return [trial for trial in self.trials if trial.state in which]
+    def in_states(self, *names: str) -> list[Trial]:
+        return [trial for trial in self.trials if trial.state in names]
 
     @property
     def is_over(self) -> bool:
         return self.state in ENDED
 
     @property
-    def goes_on(self) -> bool:
+    def is_active(self) -> bool:
         return not (self.is_over or self.pause or self.cancel)
 
     def advance(self) -> None:
@@ -96,20 +96,20 @@ class Model:
             return
         ended = [trial.state for trial in self.trials if trial.state not in {"queued", "running"}]
         if ended[-scheduler.MAX_FAILURES :] != ["failed"] * scheduler.MAX_FAILURES:
-            room = self.at_once - len(self.having("queued", "running"))
+            room = self.at_once - len(self.in_states("queued", "running"))
             new = max(0, min(self.planned - len(self.trials), room))
             self.trials += [Trial() for _ in range(new)]
-        if not self.having("queued", "running"):
+        if not self.in_states("queued", "running"):
             self.state = "succeeded" if self.points else "failed"
 
     def settle_cancel(self) -> None:
-        for trial in self.having("queued"):
+        for trial in self.in_states("queued"):
             trial.state = "cancelled"
-        if not self.having("running"):
+        if not self.in_states("running"):
             self.state = "cancelled"
 
     def settle_pause(self) -> None:
-        if self.pause and not self.cancel and not self.having("running"):
+        if self.pause and not self.cancel and not self.in_states("running"):
             self.state = "paused"
 
     def crash(self, trial: Trial, outcome: str) -> None:
@@ -125,23 +125,23 @@ class Model:
 
 
 class SearchMachine(RuleBasedStateMachine):
-    """A search, its users, planners and workers; when it is over, another one. Most steps are kept from being idle."""
+    """A search with users, planners and workers, then another one. Preconditions avoid most no-op steps."""
 
     def __init__(self, engine: Engine) -> None:
         super().__init__()
         self.engine = engine
         self.leases: list[tuple[Trial, Lease]] = []
 
-    @initialize(planned=st.integers(1, 4), at_once=st.integers(1, 3), patience=st.integers(0, 8))
-    def create(self, planned: int, at_once: int, patience: int) -> None:
+    @initialize(planned=st.integers(1, 4), at_once=st.integers(1, 3), claims_before_cancel=st.integers(0, 8))
+    def create(self, planned: int, at_once: int, claims_before_cancel: int) -> None:
         self.model = Model(planned, at_once)
-        self.patience = len(self.leases) + patience
+        self.claims_before_cancel = len(self.leases) + claims_before_cancel
         self.search_id = rows.add_search(self.engine, labels={"trials": str(planned), "at_once": str(at_once)})
 
     @precondition(lambda self: self.model.is_over)
-    @rule(planned=st.integers(1, 4), at_once=st.integers(1, 3), patience=st.integers(0, 8))
-    def create_another(self, planned: int, at_once: int, patience: int) -> None:
-        self.create(planned, at_once, patience)
+    @rule(planned=st.integers(1, 4), at_once=st.integers(1, 3), claims_before_cancel=st.integers(0, 8))
+    def create_another(self, planned: int, at_once: int, claims_before_cancel: int) -> None:
+        self.create(planned, at_once, claims_before_cancel)
         self.advance()
 
     @rule()
@@ -152,7 +152,7 @@ class SearchMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.trials and not self.model.is_over)
     @rule(index=st.integers(0, 3))
     def claim(self, index: int) -> None:
-        # Rather one that can be claimed: a run in which nothing runs shows little.
+        # Prefer a trial that can be claimed, so that trials run in most examples.
         numbers = range(len(self.model.trials))
         ready = [number for number in numbers if self.model.trials[number].state == "queued"]
         number = (ready or list(numbers))[index % len(ready or numbers)]
@@ -160,7 +160,7 @@ class SearchMachine(RuleBasedStateMachine):
         trial_id = rows.trials(self.engine, self.search_id)[number].id
         with transaction(self.engine) as session:
             lease = leases.claim(session, trial_id, owner="w", device="cpu", seconds=600)
-        assert (lease is not None) is (self.model.goes_on and trial.state == "queued" and trial.is_due)
+        assert (lease is not None) is (self.model.is_active and trial.state == "queued" and trial.is_due)
         if lease is not None:
             trial.state = self.model.state = "running"
             self.model.started = True
@@ -173,7 +173,7 @@ class SearchMachine(RuleBasedStateMachine):
     def renew(self, back: int, late: bool) -> None:
         self.write(back, leases.renew, late=late)
 
-    @precondition(lambda self: self.model.having("running"))
+    @precondition(lambda self: self.model.in_states("running"))
     @rule(back=st.integers(1, 4), key=st.sampled_from("ab"))
     def report(self, back: int, key: str) -> None:
         point = {"key": key, "role": "candidate", "metrics": {"selection_top1": 0.5}}
@@ -181,7 +181,7 @@ class SearchMachine(RuleBasedStateMachine):
         if self.write(back, lambda session, lease: reports.write(session, lease, report)) is not None:
             self.model.points = True
 
-    @precondition(lambda self: self.model.having("running"))
+    @precondition(lambda self: self.model.in_states("running"))
     @rule(back=st.integers(1, 4), outcome=st.sampled_from(["completed", "failed", "infeasible", "cancelled"]))
     def finish(self, back: int, outcome: Literal["completed", "failed", "infeasible", "cancelled"]) -> None:
         error = FAILED if outcome == "failed" else None
@@ -190,7 +190,7 @@ class SearchMachine(RuleBasedStateMachine):
             ended.leave(outcome, outcome)
             self.model.settle_pause()
 
-    @precondition(lambda self: self.model.having("running"))
+    @precondition(lambda self: self.model.in_states("running"))
     @rule(back=st.integers(1, 4))
     def release(self, back: int) -> None:
         if (trial := self.write(back, trials.release)) is not None:
@@ -201,7 +201,7 @@ class SearchMachine(RuleBasedStateMachine):
                 trial.leave("queued", "drained")
             self.model.settle_pause()
 
-    @precondition(lambda self: self.model.having("running"))
+    @precondition(lambda self: self.model.in_states("running"))
     @rule(back=st.integers(1, 4))
     def crash(self, back: int) -> None:
         trial, lease = self.lease(back)
@@ -214,7 +214,7 @@ class SearchMachine(RuleBasedStateMachine):
         else:
             assert state is None
 
-    @precondition(lambda self: self.model.having("running"))
+    @precondition(lambda self: self.model.in_states("running"))
     @rule(back=st.integers(1, 4))
     def expire_and_reap(self, back: int) -> None:
         trial, lease = self.lease(back)
@@ -240,7 +240,7 @@ class SearchMachine(RuleBasedStateMachine):
         for trial in self.model.trials:
             trial.is_due = True
 
-    @precondition(lambda self: len(self.leases) >= self.patience)
+    @precondition(lambda self: len(self.leases) >= self.claims_before_cancel)
     @rule()
     def cancel(self) -> None:
         with transaction(self.engine) as session:
@@ -249,7 +249,7 @@ class SearchMachine(RuleBasedStateMachine):
             self.model.cancel = True
             self.model.settle_cancel()
 
-    @precondition(lambda self: len(self.leases) >= self.patience // 2)
+    @precondition(lambda self: len(self.leases) >= self.claims_before_cancel // 2)
     @rule()
     def pause(self) -> None:
         can = not self.model.is_over and not self.model.cancel
@@ -271,15 +271,15 @@ class SearchMachine(RuleBasedStateMachine):
                 self.model.state = "running" if self.model.started else "queued"
 
     def lease(self, back: int, *, late: bool = False) -> tuple[Trial, Lease]:
-        """One of the last leases of trials that run, held or not; with `late` of any trials."""
-        among = [entry for entry in self.leases if late or entry[0].state == "running"] or self.leases
-        return among[-min(back, len(among))]
+        """One of the latest leases of running trials, held or stale; with `late`, of any trials."""
+        candidates = [entry for entry in self.leases if late or entry[0].state == "running"] or self.leases
+        return candidates[-min(back, len(candidates))]
 
     def is_held(self, trial: Trial, lease: Lease) -> bool:
         return trial.state == "running" and trial.epoch == lease.epoch
 
     def write(self, back: int, work: Callable[[Session, Lease], object], *, late: bool = False) -> Trial | None:
-        """Let a worker write; its trial, or None if its lease was stale. Stale writes must be rejected."""
+        """Let a worker write. Returns its trial, or None if its lease was stale, in which case the write must fail."""
         trial, lease = self.lease(back, late=late)
         held = self.is_held(trial, lease)
         try:
@@ -292,14 +292,14 @@ class SearchMachine(RuleBasedStateMachine):
         return trial
 
     @invariant()
-    def is_as_predicted(self) -> None:
+    def matches_the_model(self) -> None:
         model = self.model
         with transaction(self.engine) as session:
             search = session.get_one(SearchRow, self.search_id)
-            found = session.scalars(
+            trial_rows = session.scalars(
                 select(TrialRow).where(TrialRow.search_id == self.search_id).order_by(TrialRow.number)
             ).all()
-            ids = [trial.id for trial in found]
+            ids = [trial.id for trial in trial_rows]
             attempts = session.execute(
                 select(AttemptRow.trial_id, AttemptRow.epoch, AttemptRow.outcome)
                 .where(AttemptRow.trial_id.in_(ids))
@@ -314,7 +314,7 @@ class SearchMachine(RuleBasedStateMachine):
             model.cancel,
         )
         assert (search.started_at is not None) is model.started
-        assert [(trial.state, trial.lease_epoch, trial.crash_count) for trial in found] == [
+        assert [(trial.state, trial.lease_epoch, trial.crash_count) for trial in trial_rows] == [
             (trial.state, trial.epoch, trial.crashes) for trial in model.trials
         ]
         of_trial = defaultdict(list)
@@ -326,32 +326,34 @@ class SearchMachine(RuleBasedStateMachine):
         assert [event.seq for event in events] == list(range(1, search.event_seq + 1))
         ends = [event.seq for event in events if event.type.removeprefix("search.") in ENDED]
         assert ends == ([search.event_seq] if model.is_over else [])
-        self.moves_are_drawn(search, found, events)
+        self.transitions_are_legal(search, trial_rows, events)
 
-    def moves_are_drawn(self, search: SearchRow, found: Sequence[TrialRow], events: Sequence[EventRow]) -> None:
-        """The events of each machine follow `paretofit.db.states`, and the last one is its state."""
-        walked = defaultdict(list)
+    def transitions_are_legal(
+        self, search: SearchRow, trial_rows: Sequence[TrialRow], events: Sequence[EventRow]
+    ) -> None:
+        """The events of each machine follow `paretofit.db.states`, and the last event is its state."""
+        visited = defaultdict(list)
         for event in events:
             kind, _, state = event.type.partition(".")
             if kind == "search" and state in states.SEARCH:
-                walked[search.id].append(state)
+                visited[search.id].append(state)
             elif kind == "trial":
-                walked[event.data["trial"]].append(state)
-        walked[search.id].insert(0, "queued")
+                visited[event.data["trial"]].append(state)
+        visited[search.id].insert(0, "queued")
         subjects = [(states.SEARCH, search.id, search.state)]
-        subjects += [(states.TRIAL, trial.id, trial.state) for trial in found]
+        subjects += [(states.TRIAL, trial.id, trial.state) for trial in trial_rows]
         for machine, subject, state in subjects:
-            assert all(after in machine[before] for before, after in itertools.pairwise(walked[subject]))
-            assert walked[subject][-1] == state
+            assert all(after in machine[before] for before, after in itertools.pairwise(visited[subject]))
+            assert visited[subject][-1] == state
 
 
 @pytest.mark.usefixtures("scripted")
-def test_states_are_as_a_model_predicts(engine: Engine) -> None:
-    class Bound(SearchMachine):
+def test_search_states_match_the_model(engine: Engine) -> None:
+    class EngineSearchMachine(SearchMachine):
         def __init__(self) -> None:
             super().__init__(engine)
 
-    run_state_machine_as_test(Bound, settings=PROFILE)
+    run_state_machine_as_test(EngineSearchMachine, settings=PROFILE)
 
 
 def test_dataset_transitions_match_the_state_machine(engine: Engine) -> None:
@@ -368,8 +370,8 @@ def test_weights_transitions_match_the_state_machine(engine: Engine) -> None:
     file = {"sha256": "a" * 64, "size": 1, "record": rows.RECORD}
     for before, after in itertools.product(states.WEIGHTS, repeat=2):
         weights_id = rows.add_weights(engine, state=before)
-        given = file if after == "ready" and before != "ready" else {}
+        values = file if after == "ready" and before != "ready" else {}
         with transaction(engine) as session:
-            moved = jobs.move(session, WEIGHTS, weights_id, after, **given)
+            moved = jobs.move(session, WEIGHTS, weights_id, after, **values)
         assert (moved is not None) is (after in states.WEIGHTS[before])
         assert rows.weights(engine, weights_id).state == (after if moved else before)

@@ -67,8 +67,8 @@ def test_released_trial_waits_without_a_crash(engine: Engine, lease: Lease) -> N
     assert rows.take(engine, lease.trial_id).epoch == 2
 
 
-def test_crashes_back_off_and_then_fail(engine: Engine, lease: Lease) -> None:
-    pauses = []
+def test_crashes_back_off_and_then_fail_the_trial(engine: Engine, lease: Lease) -> None:
+    delays = []
     for _ in range(2):
         with transaction(engine) as session:
             assert crash(session, lease, CRASHED, max_crashes=3, back_off=50) == "queued"
@@ -76,11 +76,11 @@ def test_crashes_back_off_and_then_fail(engine: Engine, lease: Lease) -> None:
             sent = session.scalars(select(OutboxRow)).one()
             trial = session.get_one(TrialRow, lease.trial_id)
             assert sent.send_after == trial.run_after
-            pauses.append((trial.run_after - sent.created_at).total_seconds())
+            delays.append((trial.run_after - sent.created_at).total_seconds())
             trial.run_after = sent.created_at
             session.delete(sent)
         lease = rows.take(engine, lease.trial_id)
-    assert pauses == pytest.approx([50, 100], abs=2)
+    assert delays == pytest.approx([50, 100], abs=2)
     with transaction(engine) as session:
         assert crash(session, lease, CRASHED, max_crashes=3, back_off=50) == "failed"
     trial = rows.trial(engine, lease.trial_id)
@@ -155,13 +155,13 @@ def test_older_search_runs_first(engine: Engine) -> None:
     assert due() == late
     with transaction(engine) as session:
         create(session, session.get_one(SearchRow, first), 1, NewTrial(params={}))
-    then = rows.trials(engine, first)[1].id
-    assert due() == then
-    assert due(then) == late
-    assert due(then, late) is None
+    later = rows.trials(engine, first)[1].id
+    assert due() == later
+    assert due(later) == late
+    assert due(later, late) is None
     with transaction(engine) as session:
         session.get_one(TrialRow, late).priority = 5
     assert due() == late
     with transaction(engine) as session:
         session.get_one(SearchRow, second).pause_requested = True
-    assert due() == then
+    assert due() == later

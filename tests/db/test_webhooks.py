@@ -16,7 +16,7 @@ from tests.db import rows
 
 @pytest.fixture
 def delivery_id(engine: Engine) -> str:
-    """Of a search's failure."""
+    """The delivery of the failure of a search."""
     search = rows.add_search(engine)
     with transaction(engine) as session:
         webhooks.insert(session, "default", url="https://a.example/", events=["search.failed"], secret="whsec_AA")
@@ -65,7 +65,7 @@ def test_lost_delivery_attempt_is_retried(engine: Engine, delivery_id: str) -> N
 
 def test_delivery_fails_after_three_days(engine: Engine, delivery_id: str) -> None:
     assert sum(jobs.RETRY_DELAYS) >= 3 * 86400
-    pauses = []
+    delays = []
     while True:
         with transaction(engine) as session:
             session.execute(update(DeliveryRow).values(run_after=datetime.now(UTC)))
@@ -78,8 +78,8 @@ def test_delivery_fails_after_three_days(engine: Engine, delivery_id: str) -> No
         row = read(engine, delivery_id)
         if state == "failed":
             break
-        pauses.append(round((row.run_after - datetime.now(UTC)).total_seconds()))
-    assert pauses == pytest.approx(jobs.RETRY_DELAYS, abs=5)
+        delays.append(round((row.run_after - datetime.now(UTC)).total_seconds()))
+    assert delays == pytest.approx(jobs.RETRY_DELAYS, abs=5)
     assert (row.attempts, row.status) == (len(jobs.RETRY_DELAYS) + 1, 500)
 
 

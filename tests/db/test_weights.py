@@ -30,55 +30,55 @@ def weights_id(engine: Engine) -> str:
     return rows.add_weights(engine, state="pending", source=NAMED)
 
 
-def take(engine: Engine, weights_id: str) -> ConversionJob | None:
+def claim(engine: Engine, weights_id: str) -> ConversionJob | None:
     with transaction(engine) as session:
         return weights.claim(session, weights_id, seconds=60)
 
 
-def taken(engine: Engine, weights_id: str) -> ConversionJob:
-    job = take(engine, weights_id)
+def claimed(engine: Engine, weights_id: str) -> ConversionJob:
+    job = claim(engine, weights_id)
     assert job is not None
     return job
 
 
 def rejected(engine: Engine, code: str) -> int | None:
     """How often weights or datasets were rejected with this code."""
-    counted = "SELECT value FROM counters WHERE name = 'uploads_rejected' AND label = :code"
+    query = "SELECT value FROM counters WHERE name = 'uploads_rejected' AND label = :code"
     with transaction(engine) as session:
-        found: int | None = session.scalar(text(counted), {"code": code})
-    return found
+        count: int | None = session.scalar(text(query), {"code": code})
+    return count
 
 
-def test_one_of_many_claims_wins(engine: Engine, weights_id: str) -> None:
-    won: list[ConversionJob | None] = []
-    threads = [threading.Thread(target=lambda: won.append(take(engine, weights_id))) for _ in range(6)]
+def test_one_of_many_concurrent_claims_wins(engine: Engine, weights_id: str) -> None:
+    claims: list[ConversionJob | None] = []
+    threads = [threading.Thread(target=lambda: claims.append(claim(engine, weights_id))) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    [job] = [job for job in won if job is not None]
+    [job] = [job for job in claims if job is not None]
     assert (job.epoch, job.file, job.uploaded, job.spec.source.kind) == (1, None, 0, "named")
     assert rows.weights(engine, weights_id).state == "converting"
 
 
-def test_an_upload_is_claimed_when_it_is_complete(engine: Engine) -> None:
+def test_upload_is_claimed_when_it_is_complete(engine: Engine) -> None:
     with transaction(engine) as session:
         options = {"licence": "MIT", "mean": [0.5], "std": [0.25], "class_names": None}
         row = weights.insert(session, "default", name="w", source={"kind": "upload"}, options=options)
         assert uploads.start(session, WEIGHTS, "default", row.id)
-    assert take(engine, row.id) is None
+    assert claim(engine, row.id) is None
     with transaction(engine) as session:
         assert uploads.finish(session, WEIGHTS, "default", row.id, sha256="a" * 64, size=7)
         assert not uploads.finish(session, WEIGHTS, "default", row.id, sha256="a" * 64, size=7)
     assert rows.pop_messages(engine) == [("convert", row.id)]
-    job = taken(engine, row.id)
+    job = claimed(engine, row.id)
     assert (job.file, job.uploaded, job.spec.mean, job.spec.licence) == ("a" * 64, 7, (0.5,), "MIT")
 
 
 def test_converted_weights_are_ready_and_count_once(engine: Engine) -> None:
     source = {"kind": "upload", "sha256": "a" * 64, "size": 1000}
     weights_id = rows.add_weights(engine, state="converting", source=source, uploaded_bytes=1000)
-    job = taken(engine, weights_id)
+    job = claimed(engine, weights_id)
     with transaction(engine) as session:
         assert tenants.used(session, "default").stored_bytes == 1000
         weights.mark_ready(session, job, record=RECORD, blob=blob(70))
@@ -90,7 +90,7 @@ def test_converted_weights_are_ready_and_count_once(engine: Engine) -> None:
 
 def test_rejected_weights_have_a_reason_and_are_counted(engine: Engine, weights_id: str) -> None:
     error = {"code": "non_finite", "detail": "blocks.0.conv.weight has 1 values that are NaN or infinite"}
-    job = taken(engine, weights_id)
+    job = claimed(engine, weights_id)
     with transaction(engine) as session:
         jobs.fail(session, job, error)
     row = rows.weights(engine, weights_id)
@@ -98,11 +98,11 @@ def test_rejected_weights_have_a_reason_and_are_counted(engine: Engine, weights_
     assert rejected(engine, "non_finite") == 1
 
 
-def test_a_stale_epoch_writes_nothing(engine: Engine, weights_id: str) -> None:
-    stale = taken(engine, weights_id)
+def test_stale_epoch_writes_nothing(engine: Engine, weights_id: str) -> None:
+    stale = claimed(engine, weights_id)
     with transaction(engine) as session:
         jobs.release(session, stale)
-    assert taken(engine, weights_id).epoch == 2
+    assert claimed(engine, weights_id).epoch == 2
     writes: tuple[Callable[[Session], object], ...] = (
         lambda session: jobs.renew(session, stale),
         lambda session: jobs.release(session, stale),
@@ -118,19 +118,19 @@ def test_a_stale_epoch_writes_nothing(engine: Engine, weights_id: str) -> None:
 
 def test_crashes_back_off_and_then_reject(engine: Engine, weights_id: str) -> None:
     for expected in ("converting", "converting", "rejected"):
-        job = taken(engine, weights_id)
+        job = claimed(engine, weights_id)
         with transaction(engine) as session:
             state = jobs.crash(session, job, CRASHED, max_crashes=3, back_off=60)
         assert state == expected
         assert rejected(engine, "crashed") == (1 if expected == "rejected" else None)
-        assert take(engine, weights_id) is None
+        assert claim(engine, weights_id) is None
         with transaction(engine) as session:
             session.execute(text("UPDATE weights SET run_after = clock_timestamp()"))
     assert rows.weights(engine, weights_id).error == CRASHED
 
 
 def test_weights_can_be_deleted_during_conversion(engine: Engine, weights_id: str) -> None:
-    job = taken(engine, weights_id)
+    job = claimed(engine, weights_id)
     with transaction(engine) as session:
         assert not weights.delete(session, "other", weights_id)
         assert weights.delete(session, "default", weights_id)
@@ -138,7 +138,7 @@ def test_weights_can_be_deleted_during_conversion(engine: Engine, weights_id: st
         weights.mark_ready(session, job, record=RECORD, blob=blob())
 
 
-def test_a_search_starts_from_the_newest_ready_weights(engine: Engine) -> None:
+def test_search_starts_from_the_newest_ready_weights(engine: Engine) -> None:
     old, new = (rows.add_weights(engine) for _ in range(2))
     converting = rows.add_weights(engine, state="converting")
     rows.add_weights(engine, tenant_id="other", name="theirs")
@@ -146,11 +146,11 @@ def test_a_search_starts_from_the_newest_ready_weights(engine: Engine) -> None:
     with transaction(engine) as session:
 
         def start(reference: str) -> str | None:
-            found = weights.start(session, "default", reference)
-            return None if found is None else found.id
+            resolved = weights.start(session, "default", reference)
+            return None if resolved is None else resolved.id
 
         assert start("mine") == new
         assert start(converting) == converting
-        # An id is meant before a name.
+        # An id takes precedence over a name.
         assert start(old) == old != other
         assert start("theirs") is None

@@ -20,12 +20,12 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[2]
 LANGUAGES: Final = frozenset({"sh", "python", "yaml", "text", "ini", "mermaid"})
 _FENCE: Final = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_APART: Final = re.compile(r"# (a service of its own|on another machine|with Docker)\b.*\n")
+_MARKER: Final = re.compile(r"# (a service of its own|on another machine|with Docker)\b.*\n")
 _FILE: Final = re.compile(r"# (\w+/\w+\.py)\n")
-_ELSEWHERE: Final = re.compile(r"(make (test|check|demo)\b.*\n)+")
-"""Commands with tests of their own, or that run the tests."""
-_NOT_HERE: Final = re.compile(r"# not run here: \S.*\n")
-"""Blocks that need something that tests lack, such as a network."""
+_TESTED_ELSEWHERE: Final = re.compile(r"(make (test|check|demo)\b.*\n)+")
+"""Commands that other tests cover, or that run the tests."""
+_NOT_RUN: Final = re.compile(r"# not run here: \S.*\n")
+"""Blocks with needs that tests cannot meet, such as a network."""
 _FOREGROUND: Final = re.compile(r"(\w+=\S+ )*(make up|paretofit up)\b")
 
 
@@ -43,18 +43,18 @@ class Block:
 
     @property
     def is_run(self) -> bool:
-        return not (_ELSEWHERE.fullmatch(self.text) or _NOT_HERE.match(self.text))
+        return not (_TESTED_ELSEWHERE.fullmatch(self.text) or _NOT_RUN.match(self.text))
 
     @property
-    def apart(self) -> str | None:
+    def marker(self) -> str | None:
         """The marker in the first line of a block that is run separately."""
-        match = _APART.match(self.text)
+        match = _MARKER.match(self.text)
         return match[1] if match else None
 
     @property
     def command(self) -> str:
         """The text without the marker line."""
-        return _APART.sub("", self.text, count=1)
+        return _MARKER.sub("", self.text, count=1)
 
     @property
     def starts_a_service(self) -> bool:
@@ -80,9 +80,9 @@ def pages() -> list[Path]:
 
 def blocks(page: Path) -> list[Block]:
     """All fenced blocks of a page."""
-    return list(_found(page.read_text(), page.relative_to(ROOT).as_posix()))
+    return list(_fenced(page.read_text(), page.relative_to(ROOT).as_posix()))
 
 
-def _found(text: str, name: str) -> Iterator[Block]:
+def _fenced(text: str, name: str) -> Iterator[Block]:
     for match in _FENCE.finditer(text):
         yield Block(name, text.count("\n", 0, match.start()) + 1, match[1], match[2])

@@ -1,4 +1,4 @@
-"""Runs the blocks of a page like its reader would: against a service, next to the files that it mentions."""
+"""Runs the blocks of a page like a reader: against a service, next to the files that the page mentions."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Reader:
             return ""
         if block.starts_a_service:
             return self.start(block.command, folder)
-        text = self._filled_in(block.text)
+        text = self._fill_in(block.text)
         command = (
             ["bash", "-eu", "-o", "pipefail", "-c", text] if block.language == "sh" else [sys.executable, "-c", text]
         )
@@ -92,37 +92,36 @@ class Reader:
         """Start a service if none is running. Returns an error, or an empty string."""
         if self.url:
             return ""
-        described = Path(self._environment["PARETOFIT_HOME"]) / "service.json"
-        process = self._started(command.partition("#")[0], "service", self._environment, folder)
+        description = Path(self._environment["PARETOFIT_HOME"]) / "service.json"
+        process = self._spawn(command.partition("#")[0], "service", self._environment, folder)
         deadline = time.monotonic() + _START_SECONDS
-        while not described.exists():
+        while not description.exists():
             if process.poll() is not None or time.monotonic() > deadline:
-                return f"it did not start\n{process.output()}"
+                return f"the service did not start\n{process.output()}"
             time.sleep(0.05)
-        self.url = json.loads(described.read_text())["url"]
+        self.url = json.loads(description.read_text())["url"]
         return ""
 
     def work(self, command: str, shared: Iterable[str]) -> GuardedProcess:
         """Start a worker that shares the database, Redis and blob store with the service."""
         home = Path(self._environment["PARETOFIT_HOME"])
-        described = json.loads((home / "service.json").read_text())
-        places = {
-            "DATABASE_URL": described["database_url"],
-            "REDIS_URL": described["redis_url"],
+        description = json.loads((home / "service.json").read_text())
+        urls = {
+            "DATABASE_URL": description["database_url"],
+            "REDIS_URL": description["redis_url"],
             "PARETOFIT_BLOB_URL": (home / "blobs").as_uri(),
         }
-        elsewhere = self._environment | {name: places[name] for name in shared}
-        elsewhere["PARETOFIT_HOME"] = str(self._root / "other")
-        return self._started(command, "worker", elsewhere)
+        environment = self._environment | {name: urls[name] for name in shared}
+        environment["PARETOFIT_HOME"] = str(self._root / "other")
+        return self._spawn(command, "worker", environment)
 
     def compose(self, command: str) -> GuardedProcess:
-        """Start containers from the clone; they and their volumes are removed at the end, the images they came from
-        stay."""
+        """Start containers from the clone. At the end they and their volumes are removed; their images stay."""
         self._environment["PARETOFIT_BOOTSTRAP_KEY"] = "for docker-compose.yml to be read"
         self._removals.append("docker compose down --volumes")
-        return self._started(command, "compose", self._environment, directory=ROOT)
+        return self._spawn(command, "compose", self._environment, directory=ROOT)
 
-    def _started(
+    def _spawn(
         self, command: str, name: str, environment: Mapping[str, str], directory: Path | None = None
     ) -> GuardedProcess:
         words = ["bash", "-c", f"exec env {command.strip()}"]
@@ -131,8 +130,8 @@ class Reader:
         self._services.append(process)
         return process
 
-    def _filled_in(self, text: str) -> str:
-        """The text with the address of this service, and with ids in place of their names in capitals."""
+    def _fill_in(self, text: str) -> str:
+        """The text with the address of this service, and with ids for names in capitals."""
         text = _SERVED.sub(lambda match: self.url if match[1] else self.url.removeprefix("http://"), text)
         if not re.search(r"\b[A-Z]+_ID\b", text):
             return text
@@ -140,15 +139,15 @@ class Reader:
             if re.search(r"\bKEY_ID\b", text):
                 return text.replace("KEY_ID", next(client.keys.list()).id)
             search = next(client.searches.list())
-            found = {"SEARCH_ID": search.id, "DATASET_ID": search.dataset_id}
+            ids = {"SEARCH_ID": search.id, "DATASET_ID": search.dataset_id}
             succeeded = next(client.searches.list(state="succeeded"))
-            found["POINT_ID"] = succeeded.front().points[-1].id
-            # What was exported may be a point of a search that went on after that.
+            ids["POINT_ID"] = succeeded.front().points[-1].id
+            # The exported point may belong to a search that has continued since.
             points = [point for each in client.searches.list() for point in each.front().points]
             exports = [export for point in points for export in client.points.exports(point.id)]
             if exports:
-                found["EXPORT_ID"] = client.points.wait(exports[-1].id).id
-        for name, value in found.items():
+                ids["EXPORT_ID"] = client.points.wait(exports[-1].id).id
+        for name, value in ids.items():
             text = text.replace(name, value)
         return text
 
@@ -157,9 +156,9 @@ def _write_photos(path: Path) -> None:
     """Write colored noise, 16 images of each of three classes; the README searches them with default parameters."""
     noise = np.random.default_rng(0)
     with tarfile.open(path, "w") as archive:
-        for name, colour in {"brick": (200, 90, 70), "grass": (70, 170, 70), "water": (60, 90, 200)}.items():
+        for name, color in {"brick": (200, 90, 70), "grass": (70, 170, 70), "water": (60, 90, 200)}.items():
             for number in range(16):
-                pixels = noise.normal(colour, 25, (32, 32, 3)).clip(0, 255).astype(np.uint8)
+                pixels = noise.normal(color, 25, (32, 32, 3)).clip(0, 255).astype(np.uint8)
                 content = io.BytesIO()
                 Image.fromarray(pixels).save(content, "PNG")
                 member = tarfile.TarInfo(f"{name}/{number}.png")

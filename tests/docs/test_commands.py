@@ -35,12 +35,10 @@ def ids(block: Block) -> str:
     return str(block)
 
 
-def test_every_block_says_what_it_is() -> None:
+def test_every_block_has_a_known_language() -> None:
     assert [str(block) for block in ALL if block.language not in LANGUAGES] == []
     for page in pages():
-        assert page.read_text().count("```") == 2 * len(blocks(page)), (
-            f"{page}: a fence that is not closed, or indented"
-        )
+        assert page.read_text().count("```") == 2 * len(blocks(page)), f"{page}: unclosed or indented fence"
 
 
 @pytest.mark.parametrize("block", [each for each in ALL if each.language == "sh"], ids=ids)
@@ -74,7 +72,7 @@ def commands() -> Iterator[tuple[str, str]]:
 
 def test_commands_in_the_text_exist_with_their_options() -> None:
     group = typer.main.get_command(app)
-    unknown = [f"{place}: paretofit {call}" for place, call in commands() if not _exists(group, call.split())]
+    unknown = [f"{position}: paretofit {call}" for position, call in commands() if not _exists(group, call.split())]
     assert unknown == []
 
 
@@ -98,8 +96,8 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 
 @pytest.mark.timeout(900)
-def test_every_command_does_what_its_page_says(reader: Reader) -> None:
-    run = [block for block in RUN if block.apart is None]
+def test_every_command_of_the_pages_succeeds(reader: Reader) -> None:
+    run = [block for block in RUN if block.marker is None]
     assert len({block.page for block in run}) > 4
     failures = []
     for block in run:
@@ -109,15 +107,15 @@ def test_every_command_does_what_its_page_says(reader: Reader) -> None:
     assert not failures, "\n\n".join(failures)
 
 
-def apart(way: str) -> list[Block]:
-    return [block for block in RUN if block.apart == way]
+def marked(marker: str) -> list[Block]:
+    return [block for block in RUN if block.marker == marker]
 
 
-@pytest.mark.parametrize("page", sorted({block.page for block in apart("a service of its own")}))
-def test_blocks_that_need_their_own_service(page: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", sorted({block.page for block in marked("a service of its own")}))
+def test_blocks_with_their_own_service_succeed(page: str, tmp_path: Path) -> None:
     key = "a-key-of-the-tests-alone"
     reader = Reader(tmp_path, PARETOFIT_BOOTSTRAP_KEY=key, PARETOFIT_KEY=key)
-    followed = [block for block in RUN if block.page == page and (block.apart == "a service of its own" or block.file)]
+    followed = [block for block in RUN if block.page == page and (block.marker == "a service of its own" or block.file)]
     try:
         if not any(block.starts_a_service for block in followed):
             assert not reader.start("paretofit up")
@@ -129,9 +127,9 @@ def test_blocks_that_need_their_own_service(page: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("block", apart("on another machine"), ids=ids)
-def test_a_worker_on_another_machine(block: Block, tmp_path: Path) -> None:
-    # The settings that the page says it needs, from the block before it.
+@pytest.mark.parametrize("block", marked("on another machine"), ids=ids)
+def test_worker_on_another_machine_runs_a_search(block: Block, tmp_path: Path) -> None:
+    # The settings that the page lists in the block before the command.
     *_, settings = [
         each for each in ALL if each.page == block.page and each.line < block.line and each.language == "ini"
     ]
@@ -145,11 +143,11 @@ def test_a_worker_on_another_machine(block: Block, tmp_path: Path) -> None:
             assert not reader.follow(Block(block.page, 0, "sh", "paretofit datasets add photos.tar --name photos"))
             dataset = client.datasets.wait(next(client.datasets.list()).id, timeout=120)
             tiny = methods()["mutualnet"].params.tiny
-            made = client.searches.create(
+            search = client.searches.create(
                 name="elsewhere", dataset_id=dataset.id, method={"kind": "mutualnet", **tiny, "batch_size": 16}
             )
-            found = client.searches.wait(made.id, timeout=400)
-            assert (found.state, found.progress.trials) == ("succeeded", {"completed": 2}), worker.output()
+            finished = client.searches.wait(search.id, timeout=400)
+            assert (finished.state, finished.progress.trials) == ("succeeded", {"completed": 2}), worker.output()
             assert sorted(each.queue for each in client.workers()) == ["light", "train"]
     finally:
         reader.stop()
@@ -157,8 +155,8 @@ def test_a_worker_on_another_machine(block: Block, tmp_path: Path) -> None:
 
 @pytest.mark.docker
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("block", apart("with Docker"), ids=ids)
-def test_containers(block: Block, tmp_path: Path) -> None:
+@pytest.mark.parametrize("block", marked("with Docker"), ids=ids)
+def test_containers_become_ready(block: Block, tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
     reader = Reader(tmp_path, COMPOSE_PROJECT_NAME=f"paretofit-{uuid4().hex}", PARETOFIT_PUBLISH=address)
     try:

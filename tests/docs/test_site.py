@@ -36,7 +36,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_page_is_there(site: Path) -> None:
+def test_every_page_is_built(site: Path) -> None:
     pages = {path.relative_to(ROOT / "docs").with_suffix(".html") for path in (ROOT / "docs").rglob("*.md")}
     assert pages <= {path.relative_to(site) for path in site.rglob("*.html")}
     assert not list(site.glob("*.py"))
@@ -60,13 +60,13 @@ def test_parameters_match_the_models(site: Path) -> None:
     assert str(MutualNetParams.model_fields["learning_rate"].description) in page
 
 
-def test_the_reference_has_every_field_and_operation(site: Path) -> None:
+def test_reference_has_every_field_and_operation(site: Path) -> None:
     page = (site / "api.html").read_text()
     assert {"create_search", "get_front", "export_study"} <= set(re.findall(r'<h3 id="(\w+)"', page))
     assert set(Search.model_fields) <= set(re.findall(r"<td><code>(\w+)</code></td>", page))
     assert "<!-- openapi" not in page
 
 
-def test_the_methods_page_covers_every_method() -> None:
+def test_methods_page_covers_every_method() -> None:
     text = (ROOT / "docs" / "methods.md").read_text()
     assert [kind for kind in methods() if f"`{kind}`" not in text] == []

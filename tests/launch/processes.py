@@ -1,4 +1,4 @@
-"""Looking at processes from outside."""
+"""Observes processes from outside."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def eventually(condition: Callable[[], bool], *, within: float) -> bool:
-    """Whether the condition comes true in time."""
+    """Poll a condition. Returns whether it became true in time."""
     deadline = time.monotonic() + within
     while not condition():
         if time.monotonic() > deadline:
@@ -25,7 +25,7 @@ def eventually(condition: Callable[[], bool], *, within: float) -> bool:
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended; one that only waits to be reaped has."""
+    """Whether a process has ended; a zombie has."""
     try:
         return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -53,7 +53,7 @@ class Script:
         )
 
     def line(self) -> str:
-        """The next line that it prints. Raises AssertionError with its errors if it ends instead."""
+        """The next line that the script prints. Raises AssertionError with its errors if it ends instead."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline().strip()
         if not line:

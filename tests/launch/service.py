@@ -1,4 +1,4 @@
-"""A whole service as users start it: `paretofit up` in its own process and home."""
+"""A service started like its users do: `paretofit up` in its own process and home."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Service:
     def __init__(self, process: subprocess.Popen[bytes], home: Path) -> None:
         self.process = process
         self.home = home
-        described = json.loads((home / "service.json").read_text())
-        self.url: str = described["url"]
-        self.database_url: str = described["database_url"]
-        self.redis_url: str = described["redis_url"]
+        description = json.loads((home / "service.json").read_text())
+        self.url: str = description["url"]
+        self.database_url: str = description["database_url"]
+        self.redis_url: str = description["redis_url"]
 
     @classmethod
     def start(cls, home: Path, *, environment: Mapping[str, str] | None = None, timeout: float = 60.0) -> Self:
@@ -65,7 +65,7 @@ class Service:
         return cls(process, home)
 
     def stop(self) -> int:
-        """Stop as Ctrl-C does and return the exit status."""
+        """Stop the service like Ctrl-C and return its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
         return self.process.wait(60)

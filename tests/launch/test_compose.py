@@ -1,4 +1,4 @@
-"""docker-compose.yml against the schema of the Compose Specification, and against our promises."""
+"""docker-compose.yml against the schema of the Compose Specification, and its documented guarantees."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def composition() -> dict[str, Any]:
     return loaded
 
 
-def test_is_valid_by_the_schema(composition: dict[str, Any]) -> None:
+def test_compose_file_matches_the_schema(composition: dict[str, Any]) -> None:
     # The schema is that of Debian's docker-compose 1.29.2 (Apache-2.0), the oldest release that reads this file.
     schema = json.loads((Path(__file__).parent / "compose_spec.json").read_text())
     errors = [
@@ -35,11 +35,11 @@ def test_is_valid_by_the_schema(composition: dict[str, Any]) -> None:
     ]
     assert errors == []
     broken = composition | {"services": composition["services"] | {"api": {"no_such_key": 1}}}
-    assert not Draft7Validator(schema).is_valid(broken), "the schema does not reject what is wrong"
+    assert not Draft7Validator(schema).is_valid(broken), "the schema accepts an invalid key"
 
 
 @pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose is not installed")
-def test_is_valid_by_docker_compose() -> None:
+def test_docker_compose_accepts_the_file() -> None:
     command = ["docker-compose", "--file", str(COMPOSE), "--profile", "gpu", "config"]
     without = subprocess.run(command, capture_output=True, text=True, check=False)
     assert without.returncode != 0
@@ -48,11 +48,11 @@ def test_is_valid_by_docker_compose() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_has_every_process_of_the_service(composition: dict[str, Any]) -> None:
+def test_compose_file_has_every_process(composition: dict[str, Any]) -> None:
     assert set(composition["services"]) == {"postgres", "redis", *OURS}
 
 
-def test_api_wants_a_key_from_the_environment(composition: dict[str, Any]) -> None:
+def test_api_requires_a_key_from_the_environment(composition: dict[str, Any]) -> None:
     environment = composition["services"]["api"]["environment"]
     assert re.fullmatch(r"\$\{PARETOFIT_BOOTSTRAP_KEY:\?.+\}", environment["PARETOFIT_BOOTSTRAP_KEY"])
     others = [s for name, s in composition["services"].items() if name != "api"]
@@ -89,13 +89,13 @@ def test_data_is_in_named_volumes(composition: dict[str, Any]) -> None:
         assert mounted[name] == [["home", home]]
 
 
-def test_redis_keeps_everything(composition: dict[str, Any]) -> None:
+def test_redis_is_persistent_and_never_evicts(composition: dict[str, Any]) -> None:
     script = composition["services"]["redis"]["command"][-1]
     assert "maxmemory-policy noeviction" in script
     assert "appendonly yes" in script
 
 
-def test_gpu_worker_comes_with_its_profile_and_its_device(composition: dict[str, Any]) -> None:
+def test_gpu_worker_has_its_profile_and_device(composition: dict[str, Any]) -> None:
     services = composition["services"]
     assert [name for name, service in services.items() if "profiles" in service] == ["gpu-worker"]
     assert services["gpu-worker"]["profiles"] == ["gpu"]
@@ -103,7 +103,7 @@ def test_gpu_worker_comes_with_its_profile_and_its_device(composition: dict[str,
     assert device["capabilities"] == ["gpu"]
 
 
-def test_only_the_api_is_published_and_only_on_loopback(composition: dict[str, Any]) -> None:
+def test_api_alone_is_published_and_only_on_loopback(composition: dict[str, Any]) -> None:
     published = {name: service["ports"] for name, service in composition["services"].items() if "ports" in service}
     assert published == {"api": ["${PARETOFIT_PUBLISH:-127.0.0.1:8000}:8000"]}
     assert composition["networks"]["inside"] == {"internal": True}
@@ -117,7 +117,7 @@ def test_environment_names_settings_that_exist(composition: dict[str, Any]) -> N
         assert set(composition["services"][name]["environment"]) <= known
 
 
-def test_dockerfile_copies_what_is_packaged_and_names_no_index() -> None:
+def test_dockerfile_copies_every_package_and_names_no_index() -> None:
     text = (ROOT / "Dockerfile").read_text()
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"benchmarks", "docs", "tests"}
     assert packages == set(re.findall(r"^COPY (\w+) \1$", text, re.MULTILINE))

@@ -9,7 +9,7 @@ from paretofit.launch.devices import Slot, slots
 from paretofit.launch.process import LaunchError
 
 
-def test_cpu_is_one_slot_with_all_cores_but_the_service_s_own() -> None:
+def test_cpu_is_one_slot_with_all_cores_but_one() -> None:
     assert slots("cpu") == [Slot("cpu-0", "cpu", max(1, available_cpus() - 1))]
 
 

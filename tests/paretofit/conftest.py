@@ -30,7 +30,7 @@ def proxy(service: Service) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def through(proxy: Proxy) -> Iterator[Client]:
+def proxied(proxy: Proxy) -> Iterator[Client]:
     """A client that connects through the proxy."""
     with Client(proxy.url) as client:
         yield client

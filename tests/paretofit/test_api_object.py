@@ -1,4 +1,4 @@
-"""What a client returns can be asked for more: searches, fronts and points, in both manners."""
+"""Methods of the searches, fronts and points that the sync and async clients return."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_select_and_download_a_point_within_a_budget(client: Client, stored: Sto
         front.select(device="onnxruntime-cpu-1t")
 
 
-def test_the_asynchronous_client_selects_and_downloads_too(service: Service, stored: Stored, tmp_path: Path) -> None:
+def test_async_client_selects_and_downloads(service: Service, stored: Stored, tmp_path: Path) -> None:
     async def use() -> None:
         async with AsyncClient(service.url) as client:
             [listed] = [search async for search in client.searches.list() if search.id == stored.search_id]
@@ -58,7 +58,7 @@ def test_the_asynchronous_client_selects_and_downloads_too(service: Service, sto
     asyncio.run(use())
 
 
-def test_asynchronous_transfers_are_resumed(proxy: Proxy, large: Stored, name: str, tmp_path: Path) -> None:
+def test_async_transfers_are_resumed(proxy: Proxy, large: Stored, name: str, tmp_path: Path) -> None:
     async def use() -> None:
         async with AsyncClient(proxy.url) as client:
             await client.ready()
@@ -72,7 +72,7 @@ def test_asynchronous_transfers_are_resumed(proxy: Proxy, large: Stored, name: s
             proxy.break_responses_after(0)
             fields = {"name": "lost " + name, "dataset_id": large.dataset_id, **SPEC}
             search = await client.searches.create(fields)
-            assert [found.id async for found in client.searches.list() if found.name == "lost " + name] == [search.id]
+            assert [each.id async for each in client.searches.list() if each.name == "lost " + name] == [search.id]
             await search.cancel()
         async with AsyncClient(proxy.url, retry_timeout=0) as client:
             await client.ready()
@@ -84,32 +84,32 @@ def test_asynchronous_transfers_are_resumed(proxy: Proxy, large: Stored, name: s
     assert proxy.broken == 4
 
 
-def test_a_blocking_client_works_inside_an_event_loop(client: Client, stored: Stored) -> None:
+def test_sync_client_works_inside_an_event_loop(client: Client, stored: Stored) -> None:
     async def use() -> SearchDetail:
         return next(client.searches.list()).refresh()
 
     assert asyncio.run(use()).id
 
 
-def test_a_search_is_submitted_by_its_fields(client: Client, stored: Stored, name: str) -> None:
+def test_search_is_submitted_by_keyword_arguments(client: Client, stored: Stored, name: str) -> None:
     method = {"kind": "mutualnet", "epochs": 1}
     search = client.searches.create(name=name, dataset_id=stored.dataset_id, method=method, seed=4)
     assert (search.name, search.spec["seed"]) == (name, 4)
     assert search.pause().pause_requested
-    again = search.clone({"seed": 5})
-    assert again.provenance["cloned_from"] == search.id
-    for each in (search, again):
+    clone = search.clone({"seed": 5})
+    assert clone.provenance["cloned_from"] == search.id
+    for each in (search, clone):
         each.cancel()
         assert each.wait(timeout=30, poll=0.1).state == "cancelled"
         each.delete()
 
 
-def test_a_search_serializes_like_the_api_document(client: Client, stored: Stored) -> None:
+def test_search_serializes_like_the_api_document(client: Client, stored: Stored) -> None:
     document = client.searches.get(stored.search_id).model_dump(mode="json")
     assert SearchDocument.model_validate(document).front.points == document["front"]["points"] == 3
 
 
-def test_a_front_as_a_data_frame(client: Client, stored: Stored) -> None:
+def test_front_is_converted_to_a_data_frame(client: Client, stored: Stored) -> None:
     frame = client.searches.front(stored.search_id, dominated=True).to_pandas()
     assert list(frame.index[:3]) == list(stored.point_ids[:3])
     assert list(frame.loc[frame["on_front"], "macs"]) == [point[2] for point in FRONT]
@@ -117,7 +117,7 @@ def test_a_front_as_a_data_frame(client: Client, stored: Stored) -> None:
     assert len(frame) == len(stored.point_ids)
 
 
-def test_a_data_frame_without_pandas_says_what_to_install(service: Service, stored: Stored) -> None:
+def test_to_pandas_without_pandas_says_what_to_install(service: Service, stored: Stored) -> None:
     code = f"""
 import sys; sys.modules["pandas"] = None
 from paretofit import Client
@@ -129,7 +129,7 @@ Client({service.url!r}).searches.front({stored.search_id!r}).to_pandas()
     assert "pip install 'paretofit[pandas]'" in done.stderr
 
 
-def test_waiting_shows_a_progress_bar_on_a_terminal(
+def test_wait_shows_a_progress_bar_on_a_terminal(
     client: Client, stored: Stored, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search = client.searches.get(stored.search_id)
@@ -142,7 +142,7 @@ def test_waiting_shows_a_progress_bar_on_a_terminal(
     assert f"{search.name}: succeeded" in capsys.readouterr().err
 
 
-def test_downloading_a_point_without_weights_fails(client: Client, stored: Stored) -> None:
+def test_download_of_a_point_without_weights_fails(client: Client, stored: Stored) -> None:
     point = client.searches.front(stored.search_id).points[0]
     with pytest.raises(NoSuchError, match="no checkpoint"):
         point.model_copy(update={"artifact": None}).download()

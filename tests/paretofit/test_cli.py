@@ -26,7 +26,7 @@ class Run(Protocol):
 
 @pytest.fixture
 def run(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """The command line in this process, in an empty folder."""
+    """Runs the command line in this process, in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str, stdin: str | None = None, url: str | None = None) -> Result:
@@ -35,36 +35,36 @@ def run(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ru
     return run
 
 
-def start(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command line in a process of its own."""
+def run_process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in its own process."""
     command = [sys.executable, "-m", "paretofit", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
-def succeeded(answer: Result) -> str:
-    assert answer.exit_code == 0, answer.stderr
-    return answer.stdout
+def succeeded(result: Result) -> str:
+    assert result.exit_code == 0, result.stderr
+    return result.stdout
 
 
-def parsed(answer: Result) -> Any:
-    return json.loads(succeeded(answer))
+def parsed(result: Result) -> Any:
+    return json.loads(succeeded(result))
 
 
 def test_help_names_the_exit_codes() -> None:
-    answer = start("--help")
-    assert answer.returncode == 0
-    text = " ".join(answer.stdout.split())
+    result = run_process("--help")
+    assert result.returncode == 0
+    text = " ".join(result.stdout.split())
     assert "0 success" in text
     assert "130 interrupted" in text
 
 
-def test_methods(run: Run) -> None:
+def test_methods_are_listed_with_their_schemas(run: Run) -> None:
     assert "mutualnet" in succeeded(run("methods"))
     assert "epochs" in succeeded(run("methods", "mutualnet"))
     assert parsed(run("methods", "mutualnet", "--json"))["properties"]["kind"]["const"] == "mutualnet"
 
 
-def test_devices(run: Run) -> None:
+def test_devices_are_listed(run: Run) -> None:
     names = [device["name"] for device in parsed(run("devices", "--json"))]
     listed = succeeded(run("devices"))
     assert "machines" in listed
@@ -78,16 +78,16 @@ def test_datasets_are_listed_and_shown(run: Run, stored: Stored, name: str) -> N
     assert parsed(run("datasets", "show", stored.dataset_id[-12:], "--json"))["id"] == stored.dataset_id
 
 
-def test_an_archive_without_images_is_rejected_with_the_reason(run: Run, tmp_path: Path, name: str) -> None:
+def test_archive_without_images_is_rejected_with_the_reason(run: Run, tmp_path: Path, name: str) -> None:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         archive.writestr("readme.txt", "no images")
     (tmp_path / "empty.zip").write_bytes(content.getvalue())
-    answer = run("datasets", "add", "empty.zip", "--name", name, "--json")
-    assert answer.exit_code == 1
-    dataset = json.loads(answer.stdout)
+    result = run("datasets", "add", "empty.zip", "--name", name, "--json")
+    assert result.exit_code == 1
+    dataset = json.loads(result.stdout)
     assert (dataset["name"], dataset["state"]) == (name, "rejected")
-    assert f"error: dataset '{name}' was rejected" in answer.stderr
+    assert f"error: dataset '{name}' was rejected" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -103,14 +103,14 @@ def test_an_archive_without_images_is_rejected_with_the_reason(run: Run, tmp_pat
     ],
 )
 def test_usage_errors_say_what_to_do(run: Run, arguments: tuple[str, ...], expected: str) -> None:
-    answer = run(*arguments)
-    assert answer.exit_code == 2
-    assert expected in " ".join(answer.stderr.split())
-    assert "Traceback" not in answer.stderr
-    assert answer.stdout == ""
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert expected in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
 
 
-def test_a_specification_is_submitted_and_cancelled(run: Run, stored: Stored, name: str, tmp_path: Path) -> None:
+def test_specification_is_submitted_and_cancelled(run: Run, stored: Stored, name: str, tmp_path: Path) -> None:
     spec = f"dataset: {name}\nmethod:\n  kind: mutualnet\n  epochs: 1\n"
     (tmp_path / f"sub-{name}.yaml").write_text(spec)
     assert "networks" in succeeded(run("submit", f"sub-{name}.yaml", "--estimate"))
@@ -119,24 +119,24 @@ def test_a_specification_is_submitted_and_cancelled(run: Run, stored: Stored, na
     assert search["id"] in succeeded(run("cancel", search["id"][-12:]))
 
 
-def test_an_invalid_specification_names_the_field(run: Run, stored: Stored, name: str) -> None:
+def test_invalid_specification_names_the_field(run: Run, stored: Stored, name: str) -> None:
     spec = {"name": "x", "dataset": name, "method": {"kind": "mutualnet", "epochs": "many"}}
-    answer = run("submit", "-", stdin=json.dumps(spec))
-    assert answer.exit_code == 2
-    assert answer.stderr.startswith("error: ")
-    assert "/method/epochs" in answer.stderr
+    result = run("submit", "-", stdin=json.dumps(spec))
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert "/method/epochs" in result.stderr
 
 
-def test_an_impossible_budget_names_the_nearest(run: Run, stored: Stored, name: str) -> None:
+def test_infeasible_budget_names_the_nearest_cost(run: Run, stored: Stored, name: str) -> None:
     spec = {
         "name": "x",
         "dataset": name,
         "method": {"kind": "mutualnet"},
         "constraints": [{"metric": "macs", "value": 10}],
     }
-    answer = run("submit", "-", stdin=json.dumps(spec))
-    assert answer.exit_code == 5
-    assert "nearest" in answer.stderr
+    result = run("submit", "-", stdin=json.dumps(spec))
+    assert result.exit_code == 5
+    assert "nearest" in result.stderr
 
 
 def test_searches_are_listed_shown_and_deleted(run: Run, stored: Stored, name: str) -> None:
@@ -150,7 +150,7 @@ def test_searches_are_listed_shown_and_deleted(run: Run, stored: Stored, name: s
     assert run("show", stored.search_id).exit_code == 3
 
 
-def test_logs(run: Run, stored: Stored, name: str) -> None:
+def test_logs_are_printed(run: Run, stored: Stored, name: str) -> None:
     assert [line.split(" ", 1)[1] for line in succeeded(run("logs", f"{name}:0")).splitlines()] == [
         *("epoch 1 of 2", "epoch 2 of 2")
     ]
@@ -158,17 +158,17 @@ def test_logs(run: Run, stored: Stored, name: str) -> None:
     assert run("logs", f"{name}:7").exit_code == 3
 
 
-def test_watching_ends_with_the_search(run: Run, service: Service, stored: Stored, name: str) -> None:
+def test_watch_ends_with_the_search(run: Run, service: Service, stored: Stored, name: str) -> None:
     assert "search succeeded" in succeeded(run("watch", name))
     lines = succeeded(run("watch", name, "--json")).splitlines()
     assert [json.loads(line)["type"] for line in lines] == ["search.created", "search.succeeded"]
     failed = store(service, name="bad " + name, state="failed")
-    answer = run("watch", failed.search_id)
-    assert answer.exit_code == 1
-    assert "the trial failed" in answer.stderr
+    result = run("watch", failed.search_id)
+    assert result.exit_code == 1
+    assert "the trial failed" in result.stderr
 
 
-def test_an_interrupt_ends_watching(service: Service, name: str) -> None:
+def test_interrupt_ends_watch(service: Service, name: str) -> None:
     waiting = store(service, name=name, state="paused")  # the service would plan a queued one
     watching = subprocess.Popen(
         [sys.executable, "-m", "paretofit", "--url", service.url, "watch", waiting.search_id],
@@ -190,9 +190,9 @@ def test_an_interrupt_ends_watching(service: Service, name: str) -> None:
     assert "Traceback" not in errors
 
 
-def test_a_front_is_shown_and_drawn(run: Run, stored: Stored, name: str, tmp_path: Path) -> None:
-    answer = run("front", name, "--plot", "front.png")
-    shown = succeeded(answer)
+def test_front_is_printed_and_plotted(run: Run, stored: Stored, name: str, tmp_path: Path) -> None:
+    result = run("front", name, "--plot", "front.png")
+    shown = succeeded(result)
     assert [line.split()[0] for line in shown.splitlines()[1:4]] == [point[-8:] for point in stored.point_ids[:3]]
     assert "90.00 %" in shown
     assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
@@ -205,59 +205,59 @@ def test_unmet_constraints_are_reported(run: Run, service: Service, name: str) -
     expected = f"the constraint macs <= 100k; the nearest, {tight.point_ids[0][-8:]}, has 200k"
     assert expected in succeeded(run("show", name))
     for command in ("watch", "front"):
-        answer = run(command, name)
-        assert answer.exit_code == 0
-        assert f"no network meets {expected}" in answer.stderr
+        result = run(command, name)
+        assert result.exit_code == 0
+        assert f"no network meets {expected}" in result.stderr
 
 
-def test_a_result_at_chance_is_reported(run: Run, service: Service, stored: Stored, name: str) -> None:
-    dull = f"dull-{name}"
+def test_result_at_chance_is_reported(run: Run, service: Service, stored: Stored, name: str) -> None:
+    weak = f"weak-{name}"
     # 89 % on the report split, against 85 % and two standard errors of 7.1.
-    store(service, name=dull, majority=0.85)
+    store(service, name=weak, majority=0.85)
     warning = "always answering 'cat' reaches 85.0 %"
-    assert warning in succeeded(run("show", dull))
+    assert warning in succeeded(run("show", weak))
     for command in ("watch", "front"):
-        answer = run(command, dull)
-        assert answer.exit_code == 0
-        assert warning in answer.stderr
-    assert "search succeeded (at chance)" in run("watch", dull).stdout
-    assert [each["code"] for each in parsed(run("show", dull, "--json"))["warnings"]] == ["at_chance"]
-    assert [each["code"] for each in parsed(run("front", dull, "--json"))["warnings"]] == ["at_chance"]
+        result = run(command, weak)
+        assert result.exit_code == 0
+        assert warning in result.stderr
+    assert "search succeeded (at chance)" in run("watch", weak).stdout
+    assert [each["code"] for each in parsed(run("show", weak, "--json"))["warnings"]] == ["at_chance"]
+    assert [each["code"] for each in parsed(run("front", weak, "--json"))["warnings"]] == ["at_chance"]
     listed = {line.split()[1]: line for line in succeeded(run("list")).splitlines()}
-    assert "succeeded, at chance" in listed[dull]
+    assert "succeeded, at chance" in listed[weak]
     assert "at chance" not in listed[name]
     assert "warning" not in run("watch", name).stderr + succeeded(run("show", name))
 
 
-def test_the_front_shows_the_majority_class(run: Run, stored: Stored, name: str) -> None:
+def test_front_shows_the_majority_class(run: Run, stored: Stored, name: str) -> None:
     assert "50.00 % top-1 (50.00 % on the selection split) by always predicting 'cat'" in succeeded(run("show", name))
     [line] = [line for line in succeeded(run("front", name)).splitlines() if line.endswith("majority class")]
     assert line.split()[:2] == ["always", "cat"]
     assert line.count("50.00 %") == 2
 
 
-def test_the_best_point_under_a_budget(run: Run, stored: Stored, name: str) -> None:
+def test_best_point_within_a_budget_is_selected(run: Run, stored: Stored, name: str) -> None:
     chosen = parsed(run("select", name, "--max-macs", "1M", "--max-params", "50k", "--json"))
     assert chosen["id"] == stored.point_ids[1]
-    answer = run("select", name, "--max-macs", "10k")
-    assert answer.exit_code == 5
-    assert "error: " in answer.stderr
+    result = run("select", name, "--max-macs", "10k")
+    assert result.exit_code == 5
+    assert "error: " in result.stderr
 
 
-def test_a_checkpoint_is_downloaded(run: Run, stored: Stored, name: str, tmp_path: Path) -> None:
+def test_checkpoint_is_downloaded(run: Run, stored: Stored, name: str, tmp_path: Path) -> None:
     path = Path(succeeded(run("download", name, "best")).strip())
     assert (tmp_path / path).read_bytes() == stored.content
-    answer = parsed(run("download", name, stored.point_ids[0][-8:], "--out", "small.safetensors", "--json"))
-    assert answer["path"] == "small.safetensors"
+    result = parsed(run("download", name, stored.point_ids[0][-8:], "--out", "small.safetensors", "--json"))
+    assert result["path"] == "small.safetensors"
     assert (tmp_path / "small.safetensors").read_bytes() == stored.content
     assert run("download", name, "ffffffff").exit_code == 3
 
 
-def test_a_search_is_written_as_a_study(run: Run, stored: Stored, name: str) -> None:
+def test_search_is_exported_as_a_study(run: Run, stored: Stored, name: str) -> None:
     journal = optuna.storages.JournalStorage(
         optuna.storages.journal.JournalFileBackend(succeeded(run("study", name, "-o", "study.log")).strip())
     )
-    # Write it twice: a study replaces the file, it is never appended.
+    # Written twice: a study replaces the file instead of appending to it.
     for _ in range(2):
         succeeded(run("study", name, "-o", "study.db"))
     for storage in (journal, optuna.storages.RDBStorage("sqlite:///study.db")):
@@ -268,48 +268,48 @@ def test_a_search_is_written_as_a_study(run: Run, stored: Stored, name: str) -> 
 
 
 def test_processes_exit_as_documented(service: Service, stored: Stored, name: str) -> None:
-    answer = start("--url", service.url, "front", name, "--json")
-    assert answer.returncode == 0
-    assert len(json.loads(answer.stdout)["points"]) == 3
-    answer = start("--url", service.url, "show", "nobody")
-    assert answer.returncode == 3
-    assert answer.stdout == ""
-    assert answer.stderr.startswith("error: no search matches 'nobody'")
+    result = run_process("--url", service.url, "front", name, "--json")
+    assert result.returncode == 0
+    assert len(json.loads(result.stdout)["points"]) == 3
+    result = run_process("--url", service.url, "show", "nobody")
+    assert result.returncode == 3
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: no search matches 'nobody'")
 
 
 def test_unknown_names_are_not_found(run: Run) -> None:
     for arguments in (("show", "nobody"), ("datasets", "show", "nobody"), ("cancel", "srch_" + 32 * "0")):
-        answer = run(*arguments)
-        assert answer.exit_code == 3
-        assert answer.stderr.startswith("error: ")
+        result = run(*arguments)
+        assert result.exit_code == 3
+        assert result.stderr.startswith("error: ")
 
 
-def test_an_unreachable_service_is_reported(run: Run) -> None:
+def test_unreachable_service_is_reported(run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     before = time.monotonic()
-    answer = run("list", url=f"http://127.0.0.1:{port}")
-    assert answer.exit_code == 4
-    assert "paretofit up" in answer.stderr
+    result = run("list", url=f"http://127.0.0.1:{port}")
+    assert result.exit_code == 4
+    assert "paretofit up" in result.stderr
     assert time.monotonic() - before < 15
 
 
 def test_invalid_settings_stop_the_service_immediately() -> None:
-    answer = start("up", "--port", "99999")
-    assert answer.returncode == 2
-    assert "port" in answer.stderr
-    assert "Traceback" not in answer.stderr
+    result = run_process("up", "--port", "99999")
+    assert result.returncode == 2
+    assert "port" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_up_without_server_names_the_missing_extras(tmp_path: Path) -> None:
     # `None` in sys.modules is how Python marks a module that cannot be imported.
-    hide = f"""
+    code = f"""
 import sys
 sys.modules["fastapi"] = sys.modules["torch"] = None
 sys.argv = ["paretofit", "up", "--home", {str(tmp_path)!r}]
 from paretofit.cli.main import run
 run()
 """
-    answer = subprocess.run([sys.executable, "-c", hide], capture_output=True, text=True, timeout=60)
-    assert answer.returncode == 2
-    assert "pip install 'paretofit[server,worker]'" in " ".join(answer.stderr.split())
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2
+    assert "pip install 'paretofit[server,worker]'" in " ".join(result.stderr.split())

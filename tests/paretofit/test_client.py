@@ -26,7 +26,7 @@ def test_importing_the_package_loads_neither_torch_nor_a_server() -> None:
     subprocess.run([sys.executable, "-c", lazy + used], check=True)
 
 
-def test_an_unreachable_service_is_reported() -> None:
+def test_unreachable_service_is_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with Client(f"http://127.0.0.1:{port}", retry_timeout=0.3) as client:
@@ -36,7 +36,7 @@ def test_an_unreachable_service_is_reported() -> None:
             list(client.searches.events("srch_0"))
 
 
-def test_a_service_is_ready_and_has_methods(client: Client) -> None:
+def test_service_is_ready_and_has_methods(client: Client) -> None:
     assert client.ready().status == "ready"
     methods = {method.kind: method for method in client.methods()}
     assert "mutualnet" in methods
@@ -59,14 +59,14 @@ def test_invalid_fields_are_named(client: Client, stored: Stored) -> None:
     assert "/method/epochs" in str(refused.value)
 
 
-def test_a_retried_submission_creates_one_search(
-    client: Client, through: Client, proxy: Proxy, stored: Stored, name: str
+def test_retried_submission_creates_one_search(
+    client: Client, proxied: Client, proxy: Proxy, stored: Stored, name: str
 ) -> None:
-    through.ready()
+    proxied.ready()
     proxy.break_responses_after(0)
-    search = through.searches.create({"name": "lost " + name, "dataset_id": stored.dataset_id, **SPEC})
+    search = proxied.searches.create({"name": "lost " + name, "dataset_id": stored.dataset_id, **SPEC})
     assert proxy.broken == 1
-    assert [found.id for found in client.searches.list() if found.name == "lost " + name] == [search.id]
+    assert [each.id for each in client.searches.list() if each.name == "lost " + name] == [search.id]
     client.searches.cancel(search.id)
 
 
@@ -80,43 +80,45 @@ def test_one_idempotency_key_creates_one_search(client: Client, stored: Stored, 
     client.searches.cancel(search.id)
 
 
-def test_a_retried_deletion_succeeds(through: Client, proxy: Proxy, stored: Stored) -> None:
-    through.ready()
+def test_retried_deletion_succeeds(proxied: Client, proxy: Proxy, stored: Stored) -> None:
+    proxied.ready()
     proxy.break_responses_after(0)
-    through.searches.delete(stored.search_id)
+    proxied.searches.delete(stored.search_id)
     assert proxy.broken == 1
     with pytest.raises(ApiError):
-        through.searches.get(stored.search_id)
+        proxied.searches.get(stored.search_id)
 
 
 def test_lists_span_pages(client: Client, name: str) -> None:
-    made = [client.datasets.create({"name": name, "source": {"kind": "upload"}}).id for _ in range(101)]
-    assert [dataset.id for dataset in client.datasets.list() if dataset.name == name] == made[::-1]
+    created = [client.datasets.create({"name": name, "source": {"kind": "upload"}}).id for _ in range(101)]
+    assert [dataset.id for dataset in client.datasets.list() if dataset.name == name] == created[::-1]
 
 
-def test_an_interrupted_download_is_resumed(through: Client, proxy: Proxy, large: Stored, tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
+def test_interrupted_download_is_resumed(proxied: Client, proxy: Proxy, large: Stored, tmp_path: Path) -> None:
+    progress: list[tuple[int, int]] = []
     proxy.break_responses_after(1_000_000)
-    path = through.artifacts.download(large.artifact_id, tmp_path / "file", lambda done, of: seen.append((done, of)))
+    path = proxied.artifacts.download(
+        large.artifact_id, tmp_path / "file", lambda done, total: progress.append((done, total))
+    )
     assert path.read_bytes() == large.content
     assert proxy.broken == 1
     assert proxy.response_bytes < len(large.content) + 10_000, "bytes were sent again"
-    assert seen[-1] == (len(large.content), len(large.content))
+    assert progress[-1] == (len(large.content), len(large.content))
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_download_is_resumed_in_another_process(proxy: Proxy, client: Client, large: Stored, tmp_path: Path) -> None:
-    with Client(proxy.url, retry_timeout=0) as impatient:
-        impatient.artifacts.get(large.artifact_id)
+def test_download_is_resumed_in_another_process(proxy: Proxy, client: Client, large: Stored, tmp_path: Path) -> None:
+    with Client(proxy.url, retry_timeout=0) as without_retries:
+        without_retries.artifacts.get(large.artifact_id)
         proxy.break_responses_after(2_000_000)
         with pytest.raises(UnreachableError):
-            impatient.artifacts.download(large.artifact_id, tmp_path / "file")
+            without_retries.artifacts.download(large.artifact_id, tmp_path / "file")
     assert not (tmp_path / "file").exists()
     client.artifacts.download(large.artifact_id, tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == large.content
 
 
-def test_a_corrupt_download_is_deleted(client: Client, large: Stored, tmp_path: Path) -> None:
+def test_corrupt_download_is_deleted(client: Client, large: Stored, tmp_path: Path) -> None:
     sha256 = hashlib.sha256(large.content).hexdigest()
     partial = tmp_path / f".file.{sha256[:16]}.part"
     partial.write_bytes(b"other bytes")
@@ -126,23 +128,23 @@ def test_a_corrupt_download_is_deleted(client: Client, large: Stored, tmp_path: 
     assert client.artifacts.download(large.artifact_id, tmp_path / "file").read_bytes() == large.content
 
 
-def test_an_interrupted_event_stream_is_resumed(through: Client, proxy: Proxy, stored: Stored) -> None:
-    through.ready()
+def test_interrupted_event_stream_is_resumed(proxied: Client, proxy: Proxy, stored: Stored) -> None:
+    proxied.ready()
     proxy.break_responses_after(450)
-    events = list(through.searches.events(stored.search_id))
+    events = list(proxied.searches.events(stored.search_id))
     assert [(event.seq, event.type) for event in events] == [(1, "search.created"), (2, "search.succeeded")]
     assert proxy.broken == 1
-    assert [event.seq for event in through.searches.events(stored.search_id, after=1)] == [2]
-    assert list(through.searches.events(stored.search_id, after=2)) == []
+    assert [event.seq for event in proxied.searches.events(stored.search_id, after=1)] == [2]
+    assert list(proxied.searches.events(stored.search_id, after=2)) == []
 
 
-def test_waiting_times_out(client: Client, service: Service, name: str) -> None:
+def test_wait_times_out(client: Client, service: Service, name: str) -> None:
     waiting = store(service, name=name, state="paused")  # the service would plan a queued one
     with pytest.raises(TimeoutError, match="still paused"):
         client.searches.wait(waiting.search_id, timeout=0.1, poll=0.05)
 
 
-def test_a_front_includes_dominated_points_on_request(client: Client, stored: Stored) -> None:
+def test_front_includes_dominated_points_on_request(client: Client, stored: Stored) -> None:
     front = client.searches.front(stored.search_id, dominated=True)
     assert [point.id for point in front.points] == list(stored.point_ids[:3])
     assert {point.id for point in front.dominated or ()} == set(stored.point_ids[3:])
@@ -150,33 +152,33 @@ def test_a_front_includes_dominated_points_on_request(client: Client, stored: St
     assert 0 < front.hypervolume < 1
 
 
-def test_an_interrupted_upload_is_resumed(
-    through: Client, client: Client, proxy: Proxy, name: str, tmp_path: Path
+def test_interrupted_upload_is_resumed(
+    proxied: Client, client: Client, proxy: Proxy, name: str, tmp_path: Path
 ) -> None:
     archive = tmp_path / "noise.zip"
     archive.write_bytes(random.Random(0).randbytes(6_000_000))
-    dataset = through.datasets.create({"name": name, "source": {"kind": "upload"}})
+    dataset = proxied.datasets.create({"name": name, "source": {"kind": "upload"}})
     proxy.break_requests_after(3_000_000)
-    through.datasets.upload(dataset.id, archive)
+    proxied.datasets.upload(dataset.id, archive)
     assert proxy.broken == 1
     assert client.datasets.get(dataset.id).source["sha256"] == hashlib.sha256(archive.read_bytes()).hexdigest()
     with pytest.raises(DatasetRejectedError):
         client.datasets.wait(dataset.id, timeout=30, poll=0.1)
 
 
-def test_a_complete_upload_is_not_repeated_after_a_lost_response(
-    through: Client, proxy: Proxy, name: str, tmp_path: Path
+def test_complete_upload_is_not_repeated_after_a_lost_response(
+    proxied: Client, proxy: Proxy, name: str, tmp_path: Path
 ) -> None:
     archive = tmp_path / "empty.zip"
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w"):
         pass
     archive.write_bytes(content.getvalue())
-    dataset = through.datasets.create({"name": name, "source": {"kind": "upload"}})
-    through.datasets.get(dataset.id)
+    dataset = proxied.datasets.create({"name": name, "source": {"kind": "upload"}})
+    proxied.datasets.get(dataset.id)
     size = proxy.response_bytes
-    through.datasets.get(dataset.id)
+    proxied.datasets.get(dataset.id)
     proxy.break_responses_after(proxy.response_bytes - size)
-    sent = through.datasets.upload(dataset.id, archive)
+    sent = proxied.datasets.upload(dataset.id, archive)
     assert proxy.broken == 1
     assert sent.source["size"] == len(content.getvalue())

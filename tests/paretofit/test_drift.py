@@ -28,7 +28,7 @@ from paretofit.client.search import Search, SearchDetail
 from paretofit.client.submission import SearchFields
 from paretofit.core.settings import Settings
 
-READ: dict[str, type[BaseModel] | None] = {
+MODELS: dict[str, type[BaseModel] | None] = {
     "create_dataset": Dataset,
     "list_datasets": Page[Dataset],
     "get_dataset": Dataset,
@@ -110,15 +110,15 @@ def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def test_the_client_covers_every_operation(operations: dict[str, Any]) -> None:
-    assert set(operations) - NOT_FOR_CLIENTS == set(READ)
+def test_client_covers_every_operation(operations: dict[str, Any]) -> None:
+    assert set(operations) - NOT_FOR_CLIENTS == set(MODELS)
 
 
-@pytest.mark.parametrize("operation", [name for name, kind in READ.items() if kind is not None])
+@pytest.mark.parametrize("operation", [name for name, kind in MODELS.items() if kind is not None])
 def test_responses_match_the_models_of_the_client(
     document: dict[str, Any], operations: dict[str, Any], operation: str
 ) -> None:
-    kind = READ[operation]
+    kind = MODELS[operation]
     assert kind is not None
     responses = operations[operation]["responses"]
     [served] = [responses[status]["content"]["application/json"]["schema"] for status in responses if status in SUCCESS]
@@ -129,12 +129,12 @@ def test_responses_match_the_models_of_the_client(
 SUCCESS = {"200", "201", "202"}
 
 
-def test_a_search_has_the_fields_that_the_client_offers(document: dict[str, Any]) -> None:
+def test_search_fields_match_the_schema(document: dict[str, Any]) -> None:
     served = document["components"]["schemas"]["SearchSpec"]["properties"]
     assert set(get_type_hints(SearchFields)) == set(served)
 
 
-def test_the_keywords_of_a_search_match_the_schema(document: dict[str, Any]) -> None:
+def test_types_of_search_fields_match_the_schema(document: dict[str, Any]) -> None:
     kinds = {"string": "string", "integer": "integer", "array": "array", "object": "object", "$ref": "object"}
     served = document["components"]["schemas"]["SearchSpec"]["properties"]
     offered = TypeAdapter(SearchFields).json_schema()["properties"]
@@ -143,21 +143,21 @@ def test_the_keywords_of_a_search_match_the_schema(document: dict[str, Any]) -> 
         assert kinds[field["type"]] == expected, name
 
 
-def shape(schema: Any, named: dict[str, Any]) -> Any:
-    """A schema with resolved references and without texts for people."""
+def shape(schema: Any, definitions: dict[str, Any]) -> Any:
+    """A schema with resolved references and without titles and descriptions."""
     if isinstance(schema, list):
-        return [shape(each, named) for each in schema]
+        return [shape(each, definitions) for each in schema]
     if not isinstance(schema, dict):
         return schema
     if "$ref" in schema:
-        return shape(named[schema["$ref"].rpartition("/")[2]], named)
+        return shape(definitions[schema["$ref"].rpartition("/")[2]], definitions)
     ignored = {"title", "description", "$defs"}
-    found: dict[str, Any] = {}
+    resolved: dict[str, Any] = {}
     for name, value in schema.items():
         if name == "properties":
-            found[name] = {field: shape(each, named) for field, each in value.items()}
+            resolved[name] = {field: shape(each, definitions) for field, each in value.items()}
         elif name == "required":
-            found[name] = sorted(value)
+            resolved[name] = sorted(value)
         elif name not in ignored:
-            found[name] = shape(value, named)
-    return found
+            resolved[name] = shape(value, definitions)
+    return resolved

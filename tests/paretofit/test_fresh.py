@@ -22,25 +22,25 @@ from tests.paretofit.stored import Stored
 HEAVY = {"torch", "numpy", "fastapi", "sqlalchemy", "celery", "optuna", "pandas"}
 
 
-def _collect(name: str, extras: frozenset[str], found: dict[str, Distribution]) -> None:
+def _collect(name: str, extras: frozenset[str], distributions: dict[str, Distribution]) -> None:
     """Add a distribution and its requirements to `found`, by canonical name."""
-    if canonicalize_name(name) in found and not extras:
+    if canonicalize_name(name) in distributions and not extras:
         return
-    found[canonicalize_name(name)] = installed = distribution(name)
+    distributions[canonicalize_name(name)] = installed = distribution(name)
     for requirement in map(Requirement, installed.requires or ()):
         applies = requirement.marker is None or any(
             requirement.marker.evaluate({"extra": extra}) for extra in (extras or {""})
         )
         if applies:
-            _collect(requirement.name, frozenset(requirement.extras), found)
+            _collect(requirement.name, frozenset(requirement.extras), distributions)
 
 
 @pytest.fixture(scope="module")
 def base() -> dict[str, Distribution]:
     """The distributions of the base install, according to their metadata."""
-    found: dict[str, Distribution] = {}
-    _collect("paretofit", frozenset(), found)
-    return found
+    distributions: dict[str, Distribution] = {}
+    _collect("paretofit", frozenset(), distributions)
+    return distributions
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +67,12 @@ def run(python: Path, code: str, folder: Path, **environment: str) -> subprocess
     )
 
 
-def test_the_base_install_is_light(base: dict[str, Distribution]) -> None:
+def test_base_install_has_no_heavy_dependencies(base: dict[str, Distribution]) -> None:
     assert set(base) & HEAVY == set()
     assert len(base) < 30
 
 
-def test_the_client_and_its_types_need_nothing_else(python: Path, tmp_path: Path) -> None:
+def test_client_and_cli_import_on_the_base_install(python: Path, tmp_path: Path) -> None:
     code = """
 import importlib, pkgutil, sys, json
 import paretofit.api.schemas, paretofit.cli, paretofit.client
@@ -87,7 +87,7 @@ print(json.dumps(sorted(name.partition(".")[0] for name in sys.modules)))
 
 
 @pytest.mark.integration
-def test_the_quick_start_of_the_readme(python: Path, service: Service, tmp_path: Path) -> None:
+def test_quick_start_of_the_readme_runs(python: Path, service: Service, tmp_path: Path) -> None:
     with Client(service.url) as client:
         source = {"kind": "builtin", "name": "fashion_mnist", "subset": 1000}
         dataset = client.datasets.create({"name": "quick", "source": source})
@@ -102,11 +102,11 @@ def test_the_quick_start_of_the_readme(python: Path, service: Service, tmp_path:
 
 def test_missing_packages_are_named(python: Path, service: Service, stored: Stored, tmp_path: Path) -> None:
     search = f"Client({service.url!r}).searches.get({stored.search_id!r})"
-    for code, named in (
+    for code, package in (
         (f"{search}.front().to_pandas()", "paretofit[pandas]"),
         (f"{search}.study('study.db')", "pip install optuna"),
     ):
         done = run(python, f"from paretofit import Client; {code}", tmp_path)
-        assert (done.returncode, named in done.stderr) == (1, True), done.stderr
+        assert (done.returncode, package in done.stderr) == (1, True), done.stderr
     assert run(python, f"from paretofit import Client; {search}.study('study.log')", tmp_path).returncode == 0
     assert [path.name for path in tmp_path.iterdir()] == ["study.log"]

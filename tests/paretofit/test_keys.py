@@ -17,7 +17,7 @@ from tests.launch.service import Service
 @pytest.mark.parametrize(
     ("text", "seconds"), [("45", 45), ("45s", 45), ("30m", 1800), ("12 h", 43200), ("90d", 7776000)]
 )
-def test_durations(text: str, seconds: int) -> None:
+def test_durations_are_parsed(text: str, seconds: int) -> None:
     assert parse_seconds(text) == seconds
 
 
@@ -27,16 +27,18 @@ def test_invalid_durations_are_rejected(text: str) -> None:
         parse_seconds(text)
 
 
-def test_keys_are_made_rotated_and_revoked(service: Service) -> None:
+def test_keys_are_created_rotated_and_revoked(service: Service) -> None:
     def run(*arguments: str, key: str | None = None) -> Result:
         before = ["--url", service.url, *([] if key is None else ["--key", key])]
         return CliRunner().invoke(app, [*before, *arguments], catch_exceptions=False)
 
-    made = run("keys", "create", "ci", "--scope", "read", "--scope", "manage", "--tenant", "acme", "--expires", "90d")
-    assert made.exit_code == 0, made.stderr
-    key = made.stdout.strip()
+    created = run(
+        "keys", "create", "ci", "--scope", "read", "--scope", "manage", "--tenant", "acme", "--expires", "90d"
+    )
+    assert created.exit_code == 0, created.stderr
+    key = created.stdout.strip()
     assert key.startswith("pf_")
-    assert "will not be shown again" in made.stderr
+    assert "will not be shown again" in created.stderr
     caller = json.loads(run("keys", "whoami", "--json", key=key).stdout)
     assert (caller["tenant"], caller["scopes"]) == ("acme", ["read", "manage"])
     assert "acme" in run("keys", "whoami", key=key).stdout

@@ -18,7 +18,7 @@ from paretofit.client.numbers import format_bytes, format_quantity, format_secon
         (" .5 T ", 5e11),
     ],
 )
-def test_parse_quantity(text: str, value: float) -> None:
+def test_quantities_are_parsed(text: str, value: float) -> None:
     assert parse_quantity(text) == value
 
 
@@ -28,7 +28,7 @@ def test_invalid_quantities_are_rejected_with_an_example(text: str) -> None:
         parse_quantity(text)
 
 
-def test_numbers_are_formatted_with_three_digits() -> None:
+def test_quantities_are_formatted_with_three_digits() -> None:
     assert [format_quantity(value) for value in (0, 7, 999, 1000, 2_961_234, 999_700, 1e9)] == [
         *("0", "7", "999", "1.00k", "2.96M", "1.00M", "1.00G")
     ]
@@ -36,7 +36,7 @@ def test_numbers_are_formatted_with_three_digits() -> None:
     assert [format_bytes(value) for value in (12, 12_345, 3e9)] == ["12 B", "12.3 kB", "3 GB"]
 
 
-def test_durations() -> None:
+def test_durations_are_formatted() -> None:
     assert [format_seconds(value) for value in (0.4, 59.6, 61, 3700)] == [
         "0 s",
         "1 min 00 s",

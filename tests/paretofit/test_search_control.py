@@ -15,7 +15,7 @@ from tests.paretofit.stored import store
 
 @pytest.fixture(scope="module")
 def search_id(service: Service) -> str:
-    return store(service, name="steered", state="succeeded").search_id
+    return store(service, name="finished", state="succeeded").search_id
 
 
 def run(service: Service, *arguments: str) -> Result:
@@ -23,29 +23,29 @@ def run(service: Service, *arguments: str) -> Result:
 
 
 def parsed(service: Service, *arguments: str) -> Any:
-    answer = run(service, *arguments, "--json")
-    assert answer.exit_code == 0, answer.stderr
-    return json.loads(answer.stdout)
+    result = run(service, *arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
 
 
-def test_a_copy_is_paused_changed_resumed(service: Service, search_id: str) -> None:
+def test_clone_is_paused_changed_and_resumed(service: Service, search_id: str) -> None:
     limits = ("--limit", "max_wall_seconds=600", "--limit", "max_trials=")
-    copy = parsed(service, "clone", search_id, "--name", "copy", "--seed", "7", "--label", "team=blue", *limits)
-    assert (copy["name"], copy["spec"]["seed"], copy["labels"]["team"]) == ("copy", 7, "blue")
-    assert (copy["limits"]["max_wall_seconds"], copy["limits"]["max_trials"]) == (600, None)
-    assert copy["provenance"]["cloned_from"] == search_id
-    assert parsed(service, "pause", copy["id"])["pause_requested"]
-    changed = parsed(service, "change", copy["id"], "--priority", "8", "--label", "team=", "--limit", "max_trials=3")
+    clone = parsed(service, "clone", search_id, "--name", "copy", "--seed", "7", "--label", "team=blue", *limits)
+    assert (clone["name"], clone["spec"]["seed"], clone["labels"]["team"]) == ("copy", 7, "blue")
+    assert (clone["limits"]["max_wall_seconds"], clone["limits"]["max_trials"]) == (600, None)
+    assert clone["provenance"]["cloned_from"] == search_id
+    assert parsed(service, "pause", clone["id"])["pause_requested"]
+    changed = parsed(service, "change", clone["id"], "--priority", "8", "--label", "team=", "--limit", "max_trials=3")
     assert (changed["priority"], changed["limits"]["max_trials"]) == (8, 3)
     assert "team" not in changed["labels"]
-    assert copy["id"] in run(service, "resume", copy["id"]).stdout
-    assert run(service, "cancel", copy["id"]).exit_code == 0
+    assert clone["id"] in run(service, "resume", clone["id"]).stdout
+    assert run(service, "cancel", clone["id"]).exit_code == 0
 
 
-def test_a_finished_search_is_not_paused(service: Service, search_id: str) -> None:
-    answer = run(service, "pause", search_id)
-    assert answer.exit_code == 5
-    assert "clone it" in answer.stderr
+def test_finished_search_cannot_be_paused(service: Service, search_id: str) -> None:
+    result = run(service, "pause", search_id)
+    assert result.exit_code == 5
+    assert "clone it" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,6 @@ def test_a_finished_search_is_not_paused(service: Service, search_id: str) -> No
 def test_usage_errors_say_what_to_do(
     service: Service, search_id: str, arguments: tuple[str, ...], expected: str
 ) -> None:
-    answer = run(service, "change", search_id, *arguments)
-    assert answer.exit_code == 2
-    assert expected in " ".join(answer.stderr.split())
+    result = run(service, "change", search_id, *arguments)
+    assert result.exit_code == 2
+    assert expected in " ".join(result.stderr.split())

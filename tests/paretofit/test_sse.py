@@ -13,5 +13,5 @@ def test_events_end_at_empty_lines_and_comments_are_skipped() -> None:
     assert parse(lines) == [ServerSentEvent("1", "a", "{\n}"), ServerSentEvent("1", "message", "x")]
 
 
-def test_an_incomplete_event_is_dropped() -> None:
+def test_incomplete_event_is_dropped() -> None:
     assert parse(["id: 1", "data: whole", "", "id: 2", "data: ha"]) == [ServerSentEvent("1", "message", "whole")]

@@ -16,8 +16,8 @@ FIRST_REDIS_DATABASE = 100
 
 
 @pytest.fixture(scope="module")
-def servers_urls(servers: Servers, template: str, worker_id: str) -> Iterator[tuple[str, str]]:
-    """A database and a Redis for a module's tests."""
+def server_urls(servers: Servers, template: str, worker_id: str) -> Iterator[tuple[str, str]]:
+    """The URLs of a PostgreSQL database and a Redis database for the tests of a module."""
     name = f"test_{secrets.token_hex(8)}"
     with psycopg.connect(servers.postgres_url, autocommit=True) as connection:
         connection.execute(
@@ -31,19 +31,19 @@ def servers_urls(servers: Servers, template: str, worker_id: str) -> Iterator[tu
 
 
 @pytest.fixture
-def empty_fleet(servers_urls: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def empty_fleet(server_urls: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """A fleet without processes."""
-    engine = connect(servers_urls[0])
-    with Fleet(engine, *servers_urls, tmp_path_factory.mktemp("fleet")) as fleet:
+    engine = connect(server_urls[0])
+    with Fleet(engine, *server_urls, tmp_path_factory.mktemp("fleet")) as fleet:
         yield fleet
     engine.dispose()
 
 
 @pytest.fixture(scope="module")
-def shared_fleet(servers_urls: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """Relay and light worker."""
-    engine = connect(servers_urls[0])
-    with Fleet(engine, *servers_urls, tmp_path_factory.mktemp("fleet")) as fleet:
+def shared_fleet(server_urls: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """A relay and a light worker."""
+    engine = connect(server_urls[0])
+    with Fleet(engine, *server_urls, tmp_path_factory.mktemp("fleet")) as fleet:
         fleet.start("paretofit.workers.relay")
         fleet.start("paretofit.workers", "light", "--processes", "1")
         yield fleet
@@ -52,14 +52,14 @@ def shared_fleet(servers_urls: tuple[str, str], tmp_path_factory: pytest.TempPat
 
 @pytest.fixture(scope="module")
 def fleet(shared_fleet: Fleet) -> Fleet:
-    """Relay, light worker and one train worker, for tests that do not kill them."""
+    """A relay, a light worker and one train worker, for tests that do not kill them."""
     shared_fleet.start_trainer()
     return shared_fleet
 
 
 @pytest.fixture
 def disposable_fleet(shared_fleet: Fleet) -> Iterator[Fleet]:
-    """Relay, light worker and a train worker that the test may kill."""
+    """A relay, a light worker and a train worker that the test may kill."""
     shared_fleet.start_trainer()
     yield shared_fleet
     shared_fleet.kill_trainers()

@@ -1,4 +1,4 @@
-"""Exports for the tests of the workers that make them."""
+"""Points and exports for the tests of export jobs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def blobs(fleet: Fleet) -> BlobStore:
 
 
 def add_point(fleet: Fleet, folder: Path, content: bytes | None = None, *, scale: float = 1.0) -> str:
-    """A point whose weights are a new network's with a classifier of this `scale`, or these bytes."""
+    """Add a point whose weights are those of a new network with a classifier of this `scale`, or these bytes."""
     network = build(architecture("wrn_10_1", nominal=32, classes=4, channels=1))
     for layer in network.modules():
         if isinstance(layer, nn.Linear):
@@ -40,8 +40,8 @@ def add_point(fleet: Fleet, folder: Path, content: bytes | None = None, *, scale
     blob = blobs(fleet).put(path)
     dataset_id, search_id, trial_id = rows.add_dataset(fleet.engine), new_id("srch"), new_id("trl")
     with transaction(fleet.engine) as session:
-        over = {"state": "succeeded", "finished_at": func.now(), "advance_wanted": False}
-        session.add(SearchRow(id=search_id, name="done", method="steps", spec={}, dataset_id=dataset_id, **over))
+        finished = {"state": "succeeded", "finished_at": func.now(), "advance_wanted": False}
+        session.add(SearchRow(id=search_id, name="done", method="steps", spec={}, dataset_id=dataset_id, **finished))
         session.flush()
         session.add(TrialRow(id=trial_id, search_id=search_id, number=0, state="completed", params={}))
     weights = new_id("art")
@@ -54,7 +54,7 @@ def add_point(fleet: Fleet, folder: Path, content: bytes | None = None, *, scale
     return row.id
 
 
-def ask(fleet: Fleet, point_id: str, form: Form = FORM) -> str:
+def request_export(fleet: Fleet, point_id: str, form: Form = FORM) -> str:
     with transaction(fleet.engine) as session:
         point = points.get(session, "default", point_id)
         assert point is not None
@@ -68,16 +68,16 @@ def row(fleet: Fleet, export_id: str) -> ExportRow:
         return session.get_one(ExportRow, export_id)
 
 
-def ended(fleet: Fleet, export_id: str) -> ExportRow:
-    def found() -> ExportRow | None:
+def wait_for_export(fleet: Fleet, export_id: str) -> ExportRow:
+    def ended_row() -> ExportRow | None:
         now = row(fleet, export_id)
         return now if now.state in {"ready", "failed"} else None
 
-    return fleet.wait(found, "end of the export")
+    return fleet.wait(ended_row, "end of the export")
 
 
 def helper(export_id: str) -> psutil.Process | None:
-    """The process that makes an export."""
+    """The helper process of an export."""
     for process in psutil.process_iter():
         try:
             line = process.cmdline()

@@ -1,4 +1,4 @@
-"""Real relay and worker processes on a test's own database and Redis, with short leases and the method `steps`."""
+"""Real relay and worker processes on the databases of a test, with short leases and the method `steps`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Fleet:
         self.trainers: list[subprocess.Popen[bytes]] = []
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """`python -m ARGUMENTS...`; what it writes goes to a file in the home."""
+        """Start `python -m ARGUMENTS...` with its output in a file in the home."""
         log = self.home / f"{len(self._processes)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -63,28 +63,28 @@ class Fleet:
         return process
 
     def start_trainer(self) -> None:
-        """One train worker, added to `trainers`."""
+        """Start one train worker and add it to `trainers`."""
         self.trainers.append(self.start("paretofit.workers", "train", "--device", "cpu", "--threads", "1"))
 
     def kill_trainers(self) -> None:
-        """Kill the train workers and all below them."""
+        """Kill the train workers and their descendants."""
         while self.trainers:
             _kill(self.trainers.pop())
 
     def add_search(self, **method: Any) -> str:
-        """Submit a search by `steps`."""
+        """Submit a search by the method `steps`."""
         limits = method.pop("limits", None)
         return rows.add_search(self.engine, method={"kind": "steps", **method}, limits=limits)
 
     def await_state(self, search_id: str, state: str, timeout: float = 30.0) -> None:
         """Wait until the search is in a state."""
 
-        def ended() -> bool:
+        def reached() -> bool:
             now = rows.search(self.engine, search_id)
             assert now.state == state or now.finished_at is None, f"{now.state}: {now.error}\n{self.logs()}"
             return now.state == state
 
-        self.wait(ended, f"search in state {state}", timeout)
+        self.wait(reached, f"search in state {state}", timeout)
 
     def await_running(self, search_id: str) -> TrialRow:
         """Wait until a trainer of the search has written a log line; returns the trial."""
@@ -120,16 +120,16 @@ class Fleet:
     def warm(self, worker: subprocess.Popen[bytes]) -> int:
         """The process id of a train worker's forkserver."""
         children = psutil.Process(self.supervisor(worker)).children()
-        (found,) = [child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE and _is_warm(child)]
-        return found
+        (pid,) = [child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE and _is_warm(child)]
+        return pid
 
-    def wait(self, ready: Callable[[], T | None], what: str, timeout: float = 30.0) -> T:
-        """Poll until `ready` gives something true. Raises AssertionError with the logs."""
+    def wait(self, ready: Callable[[], T | None], goal: str, timeout: float = 30.0) -> T:
+        """Poll until `ready` returns a true value. Raises AssertionError with the logs."""
         deadline = time.monotonic() + timeout
-        while not (found := ready()):
-            assert time.monotonic() < deadline, f"no {what}:\n{self.logs()}"
+        while not (result := ready()):
+            assert time.monotonic() < deadline, f"no {goal}:\n{self.logs()}"
             time.sleep(0.05)
-        return found
+        return result
 
     def logs(self) -> str:
         """The output of the processes."""
@@ -146,12 +146,12 @@ class Fleet:
 
 
 def _is_warm(process: psutil.Process) -> bool:
-    """Trainers have its command line too, and it has their parent; only they run in a folder of a trial's."""
+    """Forked trainers have the same command line and parent, but they run in the folder of a trial."""
     return "paretofit.workers.forkserver" in process.cmdline() and process.cwd() == "/"
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and all below it."""
+    """Kill a process and its descendants."""
     for child in _descendants(process.pid):
         child.kill()
     process.kill()
@@ -166,7 +166,7 @@ def _descendants(pid: int) -> list[psutil.Process]:
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process ended (a zombie has)."""
+    """Whether a process has ended; a zombie has."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -174,7 +174,7 @@ def is_gone(pid: int) -> bool:
 
 
 def stop(process: subprocess.Popen[bytes], timeout: float = 30.0) -> float:
-    """SIGTERM; the seconds until it ended."""
+    """Send SIGTERM and wait. Returns the seconds until the process ended."""
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
     process.wait(timeout)

@@ -23,7 +23,7 @@ from tests.workers.fleet import Fleet
 
 
 def upload(fleet: Fleet, path: Path, **options: object) -> str:
-    """Complete an upload, as the API does."""
+    """Complete an upload like the API."""
     blob = open_store((fleet.home / "blobs").as_uri()).put(path)
     with transaction(fleet.engine) as session:
         row = weights.insert(session, "default", name="mine", source={"kind": "upload"}, options=options)
@@ -32,12 +32,12 @@ def upload(fleet: Fleet, path: Path, **options: object) -> str:
     return row.id
 
 
-def ended(fleet: Fleet, weights_id: str) -> WeightsRow:
-    def row() -> WeightsRow | None:
-        found = rows.weights(fleet.engine, weights_id)
-        return found if found.state in {"ready", "rejected"} else None
+def wait_for_conversion(fleet: Fleet, weights_id: str) -> WeightsRow:
+    def ended_row() -> WeightsRow | None:
+        weights_row = rows.weights(fleet.engine, weights_id)
+        return weights_row if weights_row.state in {"ready", "rejected"} else None
 
-    return fleet.wait(row, "end of the conversion", timeout=60)
+    return fleet.wait(ended_row, "end of the conversion", timeout=60)
 
 
 def helper(weights_id: str) -> psutil.Process | None:
@@ -49,14 +49,16 @@ def helper(weights_id: str) -> psutil.Process | None:
     return None
 
 
-def test_an_uploaded_file_becomes_weights(shared_fleet: Fleet, tmp_path: Path) -> None:
-    made = files.write(tmp_path / "file", classes=2)
-    row = ended(shared_fleet, upload(shared_fleet, tmp_path / "file", licence="CC0", class_names=["cat", "dog"]))
+def test_uploaded_file_becomes_weights(shared_fleet: Fleet, tmp_path: Path) -> None:
+    written = files.write(tmp_path / "file", classes=2)
+    row = wait_for_conversion(
+        shared_fleet, upload(shared_fleet, tmp_path / "file", licence="CC0", class_names=["cat", "dog"])
+    )
     assert (row.state, row.error) == ("ready", None)
     assert row.record is not None
     assert row.sha256 is not None
     record = WeightsRecord.model_validate(row.record)
-    assert (record.family, record.licence, record.class_names) == (made.family, "CC0", ("cat", "dog"))
+    assert (record.family, record.licence, record.class_names) == (written.family, "CC0", ("cat", "dog"))
     out = tmp_path / "out"
     blobs = open_store((shared_fleet.home / "blobs").as_uri())
     blobs.fetch(row.sha256, out)
@@ -77,20 +79,20 @@ def test_an_uploaded_file_becomes_weights(shared_fleet: Fleet, tmp_path: Path) -
     ],
 )
 def test_hostile_files_are_rejected_with_the_reason(shared_fleet: Fleet, tmp_path: Path, name: str) -> None:
-    content, code, said = files.hostile()[name]
+    content, code, message = files.hostile()[name]
     (tmp_path / "file").write_bytes(content)
-    row = ended(shared_fleet, upload(shared_fleet, tmp_path / "file"))
+    row = wait_for_conversion(shared_fleet, upload(shared_fleet, tmp_path / "file"))
     assert row.state == "rejected"
     assert row.error is not None
     assert row.error["code"] == code
-    assert said in row.error["detail"]
+    assert message in row.error["detail"]
     assert (row.record, row.sha256, row.lease_expires_at) == (None, None, None)
 
 
-def test_details_are_storable(shared_fleet: Fleet, tmp_path: Path) -> None:
+def test_error_details_are_storable(shared_fleet: Fleet, tmp_path: Path) -> None:
     header = b'{"a\\u0000b\\ud800": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}'
     (tmp_path / "file").write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 4)
-    row = ended(shared_fleet, upload(shared_fleet, tmp_path / "file"))
+    row = wait_for_conversion(shared_fleet, upload(shared_fleet, tmp_path / "file"))
     assert (row.state, row.crash_count) == ("rejected", 0)
 
 
@@ -101,7 +103,7 @@ def test_weights_over_quota_are_rejected(shared_fleet: Fleet, tmp_path: Path) ->
         tenants.set_quota(session, "default", Quota(None, None, used + 10))
     try:
         # The record makes the converted file a little larger than the uploaded one.
-        row = ended(shared_fleet, upload(shared_fleet, tmp_path / "file", licence="x" * 500))
+        row = wait_for_conversion(shared_fleet, upload(shared_fleet, tmp_path / "file", licence="x" * 500))
     finally:
         with transaction(shared_fleet.engine) as session:
             tenants.set_quota(session, "default", Quota(None, None, None))
@@ -116,7 +118,7 @@ def test_lost_file_is_rejected(shared_fleet: Fleet, tmp_path: Path) -> None:
         row = weights.insert(session, "default", name="mine", source={"kind": "upload"}, options={})
         assert uploads.start(session, WEIGHTS, "default", row.id)
         assert uploads.finish(session, WEIGHTS, "default", row.id, sha256="0" * 64, size=blob.size)
-    lost = ended(shared_fleet, row.id)
+    lost = wait_for_conversion(shared_fleet, row.id)
     assert (lost.state, lost.crash_count) == ("rejected", 3)
     assert lost.error is not None
     assert lost.error["code"] == "crashed"

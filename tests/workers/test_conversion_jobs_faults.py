@@ -12,7 +12,7 @@ from paretofit.db.engine import transaction
 from tests.db import rows
 from tests.search.weights import files
 from tests.workers.fleet import Fleet, _kill, stop
-from tests.workers.test_conversion_jobs import ended, helper, upload
+from tests.workers.test_conversion_jobs import helper, upload, wait_for_conversion
 
 pytestmark = pytest.mark.integration
 
@@ -20,12 +20,12 @@ SOURCE = "mobilenet_v2"
 
 
 def fetch(fleet: Fleet, name: str) -> str:
-    """Insert weights of a named source, as the API does."""
+    """Insert weights of a named source like the API."""
     with transaction(fleet.engine) as session:
         return weights.insert(session, "default", name=name, source={"kind": "named", "name": name}, options={}).id
 
 
-def test_a_killed_worker_loses_nothing(empty_fleet: Fleet, tmp_path: Path) -> None:
+def test_conversion_survives_killed_and_drained_workers(empty_fleet: Fleet, tmp_path: Path) -> None:
     files.write(tmp_path / "file")
     weights_id = upload(empty_fleet, tmp_path / "file")
     empty_fleet.start("paretofit.workers.relay")
@@ -44,7 +44,7 @@ def test_a_killed_worker_loses_nothing(empty_fleet: Fleet, tmp_path: Path) -> No
     assert drained.lease_expires_at is None
 
     empty_fleet.start("paretofit.workers", "light", "--processes", "1")
-    row = ended(empty_fleet, weights_id)
+    row = wait_for_conversion(empty_fleet, weights_id)
     assert (row.state, row.lease_epoch) == ("ready", 3)
     assert list((empty_fleet.home / "blobs" / "incoming").iterdir()) == []
     deadline = time.monotonic() + 5
@@ -53,20 +53,20 @@ def test_a_killed_worker_loses_nothing(empty_fleet: Fleet, tmp_path: Path) -> No
         time.sleep(0.05)
 
 
-def test_a_source_that_cannot_be_reached_names_the_remedy(empty_fleet: Fleet) -> None:
+def test_unreachable_source_names_the_remedy(empty_fleet: Fleet) -> None:
     empty_fleet.environment |= {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": "/dev/null"}
     empty_fleet.start("paretofit.workers.relay")
     empty_fleet.start("paretofit.workers", "light", "--processes", "1")
-    row = ended(empty_fleet, fetch(empty_fleet, SOURCE))
+    row = wait_for_conversion(empty_fleet, fetch(empty_fleet, SOURCE))
     assert row.error is not None
     assert row.error["code"] == "source_failed"
     assert "`paretofit weights add " in row.error["detail"]
 
 
-def test_a_source_that_was_disabled_meanwhile_is_not_fetched(empty_fleet: Fleet) -> None:
+def test_source_disabled_since_the_request_is_not_fetched(empty_fleet: Fleet) -> None:
     empty_fleet.environment |= {"PARETOFIT_WEIGHTS_SOURCES": "none"}
     empty_fleet.start("paretofit.workers.relay")
     empty_fleet.start("paretofit.workers", "light", "--processes", "1")
-    row = ended(empty_fleet, fetch(empty_fleet, SOURCE))
+    row = wait_for_conversion(empty_fleet, fetch(empty_fleet, SOURCE))
     assert row.error is not None
     assert row.error["code"] == "source_disabled"

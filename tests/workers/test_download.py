@@ -21,12 +21,12 @@ from paretofit.db.tenants import Quota
 from paretofit.search.contracts.dataset import UrlSource
 from paretofit.workers.download import UnusableError, fetch
 from tests.workers.fleet import Fleet
-from tests.workers.test_ingestion_jobs import archive, ended
+from tests.workers.test_ingestion_jobs import archive, wait_for_validation
 
 
 @contextmanager
 def serving(files: dict[str, bytes], *, signed_by: str = "") -> Iterator[str]:
-    """A server of these paths; `signed_by`: only for requests with an S3 signature of this key."""
+    """Serve these paths; with `signed_by`, only to requests with an S3 signature of this key."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -54,8 +54,8 @@ def serving(files: dict[str, bytes], *, signed_by: str = "") -> Iterator[str]:
 
 def add(fleet: Fleet, url: str, tenant: str = "default", **source: Any) -> str:
     with transaction(fleet.engine) as session:
-        described = {"kind": "s3" if url.startswith("s3://") else "url", "url": url, **source}
-        return datasets.insert(session, tenant, name="fetched", source=described, options={}).id
+        document = {"kind": "s3" if url.startswith("s3://") else "url", "url": url, **source}
+        return datasets.insert(session, tenant, name="fetched", source=document, options={}).id
 
 
 def test_dataset_from_a_url_is_ready_or_rejected_with_a_reason(empty_fleet: Fleet, tmp_path: Path) -> None:
@@ -77,12 +77,12 @@ def test_dataset_from_a_url_is_ready_or_rejected_with_a_reason(empty_fleet: Flee
             add(empty_fleet, "https://169.254.169.254/latest/"): "url_refused",
             add(empty_fleet, "http://10.0.0.1/images.zip"): "url_refused",
         }
-        row = ended(empty_fleet, good)
+        row = wait_for_validation(empty_fleet, good)
         assert (row.state, row.error) == ("ready", None)
         assert row.profile is not None
         assert sum(row.profile["images"].values()) == 24
         for dataset_id, code in refused.items():
-            row = ended(empty_fleet, dataset_id)
+            row = wait_for_validation(empty_fleet, dataset_id)
             assert (row.state, (row.error or {})["code"]) == ("rejected", code)
 
 
@@ -90,11 +90,13 @@ def test_dataset_from_a_url_is_ready_or_rejected_with_a_reason(empty_fleet: Flee
     ("number", "raised", "message"),
     [
         (socket.EAI_NONAME, UnusableError, "the host images.example does not exist: check the URL"),
-        # Its server may answer the next time.
+        # The name server may respond to the next attempt.
         (socket.EAI_AGAIN, socket.gaierror, "not now"),
     ],
 )
-def test_a_host_without_an_address(tmp_path: Path, number: int, raised: type[Exception], message: str) -> None:
+def test_unresolved_host_is_permanent_or_retried(
+    tmp_path: Path, number: int, raised: type[Exception], message: str
+) -> None:
     def resolve(host: str, port: int) -> NoReturn:
         raise socket.gaierror(number, "not now")
 
@@ -126,8 +128,8 @@ def test_dataset_from_s3_is_ready_or_rejected_with_a_reason(empty_fleet: Fleet, 
             add(empty_fleet, "s3://imports/acme/nothing.zip"): "s3_missing",
             add(empty_fleet, "s3://imports/large.zip"): "archive_too_large",
         }
-        row = ended(empty_fleet, good)
+        row = wait_for_validation(empty_fleet, good)
         assert (row.state, row.error) == ("ready", None)
         for dataset_id, code in refused.items():
-            row = ended(empty_fleet, dataset_id)
+            row = wait_for_validation(empty_fleet, dataset_id)
             assert (row.state, (row.error or {})["code"]) == ("rejected", code)

@@ -35,9 +35,9 @@ def search_id(fleet: Fleet) -> str:
 @pytest.fixture
 def trial(fleet: Fleet, search_id: str) -> TrialRow:
     """A running trial with a checkpoint."""
-    found = fleet.await_running(search_id)
-    fleet.wait(lambda: rows.trial(fleet.engine, found.id).checkpoint, "checkpoint")
-    return found
+    running = fleet.await_running(search_id)
+    fleet.wait(lambda: rows.trial(fleet.engine, running.id).checkpoint, "checkpoint")
+    return running
 
 
 def outcomes(fleet: Fleet, trial_id: str) -> list[str | None]:
@@ -46,7 +46,7 @@ def outcomes(fleet: Fleet, trial_id: str) -> list[str | None]:
         return list(session.scalars(query))
 
 
-def finished(fleet: Fleet, search_id: str) -> TrialRow:
+def wait_until_finished(fleet: Fleet, search_id: str) -> TrialRow:
     fleet.await_state(search_id, "succeeded")
     (trial,) = rows.trials(fleet.engine, search_id)
     assert trial.outputs is not None
@@ -66,10 +66,10 @@ def test_drained_worker_releases_its_trial(fleet: Fleet, search_id: str, trial: 
     assert stop(worker) < 10
     assert worker.returncode == 0
     assert is_gone(trainer)
-    handed_back = rows.trial(fleet.engine, trial.id)
-    assert (handed_back.state, handed_back.crash_count) == ("queued", 0)
+    released = rows.trial(fleet.engine, trial.id)
+    assert (released.state, released.crash_count) == ("queued", 0)
     fleet.start_trainer()
-    assert finished(fleet, search_id).crash_count == 0
+    assert wait_until_finished(fleet, search_id).crash_count == 0
     assert outcomes(fleet, trial.id) == ["drained", "completed"]
 
 
@@ -78,8 +78,8 @@ def test_trainer_ends_with_a_killed_supervisor(fleet: Fleet, search_id: str, tri
     trainer, warm = fleet.trainer(trial.id, 1), fleet.warm(worker)
     assert trainer is not None
     os.kill(fleet.supervisor(worker), signal.SIGKILL)
-    fleet.wait(lambda: is_gone(trainer) and is_gone(warm), "end of the trainer and its origin", 5)
-    assert finished(fleet, search_id).crash_count == 1
+    fleet.wait(lambda: is_gone(trainer) and is_gone(warm), "end of the trainer and the forkserver", 5)
+    assert wait_until_finished(fleet, search_id).crash_count == 1
     assert outcomes(fleet, trial.id) == ["lost", "completed"]
 
 
@@ -90,7 +90,7 @@ def test_killed_worker_leaves_only_its_trial(fleet: Fleet, search_id: str, trial
     worker.kill()
     fleet.wait(lambda: is_gone(supervisor) and is_gone(trainer), "end of supervisor and trainer", 5)
     fleet.start_trainer()
-    assert finished(fleet, search_id).lease_epoch == 2
+    assert wait_until_finished(fleet, search_id).lease_epoch == 2
 
 
 def test_suspended_supervisor_writes_nothing_after_its_lease_is_reclaimed(
@@ -106,7 +106,7 @@ def test_suspended_supervisor_writes_nothing_after_its_lease_is_reclaimed(
     first = fleet.trainer(trial.id, 1)
     assert first is not None
     fleet.wait(lambda: is_gone(first), "end of the first trainer", 5)
-    assert finished(fleet, search_id).lease_epoch == 2
+    assert wait_until_finished(fleet, search_id).lease_epoch == 2
     assert outcomes(fleet, trial.id) == ["lost", "completed"]
 
 
@@ -163,8 +163,8 @@ def test_duplicate_messages_make_one_attempt_per_epoch(fleet: Fleet) -> None:
 
 
 def attempted(fleet: Fleet, search_id: str, epoch: int) -> TrialRow | None:
-    found = [trial for trial in rows.trials(fleet.engine, search_id) if trial.lease_epoch >= epoch]
-    return found[0] if found else None
+    trials = [trial for trial in rows.trials(fleet.engine, search_id) if trial.lease_epoch >= epoch]
+    return trials[0] if trials else None
 
 
 def test_flushed_broker_loses_nothing(fleet: Fleet) -> None:

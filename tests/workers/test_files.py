@@ -18,11 +18,11 @@ def blobs(tmp_path: Path) -> BlobStore:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "made"
-    (made / "deep").mkdir(parents=True)
-    (made / "images.bin").write_bytes(b"images")
-    (made / "deep" / "labels.bin").write_bytes(b"labels")
-    return made
+    created = tmp_path / "source"
+    (created / "deep").mkdir(parents=True)
+    (created / "images.bin").write_bytes(b"images")
+    (created / "deep" / "labels.bin").write_bytes(b"labels")
+    return created
 
 
 def test_folder_survives_the_store(blobs: BlobStore, folder: Path, tmp_path: Path) -> None:
@@ -33,13 +33,15 @@ def test_folder_survives_the_store(blobs: BlobStore, folder: Path, tmp_path: Pat
     assert (again / "deep" / "labels.bin").read_bytes() == b"labels"
 
 
-def test_concurrent_staging_of_a_dataset(blobs: BlobStore, folder: Path, tmp_path: Path) -> None:
+def test_concurrent_staging_creates_one_dataset(blobs: BlobStore, folder: Path, tmp_path: Path) -> None:
     manifest = staging.store(blobs, folder)
     cache = tmp_path / "cache"
-    found: list[Path] = []
+    staged: list[Path] = []
     threads = [
         threading.Thread(
-            target=lambda: found.append(staging.dataset(blobs, cache, "ds_1", manifest, partial=tmp_path / uuid4().hex))
+            target=lambda: staged.append(
+                staging.dataset(blobs, cache, "ds_1", manifest, partial=tmp_path / uuid4().hex)
+            )
         )
         for _ in range(6)
     ]
@@ -47,20 +49,22 @@ def test_concurrent_staging_of_a_dataset(blobs: BlobStore, folder: Path, tmp_pat
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [cache / "ds_1"] * 6
+    assert staged == [cache / "ds_1"] * 6
     assert [path.name for path in cache.iterdir()] == ["ds_1"]
     assert (cache / "ds_1" / "images.bin").read_bytes() == b"images"
 
 
-@pytest.mark.parametrize("torn", [None, "", '{"images.bin": {'])
-def test_incomplete_dataset_is_staged_again(blobs: BlobStore, folder: Path, tmp_path: Path, torn: str | None) -> None:
+@pytest.mark.parametrize("manifest", [None, "", '{"images.bin": {'])
+def test_incomplete_dataset_is_staged_again(
+    blobs: BlobStore, folder: Path, tmp_path: Path, manifest: str | None
+) -> None:
     (tmp_path / "cache" / "ds_1").mkdir(parents=True)
-    if torn is not None:
-        (tmp_path / "cache" / "ds_1" / staging.MANIFEST).write_text(torn)
-    laid = staging.dataset(
+    if manifest is not None:
+        (tmp_path / "cache" / "ds_1" / staging.MANIFEST).write_text(manifest)
+    staged = staging.dataset(
         blobs, tmp_path / "cache", "ds_1", staging.store(blobs, folder), partial=tmp_path / "partial"
     )
-    assert (laid / "images.bin").exists()
+    assert (staged / "images.bin").exists()
 
 
 def test_damaged_or_missing_blobs_are_refused(blobs: BlobStore, folder: Path, tmp_path: Path) -> None:
@@ -82,8 +86,8 @@ def test_manifest_stays_in_its_folder(blobs: BlobStore, tmp_path: Path, name: st
         staging.files(blobs, tmp_path / "x", {name: {"sha256": "a" * 64, "size": 1}})
 
 
-def test_concurrent_scratch_folders(tmp_path: Path) -> None:
-    (tmp_path / "stray").write_text("no folder")
+def test_concurrent_scratch_folders_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "stray").write_text("not a folder")
     failures: list[OSError] = []
 
     def attempts(worker: int) -> None:

@@ -22,13 +22,14 @@ from tests.workers.fleet import Fleet, is_gone
 
 
 def test_search_runs_to_its_end(fleet: Fleet) -> None:
-    with Redis.from_url(fleet.environment["REDIS_URL"]) as redis, redis.pubsub() as heard:
-        heard.subscribe(CHANNEL)
+    with Redis.from_url(fleet.environment["REDIS_URL"]) as redis, redis.pubsub() as subscription:
+        subscription.subscribe(CHANNEL)
         search_id = fleet.add_search(trials=2, then=True, steps=6)
         fleet.await_state(search_id, "succeeded")
-        # Channels are the server's: those of other tests are heard too.
+        # Channels are shared by the server, so notifications of other tests arrive too.
         fleet.wait(
-            lambda: (heard.get_message() or {}).get("data") == search_id.encode(), "notification of event streams"
+            lambda: (subscription.get_message() or {}).get("data") == search_id.encode(),
+            "notification of event streams",
         )
 
     search = rows.search(fleet.engine, search_id)
@@ -94,7 +95,7 @@ def test_method_error_fails_the_trial_with_its_message(fleet: Fleet) -> None:
     assert (trial.state, trial.lease_epoch, trial.crash_count) == ("failed", 1, 0)
     assert trial.error is not None
     assert (trial.error["code"], trial.error["exception"]) == ("error", "ArithmeticError")
-    # What PostgreSQL's text cannot hold is replaced.
+    # Characters that PostgreSQL cannot store are replaced.
     assert trial.error["detail"] == "step sums to nothing\ufffd?"
     assert trial.error["traceback"][-1] == "ArithmeticError: step sums to nothing\ufffd?"
     error = rows.search(fleet.engine, search_id).error
@@ -178,7 +179,7 @@ def test_plan_that_raises_fails_the_search(fleet: Fleet) -> None:
     assert "ZeroDivisionError: this plan always fails" in error["detail"]
 
 
-def test_point_that_is_not_finite_fails_the_trial(fleet: Fleet) -> None:
+def test_nonfinite_point_fails_the_trial(fleet: Fleet) -> None:
     search_id = fleet.add_search(fault="nan", steps=4)
     fleet.await_state(search_id, "failed")
     (trial,) = rows.trials(fleet.engine, search_id)

@@ -23,7 +23,7 @@ def _check(database_url: str, *arguments: str) -> subprocess.CompletedProcess[st
     )
 
 
-def test_worker_of_this_host(engine: Engine, database_url: str) -> None:
+def test_worker_is_healthy_after_its_heartbeat(engine: Engine, database_url: str) -> None:
     silent = _check(database_url)
     assert silent.returncode == 1
     assert platform.node() in silent.stderr
@@ -32,7 +32,7 @@ def test_worker_of_this_host(engine: Engine, database_url: str) -> None:
     assert _check(database_url).returncode == 0
 
 
-def test_relay_that_is_behind(engine: Engine, database_url: str) -> None:
+def test_lagging_relay_is_unhealthy(engine: Engine, database_url: str) -> None:
     with transaction(engine) as session:
         outbox.enqueue(session, outbox.INGEST, "ds_1")
     assert _check(database_url, "relay").returncode == 0
@@ -43,7 +43,7 @@ def test_relay_that_is_behind(engine: Engine, database_url: str) -> None:
     assert "overdue job messages: 1" in lagging.stderr
 
 
-def test_unavailable_database() -> None:
-    away = _check("postgresql://nobody@127.0.0.1:1/none")
-    assert away.returncode == 1
-    assert "Connection refused" in away.stderr
+def test_unavailable_database_is_unhealthy() -> None:
+    unavailable = _check("postgresql://nobody@127.0.0.1:1/none")
+    assert unavailable.returncode == 1
+    assert "Connection refused" in unavailable.stderr

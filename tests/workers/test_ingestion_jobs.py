@@ -23,7 +23,7 @@ from tests.workers.fleet import Fleet
 
 
 def archive(path: Path, *, classes: int = 2, images: int = 12, prefix: str = "class") -> Path:
-    """A zip of `class/name.png`, 16 x 16 grey images."""
+    """A zip archive of 16 x 16 gray images, `class/name.png`."""
     rng = np.random.default_rng(0)
     with zipfile.ZipFile(path, "w") as file:
         for kind in range(classes):
@@ -35,7 +35,7 @@ def archive(path: Path, *, classes: int = 2, images: int = 12, prefix: str = "cl
 
 
 def upload(fleet: Fleet, path: Path) -> str:
-    """Complete an upload, as the API does."""
+    """Complete an upload like the API."""
     blob = open_store((fleet.home / "blobs").as_uri()).put(path)
     with transaction(fleet.engine) as session:
         row = datasets.insert(session, "default", name="uploaded", source={"kind": "upload"}, options={})
@@ -44,15 +44,15 @@ def upload(fleet: Fleet, path: Path) -> str:
     return row.id
 
 
-def ended(fleet: Fleet, dataset_id: str) -> DatasetRow:
-    def row() -> DatasetRow | None:
-        found = rows.dataset(fleet.engine, dataset_id)
-        return found if found.state in {"ready", "rejected"} else None
+def wait_for_validation(fleet: Fleet, dataset_id: str) -> DatasetRow:
+    def ended_row() -> DatasetRow | None:
+        dataset_row = rows.dataset(fleet.engine, dataset_id)
+        return dataset_row if dataset_row.state in {"ready", "rejected"} else None
 
-    return fleet.wait(row, "end of the validation")
+    return fleet.wait(ended_row, "end of the validation")
 
 
-def test_helper_cannot_name_files_outside_its_folder(tmp_path: Path) -> None:
+def test_helper_cannot_reference_files_outside_its_folder(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
     (tmp_path / "secret").write_text("x")
@@ -66,7 +66,7 @@ def test_helper_cannot_name_files_outside_its_folder(tmp_path: Path) -> None:
 
 
 def test_uploaded_archive_becomes_a_dataset(shared_fleet: Fleet, tmp_path: Path) -> None:
-    row = ended(shared_fleet, upload(shared_fleet, archive(tmp_path / "images.zip")))
+    row = wait_for_validation(shared_fleet, upload(shared_fleet, archive(tmp_path / "images.zip")))
     assert (row.state, row.error) == ("ready", None)
     assert row.profile is not None
     assert row.manifest is not None
@@ -78,8 +78,8 @@ def test_uploaded_archive_becomes_a_dataset(shared_fleet: Fleet, tmp_path: Path)
     assert list((shared_fleet.home / "scratch").iterdir()) == []
 
 
-def test_many_classes_with_long_names(shared_fleet: Fleet, tmp_path: Path) -> None:
-    row = ended(
+def test_dataset_may_have_many_classes_with_long_names(shared_fleet: Fleet, tmp_path: Path) -> None:
+    row = wait_for_validation(
         shared_fleet, upload(shared_fleet, archive(tmp_path / "a.zip", classes=300, images=3, prefix="c" * 900))
     )
     assert (row.state, row.error) == ("ready", None)
@@ -87,10 +87,10 @@ def test_many_classes_with_long_names(shared_fleet: Fleet, tmp_path: Path) -> No
     assert len(row.profile["classes"]) == 300
 
 
-def test_bad_archive_is_rejected_with_reasons(shared_fleet: Fleet, tmp_path: Path) -> None:
+def test_invalid_archive_is_rejected_with_reasons(shared_fleet: Fleet, tmp_path: Path) -> None:
     path = tmp_path / "bad.zip"
-    path.write_bytes(b"this is no archive")
-    row = ended(shared_fleet, upload(shared_fleet, path))
+    path.write_bytes(b"this is not an archive")
+    row = wait_for_validation(shared_fleet, upload(shared_fleet, path))
     assert row.state == "rejected"
     assert row.error is not None
     assert {"code", "detail", "errors"} <= set(row.error)

@@ -1,4 +1,4 @@
-"""A worker's processes share its slots for long jobs."""
+"""The processes of a worker share its slots for long jobs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from paretofit.workers.job_slots import JobSlots
 
 
 def _holder(slots: JobSlots) -> tuple[int, int]:
-    """The pid of a process that takes a slot, and a pipe that shows whether it got one."""
+    """Fork a process that acquires a slot. Returns its pid and a pipe with the result."""
     receive, send = os.pipe()
     pid = os.fork()
     if pid == 0:

@@ -19,10 +19,10 @@ def test_paused_search_resumes_from_its_checkpoint(fleet: Fleet) -> None:
         assert search_control.request_pause(session, search_id)
     fleet.await_state(search_id, "paused")
     assert is_gone(trainer)
-    rested = rows.trial(fleet.engine, trial.id)
-    assert (rested.state, rested.crash_count, rested.lease_epoch) == ("queued", 0, 1)
-    assert rested.checkpoint is not None
-    # The worker is free for others, and nothing of the search is sent again.
+    paused = rows.trial(fleet.engine, trial.id)
+    assert (paused.state, paused.crash_count, paused.lease_epoch) == ("queued", 0, 1)
+    assert paused.checkpoint is not None
+    # The worker is free for other searches, and no message of the paused search is resent.
     fleet.await_state(fleet.add_search(steps=3), "succeeded")
     time.sleep(1.5)
     assert rows.trial(fleet.engine, trial.id).state == "queued"
@@ -34,11 +34,11 @@ def test_paused_search_resumes_from_its_checkpoint(fleet: Fleet) -> None:
     ended = rows.trial(fleet.engine, trial.id)
     assert (ended.crash_count, ended.lease_epoch) == (0, 2)
     assert ended.outputs is not None
-    assert ended.outputs["began"] == rested.checkpoint["step"] > 0
+    assert ended.outputs["began"] == paused.checkpoint["step"] > 0
     assert ended.outputs["step"] == 100
 
 
-def test_paused_search_is_cancelled_at_once(fleet: Fleet) -> None:
+def test_paused_search_is_cancelled_immediately(fleet: Fleet) -> None:
     busy = fleet.add_search(steps=100_000, seconds=0.01)
     fleet.await_running(busy)
     with transaction(fleet.engine) as session:

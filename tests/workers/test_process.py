@@ -17,7 +17,7 @@ from tests.workers.fleet import is_gone
 GUARDED = """
 import os, subprocess, sys
 from paretofit.workers import parent_watchdog
-parent_watchdog.attach(lambda line: print("heard", line.decode().strip(), flush=True))
+parent_watchdog.attach(lambda line: print("received", line.decode().strip(), flush=True))
 child = subprocess.Popen(["sleep", "100"])
 print("child", child.pid, flush=True)
 child.wait()
@@ -38,7 +38,7 @@ def read_until(process: Process, start: str) -> str:
     raise AssertionError(f"no line {start}")
 
 
-def test_outputs_are_read_completely(tmp_path: Path) -> None:
+def test_all_output_is_read(tmp_path: Path) -> None:
     code = """
 import os, sys
 os.write(int(sys.argv[1]), b'{"metric": ["a", 1, 2.0]}\\n')
@@ -60,14 +60,14 @@ def test_stop_requests_arrive_and_end_kills_the_group(tmp_path: Path) -> None:
     with start(GUARDED, tmp_path) as process:
         child = int(read_until(process, "child").split()[1])
         process.request_stop(Stop.DRAIN)
-        assert read_until(process, "heard") == 'heard {"stop": "drain"}'
+        assert read_until(process, "received") == 'received {"stop": "drain"}'
         assert not process.has_ended()
     assert is_gone(process.pid)
     assert is_gone(child)
 
 
 def test_group_ends_when_its_stdin_closes(tmp_path: Path) -> None:
-    # The process that holds the other end of the pipe is killed without a chance to do anything about it.
+    # The process at the other end of the pipe is killed, so it cannot clean up.
     code = f"""
 import pathlib, sys
 from tests.workers.test_process import GUARDED, read_until, start
@@ -76,10 +76,10 @@ print("pids", process.pid, read_until(process, "child").split()[1], flush=True)
 import time
 time.sleep(100)
 """
-    with start(code, tmp_path) as holder:
-        _, *pids = read_until(holder, "pids").split()
+    with start(code, tmp_path) as parent:
+        _, *pids = read_until(parent, "pids").split()
         assert not any(is_gone(int(pid)) for pid in pids)
-        holder.signal(signal.SIGKILL)
+        parent.signal(signal.SIGKILL)
         deadline = time.monotonic() + 5
         while not all(is_gone(int(pid)) for pid in pids):
             assert time.monotonic() < deadline

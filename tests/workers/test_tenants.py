@@ -41,6 +41,6 @@ def test_every_row_has_the_tenant_of_its_search(empty_fleet: Fleet) -> None:
 
 
 def test_every_table_has_a_tenant() -> None:
-    without = {name for name, table in Base.metadata.tables.items() if "tenant_id" not in table.c}
-    # What belongs to the service itself.
-    assert without == {"outbox", "workers", "counters", "tenants"}
+    shared = {name for name, table in Base.metadata.tables.items() if "tenant_id" not in table.c}
+    # These tables belong to the service itself.
+    assert shared == {"outbox", "workers", "counters", "tenants"}

@@ -12,7 +12,7 @@ from tests.db.rows import PROFILE
 
 
 class OutOfMemoryError(RuntimeError):
-    """Named as torch's."""
+    """Has the same name as the error of torch."""
 
 
 @pytest.mark.parametrize(
@@ -52,19 +52,19 @@ class NotLearningError(ValueError):
         (OutOfMemoryError("CUDA out of memory"), "oom"),
     ],
 )
-def test_a_failure_has_the_code_of_its_error(error: Exception, code: str) -> None:
+def test_failure_has_the_code_of_its_error(error: Exception, code: str) -> None:
     assert failure(error)["code"] == code
     assert failure(error)["detail"] == (str(error) or type(error).__name__)
 
 
-def test_out_of_memory_error_of_torch() -> None:
+def test_out_of_memory_error_of_torch_is_recognized() -> None:
     torch = pytest.importorskip("torch")
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
     assert is_out_of_memory(caught.value)
 
 
-def test_order_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_order_file_round_trips(tmp_path: Path) -> None:
     spec = ResolvedSpec.model_validate(
         {"name": "n", "dataset_id": "d", "method": {"kind": "mutualnet"}, "dataset": PROFILE}
     )

@@ -69,7 +69,7 @@ def await_end(process: Process) -> None:
 
 
 def test_forked_trainer_trains_on_several_threads(trainers: TrainerPool, order: Path) -> None:
-    # A parallel region in a process that was forked from one with a parallel region behind it would hang.
+    # A parallel region hangs in a process that was forked after a parallel region in its parent.
     for _ in range(2):
         with trainers.start(order) as process:
             assert "paretofit.workers.forkserver" in psutil.Process(process.pid).cmdline()
@@ -114,7 +114,7 @@ def test_killed_warm_process_is_replaced(trainers: TrainerPool, order: Path) -> 
 
 
 def _command(pid: int) -> list[str]:
-    """Of a process, once it has one."""
+    """The command line of a process, once it has one."""
     deadline = time.monotonic() + 30
     while not (command := psutil.Process(pid).cmdline()):
         assert time.monotonic() < deadline
@@ -123,8 +123,8 @@ def _command(pid: int) -> list[str]:
 
 
 def _warm(trainer: Process) -> psutil.Process:
-    """The other child of this process with the trainer's command."""
+    """The warm process: the other child of this process with the command line of the trainer."""
     command = psutil.Process(trainer.pid).cmdline()
     children = [child for child in psutil.Process().children() if child.pid != trainer.pid]
-    (found,) = [child for child in children if child.cmdline() == command]
-    return found
+    (warm,) = [child for child in children if child.cmdline() == command]
+    return warm

@@ -26,11 +26,11 @@ from tests.workers.fleet import Fleet
 
 @dataclass
 class Receiver:
-    """A server that answers with these statuses in turn, the last one ever after."""
+    """A server that responds with these statuses in turn; the last one repeats."""
 
     statuses: list[int]
     url: str = ""
-    got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    requests: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def receiving(*statuses: int) -> Iterator[Receiver]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            receiver.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
+            receiver.requests.append(({name.lower(): value for name, value in self.headers.items()}, body))
             status = receiver.statuses.pop(0) if len(receiver.statuses) > 1 else receiver.statuses[0]
             self.send_response(status)
             self.send_header("Content-Length", "0")
@@ -59,23 +59,23 @@ def receiving(*statuses: int) -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def posting(empty_fleet: Fleet) -> Fleet:
-    """Relay and a light worker that may ask loopback."""
+def webhook_fleet(empty_fleet: Fleet) -> Fleet:
+    """A relay and a light worker that may connect to loopback."""
     empty_fleet.environment["PARETOFIT_OUTBOUND_NETWORKS"] = "127.0.0.0/8"
     empty_fleet.start("paretofit.workers.relay")
     empty_fleet.start("paretofit.workers", "light", "--processes", "1")
     return empty_fleet
 
 
-def hook(fleet: Fleet, url: str, *, tenant: str = "default") -> WebhookRow:
+def add_webhook(fleet: Fleet, url: str, *, tenant: str = "default") -> WebhookRow:
     with transaction(fleet.engine) as session:
         return webhooks.insert(
             session, tenant, url=url, events=["search.cancelled", "search.succeeded"], secret=new_secret()
         )
 
 
-def cancelled(fleet: Fleet) -> str:
-    """A search that comes to its end."""
+def cancel_search(fleet: Fleet) -> str:
+    """Submit a search and cancel it. Returns its id."""
     search = rows.add_search(fleet.engine, method={"kind": "steps"})
     with transaction(fleet.engine) as session:
         cancellation.request_cancel(session, search)
@@ -96,7 +96,7 @@ def await_state(fleet: Fleet, webhook: WebhookRow, state: str, *, attempts: int)
 
 
 def verified(secret: str, headers: dict[str, str], body: bytes) -> dict[str, object]:
-    """The message, if its signature is right (Standard Webhooks, symmetric)."""
+    """Verify the signature of a message (Standard Webhooks, symmetric). Returns the message."""
     assert abs(int(headers["webhook-timestamp"]) - time.time()) < 60
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
     key = base64.b64decode(secret.removeprefix("whsec_"))
@@ -106,55 +106,55 @@ def verified(secret: str, headers: dict[str, str], body: bytes) -> dict[str, obj
     return document
 
 
-def test_delivery_is_signed_and_retried(posting: Fleet) -> None:
+def test_delivery_is_signed_and_retried(webhook_fleet: Fleet) -> None:
     with receiving(500, 204) as receiver, receiving(200) as other, receiving(200) as elsewhere:
-        mine, twin = hook(posting, receiver.url), hook(posting, other.url)
-        hook(posting, elsewhere.url, tenant="acme")
-        search = cancelled(posting)
-        failed = await_state(posting, mine, "queued", attempts=1)
+        retried, twin = add_webhook(webhook_fleet, receiver.url), add_webhook(webhook_fleet, other.url)
+        add_webhook(webhook_fleet, elsewhere.url, tenant="acme")
+        search = cancel_search(webhook_fleet)
+        failed = await_state(webhook_fleet, retried, "queued", attempts=1)
         assert failed.error == {"code": "refused", "detail": "the receiver responded with 500"}
         assert failed.run_after > failed.updated_at
-        with transaction(posting.engine) as session:
+        with transaction(webhook_fleet.engine) as session:
             session.execute(
                 update(DeliveryRow).where(DeliveryRow.id == failed.id).values(run_after=func.clock_timestamp())
             )
             outbox.enqueue(session, outbox.DELIVER, failed.id)
-        row = await_state(posting, mine, "delivered", attempts=2)
+        row = await_state(webhook_fleet, retried, "delivered", attempts=2)
         assert (row.status, row.error) == (204, None)
-        await_state(posting, twin, "delivered", attempts=1)
-        (first, body), (second, again) = receiver.got
+        await_state(webhook_fleet, twin, "delivered", attempts=1)
+        (first, body), (second, again) = receiver.requests
         assert first["webhook-id"] == second["webhook-id"] == row.id
         assert body == again
-        message = verified(mine.secret, first, body)
+        message = verified(retried.secret, first, body)
         assert message["type"] == "search.cancelled"
         assert message["data"] == {"search_id": search, "seq": 2, "points": 0, "warnings": []}
-        assert verified(mine.secret, second, again) == message
+        assert verified(retried.secret, second, again) == message
         with pytest.raises(AssertionError):
             verified(twin.secret, first, body)
-        assert elsewhere.got == []
+        assert elsewhere.requests == []
 
 
-def test_webhook_of_a_gone_receiver_is_disabled(posting: Fleet) -> None:
+def test_webhook_is_disabled_after_410_gone(webhook_fleet: Fleet) -> None:
     with receiving(410) as receiver:
-        webhook = hook(posting, receiver.url)
-        cancelled(posting)
-        row = await_state(posting, webhook, "failed", attempts=1)
+        webhook = add_webhook(webhook_fleet, receiver.url)
+        cancel_search(webhook_fleet)
+        row = await_state(webhook_fleet, webhook, "failed", attempts=1)
         assert (row.status, (row.error or {})["code"]) == (410, "gone")
-        with transaction(posting.engine) as session:
+        with transaction(webhook_fleet.engine) as session:
             assert not session.get_one(WebhookRow, webhook.id).enabled
-        cancelled(posting)
-        assert len(receiver.got) == 1
+        cancel_search(webhook_fleet)
+        assert len(receiver.requests) == 1
 
 
-def test_unreachable_and_refused_receivers(posting: Fleet) -> None:
+def test_forbidden_receivers_fail_and_unreachable_ones_are_retried(webhook_fleet: Fleet) -> None:
     with receiving(200) as receiver:
         closed = receiver.url
-    own = ("https://10.0.0.1/x", "http://192.168.0.1/x", "https://[fd00::1]/", "https://169.254.169.254/")
-    refused = [hook(posting, url) for url in own]
-    unanswered = hook(posting, closed)
-    cancelled(posting)
+    private = ("https://10.0.0.1/x", "http://192.168.0.1/x", "https://[fd00::1]/", "https://169.254.169.254/")
+    refused = [add_webhook(webhook_fleet, url) for url in private]
+    unanswered = add_webhook(webhook_fleet, closed)
+    cancel_search(webhook_fleet)
     for webhook in refused:
-        row = await_state(posting, webhook, "failed", attempts=1)
+        row = await_state(webhook_fleet, webhook, "failed", attempts=1)
         assert (row.error or {})["code"] == "address"
-    row = await_state(posting, unanswered, "queued", attempts=1)
+    row = await_state(webhook_fleet, unanswered, "queued", attempts=1)
     assert (row.error or {})["code"] == "unreachable"

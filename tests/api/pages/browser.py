@@ -1,4 +1,4 @@
-"""Chromium as the tests use it, and everything that it complains about."""
+"""Chromium for the tests, with the errors that a page causes."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
-PATIENCE = 90_000
-"""Milliseconds: the machine has other tests to run, and a search takes some itself."""
+TIMEOUT_MS = 90_000
+"""Long, because other tests run in parallel and a page may wait for a whole search."""
 Scheme = Literal["light", "dark"]
 DESKTOP, PHONE = (1280, 900), (390, 844)
 
 
 @contextmanager
 def running() -> Iterator[Browser]:
-    """A Chromium, until the end of the block. While it is there the thread's event loop belongs to Playwright."""
+    """Chromium for the duration of the block, in which Playwright owns the event loop of the thread."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         try:
@@ -43,36 +43,35 @@ def running() -> Iterator[Browser]:
 
 @dataclass
 class Visit:
-    """A tab, and what was wrong in it: errors and violations of the policy on the console, exceptions, requests to
-    other hosts."""
+    """A tab and its errors: errors and policy violations on the console, exceptions, requests to other hosts."""
 
     page: Page
     url: str
-    complaints: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.page.on("console", self._said)
-        self.page.on("pageerror", lambda error: self.complaints.append(f"exception: {error}"))
-        self.page.on("request", lambda request: self._asked(request.url))
-        self.page.set_default_timeout(PATIENCE)
+        self.page.on("console", self._on_console)
+        self.page.on("pageerror", lambda error: self.errors.append(f"exception: {error}"))
+        self.page.on("request", lambda request: self._on_request(request.url))
+        self.page.set_default_timeout(TIMEOUT_MS)
 
     def open(self, path: str) -> Page:
-        """Go to a page of the service and wait until all that it names is loaded."""
+        """Open a page of the service and wait until all of its resources are loaded."""
         self.page.goto(self.url + path)
         return self.page
 
-    def _said(self, message: Any) -> None:
+    def _on_console(self, message: Any) -> None:
         if message.type in {"error", "warning"}:
-            self.complaints.append(f"{message.type}: {message.text} ({self.page.url})")
+            self.errors.append(f"{message.type}: {message.text} ({self.page.url})")
 
-    def _asked(self, url: str) -> None:
+    def _on_request(self, url: str) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"data", "blob"} and parts.netloc != urlsplit(self.url).netloc:
-            self.complaints.append(f"request to another host: {url}")
+            self.errors.append(f"request to another host: {url}")
 
 
-def drawn(page: Page) -> None:
-    """See every chart of a page and point at it, and wait until Plotly has drawn it."""
+def wait_for_charts(page: Page) -> None:
+    """Hover over every visible chart of a page and wait until Plotly has drawn it."""
     for chart in page.locator(".chart:visible").all():
         chart.hover()
         chart.locator(".main-svg").first.wait_for()
@@ -82,8 +81,8 @@ def drawn(page: Page) -> None:
 def visiting(
     browser: Browser, url: str, *, size: tuple[int, int] = DESKTOP, scheme: Scheme = "light", scripts: bool = True
 ) -> Iterator[Visit]:
-    """A tab in a profile of its own; without `scripts` a page is as it comes. Raises AssertionError at the end if
-    anything was complained about."""
+    """A tab in its own profile, with JavaScript disabled unless `scripts`. Raises AssertionError at the end if it had
+    errors."""
     width, height = size
     context = browser.new_context(
         viewport={"width": width, "height": height}, color_scheme=scheme, java_script_enabled=scripts
@@ -93,18 +92,18 @@ def visiting(
         yield visit
     finally:
         context.close()
-    assert not visit.complaints, "\n".join(visit.complaints)
+    assert not visit.errors, "\n".join(visit.errors)
 
 
 def violations(page: Page) -> list[str]:
-    """What axe-core calls serious or critical, one line each."""
+    """The serious and critical violations that axe-core finds, one line each."""
     package = find_spec("axe_playwright_python")
     assert package is not None
     assert package.origin is not None
     page.evaluate(Path(package.origin).with_name("axe.min.js").read_text())
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    results = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
     return [
         f"{each['id']}: {each['help']}: {[node['html'][:200] for node in each['nodes'][:3]]}"
-        for each in found
+        for each in results
         if each["impact"] in {"serious", "critical"}
     ]

@@ -10,9 +10,9 @@ from tests.api.pages import browser
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """A browser for the tests of a module; its tests are skipped where there is none."""
+    """A browser for the tests of a module, which are skipped if Chromium is not installed."""
     if browser.CHROMIUM is None:
-        pytest.skip("there is no Chromium: apt-get install chromium (make env does so where it may)")
-    expect.set_options(timeout=browser.PATIENCE)
-    with browser.running() as found:
-        yield found
+        pytest.skip("Chromium is not installed: apt-get install chromium (make env does so if permitted)")
+    expect.set_options(timeout=browser.TIMEOUT_MS)
+    with browser.running() as launched:
+        yield launched

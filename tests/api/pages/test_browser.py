@@ -1,4 +1,4 @@
-"""Every page in a browser: nothing is against the policy, axe-core finds nothing serious, and it fits a phone."""
+"""Every page in a browser: it obeys the content security policy, passes axe-core and fits a phone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sqlalchemy import Engine, update
 from paretofit.db.engine import transaction
 from paretofit.db.tables import MetricRow, PointRow, WeightsRow
 from tests.api import rows
-from tests.api.pages.browser import DESKTOP, PHONE, Scheme, drawn, violations, visiting
+from tests.api.pages.browser import DESKTOP, PHONE, Scheme, violations, visiting, wait_for_charts
 from tests.api.process import Api, running
 from tests.api.test_exports import RECORD
 from tests.api.test_weights import FILE
@@ -40,8 +40,8 @@ PAGES = (
 
 
 @pytest.fixture(scope="module")
-def made(stored: Engine) -> dict[str, str]:
-    """Ids of what the pages show: two searches with points, one of which runs."""
+def resources(stored: Engine) -> dict[str, str]:
+    """Ids of the resources on the pages, such as two searches with points, one of which has finished."""
     dataset = rows.ready_dataset(stored, report={"class_counts": {"train": {"bag": 500}}, "corrupt": ["x.png"]})
     ids = {"dataset": dataset, "search": rows.search(stored, dataset, labels={"team": "vision"})}
     ids["weights"] = workers.add_weights(stored, name="from elsewhere")
@@ -63,21 +63,23 @@ def made(stored: Engine) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_pages_are_for_everybody(chromium: Browser, api: Api, made: dict[str, str], path: str) -> None:
+def test_pages_are_accessible_and_fit_the_screen(
+    chromium: Browser, api: Api, resources: dict[str, str], path: str
+) -> None:
     url = str(api.http.base_url).rstrip("/")
-    looks: tuple[tuple[tuple[int, int], Scheme], ...] = ((DESKTOP, "light"), (PHONE, "dark"))
-    for size, scheme in looks:
+    views: tuple[tuple[tuple[int, int], Scheme], ...] = ((DESKTOP, "light"), (PHONE, "dark"))
+    for size, scheme in views:
         with visiting(chromium, url, size=size, scheme=scheme) as visit:
-            page = visit.open(path.format(**made))
-            drawn(page)
+            page = visit.open(path.format(**resources))
+            wait_for_charts(page)
             assert violations(page) == []
             too_wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
             assert page.evaluate(too_wide) == 0, f"{path} is wider than {size[0]} pixels"
 
 
-def test_a_keyboard_reaches_the_content_and_the_front(chromium: Browser, api: Api, made: dict[str, str]) -> None:
+def test_content_and_front_are_reachable_by_keyboard(chromium: Browser, api: Api, resources: dict[str, str]) -> None:
     with visiting(chromium, str(api.http.base_url).rstrip("/")) as visit:
-        page = visit.open(f"/searches/{made['search']}")
+        page = visit.open(f"/searches/{resources['search']}")
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
         assert page.evaluate("document.activeElement.id") == "content"
@@ -90,21 +92,21 @@ def test_a_keyboard_reaches_the_content_and_the_front(chromium: Browser, api: Ap
         assert "w0.5" in page.locator("#chosen").inner_text()
 
 
-def test_choices_before_the_module_loads_count(chromium: Browser, api: Api, made: dict[str, str]) -> None:
+def test_choices_made_before_the_script_loads_are_kept(chromium: Browser, api: Api, resources: dict[str, str]) -> None:
     url = str(api.http.base_url).rstrip("/")
     held: list[Route] = []
     with visiting(chromium, url) as visit:
         visit.page.route(re.compile("new_search.*[.]js"), lambda route: held.append(route), times=1)
         with visit.page.expect_request(re.compile("new_search.*[.]js")):
-            visit.page.goto(f"{url}/searches/new?dataset={made['dataset']}", wait_until="commit")
+            visit.page.goto(f"{url}/searches/new?dataset={resources['dataset']}", wait_until="commit")
         visit.page.get_by_label("Start from").select_option("tiny")
         [module] = held
         module.continue_()
         visit.page.wait_for_url(re.compile("preset=tiny"))
-        assert visit.page.locator("#dataset-id").input_value() == made["dataset"]
+        assert visit.page.locator("#dataset-id").input_value() == resources["dataset"]
 
 
-def test_the_majority_class_is_a_line_in_both_drawings(chromium: Browser, api: Api, stored: Engine) -> None:
+def test_majority_class_is_a_line_in_both_charts(chromium: Browser, api: Api, stored: Engine) -> None:
     search = rows.search(stored, rows.ready_dataset(stored, report={"class_counts": rows.COUNTS}))
     trial = rows.trial(stored, search)
     rows.point(stored, search, trial, "small", macs=1e6, params=1e5, selection_top1=0.3, top1=0.3)
@@ -115,35 +117,35 @@ def test_the_majority_class_is_a_line_in_both_drawings(chromium: Browser, api: A
         page = visit.open(f"/searches/{search}")
         expect(page.locator("#summary .warning")).to_contain_text("always answering 'boot' reaches 35.0 %")
         assert violations(page) == []
-        sketched = _height(page, "line.majority")
-        drawn(page)
+        static_height = _height(page, "line.majority")
+        wait_for_charts(page)
         expect(page.locator("#front-chart .picture")).to_have_count(0)
-        # Their margins differ by a few pixels.
-        assert abs(sketched - _height(page, ".layer-below .shapelayer path")) < 25
+        # The margins of the two charts differ by a few pixels.
+        assert abs(static_height - _height(page, ".layer-below .shapelayer path")) < 25
         assert visit.open("/searches").locator(".badge.warning").first.inner_text() == "at chance"
         assert violations(page) == []
 
 
 def _height(page: Page, mark: str) -> float:
-    """Of the only such mark in the front's chart, pixels from the chart's upper edge."""
-    found = page.locator(f"#front-chart {mark}")
-    expect(found).to_have_count(1)
-    chart, box = page.locator("#front-chart").bounding_box(), found.bounding_box()
+    """The distance of the only such mark from the upper edge of the front chart, in pixels."""
+    line = page.locator(f"#front-chart {mark}")
+    expect(line).to_have_count(1)
+    chart, box = page.locator("#front-chart").bounding_box(), line.bounding_box()
     assert chart is not None
     assert box is not None
     return box["y"] - chart["y"]
 
 
-def test_the_front_is_there_before_its_scripts(chromium: Browser, api: Api, made: dict[str, str]) -> None:
+def test_front_is_drawn_without_scripts(chromium: Browser, api: Api, resources: dict[str, str]) -> None:
     url = str(api.http.base_url).rstrip("/")
     with visiting(chromium, url, scripts=False) as visit:
-        page = visit.open(f"/searches/{made['search']}")
+        page = visit.open(f"/searches/{resources['search']}")
         expect(page.locator("#front-chart .plot")).to_be_visible()
         assert [page.locator(f".plot path.{name}").get_attribute("d") != "" for name in ("dominated", "front")] == [
             True
         ] * 2
     with visiting(chromium, url) as visit:
-        page = visit.open(f"/searches/{made['search']}")
+        page = visit.open(f"/searches/{resources['search']}")
         assert violations(page) == []
         page.locator("#budget").fill("2M")
         expect(page.locator("#front-chart .bound:not([hidden])")).to_have_count(1)
@@ -151,34 +153,34 @@ def test_the_front_is_there_before_its_scripts(chromium: Browser, api: Api, made
         page.locator("#dominated").uncheck()
         expect(page.locator("#front-chart path.dominated")).to_be_hidden()
         expect(page.locator("#front-chart path.front")).to_be_visible()
-        drawn(page)
+        wait_for_charts(page)
         expect(page.locator("#front-chart .picture")).to_have_count(0)
         dots = page.locator("#front-chart .layer-between .shapelayer path")
-        told = page.locator("#front-chart .hovertext")
+        tooltip = page.locator("#front-chart .hovertext")
         expect(dots).to_have_count(0)
         page.locator("#dominated").check()
         expect(dots).to_have_count(1)
         assert (dots.get_attribute("d") or "").count("M") == 1
-        # It is pointed at like the others, while it is to be seen.
+        # A dominated point has a tooltip only while it is visible.
         box = dots.bounding_box()
         assert box is not None
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         page.mouse.move(x, y)
-        expect(told).to_contain_text("worse")
+        expect(tooltip).to_contain_text("worse")
         page.locator("#dominated").uncheck()
         page.mouse.move(x, y)
-        expect(told).to_have_count(0)
+        expect(tooltip).to_have_count(0)
 
 
 @pytest.mark.parametrize(
     ("path", "field"),
     [("/searches/new?dataset={dataset}", "#name"), ("/datasets", "[name=name]"), ("/keys", "#name")],
 )
-def test_nothing_is_sent_before_a_form_is_ready(
-    chromium: Browser, api: Api, made: dict[str, str], path: str, field: str
+def test_form_is_not_submitted_before_its_script_loads(
+    chromium: Browser, api: Api, resources: dict[str, str], path: str, field: str
 ) -> None:
     with visiting(chromium, str(api.http.base_url).rstrip("/"), scripts=False) as visit:
-        page = visit.open(path.format(**made))
+        page = visit.open(path.format(**resources))
         before = page.url
         page.locator(field).fill("early")
         page.keyboard.press("Enter")
@@ -187,8 +189,10 @@ def test_nothing_is_sent_before_a_form_is_ready(
         assert page.locator(field).input_value() == "early"
 
 
-def test_a_search_is_changed(chromium: Browser, api: Api, stored: Engine, made: dict[str, str]) -> None:
-    search = rows.search(stored, made["dataset"], name="before", labels={"team": "vision", "a=b": "x, y", "old": "1"})
+def test_search_is_edited(chromium: Browser, api: Api, stored: Engine, resources: dict[str, str]) -> None:
+    search = rows.search(
+        stored, resources["dataset"], name="before", labels={"team": "vision", "a=b": "x, y", "old": "1"}
+    )
     with visiting(chromium, str(api.http.base_url).rstrip("/")) as visit:
         page = visit.open(f"/searches/{search}")
         page.get_by_text("Edit", exact=True).click()
@@ -199,10 +203,10 @@ def test_a_search_is_changed(chromium: Browser, api: Api, stored: Engine, made: 
         page.get_by_label("Max wall time (s)").fill("3600")
         page.get_by_role("button", name="Save", exact=True).click()
         expect(page.get_by_role("heading", name="after")).to_be_visible()
-        found = api.http.get(f"/v1/searches/{search}").json()
-        assert found["labels"] == {"team": "vision", "a=b": "x, y", "new": "a=b c"}
-        assert found["limits"]["max_wall_seconds"] == 3600
-        assert found["limits"]["max_trials"] is None
+        changed = api.http.get(f"/v1/searches/{search}").json()
+        assert changed["labels"] == {"team": "vision", "a=b": "x, y", "new": "a=b c"}
+        assert changed["limits"]["max_wall_seconds"] == 3600
+        assert changed["limits"]["max_trials"] is None
 
         # A limit is removed; an invalid label is reported at its input.
         page.get_by_text("Edit", exact=True).click()
@@ -216,7 +220,7 @@ def test_a_search_is_changed(chromium: Browser, api: Api, stored: Engine, made: 
         assert api.http.get(f"/v1/searches/{search}").json()["limits"]["max_wall_seconds"] is None
 
 
-def test_a_dataset_from_a_url(chromium: Browser, api: Api) -> None:
+def test_dataset_is_added_from_a_url(chromium: Browser, api: Api) -> None:
     with visiting(chromium, str(api.http.base_url).rstrip("/")) as visit:
         page = visit.open("/datasets")
         page.get_by_label("Archive at a URL").check()
@@ -227,11 +231,11 @@ def test_a_dataset_from_a_url(chromium: Browser, api: Api) -> None:
         page.get_by_role("button", name="Add").click()
         page.wait_for_url("**/datasets/ds_*")
         expect(page.locator("#dataset")).to_contain_text("https://images.example/some.zip")
-        made = api.http.get(f"/v1/datasets/{page.url.rpartition('/')[2]}").json()
-        assert made["source"] == {"kind": "url", "url": "https://images.example/some.zip", "sha256": "ab" * 32}
+        dataset = api.http.get(f"/v1/datasets/{page.url.rpartition('/')[2]}").json()
+        assert dataset["source"] == {"kind": "url", "url": "https://images.example/some.zip", "sha256": "ab" * 32}
 
 
-def test_a_dataset_from_a_bucket(
+def test_dataset_is_added_from_a_bucket(
     chromium: Browser, api: Api, tmp_path: Path, database_url: str, redis_url: str
 ) -> None:
     with visiting(chromium, str(api.http.base_url).rstrip("/")) as visit:
@@ -247,8 +251,8 @@ def test_a_dataset_from_a_bucket(
         page.get_by_label("S3 URL of the archive").fill("s3://shared/default/some.zip")
         page.get_by_role("button", name="Add").click()
         page.wait_for_url("**/datasets/ds_*")
-        made = opened.http.get(f"/v1/datasets/{page.url.rpartition('/')[2]}").json()
-        assert (made["source"]["kind"], made["source"]["url"]) == ("s3", "s3://shared/default/some.zip")
+        dataset = opened.http.get(f"/v1/datasets/{page.url.rpartition('/')[2]}").json()
+        assert (dataset["source"]["kind"], dataset["source"]["url"]) == ("s3", "s3://shared/default/some.zip")
 
 
 def test_weights_are_added_from_a_file(chromium: Browser, api: Api, tmp_path: Path) -> None:
@@ -262,15 +266,15 @@ def test_weights_are_added_from_a_file(chromium: Browser, api: Api, tmp_path: Pa
         expect(page.get_by_label("Name", exact=True)).to_have_value("model")
         page.get_by_role("button", name="Add").click()
         expect(page.get_by_role("alert")).to_contain_text("paretofit weights add FILE")
-        visit.complaints.clear()  # the browser's own line about the 415
+        visit.errors.clear()  # the browser logs the 415
         page.get_by_label("File (safetensors)").set_input_files(tmp_path / "mine.safetensors")
         page.get_by_label("License of the weights").fill("CC0")
         page.get_by_role("button", name="Add").click()
         page.wait_for_url("**/weights/wts_*")
         expect(page.locator("#weights .badge")).to_have_text("converting")
-        made = api.http.get(f"/v1/weights/{page.url.rpartition('/')[2]}").json()
-        assert (made["name"], made["options"]["licence"]) == ("mine", "CC0")
-        assert made["source"]["size"] == len(FILE)
+        weights = api.http.get(f"/v1/weights/{page.url.rpartition('/')[2]}").json()
+        assert (weights["name"], weights["options"]["licence"]) == ("mine", "CC0")
+        assert weights["source"]["size"] == len(FILE)
 
 
 def test_published_weights_are_added_by_name(chromium: Browser, api: Api) -> None:
@@ -280,25 +284,29 @@ def test_published_weights_are_added_by_name(chromium: Browser, api: Api) -> Non
         expect(page.get_by_label("Name", exact=True)).to_have_value("resnet18")
         page.get_by_role("button", name="Add").click()
         page.wait_for_url("**/weights/wts_*")
-        made = api.http.get(f"/v1/weights/{page.url.rpartition('/')[2]}").json()
-        assert made["source"] == {"kind": "named", "name": "resnet18"}
+        weights = api.http.get(f"/v1/weights/{page.url.rpartition('/')[2]}").json()
+        assert weights["source"] == {"kind": "named", "name": "resnet18"}
 
 
-def test_a_search_starts_from_chosen_weights(chromium: Browser, api: Api, stored: Engine, made: dict[str, str]) -> None:
+def test_search_starts_from_selected_weights(
+    chromium: Browser, api: Api, stored: Engine, resources: dict[str, str]
+) -> None:
     with visiting(chromium, str(api.http.base_url).rstrip("/")) as visit:
-        page = visit.open(f"/weights/{made['weights']}")
+        page = visit.open(f"/weights/{resources['weights']}")
         page.get_by_role("link", name="New search from these weights").click()
         chosen = page.get_by_label("Trained weights")
         expect(chosen.locator("option:checked")).to_have_text("from elsewhere (fd_mobilenet x 0.25)")
-        page.locator("#dataset-id").select_option(made["dataset"])
+        page.locator("#dataset-id").select_option(resources["dataset"])
         page.locator("#name").fill("started")
         page.get_by_role("button", name="Start the search").click()
         page.wait_for_url("**/searches/srch_*")
         spec = api.http.get(f"/v1/searches/{page.url.rpartition('/')[2]}").json()["spec"]
-        assert spec["method"]["start"]["weights"] == made["weights"]
-        # Published ones are fetched first.
-        page = visit.open(f"/searches/new?dataset={made['dataset']}")
-        with page.expect_response(lambda answer: answer.request.method == "POST" and "/weights" in answer.url) as added:
+        assert spec["method"]["start"]["weights"] == resources["weights"]
+        # Published weights are fetched first.
+        page = visit.open(f"/searches/new?dataset={resources['dataset']}")
+        with page.expect_response(
+            lambda response: response.request.method == "POST" and "/weights" in response.url
+        ) as added:
             page.get_by_label("Trained weights").select_option(label="resnet34 (resnet34 x 1)")
         expect(page.locator("#start-help")).to_contain_text("Fetching resnet34")
         fetched = added.value.json()
@@ -311,10 +319,10 @@ def test_a_search_starts_from_chosen_weights(chromium: Browser, api: Api, stored
         expect(page.get_by_label("Trained weights")).to_have_count(0)
 
 
-def test_the_curves_of_every_trial_can_be_chosen(
-    chromium: Browser, api: Api, stored: Engine, made: dict[str, str]
+def test_curves_of_every_trial_can_be_selected(
+    chromium: Browser, api: Api, stored: Engine, resources: dict[str, str]
 ) -> None:
-    search = rows.search(stored, made["dataset"])
+    search = rows.search(stored, resources["dataset"])
     early, *later = [rows.trial(stored, search, number) for number in range(11)]
     with transaction(stored) as session:
         session.add_all(MetricRow(trial_id=early, name="stretch", step=step, value=step) for step in range(5))

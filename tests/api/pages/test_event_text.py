@@ -41,7 +41,7 @@ ERROR = {"error": {"code": "error", "detail": "out of memory."}}
         ("front.updated", {"number": 3, "points": 16}, "Trial 3 reported 16 points."),
     ],
 )
-def test_an_event_is_a_sentence(kind: str, data: dict[str, Any], expected: str) -> None:
+def test_events_are_shown_as_sentences(kind: str, data: dict[str, Any], expected: str) -> None:
     assert sentence(kind, data) == expected
 
 

@@ -1,4 +1,4 @@
-"""From images to a checkpoint, in the browser alone."""
+"""A whole search in the browser, from images to a checkpoint."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.api.pages.browser import Visit, visiting
 from tests.launch.service import Service
 
-COLOURS = {"brick": (200, 90, 70), "grass": (80, 190, 70), "water": (50, 100, 210)}
+COLORS = {"brick": (200, 90, 70), "grass": (80, 190, 70), "water": (50, 100, 210)}
 PER_CLASS = 60
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
@@ -32,22 +32,22 @@ def visit(chromium: Browser, service: Service) -> Iterator[Visit]:
 
 
 def archive(path: Path) -> Path:
-    """Noisy squares of one colour, a folder for each."""
+    """A zip archive of noisy squares, one folder per color."""
     random = Random(0)
     with zipfile.ZipFile(path, "w") as file:
-        for name, colour in COLOURS.items():
+        for name, color in COLORS.items():
             for number in range(PER_CLASS):
                 image = Image.frombytes("RGB", (32, 32), random.randbytes(32 * 32 * 3))
                 picture = BytesIO()
-                Image.blend(image, Image.new("RGB", image.size, colour), 0.6).save(picture, "PNG")
+                Image.blend(image, Image.new("RGB", image.size, color), 0.6).save(picture, "PNG")
                 file.writestr(f"{name}/{number}.png", picture.getvalue())
     return path
 
 
 def add_dataset(visit: Visit, path: Path) -> str:
-    """Send an archive in the form and wait for the report; the dataset's id."""
+    """Submit an archive in the form and wait for the report. Returns the id of the dataset."""
     page = visit.open("/datasets")
-    page.get_by_label("Name", exact=True).fill(f"colours {uuid4().hex}")
+    page.get_by_label("Name", exact=True).fill(f"colors {uuid4().hex}")
     page.get_by_label("Archive (zip or tar)").set_input_files(path)
     page.get_by_label("Image size (px)").fill("32")
     page.get_by_role("button", name="Add").click()
@@ -60,8 +60,8 @@ def add_dataset(visit: Visit, path: Path) -> str:
     return page.url.rpartition("/")[2]
 
 
-def watched(page: Page) -> None:
-    """Everything on the page of a search that runs appears by itself until it is over."""
+def check_live_updates(page: Page) -> None:
+    """The page of a running search updates itself until the search has ended."""
     page.evaluate("window.neverReloaded = true")
     expect(page.locator("#summary .badge")).to_have_text("succeeded")
     expect(page.locator("#front tr[data-point]").first).to_be_visible()
@@ -70,8 +70,8 @@ def watched(page: Page) -> None:
     assert page.evaluate("window.neverReloaded")
 
 
-def test_from_images_to_a_checkpoint(visit: Visit, service: Service, tmp_path: Path) -> None:
-    dataset = add_dataset(visit, archive(tmp_path / "colours.zip"))
+def test_user_gets_a_checkpoint_from_images(visit: Visit, service: Service, tmp_path: Path) -> None:
+    dataset = add_dataset(visit, archive(tmp_path / "colors.zip"))
     page = visit.page
     page.get_by_role("link", name="New search with this dataset").click()
     page.get_by_label("Start from").select_option("tiny")
@@ -80,12 +80,12 @@ def test_from_images_to_a_checkpoint(visit: Visit, service: Service, tmp_path: P
     estimate = page.locator("#estimate-result")
     expect(estimate).to_contain_text("Within the constraints")
 
-    # What nothing can meet is told before it is asked for.
+    # An infeasible constraint is reported before the search is submitted.
     page.get_by_role("button", name="Add a constraint").click()
     with page.expect_response(lambda response: response.status == 422):
         page.get_by_label("At most").fill("10")
     expect(page.locator(".constraint .message")).to_contain_text("is not met by any network")
-    visit.complaints.clear()  # the browser's own line about the 422
+    visit.errors.clear()  # the browser logs the 422
     page.get_by_role("button", name="Remove").click()
     expect(estimate).to_contain_text("MACs")
 
@@ -93,27 +93,27 @@ def test_from_images_to_a_checkpoint(visit: Visit, service: Service, tmp_path: P
     page.get_by_role("button", name="Start the search").click()
     page.wait_for_url(re.compile("/searches/srch_"))
     search_id = page.url.rpartition("/")[2]
-    watched(page)
+    check_live_updates(page)
 
     front = httpx.get(f"{service.url}/v1/searches/{search_id}/front").json()
     budget = mean([best["bound"] for best in front["best_under"]["macs"]][-2:])
-    wanted = httpx.post(
+    expected = httpx.post(
         f"{service.url}/v1/searches/{search_id}/front/select",
         json={"constraints": [{"metric": "macs", "value": budget}]},
     ).json()
     page.locator("#budget").fill(str(budget))
     page.locator("#front-chart").hover()
     chosen = page.locator("#chosen-point")
-    expect(chosen).to_have_text(wanted["key"])
+    expect(chosen).to_have_text(expected["key"])
     expect(page.locator("#front-chart .layer-above .shapelayer path")).to_have_count(1)
-    expect(page.locator("#front-chart .annotation")).to_contain_text(wanted["key"])
+    expect(page.locator("#front-chart .annotation")).to_contain_text(expected["key"])
     chosen.click()
-    page.wait_for_url(re.compile(wanted["id"]))
+    page.wait_for_url(re.compile(expected["id"]))
 
     with page.expect_download() as download:
         page.locator("#download").click()
     digest = hashlib.sha256(download.value.path().read_bytes()).hexdigest()
-    assert digest == wanted["artifact"]["sha256"] == page.locator("#sha256").inner_text()
+    assert digest == expected["artifact"]["sha256"] == page.locator("#sha256").inner_text()
 
     page.locator("#export-safetensors-float32").click()
     expect(page.locator("#exports .badge")).to_have_text("ready")

@@ -1,4 +1,4 @@
-"""The pages as documents: what they say, what their headers allow, how they refuse."""
+"""The HTML of the pages: content, headers, compression and errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from paretofit.api.pages.rendering import _machine
 from paretofit.db.engine import transaction
 from paretofit.db.tables import LogRow, PointRow
 from tests.api import rows
-from tests.api.keys import Locked, locked
+from tests.api.keys import KeyedApi, keyed_api
 from tests.api.test_exports import RECORD
 
 INLINE = re.compile(
@@ -26,15 +26,15 @@ FOREIGN = re.compile(r"(?:src|href|action)=\"(?:https?:)?//")
 
 
 @pytest.mark.parametrize(
-    ("described", "said"),
+    ("description", "summary"),
     [
         ({"torch": "2.9", "cores": 1, "processor": "AMD EPYC"}, "AMD EPYC, 1 core, torch 2.9"),
         ({"host": "box", "threads": 2, "devices": {"torch-cpu-1t": {}}}, "box, 2 threads"),
         ({"gpus": ["L4", "T4"], "threads": None}, "L4 and T4"),
     ],
 )
-def test_a_machine_in_a_few_words(described: dict[str, Any], said: str) -> None:
-    assert _machine(described) == said
+def test_machine_is_summarized(description: dict[str, Any], summary: str) -> None:
+    assert _machine(description) == summary
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def search_id(stored: Engine) -> str:
     return search_id
 
 
-def test_pages_run_their_own_files_only(http: httpx.Client, search_id: str) -> None:
+def test_pages_load_no_inline_or_foreign_code(http: httpx.Client, search_id: str) -> None:
     for path in (
         "/searches",
         "/searches/new",
@@ -57,35 +57,35 @@ def test_pages_run_their_own_files_only(http: httpx.Client, search_id: str) -> N
         "/workers",
         "/keys",
     ):
-        answer = http.get(path)
-        assert answer.status_code == 200
-        policy = answer.headers["content-security-policy"]
+        response = http.get(path)
+        assert response.status_code == 200
+        policy = response.headers["content-security-policy"]
         assert "default-src 'none'; script-src 'self'; style-src 'self';" in policy
         assert "unsafe" not in policy
-        assert not INLINE.search(answer.text), path
-        assert not FOREIGN.search(answer.text), path
+        assert not INLINE.search(response.text), path
+        assert not FOREIGN.search(response.text), path
 
 
-def test_the_root_leads_to_the_searches(http: httpx.Client) -> None:
+def test_root_redirects_to_the_searches(http: httpx.Client) -> None:
     assert http.get("/").headers["location"] == "/searches"
 
 
-def test_what_users_write_is_text(http: httpx.Client, search_id: str) -> None:
+def test_user_text_is_escaped(http: httpx.Client, search_id: str) -> None:
     for path in ("/searches", f"/searches/{search_id}", f"/searches/new?from={search_id}"):
         text = http.get(path).text
         assert "<b>bold</b>" not in text
         assert "&lt;b&gt;bold&lt;/b&gt;" in text
 
 
-def test_a_dataset_page_names_classes_that_a_split_lacks(http: httpx.Client, stored: Engine) -> None:
+def test_dataset_page_lists_classes_missing_from_a_split(http: httpx.Client, stored: Engine) -> None:
     dataset = rows.ready_dataset(stored, report={"missing_classes": {"report": ["hat", "t<shirt"]}})
     text = http.get(f"/datasets/{dataset}").text
     assert "Classes without images in the report split: hat, t&lt;shirt" in text
     assert "Classes without images in the selection split" not in text
 
 
-def test_a_search_is_repeated_with_its_device(http: httpx.Client, stored: Engine) -> None:
-    # No worker is there to offer it.
+def test_repeated_search_keeps_its_device(http: httpx.Client, stored: Engine) -> None:
+    # No worker offers the device.
     bound = {"metric": "latency_ms", "device": "onnxruntime-cpu-1t", "value": 2.5}
     search = rows.search(stored, rows.ready_dataset(stored), constraints=[bound], labels={"a=b": 'c, "d"'})
     text = http.get(f"/searches/new?from={search}").text
@@ -94,16 +94,16 @@ def test_a_search_is_repeated_with_its_device(http: httpx.Client, stored: Engine
     assert 'value="&#34;a=b&#34;=&#34;c, \\&#34;d\\&#34;&#34;"' in text
 
 
-def test_families_are_chosen(http: httpx.Client) -> None:
+def test_families_are_offered_as_choices(http: httpx.Client) -> None:
     chosen = http.get("/searches/new?method=mutualnet").text.partition('id="field-method-family"')[2]
     options = chosen.partition("</select>")[0]
     assert "mobilenet_v2</option>" in options
-    assert "shufflenet_v1" not in options, "it cannot be narrowed"
+    assert "shufflenet_v1" not in options, "its width cannot be reduced"
     several = http.get("/searches/new?method=fd_mobilenet").text.partition('id="field-method-families"')[2]
     assert "shufflenet_v1</label>" in several.partition("</fieldset>")[0]
 
 
-def test_times_are_relative_with_the_full_one_on_hover(http: httpx.Client, search_id: str) -> None:
+def test_times_are_relative_with_the_full_time_on_hover(http: httpx.Client, search_id: str) -> None:
     text = http.get(f"/searches/{search_id}").text
     assert re.search(r'<time datetime="[^"]+" title="\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC">just now</time>', text)
     assert '<td class="long">Search accepted.</td>' in text
@@ -123,7 +123,7 @@ def test_searches_are_filtered(http: httpx.Client, stored: Engine, search_id: st
     assert "broken" in http.get(f"/searches/{other}").text
 
 
-def test_parts_of_a_search(http: httpx.Client, search_id: str) -> None:
+def test_search_page_is_served_in_parts(http: httpx.Client, search_id: str) -> None:
     progress = http.get(f"/searches/{search_id}/parts/progress").text
     assert 'id="summary"' in progress
     assert "<html" not in progress
@@ -132,7 +132,7 @@ def test_parts_of_a_search(http: httpx.Client, search_id: str) -> None:
     assert len(re.findall('data-point="', over_params)) == 1
 
 
-def test_a_result_at_chance_is_shown_prominently(http: httpx.Client, stored: Engine) -> None:
+def test_result_at_chance_is_shown_prominently(http: httpx.Client, stored: Engine) -> None:
     dataset = rows.ready_dataset(stored, report={"class_counts": rows.COUNTS})
     searches = []
     for top1 in (0.36, 0.9):
@@ -157,7 +157,7 @@ def test_a_result_at_chance_is_shown_prominently(http: httpx.Client, stored: Eng
     assert badge not in http.get(f"/compare?search={better}").text
 
 
-def test_the_majority_class_is_beside_the_front(http: httpx.Client, stored: Engine) -> None:
+def test_majority_class_is_shown_with_the_front(http: httpx.Client, stored: Engine) -> None:
     search_id = rows.search(stored, rows.ready_dataset(stored, report={"class_counts": rows.COUNTS}))
     trial = rows.trial(stored, search_id)
     for number, accuracy in enumerate((0.36, 0.9)):
@@ -174,7 +174,7 @@ def test_the_majority_class_is_beside_the_front(http: httpx.Client, stored: Engi
     assert "majority class" not in http.get(f"/searches/{uncounted}").text
 
 
-def test_a_failed_trial_shows_its_code_and_what_that_means(http: httpx.Client, stored: Engine, search_id: str) -> None:
+def test_failed_trial_shows_its_error_code_and_explanation(http: httpx.Client, stored: Engine, search_id: str) -> None:
     error = {"code": "not_learning", "detail": "the training accuracy stays at 14.0 %"}
     trial = rows.trial(stored, search_id, 3, state="failed", error=error)
     shown = "the training accuracy stays at 14.0 % <code>not_learning</code>"
@@ -184,7 +184,7 @@ def test_a_failed_trial_shows_its_code_and_what_that_means(http: httpx.Client, s
     assert "The training learned nothing beyond the frequencies of the classes" in text
 
 
-def test_a_trial_shows_the_end_of_its_log(http: httpx.Client, stored: Engine, search_id: str) -> None:
+def test_trial_shows_the_end_of_its_log(http: httpx.Client, stored: Engine, search_id: str) -> None:
     trial = rows.trial(stored, search_id, 2)
     with transaction(stored) as session:
         session.add_all(LogRow(trial_id=trial, epoch=1, stream="stderr", line=f"line {n}.") for n in range(501))
@@ -194,7 +194,7 @@ def test_a_trial_shows_the_end_of_its_log(http: httpx.Client, stored: Engine, se
     assert "The last 500 lines" in text
 
 
-def test_a_point_shows_the_pictures_of_itself(http: httpx.Client, stored: Engine, search_id: str) -> None:
+def test_point_shows_only_its_own_pictures(http: httpx.Client, stored: Engine, search_id: str) -> None:
     trial, key = rows.trial(stored, search_id, 1), RECORD["key"]
     point = rows.point(stored, search_id, trial, key, **RECORD["metrics"])
     with transaction(stored) as session:
@@ -209,7 +209,7 @@ def test_a_point_shows_the_pictures_of_itself(http: httpx.Client, stored: Engine
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "said"),
+    ("path", "status", "message"),
     [
         ("/searches/none", 404, "no search &#39;none&#39;"),
         ("/points/none", 404, "no point"),
@@ -224,71 +224,71 @@ def test_a_point_shows_the_pictures_of_itself(http: httpx.Client, stored: Engine
         ("/datasets/none/samples/many", 422, "invalid value for row"),
     ],
 )
-def test_refusals_are_pages(http: httpx.Client, path: str, status: int, said: str) -> None:
-    answer = http.get(path)
-    assert answer.status_code == status
-    assert answer.headers["content-type"].startswith("text/html")
-    assert said in answer.text
+def test_errors_are_html_pages(http: httpx.Client, path: str, status: int, message: str) -> None:
+    response = http.get(path)
+    assert response.status_code == status
+    assert response.headers["content-type"].startswith("text/html")
+    assert message in response.text
 
 
-def test_a_front_has_no_other_axes(http: httpx.Client, search_id: str) -> None:
-    answer = http.get(f"/searches/{search_id}?x=latency_ms:none")
-    assert answer.status_code == 422
-    assert "macs, params, peak_activation_bytes" in answer.text
+def test_unknown_front_axis_is_rejected(http: httpx.Client, search_id: str) -> None:
+    response = http.get(f"/searches/{search_id}?x=latency_ms:none")
+    assert response.status_code == 422
+    assert "macs, params, peak_activation_bytes" in response.text
 
 
-def test_assets_are_kept_for_ever_under_their_digest(http: httpx.Client) -> None:
-    answer = http.get(assets.url("style.css"))
-    assert answer.headers["content-type"].startswith("text/css")
-    assert "immutable" in answer.headers["cache-control"]
+def test_assets_are_immutable_under_their_digest(http: httpx.Client) -> None:
+    response = http.get(assets.url("style.css"))
+    assert response.headers["content-type"].startswith("text/css")
+    assert "immutable" in response.headers["cache-control"]
     assert http.get("/assets/old/style.css").headers["cache-control"] == "no-cache"
     assert http.get("/assets/old/../style.css").status_code == 404
     assert http.get("/assets/old/nothing.css").status_code == 404
 
 
-def test_a_page_names_every_module_at_once(http: httpx.Client, search_id: str) -> None:
+def test_page_preloads_every_module(http: httpx.Client, search_id: str) -> None:
     text = http.get(f"/searches/{search_id}").text
     for name in ("api", "charts", "curves", "forms", "front", "live", "numbers", "scales"):
         assert f'<link rel="modulepreload" href="{assets.url(f"{name}.js")}">' in text
     assert assets.imports("api.js") == ()
 
 
-def test_assets_are_packed(http: httpx.Client) -> None:
-    answer = http.get(assets.url("style.css"), headers={"Accept-Encoding": "gzip"})
-    assert answer.headers["content-encoding"] == "gzip"
-    assert answer.text == http.get(assets.url("style.css"), headers={"Accept-Encoding": "identity"}).text
+def test_assets_are_compressed(http: httpx.Client) -> None:
+    response = http.get(assets.url("style.css"), headers={"Accept-Encoding": "gzip"})
+    assert response.headers["content-encoding"] == "gzip"
+    assert response.text == http.get(assets.url("style.css"), headers={"Accept-Encoding": "identity"}).text
 
 
-def test_pages_are_packed_and_the_api_is_not(http: httpx.Client, search_id: str) -> None:
-    packed, plain = (
+def test_pages_are_compressed_and_the_api_is_not(http: httpx.Client, search_id: str) -> None:
+    compressed, plain = (
         http.get(f"/searches/{search_id}", headers={"Accept-Encoding": name}) for name in ("gzip", "identity")
     )
-    assert (packed.headers["vary"], packed.text) == ("Accept-Encoding", plain.text)
-    assert packed.headers["content-encoding"] == "gzip"
-    assert 2 * int(packed.headers["content-length"]) < int(plain.headers["content-length"])
+    assert (compressed.headers["vary"], compressed.text) == ("Accept-Encoding", plain.text)
+    assert compressed.headers["content-encoding"] == "gzip"
+    assert 2 * int(compressed.headers["content-length"]) < int(plain.headers["content-length"])
     assert "content-encoding" not in plain.headers
     assert "content-encoding" not in http.get(f"/v1/searches/{search_id}/front").headers
 
 
-def test_plotly_comes_from_its_wheel(http: httpx.Client) -> None:
-    with http.stream("GET", assets.url(assets.PLOTLY), headers={"Accept-Encoding": "gzip"}) as answer:
-        packed = b"".join(answer.iter_raw())
+def test_plotly_is_served_from_its_wheel(http: httpx.Client) -> None:
+    with http.stream("GET", assets.url(assets.PLOTLY), headers={"Accept-Encoding": "gzip"}) as response:
+        compressed = b"".join(response.iter_raw())
     plain = http.get(assets.url(assets.PLOTLY), headers={"Accept-Encoding": "identity"}).content
-    assert gzip.decompress(packed) == plain
+    assert gzip.decompress(compressed) == plain
     assert b"plotly.js v" in plain[:100]
     assert assets.plotly_style().encode() in plain
 
 
-def test_links_from_other_sites_may_be_signed_in(keyed: Locked) -> None:
+def test_sign_in_page_detects_links_from_other_sites(keyed: KeyedApi) -> None:
     for site, elsewhere in (("cross-site", True), ("same-origin", False), ("none", False)):
-        answer = keyed.send("GET", "/searches", None, headers={"Sec-Fetch-Site": site})
-        assert ("data-elsewhere" in answer.text) == elsewhere
+        response = keyed.send("GET", "/searches", None, headers={"Sec-Fetch-Site": site})
+        assert ("data-elsewhere" in response.text) == elsewhere
 
 
-def test_without_a_database_pages_say_so(tmp_path: Path, redis_url: str) -> None:
-    with locked(tmp_path, "postgresql+psycopg://nobody@127.0.0.1:1/none", redis_url) as service:
+def test_pages_report_an_unavailable_database(tmp_path: Path, redis_url: str) -> None:
+    with keyed_api(tmp_path, "postgresql+psycopg://nobody@127.0.0.1:1/none", redis_url) as service:
         assert service.send("GET", "/searches", None).status_code == 401
-        answer = service.send("GET", "/searches", None, headers={"Cookie": "paretofit_session=some"})
-        assert answer.status_code == 503
-        assert answer.headers["content-type"].startswith("text/html")
-        assert "the database is unavailable" in answer.text
+        response = service.send("GET", "/searches", None, headers={"Cookie": "paretofit_session=some"})
+        assert response.status_code == 503
+        assert response.headers["content-type"].startswith("text/html")
+        assert "the database is unavailable" in response.text

@@ -19,7 +19,7 @@ from paretofit.api.pages.quantities import (
 
 
 @pytest.mark.parametrize(
-    ("shown", "wanted"),
+    ("text", "expected"),
     [
         (quantity(2_960_000), "2.96M"),
         (quantity(999_600), "1.00M"),
@@ -57,11 +57,11 @@ from paretofit.api.pages.quantities import (
         (label("something_else"), "Something else"),
     ],
 )
-def test_numbers_as_people_read_them(shown: str, wanted: str) -> None:
-    assert shown == wanted
+def test_quantities_are_human_readable(text: str, expected: str) -> None:
+    assert text == expected
 
 
 def test_common_metrics_come_first() -> None:
-    given = ["macs", "pool_inputs", "latency_ms:b", "latency_ms:a", "selection_top1", "dense_macs"]
-    wanted = ["selection_top1", "macs", "latency_ms:a", "latency_ms:b", "dense_macs", "pool_inputs"]
-    assert sorted(given, key=order) == wanted
+    metrics = ["macs", "pool_inputs", "latency_ms:b", "latency_ms:a", "selection_top1", "dense_macs"]
+    expected = ["selection_top1", "macs", "latency_ms:a", "latency_ms:b", "dense_macs", "pool_inputs"]
+    assert sorted(metrics, key=order) == expected

@@ -1,4 +1,4 @@
-"""Sample images, read without numpy from what `paretofit.search.data.writer` writes with it."""
+"""Sample images, which are read without numpy from datasets that `paretofit.search.data.writer` has written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signing in, keys and signing out, in a browser."""
+"""Sign-in, key management and sign-out in a browser."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.api.keys import BOOTSTRAP, Locked
+from tests.api.keys import BOOTSTRAP, KeyedApi
 from tests.api.pages.browser import DESKTOP, PHONE, Visit, violations, visiting
 
 REFUSED = "the server responded with a status of 401"
 
 
 @pytest.fixture
-def visit(chromium: Browser, keyed: Locked) -> Iterator[Visit]:
-    """A tab of somebody who has not signed in. That the service says so is no complaint."""
+def visit(chromium: Browser, keyed: KeyedApi) -> Iterator[Visit]:
+    """A tab without a session. The 401 responses on its console are not errors."""
     with visiting(chromium, str(keyed.api.http.base_url).rstrip("/")) as visit:
         yield visit
-        visit.complaints[:] = [each for each in visit.complaints if REFUSED not in each]
+        visit.errors[:] = [each for each in visit.errors if REFUSED not in each]
 
 
 def sign_in(visit: Visit, key: str) -> None:
-    """With the keyboard alone: the focus is where the key goes."""
+    """Sign in by keyboard alone: the input of the key has the focus."""
     expect(visit.page.get_by_role("button", name="Sign in")).to_be_enabled()
     expect(visit.page.get_by_label("API key", exact=True)).to_be_focused()
     visit.page.keyboard.type(key)
@@ -33,17 +33,17 @@ def sign_in(visit: Visit, key: str) -> None:
 
 
 @pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")])
-def test_the_page_to_sign_in_is_for_everybody(
-    chromium: Browser, keyed: Locked, size: tuple[int, int], scheme: Literal["light", "dark"]
+def test_sign_in_page_is_accessible_and_fits_the_screen(
+    chromium: Browser, keyed: KeyedApi, size: tuple[int, int], scheme: Literal["light", "dark"]
 ) -> None:
     with visiting(chromium, str(keyed.api.http.base_url).rstrip("/"), size=size, scheme=scheme) as visit:
         page = visit.open("/searches")
         assert violations(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") == size[0]
-        visit.complaints.clear()
+        visit.errors.clear()
 
 
-def test_in_with_a_key_and_out_again(visit: Visit, keyed: Locked) -> None:
+def test_sign_in_with_a_key_and_sign_out(visit: Visit, keyed: KeyedApi) -> None:
     key = keyed.issued(["read"], tenant="browsing")
     page = visit.open("/workers?from=link")
     for wrong in ("pf_wrong", "schlüssel"):
@@ -57,11 +57,11 @@ def test_in_with_a_key_and_out_again(visit: Visit, keyed: Locked) -> None:
     expect(page.get_by_role("link", name="Keys")).to_have_count(0)
     assert page.evaluate("document.cookie") == ""
 
-    # A link on another site brings no cookie (SameSite=Strict).
+    # The browser sends no cookie with a link on another site (SameSite=Strict).
     page.goto(f"http://localhost:{keyed.api.http.base_url.port}/workers")
     page.evaluate("url => { location.href = url; }", visit.url + "/datasets")
     expect(page.get_by_role("heading", name="Datasets", exact=True)).to_be_visible()
-    visit.complaints[:] = [each for each in visit.complaints if "another host" not in each]
+    visit.errors[:] = [each for each in visit.errors if "another host" not in each]
 
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_label("API key", exact=True)).to_be_visible()
@@ -69,7 +69,7 @@ def test_in_with_a_key_and_out_again(visit: Visit, keyed: Locked) -> None:
     expect(page.get_by_label("API key", exact=True)).to_be_visible()
 
 
-def test_keys_are_made_rotated_and_revoked(visit: Visit, keyed: Locked) -> None:
+def test_keys_are_created_rotated_and_revoked(visit: Visit, keyed: KeyedApi) -> None:
     page = visit.open("/keys")
     sign_in(visit, BOOTSTRAP)
     page.locator("#name").fill("robot")
@@ -78,41 +78,41 @@ def test_keys_are_made_rotated_and_revoked(visit: Visit, keyed: Locked) -> None:
     page.get_by_role("button", name="Create key").click()
     shown = page.get_by_label("The new key", exact=True)
     expect(page.locator("#issued")).to_be_focused()
-    made = shown.input_value()
+    key = shown.input_value()
     assert violations(page) == []
-    found = keyed.send("GET", "/v1/session", made).json()
-    assert found["scopes"] == ["read"]
-    lasts = datetime.fromisoformat(found["expires_at"]) - datetime.now(UTC)
-    assert timedelta(days=29) < lasts <= timedelta(days=30)
+    session = keyed.send("GET", "/v1/session", key).json()
+    assert session["scopes"] == ["read"]
+    lifetime = datetime.fromisoformat(session["expires_at"]) - datetime.now(UTC)
+    assert timedelta(days=29) < lifetime <= timedelta(days=30)
 
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.get_by_role("button", name="Copy").click()
     expect(page.locator("#copied")).to_have_text("Copied")
-    assert page.evaluate("navigator.clipboard.readText()") == made
+    assert page.evaluate("navigator.clipboard.readText()") == key
 
-    own = made.split("_")[1]
-    page.locator(f"#rotate-{own}").click()
+    key_id = key.split("_")[1]
+    page.locator(f"#rotate-{key_id}").click()
     assert violations(page) == []
     page.keyboard.press("Escape")
-    page.locator(f"#rotate-{own}").click()
+    page.locator(f"#rotate-{key_id}").click()
     page.locator("#overlap").select_option("for an hour")
     page.get_by_role("dialog").get_by_role("button", name="Rotate").click()
-    expect(shown).not_to_have_value(made)
+    expect(shown).not_to_have_value(key)
     successor = shown.input_value()
-    expect(page.locator("#keys tr", has_text=own).locator(".badge")).to_have_text("replaced")
-    assert [keyed.send("GET", "/v1/usage", each).status_code for each in (made, successor)] == [200, 200]
+    expect(page.locator("#keys tr", has_text=key_id).locator(".badge")).to_have_text("replaced")
+    assert [keyed.send("GET", "/v1/usage", each).status_code for each in (key, successor)] == [200, 200]
 
     page.on("dialog", lambda dialog: dialog.accept())
-    page.locator(f"#revoke-{own}").click()
-    expect(page.locator("#keys tr", has_text=own).locator(".badge")).to_have_text("revoked")
-    assert [keyed.send("GET", "/v1/usage", each).status_code for each in (made, successor)] == [401, 200]
-    # It was shown once.
+    page.locator(f"#revoke-{key_id}").click()
+    expect(page.locator("#keys tr", has_text=key_id).locator(".badge")).to_have_text("revoked")
+    assert [keyed.send("GET", "/v1/usage", each).status_code for each in (key, successor)] == [401, 200]
+    # The key is shown only once.
     page.reload()
     expect(page.locator("#issued")).to_be_hidden()
     assert successor not in page.content()
 
 
-def test_revoking_the_own_key_ends_the_session(visit: Visit, keyed: Locked) -> None:
+def test_revoking_ones_own_key_ends_the_session(visit: Visit, keyed: KeyedApi) -> None:
     key = keyed.issued(["read", "manage"], tenant="leaving")
     page = visit.open("/keys")
     sign_in(visit, key["key"])

@@ -1,4 +1,4 @@
-"""Parameters of the method of the chaos run: real trials whose steps take milliseconds and which leave a witness."""
+"""Parameters of the method of the chaos run: real trials with steps of milliseconds, which keep a diary."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ CHECKPOINT_EVERY = 20
 
 
 class WitnessedParams(MethodParams):
-    """Hashes step by step; the last trial takes the first one's weights as its input. No torch."""
+    """Hashes step by step, without torch. The weights of the first trial are the input of the last one."""
 
-    summary: ClassVar[str] = "Hashes, and writes down every step where the service cannot reach it."
+    summary: ClassVar[str] = "Hashes, and records every step outside the service."
     paper: ClassVar[str] = "none"
     tiny: ClassVar[dict[str, Any]] = {"trials": 2, "steps": 5}
 
     kind: Literal["witnessed"] = "witnessed"
     trials: int = Field(default=2, ge=1, description="Trials planned at once; one more follows them.")
     steps: int = Field(default=STEPS, ge=1, description="Steps of each trial.")
-    seconds: float = Field(default=0.01, ge=0, description="Of each step.")
+    seconds: float = Field(default=0.01, ge=0, description="Seconds per step.")
     checkpoint_every: int = Field(default=CHECKPOINT_EVERY, ge=1, description="Steps between checkpoints.")
 
     def candidates(self, dataset: DatasetProfile) -> list[Candidate]:

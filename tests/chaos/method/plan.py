@@ -1,4 +1,4 @@
-"""The plan of the chaos run's method."""
+"""The plan of the method of the chaos run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.chaos.method.params import WitnessedParams
 
 
 def plan(spec: ResolvedSpec, history: Sequence[TrialRecord]) -> Plan:
-    """`trials` trials, then one that takes the first one's weights."""
+    """Plan `trials` trials, then one with the weights of the first as its input."""
     first = spec.params(WitnessedParams).trials
     if len(history) < first:
         return Plan(trials=tuple(NewTrial(params={"index": index}) for index in range(len(history), first)))

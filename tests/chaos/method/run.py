@@ -1,4 +1,4 @@
-"""The run of the chaos run's method: a chain of hashes, so that a step that was lost or done twice shows in the end."""
+"""The trials of the method of the chaos run: a chain of hashes, whose result reveals lost and repeated steps."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ STATE_BYTES = 128 * 1024
 
 
 def link(chain: str, step: int) -> str:
-    """The chain after one more step."""
+    """Extend the chain by one step."""
     return hashlib.sha256(f"{chain}{step}".encode()).hexdigest()
 
 
 def chain_of(start: str, steps: int) -> str:
-    """The expected outputs of a trial with so many steps, whatever faults it had."""
+    """The chain that a trial with this number of steps must return, regardless of faults."""
     for step in range(1, steps + 1):
         start = link(start, step)
     return start
 
 
 def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
-    """Go on from the checkpoint to `steps`; every step is written down before anything is reported of it."""
+    """Continue from the checkpoint to `steps`. Every step is written to the diary before it is reported."""
     method = trial.spec.params(WitnessedParams)
     # The supervisor names the scratch folder of an attempt after trial and epoch.
     diary = witness.Diary(Path(os.environ[witness.VARIABLE]) / trial.work.parent.name)
@@ -39,7 +39,7 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     if trial.checkpoint is not None:
         state = json.loads((trial.checkpoint / "state.json").read_text())
         step, chain = state["step"], state["chain"]
-    print(f"pid {os.getpid()} goes on from step {step}", flush=True)  # noqa: T201 - the trial's log
+    print(f"pid {os.getpid()} continues from step {step}", flush=True)  # noqa: T201 - the trial's log
     while step < method.steps:
         time.sleep(method.seconds)
         step += 1
@@ -49,7 +49,7 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
         reporter.metric("progress", step, step / method.steps)
         stop = reporter.should_stop()
         if stop is Stop.NO and step < method.steps and step % method.checkpoint_every == 0:
-            stop = _checkpoint_for_good(trial, reporter, step, chain)
+            stop = _commit_checkpoint(trial, reporter, step, chain)
         if stop is Stop.DRAIN:
             _checkpoint(trial, reporter, step, chain)
         if stop in {Stop.CANCEL, Stop.DRAIN}:
@@ -61,11 +61,11 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
     return {"steps": step, "chain": chain}
 
 
-def _checkpoint_for_good(trial: Trial, reporter: Reporter, step: int, chain: str) -> Stop:
+def _commit_checkpoint(trial: Trial, reporter: Reporter, step: int, chain: str) -> Stop:
     """Report a checkpoint and wait until it is committed, so that no crash after this call can lose a step before it.
 
-    What is reported is written in order, and the folder of a checkpoint is taken when it is its turn: when the second
-    folder is gone the first one is in the database. Returns early if a stop is asked for.
+    Reports are written in order, and the folder of a checkpoint is moved when it is written: when the second folder is
+    gone, the first checkpoint is in the database. Returns early if a stop is requested.
     """
     for _ in range(2):
         folder = _checkpoint(trial, reporter, step, chain)
@@ -80,7 +80,7 @@ def _checkpoint_for_good(trial: Trial, reporter: Reporter, step: int, chain: str
 def _checkpoint(trial: Trial, reporter: Reporter, step: int, chain: str) -> Path:
     folder = trial.work / f"checkpoint-{step}-{time.monotonic_ns()}"
     folder.mkdir()
-    # Of this attempt alone: nobody else puts the same content into the store.
+    # The content is unique to this attempt, so no other attempt stores the same blob.
     (folder / "tensors").write_text(f"{trial.work}{step}\n" * (STATE_BYTES // len(f"{trial.work}{step}\n")))
     (folder / "state.json").write_text(json.dumps({"step": step, "chain": chain}))
     reporter.checkpoint(folder, step)

@@ -179,7 +179,7 @@ def test_gray_images_equal_color_images_with_equal_channels(norm: tuple[Any, Any
     color, gray = small("mobilenet_v1", nominal=64), small("mobilenet_v1", nominal=64, channels=1)
     weights_start = start(color, norm=norm)
     transferred = transfer(weights_start, gray, same_classes=True)
-    assert any("grey" in note for note in transferred.notes)
+    assert any("grayscale" in note for note in transferred.notes)
     assert transferred.mean == pytest.approx((sum(norm[0]) / 3,))
     pixels = torch.rand(2, 1, 64, 64)
     mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in norm)
