@@ -19,10 +19,13 @@ from paretofit.search import registry
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 PACKAGES: Final = ("api", "core", "db", "launch", "models", "paretofit", "search", "workers")
+REST: Final = ("benchmarks", "tests", "docs", ".ci")
+"""Folders with code that is not installed."""
+THIS: Final = Path(__file__).name
 
 BANNED: Final = (
     # "X is no Y" instead of "X is not a Y" or "invalid X".
-    r"(?<!there )\b(?:is|are) no (?!longer\b|more than\b|less than\b)\w+",
+    r"(?<!there )\b(?:is|are) no (?!longer\b|more than\b|less than\b|worse\b|better\b)\w+",
     r"\b(?:is|are|was|were) told\b",
     r"\bwhat (?:came|became|comes|becomes) of\b",
     r"\bwhat there is\b",
@@ -60,7 +63,7 @@ DEFINITIONS: Final = frozenset(
 
 OLD_NAMES: Final = """
 Alone Asked Blocking Concurrent Effort Ending Judge Keeper Meter OwnBuckets PAUSES Paced Scribe Searched Speaker
-Together Withheld _Chore _lay_out _said _told _wanted cores forget guarded halts hurry leash legible materialise
+Together Withheld _Chore _lay_out _said _told _wanted forget guarded halts hurry leash legible materialise
 mortal outlast patience sketch station steer until_the_end
 """
 """Identifiers that were renamed and have no other meaning."""
@@ -168,12 +171,28 @@ def error_texts() -> Iterator[tuple[str, str]]:
                 yield f"{path.relative_to(ROOT)}:{node.lineno}", " ".join(strings(node.exc))
 
 
-def docstrings(folder: str) -> Iterator[tuple[str, str]]:
-    """The docstrings of a package, which `help()` shows."""
-    for path in sorted((ROOT / folder).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+def all_files() -> list[Path]:
+    """All Python files but this one, which quotes what is banned."""
+    rest = (path for folder in REST for path in (ROOT / folder).rglob("*.py") if path.name != THIS)
+    return [*package_files(), *sorted(rest)]
+
+
+def docstrings_and_comments() -> Iterator[tuple[str, str]]:
+    for path in all_files():
+        place, code = str(path.relative_to(ROOT)), path.read_text()
+        for node in ast.walk(ast.parse(code)):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                yield str(path.relative_to(ROOT)), " ".join((ast.get_docstring(node) or "").split())
+                yield place, " ".join((ast.get_docstring(node) or "").split())
+        for token in tokenize.generate_tokens(io.StringIO(code).readline):
+            if token.type == tokenize.COMMENT:
+                yield f"{place}:{token.start[0]}", token.string
+
+
+def script_comments() -> Iterator[tuple[str, str]]:
+    for path in sorted((ROOT / "api" / "pages" / "static").glob("*.js")):
+        if ".min." not in path.name:
+            for comment in re.findall(r"(?:^|\s)//.*|/\*.*?\*/", path.read_text()):
+                yield str(path.relative_to(ROOT)), comment
 
 
 def test_openapi_document() -> None:
@@ -201,8 +220,12 @@ def test_log_events_are_named_noun_verbed() -> None:
     check([f"{place}: {event!r}" for place, event in events if not re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)+", str(event))])
 
 
-def test_docstrings_of_the_client() -> None:
-    check(banned(docstrings("paretofit")))
+def test_docstrings_and_comments() -> None:
+    check(banned(docstrings_and_comments()))
+
+
+def test_comments_of_scripts() -> None:
+    check(banned(script_comments()))
 
 
 def test_pages() -> None:
@@ -221,7 +244,7 @@ def test_renamed_identifiers() -> None:
     names = set(OLD_NAMES.split())
     found = {
         f"{path.relative_to(ROOT)}: {token.string}"
-        for path in package_files()
+        for path in all_files()
         for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
         if token.type == tokenize.NAME and token.string in names
     }

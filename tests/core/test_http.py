@@ -75,8 +75,8 @@ class FakeInternet:
         return socket.create_connection(("127.0.0.1", self.port), timeout)
 
     def read(self, url: str) -> bytes:
-        guarded = Outbound(resolve=self.resolve, dial=self.dial, tls=self.tls, timeout=5)
-        with guarded.get(url) as response:
+        outbound = Outbound(resolve=self.resolve, dial=self.dial, tls=self.tls, timeout=5)
+        with outbound.get(url) as response:
             assert response.status == 200
             return b"".join(response.chunks())
 
@@ -308,11 +308,11 @@ def test_networks_of_the_operator_are_allowed(internet: FakeInternet) -> None:
         with pytest.raises(RefusedError):
             check_url(url, networks)
     # For host names, plain http is allowed only within these networks.
-    guarded = Outbound(networks, resolve=internet.resolve, dial=internet.dial, timeout=5)
+    outbound = Outbound(networks, resolve=internet.resolve, dial=internet.dial, timeout=5)
     with pytest.raises(RefusedError, match="only https"):
-        guarded.get("http://data.example/").__enter__()
+        outbound.get("http://data.example/").__enter__()
     assert internet.dialed == []
-    with pytest.raises((ExchangeError, ConnectionError)), guarded.get("http://inside.example/"):
+    with pytest.raises((ExchangeError, ConnectionError)), outbound.get("http://inside.example/"):
         pass  # The server there speaks TLS.
     assert internet.dialed == [ipaddress.ip_address("127.0.0.1")]
 

@@ -105,8 +105,8 @@ def test_verdict_measures_accuracy_loss_and_information() -> None:
 
 
 def test_checks_are_due_after_warmup_and_at_later_fractions() -> None:
-    guarded = make_guard(torch.zeros(200, 4))
-    assert [step for step in range(1, 1001) if guarded.due(step)] == [150, 350, 650, 1000]
+    guard = make_guard(torch.zeros(200, 4))
+    assert [step for step in range(1, 1001) if guard.due(step)] == [150, 350, 650, 1000]
     long_warmup = make_guard(torch.zeros(200, 4), steps=200, warmup=80)
     assert [step for step in range(1, 201) if long_warmup.due(step)] == [180, 200]
 
@@ -168,16 +168,16 @@ def test_guard_does_not_change_a_healthy_training(
     def limited(checks: int) -> Stop:
         return Stop.LIMIT if checks >= FIRST_CHECK + 10 else Stop.NO
 
-    guarded = Recorder(tmp_path, stop=limited)
-    outputs = run(first_trial(spec, stripes, tmp_path, None), guarded)
+    limited_run = Recorder(tmp_path, stop=limited)
+    outputs = run(first_trial(spec, stripes, tmp_path, None), limited_run)
     assert "restarts" not in outputs
     monkeypatch.setattr(guard, "LEAST_STEPS", 10**6)
-    folder = tmp_path / "unguarded"
+    folder = tmp_path / "unlimited_run"
     folder.mkdir()
-    unguarded = Recorder(folder, stop=limited)
-    assert run(first_trial(spec, stripes, folder, None), unguarded) == outputs
-    expected = weights(unguarded)
-    assert all(torch.equal(value, expected[name]) for name, value in weights(guarded).items())
+    unlimited_run = Recorder(folder, stop=limited)
+    assert run(first_trial(spec, stripes, folder, None), unlimited_run) == outputs
+    expected = weights(unlimited_run)
+    assert all(torch.equal(value, expected[name]) for name, value in weights(limited_run).items())
 
 
 def test_short_trainings_are_not_checked(stripes: Path, tmp_path: Path) -> None:
