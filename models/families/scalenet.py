@@ -129,12 +129,12 @@ def _widened(base: int, scale: Scale) -> int:
 
 
 def _default(family: str, variant: Variant, planes: tuple[int, ...]) -> Structure:
-    wanted = variant.rows(planes)
+    rows = variant.rows(planes)
     if family not in PUBLISHED:
-        return tuple(map(even, wanted))
+        return tuple(map(even, rows))
     return tuple(
         (*scaled(row[: len(SCALES)], width, base), row[len(SCALES)])
-        for row, width, base in zip(PUBLISHED[family], wanted, variant.rows(variant.planes), strict=True)
+        for row, width, base in zip(PUBLISHED[family], rows, variant.rows(variant.planes), strict=True)
     )
 
 

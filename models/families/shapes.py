@@ -219,7 +219,7 @@ class Rule:
             own = HIGH if factors[at] >= self._keeps else factors[at]
             real = [side * overall + 0.5 for side in human] if self.in_all else [side * own for side in size]
             known = (None, None) if before is None else before[at]
-            planned = [_side(wanted, side) for wanted, side in zip(real, known, strict=True)]
+            planned = [_side(exact, side) for exact, side in zip(real, known, strict=True)]
             height, width = (
                 max(LEAST_SIDE, min(side + more[at], max(side, former)))
                 for side, former in zip(planned, size, strict=True)
@@ -246,8 +246,8 @@ class Rule:
         return {}
 
 
-def _side(wanted: float, before: int | None) -> int:
+def _side(exact: float, before: int | None) -> int:
     """The truncated pixels of a real side; earlier pixels stay while the side is within `SLACK` of them."""
-    if before is not None and before - SLACK <= wanted < before + 1 + SLACK:
+    if before is not None and before - SLACK <= exact < before + 1 + SLACK:
         return max(LEAST_SIDE, before)
-    return max(LEAST_SIDE, int(wanted))
+    return max(LEAST_SIDE, int(exact))

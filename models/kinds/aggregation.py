@@ -170,9 +170,9 @@ def aggregations(architecture: Architecture) -> dict[str, ScaleAggregation]:
     return found
 
 
-def _check_joint(name: str, found: int, wanted: int) -> None:
-    if found != wanted:
-        raise ValueError(f"{name} must be {wanted}, not {found}")
+def _check_joint(name: str, found: int, expected: int) -> None:
+    if found != expected:
+        raise ValueError(f"{name} must be {expected}, not {found}")
 
 
 def _strided(block: ScaleBottleneck | ScaleBasic, size: Size) -> tuple[tuple[Layer, ...], Shape]:

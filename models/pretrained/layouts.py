@@ -182,8 +182,8 @@ class _Candidate:
         features = self.architecture.blocks[-1].in_channels
         shape = given[head["weight"]]
         classes = shape[self._class_axis] if len(shape) == (4 if self.layout.hwio else 2) else 0
-        wanted = (1, 1, features, classes) if self.layout.hwio else (classes, features)
-        if not classes or shape != wanted:
+        expected = (1, 1, features, classes) if self.layout.hwio else (classes, features)
+        if not classes or shape != expected:
             return [f"{head['weight']} {_text(shape)} instead of (classes, {features})"]
         if "bias" in head and given[head["bias"]] != (classes,):
             return [f"{head['bias']} {_text(given[head['bias']])} instead of ({classes},)"]

@@ -80,12 +80,12 @@ def transfer(start: Start, target: Architecture, *, same_classes: bool) -> Trans
     tensors, mean, std = _for_channels(start, target, theirs, notes)
     expected = tensor_shapes(target)
     given = {role: name for role, name in tensor_names(theirs).items() if not _within(role, left)}
-    wanted = {role: name for role, name in tensor_names(ours).items() if not _within(role, left)}
+    needed = {role: name for role, name in tensor_names(ours).items() if not _within(role, left)}
 
     state: dict[str, Tensor] = {}
     missing, shapes = [], {}
     narrowed = False
-    for role, name in wanted.items():
+    for role, name in needed.items():
         part = ours[role.rpartition(".")[0]]
         if role not in given or given[role] not in tensors:
             if not part.added:
@@ -98,7 +98,7 @@ def transfer(start: Start, target: Architecture, *, same_classes: bool) -> Trans
         else:
             state[name] = cut.contiguous()
             narrowed = narrowed or cut.shape != tensor.shape
-    unused = [name for role, name in given.items() if role not in wanted and not theirs[role.rpartition(".")[0]].added]
+    unused = [name for role, name in given.items() if role not in needed and not theirs[role.rpartition(".")[0]].added]
     wider = any(a > b for here, there in shapes.values() for a, b in zip(here, there, strict=False))
     check_tensors(
         f"the weights of {source.family}",
