@@ -18,8 +18,14 @@ cropped."""
 PROBE_IMAGES: Final = 20
 """Images per class below which trained weights are probed instead of tuned."""
 
-_SCRATCH_RATE: Final = 0.05
-"""Learning rate at batch size 64. It also suits networks without shortcuts, which collapse on photos at .15."""
+_SCRATCH_RATE: Final = 0.1
+"""Learning rate at batch size 64, with warm-up and clipping, which keep networks without shortcuts from collapsing.
+FD-MobileNet x .25 on 10,000 Fashion-MNIST images, 22 epochs: .05 gives 88.8 %, .1 gives 90.3 %, .2 gives 90.1 %."""
+PADDING: Final = 1 / 8
+"""Padding of small images in a long training, as a fraction of their size."""
+LONG: Final = 40
+"""Epochs from which small images are padded by `PADDING`; shorter trainings get proportionally less. A padding of 1/8
+loses 3.6 points at 5 epochs and .9 at 22 on Fashion-MNIST, and gains 4.0 at 40 on 3,068 photos of 32 pixels."""
 _HEAD_RATE: Final = 0.1
 """Learning rate of the classifier on trained weights, at batch size 64; the other layers get `BACKBONE_RATE` of it."""
 BACKBONE_RATE: Final = 0.1
@@ -60,7 +66,7 @@ def training(dataset: DatasetProfile, given: dict[str, Any], *, started: bool) -
         "clip_norm": 5.0,
         "backbone_rate": BACKBONE_RATE if started else 1.0,
         "effort": effort,
-        "augmentation": augmentation(dataset, started=started),
+        "augmentation": augmentation(dataset, length, started=started),
     }
     return {name: given[name] if given.get(name) is not None else value for name, value in chosen.items()}
 
@@ -89,14 +95,15 @@ def warmup(length: float, steps_per_epoch: int, *, started: bool) -> float:
     return round(min(max(2.0, 100 / steps_per_epoch), MOST_WARMUP * length), 3)
 
 
-def augmentation(dataset: DatasetProfile, *, started: bool) -> Augmentation:
-    """Random areas for photos; small images are padded by an eighth of their size and cropped."""
+def augmentation(dataset: DatasetProfile, epochs: float, *, started: bool) -> Augmentation:
+    """Random areas for photos; small images are padded by up to an eighth of their size and cropped."""
     side = min(dataset.image_size)
     if dataset.channels == 3 and side > PHOTO_SIDE:
         return Augmentation(kind="resized_crop", minimum_scale=0.35, colour_jitter=0.2 if started else 0.0)
-    return padded(dataset)
+    return padded(dataset, round(PADDING * side * min(1.0, epochs / LONG)))
 
 
-def padded(dataset: DatasetProfile) -> Augmentation:
-    """Padded by an eighth of their size, by reflection, and cropped at random."""
-    return Augmentation(kind="pad_crop", padding=max(1, min(dataset.image_size) // 8), padding_mode="reflect")
+def padded(dataset: DatasetProfile, padding: int | None = None) -> Augmentation:
+    """Padded by reflection, by default by an eighth of their size, and cropped at random."""
+    most = max(1, int(PADDING * min(dataset.image_size)))
+    return Augmentation(kind="pad_crop", padding=most if padding is None else padding, padding_mode="reflect")

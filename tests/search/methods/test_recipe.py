@@ -62,7 +62,7 @@ def padded(by: int) -> Augmentation:
             CLOTHING,
             False,
             SCRATCH
-            | {"epochs": 40, "batch_size": 64, "learning_rate": 0.05, "effort": "tune"}
+            | {"epochs": 40, "batch_size": 64, "learning_rate": 0.1, "effort": "tune"}
             | {"warmup_epochs": round(100 / 47, 3), "augmentation": PHOTO},
             id="photos",
         ),
@@ -78,8 +78,8 @@ def padded(by: int) -> Augmentation:
             profile(60_000, 28, channels=1),
             False,
             SCRATCH
-            | {"epochs": 9, "batch_size": 64, "learning_rate": 0.05, "effort": "tune"}
-            | {"warmup_epochs": 1.8, "augmentation": padded(3)},
+            | {"epochs": 9, "batch_size": 64, "learning_rate": 0.1, "effort": "tune"}
+            | {"warmup_epochs": 1.8, "augmentation": padded(1)},
             id="many small gray images",
         ),
         pytest.param(
@@ -87,14 +87,14 @@ def padded(by: int) -> Augmentation:
             True,
             STARTED
             | {"epochs": 5, "batch_size": 64, "learning_rate": 0.1, "effort": "tune"}
-            | {"warmup_epochs": 0.25, "augmentation": padded(4)},
+            | {"warmup_epochs": 0.25, "augmentation": padded(0)},
             id="many small images, from weights: 5,000 steps",
         ),
         pytest.param(
             profile(100, 224, channels=1),
             False,
             SCRATCH
-            | {"epochs": 200, "batch_size": 25, "learning_rate": 0.0195, "effort": "tune"}
+            | {"epochs": 200, "batch_size": 25, "learning_rate": 0.0391, "effort": "tune"}
             | {"warmup_epochs": 25.0, "augmentation": padded(28)},
             id="few large gray images",
         ),
@@ -142,7 +142,7 @@ def test_explicit_values_are_kept_and_influence_defaults() -> None:
     for started in (False, True):
         assert recipe.training(CLOTHING, explicit, started=started) == explicit
     larger = recipe.training(CLOTHING, {"batch_size": 256}, started=False)
-    assert (larger["learning_rate"], larger["epochs"]) == (0.2, 40)
+    assert (larger["learning_rate"], larger["epochs"]) == (0.4, 40)
     longer = recipe.training(CLOTHING, {"epochs": 100}, started=True)
     assert longer["warmup_epochs"] == 5.0
     short = recipe.training(CLOTHING, {"epochs": 1}, started=False)
@@ -152,6 +152,12 @@ def test_explicit_values_are_kept_and_influence_defaults() -> None:
 @pytest.mark.parametrize(("images", "epochs"), [(3000, 40), (12_000, 20), (60_000, 9), (10**7, 8), (10, 200)])
 def test_default_epochs_depend_on_the_number_of_images(images: int, epochs: int) -> None:
     assert recipe.epochs(images, 64, started=False) == epochs
+
+
+@pytest.mark.parametrize(("epochs", "padding"), [(1, 0), (5, 0), (10, 1), (20, 2), (40, 4), (200, 4)])
+def test_small_images_are_padded_less_in_short_trainings(epochs: int, padding: int) -> None:
+    chosen = recipe.training(profile(10_000, 32), {"epochs": epochs}, started=False)
+    assert chosen["augmentation"] == padded(padding)
 
 
 PUBLISHED = {
