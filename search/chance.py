@@ -97,6 +97,11 @@ def _detail(top1: float, baseline: Majority, split: str) -> str:
             reached
             + f"The {images} images are too few to show that the network learned: add images of the other classes."
         )
+    if top1 > share:
+        return reached + (
+            f"With {images} images this may be chance: add images, check the labels, lower `learning_rate`, or "
+            "start from trained weights (`start`)."
+        )
     return reached + (
         "Nothing useful was learned: check the labels, lower `learning_rate`, or start from trained weights (`start`)."
     )

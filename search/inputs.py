@@ -13,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from paretofit.models.checkpoint import read_record
-from paretofit.models.header import file_sha256
+from paretofit.models.header import CheckpointError, file_sha256
 from paretofit.search.contracts.dataset import DatasetProfile, DatasetSpec
 from paretofit.search.contracts.spec import ResolvedSpec, SearchSpec
 from paretofit.search.contracts.start import Start, StartRecord
@@ -116,10 +116,17 @@ def resolve(body: dict[str, Any], dataset: Path, path: Path) -> ResolvedSpec:
         raise CommandError(f"{path}: method.start: needs a service, except for files: use {{file: PATH}}")
     file = path.parent / spec.method.start.file
     method = spec.method.model_copy(update={"start": Start(file=str(file))})
+    place = f"{path}: method.start.file: {file}"
     try:
         start = StartRecord.of(read_record(file), file_sha256(file))
+    except OSError as error:
+        raise CommandError(f"{place}: {error.strerror}; give the path of a file, relative to {path.name}") from error
+    except CheckpointError as error:
+        raise CommandError(
+            f"{place}: {error}. `python -m paretofit.search weights {file} --out FILE` converts published weights"
+        ) from error
     except ValueError as error:
-        raise CommandError(f"{path}: method.start.file: {file}: {error}") from error
+        raise CommandError(f"{place}: {error}") from error
     return spec.model_copy(update={"method": method}).resolve(profile, start)
 
 

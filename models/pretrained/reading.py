@@ -65,10 +65,11 @@ def read_pytorch_file(source: Path) -> tuple[dict[str, Tensor], list[str]]:
             f"torch {torch.__version__} reads PyTorch files unsafely (CVE-2025-32434): update it to 2.6 or newer"
         )
     try:
-        with warnings.catch_warnings():
+        # Opened here, because torch reads a path that ends in .safetensors as safetensors, whatever it contains.
+        with warnings.catch_warnings(), source.open("rb") as file:
             # Of pickle protocols other than torch's own: such a file is read or refused all the same.
             warnings.simplefilter("ignore")
-            content = torch.load(source, weights_only=True, map_location="cpu")
+            content = torch.load(file, weights_only=True, map_location="cpu")
     except _UNREADABLE as error:
         raise _explain(source, error) from error
     notes: list[str] = []

@@ -8,9 +8,11 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from paretofit.core.formatting import count
 from paretofit.models.architecture import Architecture
 from paretofit.models.families import registry
-from paretofit.models.pretrained.record import WeightsRecord, licence_of_point
+from paretofit.models.pretrained.layouts import read_weights_record
+from paretofit.models.pretrained.record import licence_of_point
 from paretofit.models.trace import Layer
 from paretofit.search.contracts.base import Contract
 
@@ -67,7 +69,7 @@ class StartRecord(Contract):
         """From the record in the header of a weights file or of a point's checkpoint with digest `sha256`. Raises
         ValueError for any other record."""
         if record.get("kind") == "weights":
-            weights = WeightsRecord.model_validate(record)
+            weights = read_weights_record(record)
             return cls(
                 kind="weights",
                 family=weights.family,
@@ -109,9 +111,15 @@ class StartRecord(Contract):
 
     def normalization(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation for images with this number of channels. Grayscale images get the channel
-        averages, because the first convolution is summed over the color channels."""
+        averages, because the first convolution is summed over the color channels. Raises ValueError for color images
+        if the weights are for grayscale ones."""
         if channels == len(self.mean):
             return self.mean, self.std
+        if channels != 1:
+            raise ValueError(
+                f"start: its weights are for images with {count(len(self.mean), 'channel')}, but the dataset's have "
+                f"{channels}: start from weights for color images"
+            )
         return (sum(self.mean) / len(self.mean),) * channels, (sum(self.std) / len(self.std),) * channels
 
     @property

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Final, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from paretofit.search.data.loader import Batch
@@ -34,6 +36,18 @@ _PREDICTION_BATCH: Final = 64
 Predict = Callable[[Tensor], Tensor]
 """Images [N, C, H, W] of the dataset's size, normalized -> logits [N, classes], normalized by the batch's own
 statistics."""
+
+
+def sample(labels: NDArray[np.int64], classes: int, seed: int) -> NDArray[np.int64]:
+    """Sorted rows of the fixed batch, drawn by seed.
+
+    Every class gets an eighth of its equal share if it has so many images: with fewer of a rare class, even a perfect
+    network could not beat the class frequencies.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    least = IMAGES // (8 * classes)
+    first = np.concatenate([order[labels[order] == label][:least] for label in range(classes)])
+    return np.sort(np.concatenate([first, order[~np.isin(order, first)]])[:IMAGES])
 
 
 class NotLearningError(ValueError):

@@ -7,7 +7,6 @@ for the training.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -25,7 +24,7 @@ from paretofit.models.cost import cost
 from paretofit.models.layers.slimmable import Slimmable
 from paretofit.models.pretrained.start import Start, start_of
 from paretofit.models.pretrained.transfer import transfer
-from paretofit.search import evaluation
+from paretofit.search import chance, evaluation
 from paretofit.search.contracts.plan import FLOOR, START
 from paretofit.search.contracts.trial import Reporter, Stop, Trial
 from paretofit.search.data.loader import Batch
@@ -82,12 +81,16 @@ def initializer(
 
 def require_floor(outputs: dict[str, Any], top1: float, images: int) -> None:
     """Raises BelowStartError if the selection accuracy of a training is below its floor by more than two standard
-    errors."""
+    errors.
+
+    The standard error counts two more right and two more wrong answers (Agresti & Coull, The American Statistician
+    1998). Without them it would be 0 at a floor of 100 %, and a single wrong answer would be too many.
+    """
     floor = outputs.get(FLOOR)
     if floor is None:
         return
-    error = math.sqrt(max(floor * (1 - floor), 1e-12) / images)
-    if top1 < floor - 2 * error:
+    share = (floor * images + 2) / (images + 4)
+    if top1 < floor - 2 * chance.standard_error(share, images + 4):
         raise BelowStartError(
             f"the training ended at {top1:.1%} of the selection split, below the {floor:.1%} of its trained "
             "weights: train for more epochs, or lower learning_rate or backbone_rate"

@@ -15,7 +15,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
@@ -256,7 +255,7 @@ def _guard(trial: Trial, dataset: Dataset, predict: Predict, steps: int, warmup:
     profile = trial.spec.dataset
     if steps < guard.LEAST_STEPS:
         return None
-    rows = np.sort(np.random.default_rng(trial.spec.seed).permutation(profile.images["train"])[: guard.IMAGES])
+    rows = guard.sample(dataset.split("train").labels, len(profile.classes), trial.spec.seed)
     framed = list(
         evaluation_batches(
             dataset,

@@ -153,6 +153,7 @@ run()
         (("no_such_source",), "/source/name"),
         (("mobilenet_v2", "--licence", "MIT"), "the named source provides its own"),
         (("mobilenet_v2", "--mean", "a,b,c"), "--mean takes one number per channel"),
+        (("mobilenet_v2", "--mean", "nan,0.5,0.5"), "--mean takes one number per channel"),
         (("mine", "--licence", "CC-BY-NC-4.0"), "--allow-non-commercial"),
         (("resnet50_swsl-1c2d.pth", "--licence", "MIT", "--name", "x"), "--allow-non-commercial"),
         (("mine", "--mean", "0.5"), "mean and std must be given together"),

@@ -107,3 +107,6 @@ def test_warning_for_small_splits() -> None:
     [warning] = warnings({"top1": 1.0}, baseline_class)
     assert "10 images are too few to show that the network learned" in warning["detail"]
     assert "Nothing useful" not in warning["detail"]
+    [warning] = warnings({"top1": 2 / 3}, Majority("a", {"report": 1 / 3}, {"report": 3}))
+    assert "With 3 images this may be chance: add images" in warning["detail"]
+    assert "Nothing useful" not in warning["detail"]

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
 
 from paretofit.core.settings import get_settings
 from paretofit.models import checkpoint
@@ -96,6 +98,28 @@ def test_invalid_specifications_are_reported(
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | change))
     assert main(["run", str(file), "--out", str(tmp_path / "out")]) == 1
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        ("nowhere.safetensors", "method.start.file: {file}: No such file or directory; give the path of a file"),
+        (".", "method.start.file: {file}: Is a directory; give the path of a file"),
+        ("raw.safetensors", "`python -m paretofit.search weights {file} --out FILE` converts published weights"),
+        ("damaged.safetensors", "method.start.file: {file}: the file's record is not supported by this Paretofit"),
+    ],
+)
+def test_unusable_start_files_are_reported(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], start: str, message: str
+) -> None:
+    save_file({"a": torch.zeros(1)}, file.parent / "raw.safetensors")
+    checkpoint.write(file.parent / "damaged.safetensors", {"a": torch.zeros(1)}, {"kind": "weights"})
+    method = {"kind": "fd_mobilenet", "start": {"file": start}}
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"method": method}))
+    assert main(["run", str(file), "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert message.format(file=file.parent / start) in " ".join(error.split())
+    assert len(error.splitlines()) == 1
 
 
 @pytest.mark.parametrize(("content", "message"), [("a: [", "is not YAML"), ("[1]", "write a mapping")])

@@ -203,6 +203,24 @@ def test_pytorch_files_without_state_dict_are_rejected(saved: Any, message: str,
         convert(tmp_path / "odd.pth", target)
 
 
+def test_content_counts_and_not_the_file_extension(small: dict[str, Tensor], tmp_path: Path, target: Path) -> None:
+    source = tmp_path / "mine.safetensors"
+    torch.save(small, source)
+    convert(source, target)
+    assert_same(target, expected_tensors(small, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\3\4 not PyTorch's", b"\0" * 7 + b"\x40{}", (500).to_bytes(8, "little") + b'{"a": ']
+)
+def test_damaged_safetensors_files_are_rejected(content: bytes, tmp_path: Path, target: Path) -> None:
+    source = tmp_path / "damaged.safetensors"
+    source.write_bytes(content)
+    with pytest.raises(PretrainedError, match=r"damaged\.safetensors is neither a safetensors file nor a PyTorch"):
+        convert(source, target)
+    assert not target.exists()
+
+
 def test_missing_file_is_rejected(tmp_path: Path, target: Path) -> None:
     with pytest.raises(FileNotFoundError):
         convert(tmp_path / "none.pth", target)

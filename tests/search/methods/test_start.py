@@ -120,6 +120,13 @@ def test_normalization_of_gray_images_is_averaged() -> None:
     assert std == pytest.approx(0.2)
 
 
+def test_color_images_cannot_start_from_grayscale_weights() -> None:
+    body = {"name": "s", "dataset_id": "d", "method": {"kind": "fd_mobilenet", "start": {"weights": "x"}}}
+    message = "start: its weights are for images with 1 channel, but the dataset's have 3"
+    with pytest.raises(ValueError, match=message):
+        SearchSpec.model_validate(body).resolve(profile(3000, 64), of_weights())
+
+
 def test_full_network_of_weights_accepts_any_nominal_size_classes_and_channels() -> None:
     start = of_weights(**COLORS, nominal=224, classes=None, class_names=None)
     assert start.full(1, 7, 32) == architecture("fd_mobilenet", base_width=0.25, nominal=32, classes=7, channels=1)

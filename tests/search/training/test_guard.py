@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -102,6 +103,27 @@ def test_verdict_measures_accuracy_loss_and_information() -> None:
     frequencies = make_guard(torch.tensor([0.75, 0.25, 1e-9, 1e-9]).log().repeat(200, 1), labels=imbalanced).verdict()
     assert frequencies.loss == pytest.approx(frequencies.prior, abs=1e-4)
     assert (frequencies.accuracy, frequencies.majority, frequencies.learns) == (0.75, 0.75, False)
+
+
+def test_rare_classes_are_sampled_so_that_a_perfect_network_passes() -> None:
+    labels = np.array([0] * 970 + [1] * 8)
+    # As trained with the default label smoothing: certain to 95 %.
+    smoothed = torch.tensor([[0.95, 0.05], [0.05, 0.95]]).log()
+    for seed in range(20):
+        rows = guard.sample(labels, 2, seed)
+        assert len(set(rows.tolist())) == guard.IMAGES
+        found = torch.from_numpy(labels[rows])
+        assert found.sum() == 8
+        perfect = Guard(lambda images: images, Batch(smoothed[found], found), 1000, 50, classes=2).verdict()
+        assert perfect.learns
+        assert not perfect.collapsed
+
+
+def test_sample_of_balanced_classes_is_uniform() -> None:
+    labels = np.arange(3000) % 3
+    drawn = np.random.default_rng(7).permutation(3000)[: guard.IMAGES]
+    assert guard.sample(labels, 3, 7).tolist() == sorted(drawn.tolist())
+    assert guard.sample(labels[:30], 3, 7).tolist() == list(range(30))
 
 
 def test_checks_are_due_after_warmup_and_at_later_fractions() -> None:

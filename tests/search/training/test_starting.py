@@ -314,6 +314,13 @@ def test_training_within_two_standard_errors_of_the_floor_passes() -> None:
     starting.require_floor({FLOOR: 1.0}, 1.0, 30)
 
 
+def test_single_wrong_answer_does_not_fail_a_training_whose_floor_is_perfect() -> None:
+    starting.require_floor({FLOOR: 1.0}, 2 / 3, 3)
+    starting.require_floor({FLOOR: 1.0}, 29 / 30, 30)
+    with pytest.raises(BelowStartError):
+        starting.require_floor({FLOOR: 1.0}, 0.8, 30)
+
+
 def test_training_ended_by_a_limit_is_not_checked(stripes: Path, tmp_path: Path, headless: Path) -> None:
     ruin = {"learning_rate": 10.0, "backbone_rate": 1.0, "ema_decay": 0.0, "clip_norm": 0.0, "warmup_epochs": 0}
     spec = started(stripes, METHOD | ruin, headless)
