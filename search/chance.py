@@ -82,12 +82,18 @@ def warnings(best: Mapping[str, float | None] | None, baseline: Majority | None)
 
 
 def _threshold(share: float, images: int) -> float:
-    return share + STANDARD_ERRORS * standard_error(share, images)
+    return share + STANDARD_ERRORS * _error(share, images)
+
+
+def _error(share: float, images: int) -> float:
+    """The standard error of the majority's share; at a share of 0, which has none, that of Agresti & Coull's estimate
+    (The American Statistician 1998): one correct answer alone does not beat chance."""
+    return standard_error(share, images) if share else standard_error(2 / (images + 4), images + 4)
 
 
 def _detail(top1: float, baseline: Majority, split: str) -> str:
     share, images = baseline.top1[split], baseline.images[split]
-    margin = STANDARD_ERRORS * standard_error(share, images)
+    margin = STANDARD_ERRORS * _error(share, images)
     reached = (
         f"The best network reaches {100 * top1:.1f} % on the {split} split; always answering {baseline.label!r} "
         f"reaches {100 * share:.1f} % (two standard errors: {100 * margin:.1f}). "

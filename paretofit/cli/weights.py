@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Final
@@ -16,7 +16,7 @@ from paretofit.cli.output import facts, print_json, say, short, state, stderr, s
 from paretofit.cli.session import LONG_RETRY_TIMEOUT, AsJson, client
 from paretofit.client import bars
 from paretofit.client.client import Client
-from paretofit.client.errors import UsageError, WeightsRejectedError
+from paretofit.client.errors import ApiError, ParetofitError, UsageError, WeightsRejectedError
 from paretofit.models.header import file_sha256
 from paretofit.models.pretrained.record import PretrainedError
 from paretofit.models.pretrained.sources import Source, check_commercial_use, identified
@@ -210,8 +210,14 @@ def _is_pytorch(file: Path) -> bool:
 
 
 def _upload(service: Client, weights: Weights, file: Path) -> Weights:
-    with bars.transfer("uploading", file.stat().st_size) as progress:
-        return service.weights.upload(weights.id, file, progress)
+    """Upload the file. If the service refuses it, the weights are deleted, because they would stay `pending`."""
+    try:
+        with bars.transfer("uploading", file.stat().st_size) as progress:
+            return service.weights.upload(weights.id, file, progress)
+    except ApiError:
+        with suppress(ParetofitError):
+            service.weights.delete(weights.id)
+        raise
 
 
 def _wait(service: Client, weights: Weights, message: str, *, as_json: bool) -> Weights:

@@ -193,6 +193,7 @@ class StartRecord(Contract):
         if [_kind(layer) for layer in wide] != [_kind(layer) for layer in narrow]:
             raise ValueError(
                 f"start: its {own.family} has other layers than the network to train: use its depth and groups"
+                + ("" if self.kind == "weights" else "; points of spatial_sampling, which have masks, cannot be starts")
             )
         for ours, theirs in zip(wide, narrow, strict=True):
             if _group(ours) != _group(theirs):

@@ -101,7 +101,7 @@ def report(
     are those of its training. `check_floor`: raise BelowStartError if it is worse than its trained weights."""
     point = evaluator.measure(training.candidate)
     if check_floor:
-        starting.require_floor(outputs, point.metrics["selection_top1"], trial.spec.dataset.images["selection"])
+        starting.check_floor(trial, outputs, point.metrics["selection_top1"])
     if reporter.should_stop() in _AT_ONCE:
         return None
     provenance = {**point.provenance, "epochs": outputs["epochs"]}

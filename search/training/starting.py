@@ -79,6 +79,15 @@ def initializer(
     return initialize
 
 
+def check_floor(trial: Trial, outputs: dict[str, Any], top1: float) -> None:
+    """`require_floor` on the selection split of a trial; a floor that does not beat the majority class is none."""
+    images = trial.spec.dataset.images["selection"]
+    majority = chance.majority(Dataset.open(trial.dataset).report.get("class_counts"))
+    share = 0.0 if majority is None else majority.accuracy("selection_top1") or 0.0
+    if FLOOR in outputs and chance.beats_majority(outputs[FLOOR], share, images):
+        require_floor(outputs, top1, images)
+
+
 def require_floor(outputs: dict[str, Any], top1: float, images: int) -> None:
     """Raises BelowStartError if the selection accuracy of a training is below its floor by more than two standard
     errors.

@@ -67,7 +67,8 @@ def test_warning_is_raised_exactly_within_two_standard_errors(share: tuple[int, 
     hits, images = share
     p = hits / images
     baseline_class = Majority("a", {"report": p}, {"report": images})
-    within = top1 <= p + 2 * math.sqrt(p * (1 - p) / images)
+    estimate, number = (p, images) if hits else (2 / (images + 4), images + 4)
+    within = top1 <= p + 2 * math.sqrt(estimate * (1 - estimate) / number)
     assert beats_majority(top1, p, images) == (not within)
     assert [warning["code"] for warning in warnings({"top1": top1}, baseline_class)] == ([AT_CHANCE] if within else [])
 
@@ -100,6 +101,13 @@ def test_warning_states_both_accuracies_and_a_remedy() -> None:
         f"standard errors: {error:.1f}). Nothing useful was learned: check the labels, lower `learning_rate`, or "
         "start from trained weights (`start`)."
     )
+
+
+def test_one_correct_answer_is_chance_if_the_split_lacks_the_majority_class() -> None:
+    absent = Majority("dress", {"report": 0.0}, {"report": 5})
+    assert [warning["code"] for warning in warnings({"top1": 0.2}, absent)] == [AT_CHANCE]
+    assert warnings({"top1": 0.6}, absent) == []
+    assert warnings({"top1": 0.05}, Majority("dress", {"report": 0.0}, {"report": 372})) == []
 
 
 def test_warning_for_small_splits() -> None:

@@ -59,7 +59,7 @@ def run(trial: Trial, reporter: Reporter) -> dict[str, Any]:
             # Before anything is reported.
             full = params.candidate(profile, params.full_config(profile))
             top1 = SubnetEvaluator(trial, network, full.input_size).measure(full).metrics["selection_top1"]
-            starting.require_floor(outputs, top1, profile.images["selection"])
+            starting.check_floor(trial, outputs, top1)
         path = trial.work / "supernet.safetensors"
         supernet.save(path, network)
         reporter.artifact(SUPERNET, path)

@@ -314,6 +314,16 @@ def test_training_within_two_standard_errors_of_the_floor_passes() -> None:
     starting.require_floor({FLOOR: 1.0}, 1.0, 30)
 
 
+def test_floor_at_chance_fails_no_training(stripes: Path, headless: Path, tmp_path: Path) -> None:
+    spec = started(stripes, METHOD, headless)
+    trial = first_trial(spec, stripes, tmp_path, headless)
+    counts = Dataset.open(stripes).report["class_counts"]["selection"]
+    share = max(counts.values()) / sum(counts.values())
+    starting.check_floor(trial, {FLOOR: share}, 0.0)
+    with pytest.raises(BelowStartError):
+        starting.check_floor(trial, {FLOOR: 1.0}, 0.0)
+
+
 def test_single_wrong_answer_does_not_fail_a_training_whose_floor_is_perfect() -> None:
     starting.require_floor({FLOOR: 1.0}, 2 / 3, 3)
     starting.require_floor({FLOOR: 1.0}, 29 / 30, 30)
