@@ -5,10 +5,18 @@ from __future__ import annotations
 from sqlalchemy.orm import Session
 
 from paretofit.api.problems import ArtifactNotReadyError, NotFoundError
-from paretofit.db import artifacts, exports, points, searches, trial_queries
+from paretofit.db import artifacts, datasets, exports, points, searches, trial_queries
 from paretofit.db.exports import FoundExport
 from paretofit.db.points import FoundPoint
-from paretofit.db.tables import ArtifactRow, SearchRow, TrialRow
+from paretofit.db.tables import ArtifactRow, DatasetRow, SearchRow, TrialRow
+
+
+def found_dataset(session: Session, tenant: str, dataset_id: str) -> DatasetRow:
+    """Raises NotFoundError."""
+    row = datasets.get(session, tenant, dataset_id)
+    if row is None:
+        raise NotFoundError(f"no dataset {dataset_id!r}; GET /v1/datasets lists yours")
+    return row
 
 
 def found_search(session: Session, tenant: str, search_id: str) -> SearchRow:

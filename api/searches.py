@@ -29,14 +29,16 @@ def detail(session: Session, row: SearchRow, found: Found | None = None) -> Sear
             wall_seconds=limits.wall_seconds(session, row),
             attempts=spent.attempts,
         ),
-        front=_front(found or Found(points.of_search(session, row.id), row.spec), row, created, majority(session, row)),
+        front=_front(
+            found or Found(points.of_search(session, row.id), row.spec), row, created, majority(session, row.dataset_id)
+        ),
         provenance=created,
     )
 
 
-def majority(session: Session, row: SearchRow) -> Majority | None:
-    """The majority class of a search's dataset; None if its classes were not counted."""
-    return chance.majority(datasets.class_counts(session, row.dataset_id))
+def majority(session: Session, dataset_id: str) -> Majority | None:
+    """The majority class of a dataset; None if its classes were not counted."""
+    return chance.majority(datasets.class_counts(session, dataset_id))
 
 
 def majority_fields(baseline: Majority | None) -> dict[str, Any]:

@@ -45,6 +45,17 @@ class Past:
     device_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class DatasetSearch:
+    """A search of a dataset; `spec` is the `constraints` and `objectives` of its specification."""
+
+    id: str
+    name: str
+    method: str
+    front_seq: int
+    spec: dict[str, Any]
+
+
 def insert(
     session: Session,
     tenant: str,
@@ -109,6 +120,26 @@ def page(
         pairs = [SearchRow.labels.contains({label[:at]: label[at + 1 :]}) for at in colons]
         query = query.where(or_(SearchRow.labels.has_key(label), *pairs))
     return session.scalars(newest_first(query, SearchRow.created_at, SearchRow.id, after).limit(limit)).all()
+
+
+def of_dataset(session: Session, tenant: str, dataset_id: str) -> list[DatasetSearch]:
+    """The searches of a dataset in any state, oldest first."""
+    rows = session.execute(
+        select(
+            SearchRow.id,
+            SearchRow.name,
+            SearchRow.method,
+            SearchRow.front_seq,
+            SearchRow.spec["constraints"],
+            SearchRow.spec["objectives"],
+        )
+        .where(SearchRow.dataset_id == dataset_id, SearchRow.tenant_id == tenant)
+        .order_by(SearchRow.created_at, SearchRow.id)
+    )
+    return [
+        DatasetSearch(search_id, name, method, front_seq, {"constraints": constraints, "objectives": objectives})
+        for search_id, name, method, front_seq, constraints, objectives in rows
+    ]
 
 
 def describe(session: Session, search_id: str, *, name: str, labels: dict[str, str]) -> None:

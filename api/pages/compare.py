@@ -37,7 +37,7 @@ def read(
     if x not in axes:
         raise InvalidError(f"not all of these searches have the axis {x!r}: choose one of {', '.join(axes)}")
     found = [fronts.found_by(session, row) for row in rows]
-    drawn = [fronts.draw(each, row, x) for row, each in zip(rows, found, strict=True)]
+    drawn = [fronts.draw(each, x) for each in found]
     offered = api.read_list(session, visitor.tenant, limit=_OFFERED).data
     names = datasets.names(session, [*(each.dataset_id for each in offered), *(row.dataset_id for row in rows)])
     return page(

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, get_args
 
 from sqlalchemy.orm import Session
 
 from paretofit.api import fronts
-from paretofit.api.fronts import ACCURACY, LATENCY, Found
+from paretofit.api.fronts import ACCURACY, LATENCY, Candidates, Found, Joint, P, is_known
+from paretofit.api.pages import svg_chart
 from paretofit.api.pages.quantities import axis_label, label
 from paretofit.api.problems import InvalidError
 from paretofit.api.schemas.points import Cost
-from paretofit.db import points
-from paretofit.db.points import FoundPoint
+from paretofit.db import points, searches
+from paretofit.db.points import HasRow
+from paretofit.db.searches import DatasetSearch
 from paretofit.db.tables import SearchRow
 from paretofit.search.chance import Majority
 
@@ -29,40 +31,50 @@ class Axis:
     label: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Drawn:
-    """A search's front over one cost, with the `dominated` and the `infeasible` candidates (not known to meet the
-    constraints). `majority` is the accuracy of the majority class."""
+    """A front over one cost, with the `dominated` and the `infeasible` candidates (not known to meet the constraints).
+    `majority` is the accuracy of the majority class. `searches` by id are those that a joint front's points come from;
+    None for the front of one search."""
 
     axis: Axis
     axes: list[Axis]
-    points: list[FoundPoint]
-    baselines: list[FoundPoint]
-    dominated: list[FoundPoint]
-    infeasible: list[FoundPoint]
-    best_under: list[tuple[float, FoundPoint]]
-    bound: float | None
+    points: Sequence[HasRow]
+    dominated: Sequence[HasRow]
+    best_under: Sequence[tuple[float, HasRow]]
+    baselines: Sequence[HasRow] = field(default_factory=list)
+    infeasible: Sequence[HasRow] = field(default_factory=list)
+    bound: float | None = None
     majority: Majority | None = None
+    searches: dict[str, DatasetSearch] | None = None
 
     def chart(self) -> dict[str, Any]:
-        """For `front.js`: points as [id, key, cost, selection_top1, top1]; the majority class's selection_top1."""
+        """For `front.js`: points as [id, key, cost, selection_top1, top1], on a joint front with the search's id and
+        name; the majority class's selection_top1."""
         key = self.axis.key
         return {
             "x": key,
             "label": axis_label(key),
             "bound": self.bound,
             "majority": None if self.majority is None else self.majority.accuracy(ACCURACY),
-            "front": _compact(self.points, key),
-            "baselines": _compact(self.baselines, key),
-            "dominated": _compact(self.dominated, key),
-            "infeasible": _compact(self.infeasible, key),
+            "front": self._compact(self.points),
+            "baselines": self._compact(self.baselines),
+            "dominated": self._compact(self.dominated),
+            "infeasible": self._compact(self.infeasible),
             "best": [[bound, point.row.id] for bound, point in self.best_under],
         }
 
-
-def axes(found: Found) -> list[Axis]:
-    """The costs of a search's points."""
-    return [Axis(key, label(key)) for key in found.costs]
+    def _compact(self, found: Sequence[HasRow]) -> list[list[Any]]:
+        key = self.axis.key
+        rows = []
+        for point in found:
+            if is_known(point, key, ACCURACY):
+                metrics = point.row.metrics
+                row = [point.row.id, point.row.key, metrics[key], metrics[ACCURACY], metrics.get("top1")]
+                if self.searches is not None:
+                    row += [point.row.search_id, self.searches[point.row.search_id].name]
+                rows.append(row)
+        return rows
 
 
 def found_by(session: Session, row: SearchRow) -> Found:
@@ -70,16 +82,16 @@ def found_by(session: Session, row: SearchRow) -> Found:
     return Found(points.of_search(session, row.id), row.spec)
 
 
-def draw(found: Found, row: SearchRow, key: str, majority: Majority | None = None) -> Drawn:
-    """The front over a cost, by its key in points. Raises InvalidError for an unknown one."""
-    offered = axes(found)
-    axis = next((each for each in offered if each.key == key), None)
-    if axis is None:
-        raise InvalidError(f"no axis {key!r}: choose one of {', '.join(each.key for each in offered)}")
-    front = found.front([key])
-    shown = {point.row.id for point in front}
-    own = {point.row.id: point for point in found.candidates}
-    others = [point for point in found.candidates if point.row.id not in shown and _is_known(point, key)]
+def joint_of(session: Session, tenant: str, dataset_id: str) -> Joint:
+    """The points of all searches of a dataset."""
+    joined = searches.of_dataset(session, tenant, dataset_id)
+    return Joint(points.with_checkpoints(session, [search.id for search in joined]), joined)
+
+
+def draw(found: Found, key: str, majority: Majority | None = None) -> Drawn:
+    """The front of a search over a cost, by its key in points. Raises InvalidError for an unknown one."""
+    axis, offered = _axes(found, key)
+    front, others = _split(found, key)
     return Drawn(
         axis=axis,
         axes=offered,
@@ -87,31 +99,56 @@ def draw(found: Found, row: SearchRow, key: str, majority: Majority | None = Non
         baselines=found.baselines,
         dominated=[point for point in others if found.feasible(point)],
         infeasible=[point for point in others if not found.feasible(point)],
-        best_under=[(each.bound, own[each.point_id]) for each in fronts.table(found.front(), key)],
-        bound=_bound(row.spec["constraints"], key),
+        best_under=_best_under(found.front(found.objectives), key),
+        bound=found.bound(key),
         majority=majority,
     )
 
 
-def _bound(constraints: Sequence[Mapping[str, Any]], key: str) -> float | None:
-    """The lowest bound of the search on a cost."""
-    bounds = [
-        float(each["value"])
-        for each in constraints
-        if key == (f"{each['metric']}:{each['device']}" if each.get("device") else each["metric"])
-    ]
-    return min(bounds, default=None)
+def draw_joint(joint: Joint, key: str, majority: Majority | None = None) -> Drawn:
+    """The joint front of a dataset over a cost, by its key in points. Raises InvalidError for an unknown one."""
+    axis, offered = _axes(joint, key)
+    front, others = _split(joint, key)
+    return Drawn(
+        axis=axis,
+        axes=offered,
+        points=front,
+        dominated=others,
+        best_under=_best_under(front, key),
+        majority=majority,
+        searches=joint.searches,
+    )
 
 
-def _is_known(point: FoundPoint, key: str) -> bool:
-    """Whether a point can be drawn."""
-    return point.row.metrics.get(key) is not None and point.row.metrics.get(ACCURACY) is not None
+def context(drawn: Drawn, *, part: str, heading: str, empty: str) -> dict[str, Any]:
+    """The variables of `parts/front.html`. `part` is its path, which takes `x`; `empty` is the text without points."""
+    chart = drawn.chart()
+    svg = svg_chart.draw(chart)
+    return {
+        "drawn": drawn,
+        "chart": chart,
+        "svg": svg,
+        "side": svg_chart.SIDE,
+        "part": part,
+        "heading": heading,
+        "empty": empty,
+    }
 
 
-def _compact(found: Sequence[FoundPoint], key: str) -> list[list[Any]]:
-    rows = []
-    for point in found:
-        if _is_known(point, key):
-            metrics = point.row.metrics
-            rows.append([point.row.id, point.row.key, metrics[key], metrics[ACCURACY], metrics.get("top1")])
-    return rows
+def _axes(found: Candidates[Any], key: str) -> tuple[Axis, list[Axis]]:
+    offered = [Axis(each, label(each)) for each in found.costs]
+    axis = next((each for each in offered if each.key == key), None)
+    if axis is None:
+        raise InvalidError(f"no axis {key!r}: choose one of {', '.join(each.key for each in offered)}")
+    return axis, offered
+
+
+def _split(found: Candidates[P], key: str) -> tuple[list[P], list[P]]:
+    """The front over a cost, and the other candidates that can be drawn."""
+    front = found.front([key])
+    return front, [point for point in found.others(front) if is_known(point, key, ACCURACY)]
+
+
+def _best_under(front: Sequence[HasRow], key: str) -> list[tuple[float, HasRow]]:
+    own = {point.row.id: point for point in front}
+    return [(each.bound, own[each.point_id]) for each in fronts.table(front, key)]

@@ -13,7 +13,6 @@ from paretofit.api.pages import forms, fronts, pictures
 from paretofit.api.pages.page_auth import Visitor
 from paretofit.api.pages.rendering import page
 from paretofit.api.pages.route import following, page_router
-from paretofit.api.pages.svg_chart import SIDE, draw
 from paretofit.api.schemas.searches import TERMINAL, SearchDetail, SearchState
 from paretofit.api.searches import detail, majority
 from paretofit.api.services import Db
@@ -76,7 +75,7 @@ def read(search_id: str, session: Db, visitor: Visitor, x: Annotated[str, Query(
         here="searches",
         visitor=visitor,
         limits=_changeable(row),
-        **_front(fronts.draw(found, row, x or _first_axis(row), majority(session, row))),
+        **_front(session, row, found, x),
         **_progress(session, row, found),
     )
 
@@ -96,10 +95,8 @@ def read_front(
     row = found_search(session, visitor.tenant, search_id)
     return page(
         "parts/front.html",
-        **_front(fronts.draw(fronts.found_by(session, row), row, x or _first_axis(row), majority(session, row))),
+        **_front(session, row, fronts.found_by(session, row), x),
         sequence=row.front_seq,
-        search_id=row.id,
-        over=row.state in TERMINAL,
     )
 
 
@@ -115,9 +112,10 @@ def _changeable(row: SearchRow) -> list[forms.Field]:
     return [field for field in limits if row.started_at is None or field.pointer != "/limits/max_epochs"]
 
 
-def _front(drawn: fronts.Drawn) -> dict[str, Any]:
-    chart = drawn.chart()
-    return {"drawn": drawn, "chart": chart, "svg": draw(chart), "side": SIDE}
+def _front(session: Session, row: SearchRow, found: Found, x: str) -> dict[str, Any]:
+    drawn = fronts.draw(found, x or _first_axis(row), majority(session, row.dataset_id))
+    empty = "No point met the constraints." if row.state in TERMINAL else "No points yet."
+    return fronts.context(drawn, part=f"/searches/{row.id}/parts/front", heading="Front", empty=empty)
 
 
 def _progress(session: Session, row: SearchRow, found: Found) -> dict[str, Any]:

@@ -88,6 +88,27 @@ class Front(MajorityClass):
     ideal: Corner | None = Field(description="The MACs of the smallest candidate, and accuracy 1.")
 
 
+class DatasetPoint(FrontPoint):
+    """A network with its metrics and the search that found it."""
+
+    search_name: str
+    method: str = Field(description="The method of the search.")
+    feasible: bool = Field(description="Whether it meets the constraints of its own search; the front ignores them.")
+
+
+class DatasetFront(MajorityClass):
+    """The Pareto front over `x` and `y` of the networks that all searches of a dataset found."""
+
+    dataset_id: str
+    x: Cost
+    device: str | None = Field(description="The device, if `x` is latency_ms.")
+    y: Accuracy
+    points: Sequence[DatasetPoint] = Field(description="In ascending order of `x`.")
+    dominated: Sequence[DatasetPoint] | None = Field(
+        description="With `include=dominated`, the remaining candidates: dominated ones, and those without `x`."
+    )
+
+
 class Bound(Request):
     """A constraint on a metric of the point."""
 

@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from paretofit.api import paging, problems, quotas, sources
 from paretofit.api.access import requires
 from paretofit.api.idempotency import IdempotentOnce, answer
+from paretofit.api.lookup import found_dataset
 from paretofit.api.receiving import Receiver
 from paretofit.api.schemas.datasets import Dataset, DatasetState
 from paretofit.api.schemas.pages import Page
@@ -71,7 +72,7 @@ def read_list(
 )
 def read(dataset_id: str, session: Db, tenant: Tenant, service: Service) -> Dataset:
     """Get a dataset with its state and validation report."""
-    return _dataset(_found(session, tenant, dataset_id), service)
+    return _dataset(found_dataset(session, tenant, dataset_id), service)
 
 
 @router.put(
@@ -122,7 +123,7 @@ def delete(dataset_id: str, tenant: Tenant, service: Service) -> None:
     used = problems.DatasetInUseError("searches use this dataset: delete them first")
     try:
         with transaction(service.engine) as session:
-            _found(session, tenant, dataset_id)
+            found_dataset(session, tenant, dataset_id)
             if not datasets.delete(session, tenant, dataset_id):
                 raise used
     except IntegrityError as error:
@@ -132,14 +133,7 @@ def delete(dataset_id: str, tenant: Tenant, service: Service) -> None:
 
 def _current(service: Services, tenant: str, dataset_id: str) -> Dataset:
     with transaction(service.engine) as session:
-        return _dataset(_found(session, tenant, dataset_id), service)
-
-
-def _found(session: Session, tenant: str, dataset_id: str) -> DatasetRow:
-    row = datasets.get(session, tenant, dataset_id)
-    if row is None:
-        raise problems.NotFoundError(f"no dataset {dataset_id!r}; GET /v1/datasets lists yours")
-    return row
+        return _dataset(found_dataset(session, tenant, dataset_id), service)
 
 
 def _dataset(row: DatasetRow, service: Services, **others: Any) -> Dataset:

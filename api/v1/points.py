@@ -8,9 +8,9 @@ from fastapi import APIRouter
 
 from paretofit.api import problems
 from paretofit.api.access import requires
-from paretofit.api.fronts import Found
+from paretofit.api.fronts import Found, Joint
 from paretofit.api.lookup import found_point, found_search
-from paretofit.api.schemas.points import FrontPoint, PointDetail
+from paretofit.api.schemas.points import DatasetPoint, FrontPoint, PointDetail
 from paretofit.api.security import Tenant
 from paretofit.api.services import Db
 from paretofit.api.v1.artifacts import artifact
@@ -23,6 +23,13 @@ router = APIRouter(prefix="/points", tags=["points"])
 def front_point(point: FoundPoint, *, feasible: bool) -> FrontPoint:
     """A point as shown in fronts."""
     return FrontPoint(**_fields(point, feasible=feasible))
+
+
+def joint_point(joint: Joint, point: FoundPoint) -> DatasetPoint:
+    """A point as shown in the joint front of a dataset."""
+    search = joint.search(point)
+    fields = _fields(point, feasible=joint.feasible(point))
+    return DatasetPoint(**fields, search_name=search.name, method=search.method)
 
 
 @router.get(

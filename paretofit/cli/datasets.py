@@ -10,15 +10,17 @@ from urllib.parse import urlsplit
 import typer
 
 from paretofit.api.schemas.datasets import Dataset
-from paretofit.cli import references
+from paretofit.cli import fronts, references
 from paretofit.cli.output import facts, print_json, say, short, state, stderr, stdout, table
 from paretofit.cli.session import LONG_RETRY_TIMEOUT, AsJson, client
 from paretofit.client import bars
 from paretofit.client.client import Client
 from paretofit.client.datasets import reasons
 from paretofit.client.errors import DatasetRejectedError, UsageError
+from paretofit.core.formatting import count
 
-app = typer.Typer(no_args_is_help=True, help="Add, list and show datasets.")
+app = typer.Typer(no_args_is_help=True, help="Add, list and show datasets, and the best networks for them.")
+Reference = Annotated[str, typer.Argument(metavar="ID", help="Id, end of an id, name or `latest`.")]
 
 
 @app.command()
@@ -110,7 +112,7 @@ def list_(context: typer.Context, *, as_json: AsJson = False) -> None:
 def show(
     context: typer.Context,
     *,
-    dataset: Annotated[str, typer.Argument(metavar="ID", help="Id, end of an id, name or `latest`.")],
+    dataset: Reference,
     as_json: AsJson = False,
 ) -> None:
     """Show a dataset and its validation report."""
@@ -120,6 +122,43 @@ def show(
         print_json(shown)
     else:
         _describe(shown)
+
+
+@app.command()
+def front(
+    context: typer.Context,
+    *,
+    dataset: Reference,
+    x: fronts.CostAxis = "macs",
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Device of the latency; may be omitted if the searches have exactly one.", show_default=False
+        ),
+    ] = None,
+    plot: fronts.Plot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the best known networks for a dataset: the joint Pareto front of all its searches."""
+    with client(context) as service:
+        shown = service.datasets.get(references.dataset_id(service, dataset))
+        result = shown.front(x=x, device=device, dominated=plot is not None)
+    if as_json:
+        print_json(result)
+    elif result.points:
+        stdout().print(fronts.front_table(result))
+        searches = len({point.search_id for point in result.points})
+        noun = "search" if searches == 1 else "searches"
+        stdout().print(f"{count(len(result.points), 'point')} from {searches} {noun}")
+        best = references.point(result.points, "best")
+        say(f"to download the most accurate one: paretofit download {short(best.search_id)} {short(best.id)}")
+    else:
+        say(
+            f"the front has no points: no search of {shown.name} has a network with a checkpoint and {x} yet; "
+            "`paretofit submit` starts a search"
+        )
+    if plot is not None:
+        say(f"plotted to {fronts.picture(result, plot, title=f'{shown.name}: best known')}")
 
 
 def upload(service: Client, dataset: Dataset, archive: Path) -> None:

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from paretofit.api.schemas.points import Cost, Front, FrontPoint
+from paretofit.api.schemas.points import Cost, DatasetFront, DatasetPoint, Front, FrontPoint
 from paretofit.cli import references
 from paretofit.cli.output import accuracy, print_json, say, short, stdout, table, warn
 from paretofit.cli.session import LONG_RETRY_TIMEOUT, AsJson, SearchReference, client
@@ -29,6 +29,8 @@ def _quantity(text: str) -> float:
         raise typer.BadParameter(str(error)) from error
 
 
+CostAxis = Annotated[Cost, typer.Option(help="Cost axis of the front.")]
+Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Also plot the front to a file (png, svg, pdf).")]
 _Device = Annotated[
     str | None,
     typer.Option(help="Device of the latency; may be omitted if the search has exactly one.", show_default=False),
@@ -46,11 +48,9 @@ def front(
     context: typer.Context,
     *,
     search: SearchReference,
-    x: Annotated[Cost, typer.Option(help="Cost axis of the front.")] = "macs",
+    x: CostAxis = "macs",
     device: _Device = None,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also plot the front to a file (png, svg, pdf).")
-    ] = None,
+    plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the Pareto front: the networks that no other one dominates in accuracy and cost."""
@@ -138,9 +138,9 @@ def download(
         say(f"to load it: python -c 'import paretofit; print(paretofit.load(\"{path}\"))'")
 
 
-def front_table(front: Front) -> Table:
+def front_table(front: Front | DatasetFront) -> Table:
     """A front as a table, cheapest first, with its baselines and the accuracy of the majority class."""
-    made = points_table([*front.points, *front.baselines])
+    made = points_table(front.points if isinstance(front, DatasetFront) else [*front.points, *front.baselines])
     if front.majority_class is not None:
         empty = [""] * (len(made.columns) - 5)
         shares = (accuracy(front.majority_selection_top1), accuracy(front.majority_top1))
@@ -149,24 +149,28 @@ def front_table(front: Front) -> Table:
 
 
 def points_table(points: Sequence[FrontPoint]) -> Table:
-    """Points as a table, with a latency column for each measured device."""
+    """Points as a table, with a latency column for each measured device, and the search of those of a joint front."""
     latencies = sorted({name for point in points for name in point.metrics if name.startswith("latency_ms:")})
     rows = [
         (
             short(point.id),
             describe(point),
+            *((point.search_name, point.method) if isinstance(point, DatasetPoint) else ()),
             _cost(point, "macs"),
             _cost(point, "params"),
             *(_milliseconds(point, name) for name in latencies),
             "-" if point.artifact is None else format_bytes(point.artifact.size),
             accuracy(point.metrics.get("selection_top1")),
             accuracy(point.metrics.get("top1")),
-            "baseline" if point.role == "baseline" else "" if point.feasible else "infeasible",
+            "baseline" if point.role == "baseline" else "infeasible" if _violates(point) else "",
         )
         for point in points
     ]
     columns = [f"#ms, {name.partition(':')[2]}" for name in latencies]
-    return table(("point", "network", "#MACs", "#params", *columns, "#file", "#selection", "#top-1", ""), rows)
+    found_by = ("search", "method") if any(isinstance(point, DatasetPoint) for point in points) else ()
+    return table(
+        ("point", "network", *found_by, "#MACs", "#params", *columns, "#file", "#selection", "#top-1", ""), rows
+    )
 
 
 def describe(point: FrontPoint) -> str:
@@ -174,11 +178,11 @@ def describe(point: FrontPoint) -> str:
     return ", ".join(f"{name} {_value(value)}" for name, value in point.config.items())
 
 
-def picture(front: Front, path: Path, *, title: str) -> Path:
+def picture(front: Front | DatasetFront, path: Path, *, title: str) -> Path:
     """Plot a front. Raises UsageError without matplotlib, for an unknown file suffix or an empty front."""
     known = [point for point in front.dominated or () if None not in map(point.metrics.get, (_name(front), front.y))]
-    dominated = [point for point in known if point.feasible]
-    infeasible = [point for point in known if not point.feasible]
+    dominated = [point for point in known if not _violates(point)]
+    infeasible = [point for point in known if _violates(point)]
     try:
         return draw_front(
             path,
@@ -192,7 +196,12 @@ def picture(front: Front, path: Path, *, title: str) -> Path:
         raise UsageError(f"cannot plot to {path}: {error}") from error
 
 
-def _name(front: Front) -> str:
+def _violates(point: FrontPoint) -> bool:
+    """Whether a point is off the front because of a constraint. Joint fronts ignore the constraints of the searches."""
+    return not point.feasible and not isinstance(point, DatasetPoint)
+
+
+def _name(front: Front | DatasetFront) -> str:
     """The name of the front's cost in the metrics of a point."""
     return front.x if front.device is None else f"{front.x}:{front.device}"
 

@@ -1,4 +1,4 @@
-"""`client.datasets`: create datasets, upload archives, wait for validation."""
+"""`client.datasets`: create datasets, upload archives, wait for validation, read the joint front of their searches."""
 
 from __future__ import annotations
 
@@ -6,21 +6,38 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from paretofit.api.schemas.datasets import Dataset
-from paretofit.client import uploads
-from paretofit.client.api_object import Resource
+from paretofit.api.schemas import datasets as schemas
+from paretofit.api.schemas.points import Cost
+from paretofit.client import fronts, uploads
+from paretofit.client.api_object import ApiObject, Resource
 from paretofit.client.calling import M, listing, method
 from paretofit.client.download import Progress
 from paretofit.client.errors import DatasetRejectedError
 from paretofit.client.following import Deadline
+from paretofit.client.fronts import DatasetFront
 from paretofit.client.pages import items
+
+
+class Dataset(ApiObject[M], schemas.Dataset):
+    """A dataset in the state that the service last reported."""
+
+    @method
+    async def front(self, *, x: Cost = "macs", device: str | None = None, dominated: bool = False) -> DatasetFront[M]:
+        """Read the best known networks for it: the joint Pareto front of all its searches.
+
+        Args:
+            x: The cost axis, such as `macs` or `latency_ms`.
+            device: The device of `latency_ms`; may be omitted if the searches have exactly one.
+            dominated: Also return the dominated points.
+        """
+        return await fronts.read_joint(self._transport, self.id, x=x, device=device, dominated=dominated)
 
 
 class Datasets(Resource[M]):
     """Datasets by id (`client.datasets`)."""
 
     @method
-    async def create(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Dataset:
+    async def create(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Dataset[M]:
         """Create a dataset.
 
         Args:
@@ -28,18 +45,32 @@ class Datasets(Resource[M]):
             idempotency_key: Your own key, to repeat the request safely from another process.
         """
         return await self._transport.read(
-            Dataset, "/v1/datasets", method="POST", json=spec, idempotency_key=idempotency_key
+            Dataset[M], "/v1/datasets", method="POST", json=spec, idempotency_key=idempotency_key
         )
 
     @method
-    async def get(self, dataset_id: str) -> Dataset:
+    async def get(self, dataset_id: str) -> Dataset[M]:
         """Read a dataset."""
-        return await self._transport.read(Dataset, f"/v1/datasets/{dataset_id}")
+        return await self._transport.read(Dataset[M], f"/v1/datasets/{dataset_id}")
+
+    @method
+    async def front(
+        self, dataset_id: str, *, x: Cost = "macs", device: str | None = None, dominated: bool = False
+    ) -> DatasetFront[M]:
+        """Read the best known networks for a dataset: the joint Pareto front of all its searches.
+
+        Args:
+            dataset_id: Id of the dataset.
+            x: The cost axis, such as `macs` or `latency_ms`.
+            device: The device of `latency_ms`; may be omitted if the searches have exactly one.
+            dominated: Also return the dominated points.
+        """
+        return await fronts.read_joint(self._transport, dataset_id, x=x, device=device, dominated=dominated)
 
     @listing
-    def list(self) -> AsyncIterator[Dataset]:
+    def list(self) -> AsyncIterator[Dataset[M]]:
         """List datasets, newest first."""
-        return items(self._transport, "/v1/datasets", Dataset)
+        return items(self._transport, "/v1/datasets", Dataset[M])
 
     @method
     async def delete(self, dataset_id: str) -> None:
@@ -47,7 +78,7 @@ class Datasets(Resource[M]):
         await self._transport.request("DELETE", f"/v1/datasets/{dataset_id}")
 
     @method
-    async def upload(self, dataset_id: str, archive: str | Path, progress: Progress | None = None) -> Dataset:
+    async def upload(self, dataset_id: str, archive: str | Path, progress: Progress | None = None) -> Dataset[M]:
         """Upload the archive of a dataset. A retried upload continues where it stopped.
 
         Args:
@@ -59,10 +90,10 @@ class Datasets(Resource[M]):
             ApiError: The file exceeds the upload limit of the service (413).
             OSError: The file cannot be read.
         """
-        return await uploads.upload(self._transport, Dataset, f"/v1/datasets/{dataset_id}", Path(archive), progress)
+        return await uploads.upload(self._transport, Dataset[M], f"/v1/datasets/{dataset_id}", Path(archive), progress)
 
     @method
-    async def wait(self, dataset_id: str, *, timeout: float | None = None, poll: float = 0.5) -> Dataset:
+    async def wait(self, dataset_id: str, *, timeout: float | None = None, poll: float = 0.5) -> Dataset[M]:
         """Wait until a dataset is ready.
 
         Raises:
@@ -78,7 +109,7 @@ class Datasets(Resource[M]):
         return dataset
 
 
-def reasons(dataset: Dataset) -> tuple[str, ...]:
+def reasons(dataset: schemas.Dataset) -> tuple[str, ...]:
     """The reasons for which a dataset was rejected."""
     error = dataset.error or {}
     listed = [str(entry.get("detail") or entry.get("code")) for entry in error.get("errors", ())]

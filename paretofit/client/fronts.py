@@ -1,21 +1,47 @@
-"""`Front`: the Pareto front of a search."""
+"""`Front`: the Pareto front of a search; `DatasetFront`: the joint front of all searches of a dataset."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from paretofit.api.schemas import points as schemas
 from paretofit.api.schemas.points import Bound, Cost
 from paretofit.client.api_object import ApiObject
 from paretofit.client.calling import M, method
-from paretofit.client.point import Point
+from paretofit.client.point import DatasetPoint, Point
 
 if TYPE_CHECKING:
     import pandas
 
 
-class Front(ApiObject[M], schemas.Front):
+class Tabular(ABC):
+    """A front that can be read as a table."""
+
+    @abstractmethod
+    def _shown(self) -> Iterable[tuple[schemas.FrontPoint, bool]]:
+        """The points of the table, each with whether it is on the front."""
+
+    def records(self) -> list[dict[str, Any]]:
+        """The points, baselines and dominated points as flat rows.
+
+        Columns include `on_front`, every metric, and `config.NAME` for each value that the method varied.
+        """
+        return [_record(point, on_front=on_front) for point, on_front in self._shown()]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """`records` as a data frame, indexed by point id. Raises ImportError without pandas."""
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("data frames need pandas; install it with `pip install 'paretofit[pandas]'`") from error
+        rows = self.records()
+        columns = list(dict.fromkeys(name for row in rows for name in row)) or ["id"]
+        return pandas.DataFrame(rows, columns=columns).set_index("id")
+
+
+class Front(ApiObject[M], schemas.Front, Tabular):
     """The points that no other one dominates in the cost `x` and the metric `y`."""
 
     points: Sequence[Point[M]]
@@ -58,24 +84,21 @@ class Front(ApiObject[M], schemas.Front):
         )
         return await select(self._transport, self.search_id, constraints)
 
-    def records(self) -> list[dict[str, Any]]:
-        """The points, baselines and dominated points as flat rows.
+    def _shown(self) -> Iterable[tuple[schemas.FrontPoint, bool]]:
+        yield from ((point, True) for point in self.points)
+        yield from ((point, False) for point in (*self.baselines, *(self.dominated or ())))
 
-        Columns include `on_front`, every metric, and `config.NAME` for each value that the method varied.
-        """
-        shown = [(point, True) for point in self.points]
-        shown += [(point, False) for point in (*self.baselines, *(self.dominated or ()))]
-        return [_record(point, on_front=on_front) for point, on_front in shown]
 
-    def to_pandas(self) -> pandas.DataFrame:
-        """`records` as a data frame, indexed by point id. Raises ImportError without pandas."""
-        try:
-            import pandas
-        except ImportError as error:
-            raise ImportError("data frames need pandas; install it with `pip install 'paretofit[pandas]'`") from error
-        rows = self.records()
-        columns = list(dict.fromkeys(name for row in rows for name in row)) or ["id"]
-        return pandas.DataFrame(rows, columns=columns).set_index("id")
+class DatasetFront(ApiObject[M], schemas.DatasetFront, Tabular):
+    """The best known networks for a dataset: the points of all its searches that no other one dominates in the cost `x`
+    and the metric `y`. `records` has the columns `search_id`, `search_name` and `method` too."""
+
+    points: Sequence[DatasetPoint[M]]
+    dominated: Sequence[DatasetPoint[M]] | None
+
+    def _shown(self) -> Iterable[tuple[schemas.FrontPoint, bool]]:
+        yield from ((point, True) for point in self.points)
+        yield from ((point, False) for point in self.dominated or ())
 
 
 def bounds(
@@ -105,10 +128,14 @@ def bounds(
 
 async def read(transport: M, search_id: str, *, x: Cost, device: str | None, dominated: bool) -> Front[M]:
     """Read the front of a search over a cost."""
-    params: dict[str, str] = (
-        {"x": x} | ({} if device is None else {"device": device}) | ({"include": "dominated"} if dominated else {})
-    )
+    params = _params(x, device, dominated=dominated)
     return await transport.read(Front[M], f"/v1/searches/{search_id}/front", params=params)
+
+
+async def read_joint(transport: M, dataset_id: str, *, x: Cost, device: str | None, dominated: bool) -> DatasetFront[M]:
+    """Read the joint front of a dataset over a cost."""
+    params = _params(x, device, dominated=dominated)
+    return await transport.read(DatasetFront[M], f"/v1/datasets/{dataset_id}/front", params=params)
 
 
 async def select(transport: M, search_id: str, constraints: Sequence[Bound]) -> Point[M]:
@@ -117,7 +144,14 @@ async def select(transport: M, search_id: str, constraints: Sequence[Bound]) -> 
     return await transport.read(Point[M], f"/v1/searches/{search_id}/front/select", method="POST", json=body)
 
 
+def _params(x: Cost, device: str | None, *, dominated: bool) -> dict[str, str]:
+    return {"x": x} | ({} if device is None else {"device": device}) | ({"include": "dominated"} if dominated else {})
+
+
 def _record(point: schemas.FrontPoint, *, on_front: bool) -> dict[str, Any]:
+    found_by = {}
+    if isinstance(point, schemas.DatasetPoint):
+        found_by = {"search_id": point.search_id, "search_name": point.search_name, "method": point.method}
     return {
         "id": point.id,
         "key": point.key,
@@ -125,6 +159,7 @@ def _record(point: schemas.FrontPoint, *, on_front: bool) -> dict[str, Any]:
         "on_front": on_front,
         "feasible": point.feasible,
         "basis": point.basis,
+        **found_by,
         "trial_id": point.trial_id,
         "height": point.input_size[0],
         "width": point.input_size[1],

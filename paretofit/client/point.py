@@ -79,6 +79,10 @@ class Point(ApiObject[M], schemas.FrontPoint):
         return (await self._transport.request("GET", f"/v1/points/{self.id}/card")).text
 
 
+class DatasetPoint(Point[M], schemas.DatasetPoint):
+    """A point with the search that found it."""
+
+
 class PointDetail(Point[M], schemas.PointDetail):
     """A point with the full record of its checkpoint."""
 

@@ -58,7 +58,8 @@ async def upload(
                     content=_blocks(transport, file, start, size, progress),
                     headers=headers,
                 ) as response:
-                    return kind.model_validate_json(b"".join([block async for block in response.blocks]))
+                    content = b"".join([block async for block in response.blocks])
+                    return kind.model_validate_json(content, context=transport)
             except (httpx.TransportError, ApiError) as failure:
                 await backoff.wait(failure)
             retried = True

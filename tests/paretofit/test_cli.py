@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from paretofit.cli.main import app
+from paretofit.client.client import Client
 from tests.launch.service import Service
 from tests.paretofit.stored import Stored, store
 
@@ -198,6 +199,36 @@ def test_front_is_printed_and_plotted(run: Run, stored: Stored, name: str, tmp_p
     assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
     assert [point["id"] for point in parsed(run("front", name, "--json"))["points"]] == list(stored.point_ids[:3])
     assert run("front", name, "--plot", "front.xyz").exit_code == 2
+
+
+def test_joint_front_of_a_dataset_is_printed_and_plotted(run: Run, stored: Stored, name: str, tmp_path: Path) -> None:
+    result = run("datasets", "front", name, "--x", "params", "--plot", "best.svg")
+    header, *lines = succeeded(result).splitlines()
+    assert header.split()[:4] == ["point", "network", "search", "method"]
+    assert [line.split()[0] for line in lines[:3]] == [point[-8:] for point in stored.point_ids[:3]]
+    assert all(name in line and "mutualnet" in line for line in lines[:3])
+    assert "majority class" in lines[3]
+    assert lines[4] == "3 points from 1 search"
+    assert f"paretofit download {stored.search_id[-8:]} {stored.point_ids[2][-8:]}" in result.stderr
+    assert (tmp_path / "best.svg").read_text().startswith("<?xml")
+    front = parsed(run("datasets", "front", stored.dataset_id, "--json"))
+    assert [(point["id"], point["search_name"]) for point in front["points"]] == [
+        (point, name) for point in stored.point_ids[:3]
+    ]
+    assert front["dominated"] is None
+
+
+def test_joint_front_without_points_says_what_to_do(run: Run, client: Client, name: str) -> None:
+    dataset_id = client.datasets.create({"name": name, "source": {"kind": "upload"}}).id
+    result = run("datasets", "front", dataset_id)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert f"no search of {name} has a network with a checkpoint and macs yet" in " ".join(result.stderr.split())
+    assert "paretofit submit" in result.stderr
+    assert run("datasets", "front", dataset_id, "--plot", "best.png").exit_code == 2
+    refused = run("datasets", "front", dataset_id, "--x", "latency_ms")
+    assert refused.exit_code == 2
+    assert "use another cost" in " ".join(refused.stderr.split())
+    assert run("datasets", "front", "nobody").exit_code == 3
 
 
 def test_unmet_constraints_are_reported(run: Run, service: Service, name: str) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import random
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from paretofit import ApiError, Client, DigestMismatchError, UnreachableError
+from paretofit import ApiError, AsyncClient, Client, DigestMismatchError, UnreachableError
 from paretofit.client.errors import DatasetRejectedError
 from tests.launch.service import Service
 from tests.paretofit.proxy import Proxy
@@ -150,6 +151,40 @@ def test_front_includes_dominated_points_on_request(client: Client, stored: Stor
     assert {point.id for point in front.dominated or ()} == set(stored.point_ids[3:])
     assert front.hypervolume is not None
     assert 0 < front.hypervolume < 1
+
+
+def test_joint_front_of_a_dataset_names_the_searches(client: Client, stored: Stored, name: str) -> None:
+    front = client.datasets.front(stored.dataset_id, dominated=True)
+    assert [point.id for point in front.points] == list(stored.point_ids[:3])
+    assert {(point.search_id, point.search_name, point.method) for point in front.points} == {
+        (stored.search_id, name, "mutualnet")
+    }
+    assert {point.id for point in front.dominated or ()} == set(stored.point_ids[3:])
+    assert client.datasets.get(stored.dataset_id).front(dominated=True) == front
+    rows = front.records()
+    assert [row["on_front"] for row in rows] == [True, True, True, False, False]
+    assert {row["search_name"] for row in rows} == {name}
+    assert "search_name" not in client.searches.front(stored.search_id).records()[0]
+    with pytest.raises(ApiError) as refused:
+        client.datasets.front(stored.dataset_id, x="latency_ms")
+    assert [error.pointer for error in refused.value.errors] == ["?device"]
+
+
+def test_point_of_a_joint_front_is_downloaded(client: Client, stored: Stored, tmp_path: Path) -> None:
+    best = client.datasets.front(stored.dataset_id, x="params").points[-1]
+    assert best.download(tmp_path, progress=False).read_bytes() == stored.content
+
+
+async def _read_joint_front(url: str, dataset_id: str) -> list[str]:
+    async with AsyncClient(url) as client:
+        dataset = await client.datasets.get(dataset_id)
+        front = await dataset.front(x="params")
+        assert await client.datasets.front(dataset_id, x="params") == front
+        return [point.id for point in front.points]
+
+
+def test_joint_front_is_read_asynchronously(service: Service, stored: Stored) -> None:
+    assert asyncio.run(_read_joint_front(service.url, stored.dataset_id)) == list(stored.point_ids[:3])
 
 
 def test_interrupted_upload_is_resumed(

@@ -11,7 +11,6 @@ from pydantic import BaseModel, TypeAdapter
 from paretofit.api.app import create_app
 from paretofit.api.schemas.access import ApiKey, Caller, IssuedApiKey
 from paretofit.api.schemas.artifacts import Artifact
-from paretofit.api.schemas.datasets import Dataset
 from paretofit.api.schemas.devices import DeviceList
 from paretofit.api.schemas.events import Event
 from paretofit.api.schemas.exports import Export, ExportList
@@ -22,7 +21,8 @@ from paretofit.api.schemas.searches import Estimate
 from paretofit.api.schemas.trials import Curves, LogLine, Trial, TrialDetail
 from paretofit.api.schemas.weights import Weights, WeightsSourceList
 from paretofit.api.schemas.workers import WorkerList
-from paretofit.client.fronts import Front
+from paretofit.client.datasets import Dataset
+from paretofit.client.fronts import DatasetFront, Front
 from paretofit.client.point import Point, PointDetail
 from paretofit.client.search import Search, SearchDetail
 from paretofit.client.submission import SearchFields
@@ -52,6 +52,7 @@ MODELS: dict[str, type[BaseModel] | None] = {
     "delete_search": None,
     "list_trials": Page[Trial],
     "get_front": Front,
+    "get_dataset_front": DatasetFront,
     "select_point": Point,
     "get_trial": TrialDetail,
     "get_logs": Page[LogLine],

@@ -1,6 +1,7 @@
 // The front: chart, budget, axis. The data is in the page (`front-data`), points as [id, key, cost, accuracy, accuracy on
-// the report split].
+// the report split], on the joint front of a dataset with the id and the name of the search.
 
+import {showProblem} from "./api.js";
 import {cells, costAxis, draw, link} from "./charts.js";
 import {cost, parseQuantity, percent} from "./numbers.js";
 
@@ -11,7 +12,46 @@ const BESIDE = 75;
 // Candidates off the front: dominated, or in violation of a constraint.
 const OTHERS = ["dominated", "infeasible"];
 
-export function setUpFront() {
+export function startFront() {
+  show();
+  // Another axis may have been chosen before this module loaded.
+  if (axis() !== document.getElementById("front").dataset.drawnOver) updateFront().catch(showProblem);
+}
+
+// Fetch the front over the chosen axis again.
+export async function updateFront() {
+  const chosen = axis();
+  const {part} = document.getElementById("axis").dataset;
+  const response = await fetch(`${part}?x=${encodeURIComponent(chosen)}`, {credentials: "same-origin"});
+  if (!response.ok) throw new Error("The front could not be read: reload the page.");
+  const text = await response.text();
+  // Another axis was chosen: its response is on the way.
+  if (axis() !== chosen) return;
+  const fresh = new DOMParser().parseFromString(text, "text/html").getElementById("front");
+  const old = document.getElementById("front");
+  const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
+  const open = [...old.querySelectorAll("details[open][id]")].map((each) => each.id);
+  // A budget has the unit of its axis.
+  const budget = old.dataset.drawnOver === chosen ? old.querySelector("#budget").value : null;
+  const dominated = old.querySelector("#dominated").checked;
+  old.replaceWith(document.importNode(fresh, true));
+  if (budget !== null) document.getElementById("budget").value = budget;
+  document.getElementById("dominated").checked = dominated;
+  show();
+  for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+  if (focused) document.getElementById(focused)?.focus({preventScroll: true});
+}
+
+function axis() {
+  return document.getElementById("axis").value;
+}
+
+function show() {
+  setUp();
+  document.getElementById("axis").addEventListener("change", () => updateFront().catch(showProblem));
+}
+
+function setUp() {
   const section = document.getElementById("front");
   const data = JSON.parse(document.getElementById("front-data").textContent);
   const chart = document.getElementById("front-chart");
@@ -20,7 +60,7 @@ export function setUpFront() {
   const lines = traces(data);
   const view = viewOf(chart.querySelector(".plot"));
 
-  const show = () => {
+  const update = () => {
     const bound = parseQuantity(budget.value);
     const chosen = choose(data, bound);
     budget.setAttribute("aria-invalid", String(budget.value.trim() !== "" && Number.isNaN(bound)));
@@ -36,9 +76,9 @@ export function setUpFront() {
     };
     draw(chart, make, ([id]) => location.assign(`/points/${id}`));
   };
-  budget.addEventListener("input", show);
-  dominated.addEventListener("change", show);
-  show();
+  budget.addEventListener("input", update);
+  dominated.addEventListener("change", update);
+  update();
   // After the next frame everything is on the screen.
   requestAnimationFrame(() => setTimeout(() => performance.mark("front")));
   for (const kind of OTHERS) {
@@ -105,7 +145,7 @@ function traces(data) {
     x: points.map((each) => each[2]),
     y: points.map((each) => each[3]),
     customdata: points,
-    text: points.map(([, key, x, y]) => `${key}<br>${percent(y)} at ${cost(x, data.x)}`),
+    text: points.map(([, key, x, y, , , search]) => `${key}<br>${percent(y)} at ${cost(x, data.x)}${search ? `<br>${plain(search)}` : ""}`),
     hovertemplate: `%{text}<extra>${name}</extra>`,
   });
   return {
@@ -114,6 +154,11 @@ function traces(data) {
     front: trace(data.front, "front"),
     baselines: trace(data.baselines, "baselines"),
   };
+}
+
+// Plotly renders a subset of HTML.
+function plain(text) {
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 }
 
 function figure(data, {others, clouds, front, baselines}, view, color, shown) {
@@ -178,9 +223,10 @@ function annotations(data, view, color, {chosen, letters}) {
 function list(details, points, metric) {
   const body = details.querySelector("tbody");
   const rows = document.createDocumentFragment();
-  for (const [id, key, x, selection, report] of points) {
-    const row = document.createElement("tr");
-    rows.append(cells(row, [link(`/points/${id}`, key), cost(x, metric), percent(selection), percent(report)]));
+  for (const [id, key, x, selection, report, search, name] of points) {
+    const row = cells(document.createElement("tr"), [link(`/points/${id}`, key), cost(x, metric), percent(selection), percent(report)]);
+    if (search) row.insertCell(1).append(link(`/searches/${search}`, name));
+    rows.append(row);
   }
   body.replaceChildren(rows);
 }

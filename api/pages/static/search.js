@@ -1,8 +1,7 @@
 // The page of a search: it follows the search's events and updates its parts without a reload.
 
-import {showProblem} from "./api.js";
 import {setUpCurves, updateCurves} from "./curves.js";
-import {setUpFront} from "./front.js";
+import {startFront, updateFront} from "./front.js";
 import {every, refresh} from "./live.js";
 import {setUpScales} from "./scales.js";
 
@@ -12,7 +11,6 @@ let busy = false;
 let again = false;
 
 const isOver = () => document.getElementById("summary").hasAttribute("data-over");
-const axis = () => document.getElementById("axis").value;
 
 async function update() {
   if (busy) {
@@ -40,33 +38,6 @@ function announce(text) {
   if (place.textContent !== text) place.textContent = text;
 }
 
-async function updateFront() {
-  const chosen = axis();
-  const response = await fetch(`${page.dataset.front}?x=${encodeURIComponent(chosen)}`, {credentials: "same-origin"});
-  if (!response.ok) throw new Error("The front could not be read: reload the page.");
-  const text = await response.text();
-  // Another axis was chosen: its response is on the way.
-  if (axis() !== chosen) return;
-  const fresh = new DOMParser().parseFromString(text, "text/html").getElementById("front");
-  const old = document.getElementById("front");
-  const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
-  const open = [...old.querySelectorAll("details[open][id]")].map((each) => each.id);
-  // A budget has the unit of its axis.
-  const budget = old.dataset.drawnOver === chosen ? old.querySelector("#budget").value : null;
-  const dominated = old.querySelector("#dominated").checked;
-  old.replaceWith(document.importNode(fresh, true));
-  if (budget !== null) document.getElementById("budget").value = budget;
-  document.getElementById("dominated").checked = dominated;
-  startFront();
-  for (const id of open) document.getElementById(id)?.setAttribute("open", "");
-  if (focused) document.getElementById(focused)?.focus({preventScroll: true});
-}
-
-function startFront() {
-  setUpFront();
-  document.getElementById("axis").addEventListener("change", () => updateFront().catch(showProblem));
-}
-
 function follow() {
   const source = new EventSource(`${page.dataset.events}?cursor=${page.dataset.after}`);
   let waiting = null;
@@ -82,8 +53,6 @@ function follow() {
 }
 
 startFront();
-// Another axis may have been chosen before this module loaded.
-if (axis() !== document.getElementById("front").dataset.drawnOver) updateFront().catch(showProblem);
 setUpScales();
 setUpCurves();
 if (!isOver()) {

@@ -52,7 +52,7 @@ def resources(stored: Engine) -> dict[str, str]:
     ids["point"] = rows.point(
         stored, ids["search"], ids["trial"], "w0.5", artifact_id=file, **RECORD["metrics"], params=9e4
     )
-    rows.point(stored, ids["search"], ids["trial"], "w1", macs=5e6, params=2e5, selection_top1=0.9)
+    rows.point(stored, ids["search"], ids["trial"], "w1", macs=5e6, params=2e5, selection_top1=0.9, artifact_id=file)
     rows.point(stored, ids["search"], ids["trial"], "worse", macs=5e6, params=2e5, selection_top1=0.5)
     rows.point(stored, ids["search"], ids["trial"], "alone", macs=4e6, selection_top1=0.7, role="baseline")
     rows.point(stored, ids["other"], rows.trial(stored, ids["other"]), "w1", macs=3e6, selection_top1=0.8)
@@ -90,6 +90,29 @@ def test_content_and_front_are_reachable_by_keyboard(chromium: Browser, api: Api
         page.keyboard.press("Tab")
         page.keyboard.type("100k")
         assert "w0.5" in page.locator("#chosen").inner_text()
+
+
+def test_joint_front_of_a_dataset_is_drawn_over_any_axis(chromium: Browser, api: Api, stored: Engine) -> None:
+    dataset = rows.ready_dataset(stored)
+    for name, macs, accuracy in (("<b>one</b>", 1e6, 0.7), ("two", 4e6, 0.8), ("three", 5e6, 0.6)):
+        search = rows.search(stored, dataset, name=name)
+        trial = rows.trial(stored, search)
+        file = rows.artifact(stored, search, trial, name="w", sha256="a" * 64, size=1)
+        rows.point(stored, search, trial, "net", macs=macs, params=1e5, selection_top1=accuracy, artifact_id=file)
+    with visiting(chromium, str(api.http.base_url).rstrip("/")) as visit:
+        page = visit.open(f"/datasets/{dataset}")
+        expect(page.locator("#front tbody tr[data-point]")).to_have_count(2)
+        wait_for_charts(page)
+        page.locator("#budget").fill("2M")
+        expect(page.locator("#chosen")).to_contain_text("70.00 % at 1.00M")
+        page.locator("#dominated-points summary").click()
+        expect(page.locator("#dominated-points tbody tr")).to_have_count(1)
+        expect(page.locator("#dominated-points tbody td a")).to_have_text("three")
+        assert violations(page) == []
+        page.locator("#axis").select_option("params")
+        page.locator('#front[data-drawn-over="params"]').wait_for()
+        expect(page.locator("#front tbody tr[data-point]")).to_have_count(1)
+        expect(page.locator("#budget")).to_have_value("")
 
 
 def test_choices_made_before_the_script_loads_are_kept(chromium: Browser, api: Api, resources: dict[str, str]) -> None:

@@ -84,6 +84,51 @@ def test_dataset_page_lists_classes_missing_from_a_split(http: httpx.Client, sto
     assert "Classes without images in the selection split" not in text
 
 
+def test_dataset_page_shows_the_best_known_networks(http: httpx.Client, stored: Engine) -> None:
+    dataset = rows.ready_dataset(stored, report={"class_counts": rows.COUNTS})
+    empty = http.get(f"/datasets/{dataset}").text
+    assert "No search of this dataset has a network with a checkpoint yet." in empty
+    assert 'id="front"' not in empty
+    ids = {}
+    for name, macs, accuracy in (("<i>first</i>", 1e6, 0.7), ("second", 5e6, 0.8), ("worse", 6e6, 0.6)):
+        search = rows.search(stored, dataset, name=name, constraints=[{"metric": "macs", "value": 2e6}])
+        trial = rows.trial(stored, search)
+        file = rows.artifact(stored, search, trial, name="w", sha256="1" * 64, size=9)
+        ids[name] = (
+            search,
+            rows.point(stored, search, trial, "net", macs=macs, params=1e5, selection_top1=accuracy, artifact_id=file),
+        )
+    text = http.get(f"/datasets/{dataset}").text
+    assert '<h2 id="front-heading">Best known for this data</h2>' in text
+    assert f'data-part="/datasets/{dataset}/parts/front"' in text
+    table = text[text.index('aria-label="Points of the front, table"') :].partition("</table>")[0]
+    assert re.findall('data-point="([^"]+)"', table) == [ids["<i>first</i>"][1], ids["second"][1]]
+    assert f'<a href="/searches/{ids["second"][0]}">second</a> <small>mutualnet</small>' in table
+    assert "&lt;i&gt;first&lt;/i&gt;" in table
+    assert "Always boot" in table
+    assert "violates a constraint" not in text
+    assert "1 dominated point as a table" in text
+    assert "Query table" not in text
+    part = http.get(f"/datasets/{dataset}/parts/front?x=params").text
+    assert "<html" not in part
+    assert re.findall('data-point="([^"]+)"', part) == [ids["second"][1]]
+    assert 'drawn-over="params"' in part
+    device = {"metric": "latency_ms", "device": "onnxruntime-cpu-1t", "value": 5}
+    rows.search(stored, dataset, constraints=[device])
+    unmeasured = http.get(f"/datasets/{dataset}?x=latency_ms:onnxruntime-cpu-1t").text
+    assert "No network with a checkpoint has this cost yet." in unmeasured
+    assert 'id="axis"' in unmeasured
+    assert "Best known for clothes" in http.get(f"/compare?search={ids['second'][0]}").text
+
+
+def test_unknown_axis_of_a_joint_front_is_rejected(http: httpx.Client, stored: Engine) -> None:
+    dataset = rows.ready_dataset(stored)
+    for path in (f"/datasets/{dataset}", f"/datasets/{dataset}/parts/front"):
+        response = http.get(f"{path}?x=latency_ms:none")
+        assert response.status_code == 422
+        assert "choose one of macs, params, peak_activation_bytes" in response.text
+
+
 def test_repeated_search_keeps_its_device(http: httpx.Client, stored: Engine) -> None:
     # No worker offers the device.
     bound = {"metric": "latency_ms", "device": "onnxruntime-cpu-1t", "value": 2.5}
@@ -215,6 +260,7 @@ def test_point_shows_only_its_own_pictures(http: httpx.Client, stored: Engine, s
         ("/points/none", 404, "no point"),
         ("/trials/none", 404, "no trial"),
         ("/datasets/none", 404, "no dataset"),
+        ("/datasets/none/parts/front", 404, "no dataset"),
         ("/weights/none", 404, "no weights"),
         ("/searches/new?method=none", 404, "choose one of"),
         ("/searches/new?preset=none", 404, "choose one of"),
