@@ -28,6 +28,11 @@ MEASURED: Final = 96
 """Number of networks with unequal stage widths whose latency is measured."""
 
 
+SHORT: Final = 10
+"""Epochs below which a training from scratch spends half of its steps on the full network. On 10,000 Fashion-MNIST
+images, four epochs of FD-MobileNet x .25 then reach 83.9 % at full width instead of 82.4 %."""
+
+
 class SlimmableParams(TrainingParams):
     """Parameters shared by the methods that train one supernet with shared weights for every width."""
 
@@ -87,7 +92,7 @@ class SlimmableParams(TrainingParams):
         ge=0,
         le=1,
         description="Fraction of the training in which only the full network is trained; 0 as in the paper. Unset: "
-        "0.25.",
+        "0.25; 0.5 from scratch with fewer than 10 epochs.",
     )
     lowering: Auto[float] = Field(
         default=UNSET,
@@ -174,7 +179,7 @@ class SlimmableParams(TrainingParams):
             "keep_last_channels": start is not None and start.keep_last_channels,
             "sort_channels": start is not None,
             "backbone_rate": 1.0 if start is None else recipe.SHARED_BACKBONE_RATE,
-            "full_first": 0.25 if phased else 0.0,
+            "full_first": 0.0 if not phased else 0.5 if start is None and known.epochs < SHORT else 0.25,
             "lowering": 0.25 if phased else 0.0,
             "polish": round(known.epochs * per_epoch * (1 / 3 if start is None else 1 / 2)) if phased else 0,
         }

@@ -87,7 +87,9 @@ def test_phases_longer_than_the_training_are_rejected() -> None:
 def test_default_phases_apply_to_fronts_but_not_to_boost() -> None:
     data = profile(images=6400)
     front = MutualNetParams(epochs=9, batch_size=64).resolved(data, None)
-    assert (front.full_first, front.lowering, front.polish) == (0.25, 0.25, 300)
+    assert (front.full_first, front.lowering, front.polish) == (0.5, 0.25, 300)
+    longer = MutualNetParams(epochs=10, batch_size=64).resolved(data, None)
+    assert (longer.full_first, longer.lowering) == (0.25, 0.25)
     boosted = MutualNetParams(goal="boost").resolved(data, None)
     assert (boosted.full_first, boosted.lowering, boosted.polish) == (0.0, 0.0, 0)
     explicit = MutualNetParams(full_first=0.1, lowering=0.0, polish=7).resolved(data, None)
