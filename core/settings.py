@@ -13,6 +13,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator, model_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 BUILTIN_METHODS = (
+    "paretofit.search.methods.auto",
     "paretofit.search.methods.mutualnet",
     "paretofit.search.methods.fd_mobilenet",
     "paretofit.search.methods.scalenet",

@@ -54,6 +54,17 @@ def wall_seconds(session: Session, search: SearchRow) -> float:
     return (end - search.started_at).total_seconds() - search.paused_seconds
 
 
+def trial_seconds(session: Session, search_id: str) -> dict[str, float]:
+    """Seconds that the ended attempts of each of a search's trials have computed, by trial id."""
+    rows = session.execute(
+        select(AttemptRow.trial_id, func.sum(extract("epoch", AttemptRow.ended_at - AttemptRow.computing_at)))
+        .join(TrialRow, TrialRow.id == AttemptRow.trial_id)
+        .where(TrialRow.search_id == search_id)
+        .group_by(AttemptRow.trial_id)
+    )
+    return {trial_id: float(seconds or 0) for trial_id, seconds in rows}
+
+
 def device_seconds(session: Session, search_id: str) -> float:
     """Seconds that the search's attempts have computed, including running and failed ones."""
     ended = func.coalesce(AttemptRow.ended_at, func.clock_timestamp())

@@ -239,6 +239,7 @@ def _history(session: Session, search_id: str) -> list[TrialRecord]:
         .where(TrialRow.search_id == search_id)
         .order_by(TrialRow.number)
     )
+    seconds = limits.trial_seconds(session, search_id)
     return [
         TrialRecord(
             number=row.number,
@@ -247,6 +248,7 @@ def _history(session: Session, search_id: str) -> list[TrialRecord]:
             outputs=row.outputs,
             points=tuple(points.get(row.id, ())),
             error=row.error,
+            seconds=seconds.get(row.id, 0.0) if row.state not in ACTIVE else 0.0,
         )
         for row in rows
     ]

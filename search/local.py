@@ -175,6 +175,7 @@ class LocalSearch:
             checkpoint=saved if saved.exists() else None,
         )
         state: TrialState = "completed"
+        began = monotonic()
         try:
             outputs = self._launch(trials.run, trial, reporter)
         except TrialEndedError as ended:
@@ -183,6 +184,7 @@ class LocalSearch:
             if failures.code_of(error) is None:
                 raise
             state, outputs, done.error = "failed", None, failures.describe(error)
+        done.seconds += monotonic() - began
         interrupted = reporter.stop_sent in (Stop.CANCEL, Stop.DRAIN)
         if interrupted:
             done.error = None

@@ -33,6 +33,7 @@ class LocalTrial(BaseModel):
     error: dict[str, Any] | None = None
     points: dict[str, Point] = {}
     artifacts: list[str] = []
+    seconds: float = 0.0
 
     def record(self, number: int) -> TrialRecord:
         """The trial as input of plans."""
@@ -43,6 +44,7 @@ class LocalTrial(BaseModel):
             outputs=self.outputs,
             points=tuple(point.metrics for point in self.points.values() if point.role == "candidate"),
             error=self.error,
+            seconds=self.seconds,
         )
 
 

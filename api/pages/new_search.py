@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Annotated, Any, Final
 
@@ -73,12 +73,17 @@ def read(
         origin=origin,
         dataset=dataset or base.get("dataset_id", ""),
         datasets=datasets.read_list(session, visitor.tenant, service, state="ready", limit=_DATASETS).data,
-        fields=[field for field in fields if field.pointer != "/method/start"],
+        fields=_without_start(fields),
         starts=_starts(session, visitor.tenant, service, base, weights) if takes_start(params) else None,
         limits=forms.fields(Limits.model_json_schema(), base.get("limits", {}), "/limits"),
         costs=[fronts.Axis(cost, axis_label(cost)) for cost in fronts.COUNTED],
         devices=_devices(session, base),
     )
+
+
+def _without_start(fields: Sequence[forms.Field]) -> list[forms.Field]:
+    """The fields without those of the trained weights, which are chosen once, from a list."""
+    return [replace(field, fields=_without_start(field.fields)) for field in fields if field.name != "start"]
 
 
 @cache

@@ -6,14 +6,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
 from paretofit.api.schemas.points import Front
+from paretofit.cli import embedded
 from paretofit.cli.fronts import front_table, picture
 from paretofit.cli.output import error_text, say, stderr, warn
 from paretofit.cli.references import point as find_point
@@ -27,10 +26,7 @@ from paretofit.client.search import SearchDetail
 METHOD: Final = "mutualnet"
 SUBSET: Final = 12_000
 SEED: Final = 0
-_SETTINGS: Final = ("PARETOFIT_", "DATABASE_URL", "REDIS_URL")
 _KEPT: Final = ("PARETOFIT_DEVICES", "PARETOFIT_LOG_LEVEL")
-_START_SECONDS: Final = 120.0
-_LOG_LINES: Final = 30
 
 
 class DemoError(ParetofitError):
@@ -51,7 +47,7 @@ def demo(
     configured = os.environ.get("PARETOFIT_HOME")
     home = (Path(configured).expanduser() / "demo" if configured else out / "home").resolve()
     say(f"starting the service; its data and logs are in {home}")
-    with _service(home) as url, Client(url) as service:
+    with embedded.service(home, embedded.private_environment(_KEPT)) as url, Client(url) as service:
         say(f"the service is at {url} ({format_seconds(time.monotonic() - began)})")
         search = _search(service)
         front = service.searches.front(search.id, dominated=True)
@@ -71,26 +67,6 @@ Next steps:
 """
     )
     sys.stdout.write(json.dumps(_summary(search, front, checkpoint, drawn)) + "\n")
-
-
-@contextmanager
-def _service(home: Path) -> Iterator[str]:
-    """Run a private service with embedded PostgreSQL and Redis; yields its URL and stops it on exit."""
-    from paretofit.launch.process import GuardedProcess
-
-    described = home / "service.json"
-    described.unlink(missing_ok=True)
-    log = home / "up.log"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
-    environment |= {name: os.environ[name] for name in _KEPT if name in os.environ}
-    command = [sys.executable, "-m", "paretofit", "up", "--port", "0", "--home", str(home)]
-    with GuardedProcess(command, log=log, environment=environment, grace=60.0) as process:
-        deadline = time.monotonic() + _START_SECONDS
-        while not described.exists():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise DemoError(f"the service did not start; the end of {log}:\n{process.output(_LOG_LINES)}")
-            time.sleep(0.05)
-        yield json.loads(described.read_text())["url"]
 
 
 def _search(service: Client) -> SearchDetail:
@@ -119,7 +95,7 @@ def _failure(service: Client, search: SearchDetail) -> str:
     for trial in service.searches.trials(search.id):
         if trial.error:
             lines.append(f"trial {trial.number} {trial.state}: {error_text(trial.error) or trial.error}")
-            lines += [f"  {line.line}" for line in list(service.trials.logs(trial.id))[-_LOG_LINES:]]
+            lines += [f"  {line.line}" for line in list(service.trials.logs(trial.id))[-embedded.LOG_LINES :]]
     return "\n".join(lines)
 
 

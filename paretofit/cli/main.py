@@ -12,6 +12,7 @@ from paretofit.cli import (
     demo,
     devices,
     exports,
+    fit,
     fronts,
     keys,
     methods,
@@ -71,6 +72,7 @@ def paretofit(
 
 
 app.command(rich_help_panel="Service")(service.up)
+app.command(rich_help_panel="Searching")(fit.fit)
 app.command(rich_help_panel="Service")(demo.demo)
 app.command("methods", rich_help_panel="Service")(methods.methods)
 app.command("devices", rich_help_panel="Service")(devices.devices)

@@ -6,13 +6,15 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Final
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from paretofit.api.schemas.events import Event
 from paretofit.cli import references
@@ -22,6 +24,7 @@ from paretofit.cli.session import LONG_RETRY_TIMEOUT, AsJson, SearchReference, c
 from paretofit.cli.unmet import unmet
 from paretofit.client.client import Client
 from paretofit.client.errors import ParetofitError
+from paretofit.client.fronts import Front
 from paretofit.client.numbers import format_quantity, format_seconds
 from paretofit.client.search import SearchDetail
 
@@ -61,23 +64,27 @@ def follow(service: Client, search_id: str, *, as_json: bool = False) -> None:
         raise typer.Exit(Exit.FAILED)
 
 
-def show_progress(service: Client, search_id: str, console: Console) -> SearchDetail:
-    """Print the events and progress of a search until it ends: a live bar on a terminal, lines otherwise."""
+def show_progress(
+    service: Client, search_id: str, console: Console, chart: Callable[[Front], str] | None = None
+) -> SearchDetail:
+    """Print the events and progress of a search until it ends: a live bar on a terminal, lines otherwise. `chart` draws
+    the growing front above the bar."""
     if console.is_terminal:
-        with Progress(
+        bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(),
             TaskProgressColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[now]}"),
-            console=console,
-            transient=True,
-        ) as bar:
-            task = bar.add_task("starting", total=1.0, now="")
+        )
+        task, drawn = bar.add_task("starting", total=1.0, now=""), Text()
+        with Live(Group(drawn, bar), console=console, transient=True):
             for event in _events_and_ticks(service, search_id):
                 if event is not None:
                     _write(console, event)
+                    if chart is not None and event.type == "front.updated":
+                        drawn.plain = chart(service.searches.front(search_id, dominated=True))
                     continue
                 search = service.searches.get(search_id)
                 bar.update(

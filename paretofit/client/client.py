@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Self
 
 from paretofit.api.schemas.devices import Device, DeviceList
+from paretofit.api.schemas.exports import Format
 from paretofit.api.schemas.health import Readiness
 from paretofit.api.schemas.methods import Family, FamilyList, Method, MethodList
 from paretofit.api.schemas.workers import Worker, WorkerList
+from paretofit.client import fit
 from paretofit.client.api_object import Resource
 from paretofit.client.artifacts import Artifacts
 from paretofit.client.calling import M, method
 from paretofit.client.datasets import Datasets
+from paretofit.client.fit import Budget, Fit
 from paretofit.client.keys import Keys
 from paretofit.client.points import Points
 from paretofit.client.searches import Searches
@@ -69,6 +75,52 @@ class Service(Resource[M]):
     async def workers(self) -> list[Worker]:
         """List the workers that reported within the last day."""
         return (await self._transport.read(WorkerList, "/v1/workers")).data
+
+    @method
+    async def fit(
+        self,
+        photos: str | Path,
+        *,
+        name: str | None = None,
+        max_macs: float | None = None,
+        max_params: float | None = None,
+        max_latency_ms: float | None = None,
+        device: str | None = None,
+        seconds: float | None = None,
+        out: str | Path = "fit",
+        formats: Sequence[Format] | None = None,
+    ) -> Fit[M]:
+        """Find the most accurate network for your photos within a budget, and write its files.
+
+        Args:
+            photos: An archive, or a folder with one folder of images for each class.
+            name: Name of the dataset and the search; default: that of `photos`.
+            max_macs: Multiply-accumulates per image.
+            max_params: Number of parameters.
+            max_latency_ms: Median latency at batch size 1 on `device`, in milliseconds.
+            device: The device of the latency, such as `onnxruntime-cpu-1t`.
+            seconds: Time limit of the search; None: as long as the method needs.
+            out: Folder for the checkpoint, the card and the exports.
+            formats: Formats to export to; default: that of the device's runtime, else ONNX.
+
+        Returns:
+            The search, the selected point and the files.
+
+        Raises:
+            UsageError: `photos` does not exist or is empty.
+            DatasetRejectedError: The photos cannot be used.
+            ApiError: No network can meet the budget (`infeasible`), or none met it (409).
+        """
+        began = time.monotonic()
+        budget = Budget(max_macs, max_params, max_latency_ms, device)
+        source = Path(photos).expanduser()
+        named = name or fit.name_of(source)
+        dataset = await fit.add_dataset(self._transport, source, named)
+        start, _ = await fit.find_start(self._transport, dataset)
+        submitted = await fit.submit(self._transport, dataset, start, budget, name=named, seconds=seconds)
+        await Searches.wait(self.searches, submitted.id)
+        chosen = budget.formats if formats is None else formats
+        return await fit.collect(self._transport, submitted.id, budget, Path(out), chosen, began=began)
 
     @method
     async def ready(self) -> Readiness:

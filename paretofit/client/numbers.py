@@ -43,6 +43,16 @@ def parse_seconds(text: str) -> int:
     return int(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
+def parse_milliseconds(text: str) -> float:
+    """Parse `5ms`, `0.8 ms`, `1s` or `5` to milliseconds. Raises ValueError."""
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|us)?", text.strip().lower())
+    value = float(match[1]) * {None: 1.0, "ms": 1.0, "s": 1000.0, "us": 0.001}[match[2]] if match else 0.0
+    if not 0 < value < math.inf:
+        hint = "; write a decimal point" if "," in text else ""
+        raise ValueError(f"invalid latency {text!r}; give milliseconds such as 5ms or 0.8{hint}")
+    return value
+
+
 def _scaled(value: float) -> tuple[float, str]:
     for suffix, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= 0.9995 * factor:

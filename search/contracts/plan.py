@@ -51,6 +51,7 @@ class TrialRecord(Contract):
         "run without limits (`planned_epochs`).",
     )
     points: tuple[dict[str, float], ...] = Field(default=(), description="Metrics of the points it reported.")
+    seconds: float = Field(default=0.0, description="Time that its attempts computed, once it has ended.")
     error: dict[str, Any] | None = Field(
         default=None, description="Why it failed or is infeasible: {code, detail, ...} (`contracts.failures`)."
     )
@@ -61,6 +62,6 @@ class Plan(Contract):
 
     trials: tuple[NewTrial, ...] = ()
     done: bool = False
-    stop_reason: Literal["max_trials", "max_epochs"] | None = Field(
+    stop_reason: Literal["max_trials", "max_epochs", "max_wall_seconds", "max_device_seconds"] | None = Field(
         default=None, description="The limit that makes the method plan fewer or shorter trials than requested."
     )

@@ -14,7 +14,7 @@ from typing import Any, Final
 from paretofit.search.contracts.latency import Table, read_table
 from paretofit.search.contracts.plan import ACTIVE, NewTrial, Plan, TrialArtifact, TrialRecord
 from paretofit.search.contracts.point import Point
-from paretofit.search.contracts.spec import ResolvedSpec, metric_key
+from paretofit.search.contracts.spec import Limits, ResolvedSpec, metric_key
 from paretofit.search.contracts.trial import ForwardingReporter, Reporter, Trial
 
 STAGE: Final = "latency"
@@ -27,6 +27,7 @@ OF: Final = "of"
 """Parameter of a trial that measures the results of another: that trial's number."""
 NETWORKS: Final = "networks"
 """Parameter of it: the checkpoints among its inputs."""
+_LEAST_SECONDS: Final = 1e-3
 UNMEASURED: Final = "unmeasured"
 """Output of a trial: checkpoints of points that are not reported yet, because a latency is missing."""
 
@@ -57,9 +58,7 @@ def plan(
     if not measuring:
         return method(spec, history)
     informed = with_tables(spec, (Table.model_validate((record.outputs or {})["table"]) for record in measuring))
-    if (most := spec.limits.max_trials) is not None:
-        left = spec.limits.model_copy(update={"max_trials": max(1, most - done)})
-        informed = informed.model_copy(update={"limits": left})
+    informed = informed.model_copy(update={"limits": _limits_left(spec.limits, measuring)})
     return _with_measurements(spec, history, lambda own: method(informed, own))
 
 
@@ -101,6 +100,18 @@ class DeferringReporter(ForwardingReporter):
             self.reporter.point(point)
         elif point.weights not in self._names:
             self._names.append(point.weights)
+
+
+def _limits_left(limits: Limits, measuring: Sequence[TrialRecord]) -> Limits:
+    """The limits without what the measurements before training took."""
+    seconds = sum(record.seconds for record in measuring)
+    changes: dict[str, Any] = {}
+    if limits.max_trials is not None:
+        changes["max_trials"] = max(1, limits.max_trials - len(measuring))
+    for name in ("max_wall_seconds", "max_device_seconds"):
+        if (most := getattr(limits, name)) is not None:
+            changes[name] = max(_LEAST_SECONDS, most - seconds)
+    return limits.model_copy(update=changes)
 
 
 def _with_measurements(

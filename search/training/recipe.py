@@ -100,7 +100,7 @@ def augmentation(dataset: DatasetProfile, epochs: float, *, started: bool) -> Au
     side = min(dataset.image_size)
     if dataset.channels == 3 and side > PHOTO_SIDE:
         return Augmentation(kind="resized_crop", minimum_scale=0.35, colour_jitter=0.2 if started else 0.0)
-    return padded(dataset, round(PADDING * side * min(1.0, epochs / LONG)))
+    return padded(dataset, int(PADDING * side * min(1.0, epochs / LONG)))
 
 
 def padded(dataset: DatasetProfile, padding: int | None = None) -> Augmentation:
