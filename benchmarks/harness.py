@@ -22,6 +22,7 @@ from statistics import median
 from typing import Any, Literal
 
 from paretofit.core.cpus import available_cpus
+from paretofit.core.formatting import count
 from paretofit.search import registry
 
 RECORD = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -125,7 +126,7 @@ def record(report: Report) -> None:
     """Replace the section of the benchmark in `docs/benchmarks.md`, or append it."""
     on = report.as_dict()["machine"]
     torch = f", torch {on['torch']}" if on["torch"] else ""
-    where = f"{on['processor']}, {on['cores']} cores, {on['memory_gib']} GiB, Python {on['python']}{torch}"
+    where = f"{on['processor']}, {count(on['cores'], 'core')}, {on['memory_gib']} GiB, Python {on['python']}{torch}"
     lines = [
         f"## {report.benchmark}",
         "",

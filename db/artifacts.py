@@ -17,7 +17,8 @@ def get(session: Session, tenant: str, artifact_id: str) -> ArtifactRow | None:
 
 
 def initial(session: Session, search_id: str) -> ArtifactRow | None:
-    """The file that a search starts from, locked against deletion until the transaction ends; None: it has none."""
+    """The file that a search starts from, locked against deletion until the transaction ends; None if it starts from
+    scratch."""
     query = select(ArtifactRow).where(
         ArtifactRow.search_id == search_id, ArtifactRow.trial_id.is_(None), ArtifactRow.name == INITIAL
     )

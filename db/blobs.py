@@ -94,7 +94,7 @@ class BlobStore(ABC):
     def discard_partial(self, before: datetime) -> int:
         """Delete the partial files of interrupted writes that have not changed since `before`; returns their number.
 
-        A bucket has none: its lifecycle rules abort incomplete uploads.
+        Buckets have no partial files: their lifecycle rules abort incomplete uploads.
         """
         del before
         return 0

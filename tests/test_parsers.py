@@ -73,7 +73,7 @@ def api_routes(tmp_path_factory: pytest.TempPathFactory) -> list[RouteContext]:
 
 @fuzz_settings(100)
 @given(st.text(max_size=80) | st.text(string.ascii_letters + string.digits + "pf_", min_size=60, max_size=68))
-def test_keys(text: str) -> None:
+def test_keys_are_accepted_or_rejected(text: str) -> None:
     parsed = keys.parse(text)
     # The checksum rejects arbitrary text, except with negligible probability.
     assert parsed is None
@@ -135,7 +135,7 @@ def test_content_ranges(content_range: str, length: str | None) -> None:
     st.integers(0, 300),
     st.none() | st.just(ETAG) | LATIN,
 )
-def test_ranges(given_range: str, size: int, if_range: str | None) -> None:
+def test_ranges_are_within_the_content(given_range: str, size: int, if_range: str | None) -> None:
     headers = Headers({"range": given_range, **({} if if_range is None else {"if-range": if_range})})
     try:
         span = ranges.requested(headers, ETAG, size)
@@ -154,7 +154,7 @@ def _cursor(value: Any) -> str:
 @example(_cursor(["2026-01-01T00:00:00+00:00", "x"]))
 @example(_cursor(["0001-01-01T00:00:00-23:59", "x"]))
 @example(_cursor([1, 2]))
-def test_cursors(text: str) -> None:
+def test_cursors_are_accepted_or_rejected(text: str) -> None:
     for read in (paging.keyset, lambda cursor: paging.position(cursor, start=0)):
         try:
             position = read(text)
@@ -204,7 +204,7 @@ VALID: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("model", BODIES)
-def test_bodies(model: type[BaseModel]) -> None:
+def test_request_bodies_are_valid_or_rejected(model: type[BaseModel]) -> None:
     names = sorted(model.model_fields)
 
     @fuzz_settings(80)
@@ -229,7 +229,7 @@ def test_bodies(model: type[BaseModel]) -> None:
 
 @fuzz_settings(150)
 @given(st.text(max_size=70))
-def test_tenants(text: str) -> None:
+def test_tenant_ids_are_accepted_or_rejected(text: str) -> None:
     try:
         name = TypeAdapter(TenantId).validate_python(text)
     except ValidationError:
@@ -248,7 +248,7 @@ def test_tenants(text: str) -> None:
         st.sampled_from(["", "/", "/x?y#z", "\\@b.example"]),
     )
 )
-def test_urls(url: str) -> None:
+def test_urls_are_accepted_or_rejected(url: str) -> None:
     try:
         parts = http.check_url(url)
     except http.RefusedError:
@@ -300,7 +300,7 @@ def test_architectures(anything: Any, near: dict[str, Any]) -> None:
 
 @fuzz_settings(100)
 @given(st.lists(st.text(max_size=30).map(lambda line: line.replace("\n", "")), max_size=8))
-def test_events(lines: list[str]) -> None:
+def test_event_streams_are_parsed_or_rejected(lines: list[str]) -> None:
     parser = Parser()
     assert all(event.type for line in lines if (event := parser.feed(line)) is not None)
 
@@ -376,7 +376,7 @@ def _extract(content: bytes, folder: Path) -> None:
 @pytest.mark.filterwarnings("ignore:::PIL")
 @fuzz_settings(250)
 @given(st.sampled_from(["PNG", "JPEG", "WEBP"]), CHANGES, st.integers(0, 100) | st.just(0))
-def test_images(kind: str, changes: list[tuple[int, int]], cut: int) -> None:
+def test_images_are_decoded_or_rejected(kind: str, changes: list[tuple[int, int]], cut: int) -> None:
     content = _changed(encoded(noise(16, 16, 1), kind), changes, cut)
     try:
         header, decoded = inspect(content, 10_000), decode(content, 16, 3)

@@ -93,7 +93,7 @@ def package_files() -> list[Path]:
 
 
 def openapi_texts(value: Any, place: str = "#") -> Iterator[tuple[str, str]]:
-    """The summaries, descriptions and titles of an OpenAPI document."""
+    """The summaries and descriptions of an OpenAPI document."""
     if isinstance(value, Mapping):
         for key, each in value.items():
             if key in {"summary", "description"} and isinstance(each, str):
@@ -181,8 +181,11 @@ def docstrings_and_comments() -> Iterator[tuple[str, str]]:
     for path in all_files():
         place, code = str(path.relative_to(ROOT)), path.read_text()
         for node in ast.walk(ast.parse(code)):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                yield place, " ".join((ast.get_docstring(node) or "").split())
+            # Docstrings of modules, classes, functions and constants.
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                yield f"{place}:{node.lineno}", " ".join(str(node.value.value).split())
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                yield f"{place}:{node.lineno}", re.sub("(?:colour|licence)s?", "", node.name).replace("_", " ")
         for token in tokenize.generate_tokens(io.StringIO(code).readline):
             if token.type == tokenize.COMMENT:
                 yield f"{place}:{token.start[0]}", token.string

@@ -47,6 +47,8 @@ class Drawn:
     bound: float | None = None
     majority: Majority | None = None
     searches: dict[str, DatasetSearch] | None = None
+    violating: frozenset[str] = frozenset()
+    """On a joint front, the ids of the points that are not known to meet the constraints of their own search."""
 
     def chart(self) -> dict[str, Any]:
         """For `front.js`: points as [id, key, cost, selection_top1, top1], on a joint front with the search's id and
@@ -117,6 +119,7 @@ def draw_joint(joint: Joint, key: str, majority: Majority | None = None) -> Draw
         best_under=_best_under(front, key),
         majority=majority,
         searches=joint.searches,
+        violating=frozenset(point.row.id for point in front if not joint.feasible(point)),
     )
 
 

@@ -32,7 +32,7 @@ router = page_router()
 _DATASETS: Final = 200
 _WEIGHTS: Final = 200
 _WIDE_RESNETS: Final = ("wrn_16_1", "wrn_16_4", "wrn_22_4", "wrn_28_2", "wrn_28_4", "wrn_28_10", "wrn_40_2")
-"""Of the family wrn_D_K, the depths and widths to choose from; the API takes others too."""
+"""Depths and widths offered for the family wrn_D_K; the API takes others too."""
 _NAME = Annotated[str, Query(max_length=200)]
 
 

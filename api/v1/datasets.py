@@ -138,7 +138,7 @@ def _current(service: Services, tenant: str, dataset_id: str) -> Dataset:
 
 def _dataset(row: DatasetRow, service: Services, **others: Any) -> Dataset:
     """A dataset as a response, with the given values replaced."""
-    # While it is uploaded the file knows better than the row, which is written when a request ends.
+    # During an upload the file is more recent than the row, which is written when a request ends.
     arrived = service.uploads.arrived(row.id) if row.state == "uploading" else row.uploaded_bytes
     others = {"uploaded_bytes": arrived, **others}
     fields = {name: getattr(row, name) for name in Dataset.model_fields if name not in others}

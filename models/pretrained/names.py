@@ -82,7 +82,7 @@ def v2_torchvision(_: str) -> dict[str, str]:
 
 
 def v2_flat(last: str) -> Callable[[str], dict[str, str]]:
-    """tonylins/pytorch-mobilenet-v2 and what was made from it; `last` is its last convolution's module."""
+    """tonylins/pytorch-mobilenet-v2 and weights derived from it; `last` is its last convolution's module."""
 
     def units() -> Iterator[Unit]:
         yield "blocks.0", "features.0.0", "features.0.1"

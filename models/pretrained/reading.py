@@ -67,7 +67,7 @@ def read_pytorch_file(source: Path) -> tuple[dict[str, Tensor], list[str]]:
     try:
         # Opened here, because torch reads a path that ends in .safetensors as safetensors, whatever it contains.
         with warnings.catch_warnings(), source.open("rb") as file:
-            # Of pickle protocols other than torch's own: such a file is read or refused all the same.
+            # Warnings about other pickle protocols; the file is still read or rejected.
             warnings.simplefilter("ignore")
             content = torch.load(file, weights_only=True, map_location="cpu")
     except _UNREADABLE as error:

@@ -162,7 +162,7 @@ def points_table(points: Sequence[FrontPoint]) -> Table:
             "-" if point.artifact is None else format_bytes(point.artifact.size),
             accuracy(point.metrics.get("selection_top1")),
             accuracy(point.metrics.get("top1")),
-            "baseline" if point.role == "baseline" else "infeasible" if _violates(point) else "",
+            _remark(point),
         )
         for point in points
     ]
@@ -194,6 +194,14 @@ def picture(front: Front | DatasetFront, path: Path, *, title: str) -> Path:
         raise UsageError("plots need matplotlib; install it with `pip install 'paretofit[worker]'`") from error
     except ValueError as error:
         raise UsageError(f"cannot plot to {path}: {error}") from error
+
+
+def _remark(point: FrontPoint) -> str:
+    if point.role == "baseline":
+        return "baseline"
+    if isinstance(point, DatasetPoint) and not point.feasible:
+        return "violates a constraint of its search"
+    return "infeasible" if _violates(point) else ""
 
 
 def _violates(point: FrontPoint) -> bool:

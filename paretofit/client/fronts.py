@@ -24,7 +24,7 @@ class Tabular(ABC):
         """The points of the table, each with whether it is on the front."""
 
     def records(self) -> list[dict[str, Any]]:
-        """The points, baselines and dominated points as flat rows.
+        """The points shown as flat rows.
 
         Columns include `on_front`, every metric, and `config.NAME` for each value that the method varied.
         """

@@ -41,13 +41,16 @@ statistics."""
 def sample(labels: NDArray[np.int64], classes: int, seed: int) -> NDArray[np.int64]:
     """Sorted rows of the fixed batch, drawn by seed.
 
-    Every class gets an eighth of its equal share if it has so many images: with fewer of a rare class, even a perfect
-    network could not beat the class frequencies.
+    Every class gets an eighth of its equal share, at least one image, if it has so many: with fewer of a rare class,
+    even a perfect network could not beat the class frequencies.
     """
     order = np.random.default_rng(seed).permutation(len(labels))
-    least = IMAGES // (8 * classes)
-    first = np.concatenate([order[labels[order] == label][:least] for label in range(classes)])
-    return np.sort(np.concatenate([first, order[~np.isin(order, first)]])[:IMAGES])
+    grouped = np.argsort(labels[order], kind="stable")
+    sizes = np.bincount(labels, minlength=classes)
+    rank = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    first = grouped[rank < max(1, IMAGES // (8 * classes))]
+    rest = np.setdiff1d(np.arange(len(labels)), first, assume_unique=True)
+    return np.sort(order[np.concatenate([np.sort(first), rest])[:IMAGES]])
 
 
 class NotLearningError(ValueError):

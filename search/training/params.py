@@ -122,8 +122,8 @@ class TrainingParams(MethodParams):
     augmentation: Auto[Augmentation] = Field(
         default=UNSET,
         description="Augmentation of training images. Unset: photos (color, more than 64 pixels) are cropped at "
-        "random with 35% or more of the area; other images are padded, by reflection, by 1/8 of their size (in "
-        "proportion less below 40 epochs) and cropped at random; both are flipped.",
+        "random with 35% or more of the area; other images are padded, by reflection, by 1/8 of their size (from "
+        "scratch proportionally less below 40 epochs) and cropped at random; both are flipped.",
     )
     calibration_images: int = Field(
         default=2000,

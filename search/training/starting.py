@@ -80,7 +80,8 @@ def initializer(
 
 
 def check_floor(trial: Trial, outputs: dict[str, Any], top1: float) -> None:
-    """`require_floor` on the selection split of a trial; a floor that does not beat the majority class is none."""
+    """Raises BelowStartError like `require_floor`, on the selection split of a trial. Skipped if the floor does not
+    beat the majority class."""
     images = trial.spec.dataset.images["selection"]
     majority = chance.majority(Dataset.open(trial.dataset).report.get("class_counts"))
     share = 0.0 if majority is None else majority.accuracy("selection_top1") or 0.0

@@ -5,7 +5,7 @@ import base64
 from paretofit.core import signatures
 
 
-def test_example_of_the_standard() -> None:
+def test_example_of_the_standard_is_signed_the_same() -> None:
     """The example of the reference libraries of Standard Webhooks."""
     headers = signatures.headers(
         "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",

@@ -110,7 +110,7 @@ def test_pause_request_can_be_revoked_while_a_trial_drains(engine: Engine, searc
     assert can_be_claimed(engine, first)
 
 
-def test_back_off_of_a_crash_outlasts_a_pause(engine: Engine, search_id: str) -> None:
+def test_crash_back_off_continues_after_a_pause(engine: Engine, search_id: str) -> None:
     lease = rows.take(engine, rows.plan(engine, search_id)[0])
     pause(engine, search_id)
     with transaction(engine) as session:

@@ -107,7 +107,7 @@ def test_fixed_width_mobilenet_v2(width: float, millions: int) -> None:
         ("vgg16", 15_231_912),
     ],
 )
-def test_parameters(family: str, params: int) -> None:
+def test_published_numbers_of_parameters_are_reproduced(family: str, params: int) -> None:
     """As counted by torchvision, except VGG-16, which has one linear layer here and convolutions without bias."""
     assert cost(architecture(family), (224, 224)).params == params
 

@@ -212,11 +212,11 @@ class _Sweep:
         points."""
         known, effort, full = self.compared[rung], self.efforts[rung], rung == len(self.efforts) - 1
         for group in groups([candidate for candidate in candidates if candidate.key not in known], effort.images):
-            stop = self._asked()
+            stop = self._requested_stop()
             if stop in _AT_ONCE or (stop is Stop.LIMIT and not (full and len(known) < AT_LIMIT)):
                 return stop
             try:
-                found = self.evaluator.accuracies(group, effort, lambda: self._asked() in _AT_ONCE)
+                found = self.evaluator.accuracies(group, effort, lambda: self._requested_stop() in _AT_ONCE)
             except InterruptedMeasurementError:
                 return self.stop
             for candidate, top1 in zip(group, found, strict=True):
@@ -229,7 +229,7 @@ class _Sweep:
                 self.save()
         return Stop.NO
 
-    def _asked(self) -> Stop:
+    def _requested_stop(self) -> Stop:
         self.stop = self.reporter.should_stop()
         return self.stop
 

@@ -1,6 +1,6 @@
 """Chooses the next shape to learn: network, adaptors, last side, mode and target.
 
-The cost of a network is known once it is trained; the training keeps it within the constraints.
+The cost of a network is unknown until it is trained; the training keeps it within the constraints.
 """
 
 from __future__ import annotations

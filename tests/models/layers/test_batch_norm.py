@@ -49,7 +49,7 @@ def test_equals_torch_norm_and_activation(channels: int, size: tuple[int, int, i
 
 
 @pytest.mark.parametrize("act", ACTIVATIONS)
-def test_gradients(act: nn.Module) -> None:
+def test_gradients_equal_those_of_torch(act: nn.Module) -> None:
     norm = make_norm(5)
     assert torch.autograd.gradcheck(lambda x, *_: norm_act(x, norm, act), (image(5, (3, 4, 4)), norm.weight, norm.bias))
 

@@ -49,7 +49,7 @@ def every_form(network: Network, size: tuple[int, int]) -> Network:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("faster", [False, True], ids=["published", "faster"])
-def test_parity(size: tuple[int, int], faster: bool, tmp_path: Path) -> None:
+def test_exported_logits_equal_those_of_torch(size: tuple[int, int], faster: bool, tmp_path: Path) -> None:
     plain = network()
     source = exportable(every_form(plain, size) if faster else plain, size, batch=1)
     path = tmp_path / "network.onnx"

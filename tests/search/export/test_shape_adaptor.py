@@ -39,7 +39,9 @@ def network(family: str, *blends: float) -> Network:
 
 @pytest.mark.parametrize("file_format", ALL_FORMATS)
 @pytest.mark.parametrize(("family", "blends"), [("vgg16", (0.7, 0.4)), ("resnet18", (0.6, 0.0, 1.0))])
-def test_parity(file_format: Format, family: str, blends: tuple[float, ...], tmp_path: Path) -> None:
+def test_exported_logits_equal_those_of_torch(
+    file_format: Format, family: str, blends: tuple[float, ...], tmp_path: Path
+) -> None:
     built = network(family, *blends)
     source = exportable(built, SIZE)
     path = tmp_path / "network"

@@ -45,7 +45,7 @@ def source(**policy: Any) -> Exportable:
     ],
     ids=["stochastic", "budget", "tiles", "program"],
 )
-def test_parity(policy: dict[str, Any], file_format: Format, tmp_path: Path) -> None:
+def test_exported_logits_equal_those_of_torch(policy: dict[str, Any], file_format: Format, tmp_path: Path) -> None:
     network = source(**policy)
     path = tmp_path / "network.pt2"
     write(network, file_format, path)

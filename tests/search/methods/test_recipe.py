@@ -87,7 +87,7 @@ def padded(by: int) -> Augmentation:
             True,
             STARTED
             | {"epochs": 5, "batch_size": 64, "learning_rate": 0.1, "effort": "tune"}
-            | {"warmup_epochs": 0.25, "augmentation": padded(0)},
+            | {"warmup_epochs": 0.25, "augmentation": padded(4)},
             id="many small images, from weights: 5,000 steps",
         ),
         pytest.param(

@@ -41,6 +41,7 @@ METHOD: dict[str, Any] = {
     "warmup_epochs": 0,
     "batch_size": 16,
     "calibration_images": 64,
+    "augmentation": {"kind": "pad_crop", "padding": 2, "padding_mode": "reflect"},
 }
 """204 steps of a network without shortcuts."""
 FIRST_CHECK = 100
