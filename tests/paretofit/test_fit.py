@@ -159,19 +159,24 @@ def test_client_fits(service: Service, photos: Path, tmp_path: Path) -> None:
 
 @pytest.mark.integration
 def test_interrupted_command_says_how_to_go_on(service: Service, photos: Path, tmp_path: Path) -> None:
-    started = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "paretofit", "--url", service.url, "fit", str(photos), "--out", str(tmp_path / "out")],
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert started.stderr is not None
-    lines: list[str] = []
-    while not any("searching: " in line for line in lines):
-        lines.append(started.stderr.readline())
-        assert lines[-1], "".join(lines)
-    time.sleep(1)
-    started.send_signal(signal.SIGINT)
-    _, rest = started.communicate(timeout=60)
+        # Shells make background processes ignore interrupts, and their children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as started:
+        assert started.stderr is not None
+        lines: list[str] = []
+        while not any("searching: " in line for line in lines):
+            lines.append(started.stderr.readline())
+            assert lines[-1], "".join(lines)
+        time.sleep(1)
+        started.send_signal(signal.SIGINT)
+        try:
+            _, rest = started.communicate(timeout=60)
+        finally:
+            started.kill()
     assert started.returncode == 130
     assert "paretofit watch" in rest
     search_id = lines[-1].split()[-1]

@@ -74,7 +74,7 @@ def test_uploaded_file_becomes_weights(shared_fleet: Fleet, tmp_path: Path) -> N
         # tests/search/weights/test_convert.py rejects them too, without a service.
         *(
             pytest.param(name, marks=pytest.mark.integration)
-            for name in ("truncated data", "another network", "a record that lies", "a pickle")
+            for name in ("truncated data", "another network", "record with a wrong width", "a pickle")
         ),
     ],
 )
