@@ -10,6 +10,8 @@ from paretofit.db.cancellation import request_cancel
 from paretofit.db.engine import transaction
 from paretofit.db.jobs import StaleLeaseError
 from paretofit.db.leases import Lease, assignment, begin_computing, control_flags
+from paretofit.db.outbox import request_advance
+from paretofit.db.planning import prepare
 from paretofit.db.tables import MetricRow, SearchRow, TrialRow
 from paretofit.db.trials import OUT_OF_MEMORY, crash, finish
 from tests.db import rows
@@ -39,6 +41,24 @@ def search_id(engine: Engine) -> str:
     rows.plan(engine, search_id)
     rows.pop_messages(engine)
     return search_id
+
+
+def test_plans_see_the_seconds_of_ended_trials(engine: Engine, search_id: str) -> None:
+    """Over all attempts of a trial; trials that have not ended have none."""
+    with transaction(engine) as session:
+        session.execute(text("UPDATE attempts SET computing_at = ended_at - interval '30 s'"))
+        request = prepare(session, search_id)
+        assert request is None
+        seconds = limits.trial_seconds(session, search_id)
+    first, *others = rows.trials(engine, search_id)
+    assert seconds == {first.id: pytest.approx(30)}
+    rows.take(engine, others[0].id)
+    with transaction(engine) as session:
+        assert limits.trial_seconds(session, search_id)[others[0].id] == 0
+        request_advance(session, search_id)
+        request = prepare(session, search_id)
+    assert request is not None
+    assert [record.seconds for record in request.history] == [pytest.approx(30), 0, 0]
 
 
 def test_wall_limit_ends_a_search_with_queued_trials(engine: Engine, search_id: str) -> None:
