@@ -26,7 +26,7 @@ from paretofit.cli.watch import show_progress
 from paretofit.client import bars
 from paretofit.client import fit as steps
 from paretofit.client.client import DEFAULT_URL, Client
-from paretofit.client.errors import NoSuchError, ParetofitError, UnreachableError, UsageError
+from paretofit.client.errors import ApiError, NoSuchError, ParetofitError, UnreachableError, UsageError
 from paretofit.client.fit import Budget, Fit
 from paretofit.client.numbers import format_quantity, format_seconds, parse_milliseconds, parse_quantity, parse_seconds
 from paretofit.client.transports import complete
@@ -103,9 +103,7 @@ def fit(
         start, reason = complete(steps.find_start(service.transport(), dataset))
         say(reason)
         search = complete(
-            steps.submit(
-                service.transport(), dataset, start, budget, name=name or dataset.name, seconds=_seconds(limit)
-            )
+            steps.submit(service.transport(), dataset, start, budget, name=name or dataset.name, seconds=limit)
         )
         say(f"searching: {search.id}")
         try:
@@ -151,10 +149,13 @@ def _service(context: typer.Context) -> Iterator[tuple[Client, Path | None]]:
 
 
 def _responds(url: str, key: str | None) -> bool:
+    """Whether a Paretofit service responds: another program may use the default port."""
     try:
         with Client(url, key, retry_timeout=0.0) as service:
             service.methods()
-    except UnreachableError:
+    except ApiError as error:
+        return "code" in error.problem
+    except (UnreachableError, ValueError):
         return False
     return True
 
@@ -178,10 +179,6 @@ def _dataset(service: Client, photos: str, name: str | None) -> Any:
 def _size(path: Path) -> int:
     files: Sequence[Path] = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
     return sum(each.stat().st_size for each in files)
-
-
-def _seconds(limit: int | None) -> float | None:
-    return None if limit is None else float(limit)
 
 
 def _how_to_go_on(service: Client, search_id: str, home: Path | None) -> str:

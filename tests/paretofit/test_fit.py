@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from PIL import Image
 import paretofit
 from paretofit import Client
 from paretofit.cli.chart import chart
+from paretofit.cli.fit import _responds
 from paretofit.client import fit
 from paretofit.client.errors import ApiError, UsageError
 from paretofit.client.fit import Budget
@@ -183,6 +186,28 @@ def test_interrupted_command_says_how_to_go_on(service: Service, photos: Path, t
     with Client(service.url) as client:
         assert client.searches.get(search_id).state in {"queued", "running"}
         client.searches.cancel(search_id)
+
+
+@pytest.mark.parametrize("content", [b"<html>", b'{"data": 1}', None])
+def test_other_programs_on_the_default_port_are_ignored(content: bytes | None) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(404 if content is None else 200)
+            self.end_headers()
+            self.wfile.write(content or b"")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        assert not _responds(f"http://127.0.0.1:{other.server_port}", None)
+        other.shutdown()
+    assert not _responds(f"http://127.0.0.1:{other.server_port}", None)
+
+
+def test_running_service_responds(service: Service) -> None:
+    assert _responds(service.url, None)
 
 
 def test_missing_photos_and_half_a_latency_bound_are_usage_errors(service: Service) -> None:
